@@ -1,0 +1,194 @@
+//! The registry: OAuth clients and users, as the YAML declares them.
+//!
+//! Owns who exists, what they hold and how a client proves itself; knows nothing of operations or policies.
+
+pub mod secret;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::names::{ApiName, ClientId, IssuerName, Origin, RoleName, ScopeName, Timestamp, UserName};
+use secret::ClientSecret;
+
+/// A grant type that a client may use (RFC 6749 §1.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum GrantType {
+    /// RFC 6749 §4.4.
+    ClientCredentials,
+    /// RFC 6749 §4.1.
+    AuthorizationCode,
+    /// RFC 6749 §6.
+    RefreshToken,
+    /// RFC 6749 §4.3, for moving old integrations.
+    Password,
+    /// RFC 7523 §2.1.
+    JwtBearer,
+}
+
+impl GrantType {
+    /// Every grant type.
+    pub const ALL: [Self; 5] =
+        [Self::ClientCredentials, Self::AuthorizationCode, Self::RefreshToken, Self::Password, Self::JwtBearer];
+
+    /// The name in the YAML, and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientCredentials => "client_credentials",
+            Self::AuthorizationCode => "authorization_code",
+            Self::RefreshToken => "refresh_token",
+            Self::Password => "password",
+            Self::JwtBearer => "jwt_bearer",
+        }
+    }
+
+    /// The `grant_type` parameter of a token request.
+    #[must_use]
+    pub const fn parameter(self) -> &'static str {
+        match self {
+            Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
+            Self::ClientCredentials | Self::AuthorizationCode | Self::RefreshToken | Self::Password => self.as_str(),
+        }
+    }
+}
+
+/// An OAuth client.
+#[derive(Debug)]
+pub struct Client {
+    /// `client_id`.
+    pub id: ClientId,
+    /// Name for people.
+    pub name: String,
+    /// Switched off clients get no token, and their tokens are refused.
+    pub active: bool,
+    /// Grants it may use.
+    pub grants: BTreeSet<GrantType>,
+    /// Live and expired secrets.
+    pub secrets: Vec<ClientSecret>,
+    /// Public clients have no secret (RFC 6749 §2.1).
+    pub public: bool,
+    /// The user that its client-credentials tokens act as.
+    pub application_user: Option<UserName>,
+    /// Roles of its own, where there is no application user.
+    pub roles: HashSet<RoleName>,
+    /// What it holds.
+    pub scopes: HashSet<ScopeName>,
+    /// `R`: reaches only what scopes grant.
+    pub allow_only_selected_scopes: bool,
+    /// `E`: reaches only what a policy that names it admits.
+    pub enforce_token_restriction: bool,
+    /// APIs outside which it reaches nothing.
+    pub limit_authorization: Option<HashSet<ApiName>>,
+    /// Life of its access tokens, seconds.
+    pub access_token_lifespan: u32,
+    /// External identities that are this client.
+    pub external: Vec<(IssuerName, String)>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// A user.
+#[derive(Debug)]
+pub struct User {
+    /// The name: `sub` of its tokens.
+    pub name: UserName,
+    /// Switched off.
+    pub active: bool,
+    /// Locked out.
+    pub locked: bool,
+    /// Its roles now.
+    pub roles: HashSet<RoleName>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+impl User {
+    /// Whether tokens that act as this user are good.
+    #[must_use]
+    pub const fn usable(&self) -> bool {
+        self.active && !self.locked
+    }
+}
+
+/// Clients and users by name.
+#[derive(Debug, Default)]
+pub struct Registry {
+    clients: HashMap<ClientId, Arc<Client>>,
+    users: HashMap<UserName, Arc<User>>,
+    external: HashMap<IssuerName, HashMap<String, ClientId>>,
+    defaults: HashMap<IssuerName, ClientId>,
+}
+
+impl Registry {
+    /// Builds the registry. That no id occurs twice is the configuration's to see to.
+    #[must_use]
+    pub fn new(clients: Vec<Client>, users: Vec<User>, defaults: Vec<(IssuerName, ClientId)>) -> Self {
+        let mut external: HashMap<IssuerName, HashMap<String, ClientId>> = HashMap::new();
+        for client in &clients {
+            for (issuer, value) in &client.external {
+                external.entry(issuer.clone()).or_default().insert(value.clone(), client.id.clone());
+            }
+        }
+        Self {
+            clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
+            users: users.into_iter().map(|user| (user.name.clone(), Arc::new(user))).collect(),
+            external,
+            defaults: defaults.into_iter().collect(),
+        }
+    }
+
+    /// One of our clients by its id.
+    #[must_use]
+    pub fn client(&self, id: &str) -> Option<&Arc<Client>> {
+        self.clients.get(id)
+    }
+
+    /// A user by name.
+    #[must_use]
+    pub fn user(&self, name: &str) -> Option<&Arc<User>> {
+        self.users.get(name)
+    }
+
+    /// The client that an external issuer's token is: the one that lists the value, else the issuer's default. A bare value
+    /// is never looked up among our own ids (decisions.md, "Issuers and clients").
+    #[must_use]
+    pub fn external_client(&self, issuer: &IssuerName, value: Option<&str>) -> Option<&Arc<Client>> {
+        let listed = value.and_then(|value| self.external.get(issuer)?.get(value));
+        self.clients.get(listed.or_else(|| self.defaults.get(issuer))?)
+    }
+
+    /// All clients, in the order of their ids.
+    #[must_use]
+    pub fn clients(&self) -> Vec<&Arc<Client>> {
+        self.clients.iter().collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// What keeps a client from getting a token with client credentials now; empty when nothing does.
+    #[must_use]
+    pub fn obstacles(&self, client: &Client, enabled: &BTreeSet<GrantType>, now: Timestamp) -> Vec<String> {
+        let mut obstacles = Vec::new();
+        if !client.active {
+            obstacles.push("it has `active: false`".to_owned());
+        }
+        if client.grants.is_empty() {
+            obstacles.push("it lists no `grants`".to_owned());
+        }
+        for grant in client.grants.difference(enabled) {
+            obstacles.push(format!("its grant `{0}` is not in authorization_server.grants; add {0} there", grant.as_str()));
+        }
+        if !client.public && client.secrets.is_empty() {
+            obstacles.push("it has no secret and is not a `public_client`".to_owned());
+        } else if !client.public && client.secrets.iter().all(|secret| secret.expired(now)) {
+            obstacles.push("all its secrets have expired; add a new one".to_owned());
+        }
+        if client.public && client.grants.contains(&GrantType::ClientCredentials) {
+            obstacles.push("a public client cannot use client_credentials (RFC 6749 §4.4)".to_owned());
+        }
+        if let Some(name) = &client.application_user {
+            if !self.user(name.as_str()).is_some_and(|user| user.usable()) {
+                obstacles.push(format!("its application user `{name}` is inactive or locked"));
+            }
+        }
+        obstacles
+    }
+}

@@ -1,0 +1,140 @@
+//! Client secrets: digests only, compared without a timing signal.
+
+use argon2::Argon2;
+use argon2::password_hash::phc::PasswordHash;
+use argon2::PasswordVerifier;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::names::Timestamp;
+
+/// Shortest secret that may be checked against a plain SHA-256: 43 base64url characters are 256 bits.
+pub const MIN_RANDOM: usize = 43;
+/// Longest secret looked at.
+pub const MAX: usize = 512;
+
+/// How a secret is checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SecretDigest {
+    /// SHA-256 of a secret we made.
+    Sha256([u8; 32]),
+    /// Argon2id of one a person chose, as a PHC string.
+    Argon2id(String),
+}
+
+/// One secret of a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientSecret {
+    /// The digest.
+    pub digest: SecretDigest,
+    /// From then on it is refused.
+    pub expires: Option<Timestamp>,
+}
+
+impl ClientSecret {
+    /// Whether it has expired.
+    #[must_use]
+    pub fn expired(&self, now: Timestamp) -> bool {
+        self.expires.is_some_and(|at| now >= at)
+    }
+
+    /// Whether checking it takes milliseconds, so that it must not run where requests are served.
+    #[must_use]
+    pub const fn is_slow(&self) -> bool {
+        matches!(self.digest, SecretDigest::Argon2id(_))
+    }
+
+    /// Whether the presented secret is this one. Expiry is the caller's to look at.
+    #[must_use]
+    pub fn matches(&self, presented: &str) -> bool {
+        if presented.len() > MAX {
+            return false;
+        }
+        match &self.digest {
+            SecretDigest::Sha256(digest) => {
+                let same: bool = Sha256::digest(presented.as_bytes()).as_slice().ct_eq(digest).into();
+                same && presented.len() >= MIN_RANDOM
+            }
+            SecretDigest::Argon2id(phc) => PasswordHash::new(phc)
+                .is_ok_and(|hash| Argon2::default().verify_password(presented.as_bytes(), &hash).is_ok()),
+        }
+    }
+}
+
+/// Parses the digest of a secret made by us: 64 hex digits.
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
+    let wrong = || "not a SHA-256: write the 64 hex digits that `printf %s SECRET | sha256sum` prints".to_owned();
+    if text.len() != 64 || !text.is_ascii() {
+        return Err(wrong());
+    }
+    let mut digest = [0; 32];
+    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+        let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+        *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+    }
+    Ok(digest)
+}
+
+/// Checks that a PHC string is Argon2id with parameters that this gateway will run: at most 64 MiB and 8 passes.
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn check_argon2id(text: &str) -> Result<(), String> {
+    let hash = PasswordHash::new(text).map_err(|_| "not a PHC string such as $argon2id$v=19$m=19456,t=2,p=1$SALT$HASH".to_owned())?;
+    if hash.algorithm.as_str() != "argon2id" {
+        return Err(format!("`{}` is not argon2id", hash.algorithm.as_str()));
+    }
+    let params = argon2::Params::try_from(&hash).map_err(|_| "Argon2 parameters that make no sense".to_owned())?;
+    if params.m_cost() > 64 * 1024 || params.t_cost() > 8 || params.p_cost() > 4 {
+        return Err("Argon2 parameters beyond m=65536, t=8, p=4 would let one token request stall others".to_owned());
+    }
+    if hash.hash.is_none() {
+        return Err("a PHC string without its hash".to_owned());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_secret_never_matches_a_plain_digest() {
+        let short = ClientSecret { digest: SecretDigest::Sha256(Sha256::digest(b"hunter2").into()), expires: None };
+        assert!(!short.matches("hunter2"));
+        let long = "a".repeat(MIN_RANDOM);
+        let made = ClientSecret { digest: SecretDigest::Sha256(Sha256::digest(&long).into()), expires: None };
+        assert!(made.matches(&long));
+        assert!(!made.matches(&format!("{long}b")));
+    }
+
+    #[test]
+    fn a_human_secret_is_checked_by_argon2id() {
+        // printf hunter2 | argon2 saltsaltsalt -id -k 1024 -t 1 -p 1 -e
+        let phc = {
+            use argon2::PasswordHasher;
+            let params = argon2::Params::new(1024, 1, 1, None).unwrap();
+            Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
+                .hash_password_with_salt(b"hunter2", b"saltsaltsalt")
+                .unwrap()
+                .to_string()
+        };
+        check_argon2id(&phc).unwrap();
+        let secret = ClientSecret { digest: SecretDigest::Argon2id(phc), expires: Some(Timestamp(10)) };
+        assert!(secret.matches("hunter2") && !secret.matches("hunter3"));
+        assert!(secret.expired(Timestamp(10)) && !secret.expired(Timestamp(9)));
+    }
+
+    #[test]
+    fn digests_that_cannot_be_checked_are_refused_at_load() {
+        assert!(parse_sha256("9c1f").is_err());
+        assert!(parse_sha256(&"zz".repeat(32)).is_err());
+        assert_eq!(parse_sha256(&"0f".repeat(32)).unwrap(), [15; 32]);
+        assert!(check_argon2id("hunter2").is_err());
+        assert!(check_argon2id("$argon2i$v=19$m=1024,t=1,p=1$c2FsdHNhbHRzYWx0$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").is_err());
+        assert!(check_argon2id("$argon2id$v=19$m=1048576,t=1,p=1$c2FsdHNhbHRzYWx0$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaA").is_err());
+    }
+}

@@ -1,0 +1,133 @@
+//! The heart: what the operator declared, compiled into one table per operation, and the pure decision over it.
+//!
+//! Owns steps 1 to 9 of decisions.md except reading a token and counting a limit, which are the caller's. Knows nothing of
+//! sockets, files or clocks: the same inputs give the same verdict in `serve`, `check` and every tool.
+
+pub mod between;
+pub mod compile;
+pub mod decide;
+pub mod definition;
+pub mod gate;
+pub mod principal;
+pub mod route;
+
+use std::collections::HashMap;
+
+use crate::client::Registry;
+use crate::names::{ClientId, IssuerName, RoleName, ScopeName, Timestamp, UserName};
+use crate::request::address::NetworkMap;
+use crate::token::IssuerRules;
+use definition::{AccessPolicy, Acl, Api, RateLimit};
+use route::{Operation, OperationId, Routes};
+
+pub use compile::{CompileFault, Definitions, compile};
+pub use decide::{Judgement, Permit, decide};
+pub use principal::Principal;
+
+/// One issuer as decisions see it.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// What is asked of its tokens.
+    pub rules: IssuerRules,
+    /// Its role values and what they are here. Nothing unmapped.
+    pub roles: HashMap<String, RoleName>,
+}
+
+/// A block by its subject, with its end.
+#[derive(Clone, Debug)]
+pub struct Until(pub Option<Timestamp>);
+
+impl Until {
+    fn active(&self, now: Timestamp) -> bool {
+        self.0.is_none_or(|end| now < end)
+    }
+}
+
+/// Everything a decision looks at, compiled: immutable, shared, replaced as a whole on reload.
+#[derive(Debug)]
+pub struct Rules {
+    apis: Vec<Api>,
+    operations: Vec<Operation>,
+    routes: Routes,
+    policies: Vec<AccessPolicy>,
+    acls: Vec<Acl>,
+    registry: Registry,
+    issuers: HashMap<IssuerName, Issuer>,
+    issuer_names: HashMap<String, IssuerName>,
+    master_scope: ScopeName,
+    blocked_networks: NetworkMap<Until>,
+    blocked_clients: HashMap<ClientId, Until>,
+    blocked_users: HashMap<UserName, Until>,
+    blocked_tokens: HashMap<String, Until>,
+    address_limits: Vec<RateLimit>,
+    profile_index: Vec<gate::ProfileIndex>,
+}
+
+impl Rules {
+    /// The APIs, in the order of [`Operation::api`].
+    #[must_use]
+    pub fn apis(&self) -> &[Api] {
+        &self.apis
+    }
+
+    /// The API of an operation.
+    #[must_use]
+    pub fn api_of(&self, operation: OperationId) -> Option<&Api> {
+        self.apis.get(self.operation(operation)?.api)
+    }
+
+    /// One operation.
+    #[must_use]
+    pub fn operation(&self, id: OperationId) -> Option<&Operation> {
+        self.operations.get(id.0 as usize)
+    }
+
+    /// All operations.
+    #[must_use]
+    pub fn operations(&self) -> &[Operation] {
+        &self.operations
+    }
+
+    /// Clients and users.
+    #[must_use]
+    pub const fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// One issuer by its name here.
+    #[must_use]
+    pub fn issuer(&self, name: &str) -> Option<&Issuer> {
+        self.issuers.get(name)
+    }
+
+    /// The issuer that a token's `iss` names, compared byte for byte. The claim is not yet verified: it only chooses whose
+    /// keys are asked.
+    #[must_use]
+    pub fn issuer_by_claim(&self, iss: &str) -> Option<&Issuer> {
+        self.issuers.get(self.issuer_names.get(iss)?)
+    }
+
+    /// All issuers.
+    pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
+        self.issuers.values()
+    }
+
+    /// Limits per address.
+    #[must_use]
+    pub fn address_limits(&self) -> &[RateLimit] {
+        &self.address_limits
+    }
+
+    /// The profiles of a policy that can name this client: those that list it, and those that list none.
+    fn profiles(&self, policy: usize, client: &ClientId) -> impl Iterator<Item = (usize, &definition::Profile)> {
+        let profiles = self.policies.get(policy).map(|policy| policy.profiles.as_slice()).unwrap_or_default();
+        let candidates = self.profile_index.get(policy).into_iter().flat_map(move |index| index.of(client));
+        candidates.filter_map(move |at| Some((at, profiles.get(at)?)))
+    }
+
+    /// The policy that a decision names.
+    #[must_use]
+    pub fn policy(&self, index: usize) -> Option<&AccessPolicy> {
+        self.policies.get(index)
+    }
+}

@@ -1,0 +1,376 @@
+//! From definitions to [`Rules`]: one table per operation, ties and overlaps found here, once, at load.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::definition::{AccessPolicy, Acl, Api, AuthScope, Block, Mode, RateLimit, Resource, ScopeGrant, Selector};
+use super::gate::{Gates, ProfileIndex};
+use super::route::{GrantEntry, Leaf, Operation, OperationId, Routes, Segment, parse_template};
+use super::{Issuer, Rules, Until};
+use crate::client::Registry;
+use crate::names::{ApiName, ClientId, Origin, ScopeName, UserName, Version};
+use crate::request::address::NetworkMap;
+use crate::request::method::Method;
+
+/// Everything that rules are compiled from. References between definitions are the configuration's to check.
+#[derive(Debug)]
+pub struct Definitions {
+    /// APIs.
+    pub apis: Vec<Api>,
+    /// Auth scopes.
+    pub scopes: Vec<AuthScope>,
+    /// Access policies.
+    pub policies: Vec<AccessPolicy>,
+    /// ACLs.
+    pub acls: Vec<Acl>,
+    /// Blocks.
+    pub blocks: Vec<Block>,
+    /// Limits per address.
+    pub address_limits: Vec<RateLimit>,
+    /// Clients and users.
+    pub registry: Registry,
+    /// Issuers, our own among them.
+    pub issuers: Vec<Issuer>,
+    /// The scope that passes gate 2 everywhere.
+    pub master_scope: ScopeName,
+}
+
+/// Why definitions do not compile: a rule that could not be evaluated, or two that contradict each other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileFault {
+    /// Where.
+    pub origin: Origin,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    pub help: String,
+}
+
+/// Compiles; every fault, not only the first.
+///
+/// # Errors
+/// Overlapping resources, ties between policies, conditions on parameters a resource does not have, rules narrowed by version
+/// where a path need not have one.
+pub fn compile(definitions: Definitions) -> Result<Rules, Vec<CompileFault>> {
+    let mut compiler = Compiler::new(&definitions);
+    compiler.lay_out();
+    compiler.check_versions();
+    compiler.grant();
+    compiler.pick();
+    let Compiler { routes, operations, mut faults, .. } = compiler;
+    if !faults.is_empty() {
+        faults.sort_by(|a, b| (&a.origin.file, a.origin.line, a.origin.column).cmp(&(&b.origin.file, b.origin.line, b.origin.column)));
+        faults.dedup();
+        return Err(faults);
+    }
+    Ok(assemble(definitions, routes, operations))
+}
+
+fn assemble(definitions: Definitions, routes: Routes, operations: Vec<Operation>) -> Rules {
+    let blocks = definitions.blocks;
+    let until = |block: &Block| Until(block.until);
+    let networks = blocks.iter().flat_map(|block| block.from.iter().map(move |network| (*network, until(block))));
+    let mut blocked_clients: HashMap<ClientId, Until> = HashMap::new();
+    let mut blocked_users: HashMap<UserName, Until> = HashMap::new();
+    let mut blocked_tokens: HashMap<String, Until> = HashMap::new();
+    for block in &blocks {
+        block.clients.iter().for_each(|name| extend(&mut blocked_clients, name, block));
+        block.users.iter().for_each(|name| extend(&mut blocked_users, name, block));
+        block.tokens.iter().for_each(|id| extend(&mut blocked_tokens, id, block));
+    }
+    Rules {
+        blocked_networks: NetworkMap::new(networks),
+        blocked_clients,
+        blocked_users,
+        blocked_tokens,
+        profile_index: definitions.policies.iter().map(|policy| ProfileIndex::new(&policy.profiles)).collect(),
+        issuer_names: definitions
+            .issuers
+            .iter()
+            .map(|issuer| (issuer.rules.issuer.clone(), issuer.rules.name.clone()))
+            .collect(),
+        issuers: definitions.issuers.into_iter().map(|issuer| (issuer.rules.name.clone(), issuer)).collect(),
+        apis: definitions.apis,
+        operations,
+        routes,
+        policies: definitions.policies,
+        acls: definitions.acls,
+        registry: definitions.registry,
+        master_scope: definitions.master_scope,
+        address_limits: definitions.address_limits,
+    }
+}
+
+/// Two blocks of one subject: the longer one holds.
+fn extend<K: Clone + Eq + std::hash::Hash>(blocked: &mut HashMap<K, Until>, key: &K, block: &Block) {
+    blocked
+        .entry(key.clone())
+        .and_modify(|until| {
+            until.0 = match (until.0, block.until) {
+                (Some(a), Some(b)) => Some(a.max(b)),
+                _ => None,
+            };
+        })
+        .or_insert(Until(block.until));
+}
+
+struct Compiler<'a> {
+    definitions: &'a Definitions,
+    api_index: HashMap<&'a ApiName, usize>,
+    routes: Routes,
+    operations: Vec<Operation>,
+    /// Operations of each API.
+    of_api: Vec<Vec<usize>>,
+    /// Leaves of each operation.
+    leaves: Vec<Vec<usize>>,
+    faults: Vec<CompileFault>,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(definitions: &'a Definitions) -> Self {
+        Self {
+            definitions,
+            api_index: definitions.apis.iter().enumerate().map(|(at, api)| (&api.name, at)).collect(),
+            routes: Routes::default(),
+            operations: Vec::new(),
+            of_api: vec![Vec::new(); definitions.apis.len()],
+            leaves: Vec::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    fn fault(&mut self, origin: &Origin, message: String, help: impl Into<String>) {
+        self.faults.push(CompileFault { origin: origin.clone(), message, help: help.into() });
+    }
+
+    /// One operation for each API, version, resource and method, and the paths that lead there.
+    fn lay_out(&mut self) {
+        let definitions = self.definitions;
+        let mut owners: Vec<&Resource> = Vec::new();
+        for (at, api) in definitions.apis.iter().enumerate() {
+            let mut versions: Vec<Option<&Version>> = api.versions.iter().map(Some).collect();
+            if api.default_version.is_none() {
+                versions.push(None);
+            }
+            for resource in &api.resources {
+                for version in &versions {
+                    let operations = self.operations_of(at, api, resource, *version);
+                    let mut prefixes = Vec::new();
+                    match version {
+                        Some(version) => prefixes.push(format!("{}/{version}", api.base_path)),
+                        None => prefixes.push(api.base_path.clone()),
+                    }
+                    if version.is_some() && version.cloned() == api.default_version {
+                        prefixes.push(api.base_path.clone());
+                    }
+                    for prefix in prefixes {
+                        self.add_path(api, resource, &prefix, operations, &mut owners);
+                    }
+                }
+            }
+        }
+    }
+
+    fn operations_of(
+        &mut self,
+        at: usize,
+        api: &Api,
+        resource: &Resource,
+        version: Option<&Version>,
+    ) -> [Option<OperationId>; Method::ALL.len()] {
+        Method::ALL.map(|method| {
+            if !resource.methods.contains(method) {
+                return None;
+            }
+            let index = self.operations.len();
+            let id = OperationId(u32::try_from(index).ok()?);
+            self.operations.push(Operation {
+                api: at,
+                version: version.cloned(),
+                resource: resource.template.clone(),
+                method,
+                label: format!("{} {}", method.as_str(), resource.template).into(),
+                public: api.public || resource.public,
+                enforced: Gates::default(),
+                shadow: None,
+                grants: Vec::new(),
+            });
+            self.leaves.push(Vec::new());
+            if let Some(list) = self.of_api.get_mut(at) {
+                list.push(index);
+            }
+            Some(id)
+        })
+    }
+
+    fn add_path(
+        &mut self,
+        api: &Api,
+        resource: &'a Resource,
+        prefix: &str,
+        by_method: [Option<OperationId>; Method::ALL.len()],
+        owners: &mut Vec<&'a Resource>,
+    ) {
+        let path = format!("{prefix}{}", resource.template);
+        let segments = match parse_template(&path) {
+            Ok(segments) => segments,
+            Err(message) => return self.fault(&resource.origin, message, "see docs/configuration.md, `resources`"),
+        };
+        let leaf = Leaf { by_method, segments: segments.clone(), wants_parameters: false };
+        match self.routes.insert(api.host.as_deref(), &segments, leaf) {
+            Ok(index) => {
+                owners.push(resource);
+                for id in by_method.into_iter().flatten() {
+                    if let Some(list) = self.leaves.get_mut(id.0 as usize) {
+                        list.push(index);
+                    }
+                }
+            }
+            Err(taken) => {
+                let other = owners.get(taken).map_or_else(String::new, |other| format!(" with the resource at {}", other.origin));
+                self.fault(
+                    &resource.origin,
+                    format!("the path `{path}` overlaps{other}: a request could mean either"),
+                    "change one of the two paths, or give the APIs different hosts",
+                );
+            }
+        }
+    }
+
+    /// A rule narrowed by version cannot be evaluated on a path that need not name one.
+    fn check_versions(&mut self) {
+        let definitions = self.definitions;
+        let selectors = definitions
+            .policies
+            .iter()
+            .map(|policy| (&policy.selector, &policy.origin))
+            .chain(definitions.acls.iter().map(|acl| (&acl.selector, &acl.origin)))
+            .chain(definitions.scopes.iter().flat_map(|scope| scope.grants.iter().map(|grant| (&grant.selector, &grant.origin))));
+        for (selector, origin) in selectors {
+            let api = selector.api.as_ref().and_then(|name| definitions.apis.get(*self.api_index.get(name)?));
+            let Some(api) = api.filter(|api| selector.versions.is_some() && api.default_version.is_none()) else { continue };
+            self.fault(
+                origin,
+                format!("this rule is narrowed by version, and a path of `{}` need not have one", api.name),
+                format!("give `{}` a `default_version`, or leave `versions` out of the rule", api.name),
+            );
+        }
+    }
+
+    fn selected(&self, selector: &Selector) -> Vec<usize> {
+        let all = |at: usize| self.of_api.get(at).cloned().unwrap_or_default();
+        let candidates = match &selector.api {
+            Some(name) => self.api_index.get(name).map(|at| all(*at)).unwrap_or_default(),
+            None => (0..self.operations.len()).collect(),
+        };
+        let selects = |index: &usize| self.operations.get(*index).is_some_and(|operation| selects(selector, operation));
+        candidates.into_iter().filter(selects).collect()
+    }
+
+    fn grant(&mut self) {
+        let definitions = self.definitions;
+        for scope in definitions.scopes.iter().filter(|scope| scope.active) {
+            for grant in &scope.grants {
+                self.grant_one(scope, grant);
+            }
+        }
+        for operation in &mut self.operations {
+            operation.grants.sort_by(|a, b| a.scope.cmp(&b.scope));
+        }
+    }
+
+    fn grant_one(&mut self, scope: &AuthScope, grant: &ScopeGrant) {
+        let conditions: Arc<[(Arc<str>, Vec<String>)]> = grant.conditions.clone().into();
+        for index in self.selected(&grant.selector) {
+            let leaves = self.leaves.get(index).cloned().unwrap_or_default();
+            for (parameter, _) in conditions.iter() {
+                let has = leaves.iter().all(|leaf| {
+                    self.routes.leaf_mut(*leaf).is_some_and(|leaf| {
+                        leaf.wants_parameters = true;
+                        leaf.segments.iter().any(|segment| matches!(segment, Segment::Parameter(name) | Segment::Rest(name) if name == parameter))
+                    })
+                });
+                if !has {
+                    let resource = self.operations.get(index).map_or_else(String::new, |operation| operation.resource.to_string());
+                    self.fault(
+                        &grant.origin,
+                        format!("`where` names the parameter `{parameter}`, which the resource `{resource}` does not have"),
+                        "narrow the grant with `resources` to those that have the parameter",
+                    );
+                }
+            }
+            if let Some(operation) = self.operations.get_mut(index) {
+                operation.grants.push(GrantEntry { scope: scope.name.clone(), conditions: conditions.clone() });
+            }
+        }
+    }
+
+    /// Gate 1's ladder and gate 3's ACLs, twice: as they decide, and with the shadow rules in their places.
+    fn pick(&mut self) {
+        let enforced = self.gates(false);
+        let with_shadow = self.gates(true);
+        for (operation, (enforced, shadow)) in self.operations.iter_mut().zip(enforced.into_iter().zip(with_shadow)) {
+            operation.shadow = (shadow != enforced).then_some(shadow);
+            operation.enforced = enforced;
+        }
+    }
+
+    fn gates(&mut self, shadow: bool) -> Vec<Gates> {
+        let definitions = self.definitions;
+        let counts = |mode: Mode, active: bool| active && (shadow || mode == Mode::Enforce);
+        let mut gates = vec![Gates::default(); self.operations.len()];
+        let mut ties = Vec::new();
+        for (at, policy) in definitions.policies.iter().enumerate() {
+            if !counts(policy.mode, policy.active) {
+                continue;
+            }
+            for index in self.selected(&policy.selector) {
+                let Some(gates) = gates.get_mut(index) else { continue };
+                let strength = policy.selector.strength();
+                let picked = gates.policy.and_then(|picked| definitions.policies.get(picked));
+                match picked.map(|picked| picked.selector.strength().cmp(&strength)) {
+                    Some(std::cmp::Ordering::Greater) => {}
+                    // A tie is only one if nothing stronger is picked in the end.
+                    Some(std::cmp::Ordering::Equal) => ties.push((index, gates.policy, at)),
+                    None | Some(std::cmp::Ordering::Less) => gates.policy = Some(at),
+                }
+            }
+        }
+        self.report_ties(&gates, &ties);
+        for (at, acl) in definitions.acls.iter().enumerate().filter(|(_, acl)| counts(acl.mode, acl.active)) {
+            for index in self.selected(&acl.selector) {
+                if let Some(gates) = gates.get_mut(index) {
+                    gates.acls.push(at);
+                }
+            }
+        }
+        gates
+    }
+
+    fn report_ties(&mut self, gates: &[Gates], ties: &[(usize, Option<usize>, usize)]) {
+        let mut reported = std::collections::HashSet::new();
+        for (index, first, second) in ties {
+            let picked = gates.get(*index).and_then(|gates| gates.policy);
+            if picked != *first || !reported.insert((*first, *second)) {
+                continue;
+            }
+            let policy = |at: &usize| self.definitions.policies.get(*at);
+            let (Some(first), Some(second)) = (first.as_ref().and_then(policy), policy(second)) else { continue };
+            let operation = self.operations.get(*index);
+            let api = operation.and_then(|operation| self.definitions.apis.get(operation.api)).map(|api| api.name.to_string());
+            let label = operation.map(|operation| operation.label.to_string()).unwrap_or_default();
+            let message = format!(
+                "the access policies `{}` ({}) and `{}` are equally specific for `{label}` of `{}`: which one decides is not said",
+                first.name, first.origin, second.name, api.unwrap_or_default()
+            );
+            let origin = second.origin.clone();
+            self.fault(&origin, message, "merge their `allow` lists, or narrow one by methods, resources or versions");
+        }
+    }
+}
+
+fn selects(selector: &Selector, operation: &Operation) -> bool {
+    selector.methods.is_none_or(|methods| methods.contains(operation.method))
+        && selector.versions.as_ref().is_none_or(|versions| operation.version.as_ref().is_some_and(|own| versions.contains(own)))
+        && selector.resources.as_ref().is_none_or(|resources| resources.contains(&operation.resource))
+}

@@ -1,0 +1,205 @@
+//! The order of steps. `serve` calls [`check_network`], [`open`] and [`judge`] with the reading of the token between them;
+//! [`decide`] is the same three in one call.
+
+use std::sync::Arc;
+
+use super::Rules;
+use super::gate::{Grounds, Inquiry};
+use super::principal::{Principal, identify};
+use super::route::{Matched, Operation, OperationId, parameters};
+use crate::names::Timestamp;
+use crate::reason::{Reason, Refusal, Remedy};
+use crate::request::Request;
+use crate::request::credential::BearerToken;
+use crate::request::target::Allowances;
+use crate::token::Facts;
+
+/// The proof that a rule named the operation and nothing forbade it. Forwarding takes one; only this module makes them.
+#[derive(Clone, Debug)]
+pub struct Permit {
+    operation: OperationId,
+    grounds: Grounds,
+}
+
+impl Permit {
+    /// The operation it is for.
+    #[must_use]
+    pub const fn operation(&self) -> OperationId {
+        self.operation
+    }
+
+    /// The rules that gave it.
+    #[must_use]
+    pub const fn grounds(&self) -> &Grounds {
+        &self.grounds
+    }
+}
+
+/// A verdict with what was found out on the way.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The operation, once matched.
+    pub operation: Option<Matched>,
+    /// The caller, once identified.
+    pub principal: Option<Principal>,
+    /// The verdict.
+    pub outcome: Result<Permit, Refusal>,
+    /// What it would have been with the shadow rules in their places, where the operation has any.
+    pub shadow: Option<Result<(), Reason>>,
+}
+
+impl Judgement {
+    /// A refusal before an operation was matched.
+    #[must_use]
+    pub const fn refused(refusal: Refusal) -> Self {
+        Self { operation: None, principal: None, outcome: Err(refusal), shadow: None }
+    }
+
+    /// A refusal of a matched operation.
+    #[must_use]
+    pub const fn refused_at(operation: Matched, refusal: Refusal) -> Self {
+        Self { operation: Some(operation), principal: None, outcome: Err(refusal), shadow: None }
+    }
+}
+
+/// Step 1, blocked networks. Limits per address are counted by the caller, right after it.
+///
+/// # Errors
+/// `blocked.network`.
+pub fn check_network(rules: &Rules, address: Option<std::net::IpAddr>, now: Timestamp) -> Result<(), Refusal> {
+    let Some(address) = address else { return Ok(()) };
+    if rules.blocked_networks.matching(address).any(|until| until.active(now)) {
+        return Err(Refusal::new(Reason::BlockedNetwork));
+    }
+    Ok(())
+}
+
+/// A request after steps 2 to 4.
+#[derive(Debug)]
+pub enum Opened<'a> {
+    /// Decided: public, or refused.
+    Decided(Box<Judgement>),
+    /// A token has to be read.
+    Token(Matched, &'a BearerToken),
+}
+
+/// Steps 2 to 4: match, public, credential.
+#[must_use]
+pub fn open<'a>(rules: &Rules, request: &'a Request) -> Opened<'a> {
+    let matched = match find(rules, request) {
+        Ok(matched) => matched,
+        Err(judgement) => return Opened::Decided(judgement),
+    };
+    if rules.operation(matched.operation).is_some_and(|operation| operation.public) {
+        let permit = Permit { operation: matched.operation, grounds: Grounds { public: true, ..Grounds::default() } };
+        return Opened::Decided(Box::new(Judgement {
+            operation: Some(matched),
+            principal: None,
+            outcome: Ok(permit),
+            shadow: None,
+        }));
+    }
+    // A query that carries a token is refused whatever the header says: the token has already leaked into logs.
+    let credential = match &request.credential {
+        Err(refusal) if refusal.reason == Reason::TokenSeveral => Err(refusal.clone()),
+        _ if request.target.has_token_in_query() => Err(Refusal::new(Reason::TokenInQuery)),
+        Err(refusal) => Err(refusal.clone()),
+        Ok(token) => Ok(token),
+    };
+    match credential {
+        Ok(token) => Opened::Token(matched, token),
+        Err(refusal) => Opened::Decided(Box::new(Judgement::refused_at(matched, refusal))),
+    }
+}
+
+/// Step 2.
+fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
+    let refused = |refusal| Box::new(Judgement::refused(refusal));
+    let ambiguous = || refused(Refusal::because(Reason::PathAmbiguous, "a character that the API does not allow in a segment"));
+    let path = request.target.path();
+    let used = request.target.used();
+    let Some(leaf) = rules.routes.find(&request.host, path) else {
+        return Err(if used == Allowances::default() { refused(Refusal::new(Reason::OperationUnknown)) } else { ambiguous() });
+    };
+    let methods = leaf.methods();
+    let any = methods.iter().find_map(|method| leaf.operation(method));
+    let api = any.and_then(|id| rules.api_of(id)).ok_or_else(|| refused(Refusal::new(Reason::GatewayBroken)))?;
+    if !api.allow.covers(used) {
+        return Err(ambiguous());
+    }
+    let Some(operation) = request.method.and_then(|method| leaf.operation(method)) else {
+        return Err(refused(Refusal::new(Reason::OperationMethod).with(Remedy::Allow(methods.allow()))));
+    };
+    let parameters = if leaf.wants_parameters { parameters(&leaf.segments, path) } else { Vec::new() };
+    let matched = Matched { operation, parameters };
+    if api.maintenance {
+        let refusal = Refusal::new(Reason::OperationMaintenance).with(Remedy::RetryAfter(60));
+        return Err(Box::new(Judgement::refused_at(matched, refusal)));
+    }
+    Ok(matched)
+}
+
+/// Steps 5 to 9 over a token that verified.
+#[must_use]
+pub fn judge(rules: &Rules, request: &Request, matched: Matched, facts: Arc<Facts>, now: Timestamp) -> Judgement {
+    let principal = match identify(rules, facts, now) {
+        Ok(principal) => principal,
+        Err(refusal) => return Judgement::refused_at(matched, refusal),
+    };
+    let (outcome, shadow) = match (check_blocks(rules, &principal, now), rules.operation(matched.operation)) {
+        (Err(refusal), _) => (Err(refusal), None),
+        (Ok(()), None) => (Err(Refusal::new(Reason::GatewayBroken)), None),
+        (Ok(()), Some(operation)) => gates(rules, request, operation, &matched, &principal, now),
+    };
+    Judgement { operation: Some(matched), principal: Some(principal), outcome, shadow }
+}
+
+type Gated = (Result<Permit, Refusal>, Option<Result<(), Reason>>);
+
+fn gates(
+    rules: &Rules,
+    request: &Request,
+    operation: &Operation,
+    matched: &Matched,
+    principal: &Principal,
+    now: Timestamp,
+) -> Gated {
+    let inquiry = Inquiry { rules, operation, matched, principal, address: request.address, now };
+    let outcome = inquiry.pass(&operation.enforced);
+    let shadow = operation.shadow.as_ref().map(|gates| inquiry.pass(gates).map(|_| ()).map_err(|refusal| refusal.reason));
+    (outcome.map(|grounds| Permit { operation: matched.operation, grounds }), shadow)
+}
+
+/// Step 6.
+fn check_blocks(rules: &Rules, principal: &Principal, now: Timestamp) -> Result<(), Refusal> {
+    let active = |until: Option<&super::Until>| until.is_some_and(|until| until.active(now));
+    if active(rules.blocked_clients.get(&principal.client().id)) {
+        return Err(Refusal::new(Reason::BlockedClient));
+    }
+    if principal.user().is_some_and(|user| active(rules.blocked_users.get(&user.name))) {
+        return Err(Refusal::new(Reason::BlockedUser));
+    }
+    if principal.facts().id.as_ref().is_some_and(|id| active(rules.blocked_tokens.get(id))) {
+        return Err(Refusal::new(Reason::BlockedToken));
+    }
+    Ok(())
+}
+
+/// The whole decision. `read` turns the one bearer token into verified facts; where it is called, `serve` awaits.
+pub fn decide(
+    rules: &Rules,
+    request: &Request,
+    read: impl FnOnce(&BearerToken) -> Result<Arc<Facts>, Refusal>,
+    now: Timestamp,
+) -> Judgement {
+    if let Err(refusal) = check_network(rules, request.address, now) {
+        return Judgement::refused(refusal);
+    }
+    match open(rules, request) {
+        Opened::Decided(judgement) => *judgement,
+        Opened::Token(matched, token) => match read(token) {
+            Ok(facts) => judge(rules, request, matched, facts, now),
+            Err(refusal) => Judgement::refused_at(matched, refusal),
+        },
+    }
+}

@@ -1,0 +1,227 @@
+//! What the operator declares, as types: every reference still a name, every text already parsed.
+
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
+
+use super::between::Between;
+use crate::names::{ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, Timestamp, UpstreamName, UserName, Version};
+use crate::request::address::Networks;
+use crate::request::method::MethodSet;
+use crate::request::target::Allowances;
+
+/// The body of a refusal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ErrorFormat {
+    /// problem+json (RFC 9457).
+    #[default]
+    Problem,
+    /// `{"error":{"message","detail"},"status":"failure"}`.
+    ServiceNow,
+}
+
+/// A REST API.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Its key.
+    pub name: ApiName,
+    /// Host it answers on, lower case; any when left out.
+    pub host: Option<String>,
+    /// Path before versions and resources; empty for the root.
+    pub base_path: String,
+    /// Version segments that may follow the base path.
+    pub versions: Vec<Version>,
+    /// What a path without a version segment is judged as.
+    pub default_version: Option<Version>,
+    /// Path templates with their methods.
+    pub resources: Vec<Resource>,
+    /// Where it is forwarded to.
+    pub upstream: UpstreamName,
+    /// Needs no token.
+    pub public: bool,
+    /// Answers 503 to everything.
+    pub maintenance: bool,
+    /// Body of refusals.
+    pub error_format: ErrorFormat,
+    /// Characters its segments may hold.
+    pub allow: Allowances,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// A path template of an API.
+#[derive(Clone, Debug)]
+pub struct Resource {
+    /// The template below base path and version, for instance `/table/{name}`.
+    pub template: Arc<str>,
+    /// Its methods.
+    pub methods: MethodSet,
+    /// Needs no token.
+    pub public: bool,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// Which operations a rule is about; what is left out means all.
+#[derive(Clone, Debug, Default)]
+pub struct Selector {
+    /// The API; `None` is all APIs.
+    pub api: Option<ApiName>,
+    /// Methods.
+    pub methods: Option<MethodSet>,
+    /// Versions.
+    pub versions: Option<BTreeSet<Version>>,
+    /// Resource templates, as the API writes them.
+    pub resources: Option<BTreeSet<Arc<str>>>,
+}
+
+impl Selector {
+    /// Strength on the ladder of decisions.md, gate 1; the larger wins.
+    #[must_use]
+    pub const fn strength(&self) -> u8 {
+        let (method, resource, version) = (self.methods.is_some(), self.resources.is_some(), self.versions.is_some());
+        match (self.api.is_some(), method, resource, version) {
+            (true, true, true, true) => 10,
+            (true, true, true, false) => 9,
+            (true, false, true, true) => 8,
+            (true, false, true, false) => 7,
+            (true, true, false, true) => 6,
+            (true, true, false, false) => 5,
+            (true, false, false, true) => 4,
+            (true, false, false, false) => 3,
+            (false, true, _, _) => 2,
+            (false, false, _, _) => 1,
+        }
+    }
+}
+
+/// Whether a rule decides or is only counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Decides.
+    #[default]
+    Enforce,
+    /// Judged beside the deciding rules, counted and logged.
+    Shadow,
+}
+
+/// Roles a rule asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RoleRequirement {
+    /// Every one.
+    All(Vec<RoleName>),
+    /// At least one.
+    Any(Vec<RoleName>),
+}
+
+impl RoleRequirement {
+    /// Whether a caller of whom `has` tells the roles satisfies it.
+    pub fn satisfied(&self, has: impl Fn(&RoleName) -> bool) -> bool {
+        match self {
+            Self::All(roles) => roles.iter().all(has),
+            Self::Any(roles) => roles.iter().any(has),
+        }
+    }
+}
+
+/// One way in: every part named must hold.
+#[derive(Clone, Debug)]
+pub struct Profile {
+    /// Issuers; `self` when left out.
+    pub issuers: HashSet<IssuerName>,
+    /// Clients; any when left out.
+    pub clients: Option<HashSet<ClientId>>,
+    /// Names clients with token restriction without listing them.
+    pub restricted_clients: bool,
+    /// Networks.
+    pub from: Option<Networks>,
+    /// Roles.
+    pub roles: Option<RoleRequirement>,
+    /// Claims and the values one of which they must have.
+    pub claims: Vec<(String, Vec<String>)>,
+    /// Times.
+    pub between: Option<Between>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// An access policy.
+#[derive(Clone, Debug)]
+pub struct AccessPolicy {
+    /// Its key.
+    pub name: PolicyName,
+    /// What it is about.
+    pub selector: Selector,
+    /// Whether it decides.
+    pub mode: Mode,
+    /// Switched off policies are as if not written.
+    pub active: bool,
+    /// The ways in.
+    pub profiles: Vec<Profile>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// An auth scope.
+#[derive(Clone, Debug)]
+pub struct AuthScope {
+    /// Its key.
+    pub name: ScopeName,
+    /// Switched off scopes grant nothing.
+    pub active: bool,
+    /// What it grants.
+    pub grants: Vec<ScopeGrant>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// One grant of a scope: one API, narrowed.
+#[derive(Clone, Debug)]
+pub struct ScopeGrant {
+    /// What it is about; always one API.
+    pub selector: Selector,
+    /// Path parameters and the values one of which they must have.
+    pub conditions: Vec<(Arc<str>, Vec<String>)>,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// Roles required for operations.
+#[derive(Clone, Debug)]
+pub struct Acl {
+    /// What it is about.
+    pub selector: Selector,
+    /// The roles.
+    pub roles: RoleRequirement,
+    /// Whether it decides.
+    pub mode: Mode,
+    /// Switched off ACLs are as if not written.
+    pub active: bool,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// A block: everything it lists is refused before all policies.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    /// Networks.
+    pub from: Vec<ipnet::IpNet>,
+    /// Clients.
+    pub clients: Vec<ClientId>,
+    /// Users.
+    pub users: Vec<UserName>,
+    /// `jti` values.
+    pub tokens: Vec<String>,
+    /// The end.
+    pub until: Option<Timestamp>,
+}
+
+/// A rate: so many in a period, and so many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RateLimit {
+    /// Requests a period.
+    pub count: u32,
+    /// The period in seconds.
+    pub period: u32,
+    /// Requests at once.
+    pub burst: u32,
+}

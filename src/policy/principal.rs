@@ -1,0 +1,120 @@
+//! Step 5, the pure half: from verified facts to who is calling.
+
+use std::sync::Arc;
+
+use super::Rules;
+use crate::client::{Client, User};
+use crate::names::{RoleName, Timestamp};
+use crate::reason::{Reason, Refusal, TokenFault};
+use crate::token::{Facts, judge};
+
+/// Who is calling: a verified token, its client, and the user it acts as. Made only by [`identify`].
+#[derive(Clone, Debug)]
+pub struct Principal {
+    facts: Arc<Facts>,
+    client: Arc<Client>,
+    user: Option<Arc<User>>,
+}
+
+impl Principal {
+    /// The token's facts.
+    #[must_use]
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The acting user, where it is one of ours.
+    #[must_use]
+    pub fn user(&self) -> Option<&User> {
+        self.user.as_deref()
+    }
+
+    /// Whether the caller has a role now (decisions.md, "Roles").
+    #[must_use]
+    pub fn has_role(&self, role: &RoleName, rules: &Rules) -> bool {
+        if !self.facts.issuer.is_own() {
+            let Some(issuer) = rules.issuer(self.facts.issuer.as_str()) else { return false };
+            return self.facts.roles.iter().any(|value| issuer.roles.get(value) == Some(role));
+        }
+        match &self.user {
+            Some(user) => user.roles.contains(role),
+            None => self.client.roles.contains(role),
+        }
+    }
+
+    /// The caller's roles, sorted, for the upstream and the record.
+    #[must_use]
+    pub fn roles(&self, rules: &Rules) -> Vec<RoleName> {
+        let mut roles: Vec<RoleName> = if self.facts.issuer.is_own() {
+            self.user.as_ref().map_or(&self.client.roles, |user| &user.roles).iter().cloned().collect()
+        } else {
+            let map = rules.issuer(self.facts.issuer.as_str());
+            self.facts.roles.iter().filter_map(|value| map?.roles.get(value).cloned()).collect()
+        };
+        roles.sort_unstable();
+        roles.dedup();
+        roles
+    }
+
+    /// Whether a claim is one of these values: a string, a number or truth value as JSON writes it, or an array with one.
+    #[must_use]
+    pub fn claim_is(&self, name: &str, values: &[String]) -> bool {
+        let is = |value: &serde_json::Value| match value {
+            serde_json::Value::String(text) => values.contains(text),
+            serde_json::Value::Number(number) => values.contains(&number.to_string()),
+            serde_json::Value::Bool(truth) => values.iter().any(|value| *value == truth.to_string()),
+            serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => false,
+        };
+        match self.facts.claims.get(name) {
+            Some(serde_json::Value::Array(list)) => list.iter().any(is),
+            Some(value) => is(value),
+            None => false,
+        }
+    }
+}
+
+/// Finds the client and user of a token, and judges the token's facts by the rules as they are now.
+///
+/// # Errors
+/// `token.invalid` with its fault, `client.unknown`, `client.inactive`, `user.inactive`.
+pub fn identify(rules: &Rules, facts: Arc<Facts>, now: Timestamp) -> Result<Principal, Refusal> {
+    let issuer = rules.issuer(facts.issuer.as_str()).ok_or(Refusal::token(TokenFault::Issuer))?;
+    judge(&facts, &issuer.rules, now).map_err(Refusal::token)?;
+    let registry = rules.registry();
+    let client = if facts.issuer.is_own() {
+        facts.client.as_deref().and_then(|id| registry.client(id))
+    } else {
+        registry.external_client(&facts.issuer, facts.client.as_deref())
+    };
+    let client = client.ok_or(Refusal::new(Reason::ClientUnknown))?.clone();
+    if !client.active {
+        return Err(Refusal::new(Reason::ClientInactive));
+    }
+    let user = acting_user(rules, &facts, &client)?;
+    Ok(Principal { facts, client, user })
+}
+
+/// The user of ours that the token acts as; for external issuers there is none: their `sub` is never looked up here.
+fn acting_user(rules: &Rules, facts: &Facts, client: &Client) -> Result<Option<Arc<User>>, Refusal> {
+    if !facts.issuer.is_own() {
+        return Ok(None);
+    }
+    let name = if facts.subject == client.id.as_str() {
+        match &client.application_user {
+            Some(name) => name.as_str(),
+            None => return Ok(None),
+        }
+    } else {
+        &facts.subject
+    };
+    match rules.registry().user(name) {
+        Some(user) if user.usable() => Ok(Some(user.clone())),
+        _ => Err(Refusal::new(Reason::UserInactive)),
+    }
+}

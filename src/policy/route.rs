@@ -1,0 +1,341 @@
+//! From a canonical path to the one operation it asks for.
+//!
+//! One tree of segments per host. Literal beats parameter beats rest, decided segment by segment from the left; two templates
+//! that this does not order have the same shape, and that is a fault at load. (A radix router such as matchit refuses
+//! `/a/{x}` beside `/a/{*rest}`, which decisions.md orders; hence a tree of our own.)
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::gate::Gates;
+use crate::names::{ScopeName, Version};
+use crate::request::method::{Method, MethodSet};
+
+/// Position of an operation in its rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OperationId(pub(crate) u32);
+
+/// API + version + resource + method, with all that is decided about it laid out.
+#[derive(Debug)]
+pub struct Operation {
+    /// Index of its API.
+    pub api: usize,
+    /// Version it is judged as.
+    pub version: Option<Version>,
+    /// Template below base path and version.
+    pub resource: Arc<str>,
+    /// Method.
+    pub method: Method,
+    /// `GET /table/{name}`: how metrics and the log name it.
+    pub label: Arc<str>,
+    /// Needs no token.
+    pub public: bool,
+    /// What decides.
+    pub(super) enforced: Gates,
+    /// The same with the shadow rules in their places, where that differs.
+    pub(super) shadow: Option<Gates>,
+    /// The scopes that grant it, sorted by name; one name may occur with several conditions.
+    pub(super) grants: Vec<GrantEntry>,
+}
+
+/// A scope's grant on one operation.
+#[derive(Clone, Debug)]
+pub(super) struct GrantEntry {
+    pub(super) scope: ScopeName,
+    /// Path parameters and their allowed values; empty when unconditional.
+    pub(super) conditions: Arc<[(Arc<str>, Vec<String>)]>,
+}
+
+/// Path parameters that conditions look at.
+pub type Parameters = Vec<(Arc<str>, String)>;
+
+/// A matched operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Matched {
+    /// The operation.
+    pub operation: OperationId,
+    /// Its parameters, where a rule looks at them, decoded.
+    pub parameters: Parameters,
+}
+
+/// What a path has behind it: an operation for each method.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Leaf {
+    pub(super) by_method: [Option<OperationId>; Method::ALL.len()],
+    /// The whole template, base path and version included.
+    pub(super) segments: Vec<Segment>,
+    /// Whether a condition looks at one of its parameters.
+    pub(super) wants_parameters: bool,
+}
+
+impl Leaf {
+    pub(super) fn methods(&self) -> MethodSet {
+        Method::ALL.into_iter().filter(|method| self.operation(*method).is_some()).collect()
+    }
+
+    pub(super) fn operation(&self, method: Method) -> Option<OperationId> {
+        self.by_method.get(method.index()).copied().flatten()
+    }
+}
+
+/// One segment of a template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Segment {
+    /// Matches itself.
+    Literal(String),
+    /// `{name}`: one segment that is not empty.
+    Parameter(Arc<str>),
+    /// `{*name}`: everything left, at least one character; only last.
+    Rest(Arc<str>),
+}
+
+/// Parses a template.
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn parse_template(template: &str) -> Result<Vec<Segment>, String> {
+    let Some(body) = template.strip_prefix('/') else {
+        return Err(format!("`{template}` does not begin with a slash; write `/{template}`"));
+    };
+    let mut segments = Vec::new();
+    let mut names: Vec<Arc<str>> = Vec::new();
+    let mut parts = body.split('/').peekable();
+    while let Some(part) = parts.next() {
+        let last = parts.peek().is_none();
+        let segment = parse_segment(part, last)?;
+        if let Segment::Parameter(name) | Segment::Rest(name) = &segment {
+            if names.contains(name) {
+                return Err(format!("the parameter `{name}` occurs twice"));
+            }
+            names.push(name.clone());
+        }
+        segments.push(segment);
+    }
+    Ok(segments)
+}
+
+fn parse_segment(part: &str, last: bool) -> Result<Segment, String> {
+    let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) else {
+        if part.contains(['{', '}']) {
+            return Err(format!("`{part}`: a parameter is a whole segment, for instance `/{{id}}`"));
+        }
+        if (part.is_empty() && !last) || !crate::request::target::is_canonical_path(&format!("/{part}")) {
+            return Err(format!("`{part}` is not a canonical path segment; no request could match it"));
+        }
+        return Ok(Segment::Literal(part.to_owned()));
+    };
+    let (name, rest) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        return Err(format!("`{part}`: a parameter's name has letters, digits and underscores"));
+    }
+    if rest && !last {
+        return Err(format!("`{part}`: a rest can only be the last segment"));
+    }
+    Ok(if rest { Segment::Rest(name.into()) } else { Segment::Parameter(name.into()) })
+}
+
+#[derive(Debug, Default)]
+struct Node {
+    literals: HashMap<Box<str>, usize>,
+    parameter: Option<usize>,
+    leaf: Option<usize>,
+    rest: Option<usize>,
+}
+
+/// A tree of templates with one leaf index each.
+#[derive(Debug)]
+struct Tree(Vec<Node>);
+
+impl Default for Tree {
+    fn default() -> Self {
+        Self(vec![Node::default()])
+    }
+}
+
+impl Tree {
+    /// Adds a template.
+    ///
+    /// # Errors
+    /// The leaf already there, when another template has the same shape.
+    fn insert(&mut self, segments: &[Segment], leaf: usize) -> Result<(), usize> {
+        let mut at = 0;
+        for segment in segments {
+            let next = self.0.len();
+            let Some(node) = self.0.get_mut(at) else { return Ok(()) };
+            at = match segment {
+                Segment::Literal(text) => *node.literals.entry(text.as_str().into()).or_insert(next),
+                Segment::Parameter(_) => *node.parameter.get_or_insert(next),
+                Segment::Rest(_) => return occupy(&mut node.rest, leaf),
+            };
+            if at == next {
+                self.0.push(Node::default());
+            }
+        }
+        self.0.get_mut(at).map_or(Ok(()), |node| occupy(&mut node.leaf, leaf))
+    }
+
+    /// The leaf for the path left at this node; `path` is what follows the last slash.
+    fn find(&self, at: usize, path: &str) -> Option<usize> {
+        let node = self.0.get(at)?;
+        let (segment, rest) = path.split_once('/').map_or((path, None), |(segment, rest)| (segment, Some(rest)));
+        let step = |next: &usize| match rest {
+            Some(rest) => self.find(*next, rest),
+            None => self.0.get(*next)?.leaf,
+        };
+        node.literals
+            .get(segment)
+            .and_then(step)
+            .or_else(|| node.parameter.as_ref().filter(|_| !segment.is_empty()).and_then(step))
+            .or_else(|| node.rest.filter(|_| !path.is_empty()))
+    }
+}
+
+fn occupy(place: &mut Option<usize>, leaf: usize) -> Result<(), usize> {
+    match place {
+        Some(taken) => Err(*taken),
+        None => {
+            *place = Some(leaf);
+            Ok(())
+        }
+    }
+}
+
+/// Every path of every host.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    hosts: HashMap<String, Tree>,
+    any_host: Tree,
+    leaves: Vec<Leaf>,
+}
+
+impl Routes {
+    /// Adds a path; the leaf's index, or that of the leaf which already has the shape.
+    pub(super) fn insert(&mut self, host: Option<&str>, segments: &[Segment], leaf: Leaf) -> Result<usize, usize> {
+        let index = self.leaves.len();
+        let tree = match host {
+            Some(host) => self.hosts.entry(host.to_owned()).or_default(),
+            None => &mut self.any_host,
+        };
+        tree.insert(segments, index)?;
+        self.leaves.push(leaf);
+        Ok(index)
+    }
+
+    pub(super) fn leaf_mut(&mut self, index: usize) -> Option<&mut Leaf> {
+        self.leaves.get_mut(index)
+    }
+
+    /// The leaf for a canonical path: of the host's own tree first, then of the tree of APIs without a host.
+    pub(super) fn find(&self, host: &str, path: &str) -> Option<&Leaf> {
+        let path = path.strip_prefix('/')?;
+        let own = self.hosts.get(host).and_then(|tree| tree.find(0, path));
+        self.leaves.get(own.or_else(|| self.any_host.find(0, path))?)
+    }
+}
+
+/// Reads the parameters of a path that matched these segments; values are percent-decoded.
+pub(super) fn parameters(segments: &[Segment], path: &str) -> Parameters {
+    let mut found = Vec::new();
+    let mut rest = path.strip_prefix('/').unwrap_or(path);
+    for segment in segments {
+        let (value, tail) = rest.split_once('/').unwrap_or((rest, ""));
+        match segment {
+            Segment::Literal(_) => {}
+            Segment::Parameter(name) => found.push((name.clone(), decode(value))),
+            Segment::Rest(name) => found.push((name.clone(), decode(rest))),
+        }
+        rest = tail;
+    }
+    found
+}
+
+fn decode(value: &str) -> String {
+    if !value.contains('%') {
+        return value.to_owned();
+    }
+    // A value that is no UTF-8 keeps replacement characters, which no configured value equals by accident: a condition on it
+    // does not hold.
+    percent_decode(value)
+}
+
+fn percent_decode(value: &str) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        let digits = (byte == b'%').then(|| (rest.next(), rest.next()));
+        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+        match digits {
+            Some((high, low)) => bytes.push(digit(high).unwrap_or(0) << 4 | digit(low).unwrap_or(0)),
+            None => bytes.push(byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(templates: &[&str]) -> Tree {
+        let mut tree = Tree::default();
+        for (leaf, template) in templates.iter().enumerate() {
+            tree.insert(&parse_template(template).unwrap(), leaf).unwrap();
+        }
+        tree
+    }
+
+    fn find(templates: &[&str], path: &str) -> Option<usize> {
+        tree(templates).find(0, path.strip_prefix('/').unwrap())
+    }
+
+    #[test]
+    fn literal_beats_parameter_beats_rest_whatever_the_order() {
+        let templates = ["/a/{*rest}", "/a/{x}", "/a/b", "/a/{x}/c", "/{y}/b/d", "/"];
+        for (path, expect) in [
+            ("/a/b", Some(2)),
+            ("/a/c", Some(1)),
+            ("/a/b/c", Some(3)),
+            ("/a/b/d", Some(0)),
+            ("/z/b/d", Some(4)),
+            ("/a/b/c/d", Some(0)),
+            ("/a/", None),
+            ("/a", None),
+            ("/a/b/", Some(0)),
+            ("/", Some(5)),
+            ("/A/b", None),
+        ] {
+            assert_eq!(find(&templates, path), expect, "{path}");
+            let reversed: Vec<&str> = templates.iter().rev().copied().collect();
+            assert_eq!(find(&reversed, path), expect.map(|leaf| 5 - leaf), "reversed {path}");
+        }
+    }
+
+    #[test]
+    fn a_dead_end_goes_back_to_the_weaker_template() {
+        assert_eq!(find(&["/a/b/x", "/a/{p}/y"], "/a/b/y"), Some(1));
+        assert_eq!(find(&["/a/b/x", "/{*rest}"], "/a/b/y"), Some(1));
+    }
+
+    #[test]
+    fn the_same_shape_twice_is_a_conflict() {
+        let mut tree = tree(&["/a/{x}"]);
+        assert_eq!(tree.insert(&parse_template("/a/{y}").unwrap(), 1), Err(0));
+        assert_eq!(tree.insert(&parse_template("/a/{*y}").unwrap(), 1), Ok(()));
+        assert_eq!(tree.insert(&parse_template("/a/{*z}").unwrap(), 2), Err(1));
+    }
+
+    #[test]
+    fn templates_that_nothing_could_match_are_refused() {
+        for bad in ["a", "/{x", "/x{y}", "/{}", "/{*a}/b", "/{a}/{a}", "/a//b", "/a/../b", "/a b", "/%61", "/{a-b}", "/ä"] {
+            assert!(parse_template(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn parameters_are_decoded_once() {
+        let segments = parse_template("/t/{name}/{*rest}").unwrap();
+        let found = parameters(&segments, "/t/a%20b/c/%252F");
+        assert_eq!(found[0].1, "a b");
+        assert_eq!(found[1].1, "c/%2F");
+    }
+}

@@ -1,0 +1,397 @@
+//! Why a request is refused, and the only translation of that into HTTP.
+//!
+//! Owns the closed list of reasons (decisions.md, "Order"), the precise faults behind them, and the refusal table:
+//! status, error code, challenge, title, detail, metric label. Knows nothing of connections. What the caller may see
+//! ([`Row`]) and what the log may see ([`Fault`]) are different types.
+
+use std::borrow::Cow;
+
+use crate::names::ScopeName;
+
+macro_rules! closed_list {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident = $label:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// Every value, in the order of the table.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The name on the wire, in logs and as a metric label.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// The value with this label.
+            #[must_use]
+            pub fn from_label(label: &str) -> Option<Self> {
+                match label { $($label => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+closed_list! {
+    /// The closed list of reasons, in the order in which the steps of a decision may give them.
+    Reason {
+        /// Framing, Host, method or header syntax that no strict reader accepts (RFC 9112 §3, §5, §6).
+        RequestMalformed = "request.malformed",
+        /// A path that two readers could understand differently.
+        PathAmbiguous = "path.ambiguous",
+        /// A body over the limit.
+        RequestBody = "request.body",
+        /// A request target over the limit.
+        RequestTarget = "request.target",
+        /// A header section over the limit.
+        RequestHeaders = "request.headers",
+        /// The caller's network is blocked.
+        BlockedNetwork = "blocked.network",
+        /// The limit per address is used up.
+        LimitAddress = "limit.address",
+        /// No API names this path.
+        OperationUnknown = "operation.unknown",
+        /// The resource exists, not with this method.
+        OperationMethod = "operation.method",
+        /// The API is in maintenance.
+        OperationMaintenance = "operation.maintenance",
+        /// No bearer token.
+        TokenMissing = "token.missing",
+        /// More than one credential.
+        TokenSeveral = "token.several",
+        /// A token in the query string.
+        TokenInQuery = "token.in_query",
+        /// The Authorization header is not a bearer token's.
+        TokenMalformed = "token.malformed",
+        /// The token did not verify; the fault says why, in the log.
+        TokenInvalid = "token.invalid",
+        /// A verified token of a client nobody registered.
+        ClientUnknown = "client.unknown",
+        /// The client is switched off.
+        ClientInactive = "client.inactive",
+        /// The user is switched off or locked.
+        UserInactive = "user.inactive",
+        /// The issuer's keys or introspection cannot be asked.
+        IssuerUnavailable = "issuer.unavailable",
+        /// Our store cannot be asked.
+        StoreUnavailable = "store.unavailable",
+        /// The client is blocked.
+        BlockedClient = "blocked.client",
+        /// The user is blocked.
+        BlockedUser = "blocked.user",
+        /// The token is blocked.
+        BlockedToken = "blocked.token",
+        /// Token restriction is enforced and no policy names the operation.
+        PolicyNone = "policy.none",
+        /// No profile of the policy covers the token.
+        PolicyProfile = "policy.profile",
+        /// The client is limited to other APIs.
+        ScopeLimited = "scope.limited",
+        /// A scope that grants the operation is not in the token.
+        ScopeMissing = "scope.missing",
+        /// No scope grants the operation and the client reaches only what scopes grant.
+        ScopeUnscoped = "scope.unscoped",
+        /// The acting user lacks a role.
+        AclRole = "acl.role",
+        /// No rule names the operation for this caller.
+        AclNone = "acl.none",
+        /// A rate limit is used up.
+        LimitRate = "limit.rate",
+        /// A quota is used up.
+        LimitQuota = "limit.quota",
+        /// The upstream refused or broke the connection.
+        UpstreamFailed = "upstream.failed",
+        /// The upstream answered something that is not HTTP.
+        UpstreamProtocol = "upstream.protocol",
+        /// No server of the upstream can be reached.
+        UpstreamUnavailable = "upstream.unavailable",
+        /// The gateway is shutting down.
+        GatewayDraining = "gateway.draining",
+        /// The upstream did not answer in time.
+        UpstreamTimeout = "upstream.timeout",
+        /// A bug of ours.
+        GatewayBroken = "gateway.broken",
+    }
+}
+
+closed_list! {
+    /// What exactly was wrong with a token: for the log and the metrics, never for the caller.
+    TokenFault {
+        /// Not a compact JWS of the strict form (RFC 7515 §7.1, RFC 8725 §3.14).
+        Form = "form",
+        /// The signature does not verify.
+        Signature = "signature",
+        /// `exp` has passed (RFC 7519 §4.1.4).
+        Expired = "expired",
+        /// `nbf` or `iat` lies ahead.
+        NotYetValid = "not_yet_valid",
+        /// No issuer of ours is called so.
+        Issuer = "issuer",
+        /// The token is for somebody else (RFC 7519 §4.1.3).
+        Audience = "audience",
+        /// An algorithm that is not allowed for the issuer or the key (RFC 8725 §3.1).
+        Algorithm = "algorithm",
+        /// The `typ` of another kind of token (RFC 8725 §3.11).
+        Type = "type",
+        /// No key of the issuer has this `kid`.
+        KeyUnknown = "key_unknown",
+        /// Revoked.
+        Revoked = "revoked",
+        /// Introspection says inactive.
+        Inactive = "inactive",
+        /// Bound to a key that the caller did not prove (`cnf`).
+        Binding = "binding",
+        /// A required claim is absent, doubled, or of the wrong type.
+        Claims = "claims",
+    }
+}
+
+/// The step of the rules that a fault belongs to, for the log: never sent to the caller.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Fault {
+    /// Nothing beyond the reason.
+    #[default]
+    None,
+    /// What was wrong with the token.
+    Token(TokenFault),
+    /// What was wrong with the request, or what failed, in our words.
+    Text(Cow<'static, str>),
+}
+
+impl Fault {
+    /// The fault as the log and the metrics name it; texts may be long, see [`Fault::label`].
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::None => "",
+            Self::Token(fault) => fault.label(),
+            Self::Text(text) => text,
+        }
+    }
+
+    /// The metric label: closed.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Token(fault) => fault.label(),
+            Self::None | Self::Text(_) => "",
+        }
+    }
+}
+
+/// What the answer carries beside the table's row.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub enum Remedy {
+    /// Nothing.
+    #[default]
+    None,
+    /// The `Allow` header (RFC 9110 §15.5.6).
+    Allow(String),
+    /// The scopes one of which would do (RFC 6750 §3).
+    Scopes(Vec<ScopeName>),
+    /// Seconds for `Retry-After`.
+    RetryAfter(u32),
+}
+
+/// A refused request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason, out of the closed list.
+    pub reason: Reason,
+    /// For the log alone.
+    pub fault: Fault,
+    /// For the answer.
+    pub remedy: Remedy,
+}
+
+impl Refusal {
+    /// A refusal of which everything is said by its reason.
+    #[must_use]
+    pub const fn new(reason: Reason) -> Self {
+        Self { reason, fault: Fault::None, remedy: Remedy::None }
+    }
+
+    /// A refusal with a text for the log.
+    #[must_use]
+    pub fn because(reason: Reason, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason, fault: Fault::Text(text.into()), remedy: Remedy::None }
+    }
+
+    /// `token.invalid` with its fault.
+    #[must_use]
+    pub const fn token(fault: TokenFault) -> Self {
+        Self { reason: Reason::TokenInvalid, fault: Fault::Token(fault), remedy: Remedy::None }
+    }
+
+    /// The same refusal with a remedy.
+    #[must_use]
+    pub fn with(mut self, remedy: Remedy) -> Self {
+        self.remedy = remedy;
+        self
+    }
+
+    /// The `WWW-Authenticate` value, where the row has one. Scope names are `scope-token`s, so they need no escaping
+    /// inside a quoted string (RFC 6750 §3).
+    #[must_use]
+    pub fn challenge(&self) -> Option<String> {
+        let row = self.reason.row();
+        let error = match row.challenge {
+            Challenge::None => return None,
+            Challenge::Bare => return Some(format!("Bearer realm=\"{REALM}\"")),
+            Challenge::InvalidRequest => "invalid_request",
+            Challenge::InvalidToken => "invalid_token",
+            Challenge::InsufficientScope => "insufficient_scope",
+        };
+        let mut value =
+            format!("Bearer realm=\"{REALM}\", error=\"{error}\", error_description=\"{}\"", row.detail);
+        if let Remedy::Scopes(scopes) = &self.remedy {
+            let names: Vec<&str> = scopes.iter().map(ScopeName::as_str).collect();
+            value.push_str(", scope=\"");
+            value.push_str(&names.join(" "));
+            value.push('"');
+        }
+        Some(value)
+    }
+}
+
+/// The realm of every challenge.
+pub const REALM: &str = "scopegate";
+
+/// The kind of `WWW-Authenticate` a refusal carries (RFC 6750 §3, §3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// None: a new token would not help.
+    None,
+    /// Without an error code: no credential was sent.
+    Bare,
+    /// `invalid_request`.
+    InvalidRequest,
+    /// `invalid_token`.
+    InvalidToken,
+    /// `insufficient_scope`.
+    InsufficientScope,
+}
+
+/// One row of the refusal table: what the caller may know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// HTTP status.
+    pub status: u16,
+    /// The challenge.
+    pub challenge: Challenge,
+    /// RFC 9457 `title`.
+    pub title: &'static str,
+    /// RFC 9457 `detail`: what to do, without anything about the rules. Neither quotes nor backslashes, so that it may
+    /// stand in a challenge too.
+    pub detail: &'static str,
+}
+
+const fn row(status: u16, title: &'static str, detail: &'static str) -> Row {
+    Row { status, challenge: Challenge::None, title, detail }
+}
+
+const fn challenge(status: u16, challenge: Challenge, title: &'static str, detail: &'static str) -> Row {
+    Row { status, challenge, title, detail }
+}
+
+impl Reason {
+    /// The row of the refusal table.
+    #[must_use]
+    pub const fn row(self) -> Row {
+        match self {
+            Self::RequestMalformed => row(400, "Malformed request", "the request is not valid HTTP, or has a form this gateway does not accept"),
+            Self::PathAmbiguous => row(400, "Ambiguous path", "the path has a dot segment, an empty segment or an escape that servers read differently"),
+            Self::RequestBody => row(413, "Body too large", "the body is larger than this gateway accepts"),
+            Self::RequestTarget => row(414, "Target too long", "the request target is longer than this gateway accepts"),
+            Self::RequestHeaders => row(431, "Header fields too large", "the header section is larger than this gateway accepts"),
+            Self::BlockedNetwork => row(403, "Network blocked", "requests from this network are blocked"),
+            Self::LimitAddress => row(429, "Too many requests", "this address has used up its limit"),
+            Self::OperationUnknown => row(404, "Unknown operation", "no API of this gateway has this path"),
+            Self::OperationMethod => row(405, "Method not allowed", "the resource does not offer this method"),
+            Self::OperationMaintenance => row(503, "In maintenance", "the API is in maintenance"),
+            Self::TokenMissing => challenge(401, Challenge::Bare, "Token missing", "send a bearer token in the Authorization header"),
+            Self::TokenSeveral => challenge(400, Challenge::InvalidRequest, "Several credentials", "send exactly one credential"),
+            Self::TokenInQuery => challenge(400, Challenge::InvalidRequest, "Token in the query", "send the token in the Authorization header, never in the URL"),
+            Self::TokenMalformed => challenge(401, Challenge::InvalidToken, "Malformed token", "the Authorization header is not of the form Bearer token"),
+            Self::TokenInvalid => challenge(401, Challenge::InvalidToken, "Invalid token", "the token is expired, revoked, malformed or not for this gateway; get a new one"),
+            Self::ClientUnknown => challenge(401, Challenge::InvalidToken, "Unknown client", "the client of this token is not registered here"),
+            Self::ClientInactive => challenge(401, Challenge::InvalidToken, "Client inactive", "the client of this token is not active"),
+            Self::UserInactive => challenge(401, Challenge::InvalidToken, "User inactive", "the user of this token is not active"),
+            Self::IssuerUnavailable => row(503, "Issuer unavailable", "the token cannot be verified at the moment; try again"),
+            Self::StoreUnavailable => row(503, "Store unavailable", "the token cannot be looked up at the moment; try again"),
+            Self::BlockedClient => row(403, "Client blocked", "this client is blocked"),
+            Self::BlockedUser => row(403, "User blocked", "this user is blocked"),
+            Self::BlockedToken => row(403, "Token blocked", "this token is blocked"),
+            Self::PolicyNone => row(403, "Not allowed by policy", "this client may call only APIs whose access policy names it"),
+            Self::PolicyProfile => row(403, "Not allowed by policy", "the access policy of this API does not admit this caller"),
+            Self::ScopeLimited => row(403, "API outside the limit of the client", "this client is limited to other APIs"),
+            Self::ScopeMissing => challenge(403, Challenge::InsufficientScope, "Scope missing", "the token lacks a scope that grants this operation"),
+            Self::ScopeUnscoped => row(403, "No scope grants this", "no scope grants this operation, and this client reaches only what scopes grant"),
+            Self::AclRole => row(403, "Role missing", "the acting user lacks a role that this operation needs"),
+            Self::AclNone => row(403, "Nothing grants this", "no rule names this operation for this caller"),
+            Self::LimitRate => row(429, "Too many requests", "the rate limit is used up"),
+            Self::LimitQuota => row(429, "Quota used up", "the quota is used up"),
+            Self::UpstreamFailed => row(502, "Upstream failed", "the API behind this gateway did not answer"),
+            Self::UpstreamProtocol => row(502, "Upstream failed", "the API behind this gateway gave an answer that is not valid HTTP"),
+            Self::UpstreamUnavailable => row(503, "Upstream unavailable", "no server of the API behind this gateway can be reached"),
+            Self::GatewayDraining => row(503, "Shutting down", "this gateway is shutting down; try again"),
+            Self::UpstreamTimeout => row(504, "Upstream timed out", "the API behind this gateway did not answer in time"),
+            Self::GatewayBroken => row(500, "Gateway error", "the gateway failed; the decision id helps to find out why"),
+        }
+    }
+}
+
+/// The refusal table as Markdown, for the README and its golden file.
+#[must_use]
+pub fn table() -> String {
+    let mut text = String::from("| reason | status | challenge | what the caller reads |\n|---|---|---|---|\n");
+    for reason in Reason::ALL {
+        let row = reason.row();
+        let challenge = match row.challenge {
+            Challenge::None => "–",
+            Challenge::Bare => "`Bearer`",
+            Challenge::InvalidRequest => "`invalid_request`",
+            Challenge::InvalidToken => "`invalid_token`",
+            Challenge::InsufficientScope => "`insufficient_scope`",
+        };
+        text.push_str(&format!("| `{}` | {} | {challenge} | {} |\n", reason.label(), row.status, row.detail));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_leads_back_to_its_reason() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::from_label(reason.label()), Some(*reason));
+        }
+    }
+
+    #[test]
+    fn every_401_has_a_challenge_and_only_scope_missing_asks_for_scope() {
+        for reason in Reason::ALL {
+            let challenge = Refusal::new(*reason).challenge();
+            if reason.row().status == 401 {
+                assert!(challenge.as_deref().is_some_and(|c| c.starts_with("Bearer ")), "{reason:?}");
+            }
+            let insufficient = challenge.is_some_and(|c| c.contains("insufficient_scope"));
+            assert_eq!(insufficient, *reason == Reason::ScopeMissing, "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn no_detail_breaks_out_of_the_quotes_of_a_challenge() {
+        for reason in Reason::ALL {
+            assert!(reason.row().detail.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\'));
+        }
+    }
+
+    #[test]
+    fn a_missing_token_is_challenged_without_an_error_code() {
+        assert_eq!(Refusal::new(Reason::TokenMissing).challenge().unwrap(), "Bearer realm=\"scopegate\"");
+    }
+}

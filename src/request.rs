@@ -1,0 +1,40 @@
+//! The facts of a request that decisions look at, parsed once at the edge.
+//!
+//! Owns the head's grammar, the canonical target, the credential and the client's address; knows nothing of rules.
+
+pub mod address;
+pub mod credential;
+pub mod head;
+pub mod method;
+pub mod target;
+
+use std::net::IpAddr;
+
+use crate::reason::Refusal;
+use credential::BearerToken;
+use head::Head;
+use method::Method;
+use target::Target;
+
+/// One request, as the decision sees it. Nothing else a client sends reaches the decision.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The method it is judged as; `None` for one that no rule can name.
+    pub method: Option<Method>,
+    /// Host without port, lower case.
+    pub host: String,
+    /// The canonical target.
+    pub target: Target,
+    /// The client's address, if one is to be believed.
+    pub address: Option<IpAddr>,
+    /// The one bearer token, or why there is not exactly one (step 4).
+    pub credential: Result<BearerToken, Refusal>,
+}
+
+impl Request {
+    /// Puts the facts together.
+    #[must_use]
+    pub fn new(head: Head, address: Option<IpAddr>, credential: Result<BearerToken, Refusal>) -> Self {
+        Self { method: Method::judged(&head.method), host: head.host, target: head.target, address, credential }
+    }
+}

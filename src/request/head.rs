@@ -1,0 +1,346 @@
+//! The head of an HTTP/1 request, read strictly and whole before any other parser sees it.
+//!
+//! The proxy library below us repairs some of what RFC 9112 calls an error (a raw space, a fragment, a missing Host, a
+//! list of lengths). What is refused here never reaches it.
+
+use crate::reason::{Reason, Refusal};
+use crate::request::target::Target;
+
+/// Bounds of a request head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest head, in bytes, request line and empty line included.
+    pub head_bytes: usize,
+    /// Most header fields.
+    pub fields: usize,
+    /// Longest target, in bytes.
+    pub target_bytes: usize,
+    /// Largest `Content-Length`, in bytes.
+    pub body_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { head_bytes: 32 * 1024, fields: 100, target_bytes: 8 * 1024, body_bytes: 10 * 1024 * 1024 }
+    }
+}
+
+/// What a strict reading of the head gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The method as it came.
+    pub method: String,
+    /// The canonical target.
+    pub target: Target,
+    /// Host without port, lower case.
+    pub host: String,
+}
+
+fn malformed(why: &'static str) -> Refusal {
+    Refusal::because(Reason::RequestMalformed, why)
+}
+
+/// Position after the empty line that ends a head, if it is there. Bare line feeds end a head too: [`Head::parse`] then
+/// refuses it, instead of waiting for an end that does not come.
+#[must_use]
+pub fn end(bytes: &[u8]) -> Option<usize> {
+    let mut line_start = 0;
+    for at in memchr::memchr_iter(b'\n', bytes) {
+        let line = bytes.get(line_start..at).unwrap_or_default();
+        if line_start > 0 && (line.is_empty() || line == b"\r") {
+            return Some(at + 1);
+        }
+        line_start = at + 1;
+    }
+    None
+}
+
+impl Head {
+    /// Reads a whole head: request line, fields and the empty line.
+    ///
+    /// # Errors
+    /// `request.malformed`, `path.ambiguous`, `request.target`, `request.headers`, `request.body`; `operation.method` for
+    /// CONNECT and TRACE (RFC 9112 §2.2, §3, §5, §6; RFC 9110 §5.5, §7.2, §8.6, §10.1.1).
+    pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Refusal> {
+        let head = bytes.strip_suffix(b"\r\n\r\n").ok_or_else(|| malformed("a line ends without CRLF"))?;
+        let mut lines = Lines(Some(head));
+        let request_line = lines.next().unwrap_or(Ok(&[]))?;
+        let (method, raw_target, http_11) = parse_request_line(request_line)?;
+        let mut fields = Fields::default();
+        for (count, line) in lines.enumerate() {
+            if count >= limits.fields {
+                return Err(Refusal::new(Reason::RequestHeaders));
+            }
+            fields.read(line?)?;
+        }
+        let body = fields.body_length(http_11)?;
+        let (host, authority) = parse_host(fields.host)?;
+        if matches!(method, "CONNECT" | "TRACE") {
+            let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned();
+            return Err(Refusal::new(Reason::OperationMethod).with(crate::reason::Remedy::Allow(allow)));
+        }
+        let target = parse_target(raw_target, method, authority, limits)?;
+        if body > limits.body_bytes {
+            return Err(Refusal::new(Reason::RequestBody));
+        }
+        Ok(Self { method: method.to_owned(), target, host })
+    }
+}
+
+/// Lines separated by CRLF; a CR or LF on its own is refused (RFC 9112 §2.2).
+struct Lines<'a>(Option<&'a [u8]>);
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = Result<&'a [u8], Refusal>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.0?;
+        let (line, rest) = match memchr::memchr2(b'\r', b'\n', rest) {
+            None => (rest, None),
+            Some(at) => match rest.split_at_checked(at) {
+                Some((line, end)) if end.starts_with(b"\r\n") => (line, end.get(2..)),
+                _ => {
+                    self.0 = None;
+                    return Some(Err(malformed("a bare CR or LF")));
+                }
+            },
+        };
+        self.0 = rest;
+        Some(Ok(line))
+    }
+}
+
+const fn is_token_byte(byte: u8) -> bool {
+    matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z')
+}
+
+/// Method, target, and whether the version is 1.1. The target is all between the first and the last space, so that a raw
+/// space shows up in it.
+fn parse_request_line(line: &[u8]) -> Result<(&str, &[u8], bool), Refusal> {
+    let bad = || malformed("the request line is not METHOD SP target SP HTTP/1.x");
+    let first = line.iter().position(|b| *b == b' ').ok_or_else(bad)?;
+    let last = line.iter().rposition(|b| *b == b' ').ok_or_else(bad)?;
+    let method = line.get(..first).and_then(|m| std::str::from_utf8(m).ok()).ok_or_else(bad)?;
+    if method.is_empty() || method.len() > 32 || !method.bytes().all(is_token_byte) {
+        return Err(malformed("the method is not a token"));
+    }
+    let target = line.get(first + 1..last).ok_or_else(bad)?;
+    match line.get(last + 1..) {
+        Some(b"HTTP/1.1") => Ok((method, target, true)),
+        Some(b"HTTP/1.0") => Ok((method, target, false)),
+        _ => Err(malformed("the version is neither HTTP/1.1 nor HTTP/1.0")),
+    }
+}
+
+#[derive(Default)]
+struct Fields<'a> {
+    host: Option<&'a [u8]>,
+    length: Option<u64>,
+    chunked: bool,
+}
+
+impl<'a> Fields<'a> {
+    fn read(&mut self, line: &'a [u8]) -> Result<(), Refusal> {
+        if matches!(line.first(), Some(b' ' | b'\t')) {
+            return Err(malformed("a folded header line"));
+        }
+        let colon = memchr::memchr(b':', line).ok_or_else(|| malformed("a header line without a colon"))?;
+        let (name, value) = line.split_at(colon);
+        if name.is_empty() || !name.iter().copied().all(is_token_byte) {
+            return Err(malformed("a header name that is not a token"));
+        }
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        if value.iter().any(|b| matches!(b, 0..=8 | 10..=31 | 127)) {
+            return Err(malformed("a control byte in a header value"));
+        }
+        match name.len() {
+            4 if name.eq_ignore_ascii_case(b"host") => {
+                if self.host.replace(value).is_some() {
+                    return Err(malformed("two Host lines"));
+                }
+            }
+            6 if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(malformed("an Expect other than 100-continue"));
+            }
+            14 if name.eq_ignore_ascii_case(b"content-length") => {
+                let length = parse_length(value).ok_or_else(|| malformed("a Content-Length that is not one number"))?;
+                if self.length.replace(length).is_some() {
+                    return Err(malformed("two Content-Length lines"));
+                }
+            }
+            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
+                if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+                    return Err(malformed("a Transfer-Encoding other than one chunked"));
+                }
+                self.chunked = true;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The declared length of the body; 0 where it is chunked or absent.
+    fn body_length(&self, http_11: bool) -> Result<u64, Refusal> {
+        match (self.length, self.chunked) {
+            (Some(_), true) => Err(malformed("both Content-Length and Transfer-Encoding")),
+            (None, true) if !http_11 => Err(malformed("Transfer-Encoding in HTTP/1.0")),
+            (length, _) => Ok(length.unwrap_or(0)),
+        }
+    }
+}
+
+fn parse_length(value: &[u8]) -> Option<u64> {
+    if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// Host name in lower case, and the authority as it came.
+fn parse_host(value: Option<&[u8]>) -> Result<(String, &str), Refusal> {
+    let value = value.ok_or_else(|| malformed("no Host"))?;
+    let text = std::str::from_utf8(value).map_err(|_| malformed("a Host that is not ASCII"))?;
+    Ok((host_name(text).ok_or_else(|| malformed("a Host that is not host[:port]"))?, text))
+}
+
+/// The host of `host[:port]` in lower case; `None` if it is not of that form (RFC 3986 §3.2.2, without userinfo).
+#[must_use]
+pub fn host_name(authority: &str) -> Option<String> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => {
+            let (address, port) = rest.split_once(']')?;
+            address.parse::<std::net::Ipv6Addr>().ok()?;
+            (authority.get(..address.len() + 2)?, port.strip_prefix(':').or_else(|| port.is_empty().then_some("")))
+        }
+        None => match authority.split_once(':') {
+            Some((host, port)) => (host, (!port.is_empty()).then_some(port)),
+            None => (authority, Some("")),
+        },
+    };
+    let port = port?;
+    let port_ok = port.is_empty() || (port.len() <= 5 && port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()));
+    let name_ok = host.starts_with('[')
+        || (!host.is_empty() && host.len() <= 253 && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')));
+    (port_ok && name_ok).then(|| host.trim_end_matches('.').to_ascii_lowercase()).filter(|host| !host.is_empty())
+}
+
+/// Origin form, or absolute form whose authority is the Host (RFC 9112 §3.2.1, §3.2.2); `*` only with OPTIONS, which then
+/// names no operation (§3.2.4).
+fn parse_target(raw: &[u8], method: &str, host: &str, limits: &Limits) -> Result<Target, Refusal> {
+    if raw == b"*" {
+        return Err(if method == "OPTIONS" {
+            Refusal::new(Reason::OperationUnknown)
+        } else {
+            malformed("an asterisk target with a method other than OPTIONS")
+        });
+    }
+    for scheme in [b"http://".as_slice(), b"https://"] {
+        let Some((start, rest)) = raw.split_at_checked(scheme.len()) else { continue };
+        if !start.eq_ignore_ascii_case(scheme) {
+            continue;
+        }
+        let path_at = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+        let (authority, path) = rest.split_at(path_at);
+        if !authority.eq_ignore_ascii_case(host.as_bytes()) {
+            return Err(malformed("the authority of the target is not the Host"));
+        }
+        return Target::parse(if path.is_empty() { b"/" } else { path }, limits.target_bytes);
+    }
+    Target::parse(raw, limits.target_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(head: &str) -> Result<Head, Reason> {
+        Head::parse(head.as_bytes(), &Limits::default()).map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn a_plain_head_is_read() {
+        let head = read("GET /a%7e?x HTTP/1.1\r\nHost: API.Example.:8080\r\nX: y\r\n\r\n").unwrap();
+        assert_eq!((head.method.as_str(), head.target.as_str(), head.host.as_str()), ("GET", "/a~?x", "api.example"));
+        let absolute = read("GET http://API.example/a HTTP/1.1\r\nHost: api.example\r\n\r\n").unwrap();
+        assert_eq!(absolute.target.as_str(), "/a");
+        assert_eq!(read("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n").unwrap().host, "[::1]");
+    }
+
+    #[test]
+    fn what_readers_frame_differently_is_refused() {
+        let host = "Host: a\r\n";
+        for (line, fields) in [
+            ("GET / HTTP/1.1", ""),
+            ("GET / HTTP/1.0", ""),
+            ("GET / HTTP/1.1", "Host: a\r\nHost: a\r\n"),
+            ("GET / HTTP/1.1", "Host:\r\n"),
+            ("GET / HTTP/1.1", "Host: a/b\r\n"),
+            ("GET / HTTP/1.1", "Host: u@a\r\n"),
+            ("GET / HTTP/1.1", "Host: a:x\r\n"),
+            ("GET / HTTP/1.1", "Host: a:\r\n"),
+            ("GET / HTTP/1.1", "Host: a:99999\r\n"),
+            ("GET / HTTP/1.1", "Host: a b\r\n"),
+            ("GET http://b/ HTTP/1.1", host),
+            ("GET * HTTP/1.1", host),
+            ("GET / HTTP/1.2", host),
+            ("GET / HTTP/2.0", host),
+            ("GET /", host),
+            ("GET  HTTP/1.1", host),
+            ("G@T / HTTP/1.1", host),
+            ("GET / HTTP/1.1", "Host: a\r\nContent-Length: 5, 5\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nContent-Length: +5\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nContent-Length:\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nTransfer-Encoding: gzip, chunked\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+            ("GET / HTTP/1.0", "Host: a\r\nTransfer-Encoding: chunked\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nExpect: y\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nX : y\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nX: y\r\n z\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\n: y\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nX\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nX: \0\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nX: a\rb\r\n"),
+            ("GET / HTTP/1.1", "Host: a\nX: y\r\n"),
+        ] {
+            assert_eq!(read(&format!("{line}\r\n{fields}\r\n")), Err(Reason::RequestMalformed), "{line} {fields:?}");
+        }
+        assert_eq!(read("GET / HTTP/1.1\nHost: a\n\n"), Err(Reason::RequestMalformed));
+    }
+
+    #[test]
+    fn limits_have_reasons_of_their_own() {
+        let fields = "X: y\r\n".repeat(100);
+        assert_eq!(read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")), Err(Reason::RequestHeaders));
+        assert_eq!(read(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(8192))), Err(Reason::RequestTarget));
+        assert_eq!(read("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10485761\r\n\r\n"), Err(Reason::RequestBody));
+        assert!(read("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10485760\r\n\r\n").is_ok());
+    }
+
+    #[test]
+    fn a_raw_space_or_fragment_shows_in_the_target() {
+        for line in ["GET /a b HTTP/1.1", "GET /a#b HTTP/1.1", "GET  /a HTTP/1.1"] {
+            let got = read(&format!("{line}\r\nHost: a\r\n\r\n"));
+            assert!(matches!(got, Err(Reason::PathAmbiguous | Reason::RequestMalformed)), "{line} {got:?}");
+        }
+    }
+
+    #[test]
+    fn connect_trace_and_the_asterisk_have_their_own_answers() {
+        assert_eq!(read("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"), Err(Reason::OperationMethod));
+        assert_eq!(read("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Reason::OperationMethod));
+        assert_eq!(read("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Reason::OperationUnknown));
+    }
+
+    #[test]
+    fn the_end_of_a_head_is_found_wherever_reads_were_cut() {
+        let head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\n\n";
+        assert_eq!(end(head), Some(27));
+        for cut in 0..27 {
+            assert_eq!(end(&head[..cut]), None, "{cut}");
+        }
+        assert_eq!(end(b"GET / HTTP/1.1\nHost: a\n\nrest"), Some(24));
+    }
+}

@@ -1,0 +1,215 @@
+//! The request target in its one canonical form: what is matched is byte for byte what is forwarded.
+//!
+//! Refuse, never repair (decisions.md, note 1). Only two things are rewritten: hex digits of escapes become upper case,
+//! and escaped unreserved characters other than the dot are decoded (RFC 3986 §6.2.2.1, §6.2.2.2).
+
+use crate::reason::{Reason, Refusal};
+
+/// Longest target taken by default, in bytes.
+pub const MAX_BYTES: usize = 8 * 1024;
+
+/// What an API allows inside one of its path segments although readers differ on it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Allowances {
+    /// `;` is a plain character.
+    pub semicolon: bool,
+    /// `%2F` is a plain character.
+    pub encoded_slash: bool,
+    /// `%25` is a plain character.
+    pub encoded_percent: bool,
+}
+
+impl Allowances {
+    /// Everything that some API may allow: the first pass uses it, the API's own are held against what was seen.
+    const ALL: Self = Self { semicolon: true, encoded_slash: true, encoded_percent: true };
+
+    /// Whether everything used is allowed.
+    #[must_use]
+    pub const fn covers(self, used: Self) -> bool {
+        (self.semicolon || !used.semicolon)
+            && (self.encoded_slash || !used.encoded_slash)
+            && (self.encoded_percent || !used.encoded_percent)
+    }
+}
+
+/// A canonical path with its query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    text: String,
+    path_len: usize,
+    used: Allowances,
+}
+
+impl Target {
+    /// Parses an origin-form target, byte for byte as it came over the wire (RFC 9112 §3.2.1).
+    ///
+    /// # Errors
+    /// `path.ambiguous` for a path that two readers could understand differently; `request.malformed` for bytes no
+    /// target may hold; `request.target` for one over `max_bytes`.
+    pub fn parse(raw: &[u8], max_bytes: usize) -> Result<Self, Refusal> {
+        if raw.len() > max_bytes {
+            return Err(Refusal::new(Reason::RequestTarget));
+        }
+        let (path, query) = match raw.iter().position(|b| *b == b'?') {
+            Some(at) => raw.split_at(at),
+            None => (raw, [].as_slice()),
+        };
+        if path.first() != Some(&b'/') {
+            return Err(Refusal::because(Reason::RequestMalformed, "the target does not begin with a slash"));
+        }
+        let mut text = String::with_capacity(raw.len());
+        let used = canonicalise(path, &mut text)?;
+        refuse_segments(&text)?;
+        let path_len = text.len();
+        push_query(query, &mut text)?;
+        Ok(Self { text, path_len, used })
+    }
+
+    /// The canonical path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.text.split_at_checked(self.path_len).map_or("", |(path, _)| path)
+    }
+
+    /// The query as it came, without the question mark; `None` when there was no question mark.
+    #[must_use]
+    pub fn query(&self) -> Option<&str> {
+        self.text.split_at_checked(self.path_len).and_then(|(_, query)| query.strip_prefix('?'))
+    }
+
+    /// Path and query: what is forwarded.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The characters used that an API has to allow.
+    #[must_use]
+    pub const fn used(&self) -> Allowances {
+        self.used
+    }
+
+    /// Whether the query carries a token (RFC 6750 §2.3, which we refuse). Names are compared after decoding.
+    #[must_use]
+    pub fn has_token_in_query(&self) -> bool {
+        // Most queries have neither an escape nor the word, and are not parsed.
+        self.query().filter(|query| query.contains('%') || query.contains("_t") || query.contains("_T")).is_some_and(
+            |query| {
+                url::form_urlencoded::parse(query.as_bytes())
+                    .any(|(name, _)| name.eq_ignore_ascii_case("access_token"))
+            },
+        )
+    }
+}
+
+const fn ambiguous(why: &'static str) -> Refusal {
+    Refusal {
+        reason: Reason::PathAmbiguous,
+        fault: crate::reason::Fault::Text(std::borrow::Cow::Borrowed(why)),
+        remedy: crate::reason::Remedy::None,
+    }
+}
+
+const fn hex(byte: u8) -> Option<u8> {
+    match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        b'A'..=b'F' => Some(byte - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// Writes the canonical path; segments are looked at afterwards, on the result.
+fn canonicalise(path: &[u8], out: &mut String) -> Result<Allowances, Refusal> {
+    let mut used = Allowances::default();
+    let mut rest = path.iter().copied();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let escaped = match (rest.next().and_then(hex), rest.next().and_then(hex)) {
+                    (Some(high), Some(low)) => high << 4 | low,
+                    _ => return Err(ambiguous("an escape that is not two hex digits")),
+                };
+                push_escape(escaped, &mut used, out)?;
+            }
+            b';' => {
+                used.semicolon = true;
+                out.push(';');
+            }
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => out.push(char::from(byte)),
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => {
+                out.push(char::from(byte));
+            }
+            b'\\' => return Err(ambiguous("a backslash in the path")),
+            b'#' => return Err(ambiguous("a fragment in the target")),
+            0..=0x20 | 0x7f.. => return Err(ambiguous("a space, control or non-ASCII byte in the path")),
+            _ => return Err(ambiguous("a character that a path may hold only as an escape")),
+        }
+    }
+    Ok(used)
+}
+
+fn push_escape(escaped: u8, used: &mut Allowances, out: &mut String) -> Result<(), Refusal> {
+    match escaped {
+        b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+            out.push(char::from(escaped));
+            return Ok(());
+        }
+        b'.' => return Err(ambiguous("an encoded dot")),
+        b'\\' => return Err(ambiguous("an encoded backslash")),
+        0..=0x1f | 0x7f => return Err(ambiguous("an encoded control character")),
+        b'/' => used.encoded_slash = true,
+        b'%' => used.encoded_percent = true,
+        // An encoded semicolon is a semicolon to readers that decode before they split off parameters.
+        b';' => used.semicolon = true,
+        _ => {}
+    }
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    out.push('%');
+    for nibble in [escaped >> 4, escaped & 15] {
+        out.push(char::from(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0')));
+    }
+    Ok(())
+}
+
+/// Dot segments and empty segments. A trailing slash is kept: it is another resource.
+fn refuse_segments(path: &str) -> Result<(), Refusal> {
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        // `..;x` and `.;x` are dot segments to readers that cut parameters off.
+        let name = segment.split(';').next().unwrap_or(segment);
+        if name == "." || name == ".." {
+            return Err(ambiguous("a dot segment"));
+        }
+        if segment.is_empty() && segments.peek().is_some() {
+            return Err(ambiguous("an empty segment"));
+        }
+    }
+    Ok(())
+}
+
+fn push_query(query: &[u8], out: &mut String) -> Result<(), Refusal> {
+    for byte in query {
+        match byte {
+            b'#' => return Err(ambiguous("a fragment in the target")),
+            0x21..=0x7e => out.push(char::from(*byte)),
+            _ => {
+                return Err(Refusal::because(
+                    Reason::RequestMalformed,
+                    "a space, control or non-ASCII byte in the query",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether every character of a configured path is one that the canonical form keeps as it is.
+#[must_use]
+pub fn is_canonical_path(path: &str) -> bool {
+    Target::parse(path.as_bytes(), usize::MAX)
+        .is_ok_and(|target| target.as_str() == path && Allowances::ALL.covers(target.used()))
+}
+
+#[cfg(test)]
+mod tests;

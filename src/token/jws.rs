@@ -1,0 +1,210 @@
+//! The compact JWS in the one form we take (RFC 7515 §7.1, RFC 8725): three parts of canonical base64url, a header we know
+//! every effect of, and nothing that names a key by itself.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::json::parse_object;
+use crate::reason::TokenFault;
+
+/// The algorithms we verify with. `none` and the HMAC family have no place here: we share no secrets with issuers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Algorithm {
+    /// RSASSA-PKCS1-v1_5, SHA-256 (RFC 7518 §3.3).
+    Rs256,
+    /// RSASSA-PKCS1-v1_5, SHA-384.
+    Rs384,
+    /// RSASSA-PKCS1-v1_5, SHA-512.
+    Rs512,
+    /// RSASSA-PSS, SHA-256 (RFC 7518 §3.5).
+    Ps256,
+    /// RSASSA-PSS, SHA-384.
+    Ps384,
+    /// RSASSA-PSS, SHA-512.
+    Ps512,
+    /// ECDSA P-256, SHA-256 (RFC 7518 §3.4).
+    Es256,
+    /// ECDSA P-384, SHA-384.
+    Es384,
+    /// Ed25519 (RFC 8037 §3.1; `Ed25519` of RFC 9864 is the same).
+    EdDsa,
+}
+
+impl Algorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 9] =
+        [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512, Self::Es256, Self::Es384, Self::EdDsa];
+
+    /// The `alg` value; case-sensitive (RFC 8725 §3.1).
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text == "Ed25519" {
+            return Some(Self::EdDsa);
+        }
+        Self::ALL.into_iter().find(|algorithm| algorithm.as_str() == text)
+    }
+
+    /// The `alg` value.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
+    }
+
+    /// The same algorithm in the verifying library.
+    #[must_use]
+    pub const fn to_library(self) -> jsonwebtoken::Algorithm {
+        match self {
+            Self::Rs256 => jsonwebtoken::Algorithm::RS256,
+            Self::Rs384 => jsonwebtoken::Algorithm::RS384,
+            Self::Rs512 => jsonwebtoken::Algorithm::RS512,
+            Self::Ps256 => jsonwebtoken::Algorithm::PS256,
+            Self::Ps384 => jsonwebtoken::Algorithm::PS384,
+            Self::Ps512 => jsonwebtoken::Algorithm::PS512,
+            Self::Es256 => jsonwebtoken::Algorithm::ES256,
+            Self::Es384 => jsonwebtoken::Algorithm::ES384,
+            Self::EdDsa => jsonwebtoken::Algorithm::EdDSA,
+        }
+    }
+}
+
+/// A token split and decoded, its signature not yet looked at. Nothing in it is to be believed; `claims` serve to find the
+/// issuer whose keys may speak for them.
+#[derive(Debug)]
+pub struct Unverified<'a> {
+    /// `alg`.
+    pub algorithm: Algorithm,
+    /// `kid`.
+    pub key_id: Option<String>,
+    /// `typ` in lower case, without `application/` (RFC 8725 §3.11, RFC 7515 §4.1.9).
+    pub kind: Option<String>,
+    /// The payload.
+    pub claims: Map<String, Value>,
+    /// What is signed: header and payload with the dot between.
+    pub signed: &'a [u8],
+    /// The signature, still base64url.
+    pub signature: &'a str,
+}
+
+/// Longest `kid` taken, in bytes: it is attacker input (RFC 8725 §3.10).
+const MAX_KEY_ID: usize = 256;
+
+impl<'a> Unverified<'a> {
+    /// Splits and decodes a token.
+    ///
+    /// # Errors
+    /// `form` for anything but the strict compact form, `algorithm` for an `alg` we never use, `claims` for a payload that is
+    /// no JSON object or has a name twice.
+    pub fn parse(token: &'a str) -> Result<Self, TokenFault> {
+        let mut parts = token.split('.');
+        let (Some(header), Some(payload), Some(signature), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(TokenFault::Form);
+        };
+        let header = decode(header)?;
+        let header = parse_object(&header).map_err(|_| TokenFault::Form)?;
+        let (algorithm, key_id, kind) = read_header(&header)?;
+        decode(signature)?;
+        let claims = parse_object(&decode(payload)?).map_err(|_| TokenFault::Claims)?;
+        let signed_len = token.len() - signature.len() - 1;
+        let signed = token.as_bytes().get(..signed_len).ok_or(TokenFault::Form)?;
+        Ok(Self { algorithm, key_id, kind, claims, signed, signature })
+    }
+}
+
+/// Canonical base64url: no padding, no other alphabet, no stray trailing bits (RFC 7515 §2).
+fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
+    if part.is_empty() {
+        return Err(TokenFault::Form);
+    }
+    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Form)
+}
+
+type HeaderFacts = (Algorithm, Option<String>, Option<String>);
+
+fn read_header(header: &Map<String, Value>) -> Result<HeaderFacts, TokenFault> {
+    // Extensions that must be understood are not understood here, `b64` (RFC 7797) among them. `jku`, `jwk`, `x5u` and `x5c`
+    // are never looked at: keys come from the issuer's configuration alone.
+    if header.contains_key("crit") || header.contains_key("b64") || header.contains_key("enc") || header.contains_key("zip") {
+        return Err(TokenFault::Form);
+    }
+    let Some(Value::String(algorithm)) = header.get("alg") else { return Err(TokenFault::Algorithm) };
+    let algorithm = Algorithm::parse(algorithm).ok_or(TokenFault::Algorithm)?;
+    let key_id = match header.get("kid") {
+        None => None,
+        Some(Value::String(kid)) if !kid.is_empty() && kid.len() <= MAX_KEY_ID => Some(kid.clone()),
+        Some(_) => return Err(TokenFault::Form),
+    };
+    let kind = match header.get("typ") {
+        None => None,
+        Some(Value::String(kind)) => {
+            let kind = kind.to_ascii_lowercase();
+            Some(kind.strip_prefix("application/").map(str::to_owned).unwrap_or(kind))
+        }
+        Some(_) => return Err(TokenFault::Type),
+    };
+    Ok((algorithm, key_id, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(header: &str, payload: &str, signature: &str) -> String {
+        format!("{}.{}.{signature}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
+    }
+
+    #[test]
+    fn the_strict_form_is_read() {
+        let text = token(r#"{"alg":"ES256","kid":"k","typ":"application/AT+JWT"}"#, r#"{"iss":"i"}"#, "AAAA");
+        let parsed = Unverified::parse(&text).unwrap();
+        assert_eq!(parsed.algorithm, Algorithm::Es256);
+        assert_eq!(parsed.key_id.as_deref(), Some("k"));
+        assert_eq!(parsed.kind.as_deref(), Some("at+jwt"));
+        assert_eq!(parsed.signed, text.rsplit_once('.').unwrap().0.as_bytes());
+    }
+
+    #[test]
+    fn every_other_form_is_refused_with_its_fault() {
+        let ok = r#"{"alg":"ES256"}"#;
+        for (text, fault) in [
+            (token(r#"{"alg":"none"}"#, "{}", "AAAA"), TokenFault::Algorithm),
+            (token(r#"{"alg":"noNE"}"#, "{}", "AAAA"), TokenFault::Algorithm),
+            (token(r#"{"alg":"HS256"}"#, "{}", "AAAA"), TokenFault::Algorithm),
+            (token(r#"{"alg":"es256"}"#, "{}", "AAAA"), TokenFault::Algorithm),
+            (token(r#"{"alg":["ES256"]}"#, "{}", "AAAA"), TokenFault::Algorithm),
+            (token("{}", "{}", "AAAA"), TokenFault::Algorithm),
+            (token(r#"{"alg":"ES256","alg":"RS256"}"#, "{}", "AAAA"), TokenFault::Form),
+            (token(r#"{"alg":"ES256","crit":[]}"#, "{}", "AAAA"), TokenFault::Form),
+            (token(r#"{"alg":"ES256","crit":["exp"]}"#, "{}", "AAAA"), TokenFault::Form),
+            (token(r#"{"alg":"ES256","b64":true}"#, "{}", "AAAA"), TokenFault::Form),
+            (token(r#"{"alg":"ES256","kid":7}"#, "{}", "AAAA"), TokenFault::Form),
+            (token(r#"{"alg":"ES256","typ":7}"#, "{}", "AAAA"), TokenFault::Type),
+            (token(ok, "[]", "AAAA"), TokenFault::Claims),
+            (token(ok, r#"{"a":1,"a":1}"#, "AAAA"), TokenFault::Claims),
+            (token(ok, "{}", ""), TokenFault::Form),
+            (token(ok, "{}", "AAA="), TokenFault::Form),
+            (token(ok, "{}", "AA+A"), TokenFault::Form),
+            (token(ok, "{}", "AAB"), TokenFault::Form),
+            (format!("{}.x", token(ok, "{}", "AAAA")), TokenFault::Form),
+            ("a.b".to_owned(), TokenFault::Form),
+            ("....".to_owned(), TokenFault::Form),
+            (format!(" {}", token(ok, "{}", "AAAA")), TokenFault::Form),
+            (format!("{}\n", token(ok, "{}", "AAAA")), TokenFault::Form),
+            (r#"{"payload":"","signatures":[]}"#.to_owned(), TokenFault::Form),
+        ] {
+            assert_eq!(Unverified::parse(&text).map(|_| ()), Err(fault), "{text}");
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! JWK Sets (RFC 7517): the keys of one issuer, ready to verify with.
+//!
+//! A key that we cannot use is left out without failing the set (§5); a key's algorithm comes from the key, never from a
+//! token's header (RFC 8725 §3.1).
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::DecodingKey;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::jws::{Algorithm, Unverified};
+use crate::reason::TokenFault;
+
+/// The JWK thumbprint of a public key (RFC 7638, SHA-256).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(pub [u8; 32]);
+
+impl KeyId {
+    /// base64url of the thumbprint: what we use as `kid` of our own keys.
+    #[must_use]
+    pub fn to_text(self) -> String {
+        URL_SAFE_NO_PAD.encode(self.0)
+    }
+}
+
+impl fmt::Debug for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_text())
+    }
+}
+
+/// One public key.
+#[derive(Clone)]
+pub struct Key {
+    /// The thumbprint.
+    pub id: KeyId,
+    /// `kid`, if the set gives one.
+    pub name: Option<String>,
+    algorithms: Vec<Algorithm>,
+    decoding: Arc<DecodingKey>,
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Why a set was refused as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeySetFault {
+    /// Not JSON, or without a `keys` array.
+    #[error("not a JWK Set: no JSON object with an array `keys` (RFC 7517 §5)")]
+    Form,
+    /// No key in it can verify a token.
+    #[error("the JWK Set has no key that can verify a token")]
+    Empty,
+}
+
+/// Why a key was left out of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KeyFault {
+    /// `kty` or `crv` that we do not verify with, symmetric keys among them.
+    #[error("a key type that verifies no token here")]
+    Kind,
+    /// A member is absent or not of its form.
+    #[error("a member is missing or malformed")]
+    Member,
+    /// RSA below 2048 bits (RFC 7518 §3.3).
+    #[error("an RSA key below 2048 bits")]
+    Weak,
+    /// `use` or `key_ops` say that it is for something else (RFC 7517 §4.2, §4.3).
+    #[error("not for verifying signatures")]
+    Use,
+    /// `alg` names an algorithm that does not go with the key.
+    #[error("`alg` does not go with the key")]
+    Algorithm,
+}
+
+/// The keys of one issuer.
+#[derive(Clone, Debug, Default)]
+pub struct KeySet {
+    keys: Vec<Key>,
+}
+
+impl KeySet {
+    /// Parses a JWK Set; gives the usable keys and how many were left out.
+    ///
+    /// # Errors
+    /// A text that is no JWK Set, or has no usable key: it must not replace a set that works.
+    pub fn parse(text: &[u8]) -> Result<(Self, usize), KeySetFault> {
+        let set: Value = serde_json::from_slice(text).map_err(|_| KeySetFault::Form)?;
+        let Some(Value::Array(entries)) = set.get("keys") else { return Err(KeySetFault::Form) };
+        let keys: Vec<Key> =
+            entries.iter().filter_map(Value::as_object).filter_map(|jwk| Key::parse(jwk).ok()).collect();
+        let left_out = entries.len() - keys.len();
+        if keys.is_empty() { Err(KeySetFault::Empty) } else { Ok((Self { keys }, left_out)) }
+    }
+
+    /// A set of these keys.
+    #[must_use]
+    pub const fn new(keys: Vec<Key>) -> Self {
+        Self { keys }
+    }
+
+    /// The keys.
+    #[must_use]
+    pub fn keys(&self) -> &[Key] {
+        &self.keys
+    }
+
+    /// Whether the key is still in the set.
+    #[must_use]
+    pub fn has(&self, id: &KeyId) -> bool {
+        self.keys.iter().any(|key| key.id == *id)
+    }
+
+    /// Verifies the signature and names the key that did. With a `kid` only keys of that name are tried; without one, the keys
+    /// that go with the algorithm, of which there may be two at most: more would let a token buy many signature checks.
+    ///
+    /// # Errors
+    /// `key_unknown` when no key has the name, `algorithm` when the named key has another algorithm, `signature` when the
+    /// signature does not verify.
+    pub fn verify(&self, token: &Unverified<'_>) -> Result<KeyId, TokenFault> {
+        const TRIES: usize = 2;
+        let named = |key: &&Key| match &token.key_id {
+            Some(kid) => key.name.as_ref() == Some(kid),
+            None => true,
+        };
+        let mut fault = TokenFault::KeyUnknown;
+        let mut tries = 0;
+        for key in self.keys.iter().filter(named) {
+            if !key.algorithms.contains(&token.algorithm) {
+                if tries == 0 {
+                    fault = TokenFault::Algorithm;
+                }
+                continue;
+            }
+            fault = TokenFault::Signature;
+            tries += 1;
+            if tries > TRIES {
+                break;
+            }
+            let verified = jsonwebtoken::crypto::verify(
+                token.signature,
+                token.signed,
+                &key.decoding,
+                token.algorithm.to_library(),
+            );
+            if matches!(verified, Ok(true)) {
+                return Ok(key.id);
+            }
+        }
+        Err(fault)
+    }
+}
+
+impl Key {
+    /// Reads one JWK.
+    ///
+    /// # Errors
+    /// Why the key is of no use here.
+    pub fn parse(jwk: &Map<String, Value>) -> Result<Self, KeyFault> {
+        let text = |name: &str| jwk.get(name).and_then(Value::as_str).ok_or(KeyFault::Member);
+        if jwk.get("use").is_some_and(|purpose| purpose.as_str() != Some("sig")) {
+            return Err(KeyFault::Use);
+        }
+        if let Some(operations) = jwk.get("key_ops") {
+            let verify = operations.as_array().is_some_and(|list| list.iter().any(|op| op.as_str() == Some("verify")));
+            if !verify {
+                return Err(KeyFault::Use);
+            }
+        }
+        let (decoding, mut algorithms, thumbprint) = match text("kty")? {
+            "RSA" => parse_rsa(text("n")?, text("e")?)?,
+            "EC" => parse_ec(text("crv")?, text("x")?, text("y")?)?,
+            "OKP" => parse_okp(text("crv")?, text("x")?)?,
+            _ => return Err(KeyFault::Kind),
+        };
+        if let Some(alg) = jwk.get("alg") {
+            let alg = alg.as_str().and_then(Algorithm::parse).ok_or(KeyFault::Algorithm)?;
+            algorithms.retain(|own| *own == alg);
+            if algorithms.is_empty() {
+                return Err(KeyFault::Algorithm);
+            }
+        }
+        let name = match jwk.get("kid") {
+            None => None,
+            Some(kid) => Some(kid.as_str().ok_or(KeyFault::Member)?.to_owned()),
+        };
+        let id = KeyId(Sha256::digest(thumbprint.as_bytes()).into());
+        Ok(Self { id, name, algorithms, decoding: Arc::new(decoding) })
+    }
+}
+
+type Material = (DecodingKey, Vec<Algorithm>, String);
+
+fn decode(text: &str) -> Result<Vec<u8>, KeyFault> {
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyFault::Member)
+}
+
+fn parse_rsa(n: &str, e: &str) -> Result<Material, KeyFault> {
+    let (modulus, exponent) = (decode(n)?, decode(e)?);
+    let leading = modulus.first().copied().unwrap_or(0);
+    let bits = (modulus.len() * 8).saturating_sub(leading.leading_zeros() as usize);
+    if leading == 0 || exponent.first().copied().unwrap_or(0) == 0 {
+        return Err(KeyFault::Member);
+    }
+    if bits < 2048 {
+        return Err(KeyFault::Weak);
+    }
+    // Past 8192 bits one check costs milliseconds; an exponent of one or an even one verifies nothing.
+    if bits > 8192 || exponent.len() > 5 || exponent.last().is_none_or(|b| b % 2 == 0) || exponent == [1] {
+        return Err(KeyFault::Member);
+    }
+    let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
+    let algorithms = vec![
+        Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512, Algorithm::Ps256, Algorithm::Ps384, Algorithm::Ps512,
+    ];
+    Ok((key, algorithms, format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#)))
+}
+
+fn parse_ec(curve: &str, x: &str, y: &str) -> Result<Material, KeyFault> {
+    let (algorithm, size) = match curve {
+        "P-256" => (Algorithm::Es256, 32),
+        "P-384" => (Algorithm::Es384, 48),
+        _ => return Err(KeyFault::Kind),
+    };
+    if decode(x)?.len() != size || decode(y)?.len() != size {
+        return Err(KeyFault::Member);
+    }
+    let key = DecodingKey::from_ec_components(x, y).map_err(|_| KeyFault::Member)?;
+    Ok((key, vec![algorithm], format!(r#"{{"crv":"{curve}","kty":"EC","x":"{x}","y":"{y}"}}"#)))
+}
+
+fn parse_okp(curve: &str, x: &str) -> Result<Material, KeyFault> {
+    if curve != "Ed25519" {
+        return Err(KeyFault::Kind);
+    }
+    if decode(x)?.len() != 32 {
+        return Err(KeyFault::Member);
+    }
+    let key = DecodingKey::from_ed_components(x).map_err(|_| KeyFault::Member)?;
+    Ok((key, vec![Algorithm::EdDsa], format!(r#"{{"crv":"{curve}","kty":"OKP","x":"{x}"}}"#)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RSA_N: &str = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+
+    fn set(keys: &str) -> Result<(KeySet, usize), KeySetFault> {
+        KeySet::parse(format!(r#"{{"keys":[{keys}]}}"#).as_bytes())
+    }
+
+    #[test]
+    fn the_thumbprint_is_that_of_rfc_7638_3_1() {
+        let (set, _) = set(&format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","alg":"RS256","kid":"2011-04-29"}}"#)).unwrap();
+        assert_eq!(set.keys()[0].id.to_text(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
+
+    #[test]
+    fn unusable_keys_are_left_out_without_failing_the_set() {
+        let good = format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB"}}"#);
+        for bad in [
+            r#"{"kty":"oct","k":"AAAA"}"#.to_owned(),
+            r#"{"kty":"EC","crv":"P-521","x":"AA","y":"AA"}"#.to_owned(),
+            r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#.to_owned(),
+            r#"{"kty":"RSA","e":"AQAB"}"#.to_owned(),
+            r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#.to_owned(),
+            format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","use":"enc"}}"#),
+            format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","key_ops":["sign"]}}"#),
+            format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","alg":"ES256"}}"#),
+            format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","alg":"RSA-OAEP"}}"#),
+            format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQ"}}"#),
+            "{}".to_owned(),
+            "7".to_owned(),
+        ] {
+            let (keys, left_out) = set(&format!("{bad},{good}")).unwrap();
+            assert_eq!((keys.keys().len(), left_out), (1, 1), "{bad}");
+            assert_eq!(set(&bad).unwrap_err(), KeySetFault::Empty, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_set_is_refused() {
+        for bad in ["", "<html>", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":["#] {
+            assert_eq!(KeySet::parse(bad.as_bytes()).unwrap_err(), KeySetFault::Form, "{bad}");
+        }
+        assert_eq!(set("").unwrap_err(), KeySetFault::Empty);
+    }
+}
