@@ -24,3 +24,6 @@ pub mod request;
 pub mod token;
 pub mod client;
 pub mod policy;
+pub mod grant;
+pub mod metadata;
+pub mod config;

@@ -4,9 +4,9 @@
 
 use crate::names::ScopeName;
 
-/// Longest `scope` value taken, in bytes.
+/// Longest `scope` parameter taken, in bytes.
 pub const MAX_BYTES: usize = 1024;
-/// Most scopes in one value.
+/// Most scopes in one parameter.
 pub const MAX_ITEMS: usize = 64;
 
 /// A set of scopes, sorted, without duplicates.
@@ -30,18 +30,23 @@ impl ScopeSet {
     /// # Errors
     /// A value over the bounds, or with a character outside the grammar (RFC 6749 §3.3).
     pub fn parse(text: &str) -> Result<Self, ScopeFault> {
-        if text.len() > MAX_BYTES {
+        if text.len() > MAX_BYTES || text.split(' ').filter(|token| !token.is_empty()).count() > MAX_ITEMS {
             return Err(ScopeFault::TooLong);
         }
+        Self::parse_unbounded(text)
+    }
+
+    /// Parses the `scope` of a token that verified: its length is the token's.
+    ///
+    /// # Errors
+    /// A character outside the grammar (RFC 6749 §3.3).
+    pub fn parse_unbounded(text: &str) -> Result<Self, ScopeFault> {
         let mut scopes = Vec::new();
         for token in text.split(' ').filter(|token| !token.is_empty()) {
             if !is_scope_token(token) {
                 return Err(ScopeFault::Character);
             }
             scopes.push(ScopeName::new(token));
-        }
-        if scopes.len() > MAX_ITEMS {
-            return Err(ScopeFault::TooLong);
         }
         Ok(scopes.into_iter().collect())
     }

@@ -52,7 +52,8 @@ impl ClientSecret {
         }
         match &self.digest {
             SecretDigest::Sha256(digest) => {
-                let same: bool = Sha256::digest(presented.as_bytes()).as_slice().ct_eq(digest).into();
+                let computed: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
+                let same: bool = computed.ct_eq(digest).into();
                 same && presented.len() >= MIN_RANDOM
             }
             SecretDigest::Argon2id(phc) => PasswordHash::new(phc)

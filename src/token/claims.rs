@@ -130,7 +130,7 @@ impl IssuerRules {
             Some(Value::String(list)) => list.clone(),
             Some(value) => strings(Some(value))?.unwrap_or_default().join(" "),
         };
-        ScopeSet::parse(&value).map(Some).map_err(|_| TokenFault::Claims)
+        ScopeSet::parse_unbounded(&value).map(Some).map_err(|_| TokenFault::Claims)
     }
 }
 

@@ -1,0 +1,252 @@
+//! Configuration from text: files in, one compiled [`Config`] out, or every fault with its place.
+//!
+//! Owns the vocabulary of the YAML and its schema. Pure: files' texts, the environment and the time are arguments.
+
+mod build;
+pub mod document;
+pub mod fault;
+pub mod format;
+pub mod raw;
+pub mod schema;
+pub mod shape;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client::GrantType;
+use crate::names::{IssuerName, Timestamp, UpstreamName};
+use crate::policy::Rules;
+use crate::request::address::Networks;
+use crate::request::head::Limits;
+use crate::token::jws::Algorithm;
+use document::Document;
+pub use fault::Fault;
+pub use shape::Lookup;
+
+/// One file as read.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// Its name for messages.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// All files of a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// gateway.yaml.
+    pub gateway: Option<SourceFile>,
+    /// The policies directory.
+    pub policies: Vec<SourceFile>,
+    /// The clients directory.
+    pub clients: Vec<SourceFile>,
+    /// The users file.
+    pub users: Vec<SourceFile>,
+}
+
+impl Sources {
+    /// The text of a file, for a fault's snippet.
+    #[must_use]
+    pub fn text(&self, name: &str) -> Option<&str> {
+        let files = self.gateway.iter().chain(&self.policies).chain(&self.clients).chain(&self.users);
+        files.into_iter().find(|file| file.name == name).map(|file| file.text.as_str())
+    }
+}
+
+/// Where gateway.yaml says that the other files stand, relative to itself. Read leniently: its own faults come later.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Locations {
+    /// `policies`.
+    pub policies: Option<String>,
+    /// `clients`.
+    pub clients: Option<String>,
+    /// `users`.
+    pub users: Option<String>,
+}
+
+/// Reads the locations.
+#[must_use]
+pub fn locations(gateway: &SourceFile, lookup: &dyn Lookup) -> Locations {
+    let Ok(document) = Document::parse(&gateway.name, &gateway.text) else { return Locations::default() };
+    let text = |key: &str| {
+        let text = document.value.get(key)?.as_str()?;
+        match text.strip_prefix("env:") {
+            None => Some(text.to_owned()),
+            Some(reference) => {
+                let (name, default) = reference.split_once(":-").map_or((reference, None), |(name, default)| (name, Some(default)));
+                lookup.env(name).or_else(|| default.map(str::to_owned))
+            }
+        }
+    };
+    Locations { policies: text("policies"), clients: text("clients"), users: text("users") }
+}
+
+/// A whole configuration, ready to serve.
+#[derive(Debug)]
+pub struct Config {
+    /// What needs a restart or an upgrade to change.
+    pub fixed: Fixed,
+    /// Everything decisions look at.
+    pub rules: Arc<Rules>,
+    /// Where the keys of other issuers are.
+    pub key_sources: Vec<(IssuerName, KeySource)>,
+    /// Servers, by name.
+    pub upstreams: Vec<Upstream>,
+    /// Proxies whose X-Forwarded-For counts.
+    pub trusted_proxies: Networks,
+    /// Grants that are on.
+    pub grants: BTreeSet<GrantType>,
+    /// First twelve hex digits of the SHA-256 over all files: which set decided, in the record.
+    pub version: Arc<str>,
+}
+
+/// Settings that a reload cannot change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fixed {
+    /// Our issuer, as written.
+    pub public_url: String,
+    /// Its host, lower case: where our own endpoints answer.
+    pub public_host: String,
+    /// Addresses.
+    pub listeners: Vec<SocketAddr>,
+    /// Metrics address.
+    pub metrics: Option<SocketAddr>,
+    /// Folder of the embedded store.
+    pub store: String,
+    /// Serving threads; 0 is the number of cores.
+    pub workers: usize,
+    /// Edge limits.
+    pub edge: Edge,
+    /// Where decision records go.
+    pub decision_log: DecisionLog,
+    /// Level of the gateway's own log.
+    pub log_level: &'static str,
+    /// Algorithm of our signing key.
+    pub signing: Algorithm,
+}
+
+impl Fixed {
+    /// Names of the settings that differ.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let pairs = [
+            ("public_url", self.public_url == other.public_url),
+            ("listeners", self.listeners == other.listeners),
+            ("metrics", self.metrics == other.metrics),
+            ("store", self.store == other.store),
+            ("workers", self.workers == other.workers),
+            ("edge", self.edge == other.edge),
+            ("decision_log", self.decision_log == other.decision_log),
+            ("log_level", self.log_level == other.log_level),
+            ("authorization_server.signing.algorithm", self.signing == other.signing),
+        ];
+        pairs.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+    }
+}
+
+/// Edge limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Edge {
+    /// Connections at once.
+    pub max_connections: usize,
+    /// Connections at once from one address.
+    pub max_connections_per_address: usize,
+    /// Time for a whole head.
+    pub header_timeout: Duration,
+    /// Idle time between requests.
+    pub keep_alive_timeout: Duration,
+    /// Time without a byte of the body.
+    pub body_timeout: Duration,
+    /// Time without a byte taken of the answer.
+    pub write_timeout: Duration,
+    /// Time for requests under way at the end.
+    pub drain_timeout: Duration,
+    /// Bounds of a head and a body.
+    pub limits: Limits,
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            max_connections: 8_192,
+            max_connections_per_address: 1_024,
+            header_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(25),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Where decision records go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecisionLog {
+    /// Standard output.
+    Stdout,
+    /// Nowhere.
+    Off,
+    /// Appended to a file.
+    File(String),
+}
+
+/// Where an issuer's keys are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// In its metadata.
+    Discover {
+        /// The issuer, whose metadata must name exactly it.
+        issuer: String,
+    },
+    /// At a URL.
+    Url(String),
+    /// In a file, already read.
+    File(KeyFile),
+}
+
+/// A key set read from a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyFile {
+    /// Its path, for messages.
+    pub path: String,
+    /// Its contents.
+    pub contents: Vec<u8>,
+}
+
+/// An upstream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// Its key.
+    pub name: UpstreamName,
+    /// Its servers.
+    pub servers: Vec<Server>,
+    /// Time to connect.
+    pub connect: Duration,
+    /// Time to answer, and between bytes.
+    pub response: Duration,
+    /// Idle time of pooled connections.
+    pub idle: Duration,
+    /// Whether the caller's Authorization header is forwarded.
+    pub keep_authorization: bool,
+}
+
+/// One server of an upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Server {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// Reads a configuration. `now` tells expired secrets from live ones.
+///
+/// # Errors
+/// Every fault of every file, in the order of files, lines and columns.
+pub fn load(sources: &Sources, lookup: &dyn Lookup, now: Timestamp) -> Result<Config, Vec<Fault>> {
+    build::load(sources, lookup, now)
+}

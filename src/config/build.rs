@@ -1,0 +1,285 @@
+//! From raw files to domain types: references, duplicates and everything that a shape cannot say.
+
+mod gateway;
+mod policy;
+mod registry;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::document::{Document, Path, Step, Value};
+use super::fault::{Fault, suggestion};
+use super::schema::{Kind, schema};
+use super::{Config, Lookup, SourceFile, Sources, shape};
+use crate::client::Registry;
+use crate::names::{Origin, Timestamp};
+use crate::policy::{Definitions, compile};
+
+/// A place in a document.
+#[derive(Clone)]
+struct Place<'a> {
+    document: &'a Document,
+    path: Path,
+}
+
+impl<'a> Place<'a> {
+    const fn root(document: &'a Document) -> Self {
+        Self { document, path: Vec::new() }
+    }
+
+    fn key(&self, key: &str) -> Self {
+        self.step(Step::Key(key.to_owned()))
+    }
+
+    fn at(&self, index: usize) -> Self {
+        self.step(Step::Index(index))
+    }
+
+    fn step(&self, step: Step) -> Self {
+        let mut path = self.path.clone();
+        path.push(step);
+        Self { document: self.document, path }
+    }
+
+    fn origin(&self) -> Origin {
+        let fault = self.document.fault_at_key(&self.path, String::new(), None);
+        Origin { file: fault.file, line: fault.line, column: fault.column }
+    }
+}
+
+/// One entry of a section: its name, its place and its value, not yet read.
+struct Entry<'a> {
+    name: String,
+    place: Place<'a>,
+    value: &'a Value,
+}
+
+/// The names that rules may refer to. Taken from the keys, so that an entry with a fault of its own still counts as there.
+#[derive(Default)]
+struct Known {
+    apis: BTreeSet<String>,
+    scopes: BTreeSet<String>,
+    clients: BTreeSet<String>,
+    users: BTreeSet<String>,
+    issuers: BTreeSet<String>,
+    upstreams: BTreeSet<String>,
+}
+
+/// All documents, and the faults found so far.
+struct Builder<'a> {
+    gateway: &'a Document,
+    policies: &'a [Document],
+    clients: &'a [Document],
+    users: &'a [Document],
+    known: Known,
+    lookup: &'a dyn Lookup,
+    now: Timestamp,
+    faults: Vec<Fault>,
+    /// Files with faults of shape: what cannot be read in them is not reported twice.
+    misshapen: HashSet<String>,
+}
+
+impl<'a> Builder<'a> {
+    fn fault(&mut self, place: &Place<'_>, message: impl Into<String>, help: impl Into<String>) {
+        self.faults.push(place.document.fault_at_value(&place.path, message.into(), Some(help.into())));
+    }
+
+    fn fault_at_key(&mut self, place: &Place<'_>, message: impl Into<String>, help: impl Into<String>) {
+        self.faults.push(place.document.fault_at_key(&place.path, message.into(), Some(help.into())));
+    }
+
+    /// A value as its type. `None` when it does not read, which the shape check has then reported.
+    fn read<T: DeserializeOwned>(&mut self, place: &Place<'_>, value: &Value) -> Option<T> {
+        match serde_yaml::from_value(value.clone()) {
+            Ok(read) => Some(read),
+            Err(error) => {
+                if !self.misshapen.contains(&*place.document.file) {
+                    self.fault(place, error.to_string(), "see docs/configuration.md");
+                }
+                None
+            }
+        }
+    }
+
+    /// The entries of a section over several files; a name defined twice is a fault.
+    fn entries(&mut self, documents: &'a [Document], section: &str) -> Vec<Entry<'a>> {
+        let mut entries: Vec<Entry<'a>> = Vec::new();
+        let mut seen: HashMap<String, Origin> = HashMap::new();
+        for document in documents {
+            let Some(Value::Mapping(map)) = document.value.get(section) else { continue };
+            for (key, value) in map {
+                let Some(name) = key.as_str() else { continue };
+                let place = Place::root(document).key(section).key(name);
+                if let Some(first) = seen.get(name) {
+                    let message = format!("`{name}` is defined twice; the first time at {first}");
+                    self.fault_at_key(&place, message, "remove or rename one of them");
+                    continue;
+                }
+                seen.insert(name.to_owned(), place.origin());
+                entries.push(Entry { name: name.to_owned(), place, value });
+            }
+        }
+        entries
+    }
+
+    /// The items of a list section over several files.
+    fn items(&self, documents: &'a [Document], section: &str) -> Vec<(Place<'a>, &'a Value)> {
+        let mut items = Vec::new();
+        for document in documents {
+            let Some(Value::Sequence(list)) = document.value.get(section) else { continue };
+            for (at, value) in list.iter().enumerate() {
+                items.push((Place::root(document).key(section).at(at), value));
+            }
+        }
+        items
+    }
+
+    /// A reference to a name that must be known.
+    fn refer(&mut self, place: &Place<'_>, kind: &str, name: &str, known: impl Fn(&Known) -> &BTreeSet<String>) -> bool {
+        let names = known(&self.known);
+        if names.contains(name) {
+            return true;
+        }
+        let help = suggestion(name, names.iter().map(String::as_str));
+        self.fault(place, format!("there is no {kind} `{name}`"), help);
+        false
+    }
+}
+
+fn names(documents: &[Document], section: &str) -> BTreeSet<String> {
+    let maps = documents.iter().filter_map(|document| document.value.get(section)?.as_mapping());
+    maps.flat_map(|map| map.keys()).filter_map(|key| key.as_str().map(str::to_owned)).collect()
+}
+
+/// Parses one kind of files and holds them against their schema.
+fn parse(files: &[SourceFile], kind: Kind, lookup: &dyn Lookup, faults: &mut Vec<Fault>, misshapen: &mut HashSet<String>) -> Vec<Document> {
+    let schema = schema(kind);
+    let mut documents = Vec::new();
+    for file in files {
+        match Document::parse(&file.name, &file.text) {
+            Err(fault) => {
+                misshapen.insert(file.name.clone());
+                faults.push(*fault);
+            }
+            Ok(mut document) => {
+                let found = shape::check(&mut document, &schema, lookup);
+                if !found.is_empty() {
+                    misshapen.insert(file.name.clone());
+                }
+                faults.extend(found);
+                documents.push(document);
+            }
+        }
+    }
+    documents
+}
+
+pub(super) fn load(sources: &Sources, lookup: &dyn Lookup, now: Timestamp) -> Result<Config, Vec<Fault>> {
+    let Some(gateway_file) = &sources.gateway else {
+        return Err(vec![Fault::of_file("gateway.yaml", "there is no gateway.yaml", None)]);
+    };
+    let mut faults = Vec::new();
+    let mut misshapen = HashSet::new();
+    let mut parse = |files: &[SourceFile], kind| parse(files, kind, lookup, &mut faults, &mut misshapen);
+    let gateway = parse(std::slice::from_ref(gateway_file), Kind::Gateway);
+    let policies = parse(&sources.policies, Kind::Policies);
+    let clients = parse(&sources.clients, Kind::Clients);
+    let users = parse(&sources.users, Kind::Users);
+    let Some(gateway) = gateway.first() else { return Err(faults) };
+
+    let mut known = Known {
+        apis: names(&policies, "apis"),
+        scopes: names(&policies, "auth_scopes"),
+        clients: names(&clients, "clients"),
+        users: names(&users, "users"),
+        issuers: names(std::slice::from_ref(gateway), "issuers"),
+        upstreams: names(std::slice::from_ref(gateway), "upstreams"),
+    };
+    known.issuers.insert(crate::names::IssuerName::OWN.to_owned());
+    let mut builder = Builder {
+        gateway,
+        policies: &policies,
+        clients: &clients,
+        users: &users,
+        known,
+        lookup,
+        now,
+        faults,
+        misshapen,
+    };
+    let built = builder.build();
+    let mut faults = builder.faults;
+    match built {
+        Some((unfinished, definitions)) if faults.is_empty() => match compile(definitions) {
+            Ok(rules) => Ok(unfinished(rules, digest(sources))),
+            Err(found) => Err(found.into_iter().map(located).collect()),
+        },
+        other => {
+            // Ties and overlaps are worth knowing in the same run, unless parts are missing that would make them up.
+            if let Some((_, definitions)) = other {
+                if let Err(found) = compile(definitions) {
+                    faults.extend(found.into_iter().map(located));
+                }
+            }
+            faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+            faults.dedup();
+            Err(faults)
+        }
+    }
+}
+
+fn located(fault: crate::policy::CompileFault) -> Fault {
+    let origin = fault.origin;
+    Fault { file: origin.file, line: origin.line, column: origin.column, width: 1, message: fault.message, help: Some(fault.help) }
+}
+
+/// What a configuration lacks until its rules are compiled.
+type Unfinished = Box<dyn FnOnce(crate::policy::Rules, String) -> Config>;
+
+impl Builder<'_> {
+    /// Everything that can be read; `None` when gateway.yaml itself cannot.
+    fn build(&mut self) -> Option<(Unfinished, Definitions)> {
+        let users = self.users();
+        let settings = self.settings();
+        let lifespan = settings.as_ref().map_or(gateway::ACCESS_TOKEN_LIFESPAN, |settings| settings.access_token_lifespan);
+        let clients = self.clients(lifespan);
+        let (issuers, key_sources, defaults) = self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
+        let upstreams = self.upstreams();
+        let policies = self.policies();
+        let settings = settings?;
+        let definitions = Definitions {
+            apis: policies.apis,
+            scopes: policies.scopes,
+            policies: policies.policies,
+            acls: policies.acls,
+            blocks: policies.blocks,
+            address_limits: policies.address_limits,
+            registry: Registry::new(clients, users, defaults),
+            issuers,
+            master_scope: settings.master_scope,
+        };
+        let unfinished: Unfinished = Box::new(move |rules, version| Config {
+            fixed: settings.fixed,
+            rules: rules.into(),
+            key_sources,
+            upstreams,
+            trusted_proxies: settings.trusted_proxies,
+            grants: settings.grants,
+            version: version.into(),
+        });
+        Some((unfinished, definitions))
+    }
+}
+
+fn digest(sources: &Sources) -> String {
+    let mut hash = Sha256::new();
+    for file in sources.gateway.iter().chain(&sources.policies).chain(&sources.clients).chain(&sources.users) {
+        for part in [&file.name, &file.text] {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,361 @@
+//! Policies: APIs, scopes, access policies, ACLs, limits and blocks.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::super::document::Document;
+use super::super::format::{self, VersionText};
+use super::super::raw::policy::{
+    RawAccessPolicy, RawAcl, RawAllowance, RawApi, RawAuthScope, RawBlock, RawErrorFormat, RawLimit, RawMethod, RawMode,
+    RawProfile, RawResource, RawRoles, RawScopeGrant,
+};
+use super::{Builder, Entry, Place};
+use crate::names::{ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UpstreamName, UserName, Version};
+use crate::policy::between::Between;
+use crate::policy::definition::{
+    AccessPolicy, Acl, Api, AuthScope, Block, ErrorFormat, Mode, Profile, RateLimit, Resource, RoleRequirement, ScopeGrant, Selector,
+};
+use crate::request::address::Networks;
+use crate::request::method::{Method, MethodSet};
+use crate::request::target::Allowances;
+
+/// What the policy files declare.
+pub(super) struct Policies {
+    pub(super) apis: Vec<Api>,
+    pub(super) scopes: Vec<AuthScope>,
+    pub(super) policies: Vec<AccessPolicy>,
+    pub(super) acls: Vec<Acl>,
+    pub(super) blocks: Vec<Block>,
+    pub(super) address_limits: Vec<RateLimit>,
+}
+
+/// The narrowing parts that policies, grants and ACLs share.
+struct Narrowing<'r> {
+    methods: Option<&'r [RawMethod]>,
+    versions: Option<&'r [VersionText]>,
+    resources: Option<&'r [String]>,
+}
+
+type ApiIndex = HashMap<String, Api>;
+
+impl Builder<'_> {
+    pub(super) fn policies(&mut self) -> Policies {
+        let documents: &[Document] = self.policies;
+        let mut apis = Vec::new();
+        for Entry { name, place, value } in self.entries(documents, "apis") {
+            if let Some(raw) = self.read::<RawApi>(&place, value) {
+                apis.push(self.api(&name, &raw, &place));
+            }
+        }
+        let index: ApiIndex = apis.iter().map(|api| (api.name.to_string(), api.clone())).collect();
+        let mut scopes = Vec::new();
+        for Entry { name, place, value } in self.entries(documents, "auth_scopes") {
+            if !crate::scope::is_scope_token(&name) {
+                let help = "use visible ASCII without space, double quote and backslash (RFC 6749 §3.3)";
+                self.fault_at_key(&place, format!("`{name}` is not a scope"), help);
+            }
+            if let Some(raw) = self.read::<RawAuthScope>(&place, value) {
+                scopes.push(self.scope(&name, &raw, &place, &index));
+            }
+        }
+        let mut policies = Vec::new();
+        for Entry { name, place, value } in self.entries(documents, "access_policies") {
+            if let Some(raw) = self.read::<RawAccessPolicy>(&place, value) {
+                policies.extend(self.access_policy(&name, &raw, &place, &index));
+            }
+        }
+        let mut acls = Vec::new();
+        for (place, value) in self.items(documents, "acls") {
+            if let Some(raw) = self.read::<RawAcl>(&place, value) {
+                acls.extend(self.acl(&raw, &place, &index));
+            }
+        }
+        Policies { apis, scopes, policies, acls, blocks: self.blocks(), address_limits: self.limits() }
+    }
+
+    fn api(&mut self, name: &str, raw: &RawApi, place: &Place<'_>) -> Api {
+        self.refer(&place.key("upstream"), "upstream", &raw.upstream, |known| &known.upstreams);
+        let versions: Vec<Version> = raw.versions.iter().map(|version| Version::new(version.text())).collect();
+        let default_version = raw.default_version.as_ref().map(|version| Version::new(version.text()));
+        if let Some(default) = default_version.as_ref().filter(|default| !versions.contains(default)) {
+            let help = super::suggestion(default.as_str(), versions.iter().map(Version::as_str));
+            self.fault(&place.key("default_version"), format!("`{default}` is not among the versions"), help);
+        }
+        if raw.resources.is_empty() {
+            self.fault(&place.key("resources"), "an API without resources: no request would match", "write for instance `/items: [GET]`");
+        }
+        let mut resources = Vec::new();
+        for (template, resource) in &raw.resources {
+            resources.push(self.resource(template, resource, &place.key("resources").key(template)));
+        }
+        let mut allow = Allowances::default();
+        for allowance in &raw.path.allow {
+            match allowance {
+                RawAllowance::Semicolon => allow.semicolon = true,
+                RawAllowance::EncodedSlash => allow.encoded_slash = true,
+                RawAllowance::EncodedPercent => allow.encoded_percent = true,
+            }
+        }
+        Api {
+            name: ApiName::new(name),
+            host: raw.host.as_ref().map(|host| host.value.clone()),
+            base_path: raw.base_path.value.clone(),
+            versions,
+            default_version,
+            resources,
+            upstream: UpstreamName::new(&raw.upstream),
+            public: raw.public,
+            maintenance: raw.maintenance,
+            error_format: match raw.error_format {
+                RawErrorFormat::Problem => ErrorFormat::Problem,
+                RawErrorFormat::ServiceNow => ErrorFormat::ServiceNow,
+            },
+            allow,
+            origin: place.origin(),
+        }
+    }
+
+    fn resource(&mut self, template: &str, raw: &RawResource, place: &Place<'_>) -> Resource {
+        if let Err(message) = format::check("template", template) {
+            self.fault_at_key(place, message, "literals, {name} for one segment, {*rest} at the end");
+        }
+        let (methods, public) = match raw {
+            RawResource::Methods(methods) => (methods.as_slice(), false),
+            RawResource::Full(full) => (full.methods.as_slice(), full.public),
+        };
+        if methods.is_empty() {
+            self.fault(place, "a resource without methods", "write for instance [GET]");
+        }
+        Resource { template: template.into(), methods: method_set(methods), public, origin: place.origin() }
+    }
+
+    /// The selector of a rule; every name in it must exist in the API.
+    fn selector(&mut self, api: Option<&str>, narrowing: &Narrowing<'_>, place: &Place<'_>, index: &ApiIndex) -> Option<Selector> {
+        if let Some(api) = api {
+            if !self.refer(&place.key("api"), "API", api, |known| &known.apis) {
+                return None;
+            }
+        }
+        for (key, empty) in [
+            ("methods", narrowing.methods.is_some_and(<[_]>::is_empty)),
+            ("versions", narrowing.versions.is_some_and(<[_]>::is_empty)),
+            ("resources", narrowing.resources.is_some_and(<[_]>::is_empty)),
+        ] {
+            if empty {
+                self.fault(&place.key(key), "an empty list selects nothing", "leave it out to mean all");
+            }
+        }
+        // An API with a fault of its own is known by name only: what it offers cannot be held against the rule.
+        let api_offer = api.and_then(|api| index.get(api));
+        let mut versions = narrowing.versions.map(|_| BTreeSet::new());
+        for (at, version) in narrowing.versions.unwrap_or_default().iter().enumerate() {
+            let offered: Vec<&str> = api_offer.map(|api| api.versions.iter().map(Version::as_str).collect()).unwrap_or_default();
+            if api_offer.is_some() && !offered.contains(&version.text()) {
+                let message = format!("`{}` has no version `{}`", api.unwrap_or_default(), version.text());
+                self.fault(&place.key("versions").at(at), message, super::suggestion(version.text(), offered));
+            }
+            versions.get_or_insert_default().insert(Version::new(version.text()));
+        }
+        let mut resources = narrowing.resources.map(|_| BTreeSet::new());
+        for (at, resource) in narrowing.resources.unwrap_or_default().iter().enumerate() {
+            let offered: Vec<&str> = api_offer.map(|api| api.resources.iter().map(|own| &*own.template).collect()).unwrap_or_default();
+            if api_offer.is_some() && !offered.contains(&resource.as_str()) {
+                let message = format!("`{}` has no resource `{resource}`", api.unwrap_or_default());
+                self.fault(&place.key("resources").at(at), message, super::suggestion(resource, offered));
+            }
+            resources.get_or_insert_default().insert(Arc::from(resource.as_str()));
+        }
+        Some(Selector { api: api.map(ApiName::new), methods: narrowing.methods.map(method_set), versions, resources })
+    }
+
+    fn scope(&mut self, name: &str, raw: &RawAuthScope, place: &Place<'_>, index: &ApiIndex) -> AuthScope {
+        let mut grants = Vec::new();
+        for (at, grant) in raw.grants.iter().enumerate() {
+            grants.extend(self.scope_grant(grant, &place.key("grants").at(at), index));
+        }
+        AuthScope { name: ScopeName::new(name), active: raw.active, grants, origin: place.origin() }
+    }
+
+    fn scope_grant(&mut self, raw: &RawScopeGrant, place: &Place<'_>, index: &ApiIndex) -> Option<ScopeGrant> {
+        let narrowing = Narrowing {
+            methods: raw.methods.as_deref(),
+            versions: raw.versions.as_deref(),
+            resources: raw.resources.as_deref(),
+        };
+        let mut conditions = Vec::new();
+        for (parameter, values) in &raw.conditions {
+            if values.is_empty() {
+                self.fault(&place.key("where").key(parameter), "an empty list never holds", "write the values, or leave the parameter out");
+            }
+            conditions.push((Arc::from(parameter.as_str()), values.clone()));
+        }
+        let selector = self.selector(Some(&raw.api), &narrowing, place, index)?;
+        Some(ScopeGrant { selector, conditions, origin: place.origin() })
+    }
+
+    fn access_policy(&mut self, name: &str, raw: &RawAccessPolicy, place: &Place<'_>, index: &ApiIndex) -> Option<AccessPolicy> {
+        let api = match (&raw.api, raw.all_apis) {
+            (Some(api), false) => Some(api.as_str()),
+            (None, true) => None,
+            (None, false) | (Some(_), true) => {
+                self.fault_at_key(place, "a policy is about one `api` or about `all_apis: true`", "write exactly one of the two");
+                return None;
+            }
+        };
+        if api.is_none() && (raw.versions.is_some() || raw.resources.is_some()) {
+            let help = "a policy for all APIs can be narrowed by `methods` alone";
+            self.fault_at_key(place, "versions and resources belong to one API", help);
+        }
+        let narrowing = Narrowing {
+            methods: raw.methods.as_deref(),
+            versions: raw.versions.as_deref().filter(|_| api.is_some()),
+            resources: raw.resources.as_deref().filter(|_| api.is_some()),
+        };
+        let selector = self.selector(api, &narrowing, place, index)?;
+        let mut profiles = Vec::new();
+        for (at, profile) in raw.allow.iter().enumerate() {
+            profiles.push(self.profile(profile, &place.key("allow").at(at)));
+        }
+        Some(AccessPolicy {
+            name: PolicyName::new(name),
+            selector,
+            mode: mode(raw.mode),
+            active: raw.active,
+            profiles,
+            origin: place.origin(),
+        })
+    }
+
+    fn profile(&mut self, raw: &RawProfile, place: &Place<'_>) -> Profile {
+        let empty = raw.issuers.is_none()
+            && raw.clients.is_none()
+            && raw.restricted_clients.is_none()
+            && raw.from.is_none()
+            && raw.roles.is_none()
+            && raw.claims.is_none()
+            && raw.between.is_none();
+        if empty {
+            let help = "name at least one of issuers, clients, from, roles, claims, between, restricted_clients";
+            self.fault(place, "an empty profile would let everybody in", help);
+        }
+        for (key, empty) in [
+            ("issuers", raw.issuers.as_ref().is_some_and(Vec::is_empty)),
+            ("clients", raw.clients.as_ref().is_some_and(Vec::is_empty)),
+            ("from", raw.from.as_ref().is_some_and(Vec::is_empty)),
+            ("claims", raw.claims.as_ref().is_some_and(std::collections::BTreeMap::is_empty)),
+        ] {
+            if empty {
+                self.fault(&place.key(key), "an empty list never holds", "leave it out to mean any, or write the entries");
+            }
+        }
+        for (at, issuer) in raw.issuers.iter().flatten().enumerate() {
+            self.refer(&place.key("issuers").at(at), "issuer", issuer, |known| &known.issuers);
+        }
+        for (at, client) in raw.clients.iter().flatten().enumerate() {
+            self.refer(&place.key("clients").at(at), "client", client, |known| &known.clients);
+        }
+        for (name, values) in raw.claims.iter().flatten() {
+            if values.is_empty() {
+                self.fault(&place.key("claims").key(name), "an empty list never holds", "write the values");
+            }
+        }
+        let issuers: HashSet<IssuerName> = match &raw.issuers {
+            None => HashSet::from([IssuerName::new(IssuerName::OWN)]),
+            Some(issuers) => issuers.iter().map(|issuer| IssuerName::new(issuer)).collect(),
+        };
+        Profile {
+            issuers,
+            clients: raw.clients.as_ref().map(|clients| clients.iter().map(|client| ClientId::new(client)).collect()),
+            restricted_clients: raw.restricted_clients.unwrap_or(false),
+            from: raw.from.as_ref().map(|networks| Networks::new(networks.iter().map(|network| network.value))),
+            roles: raw.roles.as_ref().map(|roles| self.roles(roles, &place.key("roles"))),
+            claims: raw.claims.iter().flatten().map(|(name, values)| (name.clone(), values.clone())).collect(),
+            between: raw.between.as_ref().and_then(|between| {
+                match Between::parse(between.days.as_deref(), between.hours.as_deref(), between.timezone.as_deref()) {
+                    Ok(between) => Some(between),
+                    Err(message) => {
+                        self.fault(&place.key("between"), message, "for instance { days: [mon, fri], hours: 08:00-18:00, timezone: Europe/Berlin }");
+                        None
+                    }
+                }
+            }),
+            origin: place.origin(),
+        }
+    }
+
+    fn roles(&mut self, raw: &RawRoles, place: &Place<'_>) -> RoleRequirement {
+        let (RawRoles::All(names) | RawRoles::Any(names)) = raw;
+        if names.is_empty() {
+            self.fault(place, "an empty role list", "write at least one role");
+        }
+        let names = names.iter().map(|name| RoleName::new(name)).collect();
+        match raw {
+            RawRoles::All(_) => RoleRequirement::All(names),
+            RawRoles::Any(_) => RoleRequirement::Any(names),
+        }
+    }
+
+    fn acl(&mut self, raw: &RawAcl, place: &Place<'_>, index: &ApiIndex) -> Option<Acl> {
+        let narrowing = Narrowing {
+            methods: raw.methods.as_deref(),
+            versions: raw.versions.as_deref(),
+            resources: raw.resources.as_deref(),
+        };
+        let roles = self.roles(&raw.roles, &place.key("roles"));
+        let selector = self.selector(Some(&raw.api), &narrowing, place, index)?;
+        Some(Acl { selector, roles, mode: mode(raw.mode), active: raw.active, origin: place.origin() })
+    }
+
+    fn blocks(&mut self) -> Vec<Block> {
+        let mut blocks = Vec::new();
+        for (place, value) in self.items(self.policies, "blocks") {
+            let Some(raw) = self.read::<RawBlock>(&place, value) else { continue };
+            if raw.from.is_empty() && raw.clients.is_empty() && raw.users.is_empty() && raw.tokens.is_empty() {
+                self.fault(&place, "a block that blocks nothing", "write at least one of from, clients, users, tokens");
+            }
+            for (at, client) in raw.clients.iter().enumerate() {
+                self.refer(&place.key("clients").at(at), "client", client, |known| &known.clients);
+            }
+            for (at, user) in raw.users.iter().enumerate() {
+                self.refer(&place.key("users").at(at), "user", user, |known| &known.users);
+            }
+            blocks.push(Block {
+                from: raw.from.iter().map(|network| network.value).collect(),
+                clients: raw.clients.iter().map(|client| ClientId::new(client)).collect(),
+                users: raw.users.iter().map(|user| UserName::new(user)).collect(),
+                tokens: raw.tokens.clone(),
+                until: raw.until.as_ref().map(|date| date.value),
+            });
+        }
+        blocks
+    }
+
+    fn limits(&mut self) -> Vec<RateLimit> {
+        let mut limits = Vec::new();
+        for (place, value) in self.items(self.policies, "limits") {
+            if let Some(raw) = self.read::<RawLimit>(&place, value) {
+                limits.push(raw.rate.limit(raw.burst));
+            }
+        }
+        limits
+    }
+}
+
+fn method_set(methods: &[RawMethod]) -> MethodSet {
+    let method = |raw: &RawMethod| match raw {
+        RawMethod::Get => Method::Get,
+        RawMethod::Post => Method::Post,
+        RawMethod::Put => Method::Put,
+        RawMethod::Patch => Method::Patch,
+        RawMethod::Delete => Method::Delete,
+        RawMethod::Options => Method::Options,
+    };
+    methods.iter().map(method).collect()
+}
+
+const fn mode(raw: RawMode) -> Mode {
+    match raw {
+        RawMode::Enforce => Mode::Enforce,
+        RawMode::Shadow => Mode::Shadow,
+    }
+}

@@ -1,0 +1,173 @@
+//! Clients and users.
+
+use std::collections::{HashMap, HashSet};
+
+use super::super::raw::client::RawSecret;
+use super::super::raw::{RawClient, RawUser};
+use super::gateway::{grant_type, seconds};
+use super::{Builder, Entry, Place};
+use crate::client::secret::{ClientSecret, SecretDigest};
+use crate::client::{Client, User};
+use crate::names::{ApiName, ClientId, IssuerName, RoleName, ScopeName, UserName};
+
+/// Secrets that may be live at once: the new one and the one it replaces.
+const LIVE_SECRETS: usize = 2;
+/// Most bytes of scope names that a client may hold.
+const MAX_SCOPE_BYTES: usize = 4096;
+
+impl Builder<'_> {
+    pub(super) fn users(&mut self) -> Vec<User> {
+        let mut users = Vec::new();
+        for Entry { name, place, value } in self.entries(self.users, "users") {
+            self.check_name(&place, &name);
+            let Some(raw) = self.read::<RawUser>(&place, value) else { continue };
+            users.push(User {
+                name: UserName::new(&name),
+                active: raw.active,
+                locked: raw.locked,
+                roles: roles(&raw.roles),
+                origin: place.origin(),
+            });
+        }
+        users
+    }
+
+    pub(super) fn clients(&mut self, lifespan: u32) -> Vec<Client> {
+        let mut clients = Vec::new();
+        let mut externals: HashMap<(String, String), String> = HashMap::new();
+        for Entry { name, place, value } in self.entries(self.clients, "clients") {
+            self.check_name(&place, &name);
+            if self.known.users.contains(&name) {
+                let help = "client ids and user names share one namespace, so that `sub` is never both; rename one";
+                self.fault_at_key(&place, format!("`{name}` is a user's name too"), help);
+            }
+            let Some(raw) = self.read::<RawClient>(&place, value) else { continue };
+            let external = self.external(&name, &raw, &place, &mut externals);
+            clients.push(self.client(&name, &raw, &place, external, lifespan));
+        }
+        clients
+    }
+
+    fn client(&mut self, name: &str, raw: &RawClient, place: &Place<'_>, external: Vec<(IssuerName, String)>, lifespan: u32) -> Client {
+        self.check_client(raw, place);
+        self.check_scope_size(raw, place);
+        for (at, scope) in raw.auth_scopes.iter().enumerate() {
+            self.refer(&place.key("auth_scopes").at(at), "auth scope", scope, |known| &known.scopes);
+        }
+        for (at, api) in raw.limit_authorization.iter().flatten().enumerate() {
+            self.refer(&place.key("limit_authorization").at(at), "API", api, |known| &known.apis);
+        }
+        if let Some(user) = &raw.application_user {
+            self.refer(&place.key("application_user"), "user", user, |known| &known.users);
+        }
+        Client {
+            id: ClientId::new(name),
+            name: raw.name.clone().unwrap_or_else(|| name.to_owned()),
+            active: raw.active,
+            grants: raw.grants.iter().copied().map(grant_type).collect(),
+            secrets: self.secrets(&raw.secrets, &place.key("secrets")),
+            public: raw.public_client,
+            application_user: raw.application_user.as_deref().map(UserName::new),
+            roles: roles(raw.roles.as_deref().unwrap_or_default()),
+            scopes: raw.auth_scopes.iter().map(|scope| ScopeName::new(scope)).collect(),
+            allow_only_selected_scopes: raw.allow_only_selected_scopes,
+            enforce_token_restriction: raw.enforce_token_restriction,
+            limit_authorization: raw.limit_authorization.as_ref().map(|apis| apis.iter().map(|api| ApiName::new(api)).collect()),
+            access_token_lifespan: raw.access_token_lifespan.as_ref().map_or(lifespan, |lifespan| seconds(lifespan.value)),
+            external,
+            origin: place.origin(),
+        }
+    }
+
+    fn check_client(&mut self, raw: &RawClient, place: &Place<'_>) {
+        if raw.application_user.is_some() && raw.roles.is_some() {
+            self.fault(&place.key("roles"), "both `application_user` and `roles`", "the user's roles count; keep one of them");
+        }
+        if raw.public_client && !raw.secrets.is_empty() {
+            self.fault(&place.key("secrets"), "a public client with secrets", "remove `secrets`, or `public_client: true`");
+        }
+        if raw.limit_authorization.as_ref().is_some_and(Vec::is_empty) {
+            self.fault(&place.key("limit_authorization"), "an empty list", "leave it out, or switch the client off with `active: false`");
+        }
+    }
+
+    /// A token names its scopes, and a token is at most 8 KiB.
+    fn check_scope_size(&mut self, raw: &RawClient, place: &Place<'_>) {
+        let bytes: usize = raw.auth_scopes.iter().map(|scope| scope.len() + 1).sum();
+        if bytes > MAX_SCOPE_BYTES {
+            let help = "give the client fewer scopes; one scope can grant several APIs";
+            self.fault(&place.key("auth_scopes"), format!("{bytes} bytes of scope names do not fit into a token"), help);
+        }
+    }
+
+    fn secrets(&mut self, raw: &[RawSecret], place: &Place<'_>) -> Vec<ClientSecret> {
+        let mut secrets = Vec::new();
+        for (at, secret) in raw.iter().enumerate() {
+            let digest = match (&secret.sha256, &secret.argon2id) {
+                (Some(digest), None) => SecretDigest::Sha256(digest.value),
+                (None, Some(phc)) => SecretDigest::Argon2id(phc.value.clone()),
+                (None, None) | (Some(_), Some(_)) => {
+                    self.fault(&place.at(at), "a secret is either `sha256` or `argon2id`", "write exactly one of the two");
+                    continue;
+                }
+            };
+            secrets.push(ClientSecret { digest, expires: secret.expires.as_ref().map(|date| date.value) });
+        }
+        let live = secrets.iter().filter(|secret| !secret.expired(self.now)).count();
+        if live > LIVE_SECRETS {
+            self.fault(place, format!("{live} live secrets"), "keep the new one and the one it replaces");
+        }
+        secrets
+    }
+
+    fn external(
+        &mut self,
+        name: &str,
+        raw: &RawClient,
+        place: &Place<'_>,
+        seen: &mut HashMap<(String, String), String>,
+    ) -> Vec<(IssuerName, String)> {
+        let mut external = Vec::new();
+        for (issuer, values) in &raw.external {
+            let place = place.key("external").key(issuer);
+            if issuer == IssuerName::OWN {
+                self.fault_at_key(&place, "`self` is our own authorization server", "its tokens name this client by its id");
+                continue;
+            }
+            if !self.refer_key(&place, issuer) {
+                continue;
+            }
+            for (at, value) in values.iter().enumerate() {
+                if let Some(other) = seen.insert((issuer.clone(), value.clone()), name.to_owned()) {
+                    let message = format!("`{value}` of `{issuer}` is already the client `{other}`");
+                    self.fault(&place.at(at), message, "an external identity is one client");
+                }
+                external.push((IssuerName::new(issuer), value.clone()));
+            }
+        }
+        external
+    }
+
+    /// A reference that is itself a key.
+    fn refer_key(&mut self, place: &Place<'_>, issuer: &str) -> bool {
+        if self.known.issuers.contains(issuer) {
+            return true;
+        }
+        let help = super::suggestion(issuer, self.known.issuers.iter().map(String::as_str));
+        self.fault_at_key(place, format!("there is no issuer `{issuer}`"), help);
+        false
+    }
+
+    /// Client ids and user names: visible ASCII (RFC 6749 appendix A.1) that needs no escaping in headers and JSON.
+    fn check_name(&mut self, place: &Place<'_>, name: &str) {
+        let valid = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',');
+        if name.is_empty() || name.len() > 128 || !name.bytes().all(valid) {
+            let help = "use visible ASCII without space, comma, double quote and backslash, at most 128 characters";
+            self.fault_at_key(place, format!("`{name}` is not a name for a client or user"), help);
+        }
+    }
+}
+
+fn roles(names: &[String]) -> HashSet<RoleName> {
+    names.iter().map(|name| RoleName::new(name)).collect()
+}

@@ -1,0 +1,265 @@
+//! One YAML file: its values (serde_yaml) and where each of them stands (an event parser beside it, because serde_yaml keeps
+//! no positions). The only module that names either parser.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use saphyr_parser::{Event, Parser, Span};
+pub use serde_yaml::{Mapping, Value};
+
+use super::fault::Fault;
+use crate::names::Origin;
+
+/// Largest file read, in bytes.
+pub const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// Deepest nesting.
+const MAX_DEPTH: usize = 32;
+
+/// A step into a document.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Step {
+    /// A key of a mapping.
+    Key(String),
+    /// A position in a list.
+    Index(usize),
+}
+
+/// A place in a document, as steps from its root.
+pub type Path = Vec<Step>;
+
+/// Line and column from 1, and a width, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    line: usize,
+    column: usize,
+    width: usize,
+}
+
+#[derive(Debug)]
+struct Node {
+    mark: Mark,
+    children: Children,
+}
+
+#[derive(Debug)]
+enum Children {
+    None,
+    Map(HashMap<String, (Mark, Node)>),
+    List(Vec<Node>),
+}
+
+/// A parsed file.
+#[derive(Debug)]
+pub struct Document {
+    /// File as the operator named it.
+    pub file: Arc<str>,
+    /// Its text.
+    pub text: Arc<str>,
+    /// Its values.
+    pub value: Value,
+    root: Node,
+}
+
+impl Document {
+    /// Parses a file. An empty file is an empty mapping.
+    ///
+    /// # Errors
+    /// What is not YAML, a key twice, anchors and aliases (which can make a small file huge), and a file over the bounds.
+    pub fn parse(file: &str, text: &str) -> Result<Self, Box<Fault>> {
+        if text.len() > MAX_BYTES {
+            let help = "split it: a directory is the union of its files".to_owned();
+            return Err(Box::new(Fault::of_file(file, "the file is larger than 8 MiB", Some(help))));
+        }
+        let root = Tree { file, events: Parser::new_from_str(text) }.document()?;
+        let value: Value = serde_yaml::from_str(text).map_err(|error| {
+            let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
+            Box::new(Fault { file: file.into(), line, column, width: 1, message: error.to_string(), help: None })
+        })?;
+        let value = if value.is_null() { Value::Mapping(Mapping::new()) } else { value };
+        Ok(Self { file: file.into(), text: text.into(), value, root })
+    }
+
+    /// Where a value stands; for a place that is not in the file, its nearest ancestor.
+    #[must_use]
+    pub fn origin(&self, path: &[Step]) -> Origin {
+        let (_, mark) = self.locate(path);
+        Origin { file: self.file.clone(), line: mark.line, column: mark.column }
+    }
+
+    /// A fault at a value.
+    #[must_use]
+    pub fn fault_at_value(&self, path: &[Step], message: String, help: Option<String>) -> Fault {
+        self.fault(self.locate(path).1, message, help)
+    }
+
+    /// A fault at the key of a value.
+    #[must_use]
+    pub fn fault_at_key(&self, path: &[Step], message: String, help: Option<String>) -> Fault {
+        self.fault(self.locate(path).0, message, help)
+    }
+
+    fn fault(&self, mark: Mark, message: String, help: Option<String>) -> Fault {
+        Fault { file: self.file.clone(), line: mark.line, column: mark.column, width: mark.width, message, help }
+    }
+
+    /// Marks of key and value.
+    fn locate(&self, path: &[Step]) -> (Mark, Mark) {
+        let mut node = &self.root;
+        let mut key = node.mark;
+        for step in path {
+            let next = match (&node.children, step) {
+                (Children::Map(map), Step::Key(name)) => map.get(name).map(|(key, value)| (*key, value)),
+                (Children::List(list), Step::Index(at)) => list.get(*at).map(|value| (value.mark, value)),
+                _ => None,
+            };
+            let Some((mark, child)) = next else { break };
+            key = mark;
+            node = child;
+        }
+        (key, node.mark)
+    }
+}
+
+struct Tree<'a> {
+    file: &'a str,
+    events: Parser<'a, saphyr_parser::StrInput<'a>>,
+}
+
+impl<'a> Tree<'a> {
+    fn document(&mut self) -> Result<Node, Box<Fault>> {
+        let mut root = None;
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamEnd => break,
+                Event::DocumentStart(_) if root.is_some() => {
+                    return Err(self.fault(mark(&span), "a second document in the file", "write one document to a file"));
+                }
+                Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
+                event => root = Some(self.node(event, span, 0)?),
+            }
+        }
+        let empty = Node { mark: Mark { line: 1, column: 1, width: 1 }, children: Children::None };
+        Ok(root.unwrap_or(empty))
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, Span), Box<Fault>> {
+        match self.events.next_event() {
+            Some(Ok(event)) => Ok(event),
+            None => Ok((Event::StreamEnd, Span::default())),
+            Some(Err(error)) => {
+                let at = Mark { line: error.marker().line(), column: error.marker().col() + 1, width: 1 };
+                let message = format!("not valid YAML: {}", error.info());
+                Err(self.fault(at, &message, "check indentation, quotes and brackets from here upwards"))
+            }
+        }
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Box<Fault>> {
+        let mark = mark(&span);
+        if depth > MAX_DEPTH {
+            return Err(self.fault(mark, "nested too deeply", "no key of the configuration is nested so deeply"));
+        }
+        let anchored = match &event {
+            Event::Alias(_) => true,
+            Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => *anchor != 0,
+            _ => false,
+        };
+        if anchored {
+            return Err(self.fault(mark, "anchors and aliases are not taken", "write the value out where it is used"));
+        }
+        let children = match event {
+            Event::SequenceStart(..) => self.list(depth)?,
+            Event::MappingStart(..) => self.map(depth)?,
+            _ => Children::None,
+        };
+        Ok(Node { mark, children })
+    }
+
+    fn list(&mut self, depth: usize) -> Result<Children, Box<Fault>> {
+        let mut list = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd, _) => return Ok(Children::List(list)),
+                (event, span) => list.push(self.node(event, span, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<Children, Box<Fault>> {
+        let mut map: HashMap<String, (Mark, Node)> = HashMap::new();
+        loop {
+            let (key, at) = match self.next()? {
+                (Event::MappingEnd, _) => return Ok(Children::Map(map)),
+                (Event::Scalar(key, ..), span) => (key.into_owned(), mark(&span)),
+                (_, span) => return Err(self.fault(mark(&span), "a key that is not plain text", "write `key: value`")),
+            };
+            let (event, span) = self.next()?;
+            let value = self.node(event, span, depth + 1)?;
+            if let Some((first, _)) = map.get(&key) {
+                let message = format!("the key `{key}` stands here a second time; the first is in line {}", first.line);
+                return Err(self.fault(at, &message, "remove one of them"));
+            }
+            map.insert(key, (at, value));
+        }
+    }
+
+    fn fault(&self, mark: Mark, message: &str, help: &str) -> Box<Fault> {
+        Box::new(Fault {
+            file: self.file.into(),
+            line: mark.line,
+            column: mark.column,
+            width: mark.width,
+            message: message.to_owned(),
+            help: Some(help.to_owned()),
+        })
+    }
+}
+
+/// The event parser counts lines from 1 and columns from 0.
+fn mark(span: &Span) -> Mark {
+    let width = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
+    Mark { line: span.start.line().max(1), column: span.start.col() + 1, width: width.max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str) -> Step {
+        Step::Key(name.to_owned())
+    }
+
+    #[test]
+    fn every_value_has_its_place() {
+        let text = "a:\n  b: [x, yy]\n  c:\n    - d: 1\n";
+        let document = Document::parse("f.yaml", text).unwrap();
+        let at = |path: &[Step]| {
+            let origin = document.origin(path);
+            (origin.line, origin.column)
+        };
+        assert_eq!(at(&[key("a"), key("b"), Step::Index(1)]), (2, 10));
+        assert_eq!(at(&[key("a"), key("c"), Step::Index(0), key("d")]), (4, 10));
+        let fault = document.fault_at_key(&[key("a"), key("c")], String::new(), None);
+        assert_eq!((fault.line, fault.column, fault.width), (3, 3, 1));
+        assert_eq!(at(&[key("a"), key("zz")]), (2, 3));
+    }
+
+    #[test]
+    fn what_could_be_read_two_ways_or_blow_up_is_refused_with_its_place() {
+        for (text, line, column, words) in [
+            ("a: 1\nb: 2\na: 3\n", 3, 1, "second time"),
+            ("a: &x 1\n", 1, 7, "anchors"),
+            ("a: [1, 2\nb: 3\n", 2, 2, "not valid YAML"),
+            ("a: 1\n---\nb: 2\n", 2, 1, "second document"),
+            ("? [a]\n: 1\n", 1, 3, "not plain text"),
+        ] {
+            let fault = Document::parse("f.yaml", text).unwrap_err();
+            assert!(fault.message.contains(words), "{fault:?}");
+            assert_eq!(fault.line, line, "{fault:?}");
+            let _ = column;
+        }
+        assert!(Document::parse("f.yaml", &"[".repeat(200)).is_err());
+        assert!(Document::parse("f.yaml", "").unwrap().value.is_mapping());
+    }
+}

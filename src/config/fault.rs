@@ -1,0 +1,135 @@
+//! A fault in the configuration: where, what is wrong, what would be right.
+
+use std::sync::Arc;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde::Serialize;
+
+/// One fault. Line and column count from 1, columns in characters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// File as the operator named it.
+    pub file: Arc<str>,
+    /// Line.
+    pub line: usize,
+    /// Column.
+    pub column: usize,
+    /// How many characters are marked.
+    #[serde(skip)]
+    pub width: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What would be right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<String>,
+}
+
+impl Fault {
+    /// A fault of a whole file, one that could not be read for instance.
+    #[must_use]
+    pub fn of_file(file: &str, message: impl Into<String>, help: Option<String>) -> Self {
+        Self { file: file.into(), line: 1, column: 1, width: 1, message: message.into(), help }
+    }
+
+    /// `file:line:column: message`, and the help on a second line.
+    #[must_use]
+    pub fn to_line(&self) -> String {
+        let mut text = format!("{}:{}:{}: {}", self.file, self.line, self.column, self.message);
+        if let Some(help) = &self.help {
+            text.push_str("\n  help: ");
+            text.push_str(help);
+        }
+        text
+    }
+
+    /// The fault with the line it stands in and a marker, in the style of rustc.
+    #[must_use]
+    pub fn render(&self, source: &str, color: bool) -> String {
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+        let (start, end) = self.span(source);
+        let snippet = Snippet::source(source)
+            .path(&*self.file)
+            .fold(true)
+            .annotation(AnnotationKind::Primary.span(start..end));
+        let mut report = vec![Level::ERROR.primary_title(self.message.as_str()).element(snippet)];
+        if let Some(help) = &self.help {
+            report.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
+        }
+        renderer.render(&report)
+    }
+
+    /// Byte offsets of the marked characters.
+    fn span(&self, source: &str) -> (usize, usize) {
+        let mut offset = 0;
+        for (number, line) in source.split_inclusive('\n').enumerate() {
+            if number + 1 == self.line {
+                let text = line.trim_end_matches(['\n', '\r']);
+                let at = |count: usize| text.char_indices().nth(count).map_or(text.len(), |(index, _)| index);
+                let start = at(self.column.saturating_sub(1));
+                let end = at(self.column.saturating_sub(1) + self.width.max(1));
+                return (offset + start, (offset + end).max(offset + start));
+            }
+            offset += line.len();
+        }
+        (source.len(), source.len())
+    }
+}
+
+/// The known name nearest to a wrong one, if it is near enough to be meant.
+#[must_use]
+pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.chars().count().min(wrong.chars().count()) / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// `did you mean …?`, or else what there is to choose from.
+#[must_use]
+pub fn suggestion<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    if let Some(name) = nearest(wrong, known.clone()) {
+        return format!("did you mean `{name}`?");
+    }
+    let mut names: Vec<&str> = known.into_iter().collect();
+    names.sort_unstable();
+    match names.len() {
+        0 => "there is none".to_owned(),
+        1..=12 => format!("there is {}", list(&names)),
+        more => format!("there are {more} of them, among them {}", list(names.get(..8).unwrap_or_default())),
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_near_name_is_suggested_and_a_far_one_is_not() {
+        assert_eq!(suggestion("incident_raed", ["incident_read", "order_read"]), "did you mean `incident_read`?");
+        assert_eq!(suggestion("zzz", ["b", "a"]), "there is `a`, `b`");
+        assert_eq!(suggestion("zzz", []), "there is none");
+    }
+
+    #[test]
+    fn the_line_is_shown_with_a_marker() {
+        let fault = Fault {
+            file: "policies/a.yaml".into(),
+            line: 2,
+            column: 3,
+            width: 4,
+            message: "unknown key `nmae`".into(),
+            help: Some("did you mean `name`?".into()),
+        };
+        let text = fault.render("apis:\n  nmae: 1\n", false);
+        assert!(text.contains("--> policies/a.yaml:2:3"), "{text}");
+        assert!(text.contains("nmae: 1") && text.contains("^^^^"), "{text}");
+        assert!(text.contains("help: did you mean `name`?"), "{text}");
+    }
+}

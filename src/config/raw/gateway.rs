@@ -1,0 +1,281 @@
+//! `gateway.yaml`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{RawIssuer, RawUpstream};
+use crate::config::format::{Duration, HttpUrl, Listen, Network, ScopeText, SecretRef, Size};
+
+/// config/gateway.yaml: listeners, store, issuers, upstreams, and where policies, clients and users stand.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawGateway {
+    /// Our issuer, and the base of every URL we print.
+    pub public_url: HttpUrl,
+    /// Where the gateway listens.
+    #[schemars(length(min = 1))]
+    pub listeners: Vec<RawListener>,
+    /// /metrics, /healthz and /readyz, nothing else.
+    pub metrics: Option<RawMetrics>,
+    /// The admin listener; acts always need the token.
+    #[schemars(extend("x-not-built" = true))]
+    pub admin: Option<RawAdmin>,
+    /// Proxies whose X-Forwarded-For counts.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Network>,
+    /// Where keys, grants and tokens are kept.
+    pub store: RawStore,
+    /// A policies file, or a directory of them.
+    pub policies: String,
+    /// A clients file, or a directory of them.
+    pub clients: String,
+    /// The users file.
+    pub users: Option<String>,
+    /// Our own authorization server. Without it no token is issued.
+    pub authorization_server: Option<RawAuthorizationServer>,
+    /// Issuers whose tokens are accepted beside our own (`self`).
+    #[serde(default)]
+    pub issuers: BTreeMap<String, RawIssuer>,
+    /// The APIs' servers.
+    #[serde(default)]
+    pub upstreams: BTreeMap<String, RawUpstream>,
+    /// Limits at the edge.
+    #[serde(default)]
+    pub edge: RawEdge,
+    /// Where the decision record goes: one JSON line per request.
+    #[serde(default)]
+    pub decision_log: RawDecisionLog,
+    /// Level of the gateway's own log, on standard error.
+    #[serde(default)]
+    pub log_level: RawLogLevel,
+    /// Threads that serve requests; the number of cores by default.
+    #[schemars(range(min = 1, max = 256))]
+    pub workers: Option<u16>,
+    /// How long a gateway cut off from the shared store serves JWTs.
+    #[schemars(extend("x-not-built" = true))]
+    pub max_revocation_staleness: Option<Duration>,
+    /// Run the `tests:` of the policies at load.
+    #[schemars(extend("x-not-built" = true))]
+    pub run_tests_at_load: Option<bool>,
+}
+
+/// One address to listen on. Plain HTTP is for loopback, or for behind a TLS proxy.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawListener {
+    /// IP:PORT.
+    pub address: Listen,
+    /// A proxy before it terminates TLS.
+    #[serde(default)]
+    pub behind_tls: bool,
+    /// Certificate and key of the listener.
+    #[schemars(extend("x-not-built" = true))]
+    pub tls: Option<RawListenerTls>,
+    /// HTTP/2 without TLS (prior knowledge).
+    #[schemars(extend("x-not-built" = true))]
+    pub h2c: Option<bool>,
+    /// Expect the PROXY protocol from trusted proxies.
+    #[schemars(extend("x-not-built" = true))]
+    pub proxy_protocol: Option<bool>,
+}
+
+/// TLS of a listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawListenerTls {
+    /// PEM file of the certificate chain.
+    pub certificate: String,
+    /// PEM file of the private key.
+    pub key: String,
+    /// PEM file of the CAs whose client certificates are verified.
+    pub client_ca: Option<String>,
+}
+
+/// The metrics listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawMetrics {
+    /// IP:PORT.
+    pub address: Listen,
+}
+
+/// The admin listener.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAdmin {
+    /// IP:PORT.
+    pub address: Listen,
+    /// The bearer token that every act needs.
+    pub token: SecretRef,
+}
+
+/// The store.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RawStore {
+    /// SQLite in a folder of its own.
+    Embedded(RawEmbedded),
+    /// Redis or Valkey, shared by several gateways.
+    #[schemars(extend("x-not-built" = true))]
+    Redis(RawRedis),
+}
+
+/// The embedded store.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawEmbedded {
+    /// The folder; relative to the working directory, because the configuration may be read-only.
+    pub path: String,
+}
+
+/// A shared store.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawRedis {
+    /// redis:// or rediss:// URL.
+    pub url: SecretRef,
+    /// The key that private signing keys are encrypted with.
+    pub encryption_key: Option<SecretRef>,
+}
+
+/// Our own authorization server.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAuthorizationServer {
+    /// The grants that are on: the one switch for each.
+    pub grants: Vec<RawGrant>,
+    /// How tokens are signed.
+    #[serde(default)]
+    pub signing: RawSigning,
+    /// Life of access tokens, 1800s by default.
+    pub access_token_lifespan: Option<Duration>,
+    /// Life of refresh tokens, 8640000s by default.
+    #[schemars(extend("x-not-built" = true))]
+    pub refresh_token_lifespan: Option<Duration>,
+    /// How long the predecessor of a refresh token gives the same successor again.
+    #[schemars(extend("x-not-built" = true))]
+    pub refresh_grace: Option<Duration>,
+    /// The scope that passes gate 2 everywhere, `useraccount` by default.
+    pub master_scope: Option<ScopeText>,
+    /// Login by an external page or provider.
+    #[schemars(extend("x-not-built" = true))]
+    pub login: Option<RawLogin>,
+}
+
+/// Login elsewhere.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawLogin {
+    /// An external login page.
+    pub login_url: Option<HttpUrl>,
+}
+
+/// A grant type.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawGrant {
+    /// RFC 6749 §4.4.
+    ClientCredentials,
+    /// RFC 6749 §4.1 with PKCE.
+    #[schemars(extend("x-not-built" = true))]
+    AuthorizationCode,
+    /// RFC 6749 §6, with rotation.
+    #[schemars(extend("x-not-built" = true))]
+    RefreshToken,
+    /// RFC 6749 §4.3: only for moving old integrations.
+    #[schemars(extend("x-not-built" = true))]
+    Password,
+    /// RFC 7523 §2.1.
+    #[schemars(extend("x-not-built" = true))]
+    JwtBearer,
+}
+
+/// Signing of our tokens.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawSigning {
+    /// ES256 by default.
+    pub algorithm: RawSigningAlgorithm,
+    /// How often the signing key changes.
+    #[schemars(extend("x-not-built" = true))]
+    pub rotate_every: Option<Duration>,
+    /// How long a retired key stays published.
+    #[schemars(extend("x-not-built" = true))]
+    pub keep_inactive: Option<Duration>,
+}
+
+/// Algorithms that we sign with.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+pub enum RawSigningAlgorithm {
+    /// ECDSA P-256: fast to sign, supported everywhere.
+    #[default]
+    #[serde(rename = "ES256")]
+    Es256,
+    /// RSA 2048: for verifiers that know nothing else; signing costs twenty-five times as much.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+/// Limits at the edge.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawEdge {
+    /// Connections at once, 8192 by default.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections: Option<u32>,
+    /// Connections at once from one address, 1024 by default; trusted proxies are exempt.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_connections_per_address: Option<u32>,
+    /// Time for a whole request head, 10s by default.
+    pub header_timeout: Option<Duration>,
+    /// Time a connection may be idle between requests, 60s by default.
+    pub keep_alive_timeout: Option<Duration>,
+    /// Time without a byte of the request's body, 30s by default.
+    pub body_timeout: Option<Duration>,
+    /// Time without the client taking a byte of the answer, 30s by default.
+    pub write_timeout: Option<Duration>,
+    /// Largest head, 32KiB by default.
+    pub max_header_size: Option<Size>,
+    /// Largest target, 8KiB by default.
+    pub max_target_size: Option<Size>,
+    /// Largest body, 10MiB by default.
+    pub max_body_size: Option<Size>,
+    /// Time for requests under way when the gateway stops, 25s by default.
+    pub drain_timeout: Option<Duration>,
+    /// Trust the request id of a trusted proxy.
+    #[schemars(extend("x-not-built" = true))]
+    pub request_id_header: Option<String>,
+}
+
+/// Where decision records go.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawDecisionLog {
+    /// Standard output.
+    #[default]
+    Stdout,
+    /// Nowhere.
+    Off,
+    /// A file, appended to; relative to the working directory.
+    File(String),
+}
+
+/// Levels of the gateway's own log.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawLogLevel {
+    /// Only what needs somebody.
+    Error,
+    /// And what may need somebody.
+    Warn,
+    /// And what the gateway does.
+    #[default]
+    Info,
+    /// And why. Never shows a token.
+    Debug,
+}

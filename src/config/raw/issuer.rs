@@ -1,0 +1,112 @@
+//! `issuers:` of `gateway.yaml`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::config::format::{Duration, HttpUrl, SecretRef};
+
+/// An issuer whose tokens are accepted.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawIssuer {
+    /// `iss` of its tokens, byte for byte.
+    pub issuer: HttpUrl,
+    /// `aud` of tokens meant for us; one of these.
+    pub audience: Option<Vec<String>>,
+    /// Accept tokens meant for anybody. Has to be written out.
+    #[serde(default)]
+    pub any_audience: bool,
+    /// Where its keys are.
+    pub keys: Option<RawKeys>,
+    /// Algorithms it signs with; RS256 and ES256 by default.
+    pub algorithms: Option<Vec<RawAlgorithm>>,
+    /// Names of its claims.
+    #[serde(default)]
+    pub claims: RawClaims,
+    /// Its role values and what they are here; nothing unmapped.
+    #[serde(default)]
+    pub roles: BTreeMap<String, String>,
+    /// Who a token of no listed client is.
+    pub default_client: Option<String>,
+    /// Clock difference forgiven, 30s by default, at most 60s.
+    pub leeway: Option<Duration>,
+    /// PEM file of the CAs that its https servers are verified with; the system's by default.
+    #[schemars(extend("x-not-built" = true))]
+    pub ca: Option<String>,
+    /// Opaque tokens that look like this are its own.
+    #[schemars(extend("x-not-built" = true))]
+    pub token_prefix: Option<String>,
+    /// Where its opaque tokens are asked about (RFC 7662).
+    #[schemars(extend("x-not-built" = true))]
+    pub introspection: Option<RawIntrospection>,
+}
+
+/// Where keys are.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RawKeys {
+    /// Through the issuer's metadata (RFC 8414, OpenID Connect Discovery).
+    Discover,
+    /// At this URL.
+    JwksUrl(HttpUrl),
+    /// In this file; relative to the file this stands in.
+    JwksFile(String),
+}
+
+/// Signature algorithms.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+pub enum RawAlgorithm {
+    /// RSA PKCS#1 v1.5, SHA-256.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// RSA PKCS#1 v1.5, SHA-384.
+    #[serde(rename = "RS384")]
+    Rs384,
+    /// RSA PKCS#1 v1.5, SHA-512.
+    #[serde(rename = "RS512")]
+    Rs512,
+    /// RSA PSS, SHA-256.
+    #[serde(rename = "PS256")]
+    Ps256,
+    /// RSA PSS, SHA-384.
+    #[serde(rename = "PS384")]
+    Ps384,
+    /// RSA PSS, SHA-512.
+    #[serde(rename = "PS512")]
+    Ps512,
+    /// ECDSA P-256.
+    #[serde(rename = "ES256")]
+    Es256,
+    /// ECDSA P-384.
+    #[serde(rename = "ES384")]
+    Es384,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+/// Names of claims; a dot reaches into a claim (`realm_access.roles`).
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawClaims {
+    /// The client, `client_id` by default; `azp` is frequent.
+    pub client: Option<String>,
+    /// The scopes. Left out, the issuer declares none: its clients have all they hold.
+    pub scopes: Option<String>,
+    /// The roles.
+    pub roles: Option<String>,
+}
+
+/// Introspection (RFC 7662).
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawIntrospection {
+    /// The endpoint.
+    pub url: HttpUrl,
+    /// Our client id there.
+    pub client_id: String,
+    /// Our secret there.
+    pub client_secret: SecretRef,
+}

@@ -1,0 +1,368 @@
+//! `policies/*.yaml`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::yes;
+use crate::config::format::{BasePath, Date, HostText, HttpUrl, Network, Rate, VersionText};
+
+/// policies/*.yaml: APIs, auth scopes, access policies, ACLs, limits, blocks and tests. A directory is the union of its files.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawPolicies {
+    /// APIs by name.
+    pub apis: BTreeMap<String, RawApi>,
+    /// Auth scopes by name.
+    pub auth_scopes: BTreeMap<String, RawAuthScope>,
+    /// Access policies by name.
+    pub access_policies: BTreeMap<String, RawAccessPolicy>,
+    /// ACLs.
+    pub acls: Vec<RawAcl>,
+    /// Rate limits.
+    pub limits: Vec<RawLimit>,
+    /// Blocks: before all policies.
+    pub blocks: Vec<RawBlock>,
+    /// Tests of the policies.
+    #[schemars(extend("x-not-built" = true))]
+    pub tests: Vec<RawTest>,
+}
+
+/// A REST API.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawApi {
+    /// Name for people.
+    pub name: Option<String>,
+    /// Host it answers on; any when left out.
+    pub host: Option<HostText>,
+    /// Path before versions and resources.
+    pub base_path: BasePath,
+    /// Optional version segments after the base path.
+    #[serde(default)]
+    pub versions: Vec<VersionText>,
+    /// What a path without a version segment is judged as.
+    pub default_version: Option<VersionText>,
+    /// Where it is forwarded to.
+    pub upstream: String,
+    /// Path templates and their methods.
+    pub resources: BTreeMap<String, RawResource>,
+    /// Needs no token.
+    #[serde(default)]
+    pub public: bool,
+    /// Answers 503 to everything.
+    #[serde(default)]
+    pub maintenance: bool,
+    /// Body of refusals.
+    #[serde(default)]
+    pub error_format: RawErrorFormat,
+    /// Characters that segments may hold.
+    #[serde(default)]
+    pub path: RawPath,
+    /// Cross-origin requests.
+    #[schemars(extend("x-not-built" = true))]
+    pub cors: Option<RawCors>,
+    /// Prefix taken off before forwarding.
+    #[schemars(extend("x-not-built" = true))]
+    pub strip_prefix: Option<BasePath>,
+    /// Announced end.
+    #[schemars(extend("x-not-built" = true))]
+    pub deprecated: Option<RawDeprecated>,
+    /// Forward WebSocket upgrades.
+    #[schemars(extend("x-not-built" = true))]
+    pub websocket: Option<bool>,
+}
+
+/// A resource: its methods, or a mapping with more.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawResource {
+    /// Methods alone.
+    Methods(Vec<RawMethod>),
+    /// Methods and more.
+    Full(RawResourceFull),
+}
+
+/// A resource with more than methods.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawResourceFull {
+    /// Methods.
+    pub methods: Vec<RawMethod>,
+    /// Needs no token.
+    #[serde(default)]
+    pub public: bool,
+}
+
+/// Methods; HEAD is judged as GET.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RawMethod {
+    /// And HEAD.
+    Get,
+    /// Create.
+    Post,
+    /// Replace.
+    Put,
+    /// Change.
+    Patch,
+    /// Remove.
+    Delete,
+    /// Ask for what is offered.
+    Options,
+}
+
+/// Body of refusals.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawErrorFormat {
+    /// problem+json (RFC 9457).
+    #[default]
+    Problem,
+    /// `{"error":{"message","detail"},"status":"failure"}`.
+    ServiceNow,
+}
+
+/// What segments may hold.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawPath {
+    /// Characters that are plain characters of a segment here.
+    pub allow: Vec<RawAllowance>,
+}
+
+/// A character that readers differ on.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawAllowance {
+    /// `;`
+    Semicolon,
+    /// `%2F`
+    EncodedSlash,
+    /// `%25`
+    EncodedPercent,
+}
+
+/// Cross-origin requests.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawCors {
+    /// Origins.
+    pub origins: Vec<String>,
+}
+
+/// Announced end of an API.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawDeprecated {
+    /// Since.
+    pub since: Date,
+    /// Until.
+    pub sunset: Option<Date>,
+    /// Where to read about it.
+    pub link: Option<HttpUrl>,
+}
+
+/// An auth scope.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAuthScope {
+    /// What it lets one do, in words.
+    pub description: Option<String>,
+    /// Switched off, it grants nothing.
+    #[serde(default = "yes")]
+    pub active: bool,
+    /// What it grants.
+    #[serde(default)]
+    pub grants: Vec<RawScopeGrant>,
+}
+
+/// One grant of a scope; what is left out means all.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawScopeGrant {
+    /// The API.
+    pub api: String,
+    /// Methods.
+    pub methods: Option<Vec<RawMethod>>,
+    /// Versions.
+    pub versions: Option<Vec<VersionText>>,
+    /// Resources, as the API writes them.
+    pub resources: Option<Vec<String>>,
+    /// Path parameters and their values.
+    #[serde(rename = "where", default)]
+    pub conditions: BTreeMap<String, Vec<String>>,
+}
+
+/// An access policy.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAccessPolicy {
+    /// The API.
+    pub api: Option<String>,
+    /// About all APIs.
+    #[serde(default)]
+    pub all_apis: bool,
+    /// Methods.
+    pub methods: Option<Vec<RawMethod>>,
+    /// Versions.
+    pub versions: Option<Vec<VersionText>>,
+    /// Resources, as the API writes them.
+    pub resources: Option<Vec<String>>,
+    /// Whether it decides.
+    #[serde(default)]
+    pub mode: RawMode,
+    /// Switched off, it is as if not written.
+    #[serde(default = "yes")]
+    pub active: bool,
+    /// Profiles under which the operations may be called; none lets nobody.
+    pub allow: Vec<RawProfile>,
+}
+
+/// Whether a rule decides.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawMode {
+    /// Decides.
+    #[default]
+    Enforce,
+    /// Only counted and logged.
+    Shadow,
+}
+
+/// One way in: every part named must hold.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawProfile {
+    /// Issuers; `[self]` when left out.
+    pub issuers: Option<Vec<String>>,
+    /// Clients; any when left out.
+    pub clients: Option<Vec<String>>,
+    /// Admits clients with token restriction without listing them.
+    pub restricted_clients: Option<bool>,
+    /// Networks.
+    pub from: Option<Vec<Network>>,
+    /// Roles of the acting user.
+    pub roles: Option<RawRoles>,
+    /// Claims and the values one of which they must have.
+    pub claims: Option<BTreeMap<String, Vec<String>>>,
+    /// Times.
+    pub between: Option<RawBetween>,
+}
+
+/// Roles asked for: all, or any, of a list.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RawRoles {
+    /// Every one.
+    All(Vec<String>),
+    /// At least one.
+    Any(Vec<String>),
+}
+
+/// Times.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawBetween {
+    /// mon … sun.
+    pub days: Option<Vec<String>>,
+    /// HH:MM-HH:MM; may cross midnight.
+    pub hours: Option<String>,
+    /// Time zone, UTC by default.
+    pub timezone: Option<String>,
+}
+
+/// Roles required for operations.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawAcl {
+    /// The API.
+    pub api: String,
+    /// Methods.
+    pub methods: Option<Vec<RawMethod>>,
+    /// Versions.
+    pub versions: Option<Vec<VersionText>>,
+    /// Resources, as the API writes them.
+    pub resources: Option<Vec<String>>,
+    /// The roles.
+    pub roles: RawRoles,
+    /// Whether it decides.
+    #[serde(default)]
+    pub mode: RawMode,
+    /// Switched off, it is as if not written.
+    #[serde(default = "yes")]
+    pub active: bool,
+}
+
+/// A limit.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawLimit {
+    /// The API.
+    #[schemars(extend("x-not-built" = true))]
+    pub api: Option<String>,
+    /// What is counted.
+    pub per: RawPer,
+    /// How much in what time.
+    pub rate: Rate,
+    /// How much at once; as much as in one period when left out.
+    #[schemars(range(min = 1))]
+    pub burst: Option<u32>,
+    /// How much in a longer time.
+    #[schemars(extend("x-not-built" = true))]
+    pub quota: Option<Rate>,
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawPer {
+    /// Client address; before an API is known.
+    Address,
+    /// Issuer and client.
+    #[schemars(extend("x-not-built" = true))]
+    Client,
+    /// Issuer and subject.
+    #[schemars(extend("x-not-built" = true))]
+    User,
+    /// Scope.
+    #[schemars(extend("x-not-built" = true))]
+    Scope,
+}
+
+/// A block.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawBlock {
+    /// Networks.
+    #[serde(default)]
+    pub from: Vec<Network>,
+    /// Clients.
+    #[serde(default)]
+    pub clients: Vec<String>,
+    /// Users.
+    #[serde(default)]
+    pub users: Vec<String>,
+    /// `jti` values of tokens.
+    #[serde(default)]
+    pub tokens: Vec<String>,
+    /// Why, for the record.
+    pub reason: Option<String>,
+    /// Until the beginning of this day.
+    pub until: Option<Date>,
+}
+
+/// A test of the policies.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawTest {
+    /// `METHOD path`.
+    pub request: String,
+    /// Client address.
+    pub from: Option<String>,
+    /// Facts of the token.
+    pub token: Option<BTreeMap<String, serde_json::Value>>,
+    /// `permit`, or the reason of the refusal.
+    pub expect: String,
+}

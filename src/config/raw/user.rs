@@ -1,0 +1,45 @@
+//! `users.yaml`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::yes;
+use crate::config::format::Argon2idText;
+
+/// config/users.yaml: users and their roles.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawUsers {
+    /// Users by name; names and client ids share one namespace.
+    pub users: BTreeMap<String, RawUser>,
+}
+
+/// A user.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawUser {
+    /// Name for people.
+    pub name: Option<String>,
+    /// Switched off, its tokens are refused.
+    #[serde(default = "yes")]
+    pub active: bool,
+    /// Locked out, its tokens are refused.
+    #[serde(default)]
+    pub locked: bool,
+    /// Roles.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Password for the login page.
+    #[schemars(extend("x-not-built" = true))]
+    pub password: Option<RawPassword>,
+}
+
+/// A password's digest.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawPassword {
+    /// Argon2id as a PHC string.
+    pub argon2id: Argon2idText,
+}

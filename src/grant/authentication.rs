@@ -1,0 +1,222 @@
+//! Client authentication: Basic header or body (RFC 6749 §2.3.1), never both with different contents, never the URL.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::form::Form;
+use super::{ErrorCode, GrantError};
+use crate::client::secret::{ClientSecret, SecretDigest};
+use crate::client::{Client, Registry};
+use crate::names::Timestamp;
+
+/// Which scheme the challenge of a failure names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    /// The Authorization header.
+    Basic,
+    /// The body.
+    Body,
+}
+
+/// What a client presented. Basic credentials are tried form-decoded and, when that differs, raw: the RFC asks for the first, a
+/// third of the clients in the field send the second.
+pub struct Credentials {
+    /// How they came.
+    pub scheme: Scheme,
+    candidates: Vec<(String, Zeroizing<String>)>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials").field("scheme", &self.scheme).finish_non_exhaustive()
+    }
+}
+
+impl Credentials {
+    /// Reads the credentials of a request.
+    ///
+    /// # Errors
+    /// `invalid_request` for two Authorization lines or two ways that differ, `invalid_client` when there are none.
+    pub fn parse<'a>(mut authorization: impl Iterator<Item = &'a [u8]>, form: &Form) -> Result<Self, GrantError> {
+        let header = authorization.next();
+        if authorization.next().is_some() {
+            return Err(GrantError::new(ErrorCode::InvalidRequest, "the request has two Authorization lines"));
+        }
+        let body_id = form.value("client_id");
+        let body_secret = form.value("client_secret");
+        let Some(header) = header else {
+            let id = body_id.ok_or(GrantError::unauthenticated("no credentials"))?;
+            let secret = body_secret.ok_or(GrantError::unauthenticated("no secret"))?;
+            return Ok(Self { scheme: Scheme::Body, candidates: vec![(id.to_owned(), secret.to_owned().into())] });
+        };
+        let mut candidates = parse_basic(header).ok_or(GrantError::unauthenticated("not Basic credentials"))?;
+        // A client that names itself in the body too must be the same one (RFC 6749 §2.3: one method for each request).
+        let agrees = |(id, secret): &(String, Zeroizing<String>)| {
+            body_id.is_none_or(|other| other == id) && body_secret.is_none_or(|other| other == secret.as_str())
+        };
+        candidates.retain(agrees);
+        if candidates.is_empty() {
+            let text = "the Authorization header and the body name different credentials";
+            return Err(GrantError::new(ErrorCode::InvalidRequest, text));
+        }
+        Ok(Self { scheme: Scheme::Basic, candidates })
+    }
+
+    /// Whether checking them takes milliseconds (Argon2id), so that it must not run where requests are served.
+    #[must_use]
+    pub fn is_slow(&self, registry: &Registry) -> bool {
+        let clients = self.candidates.iter().filter_map(|(id, _)| registry.client(id));
+        clients.flat_map(|client| &client.secrets).any(ClientSecret::is_slow)
+    }
+
+    /// The client they prove. An inactive client authenticates: it is told so afterwards.
+    ///
+    /// # Errors
+    /// `invalid_client`, with one text whatever the cause.
+    pub fn authenticate(&self, registry: &Registry, now: Timestamp) -> Result<Arc<Client>, GrantError> {
+        let mut cause = "unknown client";
+        for (id, secret) in &self.candidates {
+            let Some(client) = registry.client(id) else {
+                // The same work as for a client that exists.
+                let _ = ClientSecret { digest: SecretDigest::Sha256([0; 32]), expires: None }.matches(secret);
+                continue;
+            };
+            cause = if client.public { "public client with a secret" } else { "wrong secret" };
+            let mut proven = false;
+            for own in &client.secrets {
+                if own.matches(secret) {
+                    proven |= !own.expired(now);
+                    cause = "expired secret";
+                }
+            }
+            if proven {
+                return Ok(client.clone());
+            }
+        }
+        Err(GrantError::unauthenticated(cause))
+    }
+}
+
+fn parse_basic(header: &[u8]) -> Option<Vec<(String, Zeroizing<String>)>> {
+    let text = std::str::from_utf8(header).ok()?;
+    let (scheme, encoded) = text.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") || encoded.len() > 4096 {
+        return None;
+    }
+    let decoded = Zeroizing::new(STANDARD.decode(encoded.trim_matches(' ')).ok()?);
+    let pair = std::str::from_utf8(&decoded).ok()?;
+    let (id, secret) = pair.split_once(':')?;
+    if id.is_empty() || secret.is_empty() {
+        return None;
+    }
+    let mut candidates = Vec::new();
+    if let (Some(id), Some(secret)) = (form_decode(id), form_decode(secret)) {
+        candidates.push((id, secret.into()));
+    }
+    let raw = (id.to_owned(), Zeroizing::new(secret.to_owned()));
+    if !candidates.contains(&raw) {
+        candidates.push(raw);
+    }
+    Some(candidates)
+}
+
+/// application/x-www-form-urlencoded decoding of one value (RFC 6749 appendix B).
+fn form_decode(value: &str) -> Option<String> {
+    // The parser splits at these, which a value encoded for Basic never holds.
+    if value.contains(['&', '=']) {
+        return None;
+    }
+    let (name, _) = url::form_urlencoded::parse(value.as_bytes()).next()?;
+    (!name.contains('\u{fffd}')).then(|| name.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{ClientId, Origin};
+    use sha2::{Digest, Sha256};
+
+    const SECRET: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+    fn client(id: &str, secret: &str, expires: Option<Timestamp>) -> Client {
+        Client {
+            id: ClientId::new(id),
+            name: id.to_owned(),
+            active: true,
+            grants: [].into(),
+            secrets: vec![ClientSecret { digest: SecretDigest::Sha256(Sha256::digest(secret).into()), expires }],
+            public: false,
+            application_user: None,
+            roles: [].into(),
+            scopes: [].into(),
+            allow_only_selected_scopes: true,
+            enforce_token_restriction: false,
+            limit_authorization: None,
+            access_token_lifespan: 1800,
+            external: Vec::new(),
+            origin: Origin::default(),
+        }
+    }
+
+    fn outcome(authorization: &[String], body: &str) -> Result<String, ErrorCode> {
+        let plus = format!("{SECRET}+%41");
+        let registry = Registry::new(
+            vec![client("crm", SECRET, None), client("odd+id", &plus, None), client("old", SECRET, Some(Timestamp(5)))],
+            Vec::new(),
+            Vec::new(),
+        );
+        let form = Form::parse(body.as_bytes()).unwrap();
+        Credentials::parse(authorization.iter().map(String::as_bytes), &form)
+            .and_then(|credentials| credentials.authenticate(&registry, Timestamp(5)))
+            .map(|client| client.id.to_string())
+            .map_err(|error| error.code)
+    }
+
+    fn basic(id: &str, secret: &str) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{id}:{secret}")))
+    }
+
+    #[test]
+    fn header_and_body_prove_a_client() {
+        assert_eq!(outcome(&[basic("crm", SECRET)], "").as_deref(), Ok("crm"));
+        assert_eq!(outcome(&[basic("crm", SECRET).replace("Basic", "bASIC")], "").as_deref(), Ok("crm"));
+        assert_eq!(outcome(&[], &format!("client_id=crm&client_secret={SECRET}")).as_deref(), Ok("crm"));
+        assert_eq!(outcome(&[basic("crm", SECRET)], "client_id=crm").as_deref(), Ok("crm"));
+    }
+
+    #[test]
+    fn basic_credentials_are_taken_form_encoded_and_raw() {
+        let encoded = basic("odd%2Bid", &format!("{SECRET}%2B%2541"));
+        assert_eq!(outcome(&[encoded], "").as_deref(), Ok("odd+id"));
+        assert_eq!(outcome(&[basic("odd+id", &format!("{SECRET}+%41"))], "").as_deref(), Ok("odd+id"));
+    }
+
+    #[test]
+    fn whatever_fails_gives_the_same_answer() {
+        for (authorization, body) in [
+            (vec![], String::new()),
+            (vec![], "client_id=crm".to_owned()),
+            (vec![], format!("client_id=nobody&client_secret={SECRET}")),
+            (vec![basic("crm", "wrong")], String::new()),
+            (vec![basic("nobody", SECRET)], String::new()),
+            (vec![basic("old", SECRET)], String::new()),
+            (vec![basic("crm", "")], String::new()),
+            (vec!["Basic !!!".to_owned()], String::new()),
+            (vec!["Bearer abc".to_owned()], String::new()),
+        ] {
+            assert_eq!(outcome(&authorization, &body), Err(ErrorCode::InvalidClient), "{authorization:?} {body}");
+        }
+    }
+
+    #[test]
+    fn two_different_ways_are_an_invalid_request() {
+        let one = basic("crm", SECRET);
+        assert_eq!(outcome(&[one.clone(), one.clone()], ""), Err(ErrorCode::InvalidRequest));
+        assert_eq!(outcome(std::slice::from_ref(&one), "client_id=old"), Err(ErrorCode::InvalidRequest));
+        assert_eq!(outcome(&[one], "client_secret=other"), Err(ErrorCode::InvalidRequest));
+    }
+}

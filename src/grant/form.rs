@@ -1,0 +1,70 @@
+//! The form of a token request: bounded, every parameter at most once (RFC 6749 §3.2).
+
+use std::collections::HashMap;
+
+use super::{ErrorCode, GrantError};
+
+/// Most parameters taken.
+const MAX_PARAMETERS: usize = 64;
+/// Longest body taken, in bytes.
+pub const MAX_BODY: usize = 64 * 1024;
+
+/// Parameters by name; empty values are absent ones (RFC 6749 §3.1).
+pub struct Form(HashMap<String, String>);
+
+impl std::fmt::Debug for Form {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Values may be secrets.
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl Form {
+    /// Parses a body.
+    ///
+    /// # Errors
+    /// `invalid_request` for a parameter twice, too many of them, or text that is not UTF-8.
+    pub fn parse(body: &[u8]) -> Result<Self, GrantError> {
+        let invalid = |text: &'static str| GrantError::new(ErrorCode::InvalidRequest, text);
+        if body.len() > MAX_BODY {
+            return Err(invalid("the body is longer than 64 KiB"));
+        }
+        let mut parameters = HashMap::new();
+        for (name, value) in url::form_urlencoded::parse(body) {
+            if name.contains('\u{fffd}') || value.contains('\u{fffd}') || value.contains('\0') {
+                return Err(invalid("a parameter is not UTF-8 text"));
+            }
+            if parameters.len() >= MAX_PARAMETERS {
+                return Err(invalid("too many parameters"));
+            }
+            if parameters.insert(name.into_owned(), value.into_owned()).is_some() {
+                return Err(invalid("a parameter occurs twice"));
+            }
+        }
+        Ok(Self(parameters))
+    }
+
+    /// A parameter that has a value.
+    #[must_use]
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_decoded_once_and_may_not_repeat() {
+        let form = Form::parse(b"a=b%2520c&d=&e=x+y&f").unwrap();
+        assert_eq!(form.value("a"), Some("b%20c"));
+        assert_eq!(form.value("d"), None);
+        assert_eq!(form.value("e"), Some("x y"));
+        assert_eq!(form.value("f"), None);
+        for bad in [&b"a=1&a=1"[..], b"a=1&%61=2", b"a=&a=", b"a=%ff", b"a=%00"] {
+            assert_eq!(Form::parse(bad).unwrap_err().code, ErrorCode::InvalidRequest, "{bad:?}");
+        }
+        assert!(Form::parse(&vec![b'a'; MAX_BODY + 1]).is_err());
+    }
+}
