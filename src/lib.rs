@@ -27,3 +27,13 @@ pub mod policy;
 pub mod grant;
 pub mod metadata;
 pub mod config;
+
+// ── outer ring: pingora, tokio, clock, disk, network ──
+#[cfg(feature = "server")]
+pub mod store;
+#[cfg(feature = "server")]
+pub mod keys;
+#[cfg(feature = "server")]
+pub mod server;
+#[cfg(feature = "server")]
+pub mod cli;

@@ -125,6 +125,35 @@ impl Rules {
         candidates.filter_map(move |at| Some((at, profiles.get(at)?)))
     }
 
+    /// The rules behind a permit, each with its place, for the record.
+    #[must_use]
+    pub fn describe(&self, grounds: &gate::Grounds) -> Vec<String> {
+        let mut rules = Vec::new();
+        if let Some((policy, profile)) = grounds.profile.and_then(|(policy, at)| {
+            let policy = self.policies.get(policy)?;
+            Some((policy, policy.profiles.get(at)?))
+        }) {
+            rules.push(format!("policy {} ({})", policy.name, profile.origin));
+        }
+        if let Some(scope) = &grounds.scope {
+            rules.push(format!("scope {scope}"));
+        }
+        for acl in grounds.acls.iter().filter_map(|at| self.acls.get(*at)) {
+            rules.push(format!("acl ({})", acl.origin));
+        }
+        if grounds.public {
+            rules.push("public".to_owned());
+        }
+        rules
+    }
+
+    /// The claims that the policy of an operation looks at.
+    pub fn claims_of(&self, operation: OperationId) -> impl Iterator<Item = &str> {
+        let policy = self.operation(operation).and_then(|operation| self.policies.get(operation.enforced.policy?));
+        let profiles = policy.map(|policy| policy.profiles.as_slice()).unwrap_or_default();
+        profiles.iter().flat_map(|profile| &profile.claims).map(|(name, _)| name.as_str())
+    }
+
     /// The policy that a decision names.
     #[must_use]
     pub fn policy(&self, index: usize) -> Option<&AccessPolicy> {

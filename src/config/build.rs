@@ -92,7 +92,8 @@ impl<'a> Builder<'a> {
 
     /// A value as its type. `None` when it does not read, which the shape check has then reported.
     fn read<T: DeserializeOwned>(&mut self, place: &Place<'_>, value: &Value) -> Option<T> {
-        match serde_yaml::from_value(value.clone()) {
+        // By way of JSON: serde_yaml reads an enum with a value only from a YAML tag, and the YAML here writes a one-key mapping.
+        match serde_json::to_value(value).and_then(serde_json::from_value) {
             Ok(read) => Some(read),
             Err(error) => {
                 if !self.misshapen.contains(&*place.document.file) {

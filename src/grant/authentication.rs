@@ -13,26 +13,15 @@ use crate::client::secret::{ClientSecret, SecretDigest};
 use crate::client::{Client, Registry};
 use crate::names::Timestamp;
 
-/// Which scheme the challenge of a failure names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scheme {
-    /// The Authorization header.
-    Basic,
-    /// The body.
-    Body,
-}
-
 /// What a client presented. Basic credentials are tried form-decoded and, when that differs, raw: the RFC asks for the first, a
 /// third of the clients in the field send the second.
 pub struct Credentials {
-    /// How they came.
-    pub scheme: Scheme,
     candidates: Vec<(String, Zeroizing<String>)>,
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("scheme", &self.scheme).finish_non_exhaustive()
+        f.debug_struct("Credentials").finish_non_exhaustive()
     }
 }
 
@@ -51,7 +40,7 @@ impl Credentials {
         let Some(header) = header else {
             let id = body_id.ok_or(GrantError::unauthenticated("no credentials"))?;
             let secret = body_secret.ok_or(GrantError::unauthenticated("no secret"))?;
-            return Ok(Self { scheme: Scheme::Body, candidates: vec![(id.to_owned(), secret.to_owned().into())] });
+            return Ok(Self { candidates: vec![(id.to_owned(), secret.to_owned().into())] });
         };
         let mut candidates = parse_basic(header).ok_or(GrantError::unauthenticated("not Basic credentials"))?;
         // A client that names itself in the body too must be the same one (RFC 6749 §2.3: one method for each request).
@@ -63,7 +52,7 @@ impl Credentials {
             let text = "the Authorization header and the body name different credentials";
             return Err(GrantError::new(ErrorCode::InvalidRequest, text));
         }
-        Ok(Self { scheme: Scheme::Basic, candidates })
+        Ok(Self { candidates })
     }
 
     /// Whether checking them takes milliseconds (Argon2id), so that it must not run where requests are served.

@@ -13,7 +13,15 @@ use crate::request::method::{Method, MethodSet};
 
 /// Position of an operation in its rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct OperationId(pub(crate) u32);
+pub struct OperationId(pub(super) u32);
+
+impl OperationId {
+    /// The position as an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// API + version + resource + method, with all that is decided about it laid out.
 #[derive(Debug)]

@@ -1,0 +1,143 @@
+//! The commands. Exit codes: 0 fine, 1 findings, 2 wrong usage or something that could not be read or reached.
+
+mod check;
+mod demo;
+mod schema;
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
+
+use crate::server::source::{self, LoadFault};
+
+/// The gateway that gives any REST API OAuth.
+#[derive(Debug, Parser)]
+#[command(name = "scopegate", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Serve {
+        /// gateway.yaml
+        #[arg(long, default_value = "config/gateway.yaml")]
+        config: PathBuf,
+    },
+    /// Run the gateway with a built-in upstream, a client and policies, and print curl lines to paste
+    Demo {
+        /// Port to listen on; metrics are on the next one. A free one if this is taken
+        #[arg(long, default_value_t = 8080)]
+        port: u16,
+    },
+    /// Load the configuration as `serve` would, without a network, and print every fault
+    Check {
+        /// gateway.yaml
+        #[arg(long, default_value = "config/gateway.yaml")]
+        config: PathBuf,
+        /// Form of the output
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+    },
+    /// Print the JSON Schema of the YAML
+    Schema {
+        /// Kind of file; all of them when left out
+        kind: Option<schema::KindArgument>,
+    },
+}
+
+/// Form of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+}
+
+/// Exit code for findings.
+const FINDINGS: u8 = 1;
+/// Exit code for what could not be read or reached.
+const UNREADABLE: u8 = 2;
+
+/// Runs the command line.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Serve { config } => serve(&config),
+        Command::Demo { port } => demo::run(port),
+        Command::Check { config, format } => check::run(&config, format),
+        Command::Schema { kind } => schema::run(kind),
+    }
+}
+
+fn serve(gateway: &Path) -> ExitCode {
+    let config = match source::load(gateway) {
+        Ok(config) => config,
+        Err(fault) => return report(&fault, Format::Text),
+    };
+    start_log(config.fixed.log_level);
+    finish(crate::server::run(config, gateway))
+}
+
+fn finish(outcome: Result<(), String>) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            complain(&format!("error: {fault}"));
+            ExitCode::from(UNREADABLE)
+        }
+    }
+}
+
+/// The gateway's own log, on standard error. The libraries below stay at `warn` whatever our level: at `debug` they print
+/// request heads, tokens included.
+fn start_log(level: &str) {
+    let filter = EnvFilter::new(format!("warn,scopegate={level},pingora_proxy=error"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        let _ = log.try_init();
+    } else {
+        let _ = log.json().flatten_event(true).try_init();
+    }
+}
+
+/// Prints the faults of a configuration; the exit code that goes with them.
+fn report(fault: &LoadFault, format: Format) -> ExitCode {
+    match fault {
+        LoadFault::Unreadable(text) => {
+            complain(&format!("error: {text}"));
+            ExitCode::from(UNREADABLE)
+        }
+        LoadFault::Faults(sources, faults) => {
+            match format {
+                Format::Json => say(&serde_json::json!({ "faults": faults }).to_string()),
+                Format::Text => {
+                    let color = std::io::stderr().is_terminal();
+                    for fault in faults {
+                        complain(&fault.render(sources.text(&fault.file).unwrap_or_default(), color));
+                        complain("");
+                    }
+                    let plural = if faults.len() == 1 { "fault" } else { "faults" };
+                    complain(&format!("{} {plural}", faults.len()));
+                }
+            }
+            ExitCode::from(FINDINGS)
+        }
+    }
+}
+
+/// A line on standard output. A reader that is gone ends the matter.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// A line on standard error.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

@@ -1,0 +1,53 @@
+//! `scopegate check`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Format, report, say};
+use crate::config::Config;
+use crate::server::{clock, source};
+
+pub(super) fn run(gateway: &Path, format: Format) -> ExitCode {
+    let config = match source::load(gateway) {
+        Ok(config) => config,
+        Err(fault) => return report(&fault, format),
+    };
+    let clients = obstacles(&config);
+    match format {
+        Format::Json => say(&json!({ "faults": [], "set": &*config.version, "clients": clients }).to_string()),
+        Format::Text => text(&config, &clients),
+    }
+    ExitCode::SUCCESS
+}
+
+/// What keeps each client from getting a token now.
+fn obstacles(config: &Config) -> Vec<serde_json::Value> {
+    let registry = config.rules.registry();
+    let now = clock::now();
+    let clients = registry.clients().into_iter().map(|client| {
+        let obstacles = registry.obstacles(client, &config.grants, now);
+        json!({ "client": client.id.as_str(), "at": client.origin.to_string(), "obstacles": obstacles })
+    });
+    clients.collect()
+}
+
+fn text(config: &Config, clients: &[serde_json::Value]) {
+    let rules = &config.rules;
+    say(&format!(
+        "ok: {} APIs, {} operations, {} clients, {} issuers; set {}",
+        rules.apis().len(),
+        rules.operations().len(),
+        clients.len(),
+        rules.issuers().count(),
+        config.version
+    ));
+    for client in clients {
+        let obstacles: Vec<&str> = client["obstacles"].as_array().into_iter().flatten().filter_map(|text| text.as_str()).collect();
+        if !obstacles.is_empty() {
+            let (name, at) = (client["client"].as_str().unwrap_or_default(), client["at"].as_str().unwrap_or_default());
+            say(&format!("note: {at}: client `{name}` gets no token: {}", obstacles.join("; ")));
+        }
+    }
+}

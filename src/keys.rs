@@ -1,0 +1,10 @@
+//! Keys: our own to sign with, other issuers' to verify with.
+//!
+//! Owns their making, fetching and refreshing, always off the request path; knows nothing of tokens' claims or of policies.
+
+pub mod fetch;
+pub mod own;
+pub mod remote;
+
+pub use own::OwnKeys;
+pub use remote::{IssuerKeys, Refreshed};

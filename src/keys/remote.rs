@@ -1,0 +1,229 @@
+//! The keys of another issuer: fetched ahead of need, refreshed in the background, the last good ones kept.
+//!
+//! A known `kid` never waits. An unknown one asks for a refresh at most once in [`COOL_DOWN`], shared by all who ask meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use super::fetch::{Fetch, FetchFault};
+use crate::config::KeySource;
+use crate::names::IssuerName;
+use crate::token::keyset::KeySet;
+
+/// Time between refreshes when all is well; each is up to a tenth earlier, so that many gateways do not ask together.
+pub const REFRESH: Duration = Duration::from_secs(300);
+/// Least time between two fetches for unknown kids.
+pub const COOL_DOWN: Duration = Duration::from_secs(30);
+/// Longest back-off after failures.
+const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// How long a request with an unknown `kid` waits for a refresh under way.
+const WAIT: Duration = Duration::from_secs(2);
+
+/// The keys of one issuer and how fresh they are.
+#[derive(Debug)]
+pub struct IssuerKeys {
+    name: IssuerName,
+    source: KeySource,
+    set: ArcSwap<KeySet>,
+    state: std::sync::Mutex<State>,
+    due: Notify,
+    finished: Notify,
+    fetching: AtomicBool,
+}
+
+#[derive(Debug)]
+struct State {
+    last_attempt: Option<Instant>,
+    last_success: Option<Instant>,
+    failures: u32,
+    next: Instant,
+}
+
+/// What became of a request for fresher keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// A fetch succeeded meanwhile: look again.
+    Yes,
+    /// The keys are as fresh as they may be: the kid is unknown.
+    Current,
+    /// The issuer cannot be asked: whether the kid exists is not known.
+    Unavailable,
+}
+
+/// The outcome of one fetch, for the metrics.
+pub type Attempt = Result<usize, String>;
+
+impl IssuerKeys {
+    /// Keys from a source; a file is read already, the others are fetched by [`IssuerKeys::keep_fresh`].
+    #[must_use]
+    pub fn new(name: IssuerName, source: KeySource) -> Self {
+        let set = match &source {
+            KeySource::File(file) => KeySet::parse(&file.contents).map(|(set, _)| set).unwrap_or_default(),
+            KeySource::Discover { .. } | KeySource::Url(_) => KeySet::default(),
+        };
+        Self {
+            name,
+            source,
+            set: ArcSwap::from_pointee(set),
+            state: std::sync::Mutex::new(State { last_attempt: None, last_success: None, failures: 0, next: Instant::now() }),
+            due: Notify::new(),
+            finished: Notify::new(),
+            fetching: AtomicBool::new(false),
+        }
+    }
+
+    /// The issuer.
+    #[must_use]
+    pub const fn name(&self) -> &IssuerName {
+        &self.name
+    }
+
+    /// Where they come from.
+    #[must_use]
+    pub const fn source(&self) -> &KeySource {
+        &self.source
+    }
+
+    /// The keys now.
+    #[must_use]
+    pub fn set(&self) -> Arc<KeySet> {
+        self.set.load_full()
+    }
+
+    /// Seconds since the last successful fetch; `None` before the first, and for a file.
+    #[must_use]
+    pub fn age(&self) -> Option<u64> {
+        self.state().last_success.map(|at| at.elapsed().as_secs())
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Asks for fresher keys because a `kid` is unknown, and waits for a fetch under way, at most two seconds.
+    pub async fn refresh_for_unknown_kid(&self) -> Refreshed {
+        if matches!(self.source, KeySource::File(_)) {
+            return Refreshed::Current;
+        }
+        let finished = self.finished.notified();
+        let before = {
+            let mut state = self.state();
+            let cooled = state.last_attempt.is_none_or(|at| at.elapsed() >= COOL_DOWN);
+            if !self.fetching.load(Ordering::Acquire) {
+                if !cooled {
+                    return if state.failures > 0 { Refreshed::Unavailable } else { Refreshed::Current };
+                }
+                state.next = Instant::now();
+                self.due.notify_one();
+            }
+            state.last_success
+        };
+        let _ = tokio::time::timeout(WAIT, finished).await;
+        let state = self.state();
+        if state.last_success != before {
+            Refreshed::Yes
+        } else {
+            Refreshed::Unavailable
+        }
+    }
+
+    /// Fetches and refreshes for as long as it is polled; `record` hears of every attempt.
+    pub async fn keep_fresh(&self, fetch: &Fetch, record: impl Fn(&IssuerName, &Attempt)) {
+        if matches!(self.source, KeySource::File(_)) {
+            return;
+        }
+        loop {
+            let wait = self.state().next.saturating_duration_since(Instant::now());
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.due.notified() => {}
+            }
+            if Instant::now() < self.state().next {
+                continue;
+            }
+            self.fetching.store(true, Ordering::Release);
+            let outcome = self.fetch(fetch).await;
+            self.settle(&outcome);
+            self.fetching.store(false, Ordering::Release);
+            self.finished.notify_waiters();
+            record(&self.name, &outcome);
+        }
+    }
+
+    fn settle(&self, outcome: &Attempt) {
+        let now = Instant::now();
+        let mut state = self.state();
+        state.last_attempt = Some(now);
+        if outcome.is_ok() {
+            state.last_success = Some(now);
+            state.failures = 0;
+            state.next = now + jittered(REFRESH);
+        } else {
+            state.failures = state.failures.saturating_add(1);
+            let backoff = Duration::from_secs(1) * 2_u32.saturating_pow(state.failures.min(9));
+            // Before the first success nobody is served by waiting long.
+            let longest = if state.last_success.is_some() { MAX_BACKOFF } else { COOL_DOWN };
+            state.next = now + jittered(backoff.min(longest));
+        }
+    }
+
+    /// One fetch: how many keys were left out of the set, or why it was not replaced.
+    async fn fetch(&self, fetch: &Fetch) -> Attempt {
+        let said = |url: &str, fault: FetchFault| format!("{url}: {fault}");
+        let url = match &self.source {
+            KeySource::Url(url) => url.clone(),
+            KeySource::Discover { issuer } => discover(fetch, issuer).await?,
+            KeySource::File(_) => return Ok(0),
+        };
+        let body = fetch.get(&url).await.map_err(|fault| said(&url, fault))?;
+        let (set, left_out) = KeySet::parse(&body).map_err(|fault| format!("{url}: {fault}"))?;
+        self.set.store(Arc::new(set));
+        Ok(left_out)
+    }
+}
+
+fn jittered(time: Duration) -> Duration {
+    time.mul_f64(1.0 - fastrand::f64() * 0.1)
+}
+
+/// The `jwks_uri` of an issuer's metadata (OpenID Connect Discovery §4, RFC 8414 §3). The document must name exactly this
+/// issuer, and its keys must be on the issuer's own scheme: https never leads to http.
+async fn discover(fetch: &Fetch, issuer: &str) -> Result<String, String> {
+    let base = issuer.trim_end_matches('/');
+    let openid = format!("{base}/.well-known/openid-configuration");
+    let (url, body) = match fetch.get(&openid).await {
+        Ok(body) => (openid, body),
+        Err(FetchFault::Status(404 | 410)) => {
+            let url = oauth_metadata_url(base).ok_or_else(|| format!("{issuer}: not a URL"))?;
+            let body = fetch.get(&url).await.map_err(|fault| format!("{url}: {fault}"))?;
+            (url, body)
+        }
+        Err(fault) => return Err(format!("{openid}: {fault}")),
+    };
+    let document = crate::token::json::parse_object(&body).map_err(|_| format!("{url}: not a JSON object"))?;
+    if document.get("issuer").and_then(serde_json::Value::as_str) != Some(issuer) {
+        return Err(format!("{url}: the document is of another issuer than {issuer}"));
+    }
+    let Some(jwks) = document.get("jwks_uri").and_then(serde_json::Value::as_str) else {
+        return Err(format!("{url}: no jwks_uri"));
+    };
+    let parsed = url::Url::parse(jwks).map_err(|_| format!("{url}: jwks_uri is not a URL"))?;
+    let secure = parsed.scheme() == "https" || (parsed.scheme() == "http" && issuer.starts_with("http://"));
+    let own = url::Url::parse(issuer).ok().and_then(|issuer| issuer.host_str().map(str::to_owned));
+    if !secure || parsed.host_str().map(str::to_owned) != own {
+        return Err(format!("{url}: jwks_uri {jwks} is not on the issuer's host; configure it with `keys: {{ jwks_url: … }}`"));
+    }
+    Ok(jwks.to_owned())
+}
+
+/// RFC 8414 §3.1: the well-known part goes between host and path.
+fn oauth_metadata_url(issuer: &str) -> Option<String> {
+    let mut url = url::Url::parse(issuer).ok()?;
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
+    Some(url.into())
+}

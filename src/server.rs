@@ -1,0 +1,178 @@
+//! The running gateway: everything impure, assembled here.
+//!
+//! Owns sockets, threads and shared state; every judgement is the inner ring's.
+
+pub mod answer;
+pub mod authorization;
+pub mod bridge;
+pub mod cache;
+pub mod clock;
+pub mod exchange;
+pub mod forward;
+pub mod gateway;
+pub mod guard;
+pub mod identify;
+pub mod limiter;
+pub mod lifecycle;
+pub mod metrics;
+pub mod operations;
+pub mod outcome;
+pub mod record;
+pub mod refresh;
+pub mod reload;
+pub mod snapshot;
+pub mod source;
+pub mod upstream;
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+use arc_swap::ArcSwap;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server};
+use pingora::services::background::background_service;
+use pingora::services::listening::Service;
+use tokio::sync::Notify;
+
+use crate::config::{Config, Fixed};
+use crate::keys::OwnKeys;
+use crate::keys::fetch::Fetch;
+use crate::store::Store;
+use cache::TokenCache;
+use guard::{Connections, Guard};
+use metrics::Metrics;
+use record::Recorder;
+use snapshot::Snapshot;
+
+/// State that all exchanges share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Settings that a reload does not change.
+    pub fixed: Fixed,
+    /// The configuration in force.
+    pub snapshot: ArcSwap<Snapshot>,
+    /// Our own keys.
+    pub own_keys: OwnKeys,
+    /// Verified tokens.
+    pub cache: TokenCache,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// Decision records.
+    pub recorder: Recorder,
+    /// Open connections.
+    pub connections: Connections,
+    /// The store.
+    pub store: Store,
+    /// Exchanges under way.
+    pub in_flight: AtomicUsize,
+    /// The gateway is shutting down.
+    pub draining: AtomicBool,
+    /// Told when the snapshot has changed.
+    pub reloaded: Notify,
+    /// Random, the first half of every decision id.
+    pub process: u64,
+}
+
+impl Shared {
+    /// Builds the state over an opened store.
+    ///
+    /// # Errors
+    /// What cannot be had, in words for the operator.
+    pub fn new(config: Config) -> Result<Self, String> {
+        let fixed = config.fixed.clone();
+        let store = Store::open(Path::new(&fixed.store)).map_err(|fault| format!("store: {fault}"))?;
+        let own_keys = OwnKeys::load(&store, fixed.signing, clock::now()).map_err(|fault| format!("store: {fault}"))?;
+        let metrics = Metrics::new().map_err(|fault| format!("metrics: {fault}"))?;
+        let recorder = Recorder::start(&fixed.decision_log)?;
+        let mut process = [0_u8; 8];
+        getrandom::fill(&mut process).map_err(|fault| format!("no randomness: {fault}"))?;
+        metrics.loaded(true, &config.version, clock::now().0);
+        Ok(Self {
+            snapshot: ArcSwap::from_pointee(Snapshot::new(config, None, &metrics)),
+            fixed,
+            own_keys,
+            cache: TokenCache::new(cache::CAPACITY),
+            metrics,
+            recorder,
+            connections: Connections::default(),
+            store,
+            in_flight: AtomicUsize::new(0),
+            draining: AtomicBool::new(false),
+            reloaded: Notify::new(),
+            process: u64::from_be_bytes(process),
+        })
+    }
+
+    /// The scheme that clients use: that of `public_url`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.fixed.public_url.starts_with("https:") { "https" } else { "http" }
+    }
+}
+
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// What keeps it from starting, in words for the operator.
+pub fn run(config: Config, gateway_file: &Path) -> Result<(), String> {
+    // One TLS provider for the process, chosen before any library does.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let shared = Arc::new(Shared::new(config)?);
+    lifecycle::count_panics(&shared);
+    for address in &shared.fixed.listeners {
+        // The proxy library would panic on an address in use; this says which.
+        TcpListener::bind(address).map_err(|fault| format!("listeners: {address}: {fault}"))?;
+    }
+    let operations = match shared.fixed.metrics {
+        Some(address) => Some(operations::bind(address)?),
+        None => None,
+    };
+    let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
+    let resolver = server.add_service(background_service("names", upstream::Resolver::new(shared.clone())));
+    let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
+    server.add_service(background_service("keys", refresh::KeyRefresh::new(shared.clone(), fetch)));
+    server.add_service(background_service("reload", reload::Reload::new(shared.clone(), gateway_file)));
+    if let Some(listener) = operations {
+        server.add_service(background_service("operations", operations::Operations::new(shared.clone(), listener)));
+    }
+    let proxy = pingora::proxy::http_proxy(&server.configuration, gateway::Gateway::new(shared.clone()));
+    let mut edge = Service::new("edge".to_owned(), Guard::new(proxy, shared.clone()));
+    for address in &shared.fixed.listeners {
+        edge.add_tcp(&address.to_string());
+    }
+    edge.threads = Some(workers(&shared.fixed));
+    let edge = server.add_service(edge);
+    edge.add_dependency(&resolver);
+    for address in &shared.fixed.listeners {
+        tracing::info!(%address, public_url = %shared.fixed.public_url, "serving");
+    }
+    server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals::new(shared)) });
+    Ok(())
+}
+
+fn workers(fixed: &Fixed) -> usize {
+    match fixed.workers {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        workers => workers,
+    }
+}
+
+/// Our own values, never the library's: nothing in a shared temporary folder, no wait without need, one retry.
+fn conf(shared: &Shared) -> ServerConf {
+    let private = |name: &str| Path::new(&shared.fixed.store).join(name).to_string_lossy().into_owned();
+    ServerConf {
+        threads: workers(&shared.fixed),
+        // Connections stay on their thread: fewer wake-ups and no shared queues.
+        work_stealing: false,
+        pid_file: private("scopegate.pid"),
+        upgrade_sock: private("upgrade.sock"),
+        // The drain is ours (lifecycle.rs): by the time the library hears of it, nothing is under way.
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(1),
+        // An idempotent request that met a pooled connection just closed goes to another one, once.
+        max_retries: 1,
+        ..ServerConf::default()
+    }
+}

@@ -1,0 +1,93 @@
+//! A refusal as an HTTP answer: the one place where the refusal table meets the wire.
+
+use bytes::Bytes;
+use http::StatusCode;
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use serde_json::json;
+
+use super::exchange::Exchange;
+use crate::policy::definition::ErrorFormat;
+use crate::reason::{Refusal, Remedy};
+
+/// The header that carries the decision id.
+pub const DECISION_ID: &str = "x-decision-id";
+
+/// Writes a refusal and notes its status. The connection stays usable unless `close`.
+///
+/// # Errors
+/// The client went away.
+pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Refusal, close: bool) -> Result<()> {
+    let row = refusal.reason.row();
+    let id = exchange.id.to_text();
+    let format = exchange.error_format();
+    let body = body(refusal, &id, format);
+    let mut head = ResponseHeader::build(StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Some(8))?;
+    head.insert_header("content-type", content_type(format))?;
+    head.insert_header("content-length", body.len().to_string())?;
+    head.insert_header("cache-control", "no-store")?;
+    head.insert_header(DECISION_ID, id)?;
+    if let Some(challenge) = refusal.challenge() {
+        head.insert_header("www-authenticate", challenge)?;
+    }
+    match &refusal.remedy {
+        Remedy::Allow(methods) => head.insert_header("allow", methods)?,
+        Remedy::RetryAfter(seconds) => head.insert_header("retry-after", seconds.to_string())?,
+        Remedy::None | Remedy::Scopes(_) => {}
+    }
+    exchange.status = row.status;
+    if close {
+        session.set_keepalive(None);
+    }
+    let is_head = session.req_header().method == http::Method::HEAD;
+    session.write_response_header(Box::new(head), is_head).await?;
+    if !is_head {
+        session.write_response_body(Some(Bytes::from(body)), true).await?;
+    }
+    Ok(())
+}
+
+const fn content_type(format: ErrorFormat) -> &'static str {
+    match format {
+        ErrorFormat::Problem => "application/problem+json",
+        ErrorFormat::ServiceNow => "application/json",
+    }
+}
+
+/// The body: RFC 9457 with our two members, or the form that callers of ServiceNow parse.
+fn body(refusal: &Refusal, id: &str, format: ErrorFormat) -> String {
+    let row = refusal.reason.row();
+    match format {
+        ErrorFormat::Problem => json!({
+            "type": format!("urn:scopegate:reason:{}", refusal.reason.label()),
+            "title": row.title,
+            "status": row.status,
+            "detail": row.detail,
+            "reason": refusal.reason.label(),
+            "decision_id": id,
+        })
+        .to_string(),
+        ErrorFormat::ServiceNow => json!({
+            "error": { "message": row.title, "detail": format!("{} ({}, {id})", row.detail, refusal.reason.label()) },
+            "status": "failure",
+        })
+        .to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reason::Reason;
+
+    #[test]
+    fn both_bodies_carry_reason_and_decision_id() {
+        for format in [ErrorFormat::Problem, ErrorFormat::ServiceNow] {
+            let text = body(&Refusal::new(Reason::ScopeMissing), "id7", format);
+            assert!(text.contains("scope.missing") && text.contains("id7"), "{text}");
+        }
+        let text = body(&Refusal::because(Reason::GatewayBroken, "inner words"), "id7", ErrorFormat::Problem);
+        assert!(!text.contains("inner words"));
+    }
+}

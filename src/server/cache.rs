@@ -1,0 +1,160 @@
+//! Verified tokens: facts by the SHA-256 of the token, so that a signature is checked once. Holds no token, judges nothing.
+
+use std::collections::hash_map::RandomState;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dashmap::DashMap;
+use sha2::{Digest, Sha256};
+
+use crate::token::Facts;
+
+/// Most entries.
+pub const CAPACITY: usize = 32_768;
+
+/// SHA-256 of a token.
+pub type TokenDigest = [u8; 32];
+
+/// The digest of a token.
+#[must_use]
+pub fn digest(token: &str) -> TokenDigest {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+#[derive(Debug)]
+struct Entry {
+    facts: Arc<Facts>,
+    /// Which set of issuers read the claims; facts read by another are not used.
+    issuers: u64,
+    /// Used since the hand last passed.
+    used: AtomicBool,
+}
+
+/// The cache: bounded, second chance (CLOCK), so that a flood of tokens seen once does not push out those in use.
+#[derive(Debug)]
+pub struct TokenCache {
+    entries: DashMap<TokenDigest, Entry, RandomState>,
+    clock: Mutex<Clock>,
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Clock {
+    ring: Vec<TokenDigest>,
+    hand: usize,
+}
+
+impl TokenCache {
+    /// An empty cache.
+    #[must_use]
+    pub fn new(capacity: usize) -> Self {
+        Self { entries: DashMap::with_hasher(RandomState::new()), clock: Mutex::new(Clock::default()), capacity: capacity.max(1) }
+    }
+
+    /// The facts of a token, as read by this set of issuers.
+    #[must_use]
+    pub fn find(&self, token: &TokenDigest, issuers: u64) -> Option<Arc<Facts>> {
+        let entry = self.entries.get(token)?;
+        if entry.issuers != issuers {
+            return None;
+        }
+        if !entry.used.load(Ordering::Relaxed) {
+            entry.used.store(true, Ordering::Relaxed);
+        }
+        Some(entry.facts.clone())
+    }
+
+    /// Puts facts in; where the cache is full, an entry that was not used of late makes room.
+    pub fn put(&self, token: TokenDigest, issuers: u64, facts: Arc<Facts>) {
+        let entry = Entry { facts, issuers, used: AtomicBool::new(false) };
+        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.entries.insert(token, entry).is_some() {
+            return;
+        }
+        if clock.ring.len() < self.capacity {
+            clock.ring.push(token);
+            return;
+        }
+        let Some(victim) = self.victim(&mut clock) else { return };
+        if let Some(place) = clock.ring.get_mut(victim) {
+            let gone = std::mem::replace(place, token);
+            self.entries.remove(&gone);
+        }
+    }
+
+    /// Moves the hand to an entry that was not used since it last passed. After one full turn every mark is cleared, so the
+    /// second turn always ends.
+    fn victim(&self, clock: &mut Clock) -> Option<usize> {
+        for _ in 0..=2 * clock.ring.len() {
+            let at = clock.hand;
+            clock.hand = (clock.hand + 1) % clock.ring.len().max(1);
+            let digest = clock.ring.get(at)?;
+            let used = self.entries.get(digest).is_some_and(|entry| entry.used.swap(false, Ordering::Relaxed));
+            if !used {
+                return Some(at);
+            }
+        }
+        None
+    }
+
+    /// How many entries there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{IssuerName, Timestamp};
+
+    fn facts() -> Arc<Facts> {
+        Arc::new(Facts {
+            issuer: IssuerName::new("self"),
+            key: None,
+            subject: "s".into(),
+            client: None,
+            audience: vec![],
+            expires: Timestamp(1),
+            not_before: None,
+            issued: None,
+            id: None,
+            scopes: None,
+            roles: vec![],
+            bound: false,
+            claims: serde_json::Map::new(),
+        })
+    }
+
+    #[test]
+    fn facts_read_by_other_issuers_settings_are_not_used() {
+        let cache = TokenCache::new(4);
+        cache.put(digest("a"), 1, facts());
+        assert!(cache.find(&digest("a"), 1).is_some());
+        assert!(cache.find(&digest("a"), 2).is_none());
+        cache.put(digest("a"), 2, facts());
+        assert!(cache.find(&digest("a"), 2).is_some());
+        assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn a_flood_of_tokens_seen_once_leaves_those_in_use() {
+        let cache = TokenCache::new(100);
+        let hot: Vec<TokenDigest> = (0..50).map(|n| digest(&format!("hot{n}"))).collect();
+        hot.iter().for_each(|token| cache.put(*token, 1, facts()));
+        for n in 0..10_000 {
+            cache.put(digest(&format!("cold{n}")), 1, facts());
+            if n % 10 == 0 {
+                hot.iter().for_each(|token| assert!(cache.find(token, 1).is_some(), "{n}"));
+            }
+            assert!(cache.len() <= 100);
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! One exchange: how far it has come. Anything but permitted is not forwarded.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::snapshot::Snapshot;
+use super::upstream::Address;
+use crate::policy::definition::ErrorFormat;
+use crate::policy::principal::Principal;
+use crate::policy::route::{Matched, OperationId};
+use crate::policy::{Judgement, Permit};
+use crate::reason::{Reason, Refusal};
+
+/// Names one decision: in the answer, in the log, to the operator.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct DecisionId {
+    process: u64,
+    count: u64,
+}
+
+impl DecisionId {
+    /// The next id of this process.
+    #[must_use]
+    pub fn next(process: u64) -> Self {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        Self { process, count: COUNT.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// The id as text: 24 hex digits, of which the first sixteen are the process's.
+    #[must_use]
+    pub fn to_text(self) -> String {
+        format!("{:016x}{:08x}", self.process, self.count)
+    }
+}
+
+impl fmt::Debug for DecisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_text())
+    }
+}
+
+/// How far an exchange has come.
+#[derive(Debug)]
+pub enum Stage {
+    /// Nothing decided.
+    Received,
+    /// Decided: it may be forwarded.
+    Permitted(Box<Permitted>),
+    /// Refused.
+    Refused(Box<Refused>),
+    /// Answered by an endpoint of our own.
+    Endpoint(&'static str),
+}
+
+/// A permitted exchange.
+#[derive(Debug)]
+pub struct Permitted {
+    /// The proof.
+    pub permit: Permit,
+    /// What was matched.
+    pub matched: Matched,
+    /// Who calls; nobody on public operations.
+    pub principal: Option<Principal>,
+    /// What shadow rules would have said.
+    pub shadow: Option<Result<(), Reason>>,
+    /// Method and target as judged: checked against what is forwarded.
+    pub target: String,
+    /// The Host the client named.
+    pub host: String,
+    /// The server chosen.
+    pub server: Option<Address>,
+    /// Bytes of the body so far.
+    pub body: u64,
+    /// A refusal after the permit: the upstream failed, or the body grew too large.
+    pub failed: Option<Refusal>,
+}
+
+/// A refused exchange.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// What was matched, if anything.
+    pub matched: Option<Matched>,
+    /// Who calls, if known.
+    pub principal: Option<Principal>,
+    /// What shadow rules would have said.
+    pub shadow: Option<Result<(), Reason>>,
+}
+
+impl Refused {
+    /// A refusal before anything was matched.
+    #[must_use]
+    pub const fn early(refusal: Refusal) -> Self {
+        Self { refusal, matched: None, principal: None, shadow: None }
+    }
+}
+
+/// The context of one request.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The configuration it is judged by.
+    pub snapshot: Arc<Snapshot>,
+    /// Its id.
+    pub id: DecisionId,
+    /// When its head was there.
+    pub started: Instant,
+    /// Time until the verdict.
+    pub decided: Option<Duration>,
+    /// The client's address, if one is to be believed.
+    pub address: Option<IpAddr>,
+    /// The method as sent.
+    pub method: String,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Status of the answer; 0 while none was sent.
+    pub status: u16,
+}
+
+impl Exchange {
+    /// A new exchange under this configuration.
+    #[must_use]
+    pub fn new(snapshot: Arc<Snapshot>, process: u64) -> Self {
+        Self {
+            snapshot,
+            id: DecisionId::next(process),
+            started: Instant::now(),
+            decided: None,
+            address: None,
+            method: String::new(),
+            stage: Stage::Received,
+            status: 0,
+        }
+    }
+
+    /// The operation, once matched.
+    #[must_use]
+    pub fn operation(&self) -> Option<OperationId> {
+        match &self.stage {
+            Stage::Permitted(permitted) => Some(permitted.permit.operation()),
+            Stage::Refused(refused) => refused.matched.as_ref().map(|matched| matched.operation),
+            Stage::Received | Stage::Endpoint(_) => None,
+        }
+    }
+
+    /// The body that refusals of this exchange have.
+    #[must_use]
+    pub fn error_format(&self) -> ErrorFormat {
+        let api = self.operation().and_then(|operation| self.snapshot.rules().api_of(operation));
+        api.map_or(ErrorFormat::Problem, |api| api.error_format)
+    }
+
+    /// Takes the verdict in.
+    pub fn settle(&mut self, judgement: Judgement, target: String, host: String) {
+        let Judgement { operation, principal, outcome, shadow } = judgement;
+        self.decided = Some(self.started.elapsed());
+        self.stage = match (outcome, operation) {
+            (Ok(permit), Some(matched)) => Stage::Permitted(Box::new(Permitted {
+                permit,
+                matched,
+                principal,
+                shadow,
+                target,
+                host,
+                server: None,
+                body: 0,
+                failed: None,
+            })),
+            (Ok(_), None) => Stage::Refused(Box::new(Refused::early(Refusal::new(Reason::GatewayBroken)))),
+            (Err(refusal), matched) => Stage::Refused(Box::new(Refused { refusal, matched, principal, shadow })),
+        };
+    }
+
+    /// Ends it with a refusal before a verdict.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.decided.get_or_insert_with(|| self.started.elapsed());
+        self.stage = Stage::Refused(Box::new(Refused::early(refusal)));
+    }
+}

@@ -1,0 +1,237 @@
+//! The proxy's phases. Each calls the module that owns the step; nothing is decided here.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::prelude::HttpPeer;
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use super::exchange::{Exchange, Permitted, Stage};
+use super::guard::Conn;
+use super::{Shared, answer, authorization, bridge, clock, forward, identify, outcome};
+use crate::policy::decide::{Opened, check_network, judge, open};
+use crate::policy::Judgement;
+use crate::reason::{Reason, Refusal};
+use crate::request::address::client_address;
+use crate::request::credential::bearer;
+use crate::request::head::Head;
+use crate::request::Request;
+
+/// A body that outgrew its limit after the request was permitted.
+const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("body too large");
+
+/// The gateway as pingora sees it.
+#[derive(Debug)]
+pub struct Gateway {
+    shared: Arc<Shared>,
+    endpoints: authorization::Endpoints,
+}
+
+impl Gateway {
+    /// The gateway over its shared state.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>) -> Self {
+        let endpoints = authorization::Endpoints::new(shared.clone());
+        Self { shared, endpoints }
+    }
+
+    /// Steps 0 to 9, in order. True when the request has been answered here.
+    async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        let head = match Conn::of(session.as_downstream()).and_then(|conn| conn.take_head()) {
+            Some(Ok(head)) => head,
+            Some(Err(refusal)) => return self.refuse_head(session, exchange, refusal).await,
+            // The guard reads every head; a request it has not seen is one that something smuggled past it.
+            None => {
+                let refusal = Refusal::because(Reason::RequestMalformed, "a request that the guard has not read");
+                return self.refuse_head(session, exchange, refusal).await;
+            }
+        };
+        let now = clock::now();
+        let snapshot = exchange.snapshot.clone();
+        exchange.method.clone_from(&head.method);
+        exchange.address = self.address(session, &snapshot.config.trusted_proxies);
+        if let Err(refusal) = check_network(snapshot.rules(), exchange.address, now) {
+            return self.refuse(session, exchange, refusal).await;
+        }
+        if let Err(refusal) = snapshot.limits.take(exchange.address.or_else(|| peer_address(session))) {
+            return self.refuse(session, exchange, refusal).await;
+        }
+        if let Some(endpoint) = self.endpoints.find(&head) {
+            return self.serve_endpoint(session, exchange, endpoint).await;
+        }
+        let judgement = self.decide(session, exchange, &head, now).await;
+        exchange.settle(judgement, head.target.as_str().to_owned(), host_header(session));
+        self.answer_if_refused(session, exchange).await
+    }
+
+    /// Steps 2 to 9.
+    async fn decide(&self, session: &Session, exchange: &Exchange, head: &Head, now: crate::names::Timestamp) -> Judgement {
+        let snapshot = &exchange.snapshot;
+        let lines = session.req_header().headers.get_all(http::header::AUTHORIZATION);
+        let credential = bearer(lines.iter().map(http::HeaderValue::as_bytes));
+        let request = Request::new(head.clone(), exchange.address, credential);
+        match open(snapshot.rules(), &request) {
+            Opened::Decided(judgement) => *judgement,
+            Opened::Token(matched, token) => match identify::identify(&self.shared, snapshot, token).await {
+                Ok(facts) => judge(snapshot.rules(), &request, matched, facts, now),
+                Err(refusal) => Judgement::refused_at(matched, refusal),
+            },
+        }
+    }
+
+    fn address(&self, session: &Session, trusted: &crate::request::address::Networks) -> Option<std::net::IpAddr> {
+        let lines: Vec<&[u8]> =
+            session.req_header().headers.get_all("x-forwarded-for").iter().map(http::HeaderValue::as_bytes).collect();
+        client_address(peer_address(session), lines.into_iter(), trusted)
+    }
+
+    async fn refuse_head(&self, session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<bool> {
+        exchange.refuse(refusal.clone());
+        answer::refuse(session, exchange, &refusal, true).await?;
+        Ok(true)
+    }
+
+    async fn refuse(&self, session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<bool> {
+        exchange.refuse(refusal.clone());
+        answer::refuse(session, exchange, &refusal, false).await?;
+        Ok(true)
+    }
+
+    async fn answer_if_refused(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        let Stage::Refused(refused) = &exchange.stage else { return Ok(false) };
+        let refusal = refused.refusal.clone();
+        answer::refuse(session, exchange, &refusal, false).await?;
+        Ok(true)
+    }
+
+    async fn serve_endpoint(&self, session: &mut Session, exchange: &mut Exchange, endpoint: &'static str) -> Result<bool> {
+        exchange.stage = Stage::Endpoint(endpoint);
+        let caller = authorization::Caller { id: exchange.id, snapshot: exchange.snapshot.clone() };
+        let max_body = crate::grant::form::MAX_BODY;
+        let serve = bridge::serve(self.endpoints.router(), session.as_downstream_mut(), max_body, caller);
+        let limit = self.shared.fixed.edge.body_timeout;
+        match tokio::time::timeout(limit, serve).await {
+            Ok(status) => exchange.status = status?,
+            Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "the body of a token request came too slowly"),
+        }
+        Ok(true)
+    }
+}
+
+/// The TCP peer.
+fn peer_address(session: &Session) -> Option<std::net::IpAddr> {
+    session.client_addr()?.as_inet().map(|address| address.ip())
+}
+
+fn host_header(session: &Session) -> String {
+    let host = session.req_header().headers.get(http::header::HOST);
+    host.and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn permitted(exchange: &mut Exchange) -> Result<&mut Permitted> {
+    match &mut exchange.stage {
+        Stage::Permitted(permitted) => Ok(permitted),
+        Stage::Received | Stage::Refused(_) | Stage::Endpoint(_) => {
+            Error::e_explain(ErrorType::InternalError, "forwarding without a permit")
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Exchange;
+
+    fn new_ctx(&self) -> Exchange {
+        self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        Exchange::new(self.shared.snapshot.load_full(), self.shared.process)
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, _: &mut Exchange) -> Result<()> {
+        let edge = &self.shared.fixed.edge;
+        let draining = self.shared.draining.load(Ordering::Relaxed);
+        let keepalive = (!draining).then(|| edge.keep_alive_timeout.as_secs().max(1));
+        session.set_keepalive(keepalive);
+        session.set_read_timeout(Some(edge.body_timeout));
+        session.set_write_timeout(Some(edge.write_timeout));
+        // Upgrades are not offered: without the header the exchange stays plain HTTP on both sides.
+        session.req_header_mut().remove_header(&http::header::UPGRADE);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        self.admit(session, exchange).await
+    }
+
+    async fn upstream_peer(&self, _: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let snapshot = exchange.snapshot.clone();
+        let permitted = permitted(exchange)?;
+        let Some(server) = snapshot.servers(permitted.permit.operation()).and_then(|servers| servers.next()) else {
+            permitted.failed = Some(Refusal::because(Reason::UpstreamUnavailable, "no server of the upstream has an address"));
+            return Error::e_explain(ErrorType::ConnectNoRoute, "no server of the upstream has an address");
+        };
+        let peer = forward::peer(&permitted.permit, &snapshot, &server.socket)?;
+        permitted.server = Some(server);
+        Ok(peer)
+    }
+
+    async fn upstream_request_filter(&self, _: &mut Session, head: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
+        let snapshot = exchange.snapshot.clone();
+        let address = exchange.address;
+        forward::prepare(head, permitted(exchange)?, &snapshot, self.shared.scheme(), address)
+    }
+
+    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, _: bool, exchange: &mut Exchange) -> Result<()> {
+        let limit = self.shared.fixed.edge.limits.body_bytes;
+        let permitted = permitted(exchange)?;
+        permitted.body += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if permitted.body > limit {
+            permitted.failed = Some(Refusal::new(Reason::RequestBody));
+            return Err(Error::new_down(BODY_TOO_LARGE));
+        }
+        Ok(())
+    }
+
+    async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+        exchange.status = head.status.as_u16();
+        head.insert_header(answer::DECISION_ID, exchange.id.to_text())?;
+        Ok(())
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+        let code = match outcome::of_error(error, exchange) {
+            Some(refusal) if session.response_written().is_none() => {
+                let code = refusal.reason.row().status;
+                if let Err(error) = answer::refuse(session, exchange, &refusal, true).await {
+                    tracing::debug!(%error, "a refusal could not be written");
+                }
+                code
+            }
+            _ => 0,
+        };
+        FailToProxy { error_code: code, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+        if let Some(conn) = Conn::of(session.as_downstream()) {
+            conn.request_done();
+        }
+        if let Some(error) = error.filter(|error| *error.esource() != ErrorSource::Downstream) {
+            tracing::debug!(%error, id = ?exchange.id, "an exchange failed");
+        }
+        outcome::record(&self.shared, exchange);
+        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Every failure is in the decision record and the metrics; pingora's own lines would repeat them with path and query.
+    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+        true
+    }
+
+    fn request_summary(&self, _: &Session, exchange: &Exchange) -> String {
+        format!("decision {}", exchange.id.to_text())
+    }
+}

@@ -1,0 +1,424 @@
+//! Stands before the proxy library on every connection: reads each request head whole and strictly ([`Head`]), under one
+//! deadline and one size limit, and caps connections.
+//!
+//! Only a head that passed is handed on, its target in canonical form. For one that did not, a harmless stand-in is handed on
+//! and the refusal travels beside it, so that it is answered, counted and recorded where all refusals are.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io::{IoSlice, Result as IoResult};
+use std::net::IpAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::ServerApp;
+use pingora::http::ResponseHeader;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::SslDigest;
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest, UniqueID,
+    UniqueIDType, http::ServerSession,
+};
+use pingora::server::ShutdownWatch;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::Shared;
+use crate::reason::{Reason, Refusal};
+use crate::request::head::{self, Head, Limits};
+
+/// What is handed on in the place of a refused head. The host cannot exist (RFC 6761 §6.4), so nothing could match it.
+const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: refused.invalid\r\nConnection: close\r\n\r\n";
+/// Bytes read and thrown away after a refusal, so that the answer is not lost to a reset.
+const LINGER_BYTES: usize = 64 * 1024;
+/// Time for that.
+const LINGER_TIME: Duration = Duration::from_millis(500);
+
+/// What the guard and the proxy's filters know of one connection. Travels in the slot of the downstream `ProxyDigest`.
+#[derive(Debug, Default)]
+pub struct Conn {
+    head: Mutex<Option<Result<Head, Refusal>>>,
+    done: AtomicU32,
+}
+
+impl Conn {
+    /// The connection of a session.
+    #[must_use]
+    pub fn of(session: &ServerSession) -> Option<&Arc<Self>> {
+        session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+    }
+
+    /// The head that was read for the request now beginning; `None` means that the guard has seen none, and the request must not
+    /// be served.
+    #[must_use]
+    pub fn take_head(&self) -> Option<Result<Head, Refusal>> {
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn put_head(&self, head: Result<Head, Refusal>) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+    }
+
+    /// The request is over: what comes next is a head again.
+    pub fn request_done(&self) {
+        self.done.fetch_add(1, Ordering::Release);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// Collecting a head.
+    Head,
+    /// Handing the buffer on.
+    Release,
+    /// Body bytes go through.
+    Pass,
+    /// A head was refused: nothing more is handed on.
+    Refused,
+}
+
+/// A connection with its heads guarded.
+struct GuardIo {
+    inner: Stream,
+    conn: Arc<Conn>,
+    digest: Arc<ProxyDigest>,
+    shared: Arc<Shared>,
+    limits: Limits,
+    phase: Phase,
+    buffer: Vec<u8>,
+    cursor: usize,
+    /// Requests seen done.
+    done: u32,
+    /// Set while a head is awaited from its first byte on, and from accept on for the first.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl std::fmt::Debug for GuardIo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuardIo").field("phase", &self.phase).finish_non_exhaustive()
+    }
+}
+
+impl GuardIo {
+    fn begin_next_request_if_done(&mut self) {
+        let done = self.conn.done.load(Ordering::Acquire);
+        if done != self.done && self.phase == Phase::Pass {
+            self.done = done;
+            self.phase = Phase::Head;
+            self.buffer.clear();
+            self.cursor = 0;
+        }
+    }
+
+    /// Reads until the head is whole, too large, late, or the connection ends. Ready means that the phase has changed, or that
+    /// there is nothing to hand on (the end of the connection).
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<()>> {
+        loop {
+            let mut space = [0_u8; 8 * 1024];
+            let mut chunk = ReadBuf::new(&mut space);
+            match Pin::new(&mut *self.inner).poll_read(cx, &mut chunk) {
+                Poll::Pending => return self.poll_deadline(cx),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) if chunk.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => self.buffer.extend_from_slice(chunk.filled()),
+            }
+            if self.inspect() {
+                self.deadline = None;
+                return Poll::Ready(Ok(()));
+            }
+            if self.deadline.is_none() {
+                self.deadline = Some(Box::pin(sleep_until(Instant::now() + self.shared.fixed.edge.header_timeout)));
+            }
+        }
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<()>> {
+        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+        ready!(deadline.as_mut().poll(cx));
+        self.deadline = None;
+        self.shared.metrics.connection_cut("header_timeout");
+        // The end of the connection, as the proxy sees it: what was read of the head is never handed on.
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks for the end of the head; true when it is decided what is handed on.
+    fn inspect(&mut self) -> bool {
+        let limit = self.limits.head_bytes;
+        let verdict = match head::end(&self.buffer) {
+            Some(end) if end > limit => Err(Refusal::new(Reason::RequestHeaders)),
+            Some(end) => self.read_head(end),
+            None if self.buffer.len() > limit => Err(Refusal::new(Reason::RequestHeaders)),
+            None => return false,
+        };
+        self.phase = Phase::Release;
+        self.cursor = 0;
+        if verdict.is_err() {
+            self.buffer.clear();
+            self.buffer.extend_from_slice(STAND_IN);
+            self.phase = Phase::Refused;
+        }
+        self.conn.put_head(verdict);
+        true
+    }
+
+    /// Reads the head and puts the canonical target into it where it differs: what is judged is what the proxy parses.
+    fn read_head(&mut self, end: usize) -> Result<Head, Refusal> {
+        let bytes = self.buffer.get(..end).unwrap_or_default();
+        let head = Head::parse(bytes, &self.limits)?;
+        let start = memchr::memchr(b' ', bytes).map_or(0, |at| at + 1);
+        let line_end = memchr::memchr(b'\r', bytes).unwrap_or(end);
+        let target_end = bytes.get(..line_end).and_then(|line| memchr::memrchr(b' ', line)).unwrap_or(line_end);
+        if bytes.get(start..target_end) != Some(head.target.as_str().as_bytes()) {
+            self.buffer.splice(start..target_end, head.target.as_str().bytes());
+        }
+        Ok(head)
+    }
+
+    /// Hands buffered bytes on.
+    fn release(&mut self, out: &mut ReadBuf<'_>) {
+        let rest = self.buffer.get(self.cursor..).unwrap_or_default();
+        let count = rest.len().min(out.remaining());
+        out.put_slice(rest.get(..count).unwrap_or_default());
+        self.cursor += count;
+        if self.phase == Phase::Release && self.cursor >= self.buffer.len() {
+            self.phase = Phase::Pass;
+        }
+    }
+
+    /// After a refusal: what still comes is read and thrown away.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<()>> {
+        let mut space = [0_u8; 4 * 1024];
+        for _ in 0..16 {
+            let mut chunk = ReadBuf::new(&mut space);
+            ready!(Pin::new(&mut *self.inner).poll_read(cx, &mut chunk))?;
+            if chunk.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl AsyncRead for GuardIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<IoResult<()>> {
+        let me = &mut *self;
+        me.begin_next_request_if_done();
+        if me.phase == Phase::Head {
+            ready!(me.poll_head(cx))?;
+        }
+        match me.phase {
+            Phase::Head => Poll::Ready(Ok(())),
+            Phase::Pass => Pin::new(&mut *me.inner).poll_read(cx, out),
+            Phase::Refused if me.cursor >= me.buffer.len() => me.poll_discard(cx),
+            Phase::Release | Phase::Refused => {
+                me.release(out);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+}
+
+impl AsyncWrite for GuardIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<IoResult<usize>> {
+        Pin::new(&mut *self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<IoResult<()>> {
+        Pin::new(&mut *self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<IoResult<()>> {
+        Pin::new(&mut *self.inner).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<IoResult<usize>> {
+        Pin::new(&mut *self.inner).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for GuardIo {
+    async fn shutdown(&mut self) {
+        self.inner.shutdown().await;
+        if self.phase != Phase::Refused {
+            return;
+        }
+        // Closing with unread bytes resets the connection, and the refusal might not arrive (RFC 9112 §9.6).
+        let mut space = [0_u8; 4 * 1024];
+        let mut left = LINGER_BYTES;
+        let drain = async {
+            while left > 0 {
+                match self.inner.read(&mut space).await {
+                    Ok(count) if count > 0 => left = left.saturating_sub(count),
+                    _ => break,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(LINGER_TIME, drain).await;
+    }
+}
+
+impl UniqueID for GuardIo {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl Ssl for GuardIo {
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl GetTimingDigest for GuardIo {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for GuardIo {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        Some(self.digest.clone())
+    }
+}
+
+impl GetSocketDigest for GuardIo {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}
+
+#[async_trait]
+impl Peek for GuardIo {
+    // Cleartext HTTP/2 is off on every listener: nothing asks.
+    async fn try_peek(&mut self, _: &mut [u8]) -> IoResult<bool> {
+        Ok(true)
+    }
+}
+
+/// Open connections, in total and by address.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: Mutex<(usize, HashMap<IpAddr, usize>)>,
+}
+
+impl Connections {
+    fn lock(&self) -> std::sync::MutexGuard<'_, (usize, HashMap<IpAddr, usize>)> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.lock().0
+    }
+}
+
+/// One open connection; counts itself out when dropped.
+struct Place {
+    shared: Arc<Shared>,
+    address: Option<IpAddr>,
+}
+
+impl Place {
+    /// Takes a place, unless a cap is reached. Trusted proxies stand for many clients: only the total counts for them.
+    fn take(shared: &Arc<Shared>, address: Option<IpAddr>) -> Result<Self, &'static str> {
+        let address = address.map(|address| address.to_canonical());
+        let counted = address.filter(|address| !shared.snapshot.load().config.trusted_proxies.contains(*address));
+        let edge = &shared.fixed.edge;
+        let mut open = shared.connections.lock();
+        if open.0 >= edge.max_connections {
+            return Err("total");
+        }
+        if let Some(address) = counted {
+            let count = open.1.entry(address).or_default();
+            if *count >= edge.max_connections_per_address {
+                return Err("address");
+            }
+            *count += 1;
+        }
+        open.0 += 1;
+        Ok(Self { shared: shared.clone(), address: counted })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.shared.connections.lock();
+        open.0 = open.0.saturating_sub(1);
+        if let Some(address) = self.address {
+            if let Some(count) = open.1.get_mut(&address) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    open.1.remove(&address);
+                }
+            }
+        }
+    }
+}
+
+/// A [`ServerApp`] around another one whose connections it guards.
+#[derive(Debug)]
+pub struct Guard<A> {
+    app: Arc<A>,
+    shared: Arc<Shared>,
+}
+
+impl<A> Guard<A> {
+    /// Guards an app.
+    #[must_use]
+    pub fn new(app: A, shared: Arc<Shared>) -> Self {
+        Self { app: Arc::new(app), shared }
+    }
+}
+
+#[async_trait]
+impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guard<A> {
+    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let peer = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
+        let _place = match Place::take(&self.shared, peer) {
+            Ok(place) => place,
+            Err(cap) => {
+                self.shared.metrics.connection_refused(cap);
+                return None;
+            }
+        };
+        let conn = Arc::new(Conn::default());
+        let head = Box::new(ResponseHeader::build_no_case(200, Some(0)).ok()?);
+        let io = GuardIo {
+            inner: stream,
+            digest: Arc::new(ProxyDigest::new(head, Some(Box::new(conn.clone())))),
+            conn,
+            limits: self.shared.fixed.edge.limits,
+            deadline: Some(Box::pin(sleep_until(Instant::now() + self.shared.fixed.edge.header_timeout))),
+            shared: self.shared.clone(),
+            phase: Phase::Head,
+            buffer: Vec::with_capacity(2 * 1024),
+            cursor: 0,
+            done: 0,
+        };
+        // The stream is not handed back for another round: the guard's place and state belong to this call.
+        let mut stream: Option<Stream> = Some(Box::new(io));
+        while let Some(next) = stream {
+            stream = self.app.process_new(next, shutdown).await;
+        }
+        None
+    }
+
+    async fn cleanup(&self) {
+        self.app.cleanup().await;
+    }
+}

@@ -1,0 +1,94 @@
+//! Step 5, the impure half: from a token's text to verified facts. The only await between a request and its verdict.
+
+use std::sync::Arc;
+
+use super::Shared;
+use super::cache::{self, TokenDigest};
+use super::snapshot::Snapshot;
+use crate::keys::Refreshed;
+use crate::policy::Issuer;
+use crate::reason::{Reason, Refusal, Remedy, TokenFault};
+use crate::request::credential::BearerToken;
+use crate::token::jws::Unverified;
+use crate::token::{Facts, KeySet};
+
+/// Seconds after which a caller may try again when an issuer cannot be asked.
+const RETRY_AFTER: u32 = 5;
+
+/// Reads a token: out of the cache, or by its signature.
+///
+/// # Errors
+/// `token.invalid` with its fault, `issuer.unavailable` when the keys cannot be asked for.
+pub async fn identify(shared: &Shared, snapshot: &Snapshot, token: &BearerToken) -> Result<Arc<Facts>, Refusal> {
+    let digest = cache::digest(token.expose());
+    if let Some(facts) = shared.cache.find(&digest, snapshot.issuers) {
+        shared.metrics.cache_hits.inc();
+        return still_signed(shared, snapshot, facts);
+    }
+    shared.metrics.cache_misses.inc();
+    let parsed = match Unverified::parse(token.expose()) {
+        Ok(parsed) => parsed,
+        Err(fault) => return Err(refuse(shared, "", fault)),
+    };
+    // The claim is not verified: it chooses whose keys are asked, and nothing else.
+    let issuer = parsed.claims.get("iss").and_then(serde_json::Value::as_str).and_then(|iss| snapshot.rules().issuer_by_claim(iss));
+    let Some(issuer) = issuer else { return Err(refuse(shared, "", TokenFault::Issuer)) };
+    if looks_expired(&parsed, issuer) {
+        return Err(refuse(shared, issuer.rules.name.as_str(), TokenFault::Expired));
+    }
+    let facts = verify(shared, snapshot, issuer, &parsed).await?;
+    Ok(remember(shared, snapshot, digest, facts))
+}
+
+/// Refusing must be cheaper than serving: a token that says itself that it has expired is not worth a signature check.
+fn looks_expired(parsed: &Unverified<'_>, issuer: &Issuer) -> bool {
+    let expires = parsed.claims.get("exp").and_then(serde_json::Value::as_i64);
+    expires.is_some_and(|expires| super::clock::now().0 >= expires.saturating_add(issuer.rules.leeway))
+}
+
+fn remember(shared: &Shared, snapshot: &Snapshot, digest: TokenDigest, facts: Facts) -> Arc<Facts> {
+    let facts = Arc::new(facts);
+    shared.cache.put(digest, snapshot.issuers, facts.clone());
+    facts
+}
+
+async fn verify(shared: &Shared, snapshot: &Snapshot, issuer: &Issuer, parsed: &Unverified<'_>) -> Result<Facts, Refusal> {
+    let name = &issuer.rules.name;
+    let fault = match issuer.rules.verify(parsed, &keys_of(shared, snapshot, issuer)) {
+        Ok(facts) => return Ok(facts),
+        Err(TokenFault::KeyUnknown) => TokenFault::KeyUnknown,
+        Err(fault) => return Err(refuse(shared, name.as_str(), fault)),
+    };
+    let Some(keys) = snapshot.keys.get(name) else { return Err(refuse(shared, name.as_str(), fault)) };
+    match keys.refresh_for_unknown_kid().await {
+        Refreshed::Yes => issuer.rules.verify(parsed, &keys.set()).map_err(|fault| refuse(shared, name.as_str(), fault)),
+        Refreshed::Current => Err(refuse(shared, name.as_str(), fault)),
+        Refreshed::Unavailable => {
+            let refusal = Refusal::because(Reason::IssuerUnavailable, format!("the keys of `{name}` cannot be fetched"));
+            Err(refusal.with(Remedy::RetryAfter(RETRY_AFTER)))
+        }
+    }
+}
+
+/// A removed key ends its tokens, cached ones too.
+fn still_signed(shared: &Shared, snapshot: &Snapshot, facts: Arc<Facts>) -> Result<Arc<Facts>, Refusal> {
+    let Some(issuer) = snapshot.rules().issuer(facts.issuer.as_str()) else {
+        return Err(refuse(shared, "", TokenFault::Issuer));
+    };
+    let known = facts.key.is_none_or(|key| keys_of(shared, snapshot, issuer).has(&key));
+    if known { Ok(facts) } else { Err(refuse(shared, issuer.rules.name.as_str(), TokenFault::KeyUnknown)) }
+}
+
+/// The keys of an issuer as they are now, without waiting.
+fn keys_of(shared: &Shared, snapshot: &Snapshot, issuer: &Issuer) -> Arc<KeySet> {
+    if issuer.rules.name.is_own() {
+        return shared.own_keys.set().clone();
+    }
+    snapshot.keys.get(&issuer.rules.name).map(|keys| keys.set()).unwrap_or_default()
+}
+
+fn refuse(shared: &Shared, issuer: &str, fault: TokenFault) -> Refusal {
+    let refusal = Refusal::token(fault);
+    shared.metrics.token_fault(issuer, &refusal);
+    refusal
+}

@@ -1,0 +1,222 @@
+//! Every metric, in a registry of our own. Label values come from configuration names and closed enums alone, so no client can
+//! make a series.
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::client::GrantType;
+use crate::grant::ErrorCode;
+use crate::names::IssuerName;
+use crate::reason::Refusal;
+
+/// Buckets of request latencies, seconds.
+const REQUEST_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Buckets of decision latencies, seconds.
+const DECISION_BUCKETS: [f64; 11] =
+    [0.000_001, 0.000_002_5, 0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.01, 0.1];
+
+/// The metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    request_duration: HistogramVec,
+    /// Time from a request's head to its verdict, seconds.
+    pub decision_duration: Histogram,
+    token_faults: IntCounterVec,
+    shadow: IntCounterVec,
+    tokens_issued: IntCounterVec,
+    token_errors: IntCounterVec,
+    /// Look-ups in the verified-token cache that hit.
+    pub cache_hits: IntCounter,
+    /// And those that missed.
+    pub cache_misses: IntCounter,
+    cache_entries: IntGauge,
+    jwks_age: IntGaugeVec,
+    jwks_fetches: IntCounterVec,
+    reload_successful: IntGauge,
+    reload_at: IntGauge,
+    config_info: IntGaugeVec,
+    connections_open: IntGauge,
+    connections_refused: IntCounterVec,
+    connections_cut: IntCounterVec,
+    /// Decision records that were dropped because the writer could not keep up.
+    pub records_dropped: IntCounter,
+    /// Panics; each costs one request.
+    pub panics: IntCounter,
+}
+
+/// The counters of one operation, resolved when the configuration is loaded.
+#[derive(Clone, Debug)]
+pub struct OperationMetrics {
+    /// Permitted requests.
+    pub permitted: IntCounter,
+    /// Latency of the API's requests.
+    pub duration: Histogram,
+}
+
+/// Values that are read when somebody scrapes.
+#[derive(Clone, Debug, Default)]
+pub struct Scrape {
+    /// Entries of the token cache.
+    pub cache_entries: usize,
+    /// Open connections.
+    pub connections: usize,
+    /// Issuers with the age of their keys in seconds; `None` before the first success.
+    pub jwks: Vec<(IssuerName, Option<u64>)>,
+}
+
+impl Metrics {
+    /// Registers everything.
+    ///
+    /// # Errors
+    /// Two metrics of one name: a mistake in this file.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?);
+        let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
+        let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
+        let gauges = |name: &str, help: &str, labels: &[&str]| register(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
+        let lookups = counters("scopegate_token_cache_lookups_total", "Look-ups in the verified-token cache", &["result"])?;
+        let request_opts =
+            HistogramOpts::new("scopegate_request_duration_seconds", "Time from a request's head to the end of its answer");
+        let decision_opts = HistogramOpts::new("scopegate_decision_duration_seconds", "Time from a request's head to its verdict");
+        let metrics = Self {
+            requests: counters("scopegate_requests_total", "Requests by verdict", &["api", "operation", "verdict", "reason"])?,
+            request_duration: register(&registry, HistogramVec::new(request_opts.buckets(REQUEST_BUCKETS.into()), &["api"])?)?,
+            decision_duration: register(&registry, Histogram::with_opts(decision_opts.buckets(DECISION_BUCKETS.into()))?)?,
+            token_faults: counters("scopegate_token_faults_total", "Tokens refused, by what was wrong", &["issuer", "fault"])?,
+            shadow: counters("scopegate_shadow_total", "Verdicts of shadow rules that differ", &["api", "verdict", "reason"])?,
+            tokens_issued: counters("scopegate_tokens_issued_total", "Access tokens issued", &["grant"])?,
+            token_errors: counters("scopegate_token_errors_total", "Token requests refused", &["error"])?,
+            cache_hits: lookups.with_label_values(&["hit"]),
+            cache_misses: lookups.with_label_values(&["miss"]),
+            cache_entries: gauge("scopegate_token_cache_entries", "Entries of the verified-token cache")?,
+            jwks_age: gauges("scopegate_jwks_age_seconds", "Age of an issuer's fetched keys; absent before the first success", &["issuer"])?,
+            jwks_fetches: counters("scopegate_jwks_fetches_total", "Fetches of issuers' keys", &["issuer", "result"])?,
+            reload_successful: gauge("scopegate_config_last_reload_successful", "Whether the last load was taken")?,
+            reload_at: gauge("scopegate_config_last_reload_timestamp_seconds", "When the last load was taken")?,
+            config_info: gauges("scopegate_config_info", "The set in force", &["version"])?,
+            connections_open: gauge("scopegate_connections_open", "Open client connections")?,
+            connections_refused: counters("scopegate_connections_refused_total", "Connections over a cap", &["cause"])?,
+            connections_cut: counters("scopegate_connections_cut_total", "Connections ended by a deadline", &["cause"])?,
+            records_dropped: counter("scopegate_decision_records_dropped_total", "Decision records dropped")?,
+            panics: counter("scopegate_panics_total", "Panics; each costs one request")?,
+            registry,
+        };
+        metrics.announce();
+        Ok(metrics)
+    }
+
+    /// Series that are worth a zero from the start, so that a rate over them is never absent.
+    fn announce(&self) {
+        for grant in GrantType::ALL {
+            self.tokens_issued.with_label_values(&[grant.as_str()]);
+        }
+        for code in ErrorCode::ALL {
+            self.token_errors.with_label_values(&[code.label()]);
+        }
+        for cap in ["total", "address"] {
+            self.connections_refused.with_label_values(&[cap]);
+        }
+        self.connections_cut.with_label_values(&["header_timeout"]);
+    }
+
+    /// The series of an issuer whose keys are fetched.
+    pub fn announce_issuer(&self, issuer: &IssuerName) {
+        for result in ["ok", "failed"] {
+            self.jwks_fetches.with_label_values(&[issuer.as_str(), result]);
+        }
+    }
+
+    /// The handles of one operation.
+    #[must_use]
+    pub fn operation(&self, api: &str, operation: &str) -> OperationMetrics {
+        OperationMetrics {
+            permitted: self.requests.with_label_values(&[api, operation, "permit", ""]),
+            duration: self.request_duration.with_label_values(&[api]),
+        }
+    }
+
+    /// Counts a refused request.
+    pub fn refused(&self, api: &str, operation: &str, refusal: &Refusal) {
+        self.requests.with_label_values(&[api, operation, "refuse", refusal.reason.label()]).inc();
+    }
+
+    /// Observes the duration of a request that reached no operation.
+    pub fn unmatched_duration(&self, seconds: f64) {
+        self.request_duration.with_label_values(&[""]).observe(seconds);
+    }
+
+    /// Counts what was wrong with a token; the issuer is empty where none was found.
+    pub fn token_fault(&self, issuer: &str, refusal: &Refusal) {
+        let fault = refusal.fault.label();
+        if !fault.is_empty() {
+            self.token_faults.with_label_values(&[issuer, fault]).inc();
+        }
+    }
+
+    /// Counts a shadow verdict that differs from the real one.
+    pub fn shadow(&self, api: &str, verdict: &str, reason: &str) {
+        self.shadow.with_label_values(&[api, verdict, reason]).inc();
+    }
+
+    /// Counts a token.
+    pub fn issued(&self, grant: GrantType) {
+        self.tokens_issued.with_label_values(&[grant.as_str()]).inc();
+    }
+
+    /// Counts a refused token request.
+    pub fn token_error(&self, code: ErrorCode) {
+        self.token_errors.with_label_values(&[code.label()]).inc();
+    }
+
+    /// Counts a fetch of keys.
+    pub fn jwks_fetch(&self, issuer: &IssuerName, ok: bool) {
+        self.jwks_fetches.with_label_values(&[issuer.as_str(), if ok { "ok" } else { "failed" }]).inc();
+    }
+
+    /// Counts a connection over a cap.
+    pub fn connection_refused(&self, cause: &str) {
+        self.connections_refused.with_label_values(&[cause]).inc();
+    }
+
+    /// Counts a connection that a deadline ended.
+    pub fn connection_cut(&self, cause: &str) {
+        self.connections_cut.with_label_values(&[cause]).inc();
+    }
+
+    /// Notes a load; the version is the set now in force.
+    pub fn loaded(&self, ok: bool, version: &str, at: i64) {
+        self.reload_successful.set(i64::from(ok));
+        if ok {
+            self.reload_at.set(at);
+            self.config_info.reset();
+            self.config_info.with_label_values(&[version]).set(1);
+        }
+    }
+
+    /// The exposition text.
+    ///
+    /// # Errors
+    /// The encoder fails.
+    pub fn render(&self, scrape: &Scrape) -> prometheus::Result<Vec<u8>> {
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.cache_entries.set(gauge(scrape.cache_entries));
+        self.connections_open.set(gauge(scrape.connections));
+        for (issuer, age) in &scrape.jwks {
+            let Some(age) = age else { continue };
+            self.jwks_age.with_label_values(&[issuer.as_str()]).set(i64::try_from(*age).unwrap_or(i64::MAX));
+        }
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
+        Ok(text)
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}

@@ -1,0 +1,94 @@
+//! The listener for those who run the gateway: /metrics, /healthz, /readyz, nothing else.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use http::{StatusCode, header};
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+
+use super::Shared;
+use super::metrics::Scrape;
+
+/// Takes the address, before anything else starts.
+///
+/// # Errors
+/// It cannot be had.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    let said = |fault: std::io::Error| format!("metrics: {address}: {fault}");
+    let listener = TcpListener::bind(address).map_err(said)?;
+    listener.set_nonblocking(true).map_err(said)?;
+    Ok(listener)
+}
+
+/// The background service.
+#[derive(Debug)]
+pub struct Operations {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+}
+
+impl Operations {
+    /// The service on a bound listener.
+    #[must_use]
+    pub const fn new(shared: Arc<Shared>, listener: TcpListener) -> Self {
+        Self { shared, listener }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Operations {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let router = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(ready))
+            .with_state(self.shared.clone());
+        let listener = self.listener.try_clone().and_then(tokio::net::TcpListener::from_std);
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "the metrics listener cannot be served"),
+        };
+        let end = async move {
+            let _ = shutdown.changed().await;
+        };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
+            tracing::error!(%error, "the metrics listener failed");
+        }
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let snapshot = shared.snapshot.load_full();
+    let scrape = Scrape {
+        cache_entries: shared.cache.len(),
+        connections: shared.connections.open(),
+        jwks: snapshot.keys.values().map(|keys| (keys.name().clone(), keys.age())).collect(),
+    };
+    match shared.metrics.render(&scrape) {
+        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text),
+        Err(error) => {
+            let text = error.to_string().into_bytes();
+            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text)
+        }
+    }
+}
+
+/// Ready means configuration, store and our own keys; the first and the last are there since the start.
+async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
+    if shared.draining.load(Ordering::Relaxed) {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+    }
+    let asked = shared.clone();
+    match tokio::task::spawn_blocking(move || asked.store.ping()).await {
+        Ok(Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(Err(fault)) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {fault}\n")),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "store: no answer\n".to_owned()),
+    }
+}

@@ -1,0 +1,148 @@
+//! The end of every exchange: metrics, and the decision record, one JSON line, written without ever blocking a request.
+
+use std::io::Write;
+use std::net::IpAddr;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+use prometheus::IntCounter;
+use serde::Serialize;
+
+use crate::config::DecisionLog;
+
+/// Version of the record's form.
+const VERSION: u32 = 1;
+/// Records that may wait for the writer.
+const QUEUE: usize = 16_384;
+
+/// One decision record. Never a token, a secret or a query.
+#[derive(Debug, Serialize)]
+pub struct Record<'a> {
+    /// Version of this form.
+    pub v: u32,
+    /// Decision id.
+    pub id: &'a str,
+    /// When, RFC 3339.
+    pub time: &'a str,
+    /// Method as sent.
+    pub method: &'a str,
+    /// API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<&'a str>,
+    /// Version of the API.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<&'a str>,
+    /// Resource template; for our own endpoints, the endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<&'a str>,
+    /// Path parameters that rules look at.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub parameters: serde_json::Map<String, serde_json::Value>,
+    /// Client address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// Issuer, by its name here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<&'a str>,
+    /// Client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<&'a str>,
+    /// Subject.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<&'a str>,
+    /// Scopes of the token; absent where the issuer declares none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<String>,
+    /// Roles of the acting user.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// Claims that the operation's policy looks at.
+    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
+    pub claims: serde_json::Map<String, serde_json::Value>,
+    /// `permit` or `refuse`.
+    pub verdict: &'a str,
+    /// Reason of a refusal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'a str>,
+    /// The precise fault.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub fault: &'a str,
+    /// The rules that decided, with their places.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<String>,
+    /// What the shadow rules would have said, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<&'a str>,
+    /// The set that decided.
+    pub set: &'a str,
+    /// Status of the answer; 0 if none was sent.
+    pub status: u16,
+    /// Microseconds until the verdict.
+    pub decision_us: u64,
+    /// Microseconds in all.
+    pub total_us: u64,
+}
+
+impl Record<'_> {
+    /// The version of this form.
+    #[must_use]
+    pub const fn version() -> u32 {
+        VERSION
+    }
+}
+
+/// Writes records from a thread of its own.
+#[derive(Clone, Debug)]
+pub struct Recorder(Option<SyncSender<Vec<u8>>>);
+
+impl Recorder {
+    /// Opens the log and starts its thread.
+    ///
+    /// # Errors
+    /// The file cannot be opened.
+    pub fn start(log: &DecisionLog) -> Result<Self, String> {
+        let out: Box<dyn Write + Send> = match log {
+            DecisionLog::Off => return Ok(Self(None)),
+            DecisionLog::Stdout => Box::new(std::io::stdout()),
+            DecisionLog::File(path) => {
+                let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
+                Box::new(file.map_err(|error| format!("decision_log: {path}: {error}"))?)
+            }
+        };
+        let (sender, receiver) = sync_channel(QUEUE);
+        std::thread::Builder::new()
+            .name("decision log".to_owned())
+            .spawn(move || write(&receiver, out))
+            .map_err(|error| format!("decision_log: {error}"))?;
+        Ok(Self(Some(sender)))
+    }
+
+    /// Whether anybody reads records.
+    #[must_use]
+    pub const fn is_on(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Hands a record to the writer; drops and counts it when the writer cannot keep up.
+    pub fn record(&self, record: &Record<'_>, dropped: &IntCounter) {
+        let Some(sender) = &self.0 else { return };
+        let Ok(mut line) = serde_json::to_vec(record) else { return dropped.inc() };
+        line.push(b'\n');
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(line) {
+            dropped.inc();
+        }
+    }
+}
+
+/// Writes what has gathered in one call; a reader that hangs holds up this thread alone.
+fn write(receiver: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>) {
+    while let Ok(mut lines) = receiver.recv() {
+        while lines.len() < 64 * 1024 {
+            match receiver.try_recv() {
+                Ok(line) => lines.extend_from_slice(&line),
+                Err(_) => break,
+            }
+        }
+        // A full disk or a closed pipe: the next lines may fare better, and requests go on.
+        let _ = out.write_all(&lines).and_then(|()| out.flush());
+    }
+}

@@ -1,0 +1,104 @@
+//! One configuration in force: what an exchange takes once, at its start, so that no request sees two.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use super::limiter::AddressLimits;
+use super::metrics::{Metrics, OperationMetrics};
+use super::upstream::Servers;
+use crate::config::Config;
+use crate::keys::IssuerKeys;
+use crate::names::IssuerName;
+use crate::policy::Rules;
+use crate::policy::route::OperationId;
+
+/// A configuration with all that serving it needs.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Config,
+    /// Keys of other issuers.
+    pub keys: HashMap<IssuerName, Arc<IssuerKeys>>,
+    /// Limits per address.
+    pub limits: Arc<AddressLimits>,
+    /// Names the settings of issuers that cached facts depend on.
+    pub issuers: u64,
+    upstreams: Vec<Option<Arc<Servers>>>,
+    metrics: Vec<OperationMetrics>,
+}
+
+impl Snapshot {
+    /// Builds a snapshot. Keys, addresses and limits that the configuration did not change are taken over from the one before:
+    /// a reload loses nothing that was fetched.
+    #[must_use]
+    pub fn new(config: Config, before: Option<&Self>, metrics: &Metrics) -> Self {
+        let keys = config.key_sources.iter().map(|(name, source)| {
+            let kept = before.and_then(|before| before.keys.get(name)).filter(|keys| keys.source() == source);
+            let keys = kept.cloned().unwrap_or_else(|| Arc::new(IssuerKeys::new(name.clone(), source.clone())));
+            (name.clone(), keys)
+        });
+        let keys = keys.collect();
+        let servers: HashMap<_, _> = config
+            .upstreams
+            .iter()
+            .map(|upstream| {
+                let kept = before.and_then(|before| before.upstreams.iter().flatten().find(|servers| servers.declared == *upstream));
+                (&upstream.name, kept.cloned().unwrap_or_else(|| Arc::new(Servers::new(upstream.clone()))))
+            })
+            .collect();
+        let rules = &config.rules;
+        let upstreams = rules.apis().iter().map(|api| servers.get(&api.upstream).cloned()).collect();
+        let operation_metrics = rules
+            .operations()
+            .iter()
+            .map(|operation| {
+                let api = rules.apis().get(operation.api).map_or("", |api| api.name.as_str());
+                metrics.operation(api, &operation.label)
+            })
+            .collect();
+        let limits = before
+            .filter(|before| before.limits.same(rules.address_limits()))
+            .map_or_else(|| Arc::new(AddressLimits::new(rules.address_limits())), |before| before.limits.clone());
+        Self { keys, limits, issuers: issuers_hash(rules), upstreams, metrics: operation_metrics, config }
+    }
+
+    /// The rules.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.config.rules
+    }
+
+    /// The servers of an operation's API.
+    #[must_use]
+    pub fn servers(&self, operation: OperationId) -> Option<&Arc<Servers>> {
+        let api = self.rules().operation(operation)?.api;
+        self.upstreams.get(api)?.as_ref()
+    }
+
+    /// Every upstream that an API uses, once.
+    pub fn all_servers(&self) -> impl Iterator<Item = &Arc<Servers>> {
+        let mut seen = Vec::new();
+        self.upstreams.iter().flatten().filter(move |servers| {
+            let pointer = Arc::as_ptr(servers);
+            let new = !seen.contains(&pointer);
+            seen.push(pointer);
+            new
+        })
+    }
+
+    /// The counters of an operation.
+    #[must_use]
+    pub fn metrics(&self, operation: OperationId) -> Option<&OperationMetrics> {
+        self.metrics.get(operation.index())
+    }
+}
+
+/// Issuers' settings decide how claims are read: other settings, other facts.
+fn issuers_hash(rules: &Rules) -> u64 {
+    let mut settings: Vec<String> = rules.issuers().map(|issuer| format!("{:?}", issuer.rules)).collect();
+    settings.sort();
+    let mut hasher = DefaultHasher::new();
+    settings.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,243 @@
+//! The embedded store: SQLite in a folder of its own, readable by its owner alone.
+//!
+//! WAL, because during an upgrade two processes have it open at once; `synchronous=FULL`, because what was acknowledged must
+//! survive a power cut. Holds the signing keys. Owns the schema and its migration; knows nothing of what the rows mean.
+
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use crate::names::Timestamp;
+
+/// The schema that this version writes; a newer one is refused, an older one migrated.
+const SCHEMA: i64 = 1;
+/// How long to wait for the other process's write, during an upgrade.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Why the store cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreFault {
+    /// The folder or file cannot be made or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// SQLite says so.
+    #[error("{path}: {source}")]
+    Sqlite {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: rusqlite::Error,
+    },
+    /// The file was written by a newer version.
+    #[error("{path}: written by a newer version (schema {found}, this one knows {SCHEMA})")]
+    Newer {
+        /// What.
+        path: PathBuf,
+        /// Its schema.
+        found: i64,
+    },
+}
+
+/// A signing key as stored. Its `Debug` shows no key.
+pub struct StoredKey {
+    /// `ES256`, `RS256` or `EdDSA`.
+    pub algorithm: String,
+    /// The private key.
+    pub private_key: zeroize::Zeroizing<Vec<u8>>,
+    /// Whether it signs now.
+    pub current: bool,
+}
+
+impl std::fmt::Debug for StoredKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoredKey").field("algorithm", &self.algorithm).field("current", &self.current).finish_non_exhaustive()
+    }
+}
+
+/// The open store.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+impl Store {
+    /// Opens the store in a folder, which is made if it is not there.
+    ///
+    /// # Errors
+    /// A folder or file that cannot be used, or is not ours; an existing file is never replaced.
+    pub fn open(folder: &Path) -> Result<Self, StoreFault> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreFault::Io { path, source }
+        };
+        if !folder.is_dir() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io(folder))?;
+        }
+        let path = folder.join("scopegate.db");
+        // SQLite gives its journal files the mode of the database: it has to be private before the first write.
+        let file = std::fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path).map_err(io(&path))?;
+        let mode = file.metadata().map_err(io(&path))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(io(&path))?;
+        }
+        drop(file);
+        let connection = Self::connect(&path).map_err(|source| StoreFault::Sqlite { path: path.clone(), source })?;
+        let store = Self { path, connection: Mutex::new(connection) };
+        store.migrate()?;
+        Ok(store)
+    }
+
+    fn connect(path: &Path) -> rusqlite::Result<Connection> {
+        let connection = Connection::open(path)?;
+        connection.busy_timeout(BUSY)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        connection.pragma_update(None, "foreign_keys", true)?;
+        Ok(connection)
+    }
+
+    fn migrate(&self) -> Result<(), StoreFault> {
+        let found = self.with(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            if found == 0 {
+                transaction.execute_batch(
+                    "CREATE TABLE signing_key (
+                         id          INTEGER PRIMARY KEY,
+                         algorithm   TEXT    NOT NULL,
+                         private_key BLOB    NOT NULL,
+                         created_at  INTEGER NOT NULL,
+                         current     INTEGER NOT NULL CHECK (current IN (0, 1))
+                     ) STRICT;
+                     CREATE UNIQUE INDEX one_current_key ON signing_key (current) WHERE current = 1;",
+                )?;
+                transaction.pragma_update(None, "user_version", SCHEMA)?;
+            }
+            transaction.commit()?;
+            Ok(found)
+        })?;
+        if found > SCHEMA { Err(StoreFault::Newer { path: self.path.clone(), found }) } else { Ok(()) }
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {
+        let mut connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        work(&mut connection).map_err(|source| StoreFault::Sqlite { path: self.path.clone(), source })
+    }
+
+    /// All signing keys; the first is the current one of this algorithm. Makes it if there is none, in the same transaction, so
+    /// that two processes that start together agree on one.
+    ///
+    /// # Errors
+    /// The store cannot be read or written.
+    pub fn signing_keys(
+        &self,
+        algorithm: &str,
+        now: Timestamp,
+        make: impl FnOnce() -> zeroize::Zeroizing<Vec<u8>>,
+    ) -> Result<Vec<StoredKey>, StoreFault> {
+        self.with(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let current: Option<String> = transaction
+                .query_row("SELECT algorithm FROM signing_key WHERE current = 1", [], |row| row.get(0))
+                .optional()?;
+            if current.as_deref() != Some(algorithm) {
+                transaction.execute("UPDATE signing_key SET current = 0 WHERE current = 1", [])?;
+                transaction.execute(
+                    "INSERT INTO signing_key (algorithm, private_key, created_at, current) VALUES (?1, ?2, ?3, 1)",
+                    params![algorithm, make().as_slice(), now.0],
+                )?;
+            }
+            let keys = {
+                let mut statement =
+                    transaction.prepare("SELECT algorithm, private_key, current FROM signing_key ORDER BY current DESC, id DESC")?;
+                let rows = statement.query_map([], |row| {
+                    Ok(StoredKey { algorithm: row.get(0)?, private_key: row.get::<_, Vec<u8>>(1)?.into(), current: row.get(2)? })
+                })?;
+                rows.collect::<rusqlite::Result<Vec<_>>>()?
+            };
+            transaction.commit()?;
+            Ok(keys)
+        })
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// What it says instead.
+    pub fn ping(&self) -> Result<(), StoreFault> {
+        self.with(|connection| connection.query_row("SELECT count(*) FROM signing_key", [], |_| Ok(())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(byte: u8) -> zeroize::Zeroizing<Vec<u8>> {
+        vec![byte].into()
+    }
+
+    fn bytes(keys: &[StoredKey]) -> Vec<u8> {
+        keys.iter().flat_map(|key| key.private_key.to_vec()).collect()
+    }
+
+    #[test]
+    fn the_first_process_makes_the_key_and_the_second_takes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data");
+        let first = Store::open(&path).unwrap();
+        let second = Store::open(&path).unwrap();
+        assert_eq!(bytes(&first.signing_keys("ES256", Timestamp(1), || key(1)).unwrap()), [1]);
+        assert_eq!(bytes(&second.signing_keys("ES256", Timestamp(2), || key(2)).unwrap()), [1]);
+    }
+
+    #[test]
+    fn another_algorithm_makes_a_new_key_and_keeps_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.signing_keys("ES256", Timestamp(1), || key(1)).unwrap();
+        let keys = store.signing_keys("EdDSA", Timestamp(2), || key(2)).unwrap();
+        assert_eq!(bytes(&keys), [2, 1]);
+        assert!(keys[0].current && !keys[1].current);
+    }
+
+    #[test]
+    fn its_files_are_private_also_where_the_folder_was_open() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("scopegate.db"), b"").unwrap();
+        std::fs::set_permissions(folder.path().join("scopegate.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.signing_keys("ES256", Timestamp(1), || key(1)).unwrap();
+        for entry in std::fs::read_dir(folder.path()).unwrap() {
+            let entry = entry.unwrap();
+            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_refused_by_name_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scopegate.db");
+        std::fs::write(&path, "not a database, and long enough to be looked at as one").unwrap();
+        let fault = Store::open(folder.path()).unwrap_err().to_string();
+        assert!(fault.contains("scopegate.db"), "{fault}");
+        assert!(std::fs::read_to_string(&path).unwrap().starts_with("not a database"));
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        store.with(|connection| connection.pragma_update(None, "user_version", 99)).unwrap();
+        assert!(matches!(Store::open(folder.path()), Err(StoreFault::Newer { found: 99, .. })));
+    }
+}
