@@ -174,7 +174,8 @@ impl Registry {
             obstacles.push("it lists no `grants`".to_owned());
         }
         for grant in client.grants.difference(enabled) {
-            obstacles.push(format!("its grant `{0}` is not in authorization_server.grants; add {0} there", grant.as_str()));
+            obstacles
+                .push(format!("its grant `{0}` is not in authorization_server.grants; add {0} there", grant.as_str()));
         }
         if !client.public && client.secrets.is_empty() {
             obstacles.push("it has no secret and is not a `public_client`".to_owned());

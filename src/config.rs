@@ -76,7 +76,8 @@ pub fn locations(gateway: &SourceFile, lookup: &dyn Lookup) -> Locations {
         match text.strip_prefix("env:") {
             None => Some(text.to_owned()),
             Some(reference) => {
-                let (name, default) = reference.split_once(":-").map_or((reference, None), |(name, default)| (name, Some(default)));
+                let (name, default) =
+                    reference.split_once(":-").map_or((reference, None), |(name, default)| (name, Some(default)));
                 lookup.env(name).or_else(|| default.map(str::to_owned))
             }
         }

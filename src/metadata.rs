@@ -12,7 +12,10 @@ pub fn jwk_set<'a>(keys: impl Iterator<Item = &'a Map<String, Value>>) -> String
 /// Only members that are known to be public: a private one must not slip through (RFC 7517 §4, RFC 7518 §6).
 fn public_members(key: &Map<String, Value>) -> Map<String, Value> {
     const PUBLIC: [&str; 9] = ["kty", "kid", "use", "alg", "crv", "x", "y", "n", "e"];
-    key.iter().filter(|(name, _)| PUBLIC.contains(&name.as_str())).map(|(name, value)| (name.clone(), value.clone())).collect()
+    key.iter()
+        .filter(|(name, _)| PUBLIC.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 #[cfg(test)]

@@ -243,8 +243,7 @@ impl Refusal {
             Challenge::InvalidToken => "invalid_token",
             Challenge::InsufficientScope => "insufficient_scope",
         };
-        let mut value =
-            format!("Bearer realm=\"{REALM}\", error=\"{error}\", error_description=\"{}\"", row.detail);
+        let mut value = format!("Bearer realm=\"{REALM}\", error=\"{error}\", error_description=\"{}\"", row.detail);
         if let Remedy::Scopes(scopes) = &self.remedy {
             let names: Vec<&str> = scopes.iter().map(ScopeName::as_str).collect();
             value.push_str(", scope=\"");
@@ -300,44 +299,111 @@ impl Reason {
     #[must_use]
     pub const fn row(self) -> Row {
         match self {
-            Self::RequestMalformed => row(400, "Malformed request", "the request is not valid HTTP, or has a form this gateway does not accept"),
-            Self::PathAmbiguous => row(400, "Ambiguous path", "the path has a dot segment, an empty segment or an escape that servers read differently"),
+            Self::RequestMalformed => row(
+                400,
+                "Malformed request",
+                "the request is not valid HTTP, or has a form this gateway does not accept",
+            ),
+            Self::PathAmbiguous => row(
+                400,
+                "Ambiguous path",
+                "the path has a dot segment, an empty segment or an escape that servers read differently",
+            ),
             Self::RequestBody => row(413, "Body too large", "the body is larger than this gateway accepts"),
-            Self::RequestTarget => row(414, "Target too long", "the request target is longer than this gateway accepts"),
-            Self::RequestHeaders => row(431, "Header fields too large", "the header section is larger than this gateway accepts"),
+            Self::RequestTarget => {
+                row(414, "Target too long", "the request target is longer than this gateway accepts")
+            }
+            Self::RequestHeaders => {
+                row(431, "Header fields too large", "the header section is larger than this gateway accepts")
+            }
             Self::BlockedNetwork => row(403, "Network blocked", "requests from this network are blocked"),
             Self::LimitAddress => row(429, "Too many requests", "this address has used up its limit"),
             Self::OperationUnknown => row(404, "Unknown operation", "no API of this gateway has this path"),
             Self::OperationMethod => row(405, "Method not allowed", "the resource does not offer this method"),
             Self::OperationMaintenance => row(503, "In maintenance", "the API is in maintenance"),
-            Self::TokenMissing => challenge(401, Challenge::Bare, "Token missing", "send a bearer token in the Authorization header"),
-            Self::TokenSeveral => challenge(400, Challenge::InvalidRequest, "Several credentials", "send exactly one credential"),
-            Self::TokenInQuery => challenge(400, Challenge::InvalidRequest, "Token in the query", "send the token in the Authorization header, never in the URL"),
-            Self::TokenMalformed => challenge(401, Challenge::InvalidToken, "Malformed token", "the Authorization header is not of the form Bearer token"),
-            Self::TokenInvalid => challenge(401, Challenge::InvalidToken, "Invalid token", "the token is expired, revoked, malformed or not for this gateway; get a new one"),
-            Self::ClientUnknown => challenge(401, Challenge::InvalidToken, "Unknown client", "the client of this token is not registered here"),
-            Self::ClientInactive => challenge(401, Challenge::InvalidToken, "Client inactive", "the client of this token is not active"),
-            Self::UserInactive => challenge(401, Challenge::InvalidToken, "User inactive", "the user of this token is not active"),
-            Self::IssuerUnavailable => row(503, "Issuer unavailable", "the token cannot be verified at the moment; try again"),
-            Self::StoreUnavailable => row(503, "Store unavailable", "the token cannot be looked up at the moment; try again"),
+            Self::TokenMissing => {
+                challenge(401, Challenge::Bare, "Token missing", "send a bearer token in the Authorization header")
+            }
+            Self::TokenSeveral => {
+                challenge(400, Challenge::InvalidRequest, "Several credentials", "send exactly one credential")
+            }
+            Self::TokenInQuery => challenge(
+                400,
+                Challenge::InvalidRequest,
+                "Token in the query",
+                "send the token in the Authorization header, never in the URL",
+            ),
+            Self::TokenMalformed => challenge(
+                401,
+                Challenge::InvalidToken,
+                "Malformed token",
+                "the Authorization header is not of the form Bearer token",
+            ),
+            Self::TokenInvalid => challenge(
+                401,
+                Challenge::InvalidToken,
+                "Invalid token",
+                "the token is expired, revoked, malformed or not for this gateway; get a new one",
+            ),
+            Self::ClientUnknown => challenge(
+                401,
+                Challenge::InvalidToken,
+                "Unknown client",
+                "the client of this token is not registered here",
+            ),
+            Self::ClientInactive => {
+                challenge(401, Challenge::InvalidToken, "Client inactive", "the client of this token is not active")
+            }
+            Self::UserInactive => {
+                challenge(401, Challenge::InvalidToken, "User inactive", "the user of this token is not active")
+            }
+            Self::IssuerUnavailable => {
+                row(503, "Issuer unavailable", "the token cannot be verified at the moment; try again")
+            }
+            Self::StoreUnavailable => {
+                row(503, "Store unavailable", "the token cannot be looked up at the moment; try again")
+            }
             Self::BlockedClient => row(403, "Client blocked", "this client is blocked"),
             Self::BlockedUser => row(403, "User blocked", "this user is blocked"),
             Self::BlockedToken => row(403, "Token blocked", "this token is blocked"),
-            Self::PolicyNone => row(403, "Not allowed by policy", "this client may call only APIs whose access policy names it"),
-            Self::PolicyProfile => row(403, "Not allowed by policy", "the access policy of this API does not admit this caller"),
-            Self::ScopeLimited => row(403, "API outside the limit of the client", "this client is limited to other APIs"),
-            Self::ScopeMissing => challenge(403, Challenge::InsufficientScope, "Scope missing", "the token lacks a scope that grants this operation"),
-            Self::ScopeUnscoped => row(403, "No scope grants this", "no scope grants this operation, and this client reaches only what scopes grant"),
+            Self::PolicyNone => {
+                row(403, "Not allowed by policy", "this client may call only APIs whose access policy names it")
+            }
+            Self::PolicyProfile => {
+                row(403, "Not allowed by policy", "the access policy of this API does not admit this caller")
+            }
+            Self::ScopeLimited => {
+                row(403, "API outside the limit of the client", "this client is limited to other APIs")
+            }
+            Self::ScopeMissing => challenge(
+                403,
+                Challenge::InsufficientScope,
+                "Scope missing",
+                "the token lacks a scope that grants this operation",
+            ),
+            Self::ScopeUnscoped => row(
+                403,
+                "No scope grants this",
+                "no scope grants this operation, and this client reaches only what scopes grant",
+            ),
             Self::AclRole => row(403, "Role missing", "the acting user lacks a role that this operation needs"),
             Self::AclNone => row(403, "Nothing grants this", "no rule names this operation for this caller"),
             Self::LimitRate => row(429, "Too many requests", "the rate limit is used up"),
             Self::LimitQuota => row(429, "Quota used up", "the quota is used up"),
             Self::UpstreamFailed => row(502, "Upstream failed", "the API behind this gateway did not answer"),
-            Self::UpstreamProtocol => row(502, "Upstream failed", "the API behind this gateway gave an answer that is not valid HTTP"),
-            Self::UpstreamUnavailable => row(503, "Upstream unavailable", "no server of the API behind this gateway can be reached"),
+            Self::UpstreamProtocol => {
+                row(502, "Upstream failed", "the API behind this gateway gave an answer that is not valid HTTP")
+            }
+            Self::UpstreamUnavailable => {
+                row(503, "Upstream unavailable", "no server of the API behind this gateway can be reached")
+            }
             Self::GatewayDraining => row(503, "Shutting down", "this gateway is shutting down; try again"),
-            Self::UpstreamTimeout => row(504, "Upstream timed out", "the API behind this gateway did not answer in time"),
-            Self::GatewayBroken => row(500, "Gateway error", "the gateway failed; the decision id helps to find out why"),
+            Self::UpstreamTimeout => {
+                row(504, "Upstream timed out", "the API behind this gateway did not answer in time")
+            }
+            Self::GatewayBroken => {
+                row(500, "Gateway error", "the gateway failed; the decision id helps to find out why")
+            }
         }
     }
 }

@@ -58,7 +58,10 @@ pub struct StoredKey {
 
 impl std::fmt::Debug for StoredKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoredKey").field("algorithm", &self.algorithm).field("current", &self.current).finish_non_exhaustive()
+        f.debug_struct("StoredKey")
+            .field("algorithm", &self.algorithm)
+            .field("current", &self.current)
+            .finish_non_exhaustive()
     }
 }
 
@@ -84,7 +87,13 @@ impl Store {
         }
         let path = folder.join("scopegate.db");
         // SQLite gives its journal files the mode of the database: it has to be private before the first write.
-        let file = std::fs::OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path).map_err(io(&path))?;
+        let file = std::fs::OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io(&path))?;
         let mode = file.metadata().map_err(io(&path))?.permissions().mode();
         if mode & 0o077 != 0 {
             file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(io(&path))?;
@@ -157,10 +166,15 @@ impl Store {
                 )?;
             }
             let keys = {
-                let mut statement =
-                    transaction.prepare("SELECT algorithm, private_key, current FROM signing_key ORDER BY current DESC, id DESC")?;
+                let mut statement = transaction.prepare(
+                    "SELECT algorithm, private_key, current FROM signing_key ORDER BY current DESC, id DESC",
+                )?;
                 let rows = statement.query_map([], |row| {
-                    Ok(StoredKey { algorithm: row.get(0)?, private_key: row.get::<_, Vec<u8>>(1)?.into(), current: row.get(2)? })
+                    Ok(StoredKey {
+                        algorithm: row.get(0)?,
+                        private_key: row.get::<_, Vec<u8>>(1)?.into(),
+                        current: row.get(2)?,
+                    })
                 })?;
                 rows.collect::<rusqlite::Result<Vec<_>>>()?
             };

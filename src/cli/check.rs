@@ -44,7 +44,8 @@ fn text(config: &Config, clients: &[serde_json::Value]) {
         config.version
     ));
     for client in clients {
-        let obstacles: Vec<&str> = client["obstacles"].as_array().into_iter().flatten().filter_map(|text| text.as_str()).collect();
+        let obstacles: Vec<&str> =
+            client["obstacles"].as_array().into_iter().flatten().filter_map(|text| text.as_str()).collect();
         if !obstacles.is_empty() {
             let (name, at) = (client["client"].as_str().unwrap_or_default(), client["at"].as_str().unwrap_or_default());
             say(&format!("note: {at}: client `{name}` gets no token: {}", obstacles.join("; ")));

@@ -39,7 +39,9 @@ fn demo(port: u16) -> Result<(), String> {
         ("STORE", store.display().to_string()),
         ("SHA256", Sha256::digest(&secret).iter().map(|byte| format!("{byte:02x}")).collect()),
     ];
-    for (name, text) in [("gateway.yaml", GATEWAY), ("clients.yaml", CLIENTS), ("users.yaml", USERS), ("policies.yaml", POLICIES)] {
+    for (name, text) in
+        [("gateway.yaml", GATEWAY), ("clients.yaml", CLIENTS), ("users.yaml", USERS), ("policies.yaml", POLICIES)]
+    {
         let text = values.iter().fold(text.to_owned(), |text, (key, value)| text.replace(&format!("@{key}@"), value));
         std::fs::write(folder.path().join(name), text).map_err(|error| format!("{name}: {error}"))?;
     }

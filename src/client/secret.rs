@@ -1,8 +1,8 @@
 //! Client secrets: digests only, compared without a timing signal.
 
 use argon2::Argon2;
-use argon2::password_hash::phc::PasswordHash;
 use argon2::PasswordVerifier;
+use argon2::password_hash::phc::PasswordHash;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -84,7 +84,8 @@ pub fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
 /// # Errors
 /// What is wrong, and what would be right.
 pub fn check_argon2id(text: &str) -> Result<(), String> {
-    let hash = PasswordHash::new(text).map_err(|_| "not a PHC string such as $argon2id$v=19$m=19456,t=2,p=1$SALT$HASH".to_owned())?;
+    let hash = PasswordHash::new(text)
+        .map_err(|_| "not a PHC string such as $argon2id$v=19$m=19456,t=2,p=1$SALT$HASH".to_owned())?;
     if hash.algorithm.as_str() != "argon2id" {
         return Err(format!("`{}` is not argon2id", hash.algorithm.as_str()));
     }
@@ -135,7 +136,15 @@ mod tests {
         assert!(parse_sha256(&"zz".repeat(32)).is_err());
         assert_eq!(parse_sha256(&"0f".repeat(32)).unwrap(), [15; 32]);
         assert!(check_argon2id("hunter2").is_err());
-        assert!(check_argon2id("$argon2i$v=19$m=1024,t=1,p=1$c2FsdHNhbHRzYWx0$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa").is_err());
-        assert!(check_argon2id("$argon2id$v=19$m=1048576,t=1,p=1$c2FsdHNhbHRzYWx0$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaA").is_err());
+        assert!(
+            check_argon2id("$argon2i$v=19$m=1024,t=1,p=1$c2FsdHNhbHRzYWx0$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+                .is_err()
+        );
+        assert!(
+            check_argon2id(
+                "$argon2id$v=19$m=1048576,t=1,p=1$c2FsdHNhbHRzYWx0$aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaA"
+            )
+            .is_err()
+        );
     }
 }

@@ -138,7 +138,13 @@ impl<'a> Builder<'a> {
     }
 
     /// A reference to a name that must be known.
-    fn refer(&mut self, place: &Place<'_>, kind: &str, name: &str, known: impl Fn(&Known) -> &BTreeSet<String>) -> bool {
+    fn refer(
+        &mut self,
+        place: &Place<'_>,
+        kind: &str,
+        name: &str,
+        known: impl Fn(&Known) -> &BTreeSet<String>,
+    ) -> bool {
         let names = known(&self.known);
         if names.contains(name) {
             return true;
@@ -155,7 +161,13 @@ fn names(documents: &[Document], section: &str) -> BTreeSet<String> {
 }
 
 /// Parses one kind of files and holds them against their schema.
-fn parse(files: &[SourceFile], kind: Kind, lookup: &dyn Lookup, faults: &mut Vec<Fault>, misshapen: &mut HashSet<String>) -> Vec<Document> {
+fn parse(
+    files: &[SourceFile],
+    kind: Kind,
+    lookup: &dyn Lookup,
+    faults: &mut Vec<Fault>,
+    misshapen: &mut HashSet<String>,
+) -> Vec<Document> {
     let schema = schema(kind);
     let mut documents = Vec::new();
     for file in files {
@@ -233,7 +245,14 @@ pub(super) fn load(sources: &Sources, lookup: &dyn Lookup, now: Timestamp) -> Re
 
 fn located(fault: crate::policy::CompileFault) -> Fault {
     let origin = fault.origin;
-    Fault { file: origin.file, line: origin.line, column: origin.column, width: 1, message: fault.message, help: Some(fault.help) }
+    Fault {
+        file: origin.file,
+        line: origin.line,
+        column: origin.column,
+        width: 1,
+        message: fault.message,
+        help: Some(fault.help),
+    }
 }
 
 /// What a configuration lacks until its rules are compiled.
@@ -244,9 +263,11 @@ impl Builder<'_> {
     fn build(&mut self) -> Option<(Unfinished, Definitions)> {
         let users = self.users();
         let settings = self.settings();
-        let lifespan = settings.as_ref().map_or(gateway::ACCESS_TOKEN_LIFESPAN, |settings| settings.access_token_lifespan);
+        let lifespan =
+            settings.as_ref().map_or(gateway::ACCESS_TOKEN_LIFESPAN, |settings| settings.access_token_lifespan);
         let clients = self.clients(lifespan);
-        let (issuers, key_sources, defaults) = self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
+        let (issuers, key_sources, defaults) =
+            self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
         let upstreams = self.upstreams();
         let policies = self.policies();
         let settings = settings?;

@@ -133,7 +133,11 @@ impl<'a> Tree<'a> {
             match event {
                 Event::StreamEnd => break,
                 Event::DocumentStart(_) if root.is_some() => {
-                    return Err(self.fault(mark(&span), "a second document in the file", "write one document to a file"));
+                    return Err(self.fault(
+                        mark(&span),
+                        "a second document in the file",
+                        "write one document to a file",
+                    ));
                 }
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
                 event => root = Some(self.node(event, span, 0)?),
@@ -162,7 +166,9 @@ impl<'a> Tree<'a> {
         }
         let anchored = match &event {
             Event::Alias(_) => true,
-            Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => *anchor != 0,
+            Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => {
+                *anchor != 0
+            }
             _ => false,
         };
         if anchored {

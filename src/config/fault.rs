@@ -48,10 +48,8 @@ impl Fault {
     pub fn render(&self, source: &str, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
         let (start, end) = self.span(source);
-        let snippet = Snippet::source(source)
-            .path(&*self.file)
-            .fold(true)
-            .annotation(AnnotationKind::Primary.span(start..end));
+        let snippet =
+            Snippet::source(source).path(&*self.file).fold(true).annotation(AnnotationKind::Primary.span(start..end));
         let mut report = vec![Level::ERROR.primary_title(self.message.as_str()).element(snippet)];
         if let Some(help) = &self.help {
             report.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));

@@ -124,7 +124,9 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
 }
 
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
-    let wrong = || format!("`{text}` is not a duration; write a whole number and a unit, for instance 500ms, 30s, 15m, 12h or 90d");
+    let wrong = || {
+        format!("`{text}` is not a duration; write a whole number and a unit, for instance 500ms, 30s, 15m, 12h or 90d")
+    };
     let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
     let milliseconds: u64 = match unit {
         "ms" => 1,
@@ -143,7 +145,8 @@ fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong = || format!("`{text}` is not a size; write a whole number and a unit, for instance 512B, 32KiB, 10MiB or 1GiB");
+    let wrong =
+        || format!("`{text}` is not a size; write a whole number and a unit, for instance 512B, 32KiB, 10MiB or 1GiB");
     let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
     let bytes: u64 = match unit {
         "B" => 1,
@@ -166,7 +169,9 @@ fn parse_date(text: &str) -> Result<Timestamp, String> {
 }
 
 fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
-    text.parse().map_err(|_| format!("`{text}` is not an address to listen on; write IP:PORT, for instance 127.0.0.1:8080 or [::]:8080"))
+    text.parse().map_err(|_| {
+        format!("`{text}` is not an address to listen on; write IP:PORT, for instance 127.0.0.1:8080 or [::]:8080")
+    })
 }
 
 fn parse_url(text: &str) -> Result<url::Url, String> {
@@ -209,7 +214,11 @@ fn parse_rate(text: &str) -> Result<(u32, u32), String> {
         "d" => 86_400,
         _ => return Err(wrong()),
     };
-    if count == 0 { Err(format!("`{text}` would let nothing through; use a block for that")) } else { Ok((count, period)) }
+    if count == 0 {
+        Err(format!("`{text}` would let nothing through; use a block for that"))
+    } else {
+        Ok((count, period))
+    }
 }
 
 fn parse_scope(text: &str) -> Result<String, String> {
@@ -235,7 +244,11 @@ fn parse_base_path(text: &str) -> Result<String, String> {
     if text == "/" {
         return Ok(String::new());
     }
-    if text.starts_with('/') && !text.ends_with('/') && !text.contains(['{', '}']) && crate::request::target::is_canonical_path(text) {
+    if text.starts_with('/')
+        && !text.ends_with('/')
+        && !text.contains(['{', '}'])
+        && crate::request::target::is_canonical_path(text)
+    {
         return Ok(text.to_owned());
     }
     Err(format!("`{text}` is not a base path; write for instance /api/now, without a slash at the end"))
@@ -261,11 +274,19 @@ mod tests {
     #[test]
     fn forms_are_exact() {
         for (format, good, bad) in [
-            ("duration", &["1ms", "30s", "15m", "12h", "90d", "8640000s"][..], &["30", "s", "1.5s", "-1s", "30 s", "1w", "0s", "99999999d", ""][..]),
+            (
+                "duration",
+                &["1ms", "30s", "15m", "12h", "90d", "8640000s"][..],
+                &["30", "s", "1.5s", "-1s", "30 s", "1w", "0s", "99999999d", ""][..],
+            ),
             ("size", &["1B", "32KiB", "10MiB", "1GiB"], &["32", "32KB", "32kib", "2000GiB", "-1B"]),
             ("date", &["2027-01-31"], &["2027-02-30", "31.01.2027", "2027-01-31T00:00:00Z", "2027-1-31"]),
             ("listen", &["127.0.0.1:80", "[::]:80"], &["localhost:80", ":80", "127.0.0.1", "1.1.1.1:99999"]),
-            ("url", &["https://a.example/x", "http://127.0.0.1:80"], &["ftp://a", "a.example", "https://u:p@a/", "https://a/?x", "https://a/#x"]),
+            (
+                "url",
+                &["https://a.example/x", "http://127.0.0.1:80"],
+                &["ftp://a", "a.example", "https://u:p@a/", "https://a/?x", "https://a/#x"],
+            ),
             ("rate", &["100/s", "1/d"], &["0/s", "100", "100/w", "-1/s", "1.5/s"]),
             ("secret", &["env:A_1", "file:secrets/x"], &["hunter2", "env:", "env:A:-b", "file:"]),
             ("host", &["a.example", "127.0.0.1", "[::1]"], &["a.example:80", "a/b", "", "a b"]),

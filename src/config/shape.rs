@@ -91,7 +91,11 @@ impl<'a> Walk<'a> {
 
     fn not_built_named(&mut self, name: &str) {
         let message = format!("`{name}` is documented and not built yet");
-        let fault = self.document.fault_at_key(&self.path, message, Some("leave it out for now; see docs/configuration.md".into()));
+        let fault = self.document.fault_at_key(
+            &self.path,
+            message,
+            Some("leave it out for now; see docs/configuration.md".into()),
+        );
         self.faults.push(fault);
     }
 
@@ -118,7 +122,10 @@ impl<'a> Walk<'a> {
             None => (reference, None),
         };
         let Some(text) = self.lookup.env(name).or(default) else {
-            self.fault(format!("the environment has no variable `{name}`"), format!("set it, or write env:{name}:-default"));
+            self.fault(
+                format!("the environment has no variable `{name}`"),
+                format!("set it, or write env:{name}:-default"),
+            );
             return false;
         };
         let is_text = schema.get("type").and_then(Json::as_str) == Some("string");
@@ -161,7 +168,11 @@ impl<'a> Walk<'a> {
         }
         for name in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
             if !entries.contains_key(name) {
-                let fault = self.document.fault_at_key(&self.path, format!("the key `{name}` is missing"), Some(self.describe_key(schema, name)));
+                let fault = self.document.fault_at_key(
+                    &self.path,
+                    format!("the key `{name}` is missing"),
+                    Some(self.describe_key(schema, name)),
+                );
                 self.faults.push(fault);
             }
         }
@@ -256,7 +267,10 @@ impl<'a> Walk<'a> {
             }
             let choices: Vec<&str> = resolved.iter().flat_map(words).collect();
             if choices.is_empty() {
-                self.fault(format!("the text `{text}` where {} is expected", self.any_of(&resolved)), "see docs/configuration.md");
+                self.fault(
+                    format!("the text `{text}` where {} is expected", self.any_of(&resolved)),
+                    "see docs/configuration.md",
+                );
             } else {
                 self.fault(format!("`{text}` is not one of the choices"), suggestion(text, choices));
             }
@@ -266,25 +280,35 @@ impl<'a> Walk<'a> {
             (Value::Sequence(_), Some("array")) => true,
             (Value::Mapping(entries), Some("object")) => {
                 let properties = schema.get("properties").and_then(Json::as_object);
-                properties.is_some_and(|properties| entries.keys().any(|key| key.as_str().is_some_and(|key| properties.contains_key(key))))
+                properties.is_some_and(|properties| {
+                    entries.keys().any(|key| key.as_str().is_some_and(|key| properties.contains_key(key)))
+                })
             }
             _ => false,
         };
         if let Some(schema) = resolved.iter().find(fits).copied() {
             return self.branch(schema, value);
         }
-        let objects: Vec<&'a Json> = resolved.iter().copied().filter(|schema| schema.get("properties").is_some()).collect();
+        let objects: Vec<&'a Json> =
+            resolved.iter().copied().filter(|schema| schema.get("properties").is_some()).collect();
         match (&*value, objects.as_slice()) {
             (Value::Mapping(_), [only]) => self.branch(only, value),
             (Value::Mapping(entries), [_, ..]) => {
-                let known: Vec<&str> =
-                    objects.iter().filter_map(|schema| schema.get("properties")?.as_object()).flat_map(|map| map.keys()).map(String::as_str).collect();
+                let known: Vec<&str> = objects
+                    .iter()
+                    .filter_map(|schema| schema.get("properties")?.as_object())
+                    .flat_map(|map| map.keys())
+                    .map(String::as_str)
+                    .collect();
                 let wrong = entries.keys().find_map(|key| key.as_str()).unwrap_or("").to_owned();
                 self.fault(format!("unknown key `{wrong}`"), suggestion(&wrong, known));
                 Fate::Stay
             }
             _ => {
-                self.fault(format!("{} where {} is expected", found(value), self.any_of(&resolved)), "see docs/configuration.md");
+                self.fault(
+                    format!("{} where {} is expected", found(value), self.any_of(&resolved)),
+                    "see docs/configuration.md",
+                );
                 Fate::Stay
             }
         }

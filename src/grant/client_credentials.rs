@@ -19,7 +19,12 @@ pub struct Granted {
 ///
 /// # Errors
 /// `unauthorized_client` with what keeps it from the grant, `invalid_scope` with the scope, `invalid_target`.
-pub fn grant(client: &Client, registry: &Registry, request: &TokenRequest, audience: &str) -> Result<Granted, GrantError> {
+pub fn grant(
+    client: &Client,
+    registry: &Registry,
+    request: &TokenRequest,
+    audience: &str,
+) -> Result<Granted, GrantError> {
     let unauthorized = |text: String| GrantError::new(ErrorCode::UnauthorizedClient, text);
     if !client.active {
         return Err(unauthorized("this client is not active".to_owned()));
@@ -46,7 +51,8 @@ pub fn grant(client: &Client, registry: &Registry, request: &TokenRequest, audie
 /// `scope` narrows within what the client holds; without it, all of that (RFC 6749 §3.3).
 fn scopes(client: &Client, requested: Option<&str>) -> Result<ScopeSet, GrantError> {
     let Some(requested) = requested else { return Ok(client.scopes.iter().cloned().collect()) };
-    let requested = ScopeSet::parse(requested).map_err(|fault| GrantError::new(ErrorCode::InvalidScope, fault.to_string()))?;
+    let requested =
+        ScopeSet::parse(requested).map_err(|fault| GrantError::new(ErrorCode::InvalidScope, fault.to_string()))?;
     match requested.as_slice().iter().find(|scope| !client.scopes.contains(*scope)) {
         None if requested.is_empty() => Ok(client.scopes.iter().cloned().collect()),
         None => Ok(requested),

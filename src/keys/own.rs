@@ -48,7 +48,8 @@ impl OwnKeys {
         let stored = store.signing_keys(algorithm.as_str(), now, || fresh)?;
         let mut keys = Vec::new();
         for key in &stored {
-            let algorithm = Algorithm::parse(&key.algorithm).ok_or_else(|| OwnKeysFault::Unusable(key.algorithm.clone()))?;
+            let algorithm =
+                Algorithm::parse(&key.algorithm).ok_or_else(|| OwnKeysFault::Unusable(key.algorithm.clone()))?;
             let read = SigningKey::from_der(algorithm, &key.private_key);
             keys.push(read.map_err(|fault| OwnKeysFault::Unusable(fault.to_string()))?);
         }
@@ -88,14 +89,21 @@ impl OwnKeys {
 fn generate(algorithm: Algorithm) -> Option<Zeroizing<Vec<u8>>> {
     let random = SystemRandom::new();
     let der = match algorithm {
-        Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).ok()?.as_ref().to_vec(),
+        Algorithm::Es256 => {
+            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).ok()?.as_ref().to_vec()
+        }
         Algorithm::EdDsa => Ed25519KeyPair::generate().ok()?.to_pkcs8v1().ok()?.as_ref().to_vec(),
         Algorithm::Rs256 => {
             let key = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).ok()?;
             let pkcs8: aws_lc_rs::encoding::Pkcs8V1Der<'_> = key.as_der().ok()?;
             pkcs1_of(pkcs8.as_ref())?.to_vec()
         }
-        Algorithm::Rs384 | Algorithm::Rs512 | Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 | Algorithm::Es384 => return None,
+        Algorithm::Rs384
+        | Algorithm::Rs512
+        | Algorithm::Ps256
+        | Algorithm::Ps384
+        | Algorithm::Ps512
+        | Algorithm::Es384 => return None,
     };
     Some(der.into())
 }

@@ -69,7 +69,12 @@ impl IssuerKeys {
             name,
             source,
             set: ArcSwap::from_pointee(set),
-            state: std::sync::Mutex::new(State { last_attempt: None, last_success: None, failures: 0, next: Instant::now() }),
+            state: std::sync::Mutex::new(State {
+                last_attempt: None,
+                last_success: None,
+                failures: 0,
+                next: Instant::now(),
+            }),
             due: Notify::new(),
             finished: Notify::new(),
             fetching: AtomicBool::new(false),
@@ -124,11 +129,7 @@ impl IssuerKeys {
         };
         let _ = tokio::time::timeout(WAIT, finished).await;
         let state = self.state();
-        if state.last_success != before {
-            Refreshed::Yes
-        } else {
-            Refreshed::Unavailable
-        }
+        if state.last_success != before { Refreshed::Yes } else { Refreshed::Unavailable }
     }
 
     /// Fetches and refreshes for as long as it is polled; `record` hears of every attempt.
@@ -215,7 +216,9 @@ async fn discover(fetch: &Fetch, issuer: &str) -> Result<String, String> {
     let secure = parsed.scheme() == "https" || (parsed.scheme() == "http" && issuer.starts_with("http://"));
     let own = url::Url::parse(issuer).ok().and_then(|issuer| issuer.host_str().map(str::to_owned));
     if !secure || parsed.host_str().map(str::to_owned) != own {
-        return Err(format!("{url}: jwks_uri {jwks} is not on the issuer's host; configure it with `keys: {{ jwks_url: … }}`"));
+        return Err(format!(
+            "{url}: jwks_uri {jwks} is not on the issuer's host; configure it with `keys: {{ jwks_url: … }}`"
+        ));
     }
     Ok(jwks.to_owned())
 }

@@ -59,7 +59,9 @@ pub fn compile(definitions: Definitions) -> Result<Rules, Vec<CompileFault>> {
     compiler.pick();
     let Compiler { routes, operations, mut faults, .. } = compiler;
     if !faults.is_empty() {
-        faults.sort_by(|a, b| (&a.origin.file, a.origin.line, a.origin.column).cmp(&(&b.origin.file, b.origin.line, b.origin.column)));
+        faults.sort_by(|a, b| {
+            (&a.origin.file, a.origin.line, a.origin.column).cmp(&(&b.origin.file, b.origin.line, b.origin.column))
+        });
         faults.dedup();
         return Err(faults);
     }
@@ -227,7 +229,9 @@ impl<'a> Compiler<'a> {
                 }
             }
             Err(taken) => {
-                let other = owners.get(taken).map_or_else(String::new, |other| format!(" with the resource at {}", other.origin));
+                let other = owners
+                    .get(taken)
+                    .map_or_else(String::new, |other| format!(" with the resource at {}", other.origin));
                 self.fault(
                     &resource.origin,
                     format!("the path `{path}` overlaps{other}: a request could mean either"),
@@ -245,10 +249,17 @@ impl<'a> Compiler<'a> {
             .iter()
             .map(|policy| (&policy.selector, &policy.origin))
             .chain(definitions.acls.iter().map(|acl| (&acl.selector, &acl.origin)))
-            .chain(definitions.scopes.iter().flat_map(|scope| scope.grants.iter().map(|grant| (&grant.selector, &grant.origin))));
+            .chain(
+                definitions
+                    .scopes
+                    .iter()
+                    .flat_map(|scope| scope.grants.iter().map(|grant| (&grant.selector, &grant.origin))),
+            );
         for (selector, origin) in selectors {
             let api = selector.api.as_ref().and_then(|name| definitions.apis.get(*self.api_index.get(name)?));
-            let Some(api) = api.filter(|api| selector.versions.is_some() && api.default_version.is_none()) else { continue };
+            let Some(api) = api.filter(|api| selector.versions.is_some() && api.default_version.is_none()) else {
+                continue;
+            };
             self.fault(
                 origin,
                 format!("this rule is narrowed by version, and a path of `{}` need not have one", api.name),
@@ -291,10 +302,13 @@ impl<'a> Compiler<'a> {
                     })
                 });
                 if !has {
-                    let resource = self.operations.get(index).map_or_else(String::new, |operation| operation.resource.to_string());
+                    let resource =
+                        self.operations.get(index).map_or_else(String::new, |operation| operation.resource.to_string());
                     self.fault(
                         &grant.origin,
-                        format!("`where` names the parameter `{parameter}`, which the resource `{resource}` does not have"),
+                        format!(
+                            "`where` names the parameter `{parameter}`, which the resource `{resource}` does not have"
+                        ),
                         "narrow the grant with `resources` to those that have the parameter",
                     );
                 }
@@ -357,11 +371,16 @@ impl<'a> Compiler<'a> {
             let policy = |at: &usize| self.definitions.policies.get(*at);
             let (Some(first), Some(second)) = (first.as_ref().and_then(policy), policy(second)) else { continue };
             let operation = self.operations.get(*index);
-            let api = operation.and_then(|operation| self.definitions.apis.get(operation.api)).map(|api| api.name.to_string());
+            let api = operation
+                .and_then(|operation| self.definitions.apis.get(operation.api))
+                .map(|api| api.name.to_string());
             let label = operation.map(|operation| operation.label.to_string()).unwrap_or_default();
             let message = format!(
                 "the access policies `{}` ({}) and `{}` are equally specific for `{label}` of `{}`: which one decides is not said",
-                first.name, first.origin, second.name, api.unwrap_or_default()
+                first.name,
+                first.origin,
+                second.name,
+                api.unwrap_or_default()
             );
             let origin = second.origin.clone();
             self.fault(&origin, message, "merge their `allow` lists, or narrow one by methods, resources or versions");
@@ -371,6 +390,9 @@ impl<'a> Compiler<'a> {
 
 fn selects(selector: &Selector, operation: &Operation) -> bool {
     selector.methods.is_none_or(|methods| methods.contains(operation.method))
-        && selector.versions.as_ref().is_none_or(|versions| operation.version.as_ref().is_some_and(|own| versions.contains(own)))
+        && selector
+            .versions
+            .as_ref()
+            .is_none_or(|versions| operation.version.as_ref().is_some_and(|own| versions.contains(own)))
         && selector.resources.as_ref().is_none_or(|resources| resources.contains(&operation.resource))
 }

@@ -115,11 +115,16 @@ pub fn open<'a>(rules: &Rules, request: &'a Request) -> Opened<'a> {
 /// Step 2.
 fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
     let refused = |refusal| Box::new(Judgement::refused(refusal));
-    let ambiguous = || refused(Refusal::because(Reason::PathAmbiguous, "a character that the API does not allow in a segment"));
+    let ambiguous =
+        || refused(Refusal::because(Reason::PathAmbiguous, "a character that the API does not allow in a segment"));
     let path = request.target.path();
     let used = request.target.used();
     let Some(leaf) = rules.routes.find(&request.host, path) else {
-        return Err(if used == Allowances::default() { refused(Refusal::new(Reason::OperationUnknown)) } else { ambiguous() });
+        return Err(if used == Allowances::default() {
+            refused(Refusal::new(Reason::OperationUnknown))
+        } else {
+            ambiguous()
+        });
     };
     let methods = leaf.methods();
     let any = methods.iter().find_map(|method| leaf.operation(method));
@@ -166,7 +171,8 @@ fn gates(
 ) -> Gated {
     let inquiry = Inquiry { rules, operation, matched, principal, address: request.address, now };
     let outcome = inquiry.pass(&operation.enforced);
-    let shadow = operation.shadow.as_ref().map(|gates| inquiry.pass(gates).map(|_| ()).map_err(|refusal| refusal.reason));
+    let shadow =
+        operation.shadow.as_ref().map(|gates| inquiry.pass(gates).map(|_| ()).map_err(|refusal| refusal.reason));
     (outcome.map(|grounds| Permit { operation: matched.operation, grounds }), shadow)
 }
 

@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::between::Between;
-use crate::names::{ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, Timestamp, UpstreamName, UserName, Version};
+use crate::names::{
+    ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, Timestamp, UpstreamName, UserName, Version,
+};
 use crate::request::address::Networks;
 use crate::request::method::MethodSet;
 use crate::request::target::Allowances;

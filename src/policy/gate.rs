@@ -71,7 +71,10 @@ impl Inquiry<'_> {
     fn covers(&self, profile: &Profile) -> bool {
         profile.issuers.contains(&self.principal.facts().issuer)
             && profile.from.as_ref().is_none_or(|from| self.address.is_some_and(|address| from.contains(address)))
-            && profile.roles.as_ref().is_none_or(|roles| roles.satisfied(|role| self.principal.has_role(role, self.rules)))
+            && profile
+                .roles
+                .as_ref()
+                .is_none_or(|roles| roles.satisfied(|role| self.principal.has_role(role, self.rules)))
             && profile.claims.iter().all(|(name, values)| self.principal.claim_is(name, values))
             && profile.between.as_ref().is_none_or(|between| between.holds(self.now))
     }
@@ -107,9 +110,14 @@ impl Inquiry<'_> {
             Some(scopes) if scopes.len() < grants.len() => scopes.as_slice().iter().find_map(|scope| {
                 let start = grants.partition_point(|grant| grant.scope < *scope);
                 let mut named = grants.iter().skip(start).take_while(|grant| grant.scope == *scope);
-                named.find(|grant| client.scopes.contains(&grant.scope) && self.applies(grant)).map(|grant| &grant.scope)
+                named
+                    .find(|grant| client.scopes.contains(&grant.scope) && self.applies(grant))
+                    .map(|grant| &grant.scope)
             }),
-            _ => grants.iter().find(|grant| self.holds(client, &grant.scope) && self.applies(grant)).map(|grant| &grant.scope),
+            _ => grants
+                .iter()
+                .find(|grant| self.holds(client, &grant.scope) && self.applies(grant))
+                .map(|grant| &grant.scope),
         }
     }
 
@@ -138,7 +146,9 @@ impl Inquiry<'_> {
             }
             grounds.acls.push(*index);
         }
-        let named = !grounds.acls.is_empty() || grounds.scope.is_some() || (grounds.profile.is_some() && grounds.policy_names_api);
+        let named = !grounds.acls.is_empty()
+            || grounds.scope.is_some()
+            || (grounds.profile.is_some() && grounds.policy_names_api);
         if named { Ok(()) } else { Err(Refusal::new(Reason::AclNone)) }
     }
 }

@@ -334,7 +334,9 @@ mod tests {
 
     #[test]
     fn templates_that_nothing_could_match_are_refused() {
-        for bad in ["a", "/{x", "/x{y}", "/{}", "/{*a}/b", "/{a}/{a}", "/a//b", "/a/../b", "/a b", "/%61", "/{a-b}", "/ä"] {
+        for bad in
+            ["a", "/{x", "/x{y}", "/{}", "/{*a}/b", "/{a}/{a}", "/a//b", "/a/../b", "/a b", "/%61", "/{a-b}", "/ä"]
+        {
             assert!(parse_template(bad).is_err(), "{bad}");
         }
     }

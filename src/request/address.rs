@@ -69,8 +69,9 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
-    let network: IpNet =
-        text.parse().map_err(|_| format!("`{text}` is not a network; write for instance 10.0.0.0/8 or 2001:db8::/32"))?;
+    let network: IpNet = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not a network; write for instance 10.0.0.0/8 or 2001:db8::/32"))?;
     if network.trunc() == network {
         Ok(network)
     } else {
@@ -164,7 +165,10 @@ mod tests {
 
     #[test]
     fn a_network_with_host_bits_is_refused_with_the_one_that_was_meant() {
-        assert_eq!(parse_network("10.1.2.3/8").unwrap_err(), "`10.1.2.3/8` has bits set outside its prefix; write 10.0.0.0/8");
+        assert_eq!(
+            parse_network("10.1.2.3/8").unwrap_err(),
+            "`10.1.2.3/8` has bits set outside its prefix; write 10.0.0.0/8"
+        );
         assert!(parse_network("10.0.0.0/33").unwrap_err().contains("is not a network"));
         assert_eq!(parse_network("10.1.2.3").unwrap().to_string(), "10.1.2.3/32");
     }

@@ -22,7 +22,8 @@ impl BearerToken {
             return malformed("the token is longer than 8 KiB");
         }
         let body = text.trim_end_matches('=');
-        let valid = |b: u8| matches!(b, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
+        let valid =
+            |b: u8| matches!(b, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
         if body.is_empty() || !body.bytes().all(valid) {
             return malformed("the token has characters outside the b64token of RFC 6750");
         }

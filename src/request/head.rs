@@ -219,9 +219,12 @@ pub fn host_name(authority: &str) -> Option<String> {
         },
     };
     let port = port?;
-    let port_ok = port.is_empty() || (port.len() <= 5 && port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()));
+    let port_ok =
+        port.is_empty() || (port.len() <= 5 && port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()));
     let name_ok = host.starts_with('[')
-        || (!host.is_empty() && host.len() <= 253 && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')));
+        || (!host.is_empty()
+            && host.len() <= 253
+            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')));
     (port_ok && name_ok).then(|| host.trim_end_matches('.').to_ascii_lowercase()).filter(|host| !host.is_empty())
 }
 

@@ -95,8 +95,7 @@ impl Target {
         // Most queries have neither an escape nor the word, and are not parsed.
         self.query().filter(|query| query.contains('%') || query.contains("_t") || query.contains("_T")).is_some_and(
             |query| {
-                url::form_urlencoded::parse(query.as_bytes())
-                    .any(|(name, _)| name.eq_ignore_ascii_case("access_token"))
+                url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name.eq_ignore_ascii_case("access_token"))
             },
         )
     }

@@ -23,7 +23,8 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
     let id = exchange.id.to_text();
     let format = exchange.error_format();
     let body = body(refusal, &id, format);
-    let mut head = ResponseHeader::build(StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Some(8))?;
+    let mut head =
+        ResponseHeader::build(StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Some(8))?;
     head.insert_header("content-type", content_type(format))?;
     head.insert_header("content-length", body.len().to_string())?;
     head.insert_header("cache-control", "no-store")?;

@@ -95,11 +95,17 @@ async fn jwks(State(server): State<Server>, Extension(caller): Extension<Caller>
     response
 }
 
-async fn token(State(server): State<Server>, Extension(caller): Extension<Caller>, headers: HeaderMap, body: Body) -> Response {
+async fn token(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let body = match axum::body::to_bytes(body, form::MAX_BODY).await {
         Ok(body) => body,
         Err(_) => {
-            let error = GrantError::new(ErrorCode::InvalidRequest, "the body could not be read, or is longer than 64 KiB");
+            let error =
+                GrantError::new(ErrorCode::InvalidRequest, "the body could not be read, or is longer than 64 KiB");
             return refuse(&server, &caller, &error);
         }
     };
@@ -116,12 +122,18 @@ async fn token(State(server): State<Server>, Extension(caller): Extension<Caller
     }
 }
 
-async fn answer_request(server: &Server, caller: &Caller, request: TokenRequest, now: Timestamp) -> Result<Response, GrantError> {
+async fn answer_request(
+    server: &Server,
+    caller: &Caller,
+    request: TokenRequest,
+    now: Timestamp,
+) -> Result<Response, GrantError> {
     let (request, client) = authenticate(server, caller, request, now).await?;
     let config = &caller.snapshot.config;
     match request.grant(&config.grants)? {
         GrantType::ClientCredentials => {
-            let granted = client_credentials::grant(&client, config.rules.registry(), &request, &server.shared.fixed.public_url)?;
+            let granted =
+                client_credentials::grant(&client, config.rules.registry(), &request, &server.shared.fixed.public_url)?;
             let response = issue(server, caller, &granted, now)?;
             server.shared.metrics.issued(GrantType::ClientCredentials);
             Ok(response)
@@ -176,7 +188,8 @@ fn issue(server: &Server, caller: &Caller, granted: &Granted, now: Timestamp) ->
         scope: &scope,
     };
     let token = server.shared.own_keys.current().sign(&claims).map_err(|_| broken())?;
-    let body = TokenResponse { access_token: &token, token_type: "Bearer", expires_in: granted.lifespan, scope: &scope };
+    let body =
+        TokenResponse { access_token: &token, token_type: "Bearer", expires_in: granted.lifespan, scope: &scope };
     let body = serde_json::to_string(&body).map_err(|_| broken())?;
     Ok(no_store(json(StatusCode::OK, body, caller)))
 }

@@ -98,7 +98,8 @@ where
 
 fn expects_continue(request: &Request<Body>) -> bool {
     let expect = request.headers().get(header::EXPECT);
-    request.version() == Version::HTTP_11 && expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    request.version() == Version::HTTP_11
+        && expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// pingora never answers `Expect: 100-continue` for local responses, and takes the connection for unusable after a 1xx.
@@ -111,7 +112,13 @@ async fn continue_if(expected: bool, session: &mut ServerSession) -> Result<()> 
     Ok(())
 }
 
-async fn write(session: &mut ServerSession, response: Response, version: Version, is_head: bool, upload: &mut Upload) -> Result<()> {
+async fn write(
+    session: &mut ServerSession,
+    response: Response,
+    version: Version,
+    is_head: bool,
+    upload: &mut Upload,
+) -> Result<()> {
     let (mut parts, mut body) = response.into_parts();
     parts.version = version;
     let no_body = is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

@@ -48,7 +48,11 @@ impl TokenCache {
     /// An empty cache.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { entries: DashMap::with_hasher(RandomState::new()), clock: Mutex::new(Clock::default()), capacity: capacity.max(1) }
+        Self {
+            entries: DashMap::with_hasher(RandomState::new()),
+            clock: Mutex::new(Clock::default()),
+            capacity: capacity.max(1),
+        }
     }
 
     /// The facts of a token, as read by this set of issuers.

@@ -36,7 +36,13 @@ pub fn peer(permit: &Permit, snapshot: &Snapshot, server: &std::net::SocketAddr)
 ///
 /// # Errors
 /// What is about to be forwarded is not what was judged.
-pub fn prepare(head: &mut RequestHeader, permitted: &Permitted, snapshot: &Snapshot, scheme: &str, address: Option<std::net::IpAddr>) -> Result<()> {
+pub fn prepare(
+    head: &mut RequestHeader,
+    permitted: &Permitted,
+    snapshot: &Snapshot,
+    scheme: &str,
+    address: Option<std::net::IpAddr>,
+) -> Result<()> {
     if head.raw_path() != permitted.target.as_bytes() {
         return Error::e_explain(ErrorType::InternalError, "the target to forward is not the one that was judged");
     }
@@ -44,7 +50,8 @@ pub fn prepare(head: &mut RequestHeader, permitted: &Permitted, snapshot: &Snaps
     for name in managed {
         head.remove_header(&name);
     }
-    let keep = snapshot.servers(permitted.permit.operation()).is_some_and(|servers| servers.declared.keep_authorization);
+    let keep =
+        snapshot.servers(permitted.permit.operation()).is_some_and(|servers| servers.declared.keep_authorization);
     if !keep {
         head.remove_header(&AUTHORIZATION);
     }
@@ -124,7 +131,27 @@ pub fn is_managed(name: &str) -> bool {
         "proxy",
     ];
     // Most headers are told apart by their first letter.
-    if !matches!(name.as_bytes().first(), Some(b'x' | b'f' | b's' | b'c' | b't' | b'r' | b'p' | b'X' | b'F' | b'S' | b'C' | b'T' | b'R' | b'P' | b'_' | b'.' | b'-')) {
+    if !matches!(
+        name.as_bytes().first(),
+        Some(
+            b'x' | b'f'
+                | b's'
+                | b'c'
+                | b't'
+                | b'r'
+                | b'p'
+                | b'X'
+                | b'F'
+                | b'S'
+                | b'C'
+                | b'T'
+                | b'R'
+                | b'P'
+                | b'_'
+                | b'.'
+                | b'-'
+        )
+    ) {
         return false;
     }
     let mut folded = [0_u8; 32];
@@ -145,14 +172,50 @@ mod tests {
     #[test]
     fn every_alias_of_a_managed_header_is_managed() {
         for name in [
-            "x-auth-client", "X-Auth-Client", "x_auth_client", "x.auth.client", "xauthclient", "x--auth-roles", "_x-auth-client",
-            "x-auth-assertion", "x-forwarded-for", "x_forwarded_host", "x-forwarded-prefix", "x-forwarded-port", "forwarded", "for_warded",
-            "x-real-ip", "x-client-cert", "ssl-client-verify", "x-original-url", "x-rewrite-url", "x-http-method-override",
-            "x-http-method", "x-method-override", "x-decision-id", "client-cert", "true-client-ip", "proxy",
+            "x-auth-client",
+            "X-Auth-Client",
+            "x_auth_client",
+            "x.auth.client",
+            "xauthclient",
+            "x--auth-roles",
+            "_x-auth-client",
+            "x-auth-assertion",
+            "x-forwarded-for",
+            "x_forwarded_host",
+            "x-forwarded-prefix",
+            "x-forwarded-port",
+            "forwarded",
+            "for_warded",
+            "x-real-ip",
+            "x-client-cert",
+            "ssl-client-verify",
+            "x-original-url",
+            "x-rewrite-url",
+            "x-http-method-override",
+            "x-http-method",
+            "x-method-override",
+            "x-decision-id",
+            "client-cert",
+            "true-client-ip",
+            "proxy",
         ] {
             assert!(is_managed(name), "{name}");
         }
-        for name in ["accept", "host", "authorization", "x-request-id", "x-custom", "content-type", "cookie", "traceparent", "range", "pragma", "x-author", "x-auth-token", "x-client-version"] {
+        for name in [
+            "accept",
+            "host",
+            "authorization",
+            "x-request-id",
+            "x-custom",
+            "content-type",
+            "cookie",
+            "traceparent",
+            "range",
+            "pragma",
+            "x-author",
+            "x-auth-token",
+            "x-client-version",
+        ] {
             assert!(!is_managed(name), "{name}");
         }
     }

@@ -13,13 +13,13 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::exchange::{Exchange, Permitted, Stage};
 use super::guard::Conn;
 use super::{Shared, answer, authorization, bridge, clock, forward, identify, outcome};
-use crate::policy::decide::{Opened, check_network, judge, open};
 use crate::policy::Judgement;
+use crate::policy::decide::{Opened, check_network, judge, open};
 use crate::reason::{Reason, Refusal};
+use crate::request::Request;
 use crate::request::address::client_address;
 use crate::request::credential::bearer;
 use crate::request::head::Head;
-use crate::request::Request;
 
 /// A body that outgrew its limit after the request was permitted.
 const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("body too large");
@@ -69,7 +69,13 @@ impl Gateway {
     }
 
     /// Steps 2 to 9.
-    async fn decide(&self, session: &Session, exchange: &Exchange, head: &Head, now: crate::names::Timestamp) -> Judgement {
+    async fn decide(
+        &self,
+        session: &Session,
+        exchange: &Exchange,
+        head: &Head,
+        now: crate::names::Timestamp,
+    ) -> Judgement {
         let snapshot = &exchange.snapshot;
         let lines = session.req_header().headers.get_all(http::header::AUTHORIZATION);
         let credential = bearer(lines.iter().map(http::HeaderValue::as_bytes));
@@ -108,7 +114,12 @@ impl Gateway {
         Ok(true)
     }
 
-    async fn serve_endpoint(&self, session: &mut Session, exchange: &mut Exchange, endpoint: &'static str) -> Result<bool> {
+    async fn serve_endpoint(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        endpoint: &'static str,
+    ) -> Result<bool> {
         exchange.stage = Stage::Endpoint(endpoint);
         let caller = authorization::Caller { id: exchange.id, snapshot: exchange.snapshot.clone() };
         let max_body = crate::grant::form::MAX_BODY;
@@ -170,7 +181,8 @@ impl ProxyHttp for Gateway {
         let snapshot = exchange.snapshot.clone();
         let permitted = permitted(exchange)?;
         let Some(server) = snapshot.servers(permitted.permit.operation()).and_then(|servers| servers.next()) else {
-            permitted.failed = Some(Refusal::because(Reason::UpstreamUnavailable, "no server of the upstream has an address"));
+            permitted.failed =
+                Some(Refusal::because(Reason::UpstreamUnavailable, "no server of the upstream has an address"));
             return Error::e_explain(ErrorType::ConnectNoRoute, "no server of the upstream has an address");
         };
         let peer = forward::peer(&permitted.permit, &snapshot, &server.socket)?;
@@ -178,13 +190,24 @@ impl ProxyHttp for Gateway {
         Ok(peer)
     }
 
-    async fn upstream_request_filter(&self, _: &mut Session, head: &mut RequestHeader, exchange: &mut Exchange) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        head: &mut RequestHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
         let snapshot = exchange.snapshot.clone();
         let address = exchange.address;
         forward::prepare(head, permitted(exchange)?, &snapshot, self.shared.scheme(), address)
     }
 
-    async fn request_body_filter(&self, _: &mut Session, body: &mut Option<Bytes>, _: bool, exchange: &mut Exchange) -> Result<()> {
+    async fn request_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _: bool,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
         let limit = self.shared.fixed.edge.limits.body_bytes;
         let permitted = permitted(exchange)?;
         permitted.body += body.as_ref().map_or(0, |bytes| bytes.len() as u64);

@@ -31,7 +31,11 @@ pub async fn identify(shared: &Shared, snapshot: &Snapshot, token: &BearerToken)
         Err(fault) => return Err(refuse(shared, "", fault)),
     };
     // The claim is not verified: it chooses whose keys are asked, and nothing else.
-    let issuer = parsed.claims.get("iss").and_then(serde_json::Value::as_str).and_then(|iss| snapshot.rules().issuer_by_claim(iss));
+    let issuer = parsed
+        .claims
+        .get("iss")
+        .and_then(serde_json::Value::as_str)
+        .and_then(|iss| snapshot.rules().issuer_by_claim(iss));
     let Some(issuer) = issuer else { return Err(refuse(shared, "", TokenFault::Issuer)) };
     if looks_expired(&parsed, issuer) {
         return Err(refuse(shared, issuer.rules.name.as_str(), TokenFault::Expired));
@@ -52,7 +56,12 @@ fn remember(shared: &Shared, snapshot: &Snapshot, digest: TokenDigest, facts: Fa
     facts
 }
 
-async fn verify(shared: &Shared, snapshot: &Snapshot, issuer: &Issuer, parsed: &Unverified<'_>) -> Result<Facts, Refusal> {
+async fn verify(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    issuer: &Issuer,
+    parsed: &Unverified<'_>,
+) -> Result<Facts, Refusal> {
     let name = &issuer.rules.name;
     let fault = match issuer.rules.verify(parsed, &keys_of(shared, snapshot, issuer)) {
         Ok(facts) => return Ok(facts),
@@ -61,10 +70,13 @@ async fn verify(shared: &Shared, snapshot: &Snapshot, issuer: &Issuer, parsed: &
     };
     let Some(keys) = snapshot.keys.get(name) else { return Err(refuse(shared, name.as_str(), fault)) };
     match keys.refresh_for_unknown_kid().await {
-        Refreshed::Yes => issuer.rules.verify(parsed, &keys.set()).map_err(|fault| refuse(shared, name.as_str(), fault)),
+        Refreshed::Yes => {
+            issuer.rules.verify(parsed, &keys.set()).map_err(|fault| refuse(shared, name.as_str(), fault))
+        }
         Refreshed::Current => Err(refuse(shared, name.as_str(), fault)),
         Refreshed::Unavailable => {
-            let refusal = Refusal::because(Reason::IssuerUnavailable, format!("the keys of `{name}` cannot be fetched"));
+            let refusal =
+                Refusal::because(Reason::IssuerUnavailable, format!("the keys of `{name}` cannot be fetched"));
             Err(refusal.with(Remedy::RetryAfter(RETRY_AFTER)))
         }
     }

@@ -3,7 +3,8 @@
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use crate::client::GrantType;
@@ -75,33 +76,67 @@ impl Metrics {
     /// Two metrics of one name: a mistake in this file.
     pub fn new() -> prometheus::Result<Self> {
         let registry = Registry::new();
-        let counters = |name: &str, help: &str, labels: &[&str]| register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?);
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
+        };
         let counter = |name: &str, help: &str| register(&registry, IntCounter::new(name, help)?);
         let gauge = |name: &str, help: &str| register(&registry, IntGauge::new(name, help)?);
-        let gauges = |name: &str, help: &str, labels: &[&str]| register(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?);
-        let lookups = counters("scopegate_token_cache_lookups_total", "Look-ups in the verified-token cache", &["result"])?;
-        let request_opts =
-            HistogramOpts::new("scopegate_request_duration_seconds", "Time from a request's head to the end of its answer");
-        let decision_opts = HistogramOpts::new("scopegate_decision_duration_seconds", "Time from a request's head to its verdict");
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
+        };
+        let lookups =
+            counters("scopegate_token_cache_lookups_total", "Look-ups in the verified-token cache", &["result"])?;
+        let request_opts = HistogramOpts::new(
+            "scopegate_request_duration_seconds",
+            "Time from a request's head to the end of its answer",
+        );
+        let decision_opts =
+            HistogramOpts::new("scopegate_decision_duration_seconds", "Time from a request's head to its verdict");
         let metrics = Self {
-            requests: counters("scopegate_requests_total", "Requests by verdict", &["api", "operation", "verdict", "reason"])?,
-            request_duration: register(&registry, HistogramVec::new(request_opts.buckets(REQUEST_BUCKETS.into()), &["api"])?)?,
-            decision_duration: register(&registry, Histogram::with_opts(decision_opts.buckets(DECISION_BUCKETS.into()))?)?,
-            token_faults: counters("scopegate_token_faults_total", "Tokens refused, by what was wrong", &["issuer", "fault"])?,
-            shadow: counters("scopegate_shadow_total", "Verdicts of shadow rules that differ", &["api", "verdict", "reason"])?,
+            requests: counters(
+                "scopegate_requests_total",
+                "Requests by verdict",
+                &["api", "operation", "verdict", "reason"],
+            )?,
+            request_duration: register(
+                &registry,
+                HistogramVec::new(request_opts.buckets(REQUEST_BUCKETS.into()), &["api"])?,
+            )?,
+            decision_duration: register(
+                &registry,
+                Histogram::with_opts(decision_opts.buckets(DECISION_BUCKETS.into()))?,
+            )?,
+            token_faults: counters(
+                "scopegate_token_faults_total",
+                "Tokens refused, by what was wrong",
+                &["issuer", "fault"],
+            )?,
+            shadow: counters(
+                "scopegate_shadow_total",
+                "Verdicts of shadow rules that differ",
+                &["api", "verdict", "reason"],
+            )?,
             tokens_issued: counters("scopegate_tokens_issued_total", "Access tokens issued", &["grant"])?,
             token_errors: counters("scopegate_token_errors_total", "Token requests refused", &["error"])?,
             cache_hits: lookups.with_label_values(&["hit"]),
             cache_misses: lookups.with_label_values(&["miss"]),
             cache_entries: gauge("scopegate_token_cache_entries", "Entries of the verified-token cache")?,
-            jwks_age: gauges("scopegate_jwks_age_seconds", "Age of an issuer's fetched keys; absent before the first success", &["issuer"])?,
+            jwks_age: gauges(
+                "scopegate_jwks_age_seconds",
+                "Age of an issuer's fetched keys; absent before the first success",
+                &["issuer"],
+            )?,
             jwks_fetches: counters("scopegate_jwks_fetches_total", "Fetches of issuers' keys", &["issuer", "result"])?,
             reload_successful: gauge("scopegate_config_last_reload_successful", "Whether the last load was taken")?,
             reload_at: gauge("scopegate_config_last_reload_timestamp_seconds", "When the last load was taken")?,
             config_info: gauges("scopegate_config_info", "The set in force", &["version"])?,
             connections_open: gauge("scopegate_connections_open", "Open client connections")?,
             connections_refused: counters("scopegate_connections_refused_total", "Connections over a cap", &["cause"])?,
-            connections_cut: counters("scopegate_connections_cut_total", "Connections ended by a deadline", &["cause"])?,
+            connections_cut: counters(
+                "scopegate_connections_cut_total",
+                "Connections ended by a deadline",
+                &["cause"],
+            )?,
             records_dropped: counter("scopegate_decision_records_dropped_total", "Decision records dropped")?,
             panics: counter("scopegate_panics_total", "Panics; each costs one request")?,
             registry,

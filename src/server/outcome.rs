@@ -34,7 +34,9 @@ fn classify(error: &Error) -> Option<Refusal> {
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Reason::RequestMalformed,
         (ErrorSource::Downstream, _) => return None,
         (_, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Reason::UpstreamTimeout,
-        (_, ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2) => Reason::UpstreamProtocol,
+        (_, ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2) => {
+            Reason::UpstreamProtocol
+        }
         (_, ErrorType::ConnectNoRoute) => Reason::UpstreamUnavailable,
         (ErrorSource::Upstream, _) => Reason::UpstreamFailed,
         (ErrorSource::Internal | ErrorSource::Unset, _) => Reason::GatewayBroken,
@@ -111,7 +113,13 @@ impl<'a> Judged<'a> {
             Stage::Permitted(permitted) => {
                 let Permitted { permit, matched, principal, shadow, .. } = &**permitted;
                 let shadow = shadow.as_ref().and_then(|shadow| shadow.err()).map(Reason::label);
-                Self { matched: Some(matched), principal: principal.as_ref(), grounds: Some(permit.grounds()), shadow, endpoint: None }
+                Self {
+                    matched: Some(matched),
+                    principal: principal.as_ref(),
+                    grounds: Some(permit.grounds()),
+                    shadow,
+                    endpoint: None,
+                }
             }
             Stage::Refused(refused) => {
                 let Refused { matched, principal, shadow, .. } = &**refused;
@@ -147,7 +155,10 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
         client: judged.principal.map(|principal| principal.client().id.as_str()),
         subject: facts.map(|facts| facts.subject.as_str()),
         scopes: facts.and_then(|facts| facts.scopes.as_ref()).map(crate::scope::ScopeSet::to_value),
-        roles: judged.principal.map(|principal| principal.roles(rules).iter().map(ToString::to_string).collect()).unwrap_or_default(),
+        roles: judged
+            .principal
+            .map(|principal| principal.roles(rules).iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
         claims: claims(exchange, judged.principal),
         verdict: if refusal.is_some() { "refuse" } else { "permit" },
         reason: refusal.map(|refusal| refusal.reason.label()),

@@ -30,7 +30,8 @@ impl KeyRefresh {
     /// One task for each set of keys in force; those of sets no longer in force end.
     fn follow(&self, tasks: &mut HashMap<usize, AbortHandle>) {
         let snapshot = self.shared.snapshot.load_full();
-        let in_force: HashMap<usize, &Arc<IssuerKeys>> = snapshot.keys.values().map(|keys| (Arc::as_ptr(keys).addr(), keys)).collect();
+        let in_force: HashMap<usize, &Arc<IssuerKeys>> =
+            snapshot.keys.values().map(|keys| (Arc::as_ptr(keys).addr(), keys)).collect();
         tasks.retain(|keys, task| {
             let stays = in_force.contains_key(keys);
             if !stays {

@@ -43,7 +43,8 @@ impl Snapshot {
             .upstreams
             .iter()
             .map(|upstream| {
-                let kept = before.and_then(|before| before.upstreams.iter().flatten().find(|servers| servers.declared == *upstream));
+                let kept = before
+                    .and_then(|before| before.upstreams.iter().flatten().find(|servers| servers.declared == *upstream));
                 (&upstream.name, kept.cloned().unwrap_or_else(|| Arc::new(Servers::new(upstream.clone()))))
             })
             .collect();

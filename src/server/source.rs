@@ -59,7 +59,9 @@ pub fn read(gateway: &Path) -> Result<Sources, String> {
     let Locations { policies, clients, users } = config::locations(&file, &System);
     let base = gateway.parent().unwrap_or_else(|| Path::new(""));
     let files = |key: &str, location: Option<String>| match location {
-        Some(location) => read_all(&base.join(&location)).map_err(|error| format!("{}: `{key}`: {error}", gateway.display())),
+        Some(location) => {
+            read_all(&base.join(&location)).map_err(|error| format!("{}: `{key}`: {error}", gateway.display()))
+        }
         // The loader says that the key is missing.
         None => Ok(Vec::new()),
     };

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value};
 
+use super::Facts;
 use super::jws::{Algorithm, Unverified};
 use super::keyset::{KeyId, KeySet};
-use super::Facts;
 use crate::names::{IssuerName, Timestamp};
 use crate::reason::TokenFault;
 use crate::scope::ScopeSet;

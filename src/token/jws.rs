@@ -33,8 +33,17 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Every algorithm.
-    pub const ALL: [Self; 9] =
-        [Self::Rs256, Self::Rs384, Self::Rs512, Self::Ps256, Self::Ps384, Self::Ps512, Self::Es256, Self::Es384, Self::EdDsa];
+    pub const ALL: [Self; 9] = [
+        Self::Rs256,
+        Self::Rs384,
+        Self::Rs512,
+        Self::Ps256,
+        Self::Ps384,
+        Self::Ps512,
+        Self::Es256,
+        Self::Es384,
+        Self::EdDsa,
+    ];
 
     /// The `alg` value; case-sensitive (RFC 8725 §3.1).
     #[must_use]
@@ -136,7 +145,11 @@ type HeaderFacts = (Algorithm, Option<String>, Option<String>);
 fn read_header(header: &Map<String, Value>) -> Result<HeaderFacts, TokenFault> {
     // Extensions that must be understood are not understood here, `b64` (RFC 7797) among them. `jku`, `jwk`, `x5u` and `x5c`
     // are never looked at: keys come from the issuer's configuration alone.
-    if header.contains_key("crit") || header.contains_key("b64") || header.contains_key("enc") || header.contains_key("zip") {
+    if header.contains_key("crit")
+        || header.contains_key("b64")
+        || header.contains_key("enc")
+        || header.contains_key("zip")
+    {
         return Err(TokenFault::Form);
     }
     let Some(Value::String(algorithm)) = header.get("alg") else { return Err(TokenFault::Algorithm) };

@@ -219,7 +219,12 @@ fn parse_rsa(n: &str, e: &str) -> Result<Material, KeyFault> {
     }
     let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
     let algorithms = vec![
-        Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512, Algorithm::Ps256, Algorithm::Ps384, Algorithm::Ps512,
+        Algorithm::Rs256,
+        Algorithm::Rs384,
+        Algorithm::Rs512,
+        Algorithm::Ps256,
+        Algorithm::Ps384,
+        Algorithm::Ps512,
     ];
     Ok((key, algorithms, format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#)))
 }
@@ -260,7 +265,8 @@ mod tests {
 
     #[test]
     fn the_thumbprint_is_that_of_rfc_7638_3_1() {
-        let (set, _) = set(&format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","alg":"RS256","kid":"2011-04-29"}}"#)).unwrap();
+        let (set, _) =
+            set(&format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","alg":"RS256","kid":"2011-04-29"}}"#)).unwrap();
         assert_eq!(set.keys()[0].id.to_text(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 

@@ -61,7 +61,11 @@ impl SigningKey {
             Algorithm::Es256 => EncodingKey::from_ec_der(der),
             Algorithm::EdDsa => EncodingKey::from_ed_der(der),
             Algorithm::Rs256 => EncodingKey::from_rsa_der(der),
-            Algorithm::Rs384 | Algorithm::Rs512 | Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512
+            Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512
             | Algorithm::Es384 => return Err(fault),
         };
         let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&encoding, algorithm.to_library()).map_err(|_| fault)?;
@@ -99,11 +103,8 @@ impl SigningKey {
     /// Only if the library fails to sign, which a key that was read does not make it do.
     pub fn sign(&self, claims: &AccessClaims<'_>) -> Result<String, SigningKeyFault> {
         let fault = SigningKeyFault(self.algorithm.as_str());
-        let header = format!(
-            r#"{{"alg":"{}","kid":"{}","typ":"at+jwt"}}"#,
-            self.algorithm.as_str(),
-            self.public.id.to_text()
-        );
+        let header =
+            format!(r#"{{"alg":"{}","kid":"{}","typ":"at+jwt"}}"#, self.algorithm.as_str(), self.public.id.to_text());
         let payload = serde_json::to_vec(claims).map_err(|_| fault)?;
         let mut token = URL_SAFE_NO_PAD.encode(header);
         token.push('.');

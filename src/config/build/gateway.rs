@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::super::document::Value;
-use super::super::raw::gateway::{RawDecisionLog, RawEdge, RawGateway, RawGrant, RawListener, RawLogLevel, RawSigningAlgorithm, RawStore};
+use super::super::raw::gateway::{
+    RawDecisionLog, RawEdge, RawGateway, RawGrant, RawListener, RawLogLevel, RawSigningAlgorithm, RawStore,
+};
 use super::super::raw::issuer::{RawAlgorithm, RawKeys};
 use super::super::raw::upstream::RawAuthorization;
 use super::super::raw::{RawIssuer, RawUpstream};
@@ -72,7 +74,8 @@ impl<'a> Builder<'a> {
             RawSigningAlgorithm::EdDsa => Algorithm::EdDsa,
         };
         let lifespan = server.and_then(|server| server.access_token_lifespan.as_ref());
-        let master_scope = server.and_then(|server| server.master_scope.as_ref()).map_or(MASTER_SCOPE, |scope| scope.text());
+        let master_scope =
+            server.and_then(|server| server.master_scope.as_ref()).map_or(MASTER_SCOPE, |scope| scope.text());
         Some(Settings {
             trusted_proxies: Networks::new(raw.trusted_proxies.iter().map(|network| network.value)),
             grants,
@@ -109,7 +112,11 @@ impl<'a> Builder<'a> {
             self.fault(place, "public_url has a path", "write scheme, host and port alone, without a slash at the end");
         }
         if url.scheme() != "https" && !is_loopback(url) {
-            self.fault(place, "public_url is plain http on a host that is not loopback", "tokens need TLS: write https://…");
+            self.fault(
+                place,
+                "public_url is plain http on a host that is not loopback",
+                "tokens need TLS: write https://…",
+            );
         }
         (text.to_owned(), url.host_str().unwrap_or_default().to_ascii_lowercase())
     }
@@ -174,7 +181,11 @@ impl<'a> Builder<'a> {
     fn issuer(&mut self, raw: &RawIssuer, place: &Place<'_>, name: IssuerName, audience: Audience) -> Issuer {
         let leeway = raw.leeway.as_ref().map_or(30, |leeway| leeway.value.as_secs());
         if leeway > 60 {
-            self.fault(&place.key("leeway"), "a leeway over 60s", "clocks that differ by more are broken; write at most 60s");
+            self.fault(
+                &place.key("leeway"),
+                "a leeway over 60s",
+                "clocks that differ by more are broken; write at most 60s",
+            );
         }
         let algorithms = match &raw.algorithms {
             None => vec![Algorithm::Rs256, Algorithm::Es256],
@@ -211,7 +222,11 @@ impl<'a> Builder<'a> {
             }
             (None | Some(_), _) => {
                 let help = "write `audience: [https://api.example.com]`; to accept tokens meant for anybody, `any_audience: true`";
-                self.fault_at_key(place, "the issuer has no `audience`: tokens meant for others would be accepted", help);
+                self.fault_at_key(
+                    place,
+                    "the issuer has no `audience`: tokens meant for others would be accepted",
+                    help,
+                );
                 Audience::OneOf(Vec::new())
             }
         }
@@ -221,11 +236,17 @@ impl<'a> Builder<'a> {
         let place_keys = place.key("keys");
         let (url, source) = match &raw.keys {
             None => {
-                self.fault_at_key(place, "the issuer has no `keys`", "write `keys: discover`, or { jwks_url: … }, or { jwks_file: … }");
+                self.fault_at_key(
+                    place,
+                    "the issuer has no `keys`",
+                    "write `keys: discover`, or { jwks_url: … }, or { jwks_file: … }",
+                );
                 return None;
             }
             Some(RawKeys::JwksFile(path)) => return self.key_file(path, &place_keys),
-            Some(RawKeys::Discover) => (&raw.issuer.value, KeySource::Discover { issuer: raw.issuer.text().to_owned() }),
+            Some(RawKeys::Discover) => {
+                (&raw.issuer.value, KeySource::Discover { issuer: raw.issuer.text().to_owned() })
+            }
             Some(RawKeys::JwksUrl(url)) => (&url.value, KeySource::Url(url.text().to_owned())),
         };
         if url.scheme() != "https" && !is_loopback(url) {
@@ -240,12 +261,20 @@ impl<'a> Builder<'a> {
         let place = place.key("jwks_file");
         match self.lookup.file(&file) {
             Err(error) => {
-                self.fault(&place, format!("{}: {error}", file.display()), "paths are relative to the file they stand in");
+                self.fault(
+                    &place,
+                    format!("{}: {error}", file.display()),
+                    "paths are relative to the file they stand in",
+                );
                 None
             }
             Ok(contents) => {
                 if let Err(fault) = crate::token::KeySet::parse(&contents) {
-                    self.fault(&place, format!("{}: {fault}", file.display()), "a JWK Set is {\"keys\": [ … ]} with public keys");
+                    self.fault(
+                        &place,
+                        format!("{}: {fault}", file.display()),
+                        "a JWK Set is {\"keys\": [ … ]} with public keys",
+                    );
                 }
                 Some(KeySource::File(KeyFile { path: file.display().to_string(), contents }))
             }
@@ -338,7 +367,8 @@ fn edge(raw: &RawEdge) -> Edge {
     let time = |duration: &Option<crate::config::format::Duration>, default: Duration| {
         duration.as_ref().map_or(default, |duration| duration.value)
     };
-    let count = |count: Option<u32>, default: usize| count.and_then(|count| usize::try_from(count).ok()).unwrap_or(default);
+    let count =
+        |count: Option<u32>, default: usize| count.and_then(|count| usize::try_from(count).ok()).unwrap_or(default);
     let size = |size: &Option<crate::config::format::Size>, default: usize| {
         size.as_ref().and_then(|size| usize::try_from(size.value).ok()).unwrap_or(default)
     };

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use super::super::document::Document;
 use super::super::format::{self, VersionText};
 use super::super::raw::policy::{
-    RawAccessPolicy, RawAcl, RawAllowance, RawApi, RawAuthScope, RawBlock, RawErrorFormat, RawLimit, RawMethod, RawMode,
-    RawProfile, RawResource, RawRoles, RawScopeGrant,
+    RawAccessPolicy, RawAcl, RawAllowance, RawApi, RawAuthScope, RawBlock, RawErrorFormat, RawLimit, RawMethod,
+    RawMode, RawProfile, RawResource, RawRoles, RawScopeGrant,
 };
 use super::{Builder, Entry, Place};
 use crate::names::{ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UpstreamName, UserName, Version};
 use crate::policy::between::Between;
 use crate::policy::definition::{
-    AccessPolicy, Acl, Api, AuthScope, Block, ErrorFormat, Mode, Profile, RateLimit, Resource, RoleRequirement, ScopeGrant, Selector,
+    AccessPolicy, Acl, Api, AuthScope, Block, ErrorFormat, Mode, Profile, RateLimit, Resource, RoleRequirement,
+    ScopeGrant, Selector,
 };
 use crate::request::address::Networks;
 use crate::request::method::{Method, MethodSet};
@@ -82,7 +83,11 @@ impl Builder<'_> {
             self.fault(&place.key("default_version"), format!("`{default}` is not among the versions"), help);
         }
         if raw.resources.is_empty() {
-            self.fault(&place.key("resources"), "an API without resources: no request would match", "write for instance `/items: [GET]`");
+            self.fault(
+                &place.key("resources"),
+                "an API without resources: no request would match",
+                "write for instance `/items: [GET]`",
+            );
         }
         let mut resources = Vec::new();
         for (template, resource) in &raw.resources {
@@ -130,7 +135,13 @@ impl Builder<'_> {
     }
 
     /// The selector of a rule; every name in it must exist in the API.
-    fn selector(&mut self, api: Option<&str>, narrowing: &Narrowing<'_>, place: &Place<'_>, index: &ApiIndex) -> Option<Selector> {
+    fn selector(
+        &mut self,
+        api: Option<&str>,
+        narrowing: &Narrowing<'_>,
+        place: &Place<'_>,
+        index: &ApiIndex,
+    ) -> Option<Selector> {
         if let Some(api) = api {
             if !self.refer(&place.key("api"), "API", api, |known| &known.apis) {
                 return None;
@@ -149,7 +160,8 @@ impl Builder<'_> {
         let api_offer = api.and_then(|api| index.get(api));
         let mut versions = narrowing.versions.map(|_| BTreeSet::new());
         for (at, version) in narrowing.versions.unwrap_or_default().iter().enumerate() {
-            let offered: Vec<&str> = api_offer.map(|api| api.versions.iter().map(Version::as_str).collect()).unwrap_or_default();
+            let offered: Vec<&str> =
+                api_offer.map(|api| api.versions.iter().map(Version::as_str).collect()).unwrap_or_default();
             if api_offer.is_some() && !offered.contains(&version.text()) {
                 let message = format!("`{}` has no version `{}`", api.unwrap_or_default(), version.text());
                 self.fault(&place.key("versions").at(at), message, super::suggestion(version.text(), offered));
@@ -158,7 +170,8 @@ impl Builder<'_> {
         }
         let mut resources = narrowing.resources.map(|_| BTreeSet::new());
         for (at, resource) in narrowing.resources.unwrap_or_default().iter().enumerate() {
-            let offered: Vec<&str> = api_offer.map(|api| api.resources.iter().map(|own| &*own.template).collect()).unwrap_or_default();
+            let offered: Vec<&str> =
+                api_offer.map(|api| api.resources.iter().map(|own| &*own.template).collect()).unwrap_or_default();
             if api_offer.is_some() && !offered.contains(&resource.as_str()) {
                 let message = format!("`{}` has no resource `{resource}`", api.unwrap_or_default());
                 self.fault(&place.key("resources").at(at), message, super::suggestion(resource, offered));
@@ -185,7 +198,11 @@ impl Builder<'_> {
         let mut conditions = Vec::new();
         for (parameter, values) in &raw.conditions {
             if values.is_empty() {
-                self.fault(&place.key("where").key(parameter), "an empty list never holds", "write the values, or leave the parameter out");
+                self.fault(
+                    &place.key("where").key(parameter),
+                    "an empty list never holds",
+                    "write the values, or leave the parameter out",
+                );
             }
             conditions.push((Arc::from(parameter.as_str()), values.clone()));
         }
@@ -193,12 +210,22 @@ impl Builder<'_> {
         Some(ScopeGrant { selector, conditions, origin: place.origin() })
     }
 
-    fn access_policy(&mut self, name: &str, raw: &RawAccessPolicy, place: &Place<'_>, index: &ApiIndex) -> Option<AccessPolicy> {
+    fn access_policy(
+        &mut self,
+        name: &str,
+        raw: &RawAccessPolicy,
+        place: &Place<'_>,
+        index: &ApiIndex,
+    ) -> Option<AccessPolicy> {
         let api = match (&raw.api, raw.all_apis) {
             (Some(api), false) => Some(api.as_str()),
             (None, true) => None,
             (None, false) | (Some(_), true) => {
-                self.fault_at_key(place, "a policy is about one `api` or about `all_apis: true`", "write exactly one of the two");
+                self.fault_at_key(
+                    place,
+                    "a policy is about one `api` or about `all_apis: true`",
+                    "write exactly one of the two",
+                );
                 return None;
             }
         };
@@ -245,7 +272,11 @@ impl Builder<'_> {
             ("claims", raw.claims.as_ref().is_some_and(std::collections::BTreeMap::is_empty)),
         ] {
             if empty {
-                self.fault(&place.key(key), "an empty list never holds", "leave it out to mean any, or write the entries");
+                self.fault(
+                    &place.key(key),
+                    "an empty list never holds",
+                    "leave it out to mean any, or write the entries",
+                );
             }
         }
         for (at, issuer) in raw.issuers.iter().flatten().enumerate() {
@@ -274,7 +305,11 @@ impl Builder<'_> {
                 match Between::parse(between.days.as_deref(), between.hours.as_deref(), between.timezone.as_deref()) {
                     Ok(between) => Some(between),
                     Err(message) => {
-                        self.fault(&place.key("between"), message, "for instance { days: [mon, fri], hours: 08:00-18:00, timezone: Europe/Berlin }");
+                        self.fault(
+                            &place.key("between"),
+                            message,
+                            "for instance { days: [mon, fri], hours: 08:00-18:00, timezone: Europe/Berlin }",
+                        );
                         None
                     }
                 }

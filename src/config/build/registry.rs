@@ -48,7 +48,14 @@ impl Builder<'_> {
         clients
     }
 
-    fn client(&mut self, name: &str, raw: &RawClient, place: &Place<'_>, external: Vec<(IssuerName, String)>, lifespan: u32) -> Client {
+    fn client(
+        &mut self,
+        name: &str,
+        raw: &RawClient,
+        place: &Place<'_>,
+        external: Vec<(IssuerName, String)>,
+        lifespan: u32,
+    ) -> Client {
         self.check_client(raw, place);
         self.check_scope_size(raw, place);
         for (at, scope) in raw.auth_scopes.iter().enumerate() {
@@ -72,8 +79,14 @@ impl Builder<'_> {
             scopes: raw.auth_scopes.iter().map(|scope| ScopeName::new(scope)).collect(),
             allow_only_selected_scopes: raw.allow_only_selected_scopes,
             enforce_token_restriction: raw.enforce_token_restriction,
-            limit_authorization: raw.limit_authorization.as_ref().map(|apis| apis.iter().map(|api| ApiName::new(api)).collect()),
-            access_token_lifespan: raw.access_token_lifespan.as_ref().map_or(lifespan, |lifespan| seconds(lifespan.value)),
+            limit_authorization: raw
+                .limit_authorization
+                .as_ref()
+                .map(|apis| apis.iter().map(|api| ApiName::new(api)).collect()),
+            access_token_lifespan: raw
+                .access_token_lifespan
+                .as_ref()
+                .map_or(lifespan, |lifespan| seconds(lifespan.value)),
             external,
             origin: place.origin(),
         }
@@ -81,13 +94,25 @@ impl Builder<'_> {
 
     fn check_client(&mut self, raw: &RawClient, place: &Place<'_>) {
         if raw.application_user.is_some() && raw.roles.is_some() {
-            self.fault(&place.key("roles"), "both `application_user` and `roles`", "the user's roles count; keep one of them");
+            self.fault(
+                &place.key("roles"),
+                "both `application_user` and `roles`",
+                "the user's roles count; keep one of them",
+            );
         }
         if raw.public_client && !raw.secrets.is_empty() {
-            self.fault(&place.key("secrets"), "a public client with secrets", "remove `secrets`, or `public_client: true`");
+            self.fault(
+                &place.key("secrets"),
+                "a public client with secrets",
+                "remove `secrets`, or `public_client: true`",
+            );
         }
         if raw.limit_authorization.as_ref().is_some_and(Vec::is_empty) {
-            self.fault(&place.key("limit_authorization"), "an empty list", "leave it out, or switch the client off with `active: false`");
+            self.fault(
+                &place.key("limit_authorization"),
+                "an empty list",
+                "leave it out, or switch the client off with `active: false`",
+            );
         }
     }
 
@@ -96,7 +121,11 @@ impl Builder<'_> {
         let bytes: usize = raw.auth_scopes.iter().map(|scope| scope.len() + 1).sum();
         if bytes > MAX_SCOPE_BYTES {
             let help = "give the client fewer scopes; one scope can grant several APIs";
-            self.fault(&place.key("auth_scopes"), format!("{bytes} bytes of scope names do not fit into a token"), help);
+            self.fault(
+                &place.key("auth_scopes"),
+                format!("{bytes} bytes of scope names do not fit into a token"),
+                help,
+            );
         }
     }
 
@@ -107,7 +136,11 @@ impl Builder<'_> {
                 (Some(digest), None) => SecretDigest::Sha256(digest.value),
                 (None, Some(phc)) => SecretDigest::Argon2id(phc.value.clone()),
                 (None, None) | (Some(_), Some(_)) => {
-                    self.fault(&place.at(at), "a secret is either `sha256` or `argon2id`", "write exactly one of the two");
+                    self.fault(
+                        &place.at(at),
+                        "a secret is either `sha256` or `argon2id`",
+                        "write exactly one of the two",
+                    );
                     continue;
                 }
             };
@@ -131,7 +164,11 @@ impl Builder<'_> {
         for (issuer, values) in &raw.external {
             let place = place.key("external").key(issuer);
             if issuer == IssuerName::OWN {
-                self.fault_at_key(&place, "`self` is our own authorization server", "its tokens name this client by its id");
+                self.fault_at_key(
+                    &place,
+                    "`self` is our own authorization server",
+                    "its tokens name this client by its id",
+                );
                 continue;
             }
             if !self.refer_key(&place, issuer) {
