@@ -185,10 +185,10 @@ impl Registry {
         if client.public && client.grants.contains(&GrantType::ClientCredentials) {
             obstacles.push("a public client cannot use client_credentials (RFC 6749 §4.4)".to_owned());
         }
-        if let Some(name) = &client.application_user {
-            if !self.user(name.as_str()).is_some_and(|user| user.usable()) {
-                obstacles.push(format!("its application user `{name}` is inactive or locked"));
-            }
+        if let Some(name) = &client.application_user
+            && !self.user(name.as_str()).is_some_and(|user| user.usable())
+        {
+            obstacles.push(format!("its application user `{name}` is inactive or locked"));
         }
         obstacles
     }

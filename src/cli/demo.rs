@@ -37,7 +37,7 @@ fn demo(port: u16) -> Result<(), String> {
         ("METRICS", metrics.to_string()),
         ("UPSTREAM", format!("http://{upstream}")),
         ("STORE", store.display().to_string()),
-        ("SHA256", Sha256::digest(&secret).iter().map(|byte| format!("{byte:02x}")).collect()),
+        ("SHA256", crate::names::hex(&Sha256::digest(&secret))),
     ];
     for (name, text) in
         [("gateway.yaml", GATEWAY), ("clients.yaml", CLIENTS), ("users.yaml", USERS), ("policies.yaml", POLICIES)]

@@ -126,7 +126,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The items of a list section over several files.
-    fn items(&self, documents: &'a [Document], section: &str) -> Vec<(Place<'a>, &'a Value)> {
+    fn items(documents: &'a [Document], section: &str) -> Vec<(Place<'a>, &'a Value)> {
         let mut items = Vec::new();
         for document in documents {
             let Some(Value::Sequence(list)) = document.value.get(section) else { continue };
@@ -231,10 +231,10 @@ pub(super) fn load(sources: &Sources, lookup: &dyn Lookup, now: Timestamp) -> Re
         },
         other => {
             // Ties and overlaps are worth knowing in the same run, unless parts are missing that would make them up.
-            if let Some((_, definitions)) = other {
-                if let Err(found) = compile(definitions) {
-                    faults.extend(found.into_iter().map(located));
-                }
+            if let Some((_, definitions)) = other
+                && let Err(found) = compile(definitions)
+            {
+                faults.extend(found.into_iter().map(located));
             }
             faults.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
             faults.dedup();
@@ -274,7 +274,7 @@ impl Builder<'_> {
         let definitions = Definitions {
             apis: policies.apis,
             scopes: policies.scopes,
-            policies: policies.policies,
+            policies: policies.access,
             acls: policies.acls,
             blocks: policies.blocks,
             address_limits: policies.address_limits,
@@ -303,5 +303,5 @@ fn digest(sources: &Sources) -> String {
             hash.update(part);
         }
     }
-    hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    crate::names::hex(hash.finalize().get(..6).unwrap_or_default())
 }

@@ -140,7 +140,12 @@ impl<'a> Tree<'a> {
                     ));
                 }
                 Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
-                event => root = Some(self.node(event, span, 0)?),
+                Event::Alias(_)
+                | Event::Scalar(..)
+                | Event::SequenceStart(..)
+                | Event::SequenceEnd
+                | Event::MappingStart(..)
+                | Event::MappingEnd => root = Some(self.node(&event, span, 0)?),
             }
         }
         let empty = Node { mark: Mark { line: 1, column: 1, width: 1 }, children: Children::None };
@@ -159,25 +164,33 @@ impl<'a> Tree<'a> {
         }
     }
 
-    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Box<Fault>> {
+    fn node(&mut self, event: &Event<'a>, span: Span, depth: usize) -> Result<Node, Box<Fault>> {
         let mark = mark(&span);
         if depth > MAX_DEPTH {
             return Err(self.fault(mark, "nested too deeply", "no key of the configuration is nested so deeply"));
         }
-        let anchored = match &event {
+        let anchored = match event {
             Event::Alias(_) => true,
             Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => {
                 *anchor != 0
             }
-            _ => false,
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => false,
         };
         if anchored {
             return Err(self.fault(mark, "anchors and aliases are not taken", "write the value out where it is used"));
         }
-        let children = match event {
-            Event::SequenceStart(..) => self.list(depth)?,
-            Event::MappingStart(..) => self.map(depth)?,
-            _ => Children::None,
+        let children = if matches!(event, Event::SequenceStart(..)) {
+            self.list(depth)?
+        } else if matches!(event, Event::MappingStart(..)) {
+            self.map(depth)?
+        } else {
+            Children::None
         };
         Ok(Node { mark, children })
     }
@@ -187,7 +200,7 @@ impl<'a> Tree<'a> {
         loop {
             match self.next()? {
                 (Event::SequenceEnd, _) => return Ok(Children::List(list)),
-                (event, span) => list.push(self.node(event, span, depth + 1)?),
+                (event, span) => list.push(self.node(&event, span, depth + 1)?),
             }
         }
     }
@@ -201,7 +214,7 @@ impl<'a> Tree<'a> {
                 (_, span) => return Err(self.fault(mark(&span), "a key that is not plain text", "write `key: value`")),
             };
             let (event, span) = self.next()?;
-            let value = self.node(event, span, depth + 1)?;
+            let value = self.node(&event, span, depth + 1)?;
             if let Some((first, _)) = map.get(&key) {
                 let message = format!("the key `{key}` stands here a second time; the first is in line {}", first.line);
                 return Err(self.fault(at, &message, "remove one of them"));
@@ -210,6 +223,7 @@ impl<'a> Tree<'a> {
         }
     }
 
+    #[expect(clippy::unnecessary_box_returns, reason = "every caller is an error path of a boxed fault")]
     fn fault(&self, mark: Mark, message: &str, help: &str) -> Box<Fault> {
         Box::new(Fault {
             file: self.file.into(),

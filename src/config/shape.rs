@@ -150,19 +150,16 @@ impl<'a> Walk<'a> {
                 continue;
             };
             self.path.push(Step::Key(name.clone()));
-            match properties.and_then(|properties| properties.get(&name)).or(additional) {
-                Some(schema) => {
-                    if self.value(schema, value) == Fate::Prune {
-                        pruned.push(key.clone());
-                    }
-                }
-                None => {
-                    let known: Vec<&str> = properties.unwrap_or(&none).keys().map(String::as_str).collect();
-                    let help = suggestion(&name, known);
-                    let fault = self.document.fault_at_key(&self.path, format!("unknown key `{name}`"), Some(help));
-                    self.faults.push(fault);
+            if let Some(schema) = properties.and_then(|properties| properties.get(&name)).or(additional) {
+                if self.value(schema, value) == Fate::Prune {
                     pruned.push(key.clone());
                 }
+            } else {
+                let known: Vec<&str> = properties.unwrap_or(&none).keys().map(String::as_str).collect();
+                let help = suggestion(&name, known);
+                let fault = self.document.fault_at_key(&self.path, format!("unknown key `{name}`"), Some(help));
+                self.faults.push(fault);
+                pruned.push(key.clone());
             }
             self.path.pop();
         }
@@ -222,11 +219,11 @@ impl<'a> Walk<'a> {
                 return self.fault(format!("`{text}` is not one of the choices"), suggestion(text, choices));
             }
         }
-        if let Some(format) = schema.get(FORMAT).and_then(Json::as_str) {
-            if let Err(message) = format::check(format, text) {
-                let about = schema.get("description").and_then(Json::as_str).unwrap_or("see docs/configuration.md");
-                self.fault(message, about.to_owned());
-            }
+        if let Some(format) = schema.get(FORMAT).and_then(Json::as_str)
+            && let Err(message) = format::check(format, text)
+        {
+            let about = schema.get("description").and_then(Json::as_str).unwrap_or("see docs/configuration.md");
+            self.fault(message, about.to_owned());
         }
     }
 
@@ -317,10 +314,8 @@ impl<'a> Walk<'a> {
     /// A branch of an enum: when it is not built, its key says so.
     fn branch(&mut self, schema: &'a Json, value: &mut Value) -> Fate {
         if schema.get(NOT_BUILT).is_some() {
-            let name = match &*value {
-                Value::Mapping(entries) => entries.keys().find_map(|key| key.as_str()).unwrap_or("this").to_owned(),
-                _ => "this".to_owned(),
-            };
+            let first = value.as_mapping().and_then(|entries| entries.keys().find_map(|key| key.as_str()));
+            let name = first.unwrap_or("this").to_owned();
             self.path.push(Step::Key(name.clone()));
             self.not_built_named(&name);
             self.path.pop();

@@ -32,10 +32,10 @@ pub fn grant(
     if client.public || !client.grants.contains(&GrantType::ClientCredentials) {
         return Err(unauthorized("this client is not registered for the grant client_credentials".to_owned()));
     }
-    if let Some(name) = &client.application_user {
-        if !registry.user(name.as_str()).is_some_and(|user| user.usable()) {
-            return Err(unauthorized(format!("the application user {name} of this client is inactive or locked")));
-        }
+    if let Some(name) = &client.application_user
+        && !registry.user(name.as_str()).is_some_and(|user| user.usable())
+    {
+        return Err(unauthorized(format!("the application user {name} of this client is inactive or locked")));
     }
     if request.resource.as_deref().is_some_and(|resource| resource.trim_end_matches('/') != audience) {
         let text = format!("tokens of this server are for {audience}; leave resource out, or name that");

@@ -129,7 +129,7 @@ impl IssuerKeys {
         };
         let _ = tokio::time::timeout(WAIT, finished).await;
         let state = self.state();
-        if state.last_success != before { Refreshed::Yes } else { Refreshed::Unavailable }
+        if state.last_success == before { Refreshed::Unavailable } else { Refreshed::Yes }
     }
 
     /// Fetches and refreshes for as long as it is polled; `record` hears of every attempt.

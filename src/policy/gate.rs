@@ -82,10 +82,10 @@ impl Inquiry<'_> {
     /// Gate 2.
     fn scope(&self, grounds: &mut Grounds) -> Result<(), Refusal> {
         let client = self.principal.client();
-        if let (Some(limit), Some(api)) = (&client.limit_authorization, self.rules.apis.get(self.operation.api)) {
-            if !limit.contains(&api.name) {
-                return Err(Refusal::new(Reason::ScopeLimited));
-            }
+        if let (Some(limit), Some(api)) = (&client.limit_authorization, self.rules.apis.get(self.operation.api))
+            && !limit.contains(&api.name)
+        {
+            return Err(Refusal::new(Reason::ScopeLimited));
         }
         if let Some(scope) = self.granting_scope(client) {
             grounds.scope = Some(scope.clone());

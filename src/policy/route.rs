@@ -199,12 +199,11 @@ impl Tree {
 }
 
 fn occupy(place: &mut Option<usize>, leaf: usize) -> Result<(), usize> {
-    match place {
-        Some(taken) => Err(*taken),
-        None => {
-            *place = Some(leaf);
-            Ok(())
-        }
+    if let Some(taken) = place {
+        Err(*taken)
+    } else {
+        *place = Some(leaf);
+        Ok(())
     }
 }
 

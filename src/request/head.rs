@@ -155,10 +155,8 @@ impl<'a> Fields<'a> {
             return Err(malformed("a control byte in a header value"));
         }
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
-                if self.host.replace(value).is_some() {
-                    return Err(malformed("two Host lines"));
-                }
+            4 if name.eq_ignore_ascii_case(b"host") && self.host.replace(value).is_some() => {
+                return Err(malformed("two Host lines"));
             }
             6 if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(malformed("an Expect other than 100-continue"));

@@ -148,6 +148,8 @@ fn canonicalise(path: &[u8], out: &mut String) -> Result<Allowances, Refusal> {
     Ok(used)
 }
 
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
 fn push_escape(escaped: u8, used: &mut Allowances, out: &mut String) -> Result<(), Refusal> {
     match escaped {
         b'-' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
@@ -163,7 +165,6 @@ fn push_escape(escaped: u8, used: &mut Allowances, out: &mut String) -> Result<(
         b';' => used.semicolon = true,
         _ => {}
     }
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     out.push('%');
     for nibble in [escaped >> 4, escaped & 15] {
         out.push(char::from(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0')));

@@ -40,6 +40,17 @@ pub struct Caller {
     pub snapshot: Arc<Snapshot>,
 }
 
+/// How a token request ended, for the decision record. Travels in the response's extensions.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The client, once it has authenticated.
+    pub client: Option<String>,
+    /// What was granted.
+    pub scopes: Option<String>,
+    /// The error, and what was behind it.
+    pub error: Option<(ErrorCode, String)>,
+}
+
 /// The endpoints with what they share.
 #[derive(Debug)]
 pub struct Endpoints {
@@ -73,7 +84,6 @@ impl Endpoints {
     }
 
     /// The router.
-    #[must_use]
     pub const fn router(&self) -> &Router {
         &self.router
     }
@@ -101,13 +111,9 @@ async fn token(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
-    let body = match axum::body::to_bytes(body, form::MAX_BODY).await {
-        Ok(body) => body,
-        Err(_) => {
-            let error =
-                GrantError::new(ErrorCode::InvalidRequest, "the body could not be read, or is longer than 64 KiB");
-            return refuse(&server, &caller, &error);
-        }
+    let Ok(body) = axum::body::to_bytes(body, form::MAX_BODY).await else {
+        let error = GrantError::new(ErrorCode::InvalidRequest, "the body could not be read, or is longer than 64 KiB");
+        return refuse(&server, &caller, &error);
     };
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let authorization = headers.get_all(header::AUTHORIZATION);
@@ -129,11 +135,27 @@ async fn answer_request(
     now: Timestamp,
 ) -> Result<Response, GrantError> {
     let (request, client) = authenticate(server, caller, request, now).await?;
+    let id = client.id.to_string();
+    let answered = grant(server, caller, &request, &client, now);
+    let mut response = answered.unwrap_or_else(|error| refuse(server, caller, &error));
+    if let Some(outcome) = response.extensions_mut().get_mut::<Outcome>() {
+        outcome.client = Some(id);
+    }
+    Ok(response)
+}
+
+fn grant(
+    server: &Server,
+    caller: &Caller,
+    request: &TokenRequest,
+    client: &Client,
+    now: Timestamp,
+) -> Result<Response, GrantError> {
     let config = &caller.snapshot.config;
     match request.grant(&config.grants)? {
         GrantType::ClientCredentials => {
             let granted =
-                client_credentials::grant(&client, config.rules.registry(), &request, &server.shared.fixed.public_url)?;
+                client_credentials::grant(client, config.rules.registry(), request, &server.shared.fixed.public_url)?;
             let response = issue(server, caller, &granted, now)?;
             server.shared.metrics.issued(GrantType::ClientCredentials);
             Ok(response)
@@ -191,14 +213,17 @@ fn issue(server: &Server, caller: &Caller, granted: &Granted, now: Timestamp) ->
     let body =
         TokenResponse { access_token: &token, token_type: "Bearer", expires_in: granted.lifespan, scope: &scope };
     let body = serde_json::to_string(&body).map_err(|_| broken())?;
-    Ok(no_store(json(StatusCode::OK, body, caller)))
+    let mut response = no_store(json(StatusCode::OK, body, caller));
+    response.extensions_mut().insert(Outcome { scopes: Some(scope), ..Outcome::default() });
+    Ok(response)
 }
 
 fn refuse(server: &Server, caller: &Caller, error: &GrantError) -> Response {
     server.shared.metrics.token_error(error.code);
-    tracing::info!(id = ?caller.id, error = error.code.label(), cause = error.cause.unwrap_or(&error.description), "token request refused");
     let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = no_store(json(status, error.body(), caller));
+    let cause = error.cause.map_or_else(|| error.description.to_string(), str::to_owned);
+    response.extensions_mut().insert(Outcome { error: Some((error.code, cause)), ..Outcome::default() });
     if error.code == ErrorCode::InvalidClient {
         // Every 401 has a challenge (RFC 6749 §5.2, RFC 9110 §11.6.1).
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));

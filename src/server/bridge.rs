@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::StreamExt;
-use http::{HeaderValue, Request, StatusCode, Version, header};
+use http::{Extensions, HeaderValue, Request, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -50,12 +50,17 @@ impl Upload {
     }
 }
 
-/// Runs the router for the request of the session and streams its response back; gives the status. `extension` is put into the
+/// Runs the router for the request of the session and streams its response back; gives its status and extensions. `extension` is put into the
 /// request.
 ///
 /// # Errors
 /// The client went away, or the handler's body failed.
-pub async fn serve<E>(router: &Router, session: &mut ServerSession, max_body: usize, extension: E) -> Result<u16>
+pub async fn serve<E>(
+    router: &Router,
+    session: &mut ServerSession,
+    max_body: usize,
+    extension: E,
+) -> Result<(u16, Extensions)>
 where
     E: Clone + Send + Sync + 'static,
 {
@@ -77,9 +82,10 @@ where
             }
         }
     };
-    let status = response.status().as_u16();
+    let mut response = response;
+    let (status, extensions) = (response.status().as_u16(), std::mem::take(response.extensions_mut()));
     write(session, response, version, is_head, &mut upload).await?;
-    Ok(status)
+    Ok((status, extensions))
 }
 
 fn to_request<E>(session: &ServerSession, receiver: mpsc::Receiver<Chunk>, extension: E) -> Result<Request<Body>>
@@ -135,7 +141,10 @@ async fn write(
         }
     }
     session.write_response_header(Box::new(ResponseHeader::from(parts))).await?;
-    while !no_body {
+    if no_body {
+        return session.write_response_body(Bytes::new(), true).await;
+    }
+    loop {
         let frame = tokio::select! {
             biased;
             frame = body.frame() => frame,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::authorization::Outcome;
 use super::snapshot::Snapshot;
 use super::upstream::Address;
 use crate::policy::definition::ErrorFormat;
@@ -52,7 +53,7 @@ pub enum Stage {
     /// Refused.
     Refused(Box<Refused>),
     /// Answered by an endpoint of our own.
-    Endpoint(&'static str),
+    Endpoint(&'static str, Outcome),
 }
 
 /// A permitted exchange.
@@ -142,7 +143,7 @@ impl Exchange {
         match &self.stage {
             Stage::Permitted(permitted) => Some(permitted.permit.operation()),
             Stage::Refused(refused) => refused.matched.as_ref().map(|matched| matched.operation),
-            Stage::Received | Stage::Endpoint(_) => None,
+            Stage::Received | Stage::Endpoint(..) => None,
         }
     }
 

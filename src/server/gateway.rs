@@ -53,7 +53,7 @@ impl Gateway {
         let now = clock::now();
         let snapshot = exchange.snapshot.clone();
         exchange.method.clone_from(&head.method);
-        exchange.address = self.address(session, &snapshot.config.trusted_proxies);
+        exchange.address = Self::address(session, &snapshot.config.trusted_proxies);
         if let Err(refusal) = check_network(snapshot.rules(), exchange.address, now) {
             return self.refuse(session, exchange, refusal).await;
         }
@@ -89,7 +89,7 @@ impl Gateway {
         }
     }
 
-    fn address(&self, session: &Session, trusted: &crate::request::address::Networks) -> Option<std::net::IpAddr> {
+    fn address(session: &Session, trusted: &crate::request::address::Networks) -> Option<std::net::IpAddr> {
         let lines: Vec<&[u8]> =
             session.req_header().headers.get_all("x-forwarded-for").iter().map(http::HeaderValue::as_bytes).collect();
         client_address(peer_address(session), lines.into_iter(), trusted)
@@ -120,13 +120,18 @@ impl Gateway {
         exchange: &mut Exchange,
         endpoint: &'static str,
     ) -> Result<bool> {
-        exchange.stage = Stage::Endpoint(endpoint);
+        exchange.stage = Stage::Endpoint(endpoint, authorization::Outcome::default());
         let caller = authorization::Caller { id: exchange.id, snapshot: exchange.snapshot.clone() };
         let max_body = crate::grant::form::MAX_BODY;
         let serve = bridge::serve(self.endpoints.router(), session.as_downstream_mut(), max_body, caller);
         let limit = self.shared.fixed.edge.body_timeout;
         match tokio::time::timeout(limit, serve).await {
-            Ok(status) => exchange.status = status?,
+            Ok(served) => {
+                let (status, extensions) = served?;
+                exchange.status = status;
+                let outcome = extensions.get::<authorization::Outcome>().cloned().unwrap_or_default();
+                exchange.stage = Stage::Endpoint(endpoint, outcome);
+            }
             Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "the body of a token request came too slowly"),
         }
         Ok(true)
@@ -135,7 +140,7 @@ impl Gateway {
 
 /// The TCP peer.
 fn peer_address(session: &Session) -> Option<std::net::IpAddr> {
-    session.client_addr()?.as_inet().map(|address| address.ip())
+    session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
 }
 
 fn host_header(session: &Session) -> String {
@@ -146,7 +151,7 @@ fn host_header(session: &Session) -> String {
 fn permitted(exchange: &mut Exchange) -> Result<&mut Permitted> {
     match &mut exchange.stage {
         Stage::Permitted(permitted) => Ok(permitted),
-        Stage::Received | Stage::Refused(_) | Stage::Endpoint(_) => {
+        Stage::Received | Stage::Refused(_) | Stage::Endpoint(..) => {
             Error::e_explain(ErrorType::InternalError, "forwarding without a permit")
         }
     }

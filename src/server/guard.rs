@@ -363,12 +363,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.shared.connections.lock();
         open.0 = open.0.saturating_sub(1);
-        if let Some(address) = self.address {
-            if let Some(count) = open.1.get_mut(&address) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    open.1.remove(&address);
-                }
+        if let Some(address) = self.address
+            && let Some(count) = open.1.get_mut(&address)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                open.1.remove(&address);
             }
         }
     }

@@ -6,6 +6,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use serde_json::{Map, Value};
 
 use super::Shared;
+use super::authorization::Outcome;
 use super::clock;
 use super::exchange::{Exchange, Permitted, Refused, Stage};
 use super::record::Record;
@@ -62,7 +63,7 @@ fn refusal(exchange: &Exchange) -> Option<&Refusal> {
     match &exchange.stage {
         Stage::Refused(refused) => Some(&refused.refusal),
         Stage::Permitted(permitted) => permitted.failed.as_ref(),
-        Stage::Received | Stage::Endpoint(_) => None,
+        Stage::Received | Stage::Endpoint(..) => None,
     }
 }
 
@@ -87,7 +88,7 @@ fn count(shared: &Shared, exchange: &Exchange, total: Duration) {
     let (shadow, permitted) = match &exchange.stage {
         Stage::Permitted(permitted) => (&permitted.shadow, true),
         Stage::Refused(refused) => (&refused.shadow, false),
-        Stage::Received | Stage::Endpoint(_) => return,
+        Stage::Received | Stage::Endpoint(..) => return,
     };
     let api = operation.and_then(|id| snapshot.rules().api_of(id)).map_or("", |api| api.name.as_str());
     match shadow {
@@ -104,7 +105,7 @@ struct Judged<'a> {
     principal: Option<&'a Principal>,
     grounds: Option<&'a Grounds>,
     shadow: Option<&'a str>,
-    endpoint: Option<&'static str>,
+    endpoint: Option<(&'static str, &'a Outcome)>,
 }
 
 impl<'a> Judged<'a> {
@@ -126,7 +127,7 @@ impl<'a> Judged<'a> {
                 let shadow = matches!(shadow, Some(Ok(()))).then_some("permit");
                 Self { matched: matched.as_ref(), principal: principal.as_ref(), shadow, ..Self::default() }
             }
-            Stage::Endpoint(endpoint) => Self { endpoint: Some(endpoint), ..Self::default() },
+            Stage::Endpoint(path, outcome) => Self { endpoint: Some((path, outcome)), ..Self::default() },
             Stage::Received => Self::default(),
         }
     }
@@ -139,6 +140,8 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
     let refusal = refusal(exchange);
     let facts = judged.principal.map(Principal::facts);
     let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let issued = judged.endpoint.map(|(_, outcome)| outcome);
+    let token_error = issued.and_then(|outcome| outcome.error.as_ref());
     let id = exchange.id.to_text();
     let time = clock::now_text();
     let record = Record {
@@ -148,21 +151,30 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
         method: &exchange.method,
         api: operation.and_then(|operation| rules.apis().get(operation.api)).map(|api| api.name.as_str()),
         version: operation.and_then(|operation| operation.version.as_ref()).map(crate::names::Version::as_str),
-        resource: operation.map(|operation| &*operation.resource).or(judged.endpoint),
+        resource: operation.map(|operation| &*operation.resource).or(judged.endpoint.map(|(path, _)| path)),
         parameters: parameters(judged.matched),
         address: exchange.address,
         issuer: facts.map(|facts| facts.issuer.as_str()),
-        client: judged.principal.map(|principal| principal.client().id.as_str()),
+        client: judged
+            .principal
+            .map(|principal| principal.client().id.as_str())
+            .or_else(|| issued.and_then(|outcome| outcome.client.as_deref())),
         subject: facts.map(|facts| facts.subject.as_str()),
-        scopes: facts.and_then(|facts| facts.scopes.as_ref()).map(crate::scope::ScopeSet::to_value),
+        scopes: facts
+            .and_then(|facts| facts.scopes.as_ref())
+            .map(crate::scope::ScopeSet::to_value)
+            .or_else(|| issued.and_then(|outcome| outcome.scopes.clone())),
         roles: judged
             .principal
             .map(|principal| principal.roles(rules).iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
         claims: claims(exchange, judged.principal),
-        verdict: if refusal.is_some() { "refuse" } else { "permit" },
-        reason: refusal.map(|refusal| refusal.reason.label()),
-        fault: refusal.map_or("", |refusal| refusal.fault.text()),
+        verdict: if refusal.is_some() || token_error.is_some() { "refuse" } else { "permit" },
+        reason: refusal.map(|refusal| refusal.reason.label()).or(token_error.map(|(code, _)| code.label())),
+        fault: refusal
+            .map(|refusal| refusal.fault.text())
+            .or(token_error.map(|(_, cause)| cause.as_str()))
+            .unwrap_or_default(),
         rules: judged.grounds.map(|grounds| exchange.snapshot.rules().describe(grounds)).unwrap_or_default(),
         shadow: judged.shadow,
         set: &exchange.snapshot.config.version,

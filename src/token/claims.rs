@@ -196,10 +196,10 @@ pub fn judge(facts: &Facts, rules: &IssuerRules, now: Timestamp) -> Result<(), T
     if facts.not_before.is_some_and(|from| from > horizon) || facts.issued.is_some_and(|at| at > horizon) {
         return Err(TokenFault::NotYetValid);
     }
-    if let Audience::OneOf(ours) = &rules.audience {
-        if !facts.audience.iter().any(|audience| ours.contains(audience)) {
-            return Err(TokenFault::Audience);
-        }
+    if let Audience::OneOf(ours) = &rules.audience
+        && !facts.audience.iter().any(|audience| ours.contains(audience))
+    {
+        return Err(TokenFault::Audience);
     }
     if facts.bound {
         return Err(TokenFault::Binding);

@@ -50,7 +50,7 @@ pub(super) fn seconds(duration: Duration) -> u32 {
     u32::try_from(duration.as_secs().max(1)).unwrap_or(u32::MAX)
 }
 
-impl<'a> Builder<'a> {
+impl Builder<'_> {
     /// Everything of gateway.yaml but issuers and upstreams, which are read entry by entry.
     pub(super) fn settings(&mut self) -> Option<Settings> {
         let place = Place::root(self.gateway);
@@ -164,10 +164,10 @@ impl<'a> Builder<'a> {
                 self.fault(&place.key("issuer"), message, "one entry for each issuer");
             }
             let name = IssuerName::new(&name);
-            if let Some(client) = &raw.default_client {
-                if self.refer(&place.key("default_client"), "client", client, |known| &known.clients) {
-                    defaults.push((name.clone(), ClientId::new(client)));
-                }
+            if let Some(client) = &raw.default_client
+                && self.refer(&place.key("default_client"), "client", client, |known| &known.clients)
+            {
+                defaults.push((name.clone(), ClientId::new(client)));
             }
             let audience = self.audience(&raw, &place);
             if let Some(source) = self.key_source(&raw, &place) {

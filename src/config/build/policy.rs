@@ -24,7 +24,7 @@ use crate::request::target::Allowances;
 pub(super) struct Policies {
     pub(super) apis: Vec<Api>,
     pub(super) scopes: Vec<AuthScope>,
-    pub(super) policies: Vec<AccessPolicy>,
+    pub(super) access: Vec<AccessPolicy>,
     pub(super) acls: Vec<Acl>,
     pub(super) blocks: Vec<Block>,
     pub(super) address_limits: Vec<RateLimit>,
@@ -66,12 +66,12 @@ impl Builder<'_> {
             }
         }
         let mut acls = Vec::new();
-        for (place, value) in self.items(documents, "acls") {
+        for (place, value) in Self::items(documents, "acls") {
             if let Some(raw) = self.read::<RawAcl>(&place, value) {
                 acls.extend(self.acl(&raw, &place, &index));
             }
         }
-        Policies { apis, scopes, policies, acls, blocks: self.blocks(), address_limits: self.limits() }
+        Policies { apis, scopes, access: policies, acls, blocks: self.blocks(), address_limits: self.limits() }
     }
 
     fn api(&mut self, name: &str, raw: &RawApi, place: &Place<'_>) -> Api {
@@ -142,10 +142,10 @@ impl Builder<'_> {
         place: &Place<'_>,
         index: &ApiIndex,
     ) -> Option<Selector> {
-        if let Some(api) = api {
-            if !self.refer(&place.key("api"), "API", api, |known| &known.apis) {
-                return None;
-            }
+        if let Some(api) = api
+            && !self.refer(&place.key("api"), "API", api, |known| &known.apis)
+        {
+            return None;
         }
         for (key, empty) in [
             ("methods", narrowing.methods.is_some_and(<[_]>::is_empty)),
@@ -343,7 +343,7 @@ impl Builder<'_> {
 
     fn blocks(&mut self) -> Vec<Block> {
         let mut blocks = Vec::new();
-        for (place, value) in self.items(self.policies, "blocks") {
+        for (place, value) in Self::items(self.policies, "blocks") {
             let Some(raw) = self.read::<RawBlock>(&place, value) else { continue };
             if raw.from.is_empty() && raw.clients.is_empty() && raw.users.is_empty() && raw.tokens.is_empty() {
                 self.fault(&place, "a block that blocks nothing", "write at least one of from, clients, users, tokens");
@@ -367,7 +367,7 @@ impl Builder<'_> {
 
     fn limits(&mut self) -> Vec<RateLimit> {
         let mut limits = Vec::new();
-        for (place, value) in self.items(self.policies, "limits") {
+        for (place, value) in Self::items(self.policies, "limits") {
             if let Some(raw) = self.read::<RawLimit>(&place, value) {
                 limits.push(raw.rate.limit(raw.burst));
             }
