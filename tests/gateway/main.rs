@@ -1,1 +1,6 @@
-fn main() {}
+//! The whole gateway over real sockets.
+
+mod architecture;
+mod decisions;
+mod deploy;
+mod support;

@@ -1,0 +1,203 @@
+//! The gateway as a process, with a configuration of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use base64::Engine as _;
+use serde_json::Value;
+
+use super::http::{Response, form, request, send};
+use super::{SECRET, Upstream, free_address, secret_digest, wait_for};
+
+/// The text of a configuration. `@UPSTREAM@`, `@SHA256@` and the like are filled in.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    pub policies: String,
+    pub clients: String,
+    pub users: String,
+    /// Further keys of gateway.yaml.
+    pub gateway: String,
+    pub environment: Vec<(String, String)>,
+}
+
+impl Setup {
+    pub fn new(policies: &str, clients: &str) -> Self {
+        Self { policies: policies.to_owned(), clients: clients.to_owned(), users: "users: {}\n".to_owned(), ..Self::default() }
+    }
+
+    /// Writes the files into a folder.
+    pub fn write(&self, folder: &Path, address: SocketAddr, metrics: SocketAddr, upstream: SocketAddr) -> PathBuf {
+        let fill = |text: &str| {
+            text.replace("@UPSTREAM@", &format!("http://{upstream}"))
+                .replace("@SHA256@", &secret_digest())
+                .replace("@LISTEN@", &address.to_string())
+        };
+        let mut gateway = format!(
+            "public_url: http://127.0.0.1:{}\nlisteners: [{{ address: \"{address}\" }}]\nmetrics: {{ address: \"{metrics}\" }}\n\
+             store: {{ embedded: {{ path: \"{}\" }} }}\npolicies: policies.yaml\nclients: clients.yaml\nusers: users.yaml\n\
+             decision_log: {{ file: \"{}\" }}\n",
+            address.port(),
+            folder.join("data").display(),
+            folder.join("decisions.jsonl").display(),
+        );
+        for (key, default) in [
+            ("authorization_server", "authorization_server: { grants: [client_credentials] }\n"),
+            ("upstreams", "upstreams: { api: { servers: [\"@UPSTREAM@\"] } }\n"),
+        ] {
+            if !self.gateway.lines().any(|line| line.starts_with(key)) {
+                gateway.push_str(default);
+            }
+        }
+        gateway.push_str(&self.gateway);
+        for (name, text) in [
+            ("gateway.yaml", gateway.as_str()),
+            ("policies.yaml", &self.policies),
+            ("clients.yaml", &self.clients),
+            ("users.yaml", &self.users),
+        ] {
+            std::fs::write(folder.join(name), fill(text)).unwrap();
+        }
+        folder.join("gateway.yaml")
+    }
+}
+
+/// A running gateway; killed when dropped.
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub metrics: SocketAddr,
+    pub upstream: Upstream,
+    pub folder: tempfile::TempDir,
+    child: Child,
+}
+
+impl Gateway {
+    pub fn start(setup: &Setup) -> Self {
+        Self::start_with(setup, Upstream::start())
+    }
+
+    pub fn start_with(setup: &Setup, upstream: Upstream) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        // Another process may take a free port between our look and the gateway's: try again with others.
+        for _ in 0..5 {
+            let (address, metrics) = (free_address(), free_address());
+            let file = setup.write(folder.path(), address, metrics, upstream.address);
+            let log = std::fs::File::create(folder.path().join("log")).unwrap();
+            let child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+                .args(["serve", "--config"])
+                .arg(&file)
+                .envs(setup.environment.iter().map(|(name, value)| (name, value)))
+                .stdin(Stdio::null())
+                .stdout(Stdio::null())
+                .stderr(log)
+                .spawn()
+                .unwrap();
+            let mut gateway = Self { address, metrics, upstream: upstream.clone(), folder, child };
+            if gateway.wait_until_ready() {
+                return gateway;
+            }
+            let log = gateway.log();
+            assert!(log.contains("in use"), "the gateway did not start:\n{log}");
+            return Self::start_with(setup, upstream);
+        }
+        unreachable!()
+    }
+
+    fn wait_until_ready(&mut self) -> bool {
+        wait_for("the gateway to listen", || {
+            if self.child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            let listens = |address| std::net::TcpStream::connect(address).is_ok();
+            (listens(self.address) && listens(self.metrics)).then_some(true)
+        })
+    }
+
+    /// What it wrote to its own log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap().success());
+    }
+
+    /// Waits for the process to end; its exit code.
+    pub fn wait(&mut self) -> Option<i32> {
+        wait_for("the gateway to end", || self.child.try_wait().unwrap()).code()
+    }
+
+    pub fn send(&self, bytes: impl AsRef<[u8]>) -> Response {
+        send(self.address, bytes)
+    }
+
+    pub fn get(&self, target: &str, token: Option<&str>) -> Response {
+        self.call("GET", target, token)
+    }
+
+    pub fn call(&self, method: &str, target: &str, token: Option<&str>) -> Response {
+        self.send(request(method, target, token, &[]))
+    }
+
+    /// A token response for a client of the tests.
+    pub fn token_response(&self, client: &str, extra: &str) -> Response {
+        let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{client}:{SECRET}")));
+        self.send(form("/oauth_token.do", &[("Authorization", &basic)], &format!("grant_type=client_credentials{extra}")))
+    }
+
+    /// A token with all that the client holds.
+    pub fn token(&self, client: &str) -> String {
+        let response = self.token_response(client, "");
+        assert_eq!(response.status, 200, "{response:?}");
+        response.json()["access_token"].as_str().unwrap().to_owned()
+    }
+
+    /// Replaces a file of the configuration.
+    pub fn rewrite(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join(name), text.replace("@SHA256@", &secret_digest())).unwrap();
+    }
+
+    /// Reloads, and waits until the load has been taken or refused.
+    pub fn reload(&self) -> bool {
+        let before = self.log().lines().count();
+        self.signal("HUP");
+        wait_for("the reload", || {
+            let log = self.log();
+            let new: Vec<&str> = log.lines().skip(before).collect();
+            if new.iter().any(|line| line.contains("configuration in force")) {
+                return Some(true);
+            }
+            new.iter().any(|line| line.contains("configuration refused")).then_some(false)
+        })
+    }
+
+    pub fn metrics_text(&self) -> String {
+        send(self.metrics, "GET /metrics HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n").body
+    }
+
+    /// The value of a series, by the start of its line.
+    pub fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.metrics_text();
+        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+    }
+
+    /// The decision record with this id, once it is written.
+    pub fn record(&self, id: &str) -> Value {
+        wait_for("the decision record", || {
+            let text = std::fs::read_to_string(self.folder.path().join("decisions.jsonl")).ok()?;
+            let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            records.into_iter().find(|record| record["id"] == id)
+        })
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,39 @@
+//! What every test needs, written once: the gateway as a process, an upstream that records every byte, an issuer that can fail,
+//! and a raw HTTP client.
+
+pub mod gateway;
+pub mod http;
+pub mod issuer;
+pub mod upstream;
+
+use std::time::{Duration, Instant};
+
+pub use gateway::{Gateway, Setup};
+pub use http::{Response, send};
+pub use issuer::Issuer;
+pub use upstream::Upstream;
+
+/// Waits for a condition; fails the test after ten seconds.
+pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited ten seconds for {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// An address that nobody listens on now.
+pub fn free_address() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// The secret of every client in the tests, and its digest.
+pub const SECRET: &str = "test-secret-of-fifty-characters-aaaaaaaaaaaaaaaaaa";
+
+pub fn secret_digest() -> String {
+    use sha2::{Digest, Sha256};
+    scopegate::names::hex(&Sha256::digest(SECRET))
+}
