@@ -56,15 +56,60 @@ struct Entry<'a> {
     value: &'a Value,
 }
 
+/// What a rule may refer to by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Named {
+    Api,
+    Scope,
+    Client,
+    User,
+    Issuer,
+    Upstream,
+}
+
+impl Named {
+    const ALL: [Self; 6] = [Self::Api, Self::Scope, Self::Client, Self::User, Self::Issuer, Self::Upstream];
+
+    /// What it is called in messages, the kind of file and the section that define it.
+    const fn place(self) -> (&'static str, Kind, &'static str) {
+        match self {
+            Self::Api => ("API", Kind::Policies, "apis"),
+            Self::Scope => ("auth scope", Kind::Policies, "auth_scopes"),
+            Self::Client => ("client", Kind::Clients, "clients"),
+            Self::User => ("user", Kind::Users, "users"),
+            Self::Issuer => ("issuer", Kind::Gateway, "issuers"),
+            Self::Upstream => ("upstream", Kind::Gateway, "upstreams"),
+        }
+    }
+}
+
 /// The names that rules may refer to. Taken from the keys, so that an entry with a fault of its own still counts as there.
-#[derive(Default)]
-struct Known {
-    apis: BTreeSet<String>,
-    scopes: BTreeSet<String>,
-    clients: BTreeSet<String>,
-    users: BTreeSet<String>,
-    issuers: BTreeSet<String>,
-    upstreams: BTreeSet<String>,
+/// Nothing is known of a kind of which a file could not be parsed: then no name is called unknown.
+struct Known(HashMap<Named, BTreeSet<String>>);
+
+impl Known {
+    fn new<'d>(documents: impl Fn(Kind) -> Option<&'d [Document]>) -> Self {
+        let mut known = HashMap::new();
+        for named in Named::ALL {
+            let (_, kind, section) = named.place();
+            if let Some(documents) = documents(kind) {
+                known.insert(named, names(documents, section));
+            }
+        }
+        known.entry(Named::Issuer).and_modify(|names| {
+            names.insert(crate::names::IssuerName::OWN.to_owned());
+        });
+        Self(known)
+    }
+
+    fn has(&self, named: Named, name: &str) -> bool {
+        self.0.get(&named).is_none_or(|names| names.contains(name))
+    }
+
+    fn suggestion(&self, named: Named, wrong: &str) -> String {
+        let names = self.0.get(&named);
+        suggestion(wrong, names.into_iter().flatten().map(String::as_str).collect::<Vec<_>>())
+    }
 }
 
 /// All documents, and the faults found so far.
@@ -138,20 +183,23 @@ impl<'a> Builder<'a> {
     }
 
     /// A reference to a name that must be known.
-    fn refer(
-        &mut self,
-        place: &Place<'_>,
-        kind: &str,
-        name: &str,
-        known: impl Fn(&Known) -> &BTreeSet<String>,
-    ) -> bool {
-        let names = known(&self.known);
-        if names.contains(name) {
-            return true;
+    fn refer(&mut self, place: &Place<'_>, named: Named, name: &str) -> bool {
+        let known = self.known.has(named, name);
+        if !known {
+            let help = self.known.suggestion(named, name);
+            self.fault(place, format!("there is no {} `{name}`", named.place().0), help);
         }
-        let help = suggestion(name, names.iter().map(String::as_str));
-        self.fault(place, format!("there is no {kind} `{name}`"), help);
-        false
+        known
+    }
+
+    /// A reference that is itself a key.
+    fn refer_key(&mut self, place: &Place<'_>, named: Named, name: &str) -> bool {
+        let known = self.known.has(named, name);
+        if !known {
+            let help = self.known.suggestion(named, name);
+            self.fault_at_key(place, format!("there is no {} `{name}`", named.place().0), help);
+        }
+        known
     }
 }
 
@@ -202,15 +250,16 @@ pub(super) fn load(sources: &Sources, lookup: &dyn Lookup, now: Timestamp) -> Re
     let users = parse(&sources.users, Kind::Users);
     let Some(gateway) = gateway.first() else { return Err(faults) };
 
-    let mut known = Known {
-        apis: names(&policies, "apis"),
-        scopes: names(&policies, "auth_scopes"),
-        clients: names(&clients, "clients"),
-        users: names(&users, "users"),
-        issuers: names(std::slice::from_ref(gateway), "issuers"),
-        upstreams: names(std::slice::from_ref(gateway), "upstreams"),
-    };
-    known.issuers.insert(crate::names::IssuerName::OWN.to_owned());
+    // A file that could not be parsed is missing from its documents.
+    let known = Known::new(|kind| {
+        let (documents, files): (&[Document], usize) = match kind {
+            Kind::Gateway => (std::slice::from_ref(gateway), 1),
+            Kind::Policies => (&policies, sources.policies.len()),
+            Kind::Clients => (&clients, sources.clients.len()),
+            Kind::Users => (&users, sources.users.len()),
+        };
+        (documents.len() == files).then_some(documents)
+    });
     let mut builder = Builder {
         gateway,
         policies: &policies,

@@ -192,6 +192,10 @@ fn push_query(query: &[u8], out: &mut String) -> Result<(), Refusal> {
     for byte in query {
         match byte {
             b'#' => return Err(ambiguous("a fragment in the target")),
+            // No URI holds these (RFC 3986 appendix A), and the type that carries targets below us takes the others but not them.
+            b'"' | b'<' | b'>' => {
+                return Err(Refusal::because(Reason::RequestMalformed, "a quote or angle bracket in the query"));
+            }
             0x21..=0x7e => out.push(char::from(*byte)),
             _ => {
                 return Err(Refusal::because(

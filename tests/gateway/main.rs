@@ -1,4 +1,5 @@
 //! The whole gateway over real sockets.
+#![expect(unreachable_pub, reason = "the modules of a test binary are its own: `pub` says what other modules use")]
 
 mod architecture;
 mod decisions;

@@ -11,7 +11,7 @@ use super::super::raw::issuer::{RawAlgorithm, RawKeys};
 use super::super::raw::upstream::RawAuthorization;
 use super::super::raw::{RawIssuer, RawUpstream};
 use super::super::{DecisionLog, Edge, Fixed, KeyFile, KeySource, Server, Upstream};
-use super::{Builder, Entry, Place};
+use super::{Builder, Entry, Named, Place};
 use crate::client::GrantType;
 use crate::names::{ClientId, IssuerName, RoleName, ScopeName, UpstreamName};
 use crate::policy::Issuer;
@@ -165,7 +165,7 @@ impl Builder<'_> {
             }
             let name = IssuerName::new(&name);
             if let Some(client) = &raw.default_client
-                && self.refer(&place.key("default_client"), "client", client, |known| &known.clients)
+                && self.refer(&place.key("default_client"), Named::Client, client)
             {
                 defaults.push((name.clone(), ClientId::new(client)));
             }

@@ -9,7 +9,7 @@ use super::super::raw::policy::{
     RawAccessPolicy, RawAcl, RawAllowance, RawApi, RawAuthScope, RawBlock, RawErrorFormat, RawLimit, RawMethod,
     RawMode, RawProfile, RawResource, RawRoles, RawScopeGrant,
 };
-use super::{Builder, Entry, Place};
+use super::{Builder, Entry, Named, Place};
 use crate::names::{ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UpstreamName, UserName, Version};
 use crate::policy::between::Between;
 use crate::policy::definition::{
@@ -75,7 +75,7 @@ impl Builder<'_> {
     }
 
     fn api(&mut self, name: &str, raw: &RawApi, place: &Place<'_>) -> Api {
-        self.refer(&place.key("upstream"), "upstream", &raw.upstream, |known| &known.upstreams);
+        self.refer(&place.key("upstream"), Named::Upstream, &raw.upstream);
         let versions: Vec<Version> = raw.versions.iter().map(|version| Version::new(version.text())).collect();
         let default_version = raw.default_version.as_ref().map(|version| Version::new(version.text()));
         if let Some(default) = default_version.as_ref().filter(|default| !versions.contains(default)) {
@@ -143,7 +143,7 @@ impl Builder<'_> {
         index: &ApiIndex,
     ) -> Option<Selector> {
         if let Some(api) = api
-            && !self.refer(&place.key("api"), "API", api, |known| &known.apis)
+            && !self.refer(&place.key("api"), Named::Api, api)
         {
             return None;
         }
@@ -280,10 +280,10 @@ impl Builder<'_> {
             }
         }
         for (at, issuer) in raw.issuers.iter().flatten().enumerate() {
-            self.refer(&place.key("issuers").at(at), "issuer", issuer, |known| &known.issuers);
+            self.refer(&place.key("issuers").at(at), Named::Issuer, issuer);
         }
         for (at, client) in raw.clients.iter().flatten().enumerate() {
-            self.refer(&place.key("clients").at(at), "client", client, |known| &known.clients);
+            self.refer(&place.key("clients").at(at), Named::Client, client);
         }
         for (name, values) in raw.claims.iter().flatten() {
             if values.is_empty() {
@@ -349,10 +349,10 @@ impl Builder<'_> {
                 self.fault(&place, "a block that blocks nothing", "write at least one of from, clients, users, tokens");
             }
             for (at, client) in raw.clients.iter().enumerate() {
-                self.refer(&place.key("clients").at(at), "client", client, |known| &known.clients);
+                self.refer(&place.key("clients").at(at), Named::Client, client);
             }
             for (at, user) in raw.users.iter().enumerate() {
-                self.refer(&place.key("users").at(at), "user", user, |known| &known.users);
+                self.refer(&place.key("users").at(at), Named::User, user);
             }
             blocks.push(Block {
                 from: raw.from.iter().map(|network| network.value).collect(),

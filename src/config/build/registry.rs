@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::super::raw::client::RawSecret;
 use super::super::raw::{RawClient, RawUser};
 use super::gateway::{grant_type, seconds};
-use super::{Builder, Entry, Place};
+use super::{Builder, Entry, Named, Place};
 use crate::client::secret::{ClientSecret, SecretDigest};
 use crate::client::{Client, User};
 use crate::names::{ApiName, ClientId, IssuerName, RoleName, ScopeName, UserName};
@@ -37,7 +37,7 @@ impl Builder<'_> {
         let mut externals: HashMap<(String, String), String> = HashMap::new();
         for Entry { name, place, value } in self.entries(self.clients, "clients") {
             self.check_name(&place, &name);
-            if self.known.users.contains(&name) {
+            if self.names_user(&name) {
                 let help = "client ids and user names share one namespace, so that `sub` is never both; rename one";
                 self.fault_at_key(&place, format!("`{name}` is a user's name too"), help);
             }
@@ -59,13 +59,13 @@ impl Builder<'_> {
         self.check_client(raw, place);
         self.check_scope_size(raw, place);
         for (at, scope) in raw.auth_scopes.iter().enumerate() {
-            self.refer(&place.key("auth_scopes").at(at), "auth scope", scope, |known| &known.scopes);
+            self.refer(&place.key("auth_scopes").at(at), Named::Scope, scope);
         }
         for (at, api) in raw.limit_authorization.iter().flatten().enumerate() {
-            self.refer(&place.key("limit_authorization").at(at), "API", api, |known| &known.apis);
+            self.refer(&place.key("limit_authorization").at(at), Named::Api, api);
         }
         if let Some(user) = &raw.application_user {
-            self.refer(&place.key("application_user"), "user", user, |known| &known.users);
+            self.refer(&place.key("application_user"), Named::User, user);
         }
         Client {
             id: ClientId::new(name),
@@ -171,7 +171,7 @@ impl Builder<'_> {
                 );
                 continue;
             }
-            if !self.refer_key(&place, issuer) {
+            if !self.refer_key(&place, Named::Issuer, issuer) {
                 continue;
             }
             for (at, value) in values.iter().enumerate() {
@@ -185,14 +185,9 @@ impl Builder<'_> {
         external
     }
 
-    /// A reference that is itself a key.
-    fn refer_key(&mut self, place: &Place<'_>, issuer: &str) -> bool {
-        if self.known.issuers.contains(issuer) {
-            return true;
-        }
-        let help = super::suggestion(issuer, self.known.issuers.iter().map(String::as_str));
-        self.fault_at_key(place, format!("there is no issuer `{issuer}`"), help);
-        false
+    /// Whether a user of this name is declared.
+    fn names_user(&self, name: &str) -> bool {
+        self.known.0.get(&Named::User).is_some_and(|users| users.contains(name))
     }
 
     /// Client ids and user names: visible ASCII (RFC 6749 appendix A.1) that needs no escaping in headers and JSON.

@@ -33,6 +33,11 @@ impl Upstream {
         Self { address, state }
     }
 
+    /// One that nobody listens for.
+    pub fn dead() -> Self {
+        Self { address: super::free_address(), ..Self::start() }
+    }
+
     /// Answers this from now on; an empty answer closes the connection.
     pub fn answer(&self, bytes: impl AsRef<[u8]>) {
         *self.state.answer.lock().unwrap() = bytes.as_ref().to_vec();
