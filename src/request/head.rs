@@ -34,6 +34,8 @@ pub struct Head {
     pub target: Target,
     /// Host without port, lower case.
     pub host: String,
+    /// Whether it asks for another protocol (RFC 9110 §7.8).
+    pub upgrade: bool,
 }
 
 fn malformed(why: &'static str) -> Refusal {
@@ -83,8 +85,20 @@ impl Head {
         if body > limits.body_bytes {
             return Err(Refusal::new(Reason::RequestBody));
         }
-        Ok(Self { method: method.to_owned(), target, host })
+        Ok(Self { method: method.to_owned(), target, host, upgrade: fields.upgrade })
     }
+}
+
+/// The head without its Upgrade lines; the head must have been parsed.
+#[must_use]
+pub fn without_upgrade(bytes: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(bytes.len());
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        if !line.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"upgrade:")) {
+            kept.extend_from_slice(line);
+        }
+    }
+    kept
 }
 
 /// Lines separated by CRLF; a CR or LF on its own is refused (RFC 9112 §2.2).
@@ -138,6 +152,7 @@ struct Fields<'a> {
     host: Option<&'a [u8]>,
     length: Option<u64>,
     chunked: bool,
+    upgrade: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -161,6 +176,7 @@ impl<'a> Fields<'a> {
             6 if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(malformed("an Expect other than 100-continue"));
             }
+            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = parse_length(value).ok_or_else(|| malformed("a Content-Length that is not one number"))?;
                 if self.length.replace(length).is_some() {
@@ -333,6 +349,15 @@ mod tests {
         assert_eq!(read("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"), Err(Reason::OperationMethod));
         assert_eq!(read("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Reason::OperationMethod));
         assert_eq!(read("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Reason::OperationUnknown));
+    }
+
+    #[test]
+    fn upgrade_lines_are_seen_and_can_be_left_out() {
+        let text = "GET / HTTP/1.1\r\nHost: a\r\nUPGRADE: h2c\r\nUpgrade-Insecure-Requests: 1\r\n\r\n";
+        assert!(read(text).unwrap().upgrade);
+        let kept = String::from_utf8(without_upgrade(text.as_bytes())).unwrap();
+        assert_eq!(kept, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade-Insecure-Requests: 1\r\n\r\n");
+        assert!(!read(&kept).unwrap().upgrade);
     }
 
     #[test]

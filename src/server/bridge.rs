@@ -65,7 +65,8 @@ where
     E: Clone + Send + Sync + 'static,
 {
     let (sender, receiver) = mpsc::channel::<Chunk>(1);
-    let sender = if session.is_body_empty() { None } else { Some(sender) };
+    // Dropped where there is no body: a sender that lives on would keep the handler waiting for one.
+    let sender = Some(sender).filter(|_| !session.is_body_empty());
     let mut upload = Upload { sender, seen: 0, max: max_body };
     let request = to_request(session, receiver, extension)?;
     let is_head = request.method() == http::Method::HEAD;

@@ -173,8 +173,6 @@ impl ProxyHttp for Gateway {
         session.set_keepalive(keepalive);
         session.set_read_timeout(Some(edge.body_timeout));
         session.set_write_timeout(Some(edge.write_timeout));
-        // Upgrades are not offered: without the header the exchange stays plain HTTP on both sides.
-        session.req_header_mut().remove_header(&http::header::UPGRADE);
         Ok(())
     }
 
@@ -219,6 +217,19 @@ impl ProxyHttp for Gateway {
         if permitted.body > limit {
             permitted.failed = Some(Refusal::new(Reason::RequestBody));
             return Err(Error::new_down(BODY_TOO_LARGE));
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        _: &mut Session,
+        head: &mut ResponseHeader,
+        _: &mut Exchange,
+    ) -> Result<()> {
+        // Nobody asked for another protocol: what follows a 101 would be bytes of unknown meaning.
+        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
         Ok(())
     }

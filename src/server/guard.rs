@@ -175,6 +175,12 @@ impl GuardIo {
         if bytes.get(start..target_end) != Some(head.target.as_str().as_bytes()) {
             self.buffer.splice(start..target_end, head.target.as_str().bytes());
         }
+        if head.upgrade {
+            // Upgrades are not offered: without the line the exchange is plain HTTP to every reader behind us.
+            let end = head::end(&self.buffer).unwrap_or(end);
+            let kept = head::without_upgrade(self.buffer.get(..end).unwrap_or_default());
+            self.buffer.splice(..end, kept);
+        }
         Ok(head)
     }
 

@@ -4,4 +4,8 @@
 mod architecture;
 mod decisions;
 mod deploy;
+mod edge;
+mod operations;
 mod support;
+mod token_endpoint;
+mod vectors;

@@ -35,13 +35,14 @@ impl Setup {
         };
         let mut gateway = format!(
             "public_url: http://127.0.0.1:{}\nlisteners: [{{ address: \"{address}\" }}]\nmetrics: {{ address: \"{metrics}\" }}\n\
-             store: {{ embedded: {{ path: \"{}\" }} }}\npolicies: policies.yaml\nclients: clients.yaml\nusers: users.yaml\n\
+             policies: policies.yaml\nclients: clients.yaml\nusers: users.yaml\n\
              decision_log: {{ file: \"{}\" }}\n",
             address.port(),
-            folder.join("data").display(),
             folder.join("decisions.jsonl").display(),
         );
+        let store = format!("store: {{ embedded: {{ path: \"{}\" }} }}\n", folder.join("data").display());
         for (key, default) in [
+            ("store", store.as_str()),
             ("authorization_server", "authorization_server: { grants: [client_credentials] }\n"),
             ("upstreams", "upstreams: { api: { servers: [\"@UPSTREAM@\"] } }\n"),
         ] {

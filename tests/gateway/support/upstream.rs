@@ -16,13 +16,15 @@ pub struct Upstream {
 struct State {
     requests: Mutex<Vec<Vec<u8>>>,
     answer: Mutex<Vec<u8>>,
+    /// Taken before each answer: whoever holds it holds the answers up.
+    turn: Mutex<()>,
 }
 
 impl Upstream {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(State { requests: Mutex::default(), answer: Mutex::new(ANSWER.as_bytes().to_vec()) });
+        let state = Arc::new(State { requests: Mutex::default(), answer: Mutex::new(ANSWER.as_bytes().to_vec()), turn: Mutex::default() });
         let shared = state.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -43,6 +45,19 @@ impl Upstream {
         *self.state.answer.lock().unwrap() = bytes.as_ref().to_vec();
     }
 
+    /// Holds answers up until the guard is dropped.
+    pub fn hold(&self) -> impl Drop {
+        let (state, (hold, held)) = (self.state.clone(), std::sync::mpsc::channel::<()>());
+        let (ready, taken) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _turn = state.turn.lock().unwrap();
+            ready.send(()).unwrap();
+            let _ = held.recv();
+        });
+        taken.recv().unwrap();
+        Held(hold)
+    }
+
     /// Everything received, one entry for each request: head and body.
     pub fn requests(&self) -> Vec<String> {
         let requests = self.state.requests.lock().unwrap();
@@ -61,10 +76,20 @@ impl Upstream {
     }
 }
 
+/// Releases the answers when dropped.
+struct Held(std::sync::mpsc::Sender<()>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
 fn serve(mut stream: TcpStream, state: &State) {
     let mut buffer = Vec::new();
     while let Some(request) = read_request(&mut stream, &mut buffer) {
         state.requests.lock().unwrap().push(request);
+        drop(state.turn.lock().unwrap());
         let answer = state.answer.lock().unwrap().clone();
         if answer.is_empty() || stream.write_all(&answer).is_err() {
             return;

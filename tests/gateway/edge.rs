@@ -1,0 +1,223 @@
+//! What the guard adds to the proxy below: framing, limits and deadlines, over raw sockets, with an upstream that records every
+//! byte.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::support::http::{Connection, request, try_send};
+use crate::support::{Gateway, Setup, wait_for};
+
+const POLICIES: &str = "apis: { open: { base_path: /, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST, PUT] } } }\n";
+
+fn gateway(edge: &str) -> Gateway {
+    let mut setup = Setup::new(POLICIES, "clients: {}\n");
+    setup.gateway = edge.to_owned();
+    Gateway::start(&setup)
+}
+
+#[test]
+fn ambiguous_framing_is_refused_with_a_reason_and_nothing_reaches_the_upstream() {
+    let gateway = gateway("");
+    let cases: [(&str, &str, u16); 52] = [
+        ("GET /a HTTP/1.1\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.0\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: a/evil\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: \r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: a:port\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: u@a\r\n\r\n", "request.malformed", 400),
+        ("GET http://b/a HTTP/1.1\r\nHost: a\r\n\r\n", "request.malformed", 400),
+        ("GET * HTTP/1.1\r\nHost: a\r\n\r\n", "request.malformed", 400),
+        ("GET a HTTP/1.1\r\nHost: a\r\n\r\n", "request.malformed", 400),
+        ("GET ?a HTTP/1.1\r\nHost: a\r\n\r\n", "request.malformed", 400),
+        ("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", "operation.unknown", 404),
+        ("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", "operation.method", 405),
+        ("TRACE /a HTTP/1.1\r\nHost: a\r\n\r\n", "operation.method", 405),
+        ("BREW /a HTTP/1.1\r\nHost: a\r\n\r\n", "operation.method", 405),
+        ("get /a HTTP/1.1\r\nHost: a\r\n\r\n", "operation.method", 405),
+        ("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", "path.ambiguous", 400),
+        ("GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n", "path.ambiguous", 400),
+        ("GET /a/../b HTTP/1.1\r\nHost: a\r\n\r\n", "path.ambiguous", 400),
+        ("GET /a/%2e%2e/b HTTP/1.1\r\nHost: a\r\n\r\n", "path.ambiguous", 400),
+        ("GET //a HTTP/1.1\r\nHost: a\r\n\r\n", "path.ambiguous", 400),
+        ("GET /a\\b HTTP/1.1\r\nHost: a\r\n\r\n", "path.ambiguous", 400),
+        ("GET /a%00 HTTP/1.1\r\nHost: a\r\n\r\n", "path.ambiguous", 400),
+        ("GET /a;b HTTP/1.1\r\nHost: a\r\n\r\n", "path.ambiguous", 400),
+        ("GET /a%2Fb HTTP/1.1\r\nHost: a\r\n\r\n", "path.ambiguous", 400),
+        ("GET /\u{e4} HTTP/1.1\r\nHost: a\r\n\r\n", "path.ambiguous", 400),
+        ("GET /a HTTP/1.2\r\nHost: a\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/2.0\r\nHost: a\r\n\r\n", "request.malformed", 400),
+        ("GET /a\r\nHost: a\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\nHost: a\n\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: a\nX: b\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nX: a\r\n folded\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nX : a\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: a\r\n: a\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", "request.malformed", 400),
+        ("GET /a HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", "request.malformed", 400),
+        ("\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
+        ("POST /a HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nExpect: y 100-continue\r\nContent-Length: 0\r\n\r\n", "request.malformed", 400),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", "request.malformed", 400),
+    ];
+    for (bytes, reason, status) in cases {
+        // A second request behind the first one must never be served.
+        let smuggled = format!("{bytes}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+        let response = try_send(gateway.address, &smuggled).unwrap_or_else(|| panic!("no answer to {bytes:?}"));
+        assert_eq!((response.verdict().as_str(), response.status), (reason, status), "{bytes:?}");
+        assert!(response.header("x-decision-id").is_some() && response.json()["decision_id"].is_string());
+    }
+    assert_eq!(gateway.upstream.requests(), [""; 0]);
+    let counted = gateway.metric("scopegate_requests_total{api=\"\",operation=\"\",reason=\"request.malformed\",verdict=\"refuse\"}");
+    assert!(counted.unwrap() > 30.0, "{counted:?}");
+}
+
+#[test]
+fn bad_chunks_never_become_a_complete_request_upstream() {
+    for chunks in ["5 \r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n", "fffffffffffffffff\r\n", "5\r\nhelloX\r\n0\r\n\r\n", "-1\r\n"] {
+        let gateway = gateway("");
+        let bytes = format!("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+        let _ = try_send(gateway.address, bytes);
+        let requests = gateway.upstream.requests();
+        assert!(requests.iter().all(|request| !request.contains("smuggled") || request.contains("POST /a")), "{chunks:?}: {requests:?}");
+        assert!(requests.len() <= 1, "{chunks:?}: {requests:?}");
+    }
+}
+
+#[test]
+fn a_second_request_in_the_same_packet_is_not_forwarded_unseen() {
+    let gateway = gateway("");
+    let mut connection = Connection::open(gateway.address);
+    connection.write(b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nGET /a/../second HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(connection.read(false).unwrap().status, 200);
+    assert_eq!(gateway.upstream.requests().len(), 1);
+    assert!(!gateway.upstream.requests().concat().contains("second"));
+}
+
+#[test]
+fn head_and_target_limits_are_answered_with_their_reasons() {
+    let gateway = gateway("");
+    let header = |bytes: usize| request("GET", "/a", None, &[("X", &"a".repeat(bytes))]);
+    assert_eq!(gateway.send(header(31 * 1024)).status, 200);
+    for bytes in [33 * 1024, 200 * 1024] {
+        let response = gateway.send(header(bytes));
+        assert_eq!((response.verdict().as_str(), response.status), ("request.headers", 431), "{bytes}");
+    }
+    let many: Vec<(String, &str)> = (0..101).map(|n| (format!("X-{n}"), "y")).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    assert_eq!(gateway.send(request("GET", "/a", None, &many)).status, 431);
+    let long = gateway.get(&format!("/{}", "a".repeat(9 * 1024)), None);
+    assert_eq!((long.verdict().as_str(), long.status), ("request.target", 414));
+    assert_eq!(gateway.upstream.requests().len(), 1);
+}
+
+#[test]
+fn a_head_that_does_not_end_is_cut_at_one_deadline_however_it_drips() {
+    let gateway = gateway("edge: { header_timeout: 1s }\n");
+    let start = Instant::now();
+    let connect = || {
+        let stream = TcpStream::connect(gateway.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        stream
+    };
+    let mut streams = [connect(), connect(), connect()];
+    streams[1].write_all(b"GET /a HTTP/1.1\r\nHo").unwrap();
+    let mut open = [true; 3];
+    wait_for("the deadline to cut all three", || {
+        // The third drips a byte each time: no pause is long, the whole is.
+        let _ = streams[2].write_all(b"G");
+        for (stream, open) in streams.iter_mut().zip(&mut open) {
+            let mut byte = [0; 1];
+            match std::io::Read::read(stream, &mut byte) {
+                Ok(0) => *open = false,
+                Ok(_) => panic!("an answer to half a head"),
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(_) => *open = false,
+            }
+        }
+        open.iter().all(|open| !open).then_some(())
+    });
+    let took = start.elapsed();
+    assert!(took > Duration::from_millis(900) && took < Duration::from_secs(4), "{took:?}");
+    assert!(gateway.metric("scopegate_connections_cut_total{cause=\"header_timeout\"}").unwrap() >= 3.0);
+}
+
+#[test]
+fn the_deadline_holds_for_every_request_of_a_connection_and_not_for_the_pauses_between() {
+    let gateway = gateway("edge: { header_timeout: 1s }\n");
+    let mut connection = Connection::open(gateway.address);
+    for _ in 0..2 {
+        connection.write(request("GET", "/a", None, &[]).as_bytes());
+        assert_eq!(connection.read(false).unwrap().status, 200);
+        // A pause longer than the deadline, between requests.
+        std::thread::park_timeout(Duration::from_millis(1_300));
+    }
+    connection.write(b"GET /stalled HTTP/1.1\r\n");
+    let start = Instant::now();
+    assert!(connection.is_closed());
+    assert!(start.elapsed() < Duration::from_secs(4));
+    assert_eq!(gateway.upstream.requests().len(), 2);
+}
+
+#[test]
+fn connections_are_capped_by_address_and_in_total() {
+    for (edge, cause) in [("max_connections: 3", "total"), ("max_connections_per_address: 3", "address")] {
+        let gateway = gateway(&format!("edge: {{ {edge} }}\n"));
+        // The start-up check's connections have to be counted out first.
+        wait_for("an empty gateway", || gateway.metric("scopegate_connections_open").filter(|open| *open < 0.5));
+        let mut held: Vec<Connection> = (0..3).map(|_| Connection::open(gateway.address)).collect();
+        for connection in &mut held {
+            connection.write(request("GET", "/a", None, &[]).as_bytes());
+            assert_eq!(connection.read(false).unwrap().status, 200);
+        }
+        let mut fourth = Connection::open(gateway.address);
+        fourth.write(request("GET", "/a", None, &[]).as_bytes());
+        assert!(fourth.read(false).is_none(), "{cause}");
+        let series = format!("scopegate_connections_refused_total{{cause=\"{cause}\"}}");
+        assert!(gateway.metric(&series).unwrap() >= 1.0);
+        held.pop();
+        wait_for("room for another", || try_send(gateway.address, request("GET", "/a", None, &[])));
+    }
+}
+
+#[test]
+fn bodies_are_streamed_both_ways_and_100_continue_is_answered() {
+    let gateway = gateway("");
+    let body = "x".repeat(300_000);
+    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    gateway.upstream.answer(answer);
+    let sent = format!("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let response = gateway.send(&sent);
+    assert_eq!((response.status, response.body.len()), (200, body.len()));
+    let chunked = format!("PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    assert_eq!(gateway.send(chunked).status, 200);
+    for got in gateway.upstream.requests() {
+        // The chunks are cut anew: what is in them counts.
+        assert_eq!(got.split("\r\n\r\n").nth(1).unwrap().matches('x').count(), body.len());
+    }
+}
+
+#[test]
+fn an_upgrade_is_not_offered() {
+    let gateway = gateway("");
+    let bytes = request("GET", "/a", None, &[("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "x")]);
+    assert_eq!(gateway.send(bytes).status, 200, "the request is served as plain HTTP");
+    let head = gateway.upstream.last_head().join("\n").to_ascii_lowercase();
+    assert!(!head.contains("\nupgrade:"), "{head}");
+    gateway.upstream.answer("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let unsolicited = gateway.get("/a", None);
+    assert_eq!(unsolicited.status, 502, "{unsolicited:?}");
+}
