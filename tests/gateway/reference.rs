@@ -7,7 +7,7 @@ use std::path::Path;
 
 use scopegate::config::document::{Document, Step, Value};
 use scopegate::config::schema::{Kind, NOT_BUILT, schema};
-use scopegate::config::{Config, Fault, Lookup, SourceFile, Sources, load, shape};
+use scopegate::config::{Config, Edge, Fault, Lookup, SourceFile, Sources, load, shape};
 use scopegate::names::Timestamp;
 use serde_json::Value as Json;
 
@@ -107,7 +107,8 @@ impl Lines {
         let column = indent(&self.0[at]);
         let continues = |line: &&String| indent(line) == column && line.trim_start().starts_with("#   ");
         let lines = at..at + 1 + self.0[at + 1..].iter().take_while(continues).count();
-        let above = (0..at).rev().find(|above| !content(&self.0[*above]).is_empty() && indent(&self.0[*above]) <= column);
+        let above =
+            (0..at).rev().find(|above| !content(&self.0[*above]).is_empty() && indent(&self.0[*above]) <= column);
         let above = above.filter(|above| indent(&self.0[*above]) == column);
         let above = above.unwrap_or_else(|| panic!("docs/reference.yaml:{}: no entry above it to stand for", at + 1));
         Alternative { lines, replaces: self.entry(above) }
@@ -185,7 +186,15 @@ fn what_the_reference_marks_as_not_built_is_refused_there_and_nothing_else_is() 
     let mut found = lines.not_built();
     // The faults come file by file in the order of their names, the parts in the order of the product.
     found.sort_unstable();
-    assert_eq!(found, numbers(marked));
+    let marked = numbers(marked);
+    let without = |lines: &[usize], others: &[usize]| -> Vec<usize> {
+        lines.iter().copied().filter(|line| !others.contains(line)).collect()
+    };
+    let (unmarked, taken) = (without(&found, &marked), without(&marked, &found));
+    assert!(
+        found == marked,
+        "refused and not marked: {unmarked:?}; marked and not refused: {taken:?}; refused: {found:?}"
+    );
 }
 
 #[test]
@@ -193,6 +202,7 @@ fn what_the_reference_does_not_mark_loads() {
     let built = Lines::read().built();
     let config = built.load().unwrap_or_else(|faults| panic!("{}", text_of(&faults)));
     assert_eq!(config.fixed.workers, 2, "taken from the environment");
+    assert_eq!(config.fixed.edge, Edge::default(), "the limits of the edge stand there with their defaults");
     assert_eq!((config.rules.apis().len(), config.upstreams.len(), config.key_sources.len()), (2, 1, 2));
     assert_eq!(config.rules.registry().clients().len(), 3);
 }
@@ -304,7 +314,8 @@ impl<'a> Coverage<'a> {
             let comment = self.comment().unwrap_or_default();
             let said = |word: &str| comment.split(|c: char| !c.is_alphanumeric() && c != '_').any(|said| said == word);
             let choices = branches(schema).iter().flat_map(words).chain(words(schema));
-            self.names.extend(choices.filter(|word| *word == text || said(word)).map(|word| format!("{owner} = {word}")));
+            self.names
+                .extend(choices.filter(|word| *word == text || said(word)).map(|word| format!("{owner} = {word}")));
         }
         for branch in branches(schema) {
             self.value(owner, branch, value);

@@ -1,0 +1,237 @@
+//! What was verified once is judged anew on each request: a key, client, scope, audience, role or issuer that is gone is gone
+//! on the next one. And keys that are not known are asked for, but seldom.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::{Bench, POLICIES, clients, issuer, permit, refuse, refused, with};
+use crate::support::issuer::{Key, now};
+use crate::support::{Gateway, Issuer, Setup};
+
+/// Replaces a text in a file of the configuration and loads it.
+fn edit(gateway: &Gateway, file: &str, from: &str, to: &str) {
+    let text = std::fs::read_to_string(gateway.folder.path().join(file)).unwrap();
+    assert!(text.contains(from), "{file} has no {from}:\n{text}");
+    gateway.rewrite(file, &text.replacen(from, to, 1));
+    assert!(gateway.reload(), "{}", gateway.log());
+}
+
+fn verdict(gateway: &Gateway, target: &str, token: &str) -> String {
+    gateway.upstream.clear();
+    let response = gateway.get(target, Some(token));
+    let forwarded = gateway.upstream.requests().len();
+    assert_eq!(forwarded, usize::from(response.status == 200), "{response:?}");
+    let record = gateway.record(response.header("X-Decision-Id").unwrap());
+    match record["fault"].as_str() {
+        Some(fault) if response.verdict() == "token.invalid" => fault.to_owned(),
+        _ => response.verdict(),
+    }
+}
+
+#[test]
+fn s25_a_cached_token_of_another_issuer_ends_with_what_it_rested_on() {
+    let bench = Bench::start();
+    let gateway = &bench.gateway;
+    let token = bench.token(&with(&bench.claims(), &json!({ "groups": ["grp-itil"] })));
+    let fetches = bench.corp.fetches();
+    for (what, target, file, from, to, expect) in [
+        ("the client, switched off", "/api/items", "clients.yaml", "app-here: {", "app-here: { active: false,", "client.inactive"),
+        ("the scope, taken from the client", "/api/items", "clients.yaml", "{ auth_scopes: [items_read], external", "{ external", "scope.missing"),
+        ("the mapping of the client", "/api/items", "clients.yaml", "corp: [app]", "corp: [app3]", "client.unknown"),
+        ("the grant of the scope", "/api/items", "policies.yaml", "{ api: items, methods: [GET] }, ", "{ api: items, methods: [POST] }, ", "scope.unscoped"),
+        ("the audience", "/api/items", "gateway.yaml", "corp: { issuer: \"@\", audience: [\"https://api.example\"]", "corp: { issuer: \"@\", audience: [\"https://api.example/v2\"]", "audience"),
+        ("the algorithm", "/api/items", "gateway.yaml", "[ES256, EdDSA]", "[EdDSA]", "algorithm"),
+        ("the name of the client claim", "/api/items", "gateway.yaml", "client: azp", "client: client_id", "client.unknown"),
+        ("the name of the scopes claim", "/api/items", "gateway.yaml", "scopes: scp", "scopes: scope", "scope.missing"),
+        ("the map of roles", "/admin/x", "gateway.yaml", "{ grp-itil: itil }", "{ grp-itil: other }", "acl.role"),
+        ("the name of the roles claim", "/admin/x", "gateway.yaml", "roles: groups", "roles: roles", "acl.role"),
+        ("the issuer", "/api/items", "gateway.yaml", "corp: { issuer: \"@\"", "corp: { issuer: \"http://127.0.0.1:9\"", "issuer"),
+    ] {
+        // Twice, so that it is cached for sure.
+        for _ in 0..2 {
+            assert_eq!(verdict(gateway, target, &token), "permit", "before: {what}");
+        }
+        let (from, to) = (from.replace('@', &bench.corp.url), to.replace('@', &bench.corp.url));
+        edit(gateway, file, &from, &to);
+        assert_eq!(verdict(gateway, target, &token), expect, "{what}");
+        edit(gateway, file, &to, &from);
+        assert_eq!(verdict(gateway, target, &token), "permit", "restored: {what}");
+    }
+    // Only the issuer that had gone was asked for its keys again.
+    assert_eq!(bench.corp.fetches(), fetches + 1);
+}
+
+#[test]
+fn s25_a_cached_token_of_our_own_ends_with_what_it_rested_on() {
+    let clients = clients(&[]).replace("own: {", "own: { application_user: alice,");
+    let mut setup = Setup::new(POLICIES, &clients);
+    setup.users = "users: { alice: { roles: [itil] } }\n".to_owned();
+    let gateway = Gateway::start(&setup);
+    let token = gateway.token("own");
+    for (what, target, file, from, to, expect) in [
+        ("the client, switched off", "/api/items", "clients.yaml", "own: {", "own: { active: false,", "client.inactive"),
+        ("the client", "/api/items", "clients.yaml", "own: {", "owner: {", "client.unknown"),
+        ("the scope, taken from the client", "/api/items", "clients.yaml", "[items_read, items_write]", "[items_write]", "scope.missing"),
+        ("the scope, switched off", "/api/items", "policies.yaml", "items_read: {", "items_read: { active: false,", "scope.unscoped"),
+        ("the user, switched off", "/api/items", "users.yaml", "alice: {", "alice: { active: false,", "user.inactive"),
+        ("the user, locked", "/api/items", "users.yaml", "alice: {", "alice: { locked: true,", "user.inactive"),
+        ("the user's role", "/admin/x", "users.yaml", "[itil]", "[other]", "acl.role"),
+        ("the right of the ACL", "/admin/x", "policies.yaml", "all: [itil]", "all: [chief]", "acl.role"),
+    ] {
+        for _ in 0..2 {
+            assert_eq!(verdict(&gateway, target, &token), "permit", "before: {what}");
+        }
+        edit(&gateway, file, from, to);
+        assert_eq!(verdict(&gateway, target, &token), expect, "{what}");
+        edit(&gateway, file, to, from);
+        assert_eq!(verdict(&gateway, target, &token), "permit", "restored: {what}");
+    }
+}
+
+#[test]
+fn s39_keys_in_a_file_come_and_go_with_a_reload() {
+    let (old, new) = (Key::p256("k1"), Key::ed25519("k2"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.json");
+    let write = |keys: &[&Key]| {
+        let keys: Vec<Value> = keys.iter().map(|key| key.jwk()).collect();
+        std::fs::write(&file, json!({ "keys": keys }).to_string()).unwrap();
+    };
+    write(&[&old]);
+    // Nobody answers at its URL: a file needs nobody.
+    let server = Issuer::start(&[]);
+    server.set_mode(crate::support::issuer::Mode::Close);
+    let mut setup = Setup::new(POLICIES, &clients(&["corp"]));
+    setup.gateway = format!("issuers:\n{}", issuer("corp", &server, &format!("{{ jwks_file: \"{}\" }}", file.display())));
+    let gateway = Gateway::start(&setup);
+    let claims = server.claims(now());
+    let (first, second) = (old.token(&claims), new.token(&claims));
+    permit(&gateway, "the old key", &first).unwrap();
+    refuse(&gateway, "a key not yet there", &second, "key_unknown").unwrap();
+    write(&[&old, &new]);
+    assert!(gateway.reload());
+    permit(&gateway, "the old key in the overlap", &first).unwrap();
+    permit(&gateway, "the new key in the overlap", &second).unwrap();
+    write(&[&new]);
+    assert!(gateway.reload());
+    refuse(&gateway, "the old key, cached", &first, "key_unknown").unwrap();
+    permit(&gateway, "the new key", &second).unwrap();
+    // A file that has become useless is refused, and the keys stay.
+    std::fs::write(&file, "{}").unwrap();
+    assert!(!gateway.reload());
+    permit(&gateway, "the new key after a refused reload", &second).unwrap();
+    assert_eq!(server.fetches(), 0);
+}
+
+/// Another key under the old name is another key: what the first one signed is over.
+#[test]
+fn s39_a_key_replaced_under_its_name_ends_cached_tokens() {
+    let (old, new) = (Key::p256("k1"), Key::p256("k1"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.json");
+    let write = |key: &Key| std::fs::write(&file, json!({ "keys": [key.jwk()] }).to_string()).unwrap();
+    write(&old);
+    let server = Issuer::start(&[]);
+    let mut setup = Setup::new(POLICIES, &clients(&["corp"]));
+    setup.gateway = format!("issuers:\n{}", issuer("corp", &server, &format!("{{ jwks_file: \"{}\" }}", file.display())));
+    let gateway = Gateway::start(&setup);
+    let claims = server.claims(now());
+    let (cached, other) = (old.token(&claims), old.token(&with(&claims, &json!({ "sub": "x" }))));
+    permit(&gateway, "the old key", &cached).unwrap();
+    write(&new);
+    assert!(gateway.reload());
+    refuse(&gateway, "the old key, cached", &cached, "key_unknown").unwrap();
+    refuse(&gateway, "the old key, not cached", &other, "signature").unwrap();
+    permit(&gateway, "the new key", &new.token(&claims)).unwrap();
+}
+
+fn random_kid() -> String {
+    format!("unknown-{:016x}", rand_core::RngCore::next_u64(&mut rand_core::OsRng))
+}
+
+/// Two hundred tokens that name keys nobody has, from eight connections at a time.
+fn flood(gateway: &Gateway, key: &Key, claims: &Value) -> Vec<(u16, String)> {
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                scope.spawn(|| {
+                    let call = || {
+                        let header = with(&key.header(), &json!({ "kid": random_kid() }));
+                        let response = gateway.get("/api/items", Some(&key.token_with(&header, claims)));
+                        (response.status, response.verdict())
+                    };
+                    (0..25).map(|_| call()).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+/// The longest test here: it lasts as long as the cool-down between two fetches (30 s), because it is about just that.
+#[test]
+fn s38_s39_an_issuer_rotates_and_unknown_names_fetch_once_in_a_cool_down() {
+    let (stays, comes, goes) = (Key::p256("k1"), Key::p256("k2"), Key::p256("k3"));
+    let server = Issuer::start(&[stays.clone(), goes.clone()]);
+    let mut setup = Setup::new(POLICIES, &clients(&["corp"]));
+    setup.gateway = format!("issuers:\n{}", issuer("corp", &server, "discover"));
+    let gateway = Gateway::start(&setup);
+    let claims = server.claims(now());
+    let fresh = |key: &Key| key.token(&with(&claims, &json!({ "n": random_kid() })));
+    let (cached, leaving) = (stays.token(&claims), goes.token(&claims));
+    permit(&gateway, "the key that stays", &cached).unwrap();
+    permit(&gateway, "the key that goes", &leaving).unwrap();
+    let started = Instant::now();
+
+    // Right after a fetch nothing is fresher to be had: refused without asking.
+    let answers = flood(&gateway, &stays, &claims);
+    assert!(answers.iter().all(|(status, reason)| *status == 401 && reason == "token.invalid"), "{answers:?}");
+    assert_eq!((answers.len(), server.fetches()), (200, 1));
+
+    // The issuer rotates. A token of the new key, asked again and again, is taken after one fetch; meanwhile the key that stays
+    // serves, cached or not.
+    server.set_keys(&[stays.clone(), comes.clone()]);
+    loop {
+        assert!(started.elapsed() < Duration::from_secs(60), "the new key was never fetched");
+        permit(&gateway, "the key that stays, cached", &cached).unwrap();
+        permit(&gateway, "the key that stays, not cached", &fresh(&stays)).unwrap();
+        let response = gateway.get("/api/items", Some(&fresh(&comes)));
+        if response.status == 200 {
+            break;
+        }
+        assert_eq!((response.status, response.verdict().as_str()), (401, "token.invalid"), "{response:?}");
+        assert_eq!(server.fetches(), 1);
+        permit(&gateway, "the key that goes, until it is known to be gone", &leaving).unwrap();
+        std::thread::park_timeout(Duration::from_millis(100));
+    }
+    assert!(started.elapsed() > Duration::from_secs(25), "fetched within the cool-down");
+    assert_eq!(server.fetches(), 2, "one fetch brought it");
+    refuse(&gateway, "the key that went, cached", &leaving, "key_unknown").unwrap();
+    refuse(&gateway, "the key that went, not cached", &fresh(&goes), "key_unknown").unwrap();
+    let answers = flood(&gateway, &stays, &claims);
+    assert!(answers.iter().all(|(status, _)| *status == 401), "{answers:?}");
+    assert_eq!(server.fetches(), 2);
+    permit(&gateway, "the key that stays, at the end", &cached).unwrap();
+}
+
+/// Many callers with a name that is not known yet share the fetch that is under way.
+#[test]
+fn s38_the_first_callers_share_the_first_fetch() {
+    let key = Key::p256("k1");
+    let server = Issuer::start(std::slice::from_ref(&key));
+    let mut setup = Setup::new(POLICIES, &clients(&["corp"]));
+    setup.gateway = format!("issuers:\n{}", issuer("corp", &server, "discover"));
+    let gateway = Gateway::start(&setup);
+    let claims = server.claims(now());
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..16)
+            .map(|_| scope.spawn(|| gateway.get("/api/items", Some(&key.token(&with(&claims, &json!({ "n": random_kid() }))))).status))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    assert_eq!(server.fetches(), 1);
+    let response = gateway.get("/api/items", None);
+    refused(&gateway, "none", &response, (401, "token.missing", Some("Bearer realm=\"scopegate\"")), "").unwrap_err();
+}
