@@ -33,5 +33,10 @@ test:
 golden:
 	UPDATE=1 $(CARGO) test --locked --test gateway -- golden
 
+# CPU time per request against a bare pingora proxy, then the decision alone.
+bench:
+	$(CARGO) bench --locked --bench forwarding
+	$(CARGO) bench --locked --bench decision
+
 demo:
 	$(CARGO) run --release -- demo

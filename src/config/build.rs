@@ -258,7 +258,9 @@ pub(super) fn load(sources: &Sources, lookup: &dyn Lookup, now: Timestamp) -> Re
             Kind::Clients => (&clients, sources.clients.len()),
             Kind::Users => (&users, sources.users.len()),
         };
-        (documents.len() == files).then_some(documents)
+        // Nor is anything known of files that gateway.yaml does not lead to.
+        let led_to = matches!(kind, Kind::Gateway | Kind::Users) || gateway.value.get(kind.as_str()).is_some();
+        (documents.len() == files && led_to).then_some(documents)
     });
     let mut builder = Builder {
         gateway,

@@ -69,7 +69,7 @@ impl<'a> Walk<'a> {
         match schema.get("type").and_then(Json::as_str) {
             Some("object") => self.mapping(schema, value),
             Some("array") => self.list(schema, value),
-            Some("string") => self.text(schema, value),
+            Some("string") => return self.text(schema, value),
             Some("integer") => self.integer(schema, value),
             Some("boolean") if !value.is_bool() => self.mistyped(schema, value),
             _ => {}
@@ -141,11 +141,16 @@ impl<'a> Walk<'a> {
         let none = serde_json::Map::new();
         let properties = schema.get("properties").and_then(Json::as_object);
         let additional = schema.get("additionalProperties").filter(|additional| additional.is_object());
+        let open = schema.get("additionalProperties").and_then(Json::as_bool) == Some(true);
         let mut pruned = Vec::new();
         for (key, value) in entries.iter_mut() {
             let Some(name) = key.as_str().map(str::to_owned) else {
                 let shown = serde_yaml::to_string(key).unwrap_or_default();
-                self.fault(format!("the key `{}` is not text", shown.trim()), "put it in quotes");
+                self.path.push(Step::Key(shown.trim().to_owned()));
+                let message = format!("the key `{}` is not text", shown.trim());
+                let fault = self.document.fault_at_key(&self.path, message, Some("put it in quotes".to_owned()));
+                self.faults.push(fault);
+                self.path.pop();
                 pruned.push(key.clone());
                 continue;
             };
@@ -154,7 +159,7 @@ impl<'a> Walk<'a> {
                 if self.value(schema, value) == Fate::Prune {
                     pruned.push(key.clone());
                 }
-            } else {
+            } else if !open {
                 let known: Vec<&str> = properties.unwrap_or(&none).keys().map(String::as_str).collect();
                 let help = suggestion(&name, known);
                 let fault = self.document.fault_at_key(&self.path, format!("unknown key `{name}`"), Some(help));
@@ -203,16 +208,25 @@ impl<'a> Walk<'a> {
             }
             self.path.pop();
         }
-        // The places of the items left must not move: a pruned one stays as null, and the entry is skipped when it is read.
-        for at in pruned {
-            if let Some(item) = items.get_mut(at) {
-                *item = Value::Null;
-            }
+        // What is left is still read, so that one run finds the other faults of the entry too.
+        if pruned.len() < items.len() {
+            let mut at = 0..;
+            items.retain(|_| at.next().is_none_or(|at| !pruned.contains(&at)));
         }
     }
 
-    fn text(&mut self, schema: &'a Json, value: &Value) {
-        let Some(text) = value.as_str() else { return self.mistyped(schema, value) };
+    /// A text in a list may be taken out of it when it is wrong: see [`Walk::list`].
+    fn text(&mut self, schema: &'a Json, value: &Value) -> Fate {
+        let before = self.faults.len();
+        match value.as_str() {
+            None => self.mistyped(schema, value),
+            Some(text) => self.check_text(schema, text),
+        }
+        let in_list = matches!(self.path.last(), Some(Step::Index(_)));
+        if in_list && self.faults.len() > before { Fate::Prune } else { Fate::Stay }
+    }
+
+    fn check_text(&mut self, schema: &'a Json, text: &str) {
         if let Some(Json::Array(choices)) = schema.get("enum") {
             let choices: Vec<&str> = choices.iter().filter_map(Json::as_str).collect();
             if !choices.contains(&text) {
@@ -271,44 +285,64 @@ impl<'a> Walk<'a> {
             } else {
                 self.fault(format!("`{text}` is not one of the choices"), suggestion(text, choices));
             }
-            return Fate::Stay;
-        }
-        let fits = |schema: &&&'a Json| match (&*value, schema.get("type").and_then(Json::as_str)) {
-            (Value::Sequence(_), Some("array")) => true,
-            (Value::Mapping(entries), Some("object")) => {
-                let properties = schema.get("properties").and_then(Json::as_object);
-                properties.is_some_and(|properties| {
-                    entries.keys().any(|key| key.as_str().is_some_and(|key| properties.contains_key(key)))
-                })
-            }
-            _ => false,
-        };
-        if let Some(schema) = resolved.iter().find(fits).copied() {
-            return self.branch(schema, value);
+            return if matches!(self.path.last(), Some(Step::Index(_))) { Fate::Prune } else { Fate::Stay };
         }
         let objects: Vec<&'a Json> =
             resolved.iter().copied().filter(|schema| schema.get("properties").is_some()).collect();
-        match (&*value, objects.as_slice()) {
-            (Value::Mapping(_), [only]) => self.branch(only, value),
-            (Value::Mapping(entries), [_, ..]) => {
-                let known: Vec<&str> = objects
-                    .iter()
-                    .filter_map(|schema| schema.get("properties")?.as_object())
-                    .flat_map(|map| map.keys())
-                    .map(String::as_str)
-                    .collect();
-                let wrong = entries.keys().find_map(|key| key.as_str()).unwrap_or("").to_owned();
-                self.fault(format!("unknown key `{wrong}`"), suggestion(&wrong, known));
+        if let Some(entries) = value.as_mapping().filter(|_| !objects.is_empty()) {
+            let keys: Vec<String> = entries.keys().filter_map(|key| key.as_str().map(str::to_owned)).collect();
+            return self.choose_by_key(&objects, &keys, value);
+        }
+        let list = resolved.iter().find(|schema| schema.get("type").and_then(Json::as_str) == Some("array"));
+        if let (Value::Sequence(_), Some(schema)) = (&*value, list) {
+            return self.value(schema, value);
+        }
+        self.fault(
+            format!("{} where {} is expected", found(value), self.any_of(&resolved)),
+            "see docs/configuration.md",
+        );
+        Fate::Stay
+    }
+
+    /// A mapping of one of several shapes: its key says which.
+    fn choose_by_key(&mut self, objects: &[&'a Json], keys: &[String], value: &mut Value) -> Fate {
+        let properties = |schema: &&'a Json| schema.get("properties").and_then(Json::as_object);
+        let has =
+            |schema: &&'a Json, key: &String| properties(schema).is_some_and(|properties| properties.contains_key(key));
+        let known: Vec<&str> =
+            objects.iter().filter_map(properties).flat_map(|map| map.keys()).map(String::as_str).collect();
+        if let [only] = objects {
+            return self.branch(only, value);
+        }
+        let chosen: Vec<(&String, &'a Json)> =
+            keys.iter().filter_map(|key| Some((key, *objects.iter().find(|schema| has(schema, key))?))).collect();
+        match chosen.as_slice() {
+            [] if keys.is_empty() => {
+                self.fault("an empty mapping".to_owned(), suggestion("", known));
                 Fate::Stay
             }
-            _ => {
-                self.fault(
-                    format!("{} where {} is expected", found(value), self.any_of(&resolved)),
-                    "see docs/configuration.md",
-                );
+            [] => {
+                let wrong = keys.first().cloned().unwrap_or_default();
+                self.fault_at_key(&wrong, format!("unknown key `{wrong}`"), suggestion(&wrong, known));
                 Fate::Stay
+            }
+            [(first, schema), others @ ..] => {
+                // Keys of one branch may stand together, those of several exclude each other.
+                if let Some((other, _)) = others.iter().find(|(key, _)| !has(schema, key)) {
+                    let message = format!("`{other}` beside `{first}`: they exclude each other");
+                    self.fault_at_key(other, message, "write exactly one of them".to_owned());
+                    return Fate::Stay;
+                }
+                self.branch(schema, value)
             }
         }
+    }
+
+    fn fault_at_key(&mut self, key: &str, message: String, help: String) {
+        self.path.push(Step::Key(key.to_owned()));
+        let fault = self.document.fault_at_key(&self.path, message, Some(help));
+        self.faults.push(fault);
+        self.path.pop();
     }
 
     /// A branch of an enum: when it is not built, its key says so.

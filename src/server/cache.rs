@@ -152,11 +152,15 @@ mod tests {
     fn a_flood_of_tokens_seen_once_leaves_those_in_use() {
         let cache = TokenCache::new(100);
         let hot: Vec<TokenDigest> = (0..50).map(|n| digest(&format!("hot{n}"))).collect();
-        hot.iter().for_each(|token| cache.put(*token, 1, facts()));
+        for token in &hot {
+            cache.put(*token, 1, facts());
+        }
         for n in 0..10_000 {
             cache.put(digest(&format!("cold{n}")), 1, facts());
             if n % 10 == 0 {
-                hot.iter().for_each(|token| assert!(cache.find(token, 1).is_some(), "{n}"));
+                for token in &hot {
+                    assert!(cache.find(token, 1).is_some(), "{n}");
+                }
             }
             assert!(cache.len() <= 100);
         }

@@ -236,6 +236,8 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
         exchange.status = head.status.as_u16();
+        // The version is ours to say, whatever the upstream speaks (RFC 9112 §2.3).
+        head.set_version(http::Version::HTTP_11);
         head.insert_header(answer::DECISION_ID, exchange.id.to_text())?;
         Ok(())
     }

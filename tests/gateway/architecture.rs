@@ -48,7 +48,8 @@ fn uses(text: &str) -> Vec<String> {
 
 /// Arrows that run back, as `from -> to`.
 fn backward(modules: &[(String, bool)], texts: &BTreeMap<String, String>) -> Vec<String> {
-    let position: BTreeMap<&str, usize> = modules.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
+    let position: BTreeMap<&str, usize> =
+        modules.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
     let mut wrong = Vec::new();
     for (at, (module, _)) in modules.iter().enumerate() {
         for used in uses(&texts[module]) {
@@ -82,8 +83,18 @@ fn no_module_uses_one_below_it() {
 #[test]
 fn the_inner_ring_names_nothing_impure() {
     const IMPURE: [&str; 12] = [
-        "async ", "tokio", "pingora", "SystemTime", "Instant::now", "std::fs", "std::net::Tcp", "std::env", "reqwest", "rusqlite",
-        "getrandom", "std::thread",
+        "async ",
+        "tokio",
+        "pingora",
+        "SystemTime",
+        "Instant::now",
+        "std::fs",
+        "std::net::Tcp",
+        "std::env",
+        "reqwest",
+        "rusqlite",
+        "getrandom",
+        "std::thread",
     ];
     let lib = std::fs::read_to_string(Path::new(ROOT).join("src/lib.rs")).unwrap();
     let modules = modules(&lib);

@@ -68,7 +68,14 @@ auth_scopes:
 const GET: (&str, &str) = ("GET", "/api/table/incident");
 const POST: (&str, &str) = ("POST", "/api/table/incident");
 
-const fn row(number: u32, policies: &'static str, scopes: &'static str, e: Option<bool>, r: Option<bool>, expect: Expect) -> Row {
+const fn row(
+    number: u32,
+    policies: &'static str,
+    scopes: &'static str,
+    e: Option<bool>,
+    r: Option<bool>,
+    expect: Expect,
+) -> Row {
     Row { number, policies, scopes, enforce: e, restrict: r, request: GET, expect }
 }
 
@@ -78,9 +85,9 @@ const ANY: Option<bool> = None;
 
 fn rows() -> Vec<Row> {
     const A_ON_GET: &str = "auth_scopes: { A: { grants: [{ api: items, methods: [GET] }] }, B: {}, useraccount: {} }";
-    const UNION: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: { grants: [{ api: items }] }, useraccount: {} }";
-    const NAMED_NONE: &str =
-        "auth_scopes: { A: {}, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [{ clients: [@CLIENTS@] }] } }";
+    const UNION: &str =
+        "auth_scopes: { A: { grants: [{ api: items }] }, B: { grants: [{ api: items }] }, useraccount: {} }";
+    const NAMED_NONE: &str = "auth_scopes: { A: {}, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [{ clients: [@CLIENTS@] }] } }";
     const NAMED_A: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [{ clients: [@CLIENTS@] }] } }";
     const OTHER: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [{ clients: [other] }] } }";
     const NOBODY: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [] } }";
@@ -261,13 +268,18 @@ fn through_the_gateway(acl: &str, text: &str) {
             let (got, expect) = (response.verdict(), expected(row.expect, acl));
             let forwarded = gateway.upstream.requests().len();
             if got != expect || forwarded != usize::from(expect == "permit") {
-                wrong.push(format!("row {} {client}, ACL {acl}: {got} instead of {expect}, {forwarded} forwarded", row.number));
+                wrong.push(format!(
+                    "row {} {client}, ACL {acl}: {got} instead of {expect}, {forwarded} forwarded",
+                    row.number
+                ));
             }
         }
         if row.number == 20 && acl == "none" {
             let series = "scopegate_shadow_total{api=\"items\",reason=\"policy.profile\",verdict=\"refuse\"}";
             // Counted once the answer is out, so perhaps a moment after it.
-            wait_for("both would-be refusals to be counted", || gateway.metric(series).filter(|count| (*count - 2.0).abs() < 0.1));
+            wait_for("both would-be refusals to be counted", || {
+                gateway.metric(series).filter(|count| (*count - 2.0).abs() < 0.1)
+            });
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use crate::support::http::{Connection, request, try_send};
 use crate::support::{Gateway, Setup, wait_for};
 
-const POLICIES: &str = "apis: { open: { base_path: /, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST, PUT] } } }\n";
+const POLICIES: &str =
+    "apis: { open: { base_path: /, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST, PUT] } } }\n";
 
 fn gateway(edge: &str) -> Gateway {
     let mut setup = Setup::new(POLICIES, "clients: {}\n");
@@ -59,18 +60,38 @@ fn ambiguous_framing_is_refused_with_a_reason_and_nothing_reaches_the_upstream()
         ("GET /a HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", "request.malformed", 400),
         ("\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n", "request.malformed", 400),
         ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello", "request.malformed", 400),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello", "request.malformed", 400),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", "request.malformed", 400),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+            "request.malformed",
+            400,
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+            "request.malformed",
+            400,
+        ),
         ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", "request.malformed", 400),
         ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello", "request.malformed", 400),
         ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "request.malformed", 400),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "request.malformed",
+            400,
+        ),
         ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
         ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", "request.malformed", 400),
         ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
         ("POST /a HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nExpect: y 100-continue\r\nContent-Length: 0\r\n\r\n", "request.malformed", 400),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "request.malformed",
+            400,
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nExpect: y 100-continue\r\nContent-Length: 0\r\n\r\n",
+            "request.malformed",
+            400,
+        ),
         ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", "request.malformed", 400),
     ];
     for (bytes, reason, status) in cases {
@@ -81,18 +102,30 @@ fn ambiguous_framing_is_refused_with_a_reason_and_nothing_reaches_the_upstream()
         assert!(response.header("x-decision-id").is_some() && response.json()["decision_id"].is_string());
     }
     assert_eq!(gateway.upstream.requests(), [""; 0]);
-    let counted = gateway.metric("scopegate_requests_total{api=\"\",operation=\"\",reason=\"request.malformed\",verdict=\"refuse\"}");
+    let counted = gateway
+        .metric("scopegate_requests_total{api=\"\",operation=\"\",reason=\"request.malformed\",verdict=\"refuse\"}");
     assert!(counted.unwrap() > 30.0, "{counted:?}");
 }
 
 #[test]
 fn bad_chunks_never_become_a_complete_request_upstream() {
-    for chunks in ["5 \r\nhello\r\n0\r\n\r\n", "0x5\r\nhello\r\n0\r\n\r\n", "fffffffffffffffff\r\n", "5\r\nhelloX\r\n0\r\n\r\n", "-1\r\n"] {
+    for chunks in [
+        "5 \r\nhello\r\n0\r\n\r\n",
+        "0x5\r\nhello\r\n0\r\n\r\n",
+        "fffffffffffffffff\r\n",
+        "5\r\nhelloX\r\n0\r\n\r\n",
+        "-1\r\n",
+    ] {
         let gateway = gateway("");
-        let bytes = format!("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
+        let bytes = format!(
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+        );
         let _ = try_send(gateway.address, bytes);
         let requests = gateway.upstream.requests();
-        assert!(requests.iter().all(|request| !request.contains("smuggled") || request.contains("POST /a")), "{chunks:?}: {requests:?}");
+        assert!(
+            requests.iter().all(|request| !request.contains("smuggled") || request.contains("POST /a")),
+            "{chunks:?}: {requests:?}"
+        );
         assert!(requests.len() <= 1, "{chunks:?}: {requests:?}");
     }
 }
@@ -144,7 +177,8 @@ fn a_head_that_does_not_end_is_cut_at_one_deadline_however_it_drips() {
             match std::io::Read::read(stream, &mut byte) {
                 Ok(0) => *open = false,
                 Ok(_) => panic!("an answer to half a head"),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {}
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                }
                 Err(_) => *open = false,
             }
         }
@@ -202,7 +236,10 @@ fn bodies_are_streamed_both_ways_and_100_continue_is_answered() {
     let sent = format!("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let response = gateway.send(&sent);
     assert_eq!((response.status, response.body.len()), (200, body.len()));
-    let chunked = format!("PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    let chunked = format!(
+        "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
     assert_eq!(gateway.send(chunked).status, 200);
     for got in gateway.upstream.requests() {
         // The chunks are cut anew: what is in them counts.
@@ -213,7 +250,8 @@ fn bodies_are_streamed_both_ways_and_100_continue_is_answered() {
 #[test]
 fn an_upgrade_is_not_offered() {
     let gateway = gateway("");
-    let bytes = request("GET", "/a", None, &[("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "x")]);
+    let bytes =
+        request("GET", "/a", None, &[("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "x")]);
     assert_eq!(gateway.send(bytes).status, 200, "the request is served as plain HTTP");
     let head = gateway.upstream.last_head().join("\n").to_ascii_lowercase();
     assert!(!head.contains("\nupgrade:"), "{head}");

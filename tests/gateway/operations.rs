@@ -133,7 +133,9 @@ fn nothing_secret_is_written_anywhere() {
     let token = gateway.token("app");
     gateway.get("/api/1?password=planted-query", Some(&token));
     gateway.get("/api/1", Some("planted-token"));
-    gateway.send(format!("GET /a b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nCookie: planted-cookie\r\n\r\n"));
+    gateway.send(format!(
+        "GET /a b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nCookie: planted-cookie\r\n\r\n"
+    ));
     gateway.upstream.answer("");
     let failed = gateway.get("/api/1?planted-query", Some(&token));
     gateway.record(failed.header("x-decision-id").unwrap());

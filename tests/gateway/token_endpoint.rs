@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use scopegate::token::keyset::KeySet;
 use scopegate::token::jws::Unverified;
+use scopegate::token::keyset::KeySet;
 
 use crate::support::http::{Response, form, request};
 use crate::support::{Gateway, SECRET, Setup};
@@ -78,7 +78,9 @@ fn the_token_is_an_rfc_9068_one_that_the_published_keys_verify() {
     assert_eq!(parsed.kind.as_deref(), Some("at+jwt"));
     let claims = &parsed.claims;
     let url = format!("http://127.0.0.1:{}", gateway.address.port());
-    for (name, value) in [("iss", url.as_str()), ("aud", &url), ("sub", "app"), ("client_id", "app"), ("scope", "read write")] {
+    for (name, value) in
+        [("iss", url.as_str()), ("aud", &url), ("sub", "app"), ("client_id", "app"), ("scope", "read write")]
+    {
         assert_eq!(claims[name], value, "{name}");
     }
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 1800);
@@ -99,7 +101,9 @@ fn the_token_is_an_rfc_9068_one_that_the_published_keys_verify() {
 fn each_signing_algorithm_issues_tokens_that_pass() {
     for algorithm in ["ES256", "RS256", "EdDSA"] {
         let mut setup = setup();
-        setup.gateway = format!("authorization_server: {{ grants: [client_credentials], signing: {{ algorithm: {algorithm} }} }}\n");
+        setup.gateway = format!(
+            "authorization_server: {{ grants: [client_credentials], signing: {{ algorithm: {algorithm} }} }}\n"
+        );
         let gateway = Gateway::start(&setup);
         let token = gateway.token("app");
         let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
@@ -140,7 +144,13 @@ fn whoever_does_not_authenticate_learns_nothing() {
         assert!(response.header("www-authenticate").unwrap().starts_with("Basic "));
         answers.push(response.body);
     }
-    for body in ["", "client_id=app", "client_id=public", "client_id=app&client_secret=wrong", "client_id=nobody&client_secret=x"] {
+    for body in [
+        "",
+        "client_id=app",
+        "client_id=public",
+        "client_id=app&client_secret=wrong",
+        "client_id=nobody&client_secret=x",
+    ] {
         let response = gateway.send(form("/oauth_token.do", &[], &format!("grant_type=client_credentials&{body}")));
         assert_eq!(error(&response), (401, "invalid_client".to_owned()), "{body}");
         answers.push(response.body);
@@ -185,27 +195,37 @@ fn an_authenticated_client_is_told_what_keeps_it_from_a_token() {
 #[test]
 fn human_secrets_rotation_and_both_ways_of_basic_work() {
     let gateway = Gateway::start(&setup());
-    let human = form("/oauth_token.do", &[("Authorization", &basic("human", "hunter2"))], "grant_type=client_credentials");
+    let human =
+        form("/oauth_token.do", &[("Authorization", &basic("human", "hunter2"))], "grant_type=client_credentials");
     assert_eq!(gateway.send(human).status, 200);
     assert_eq!(gateway.token_response("rotating", "").status, 200);
-    let encoded: String = SECRET.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    let form_encoded = form("/oauth_token.do", &[("Authorization", &basic("app", &encoded))], "grant_type=client_credentials");
+    let encoded = SECRET.replace('-', "%2D").replace('t', "%74");
+    let form_encoded =
+        form("/oauth_token.do", &[("Authorization", &basic("app", &encoded))], "grant_type=client_credentials");
     assert_eq!(gateway.send(form_encoded).status, 200);
 }
 
 #[test]
 fn only_a_form_in_a_post_is_a_token_request() {
     let gateway = Gateway::start(&setup());
-    let get = gateway.get(&format!("/oauth_token.do?grant_type=client_credentials&client_id=app&client_secret={SECRET}"), None);
+    let get = gateway
+        .get(&format!("/oauth_token.do?grant_type=client_credentials&client_id=app&client_secret={SECRET}"), None);
     assert_eq!(get.status, 405);
     assert_eq!(get.header("allow"), Some("POST"));
-    let json = format!("{{\"grant_type\":\"client_credentials\",\"client_id\":\"app\",\"client_secret\":\"{SECRET}\"}}");
+    let json =
+        format!("{{\"grant_type\":\"client_credentials\",\"client_id\":\"app\",\"client_secret\":\"{SECRET}\"}}");
     let text = form("/oauth_token.do", &[], &json).replace("application/x-www-form-urlencoded", "application/json");
     assert_eq!(error(&gateway.send(text)), (400, "invalid_request".to_owned()));
     // Credentials in the URL are no credentials (RFC 6749 §2.3.1).
-    let in_url = form(&format!("/oauth_token.do?client_id=app&client_secret={SECRET}"), &[], "grant_type=client_credentials");
+    let in_url =
+        form(&format!("/oauth_token.do?client_id=app&client_secret={SECRET}"), &[], "grant_type=client_credentials");
     assert_eq!(error(&gateway.send(in_url)).1, "invalid_client");
-    let twice = request("POST", "/oauth_token.do", None, &[("Authorization", &basic("app", SECRET)), ("Authorization", &basic("app", SECRET))]);
+    let twice = request(
+        "POST",
+        "/oauth_token.do",
+        None,
+        &[("Authorization", &basic("app", SECRET)), ("Authorization", &basic("app", SECRET))],
+    );
     assert_eq!(gateway.send(twice).status, 400);
     let huge = form("/oauth_token.do", &[], &"a".repeat(70_000));
     assert_eq!(error(&gateway.send(huge)), (400, "invalid_request".to_owned()));
@@ -222,7 +242,12 @@ fn an_edit_of_a_client_bites_on_its_live_tokens() {
         ("auth_scopes: [read], active: false", "client.inactive"),
         ("auth_scopes: [read], enforce_token_restriction: true", "policy.none"),
     ] {
-        gateway.rewrite("clients.yaml", &format!("clients: {{ app: {{ grants: [client_credentials], secrets: [{{ sha256: @SHA256@ }}], {edit} }} }}"));
+        gateway.rewrite(
+            "clients.yaml",
+            &format!(
+                "clients: {{ app: {{ grants: [client_credentials], secrets: [{{ sha256: @SHA256@ }}], {edit} }} }}"
+            ),
+        );
         assert!(gateway.reload(), "{}", gateway.log());
         assert_eq!(gateway.get("/api/x", Some(&token)).verdict(), expect, "{edit}");
     }

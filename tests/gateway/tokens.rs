@@ -187,7 +187,11 @@ fn refuse(gateway: &Gateway, what: &str, token: &str, fault: &str) -> Result<(),
         "reason": "token.invalid",
         "decision_id": response.header("X-Decision-Id").unwrap(),
     });
-    if response.json() == body { Ok(()) } else { Err(format!("{what}: another body than that of every fault: {response:?}")) }
+    if response.json() == body {
+        Ok(())
+    } else {
+        Err(format!("{what}: another body than that of every fault: {response:?}"))
+    }
 }
 
 /// Any refusal: status, reason and challenge, and a fault in the record that contains this one.

@@ -17,7 +17,12 @@ use serde_json::{Map, Value, json};
 const STRICTER: &[(&str, &[u64], &str, &str)] = &[
     ("json_web_signature", &[1, 348, 352, 357, 358, 359, 372, 373, 376, 377], NO_KEY, HMAC),
     ("json_web_signature", &[347, 351], NO_KEY, "P-521 with an `alg` that does not exist (ES521): no curve of ours"),
-    ("json_web_signature", &[346, 350], "algorithm", "the key says PS256, the token PS384: a key is for one algorithm (RFC 8725 §3.1)"),
+    (
+        "json_web_signature",
+        &[346, 350],
+        "algorithm",
+        "the key says PS256, the token PS384: a key is for one algorithm (RFC 8725 §3.1)",
+    ),
     ("json_web_signature", &[259, 264, 268, 272, 320, 325], "form", "an empty payload: no claims, so no token"),
     ("json_web_key", &[2, 13, 14, 15], NO_KEY, HMAC),
     ("json_web_crypto", &[1, 48], NO_KEY, HMAC),

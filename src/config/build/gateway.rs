@@ -62,6 +62,9 @@ impl Builder<'_> {
         let raw: RawGateway = self.read(&place, &value)?;
         let (public_url, public_host) = self.public_url(&raw, &place.key("public_url"));
         let listeners = self.listeners(&raw.listeners, &place.key("listeners"));
+        if raw.metrics.as_ref().is_some_and(|metrics| listeners.contains(&metrics.address.value)) {
+            self.fault(&place.key("metrics").key("address"), "this is a listener's address too", "choose another port");
+        }
         let store = match raw.store {
             RawStore::Embedded(embedded) => embedded.path,
             RawStore::Redis(_) => return None,
@@ -74,6 +77,9 @@ impl Builder<'_> {
             RawSigningAlgorithm::EdDsa => Algorithm::EdDsa,
         };
         let lifespan = server.and_then(|server| server.access_token_lifespan.as_ref());
+        if let Some(lifespan) = lifespan {
+            self.whole_seconds(lifespan, &place.key("authorization_server").key("access_token_lifespan"));
+        }
         let master_scope =
             server.and_then(|server| server.master_scope.as_ref()).map_or(MASTER_SCOPE, |scope| scope.text());
         Some(Settings {
@@ -103,6 +109,17 @@ impl Builder<'_> {
                 signing,
             },
         })
+    }
+
+    /// `expires_in` counts seconds (RFC 6749 §5.1).
+    pub(super) fn whole_seconds(&mut self, duration: &crate::config::format::Duration, place: &Place<'_>) {
+        if duration.value.subsec_nanos() != 0 {
+            self.fault(
+                place,
+                format!("`{}` is not a whole number of seconds", duration.text()),
+                "tokens live for seconds: write 1800s",
+            );
+        }
     }
 
     fn public_url(&mut self, raw: &RawGateway, place: &Place<'_>) -> (String, String) {

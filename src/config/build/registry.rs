@@ -58,6 +58,9 @@ impl Builder<'_> {
     ) -> Client {
         self.check_client(raw, place);
         self.check_scope_size(raw, place);
+        if let Some(lifespan) = &raw.access_token_lifespan {
+            self.whole_seconds(lifespan, &place.key("access_token_lifespan"));
+        }
         for (at, scope) in raw.auth_scopes.iter().enumerate() {
             self.refer(&place.key("auth_scopes").at(at), Named::Scope, scope);
         }

@@ -116,7 +116,11 @@ proptest::proptest! {
 #[test]
 fn every_target_that_is_taken_is_one_that_the_http_library_carries_unchanged() {
     for byte in 0..=255_u8 {
-        for raw in [vec![b'/', byte, b'a'], vec![b'/', b'?', byte, b'a'], vec![b'/', b'%', b'0' + (byte >> 4) % 10, b'4', byte]] {
+        for raw in [
+            vec![b'/', byte, b'a'],
+            vec![b'/', b'?', byte, b'a'],
+            vec![b'/', b'%', b'0' + (byte >> 4) % 10, b'4', byte],
+        ] {
             if let Ok(target) = Target::parse(&raw, MAX_BYTES) {
                 let carried: http::uri::PathAndQuery = target.as_str().parse().unwrap();
                 assert_eq!(carried.as_str(), target.as_str());

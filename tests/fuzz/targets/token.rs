@@ -7,7 +7,6 @@ use std::sync::LazyLock;
 use base64ct::{Base64UrlUnpadded, Encoding as _};
 use ed25519_dalek::Signer as _;
 use libfuzzer_sys::{Corpus, fuzz_target};
-use p256::ecdsa::signature::Signer as _;
 use scopegate::names::{IssuerName, Timestamp};
 use scopegate::reason::TokenFault;
 use scopegate::request::credential::{BearerToken, MAX_TOKEN};

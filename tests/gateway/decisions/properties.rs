@@ -38,8 +38,8 @@ fn api() -> impl Strategy<Value = &'static str> {
 }
 
 fn profile() -> impl Strategy<Value = String> {
-    (proptest::option::of(vec(0..3_usize, 1..3)), proptest::option::of(0..2_usize), any::<bool>(), any::<bool>()).prop_map(
-        |(clients, role, restricted, inside)| {
+    (proptest::option::of(vec(0..3_usize, 1..3)), proptest::option::of(0..2_usize), any::<bool>(), any::<bool>())
+        .prop_map(|(clients, role, restricted, inside)| {
             let mut parts = vec![format!("restricted_clients: {restricted}")];
             if let Some(clients) = clients {
                 let names: BTreeSet<&str> = clients.into_iter().map(|at| CLIENTS[at]).collect();
@@ -52,8 +52,7 @@ fn profile() -> impl Strategy<Value = String> {
                 parts.push("from: [192.0.2.0/24]".to_owned());
             }
             format!("{{ {} }}", parts.join(", "))
-        },
-    )
+        })
 }
 
 /// The rules of a random set, each as text, so that they can be put into files in any order.
@@ -66,16 +65,20 @@ struct Set {
 }
 
 fn set() -> impl Strategy<Value = Set> {
-    let grant = (0..3_usize, api(), narrowing()).prop_map(|(scope, api, narrowing)| (scope, format!("{{ api: {api}{narrowing} }}")));
-    let policy = (proptest::option::of(api()), narrowing(), any::<bool>(), vec(profile(), 0..3)).prop_map(|(api, narrowing, shadow, profiles)| {
-        let about = match api {
-            Some(api) => format!("api: {api}{narrowing}"),
-            None => "all_apis: true".to_owned(),
-        };
-        let mode = if shadow { "shadow" } else { "enforce" };
-        format!("{{ {about}, mode: {mode}, allow: [{}] }}", profiles.join(", "))
-    });
-    let acl = (api(), narrowing(), 0..2_usize).prop_map(|(api, narrowing, role)| format!("{{ api: {api}{narrowing}, roles: {{ all: [{}] }} }}", ROLES[role]));
+    let grant = (0..3_usize, api(), narrowing())
+        .prop_map(|(scope, api, narrowing)| (scope, format!("{{ api: {api}{narrowing} }}")));
+    let policy = (proptest::option::of(api()), narrowing(), any::<bool>(), vec(profile(), 0..3)).prop_map(
+        |(api, narrowing, shadow, profiles)| {
+            let about = match api {
+                Some(api) => format!("api: {api}{narrowing}"),
+                None => "all_apis: true".to_owned(),
+            };
+            let mode = if shadow { "shadow" } else { "enforce" };
+            format!("{{ {about}, mode: {mode}, allow: [{}] }}", profiles.join(", "))
+        },
+    );
+    let acl = (api(), narrowing(), 0..2_usize)
+        .prop_map(|(api, narrowing, role)| format!("{{ api: {api}{narrowing}, roles: {{ all: [{}] }} }}", ROLES[role]));
     let client = (vec(0..3_usize, 0..3), any::<bool>(), any::<bool>(), 0..3_usize);
     (vec(grant, 0..4), vec(policy, 0..3), vec(acl, 0..3), vec(client, 3))
         .prop_map(|(grants, policies, acls, clients)| Set { grants, policies, acls, clients })
@@ -90,21 +93,25 @@ impl Set {
             .iter()
             .enumerate()
             .map(|(at, name)| {
-                let mut grants: Vec<&str> = self.grants.iter().filter(|(scope, _)| *scope == at).map(|(_, text)| text.as_str()).collect();
+                let mut grants: Vec<&str> =
+                    self.grants.iter().filter(|(scope, _)| *scope == at).map(|(_, text)| text.as_str()).collect();
                 if reversed {
                     grants.reverse();
                 }
                 format!("  {name}: {{ grants: [{}] }}\n", grants.join(", "))
             })
             .collect();
-        let mut policies: Vec<String> = self.policies.iter().enumerate().map(|(at, text)| format!("  p{at}: {text}\n")).collect();
+        let mut policies: Vec<String> =
+            self.policies.iter().enumerate().map(|(at, text)| format!("  p{at}: {text}\n")).collect();
         let mut acls: Vec<String> = self.acls.iter().map(|text| format!("  - {text}\n")).collect();
         if reversed {
             scopes.reverse();
             policies.reverse();
             acls.reverse();
         }
-        let section = |name: &str, entries: Vec<String>| if entries.is_empty() { String::new() } else { format!("{name}:\n{}", entries.concat()) };
+        let section = |name: &str, entries: Vec<String>| {
+            if entries.is_empty() { String::new() } else { format!("{name}:\n{}", entries.concat()) }
+        };
         let mut files = vec![
             section("apis", apis.to_vec()),
             section("auth_scopes", scopes),
@@ -161,7 +168,10 @@ fn verdicts(config: &Config, set: &Set) -> Vec<String> {
         for path in PATHS {
             for method in METHODS {
                 let request = request_to(method, path, Some("127.0.0.1"));
-                verdicts.push(format!("{client} {method} {path}: {}", decide_own(config, &request, client, &scopes.join(" "))));
+                verdicts.push(format!(
+                    "{client} {method} {path}: {}",
+                    decide_own(config, &request, client, &scopes.join(" "))
+                ));
             }
         }
     }
@@ -182,7 +192,9 @@ mod naive {
     }
 
     fn selects(rule: &Value, api: &str, method: &str, resource: &str) -> bool {
-        (rule["all_apis"] == true || rule["api"] == api) && has(&rule["methods"], method) && has(&rule["resources"], resource)
+        (rule["all_apis"] == true || rule["api"] == api)
+            && has(&rule["methods"], method)
+            && has(&rule["resources"], resource)
     }
 
     fn strength(rule: &Value) -> u8 {
@@ -202,7 +214,9 @@ mod naive {
         let role = ROLES.get(*role).copied();
         let covers = |profile: &&Value| {
             has(&profile["clients"], CLIENTS[client])
-                && profile["roles"]["any"].as_array().is_none_or(|roles| roles.iter().any(|own| Some(own.as_str().unwrap()) == role))
+                && profile["roles"]["any"]
+                    .as_array()
+                    .is_none_or(|roles| roles.iter().any(|own| Some(own.as_str().unwrap()) == role))
                 && profile["from"].is_null()
         };
         let policies: Vec<Value> = set.policies.iter().map(|text| parse(text)).collect();
@@ -217,7 +231,9 @@ mod naive {
             Some(policy) => {
                 let profiles = policy["allow"].as_array().unwrap();
                 let covering: Vec<&Value> = profiles.iter().filter(covers).collect();
-                let naming = covering.iter().any(|profile| !profile["clients"].is_null() || profile["restricted_clients"] == true);
+                let naming = covering
+                    .iter()
+                    .any(|profile| !profile["clients"].is_null() || profile["restricted_clients"] == true);
                 if covering.is_empty() || (*enforce && !naming) {
                     return "policy.profile";
                 }
@@ -238,8 +254,12 @@ mod naive {
         } else if *restrict {
             return "scope.unscoped";
         }
-        let acls: Vec<Value> = set.acls.iter().map(|text| parse(text)).filter(|acl| selects(acl, api, method, resource)).collect();
-        if acls.iter().any(|acl| acl["roles"]["all"].as_array().unwrap().iter().any(|own| Some(own.as_str().unwrap()) != role)) {
+        let acls: Vec<Value> =
+            set.acls.iter().map(|text| parse(text)).filter(|acl| selects(acl, api, method, resource)).collect();
+        if acls
+            .iter()
+            .any(|acl| acl["roles"]["all"].as_array().unwrap().iter().any(|own| Some(own.as_str().unwrap()) != role))
+        {
             return "acl.role";
         }
         if acls.is_empty() && !named { "acl.none" } else { "permit" }
@@ -334,7 +354,8 @@ fn the_running_gateway_agrees_with_the_pure_function_on_random_sets() {
             for path in PATHS {
                 for method in METHODS {
                     let got = running.call(method, path, Some(&token)).verdict();
-                    let pure = decide_own(&config, &request_to(method, path, Some("127.0.0.1")), client, &scopes.join(" "));
+                    let pure =
+                        decide_own(&config, &request_to(method, path, Some("127.0.0.1")), client, &scopes.join(" "));
                     assert_eq!(got, pure, "{client} {method} {path}\n{policies}\n{clients}");
                     compared += 1;
                 }

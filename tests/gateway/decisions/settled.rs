@@ -126,7 +126,12 @@ fn what_is_forwarded_is_the_canonical_path_and_the_query_byte_for_byte() {
 #[test]
 fn public_operations_need_no_token_and_get_no_identity() {
     let gateway = Gateway::start(&setup());
-    let spoofed = request("GET", "/api/open", None, &[("X-Auth-Client", "admin"), ("X_Auth_Roles", "admin"), ("X-Forwarded-For", "9.9.9.9")]);
+    let spoofed = request(
+        "GET",
+        "/api/open",
+        None,
+        &[("X-Auth-Client", "admin"), ("X_Auth_Roles", "admin"), ("X-Forwarded-For", "9.9.9.9")],
+    );
     assert_eq!(gateway.send(spoofed).status, 200);
     let head = gateway.upstream.last_head().join("\n").to_ascii_lowercase();
     assert!(!head.contains("admin") && !head.contains("9.9.9.9"), "{head}");
@@ -144,7 +149,12 @@ fn credentials_are_exactly_one_bearer_token_in_the_header() {
     for (target, headers, expect, status) in [
         ("/api/table/x", vec![], "token.missing", 401),
         ("/api/table/x", vec![("Authorization", "Basic YTpi")], "token.missing", 401),
-        ("/api/table/x", vec![("Authorization", bearer.as_str()), ("authorization", bearer.as_str())], "token.several", 400),
+        (
+            "/api/table/x",
+            vec![("Authorization", bearer.as_str()), ("authorization", bearer.as_str())],
+            "token.several",
+            400,
+        ),
         ("/api/table/x?access_token=x", vec![("Authorization", bearer.as_str())], "token.in_query", 400),
         ("/api/table/x?access%5ftoken=x", vec![], "token.in_query", 400),
         ("/api/table/x", vec![("Authorization", "Bearer a b")], "token.malformed", 401),
@@ -261,7 +271,13 @@ fn the_upstream_learns_who_calls_from_us_alone() {
     let all = head.join("\n");
     assert!(!all.contains("evil") && !all.contains("DELETE") && !all.contains(&token), "{all}");
     let has = |line: &str| head.iter().any(|own| own.eq_ignore_ascii_case(line));
-    for line in ["x-auth-issuer: self", "x-auth-client: app", "x-auth-subject: app", "x-auth-scopes: read v1_write", "x-forwarded-proto: http"] {
+    for line in [
+        "x-auth-issuer: self",
+        "x-auth-client: app",
+        "x-auth-subject: app",
+        "x-auth-scopes: read v1_write",
+        "x-forwarded-proto: http",
+    ] {
         assert!(has(line), "{line} in {all}");
     }
     assert!(all.contains("1.0 before") && all.contains("1.1 scopegate"), "{all}");
@@ -291,7 +307,9 @@ fn a_permit_and_a_refusal_carry_the_decision_id_of_their_record() {
 #[test]
 fn upstream_failures_have_their_own_reasons_and_never_look_complete() {
     let mut setup = setup();
-    setup.gateway.push_str("upstreams: { api: { servers: ['@UPSTREAM@'], timeouts: { connect: 200ms, response: 300ms } } }\n");
+    setup
+        .gateway
+        .push_str("upstreams: { api: { servers: ['@UPSTREAM@'], timeouts: { connect: 200ms, response: 300ms } } }\n");
     let gateway = Gateway::start(&setup);
     let token = gateway.token("app");
     for (answer, expect, status) in [
@@ -322,7 +340,10 @@ fn keep_alive_carries_local_answers_token_requests_and_forwarded_ones() {
     for _ in 0..3 {
         connection.write(request("GET", "/api/table/x", None, &[]).as_bytes());
         assert_eq!(connection.read(false).unwrap().status, 401);
-        connection.write(form("/oauth2/token", &[], &format!("grant_type=client_credentials&client_id=app&client_secret={SECRET}")).as_bytes());
+        connection.write(
+            form("/oauth2/token", &[], &format!("grant_type=client_credentials&client_id=app&client_secret={SECRET}"))
+                .as_bytes(),
+        );
         assert_eq!(connection.read(false).unwrap().status, 200);
         connection.write(request("GET", "/api/table/x", Some(&token), &[]).as_bytes());
         assert_eq!(connection.read(false).unwrap().status, 200);
@@ -337,7 +358,9 @@ fn a_body_over_the_limit_is_refused_declared_or_not() {
     setup.gateway.push_str("edge: { max_body_size: 1KiB }\n");
     let gateway = Gateway::start(&setup);
     let token = gateway.token("app");
-    let declared = format!("POST /api/v1/table/x HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nContent-Length: 2000\r\n\r\n");
+    let declared = format!(
+        "POST /api/v1/table/x HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nContent-Length: 2000\r\n\r\n"
+    );
     let response = gateway.send(&declared);
     assert_eq!((response.status, response.verdict().as_str()), (413, "request.body"));
     assert!(gateway.upstream.requests().is_empty());
@@ -352,9 +375,15 @@ fn a_body_over_the_limit_is_refused_declared_or_not() {
 #[test]
 fn the_pure_function_and_the_gateway_agree_on_hosts_and_versions() {
     let config = config_of(&setup());
-    for (method, target, expect) in
-        [("GET", "/api/v2/table/x", "permit"), ("POST", "/api/v1/table/x", "permit"), ("POST", "/api/v2/table/x", "scope.unscoped")]
-    {
-        assert_eq!(decide_own(&config, &request_to(method, target, None), "app", "read v1_write"), expect, "{method} {target}");
+    for (method, target, expect) in [
+        ("GET", "/api/v2/table/x", "permit"),
+        ("POST", "/api/v1/table/x", "permit"),
+        ("POST", "/api/v2/table/x", "scope.unscoped"),
+    ] {
+        assert_eq!(
+            decide_own(&config, &request_to(method, target, None), "app", "read v1_write"),
+            expect,
+            "{method} {target}"
+        );
     }
 }

@@ -23,7 +23,12 @@ pub struct Setup {
 
 impl Setup {
     pub fn new(policies: &str, clients: &str) -> Self {
-        Self { policies: policies.to_owned(), clients: clients.to_owned(), users: "users: {}\n".to_owned(), ..Self::default() }
+        Self {
+            policies: policies.to_owned(),
+            clients: clients.to_owned(),
+            users: "users: {}\n".to_owned(),
+            ..Self::default()
+        }
     }
 
     /// Writes the files into a folder.
@@ -78,30 +83,33 @@ impl Gateway {
     }
 
     pub fn start_with(setup: &Setup, upstream: Upstream) -> Self {
-        let folder = tempfile::tempdir().unwrap();
         // Another process may take a free port between our look and the gateway's: try again with others.
         for _ in 0..5 {
-            let (address, metrics) = (free_address(), free_address());
-            let file = setup.write(folder.path(), address, metrics, upstream.address);
-            let log = std::fs::File::create(folder.path().join("log")).unwrap();
-            let child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
-                .args(["serve", "--config"])
-                .arg(&file)
-                .envs(setup.environment.iter().map(|(name, value)| (name, value)))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(log)
-                .spawn()
-                .unwrap();
-            let mut gateway = Self { address, metrics, upstream: upstream.clone(), folder, child };
+            let mut gateway = Self::spawn(setup, &upstream);
             if gateway.wait_until_ready() {
                 return gateway;
             }
             let log = gateway.log();
             assert!(log.contains("in use"), "the gateway did not start:\n{log}");
-            return Self::start_with(setup, upstream);
         }
-        unreachable!()
+        panic!("five addresses in a row were taken");
+    }
+
+    fn spawn(setup: &Setup, upstream: &Upstream) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (address, metrics) = (free_address(), free_address());
+        let file = setup.write(folder.path(), address, metrics, upstream.address);
+        let log = std::fs::File::create(folder.path().join("log")).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+            .args(["serve", "--config"])
+            .arg(&file)
+            .envs(setup.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { address, metrics, upstream: upstream.clone(), folder, child }
     }
 
     fn wait_until_ready(&mut self) -> bool {
@@ -147,7 +155,11 @@ impl Gateway {
     /// A token response for a client of the tests.
     pub fn token_response(&self, client: &str, extra: &str) -> Response {
         let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{client}:{SECRET}")));
-        self.send(form("/oauth_token.do", &[("Authorization", &basic)], &format!("grant_type=client_credentials{extra}")))
+        self.send(form(
+            "/oauth_token.do",
+            &[("Authorization", &basic)],
+            &format!("grant_type=client_credentials{extra}"),
+        ))
     }
 
     /// A token with all that the client holds.

@@ -50,10 +50,6 @@ impl Connection {
         let _ = self.0.write_all(bytes);
     }
 
-    pub fn stream(&self) -> &TcpStream {
-        &self.0
-    }
-
     /// One response; `None` when the connection ends without one.
     pub fn read(&mut self, head_only: bool) -> Option<Response> {
         let end = loop {
@@ -74,7 +70,8 @@ impl Connection {
         if status == 100 {
             return self.read(head_only);
         }
-        let value = |name: &str| headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
+        let value =
+            |name: &str| headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
         let body = if head_only || status == 204 || status == 304 {
             Vec::new()
         } else if let Some(length) = value("content-length") {
@@ -167,7 +164,8 @@ pub fn request(method: &str, target: &str, token: Option<&str>, extra: &[(&str, 
 
 /// A form, as a token request sends it.
 pub fn form(path: &str, extra: &[(&str, &str)], body: &str) -> String {
-    let mut text = format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n");
+    let mut text =
+        format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n");
     for (name, value) in extra {
         text.push_str(&format!("{name}: {value}\r\n"));
     }

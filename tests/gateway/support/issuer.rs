@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::Signer as _;
-use p256::ecdsa::{Signature, SigningKey, signature::Signer as _};
+use p256::ecdsa::{Signature, SigningKey};
 use serde_json::{Value, json};
 
 /// A key pair with its `kid`.
@@ -66,7 +66,8 @@ impl Key {
 
     /// A token with any header.
     pub fn token_with(&self, header: &Value, claims: &Value) -> String {
-        let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let input =
+            format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
         let signature = URL_SAFE_NO_PAD.encode(self.signature(input.as_bytes()));
         format!("{input}.{signature}")
     }
@@ -160,10 +161,14 @@ impl Issuer {
                 let keys: Vec<Value> = self.state.keys.lock().unwrap().iter().map(Key::jwk).collect();
                 (200, json!({"keys": keys}).to_string().into_bytes())
             }
-            Mode::Good => (200, json!({"issuer": self.url, "jwks_uri": format!("{}/jwks", self.url)}).to_string().into_bytes()),
+            Mode::Good => {
+                (200, json!({"issuer": self.url, "jwks_uri": format!("{}/jwks", self.url)}).to_string().into_bytes())
+            }
         };
-        let location = if (300..400).contains(&status) { format!("Location: {}/jwks\r\n", self.url) } else { String::new() };
-        let head = format!("HTTP/1.1 {status} X\r\n{location}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let location =
+            if (300..400).contains(&status) { format!("Location: {}/jwks\r\n", self.url) } else { String::new() };
+        let head =
+            format!("HTTP/1.1 {status} X\r\n{location}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     }
 }

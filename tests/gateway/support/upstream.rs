@@ -24,7 +24,11 @@ impl Upstream {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(State { requests: Mutex::default(), answer: Mutex::new(ANSWER.as_bytes().to_vec()), turn: Mutex::default() });
+        let state = Arc::new(State {
+            requests: Mutex::default(),
+            answer: Mutex::new(ANSWER.as_bytes().to_vec()),
+            turn: Mutex::default(),
+        });
         let shared = state.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -116,7 +120,8 @@ fn request_length(buffer: &[u8]) -> Option<usize> {
     let head_end = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = String::from_utf8_lossy(&buffer[..head_end]).to_ascii_lowercase();
     let value = |name: &str| {
-        head.split("\r\n").find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
+        head.split("\r\n")
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
     };
     if value("transfer-encoding").is_some() {
         let body_end = buffer[head_end..].windows(5).position(|window| window == b"0\r\n\r\n")? + 5;

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{
-    Bench, INVALID_TOKEN, all_refused, own_claims, own_header, own_key, own_url, permit, refuse, row, sign, with, without,
+    Bench, INVALID_TOKEN, all_refused, own_claims, own_header, own_key, own_url, permit, refuse, row, sign, with,
+    without,
 };
 use crate::support::issuer::{Key, now};
 use crate::support::{Gateway, Setup};
@@ -126,12 +127,23 @@ fn common(key: &Key, header: &Value, claims: &Value) -> Vec<(String, String, &'s
         ("iat", at + 90, "not_yet_valid"),
         ("iat", i64::MAX, "not_yet_valid"),
     ] {
-        add(format!("{name} is now {:+}", i128::from(value) - i128::from(at)), with(claims, &json!({ name: value })).to_string(), fault);
+        add(
+            format!("{name} is now {:+}", i128::from(value) - i128::from(at)),
+            with(claims, &json!({ name: value })).to_string(),
+            fault,
+        );
     }
     add("exp is past, with a fraction".into(), with_text(claims, "exp", &format!("{}.5", at - 32)), "expired");
     add("exp is past, as 1e9".into(), with_text(claims, "exp", "1e9"), "expired");
     // Bound to a key that a bearer does not prove (S33).
-    for cnf in [json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" }), json!({ "x5t#S256": "AAAA" }), json!({ "jwk": key.jwk() }), json!({}), json!(null), json!("x")] {
+    for cnf in [
+        json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" }),
+        json!({ "x5t#S256": "AAAA" }),
+        json!({ "jwk": key.jwk() }),
+        json!({}),
+        json!(null),
+        json!("x"),
+    ] {
         add(format!("cnf is {cnf}"), with(claims, &json!({ "cnf": cnf })).to_string(), "binding");
     }
     tokens
@@ -254,13 +266,34 @@ fn s29_tokens_of_another_kind_are_no_access_tokens() {
     let typed = |key: &Key, kind: &Value| with(&key.header(), &json!({ "typ": kind }));
     let mut tokens = Vec::new();
     let others = [
-        "dpop+jwt", "logout+jwt", "secevent+jwt", "rt+jwt", "id+jwt", "kb+jwt", "dc+sd-jwt", "oauth-authz-req+jwt",
-        "token-introspection+jwt", "client-authentication+jwt", "application/dpop+jwt", "JOSE", "JOSE+JSON", "jwt ", "", "at jwt",
-        "at+jwt;x", "text/at+jwt", "application/application/at+jwt", "application/",
+        "dpop+jwt",
+        "logout+jwt",
+        "secevent+jwt",
+        "rt+jwt",
+        "id+jwt",
+        "kb+jwt",
+        "dc+sd-jwt",
+        "oauth-authz-req+jwt",
+        "token-introspection+jwt",
+        "client-authentication+jwt",
+        "application/dpop+jwt",
+        "JOSE",
+        "JOSE+JSON",
+        "jwt ",
+        "",
+        "at jwt",
+        "at+jwt;x",
+        "text/at+jwt",
+        "application/application/at+jwt",
+        "application/",
     ];
     for kind in others {
         tokens.push(row(format!("ours as {kind:?}"), own.token_with(&typed(&own, &json!(kind)), &ours), "type"));
-        tokens.push(row(format!("corp's as {kind:?}"), bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp), "type"));
+        tokens.push(row(
+            format!("corp's as {kind:?}"),
+            bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp),
+            "type",
+        ));
     }
     for kind in [json!(7), json!(null), json!(["at+jwt"]), json!({})] {
         tokens.push(row(format!("ours as {kind}"), own.token_with(&typed(&own, &kind), &ours), "type"));
@@ -276,12 +309,17 @@ fn s29_tokens_of_another_kind_are_no_access_tokens() {
         let id_token = with(&corp, &json!({ claim: "77QmUPtjPfzWtF2AnpK9RQ", "nonce": "n" }));
         tokens.push(row(format!("an ID token with {claim}"), bench.token(&id_token), "type"));
         let untyped = without(&bench.key.header(), "typ");
-        tokens.push(row(format!("an ID token with {claim}, untyped"), bench.key.token_with(&untyped, &id_token), "type"));
+        tokens.push(row(
+            format!("an ID token with {claim}, untyped"),
+            bench.key.token_with(&untyped, &id_token),
+            "type",
+        ));
     }
     let id_token = with(&corp, &json!({ "aud": "app", "nonce": "n", "auth_time": now() }));
     tokens.push(row("an ID token for its client", bench.token(&id_token), "audience"));
     // A client's assertion (RFC 7523 §3) has the client for its issuer.
-    let assertion = json!({ "iss": "own", "sub": "own", "aud": own_url(&bench.gateway), "exp": now() + 60, "jti": "1" });
+    let assertion =
+        json!({ "iss": "own", "sub": "own", "aud": own_url(&bench.gateway), "exp": now() + 60, "jti": "1" });
     tokens.push(row("a client assertion", bench.token(&assertion), "issuer"));
     // A DPoP proof has neither issuer nor audience (RFC 9449 §4.2).
     let proof = json!({ "htm": "GET", "htu": own_url(&bench.gateway), "iat": now(), "jti": "1" });
@@ -292,10 +330,14 @@ fn s29_tokens_of_another_kind_are_no_access_tokens() {
 
     for kind in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/AT+jwt"] {
         bench.permit(&format!("ours as {kind}"), &own.token_with(&typed(&own, &json!(kind)), &ours)).unwrap();
-        bench.permit(&format!("corp's as {kind}"), &bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp)).unwrap();
+        bench
+            .permit(&format!("corp's as {kind}"), &bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp))
+            .unwrap();
     }
     for kind in ["jwt", "application/jwt", "JWT"] {
-        bench.permit(&format!("corp's as {kind}"), &bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp)).unwrap();
+        bench
+            .permit(&format!("corp's as {kind}"), &bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp))
+            .unwrap();
     }
     bench.permit("corp's untyped", &bench.key.token_with(&without(&bench.key.header(), "typ"), &corp)).unwrap();
 }

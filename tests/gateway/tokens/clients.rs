@@ -16,8 +16,7 @@ clients:
   unheld: { external: { corp: [unheld-app] } }
 ";
 
-const UNKNOWN: &str =
-    "Bearer realm=\"scopegate\", error=\"invalid_token\", error_description=\"the client of this token is not registered here\"";
+const UNKNOWN: &str = "Bearer realm=\"scopegate\", error=\"invalid_token\", error_description=\"the client of this token is not registered here\"";
 const INACTIVE: &str =
     "Bearer realm=\"scopegate\", error=\"invalid_token\", error_description=\"the client of this token is not active\"";
 const NEEDS_READ: &str = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", error_description=\"the token lacks a scope \
@@ -52,7 +51,8 @@ impl World {
             issuer("corp", &corp, "discover"),
             issuer("fallback", &fallback, "discover").replace("keys:", "default_client: any-corp, keys:"),
             issuer("plain", &plain, "discover").replace("scopes: scp, ", ""),
-            issuer("deep", &deep, "discover").replace("scopes: scp, roles: groups", "scopes: auth.scope, roles: realm_access.roles"),
+            issuer("deep", &deep, "discover")
+                .replace("scopes: scp, roles: groups", "scopes: auth.scope, roles: realm_access.roles"),
         );
         Self { gateway: Gateway::start(&setup), key, corp, fallback, plain, deep }
     }
@@ -68,7 +68,9 @@ impl World {
         let head = self.gateway.upstream.last_head();
         let value = |name: &str| {
             let prefix = format!("{name}: ");
-            head.iter().find_map(|line| line.to_ascii_lowercase().strip_prefix(&prefix).map(str::to_owned)).unwrap_or_default()
+            head.iter()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix(&prefix).map(str::to_owned))
+                .unwrap_or_default()
         };
         let record = self.gateway.record(response.header("X-Decision-Id").unwrap());
         assert_eq!(record["client"], value("x-auth-client"), "{record}");
@@ -98,17 +100,37 @@ fn a_token_of_another_issuer_is_the_client_that_lists_it() {
         ("a prefix", azp(json!("ap")), LIST, "client.unknown"),
         ("a value of no length", azp(json!("")), LIST, "client.unknown"),
         ("no value", without(&corp, "azp"), LIST, "client.unknown"),
-        ("the value under our own claim", with(&without(&corp, "azp"), &json!({ "client_id": "app" })), LIST, "client.unknown"),
+        (
+            "the value under our own claim",
+            with(&without(&corp, "azp"), &json!({ "client_id": "app" })),
+            LIST,
+            "client.unknown",
+        ),
         ("both claims", with(&corp, &json!({ "client_id": "own" })), LIST, "app-here [items_read] []"),
         ("an inactive client", azp(json!("asleep-app")), LIST, "client.inactive"),
         ("a client that holds nothing", azp(json!("unheld-app")), LIST, "scope.missing"),
         // The default client is for every value that nobody lists, our own ids among them.
         ("the default", without(&default, "azp"), LIST, "any-corp [items_read] []"),
         ("the default for an unlisted value", default.clone(), LIST, "any-corp [items_read] []"),
-        ("the default for one of our client ids", with(&default, &json!({ "azp": "own" })), LIST, "any-corp [items_read] []"),
-        ("the default has its own scopes", with(&default, &json!({ "azp": "own", "scp": "items_write" })), ADD, "scope.missing"),
+        (
+            "the default for one of our client ids",
+            with(&default, &json!({ "azp": "own" })),
+            LIST,
+            "any-corp [items_read] []",
+        ),
+        (
+            "the default has its own scopes",
+            with(&default, &json!({ "azp": "own", "scp": "items_write" })),
+            ADD,
+            "scope.missing",
+        ),
         ("the default gives no roles", default.clone(), ADMIN, "acl.role"),
-        ("listed beside a default", with(&default, &json!({ "azp": "special-app", "scp": "items_write" })), ADD, "special [items_write] []"),
+        (
+            "listed beside a default",
+            with(&default, &json!({ "azp": "special-app", "scp": "items_write" })),
+            ADD,
+            "special [items_write] []",
+        ),
         // Who is meant is never looked up among our own.
         ("a user's name as subject", with(&corp, &json!({ "sub": "alice" })), ADMIN, "acl.role"),
         ("our client's id as subject", with(&corp, &json!({ "sub": "own" })), ADMIN, "acl.role"),
@@ -138,7 +160,12 @@ fn scopes_are_those_of_the_token_that_the_client_holds_now() {
         ("declared and absent", without(&corp, "scp"), LIST, "scope.missing"),
         ("declared and empty", scp(json!([])), LIST, "scope.missing"),
         ("declared and of no length", scp(json!("")), LIST, "scope.missing"),
-        ("in the claim of others", with(&without(&corp, "scp"), &json!({ "scope": "items_read" })), LIST, "scope.missing"),
+        (
+            "in the claim of others",
+            with(&without(&corp, "scp"), &json!({ "scope": "items_read" })),
+            LIST,
+            "scope.missing",
+        ),
         ("another case", scp(json!("ITEMS_READ")), LIST, "scope.missing"),
         ("a prefix", scp(json!("items_")), LIST, "scope.missing"),
         ("with a comma", scp(json!("items_read,items_write")), LIST, "scope.missing"),
@@ -153,7 +180,12 @@ fn scopes_are_those_of_the_token_that_the_client_holds_now() {
         // A claim within a claim.
         ("within a claim", with(&deep, &json!({ "auth": { "scope": "items_read" } })), LIST, "special [items_read] []"),
         ("within a claim that is none", with(&deep, &json!({ "auth": "items_read" })), LIST, "scope.missing"),
-        ("a claim with the dot in its name", with(&deep, &json!({ "auth.scope": "items_read" })), LIST, "special [items_read] []"),
+        (
+            "a claim with the dot in its name",
+            with(&deep, &json!({ "auth.scope": "items_read" })),
+            LIST,
+            "special [items_read] []",
+        ),
     ] {
         let got = world.outcome(&claims, call);
         if got != expect {
@@ -180,7 +212,11 @@ fn roles_are_mapped_and_nothing_unmapped_is_one() {
         ("none", corp.clone(), "acl.role"),
         ("in the claim of others", with(&corp, &json!({ "roles": ["grp-itil"] })), "acl.role"),
         ("of the client it is", with(&corp, &json!({ "azp": "own" })), "client.unknown"),
-        ("within a claim", with(&deep, &json!({ "realm_access": { "roles": ["grp-itil"] } })), "special [items_read] [itil]"),
+        (
+            "within a claim",
+            with(&deep, &json!({ "realm_access": { "roles": ["grp-itil"] } })),
+            "special [items_read] [itil]",
+        ),
         ("within a claim that is none", with(&deep, &json!({ "realm_access": ["grp-itil"] })), "acl.role"),
     ] {
         let got = world.outcome(&claims, ADMIN);

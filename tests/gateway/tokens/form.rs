@@ -128,8 +128,16 @@ fn s31_only_the_one_strict_form_is_a_token() {
         row("dots alone", "..".to_owned(), "form"),
         row("many dots", ".".repeat(8_000), "form"),
         row("no JSON in the header", format!("AAAA.{payload}.{signature}"), "form"),
-        row("JSON that is no object in the header", format!("{}.{payload}.{signature}", URL_SAFE_NO_PAD.encode("[]")), "form"),
-        row("a character of plain base64", format!("{header}.{payload}.{}", signature.replace('-', "+").replace('_', "/")), "form"),
+        row(
+            "JSON that is no object in the header",
+            format!("{}.{payload}.{signature}", URL_SAFE_NO_PAD.encode("[]")),
+            "form",
+        ),
+        row(
+            "a character of plain base64",
+            format!("{header}.{payload}.{}", signature.replace('-', "+").replace('_', "/")),
+            "form",
+        ),
         row("a tilde behind (SD-JWT)", format!("{token}~"), "form"),
         row("a disclosure behind (SD-JWT)", format!("{token}~WyJhIiwiYiJd~"), "form"),
         row("a length of 4n+1", format!("{token}{}", "A".repeat((5 - signature.len() % 4) % 4)), "form"),
@@ -147,12 +155,19 @@ fn s31_only_the_one_strict_form_is_a_token() {
     let head = input.split('.').next().unwrap();
     let stray = with_stray_bits(head).expect("room in the last character");
     let input = format!("{stray}.{payload}");
-    tokens.push(row("stray bits in the header", with_signature(&input, &bench.key.signature(input.as_bytes())), "form"));
+    tokens.push(row(
+        "stray bits in the header",
+        with_signature(&input, &bench.key.signature(input.as_bytes())),
+        "form",
+    ));
     // Padding inside is signed over too, and refused before the signature is looked at.
     for (what, jwe) in [
         ("five parts", format!("{header}.AAAA.AAAA.{payload}.{signature}")),
         ("a JWE", format!("{}.AAAA.AAAA.AAAA.AAAA", URL_SAFE_NO_PAD.encode("{\"alg\":\"dir\",\"enc\":\"A128GCM\"}"))),
-        ("a JWE with an ES256 header", format!("{}.AAAA.AAAA.AAAA.AAAA", URL_SAFE_NO_PAD.encode("{\"alg\":\"ES256\",\"enc\":\"A128GCM\"}"))),
+        (
+            "a JWE with an ES256 header",
+            format!("{}.AAAA.AAAA.AAAA.AAAA", URL_SAFE_NO_PAD.encode("{\"alg\":\"ES256\",\"enc\":\"A128GCM\"}")),
+        ),
     ] {
         tokens.push(row(what, jwe, "form"));
     }
@@ -182,7 +197,9 @@ fn s31_only_the_one_strict_form_is_a_token() {
         ("padding alone", "==".to_owned()),
     ] {
         let response = call(&bench.gateway, &token);
-        wrong.extend(refused(&bench.gateway, what, &response, (401, "token.malformed", Some(MALFORMED_TOKEN)), "").err());
+        wrong.extend(
+            refused(&bench.gateway, what, &response, (401, "token.malformed", Some(MALFORMED_TOKEN)), "").err(),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_ne!(STANDARD_NO_PAD.encode([0xfb, 0xff]), URL_SAFE_NO_PAD.encode([0xfb, 0xff]));
@@ -224,7 +241,8 @@ fn s32_exactly_one_bearer_credential() {
     let gateway = &bench.gateway;
     let token = bench.token(&bench.claims());
     let bearer = format!("Bearer {token}");
-    let several = "Bearer realm=\"scopegate\", error=\"invalid_request\", error_description=\"send exactly one credential\"";
+    let several =
+        "Bearer realm=\"scopegate\", error=\"invalid_request\", error_description=\"send exactly one credential\"";
     let query = "Bearer realm=\"scopegate\", error=\"invalid_request\", error_description=\"send the token in the \
                  Authorization header, never in the URL\"";
     let bare = "Bearer realm=\"scopegate\"";

@@ -36,17 +36,59 @@ fn s25_a_cached_token_of_another_issuer_ends_with_what_it_rested_on() {
     let token = bench.token(&with(&bench.claims(), &json!({ "groups": ["grp-itil"] })));
     let fetches = bench.corp.fetches();
     for (what, target, file, from, to, expect) in [
-        ("the client, switched off", "/api/items", "clients.yaml", "app-here: {", "app-here: { active: false,", "client.inactive"),
-        ("the scope, taken from the client", "/api/items", "clients.yaml", "{ auth_scopes: [items_read], external", "{ external", "scope.missing"),
+        (
+            "the client, switched off",
+            "/api/items",
+            "clients.yaml",
+            "app-here: {",
+            "app-here: { active: false,",
+            "client.inactive",
+        ),
+        (
+            "the scope, taken from the client",
+            "/api/items",
+            "clients.yaml",
+            "{ auth_scopes: [items_read], external",
+            "{ external",
+            "scope.missing",
+        ),
         ("the mapping of the client", "/api/items", "clients.yaml", "corp: [app]", "corp: [app3]", "client.unknown"),
-        ("the grant of the scope", "/api/items", "policies.yaml", "{ api: items, methods: [GET] }, ", "{ api: items, methods: [POST] }, ", "scope.unscoped"),
-        ("the audience", "/api/items", "gateway.yaml", "corp: { issuer: \"@\", audience: [\"https://api.example\"]", "corp: { issuer: \"@\", audience: [\"https://api.example/v2\"]", "audience"),
+        (
+            "the grant of the scope",
+            "/api/items",
+            "policies.yaml",
+            "{ api: items, methods: [GET] }, ",
+            "{ api: items, methods: [POST] }, ",
+            "scope.unscoped",
+        ),
+        (
+            "the audience",
+            "/api/items",
+            "gateway.yaml",
+            "corp: { issuer: \"@\", audience: [\"https://api.example\"]",
+            "corp: { issuer: \"@\", audience: [\"https://api.example/v2\"]",
+            "audience",
+        ),
         ("the algorithm", "/api/items", "gateway.yaml", "[ES256, EdDSA]", "[EdDSA]", "algorithm"),
-        ("the name of the client claim", "/api/items", "gateway.yaml", "client: azp", "client: client_id", "client.unknown"),
+        (
+            "the name of the client claim",
+            "/api/items",
+            "gateway.yaml",
+            "client: azp",
+            "client: client_id",
+            "client.unknown",
+        ),
         ("the name of the scopes claim", "/api/items", "gateway.yaml", "scopes: scp", "scopes: scope", "scope.missing"),
         ("the map of roles", "/admin/x", "gateway.yaml", "{ grp-itil: itil }", "{ grp-itil: other }", "acl.role"),
         ("the name of the roles claim", "/admin/x", "gateway.yaml", "roles: groups", "roles: roles", "acl.role"),
-        ("the issuer", "/api/items", "gateway.yaml", "corp: { issuer: \"@\"", "corp: { issuer: \"http://127.0.0.1:9\"", "issuer"),
+        (
+            "the issuer",
+            "/api/items",
+            "gateway.yaml",
+            "corp: { issuer: \"@\"",
+            "corp: { issuer: \"http://127.0.0.1:9\"",
+            "issuer",
+        ),
     ] {
         // Twice, so that it is cached for sure.
         for _ in 0..2 {
@@ -70,10 +112,31 @@ fn s25_a_cached_token_of_our_own_ends_with_what_it_rested_on() {
     let gateway = Gateway::start(&setup);
     let token = gateway.token("own");
     for (what, target, file, from, to, expect) in [
-        ("the client, switched off", "/api/items", "clients.yaml", "own: {", "own: { active: false,", "client.inactive"),
+        (
+            "the client, switched off",
+            "/api/items",
+            "clients.yaml",
+            "own: {",
+            "own: { active: false,",
+            "client.inactive",
+        ),
         ("the client", "/api/items", "clients.yaml", "own: {", "owner: {", "client.unknown"),
-        ("the scope, taken from the client", "/api/items", "clients.yaml", "[items_read, items_write]", "[items_write]", "scope.missing"),
-        ("the scope, switched off", "/api/items", "policies.yaml", "items_read: {", "items_read: { active: false,", "scope.unscoped"),
+        (
+            "the scope, taken from the client",
+            "/api/items",
+            "clients.yaml",
+            "[items_read, items_write]",
+            "[items_write]",
+            "scope.missing",
+        ),
+        (
+            "the scope, switched off",
+            "/api/items",
+            "policies.yaml",
+            "items_read: {",
+            "items_read: { active: false,",
+            "scope.unscoped",
+        ),
         ("the user, switched off", "/api/items", "users.yaml", "alice: {", "alice: { active: false,", "user.inactive"),
         ("the user, locked", "/api/items", "users.yaml", "alice: {", "alice: { locked: true,", "user.inactive"),
         ("the user's role", "/admin/x", "users.yaml", "[itil]", "[other]", "acl.role"),
@@ -103,7 +166,8 @@ fn s39_keys_in_a_file_come_and_go_with_a_reload() {
     let server = Issuer::start(&[]);
     server.set_mode(crate::support::issuer::Mode::Close);
     let mut setup = Setup::new(POLICIES, &clients(&["corp"]));
-    setup.gateway = format!("issuers:\n{}", issuer("corp", &server, &format!("{{ jwks_file: \"{}\" }}", file.display())));
+    setup.gateway =
+        format!("issuers:\n{}", issuer("corp", &server, &format!("{{ jwks_file: \"{}\" }}", file.display())));
     let gateway = Gateway::start(&setup);
     let claims = server.claims(now());
     let (first, second) = (old.token(&claims), new.token(&claims));
@@ -134,7 +198,8 @@ fn s39_a_key_replaced_under_its_name_ends_cached_tokens() {
     write(&old);
     let server = Issuer::start(&[]);
     let mut setup = Setup::new(POLICIES, &clients(&["corp"]));
-    setup.gateway = format!("issuers:\n{}", issuer("corp", &server, &format!("{{ jwks_file: \"{}\" }}", file.display())));
+    setup.gateway =
+        format!("issuers:\n{}", issuer("corp", &server, &format!("{{ jwks_file: \"{}\" }}", file.display())));
     let gateway = Gateway::start(&setup);
     let claims = server.claims(now());
     let (cached, other) = (old.token(&claims), old.token(&with(&claims, &json!({ "sub": "x" }))));
@@ -226,7 +291,11 @@ fn s38_the_first_callers_share_the_first_fetch() {
     let claims = server.claims(now());
     let statuses: Vec<u16> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..16)
-            .map(|_| scope.spawn(|| gateway.get("/api/items", Some(&key.token(&with(&claims, &json!({ "n": random_kid() }))))).status))
+            .map(|_| {
+                scope.spawn(|| {
+                    gateway.get("/api/items", Some(&key.token(&with(&claims, &json!({ "n": random_kid() }))))).status
+                })
+            })
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });

@@ -17,7 +17,12 @@ fn http(request: HttpRequest) -> Result<HttpResponse, Error> {
     let (parts, body) = request.into_parts();
     let authority = parts.uri.authority().ok_or(ErrorKind::InvalidInput)?;
     let mut stream = TcpStream::connect(authority.as_str())?;
-    let mut head = format!("{} {} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {}\r\n", parts.method, parts.uri.path(), body.len());
+    let mut head = format!(
+        "{} {} HTTP/1.1\r\nHost: {authority}\r\nConnection: close\r\nContent-Length: {}\r\n",
+        parts.method,
+        parts.uri.path(),
+        body.len()
+    );
     for (name, value) in &parts.headers {
         head.push_str(&format!("{name}: {}\r\n", value.to_str().map_err(Error::other)?));
     }

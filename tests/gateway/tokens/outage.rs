@@ -42,7 +42,14 @@ fn failures() -> Vec<(&'static str, &'static str, Mode)> {
         ("over 150,000 bytes, good otherwise", "url", answer(200, format!("{set}{}", " ".repeat(150_000)))),
         ("20 MB", "url", answer(200, " ".repeat(20_000_000))),
         ("nested without end", "url", answer(200, format!("{{\"keys\":{}", "[".repeat(100_000)))),
-        ("metadata of another issuer", "discover", answer(200, json!({ "issuer": "https://other.example", "jwks_uri": "https://other.example/jwks" }).to_string())),
+        (
+            "metadata of another issuer",
+            "discover",
+            answer(
+                200,
+                json!({ "issuer": "https://other.example", "jwks_uri": "https://other.example/jwks" }).to_string(),
+            ),
+        ),
         ("metadata without keys", "discover", answer(200, "{}".to_owned())),
         ("a set in the place of its metadata", "discover", answer(200, set)),
     ]
@@ -61,7 +68,10 @@ struct Failing {
 
 impl Failing {
     fn fresh(&self, kid: &str) -> String {
-        let claims = with(&self.server.claims(now()), &json!({ "n": format!("{:x}", rand_core::RngCore::next_u64(&mut rand_core::OsRng)) }));
+        let claims = with(
+            &self.server.claims(now()),
+            &json!({ "n": format!("{:x}", rand_core::RngCore::next_u64(&mut rand_core::OsRng)) }),
+        );
         self.key.token_with(&with(&self.key.header(), &json!({ "kid": kid })), &claims)
     }
 }
@@ -87,7 +97,11 @@ fn s37_known_keys_serve_through_every_outage_and_unknown_ones_are_not_the_caller
     let mut setup = Setup::new(POLICIES, "");
     let (mut issuers, mut names) = (String::new(), Vec::new());
     for (at, ((_, found, _), own)) in failures().iter().zip(&failing).enumerate() {
-        let keys = if *found == "discover" { "discover".to_owned() } else { format!("{{ jwks_url: \"{}/jwks\" }}", own.server.url) };
+        let keys = if *found == "discover" {
+            "discover".to_owned()
+        } else {
+            format!("{{ jwks_url: \"{}/jwks\" }}", own.server.url)
+        };
         issuers.push_str(&issuer(&format!("i{at}"), &own.server, &keys));
         names.push(format!("i{at}"));
     }
@@ -164,8 +178,15 @@ fn s37_an_issuer_that_is_down_at_the_start_is_no_reason_not_to_start() {
     let ready = crate::support::send(gateway.metrics, "GET /readyz HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n");
     assert_eq!(ready.status, 200, "{ready:?}");
     // What is wrong with the token itself is said at once, without its keys.
-    super::refuse(&gateway, "expired", &key.token(&with(&server.claims(now()), &json!({ "exp": 1 }))), "expired").unwrap();
-    super::refuse(&gateway, "a wrong algorithm", &key.token_with(&json!({ "alg": "RS256" }), &server.claims(now())), "algorithm").unwrap();
+    super::refuse(&gateway, "expired", &key.token(&with(&server.claims(now()), &json!({ "exp": 1 }))), "expired")
+        .unwrap();
+    super::refuse(
+        &gateway,
+        "a wrong algorithm",
+        &key.token_with(&json!({ "alg": "RS256" }), &server.claims(now())),
+        "algorithm",
+    )
+    .unwrap();
     server.set_mode(Mode::Good);
     wait_for("the issuer's keys", || permit(&gateway, "after its first answer", &token).ok());
 }
@@ -179,11 +200,15 @@ fn s37_a_reload_to_another_place_of_keys_never_blames_the_token() {
     let mut setup = Setup::new(POLICIES, &clients(&["corp"]));
     setup.gateway = format!("issuers:\n{}", issuer("corp", &server, "discover"));
     let gateway = Gateway::start(&setup);
-    let (cached, fresh) = (key.token(&server.claims(now())), key.token(&with(&server.claims(now()), &json!({ "sub": "x" }))));
+    let (cached, fresh) =
+        (key.token(&server.claims(now())), key.token(&with(&server.claims(now()), &json!({ "sub": "x" }))));
     permit(&gateway, "before", &cached).unwrap();
     server.set_mode(Mode::Close);
     let text = std::fs::read_to_string(gateway.folder.path().join("gateway.yaml")).unwrap();
-    gateway.rewrite("gateway.yaml", &text.replace("keys: discover", &format!("keys: {{ jwks_url: \"{}/jwks\" }}", server.url)));
+    gateway.rewrite(
+        "gateway.yaml",
+        &text.replace("keys: discover", &format!("keys: {{ jwks_url: \"{}/jwks\" }}", server.url)),
+    );
     assert!(gateway.reload(), "{}", gateway.log());
     for (what, token) in [("not cached", &fresh), ("cached", &cached)] {
         gateway.upstream.clear();

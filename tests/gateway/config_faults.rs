@@ -1,0 +1,259 @@
+//! What `check` says of a wrong configuration: every fault, at its place, with what would be right.
+
+use std::process::Command;
+
+use scopegate::config::{Lookup, Sources, load};
+use scopegate::names::Timestamp;
+
+use crate::decisions::file;
+
+struct Environment;
+
+impl Lookup for Environment {
+    fn env(&self, name: &str) -> Option<String> {
+        (name == "PORT").then(|| "127.0.0.1:8080".to_owned())
+    }
+
+    fn file(&self, _: &std::path::Path) -> Result<Vec<u8>, String> {
+        Err("No such file".to_owned())
+    }
+}
+
+const GATEWAY: &str = "public_url: http://127.0.0.1:8080
+listeners: [{ address: env:PORT }]
+store: { embedded: { path: data } }
+policies: p
+clients: c
+authorization_server: { grants: [client_credentials] }
+upstreams: { api: { servers: ['http://127.0.0.1:2'] } }
+";
+const POLICIES: &str = "apis: { a: { base_path: /a, upstream: api, resources: { /x: [GET], '/t/{id}': [GET] } } }
+auth_scopes: { read: { grants: [{ api: a }] } }
+";
+const CLIENTS: &str = "clients: { app: { auth_scopes: [read] } }\n";
+
+fn faults(gateway: &str, policies: &str, clients: &str) -> Vec<String> {
+    let sources = Sources {
+        gateway: Some(file("gateway.yaml", gateway)),
+        policies: vec![file("policies.yaml", policies)],
+        clients: vec![file("clients.yaml", clients)],
+        users: vec![],
+    };
+    match load(&sources, &Environment, Timestamp(0)) {
+        Ok(_) => Vec::new(),
+        Err(faults) => faults.iter().map(|fault| fault.to_line().replace("\n  help: ", " | ")).collect(),
+    }
+}
+
+#[test]
+fn the_configuration_that_the_cases_change_is_good() {
+    assert_eq!(faults(GATEWAY, POLICIES, CLIENTS), [""; 0]);
+}
+
+#[test]
+fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
+    let gateway = |from: &str, to: &str| {
+        assert!(GATEWAY.contains(from), "{from}");
+        faults(&GATEWAY.replace(from, to), POLICIES, CLIENTS)
+    };
+    let policies = |text: &str| faults(GATEWAY, &format!("{POLICIES}{text}"), CLIENTS);
+    let clients = |text: &str| faults(GATEWAY, POLICIES, &format!("clients:\n  app: {text}\n"));
+    let mut wrong = Vec::new();
+    for (found, expect) in [
+        (
+            gateway("polic", "plic"),
+            vec![
+                "gateway.yaml:1:1: the key `policies` is missing",
+                "gateway.yaml:4:1: unknown key `plicies` | did you mean `policies`?",
+            ],
+        ),
+        (gateway("env:PORT", "env:NOPE"), vec!["gateway.yaml:2:24: the environment has no variable `NOPE`"]),
+        (
+            gateway("env:PORT", "0.0.0.0:80"),
+            vec!["gateway.yaml:2:24: 0.0.0.0:80 is plain HTTP on an address that is not loopback"],
+        ),
+        (gateway("env:PORT", "localhost"), vec!["gateway.yaml:2:24: `localhost` is not an address to listen on"]),
+        (
+            gateway("embedded: { path: data }", "embeded: { path: data }"),
+            vec!["gateway.yaml:3:10: unknown key `embeded` | did you mean `embedded`?"],
+        ),
+        (
+            gateway("embedded: { path: data }", "redis: { url: env:R }"),
+            vec!["gateway.yaml:3:10: `redis` is documented and not built yet"],
+        ),
+        (
+            gateway("path: data }", "path: data }, redis: { url: env:R }"),
+            vec!["gateway.yaml:3:36: `redis` beside `embedded`: they exclude each other"],
+        ),
+        (gateway("{ embedded: { path: data } }", "{}"), vec!["gateway.yaml:3:8: an empty mapping"]),
+        (
+            gateway("[client_credentials]", "[client_credential]"),
+            vec![
+                "gateway.yaml:6:34: `client_credential` is not one of the choices | did you mean `client_credentials`?",
+            ],
+        ),
+        (
+            gateway("[client_credentials]", "[client_credentials, refresh_token]"),
+            vec!["gateway.yaml:6:54: `refresh_token` is documented and not built yet"],
+        ),
+        (
+            gateway("http://127.0.0.1:2'", "https://127.0.0.1:2'"),
+            vec!["gateway.yaml:7:31: TLS to upstreams is documented and not built yet"],
+        ),
+        (
+            gateway("http://127.0.0.1:8080", "http://api.example.com"),
+            vec!["gateway.yaml:1:13: public_url is plain http on a host that is not loopback"],
+        ),
+        (
+            policies("blocks: [{ from: [10.0.0.1/8] }]"),
+            vec!["policies.yaml:3:19: `10.0.0.1/8` has bits set outside its prefix; write 10.0.0.0/8"],
+        ),
+        (policies("blocks: [{ reason: none }]"), vec!["policies.yaml:3:10: a block that blocks nothing"]),
+        (
+            policies("blocks: [{ clients: [ap], until: 2027-02-30 }]"),
+            vec!["policies.yaml:3:34: `2027-02-30` is not a date"],
+        ),
+        (
+            policies("limits: [{ per: client, rate: 1/s }]"),
+            vec!["policies.yaml:3:12: `client` is documented and not built yet"],
+        ),
+        (
+            policies("limits: [{ per: address, rate: 1 }]"),
+            vec!["policies.yaml:3:32: the number 1 where text is expected | put it in quotes"],
+        ),
+        (
+            policies("acls: [{ api: b, roles: { all: [r] } }]"),
+            vec!["policies.yaml:3:15: there is no API `b` | there is `a`"],
+        ),
+        (policies("acls: [{ api: a, roles: { all: [] } }]"), vec!["policies.yaml:3:25: an empty role list"]),
+        (
+            policies("acls: [{ api: a, resources: [/y], roles: { all: [r] } }]"),
+            vec!["policies.yaml:3:30: `a` has no resource `/y` | did you mean `/x`?"],
+        ),
+        (
+            policies("acls: [{ api: a, versions: [v1], roles: { all: [r] } }]"),
+            vec!["policies.yaml:3:8: this rule", "policies.yaml:3:29: `a` has no version `v1`"],
+        ),
+        (
+            policies("access_policies: { p: { api: a, allow: [{}] } }"),
+            vec!["policies.yaml:3:41: an empty profile would let everybody in"],
+        ),
+        (
+            policies("access_policies: { p: { api: a, allow: [{ clients: [] }] } }"),
+            vec!["policies.yaml:3:52: an empty list never holds"],
+        ),
+        (
+            policies("access_policies: { p: { api: a, allow: [{ issuers: [corp] }] } }"),
+            vec!["policies.yaml:3:53: there is no issuer `corp`"],
+        ),
+        (
+            policies("access_policies: { p: { allow: [] } }"),
+            vec!["policies.yaml:3:20: a policy is about one `api` or about `all_apis: true`"],
+        ),
+        (
+            policies("access_policies: { p: { api: a, allow: [] }, q: { api: a, allow: [] } }"),
+            vec![
+                "policies.yaml:3:46: the access policies `p` (policies.yaml:3) and `q` are equally specific for `GET /t/{id}` of `a`",
+                "policies.yaml:3:46: the access policies",
+            ],
+        ),
+        (
+            clients("{ auth_scopes: [raed] }"),
+            vec!["clients.yaml:2:24: there is no auth scope `raed` | did you mean `read`?"],
+        ),
+        (clients("{ application_user: x }"), vec!["clients.yaml:2:28: there is no user `x`"]),
+        (clients("{ secrets: [{ sha256: 9c1f }] }"), vec!["clients.yaml:2:30: not a SHA-256"]),
+        (
+            clients("{ secrets: [{ expires: 2027-01-01 }] }"),
+            vec!["clients.yaml:2:20: a secret is either `sha256` or `argon2id`"],
+        ),
+        (clients("{ activ: true }"), vec!["clients.yaml:2:10: unknown key `activ` | did you mean `active`?"]),
+        (
+            clients("{ active: yes please }"),
+            vec!["clients.yaml:2:18: the text `yes please` where true or false is expected"],
+        ),
+        (clients("{ limit_authorization: [] }"), vec!["clients.yaml:2:31: an empty list"]),
+        (
+            clients("{ access_token_lifespan: 1500ms }"),
+            vec!["clients.yaml:2:33: `1500ms` is not a whole number of seconds"],
+        ),
+        (clients("{ external: { corp: [x] } }"), vec!["clients.yaml:2:22: there is no issuer `corp`"]),
+        (clients("\n  app: {}"), vec!["clients.yaml:3:3: the key `app` stands here a second time"]),
+    ] {
+        let reported: std::collections::BTreeSet<&String> = found.iter().collect();
+        let same = !found.is_empty()
+            && found.iter().zip(&expect).all(|(found, expect)| found.starts_with(expect))
+            && reported.len() <= expect.len();
+        if !same {
+            wrong.push(format!("{found:#?}\ninstead of {expect:#?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn all_faults_of_all_files_come_in_one_run() {
+    let found = faults(
+        &GATEWAY
+            .replace("path: data", "pth: data")
+            .replace("[client_credentials]", "[client_credentials, password]")
+            .replace("env:PORT", "0.0.0.0:80"),
+        &format!("{POLICIES}acls: [{{ api: nope, roles: {{ any: [] }} }}]\nblocks: [{{ from: [300.0.0.0/8] }}]\n"),
+        "clients:\n  a: { grants: [password, client_credentials], auth_scopes: [raed] }\n  b: { secret: x }\n",
+    );
+    for words in [
+        "unknown key `pth`",
+        "`path` is missing",
+        "`password` is documented",
+        "there is no API `nope`",
+        "an empty role list",
+        "300.0.0.0/8",
+        "raed",
+        "`secret`",
+    ] {
+        assert!(found.iter().any(|fault| fault.contains(words)), "{words} is not in {found:#?}");
+    }
+}
+
+#[test]
+fn check_prints_the_line_with_a_marker_and_exits_with_1_and_2_for_what_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    let check = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+            .arg("check")
+            .arg("--config")
+            .arg(&path)
+            .args(arguments)
+            .output()
+            .unwrap();
+        let text = String::from_utf8(if arguments.is_empty() { output.stderr } else { output.stdout }).unwrap();
+        (output.status.code(), text)
+    };
+    assert_eq!(check(&[]).0, Some(2));
+    std::fs::write(&path, GATEWAY.replace("env:PORT", "127.0.0.1:1").replace("policies: p", "polices: p")).unwrap();
+    std::fs::write(folder.path().join("c"), CLIENTS).unwrap();
+    let (code, text) = check(&[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("polices: p") && text.contains("^^^^^^^") && text.contains("did you mean `policies`?"),
+        "{text}"
+    );
+    assert!(!text.contains("auth scope"), "nothing follows from files that were not found: {text}");
+    let (code, json) = check(&["--format", "json"]);
+    assert_eq!(code, Some(1));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert!(
+        json["faults"].as_array().unwrap().iter().any(|fault| fault["line"] == 4 && fault["column"] == 1),
+        "{json}"
+    );
+    std::fs::write(&path, GATEWAY.replace("env:PORT", "127.0.0.1:1")).unwrap();
+    std::fs::write(folder.path().join("p"), POLICIES).unwrap();
+    let (code, json) = check(&["--format", "json"]);
+    assert_eq!(code, Some(0), "{json}");
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let obstacles = json["clients"][0]["obstacles"].to_string();
+    assert!(obstacles.contains("lists no `grants`") && obstacles.contains("has no secret"), "{obstacles}");
+    let usage = Command::new(env!("CARGO_BIN_EXE_scopegate")).arg("chek").output().unwrap();
+    assert_eq!(usage.status.code(), Some(2));
+}
