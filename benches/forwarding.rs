@@ -26,12 +26,14 @@ struct Bare(SocketAddr);
 
 #[async_trait::async_trait]
 impl ProxyHttp for Bare {
-    type CTX = ();
+    type CTX = u8;
 
-    fn new_ctx(&self) -> Self::CTX {}
+    fn new_ctx(&self) -> u8 {
+        0
+    }
 
     #[expect(clippy::disallowed_methods, reason = "the bare proxy is what the gateway is held against")]
-    async fn upstream_peer(&self, _: &mut Session, _: &mut ()) -> pingora::Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, _: &mut Session, _: &mut u8) -> pingora::Result<Box<HttpPeer>> {
         Ok(Box::new(HttpPeer::new(self.0, false, String::new())))
     }
 }

@@ -1,4 +1,5 @@
-//! The YAML that ships: every file loads, names its schema, and every block of docs/configuration.md is what it says it is.
+//! The YAML that ships: every file loads, names its schema, and every block of README.md and docs/configuration.md is what it
+//! says it is.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -161,6 +162,18 @@ fn every_block_of_the_page_has_the_form_of_its_schema() {
         let (faults, wrong) = (faults(block), block.label.ends_with(" wrong"));
         assert_eq!(!faults.is_empty(), wrong, "docs/configuration.md:{}: {faults}", block.line);
     }
+}
+
+#[test]
+fn the_readme_shows_yaml_that_is_right_and_the_refusal_table_that_the_code_has() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let blocks = blocks(&readme);
+    let yaml: Vec<&Block> = blocks.iter().filter(|block| block.label.starts_with("yaml")).collect();
+    assert!(!yaml.is_empty());
+    for block in yaml {
+        assert_eq!(faults(block), "", "README.md:{}", block.line);
+    }
+    assert!(readme.contains(scopegate::reason::table().trim()), "README.md: the refusal table is not tests/golden/refusals.md");
 }
 
 #[test]
