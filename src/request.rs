@@ -3,6 +3,7 @@
 //! Owns the head's grammar, the canonical target, the credential and the client's address; knows nothing of rules.
 
 pub mod address;
+pub mod body;
 pub mod credential;
 pub mod head;
 pub mod method;

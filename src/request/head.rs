@@ -4,6 +4,7 @@
 //! list of lengths). What is refused here never reaches it.
 
 use crate::reason::{Reason, Refusal};
+use crate::request::body::Body;
 use crate::request::target::Target;
 
 /// Bounds of a request head.
@@ -36,6 +37,8 @@ pub struct Head {
     pub host: String,
     /// Whether it asks for another protocol (RFC 9110 §7.8).
     pub upgrade: bool,
+    /// Where its body ends.
+    pub body: Body,
 }
 
 fn malformed(why: &'static str) -> Refusal {
@@ -75,17 +78,18 @@ impl Head {
             }
             fields.read(line?)?;
         }
-        let body = fields.body_length(http_11)?;
+        let length = fields.body_length(http_11)?;
         let (host, authority) = parse_host(fields.host)?;
         if matches!(method, "CONNECT" | "TRACE") {
             let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned();
             return Err(Refusal::new(Reason::OperationMethod).with(crate::reason::Remedy::Allow(allow)));
         }
         let target = parse_target(raw_target, method, authority, limits)?;
-        if body > limits.body_bytes {
+        let body = if fields.chunked { Body::chunked() } else { Body::of_length(length) };
+        if length > limits.body_bytes {
             return Err(Refusal::new(Reason::RequestBody));
         }
-        Ok(Self { method: method.to_owned(), target, host, upgrade: fields.upgrade })
+        Ok(Self { method: method.to_owned(), target, host, upgrade: fields.upgrade, body })
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 use pingora::Result;
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use serde_json::json;
 
@@ -38,7 +38,7 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
         Remedy::None | Remedy::Scopes(_) => {}
     }
     exchange.status = row.status;
-    if close {
+    if close || has_more_than_is_worth_reading(session.req_header()) {
         session.set_keepalive(None);
     }
     let is_head = session.req_header().method == http::Method::HEAD;
@@ -47,6 +47,18 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
         session.write_response_body(Some(Bytes::from(body)), true).await?;
     }
     Ok(())
+}
+
+/// Largest body of a refused request that is read so that its connection stays usable.
+const WORTH_READING: u64 = 64 * 1024;
+
+/// A large or endless body is not read for a refusal; one that waits for `100 Continue` may never come.
+fn has_more_than_is_worth_reading(head: &RequestHeader) -> bool {
+    let length =
+        head.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    length.is_some_and(|length| length > WORTH_READING)
+        || head.headers.contains_key(http::header::TRANSFER_ENCODING)
+        || head.headers.contains_key(http::header::EXPECT)
 }
 
 const fn content_type(format: ErrorFormat) -> &'static str {

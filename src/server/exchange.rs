@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::Shared;
 use super::authorization::Outcome;
 use super::snapshot::Snapshot;
 use super::upstream::Address;
@@ -119,15 +120,35 @@ pub struct Exchange {
     pub stage: Stage,
     /// Status of the answer; 0 while none was sent.
     pub status: u16,
+    /// Counts the exchange among those under way, also when a panic ends it.
+    pub under_way: UnderWay,
+}
+
+/// One exchange under way; counts itself out when dropped.
+#[derive(Debug)]
+pub struct UnderWay(Arc<Shared>);
+
+impl UnderWay {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Exchange {
-    /// A new exchange under this configuration.
+    /// A new exchange under the configuration in force.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>, process: u64) -> Self {
+    pub fn new(shared: &Arc<Shared>) -> Self {
         Self {
-            snapshot,
-            id: DecisionId::next(process),
+            snapshot: shared.snapshot.load_full(),
+            under_way: UnderWay::new(shared.clone()),
+            id: DecisionId::next(shared.process),
             started: Instant::now(),
             decided: None,
             address: None,

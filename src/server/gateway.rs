@@ -24,6 +24,9 @@ use crate::request::head::Head;
 /// A body that outgrew its limit after the request was permitted.
 const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("body too large");
 
+/// How long the rest of a refused request's body may take, before the connection is given up.
+const DRAIN: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// The gateway as pingora sees it.
 #[derive(Debug)]
 pub struct Gateway {
@@ -42,7 +45,12 @@ impl Gateway {
     /// Steps 0 to 9, in order. True when the request has been answered here.
     async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         let head = match Conn::of(session.as_downstream()).and_then(|conn| conn.take_head()) {
-            Some(Ok(head)) => head,
+            Some(Ok(head)) if is_same(&head, session.req_header()) => head,
+            Some(Ok(_)) => {
+                let refusal =
+                    Refusal::because(Reason::RequestMalformed, "the guard and the proxy read different requests");
+                return self.refuse_head(session, exchange, refusal).await;
+            }
             Some(Err(refusal)) => return self.refuse_head(session, exchange, refusal).await,
             // The guard reads every head; a request it has not seen is one that something smuggled past it.
             None => {
@@ -138,6 +146,15 @@ impl Gateway {
     }
 }
 
+/// Whether the head that was read strictly is the one that the proxy will forward: the last line of defence against a request
+/// that is judged as another one.
+fn is_same(head: &Head, forwarded: &RequestHeader) -> bool {
+    let host = forwarded.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
+    forwarded.method.as_str() == head.method
+        && forwarded.raw_path() == head.target.as_str().as_bytes()
+        && host.and_then(crate::request::head::host_name).as_ref() == Some(&head.host)
+}
+
 /// The TCP peer.
 fn peer_address(session: &Session) -> Option<std::net::IpAddr> {
     session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
@@ -162,8 +179,7 @@ impl ProxyHttp for Gateway {
     type CTX = Exchange;
 
     fn new_ctx(&self) -> Exchange {
-        self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
-        Exchange::new(self.shared.snapshot.load_full(), self.shared.process)
+        Exchange::new(&self.shared)
     }
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Exchange) -> Result<()> {
@@ -173,6 +189,7 @@ impl ProxyHttp for Gateway {
         session.set_keepalive(keepalive);
         session.set_read_timeout(Some(edge.body_timeout));
         session.set_write_timeout(Some(edge.write_timeout));
+        session.set_total_drain_timeout(Some(DRAIN));
         Ok(())
     }
 
@@ -264,7 +281,6 @@ impl ProxyHttp for Gateway {
             tracing::debug!(%error, id = ?exchange.id, "an exchange failed");
         }
         outcome::record(&self.shared, exchange);
-        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Every failure is in the decision record and the metrics; pingora's own lines would repeat them with path and query.

@@ -1,5 +1,5 @@
 //! Stands before the proxy library on every connection: reads each request head whole and strictly ([`Head`]), under one
-//! deadline and one size limit, and caps connections.
+//! deadline and one size limit, delimits each body, and caps connections.
 //!
 //! Only a head that passed is handed on, its target in canonical form. For one that did not, a harmless stand-in is handed on
 //! and the refusal travels beside it, so that it is answered, counted and recorded where all refusals are.
@@ -9,7 +9,7 @@ use std::future::Future;
 use std::io::{IoSlice, Result as IoResult};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -29,6 +29,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::Shared;
 use crate::reason::{Reason, Refusal};
+use crate::request::body::Body;
 use crate::request::head::{self, Head, Limits};
 
 /// What is handed on in the place of a refused head. The host cannot exist (RFC 6761 §6.4), so nothing could match it.
@@ -42,7 +43,7 @@ const LINGER_TIME: Duration = Duration::from_millis(500);
 #[derive(Debug, Default)]
 pub struct Conn {
     head: Mutex<Option<Result<Head, Refusal>>>,
-    done: AtomicU32,
+    busy: AtomicBool,
 }
 
 impl Conn {
@@ -61,27 +62,32 @@ impl Conn {
 
     fn put_head(&self, head: Result<Head, Refusal>) {
         *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+        self.busy.store(true, Ordering::Release);
     }
 
-    /// The request is over: what comes next is a head again.
+    /// The request is over: the next head may be handed on. What is left of this one's body is still its body.
     pub fn request_done(&self) {
-        self.done.fetch_add(1, Ordering::Release);
+        self.busy.store(false, Ordering::Release);
+    }
+
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 enum Phase {
     /// Collecting a head.
     Head,
-    /// Handing the buffer on.
-    Release,
-    /// Body bytes go through.
-    Pass,
+    /// Handing a body on, exactly to its end.
+    Body(Body),
     /// A head was refused: nothing more is handed on.
     Refused,
+    /// A body lost its framing: nothing more is handed on.
+    Broken,
 }
 
-/// A connection with its heads guarded.
+/// A connection with its requests delimited by us.
 struct GuardIo {
     inner: Stream,
     conn: Arc<Conn>,
@@ -89,10 +95,10 @@ struct GuardIo {
     shared: Arc<Shared>,
     limits: Limits,
     phase: Phase,
+    /// Bytes read and not yet handed on, from `cursor`; up to `ready` they may be.
     buffer: Vec<u8>,
     cursor: usize,
-    /// Requests seen done.
-    done: u32,
+    ready: usize,
     /// Set while a head is awaited from its first byte on, and from accept on for the first.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -104,45 +110,39 @@ impl std::fmt::Debug for GuardIo {
 }
 
 impl GuardIo {
-    fn begin_next_request_if_done(&mut self) {
-        let done = self.conn.done.load(Ordering::Acquire);
-        if done != self.done && self.phase == Phase::Pass {
-            self.done = done;
-            self.phase = Phase::Head;
-            self.buffer.clear();
-            self.cursor = 0;
-        }
-    }
-
-    /// Reads until the head is whole, too large, late, or the connection ends. Ready means that the phase has changed, or that
-    /// there is nothing to hand on (the end of the connection).
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<()>> {
+    /// Reads until a head is whole, too large or late. Ready with true when there is something to hand on, with false at the end
+    /// of the connection. While a request is under way the next head waits: bytes of it are kept, not looked at.
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<bool>> {
         loop {
+            let busy = self.conn.is_busy();
+            if !busy && self.inspect() {
+                self.deadline = None;
+                return Poll::Ready(Ok(true));
+            }
+            if busy && self.buffer.len() > self.limits.head_bytes {
+                return Poll::Pending;
+            }
+            if !busy && !self.buffer.is_empty() && self.deadline.is_none() {
+                self.deadline = Some(Box::pin(sleep_until(Instant::now() + self.shared.fixed.edge.header_timeout)));
+            }
             let mut space = [0_u8; 8 * 1024];
             let mut chunk = ReadBuf::new(&mut space);
             match Pin::new(&mut *self.inner).poll_read(cx, &mut chunk) {
                 Poll::Pending => return self.poll_deadline(cx),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) if chunk.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) if chunk.filled().is_empty() => return Poll::Ready(Ok(false)),
                 Poll::Ready(Ok(())) => self.buffer.extend_from_slice(chunk.filled()),
-            }
-            if self.inspect() {
-                self.deadline = None;
-                return Poll::Ready(Ok(()));
-            }
-            if self.deadline.is_none() {
-                self.deadline = Some(Box::pin(sleep_until(Instant::now() + self.shared.fixed.edge.header_timeout)));
             }
         }
     }
 
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<()>> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<bool>> {
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
         ready!(deadline.as_mut().poll(cx));
         self.deadline = None;
         self.shared.metrics.connection_cut("header_timeout");
         // The end of the connection, as the proxy sees it: what was read of the head is never handed on.
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(false))
     }
 
     /// Looks for the end of the head; true when it is decided what is handed on.
@@ -154,12 +154,14 @@ impl GuardIo {
             None if self.buffer.len() > limit => Err(Refusal::new(Reason::RequestHeaders)),
             None => return false,
         };
-        self.phase = Phase::Release;
-        self.cursor = 0;
-        if verdict.is_err() {
-            self.buffer.clear();
-            self.buffer.extend_from_slice(STAND_IN);
-            self.phase = Phase::Refused;
+        match &verdict {
+            Ok(head) => self.delimit(head.body.clone()),
+            Err(_) => {
+                self.buffer.clear();
+                self.buffer.extend_from_slice(STAND_IN);
+                self.ready = self.buffer.len();
+                self.phase = Phase::Refused;
+            }
         }
         self.conn.put_head(verdict);
         true
@@ -169,30 +171,74 @@ impl GuardIo {
     fn read_head(&mut self, end: usize) -> Result<Head, Refusal> {
         let bytes = self.buffer.get(..end).unwrap_or_default();
         let head = Head::parse(bytes, &self.limits)?;
+        self.ready = end;
         let start = memchr::memchr(b' ', bytes).map_or(0, |at| at + 1);
         let line_end = memchr::memchr(b'\r', bytes).unwrap_or(end);
         let target_end = bytes.get(..line_end).and_then(|line| memchr::memrchr(b' ', line)).unwrap_or(line_end);
-        if bytes.get(start..target_end) != Some(head.target.as_str().as_bytes()) {
-            self.buffer.splice(start..target_end, head.target.as_str().bytes());
+        let target = head.target.as_str().as_bytes();
+        if bytes.get(start..target_end) != Some(target) {
+            self.ready = end + target.len() - (target_end - start);
+            self.buffer.splice(start..target_end, target.iter().copied());
         }
         if head.upgrade {
             // Upgrades are not offered: without the line the exchange is plain HTTP to every reader behind us.
-            let end = head::end(&self.buffer).unwrap_or(end);
-            let kept = head::without_upgrade(self.buffer.get(..end).unwrap_or_default());
-            self.buffer.splice(..end, kept);
+            let kept = head::without_upgrade(self.buffer.get(..self.ready).unwrap_or_default());
+            let length = kept.len();
+            self.buffer.splice(..self.ready, kept);
+            self.ready = length;
         }
         Ok(head)
     }
 
+    /// Lets the part of the body that came with the head through, and no byte behind it.
+    fn delimit(&mut self, mut body: Body) {
+        match body.take(self.buffer.get(self.ready..).unwrap_or_default()) {
+            Ok(count) => {
+                self.ready += count;
+                self.phase = if body.is_done() { Phase::Head } else { Phase::Body(body) };
+            }
+            Err(_) => self.break_off(),
+        }
+    }
+
+    fn break_off(&mut self) {
+        self.shared.metrics.connection_cut("chunk");
+        self.phase = Phase::Broken;
+    }
+
     /// Hands buffered bytes on.
     fn release(&mut self, out: &mut ReadBuf<'_>) {
-        let rest = self.buffer.get(self.cursor..).unwrap_or_default();
+        let rest = self.buffer.get(self.cursor..self.ready).unwrap_or_default();
         let count = rest.len().min(out.remaining());
         out.put_slice(rest.get(..count).unwrap_or_default());
         self.cursor += count;
-        if self.phase == Phase::Release && self.cursor >= self.buffer.len() {
-            self.phase = Phase::Pass;
+        if self.cursor >= self.ready {
+            self.buffer.drain(..self.ready);
+            (self.cursor, self.ready) = (0, 0);
         }
+    }
+
+    /// Hands body bytes on as they come; what comes behind the body is kept for the next head.
+    fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<IoResult<()>> {
+        let start = out.filled().len();
+        ready!(Pin::new(&mut *self.inner).poll_read(cx, out))?;
+        let Phase::Body(body) = &mut self.phase else { return Poll::Ready(Ok(())) };
+        let got = out.filled().get(start..).unwrap_or_default();
+        match body.take(got) {
+            Ok(count) => {
+                let done = body.is_done();
+                self.buffer.extend_from_slice(got.get(count..).unwrap_or_default());
+                if done {
+                    self.phase = Phase::Head;
+                }
+                out.set_filled(start + count);
+            }
+            Err(_) => {
+                out.set_filled(start);
+                self.break_off();
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// After a refusal: what still comes is read and thrown away.
@@ -213,17 +259,20 @@ impl GuardIo {
 impl AsyncRead for GuardIo {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<IoResult<()>> {
         let me = &mut *self;
-        me.begin_next_request_if_done();
-        if me.phase == Phase::Head {
-            ready!(me.poll_head(cx))?;
-        }
-        match me.phase {
-            Phase::Head => Poll::Ready(Ok(())),
-            Phase::Pass => Pin::new(&mut *me.inner).poll_read(cx, out),
-            Phase::Refused if me.cursor >= me.buffer.len() => me.poll_discard(cx),
-            Phase::Release | Phase::Refused => {
+        loop {
+            if me.cursor < me.ready {
                 me.release(out);
-                Poll::Ready(Ok(()))
+                return Poll::Ready(Ok(()));
+            }
+            match me.phase {
+                Phase::Head => {
+                    if !ready!(me.poll_head(cx))? {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Phase::Body(_) => return me.poll_body(cx, out),
+                Phase::Refused => return me.poll_discard(cx),
+                Phase::Broken => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -259,7 +308,7 @@ impl AsyncWrite for GuardIo {
 impl Shutdown for GuardIo {
     async fn shutdown(&mut self) {
         self.inner.shutdown().await;
-        if self.phase != Phase::Refused {
+        if self.phase == Phase::Head && self.buffer.is_empty() {
             return;
         }
         // Closing with unread bytes resets the connection, and the refusal might not arrive (RFC 9112 §9.6).
@@ -418,7 +467,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guard<A> {
             phase: Phase::Head,
             buffer: Vec::with_capacity(2 * 1024),
             cursor: 0,
-            done: 0,
+            ready: 0,
         };
         // The stream is not handed back for another round: the guard's place and state belong to this call.
         let mut stream: Option<Stream> = Some(Box::new(io));

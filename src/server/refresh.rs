@@ -69,9 +69,11 @@ impl BackgroundService for KeyRefresh {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let mut tasks = HashMap::new();
         loop {
+            // Made before the work, so that a reload during it is not missed.
+            let reloaded = self.shared.reloaded.notified();
             self.follow(&mut tasks);
             tokio::select! {
-                () = self.shared.reloaded.notified() => {}
+                () = reloaded => {}
                 _ = shutdown.changed() => return,
             }
         }

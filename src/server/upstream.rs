@@ -105,12 +105,15 @@ impl BackgroundService for Resolver {
         // A name server that hangs must not keep the gateway from serving what it can.
         let _ = tokio::time::timeout(FIRST, self.resolve_all()).await;
         ready.notify_ready();
+        // Made before the work, so that a reload during it is not missed.
+        let mut reloaded = self.0.reloaded.notified();
         loop {
             tokio::select! {
                 () = tokio::time::sleep(EVERY) => {}
-                () = self.0.reloaded.notified() => {}
+                () = reloaded => {}
                 _ = shutdown.changed() => return,
             }
+            reloaded = self.0.reloaded.notified();
             self.resolve_all().await;
         }
     }

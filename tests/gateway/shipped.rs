@@ -173,7 +173,10 @@ fn the_readme_shows_yaml_that_is_right_and_the_refusal_table_that_the_code_has()
     for block in yaml {
         assert_eq!(faults(block), "", "README.md:{}", block.line);
     }
-    assert!(readme.contains(scopegate::reason::table().trim()), "README.md: the refusal table is not tests/golden/refusals.md");
+    assert!(
+        readme.contains(scopegate::reason::table().trim()),
+        "README.md: the refusal table is not tests/golden/refusals.md"
+    );
 }
 
 #[test]

@@ -1,0 +1,207 @@
+//! Where a request's body ends, counted by the gateway itself: what comes after it is the next head and nothing else.
+
+/// How the body of a request is delimited (RFC 9112 §6.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Framing {
+    /// So many bytes are still to come.
+    Length(u64),
+    /// Chunked (RFC 9112 §7.1).
+    Chunked(Chunk),
+}
+
+/// Where in a chunked body the next byte stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Chunk {
+    /// In the size; the digits so far.
+    Size(u64, u8),
+    /// In an extension.
+    Extension,
+    /// After the CR that ends a size line.
+    SizeEnd(u64),
+    /// In the data; so many bytes left.
+    Data(u64),
+    /// After the data.
+    DataCr,
+    /// After the CR behind the data.
+    DataLf,
+    /// At the beginning of a trailer line, or of the last line.
+    Trailer,
+    /// In a trailer line.
+    TrailerLine,
+    /// After the CR of a trailer line.
+    TrailerLf,
+    /// After the CR of the last line.
+    LastLf,
+    /// Behind the last byte.
+    End,
+}
+
+/// A chunk that two readers could delimit differently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a chunk that is not of the form of RFC 9112 §7.1")]
+pub struct ChunkFault;
+
+/// Longest trailer section and longest extension taken, in bytes, together over one body.
+const MAX_OVERHEAD: u64 = 16 * 1024;
+
+/// The framing of one body with what of it has been seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    framing: Framing,
+    size: u64,
+    overhead: u64,
+}
+
+impl Body {
+    /// A body of this many bytes.
+    #[must_use]
+    pub const fn of_length(length: u64) -> Self {
+        Self { framing: Framing::Length(length), size: 0, overhead: 0 }
+    }
+
+    /// A chunked body.
+    #[must_use]
+    pub const fn chunked() -> Self {
+        Self { framing: Framing::Chunked(Chunk::Size(0, 0)), size: 0, overhead: 0 }
+    }
+
+    /// Whether its last byte has been seen.
+    #[must_use]
+    pub const fn is_done(&self) -> bool {
+        matches!(self.framing, Framing::Length(0) | Framing::Chunked(Chunk::End))
+    }
+
+    /// How many of these bytes belong to the body; the rest belongs to what follows it.
+    ///
+    /// # Errors
+    /// A chunk that is not exactly of its form. The connection is of no further use then.
+    pub fn take(&mut self, bytes: &[u8]) -> Result<usize, ChunkFault> {
+        match &mut self.framing {
+            Framing::Length(left) => {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= count as u64;
+                Ok(count)
+            }
+            Framing::Chunked(_) => self.take_chunked(bytes),
+        }
+    }
+
+    fn take_chunked(&mut self, bytes: &[u8]) -> Result<usize, ChunkFault> {
+        let mut at = 0;
+        while let (Some(&byte), Framing::Chunked(chunk)) = (bytes.get(at), &mut self.framing) {
+            if *chunk == Chunk::End {
+                break;
+            }
+            if let Chunk::Data(left) = chunk {
+                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - at);
+                *left -= count as u64;
+                at += count;
+                if *left == 0 {
+                    *chunk = Chunk::DataCr;
+                }
+                continue;
+            }
+            if matches!(chunk, Chunk::Extension | Chunk::TrailerLine) {
+                self.overhead += 1;
+                if self.overhead > MAX_OVERHEAD {
+                    return Err(ChunkFault);
+                }
+            }
+            *chunk = step(chunk, byte, &mut self.size)?;
+            at += 1;
+        }
+        Ok(at)
+    }
+}
+
+/// The state after one byte outside the data. `size` keeps the chunk's size over its extension.
+fn step(chunk: &Chunk, byte: u8, size: &mut u64) -> Result<Chunk, ChunkFault> {
+    const MAX_DIGITS: u8 = 15;
+    Ok(match (chunk, byte) {
+        (Chunk::Size(value, digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if *digits < MAX_DIGITS => {
+            let digit = u64::from(char::from(byte).to_digit(16).ok_or(ChunkFault)?);
+            Chunk::Size(value << 4 | digit, digits + 1)
+        }
+        (Chunk::Size(value, 1..), b'\r') => Chunk::SizeEnd(*value),
+        (Chunk::Size(value, 1..), b';') => {
+            *size = *value;
+            Chunk::Extension
+        }
+        (Chunk::Extension, b'\r') => Chunk::SizeEnd(*size),
+        (Chunk::Extension | Chunk::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => chunk.clone(),
+        (Chunk::SizeEnd(0), b'\n') => Chunk::Trailer,
+        (Chunk::SizeEnd(size), b'\n') => Chunk::Data(*size),
+        (Chunk::DataCr, b'\r') => Chunk::DataLf,
+        (Chunk::DataLf, b'\n') => Chunk::Size(0, 0),
+        (Chunk::Trailer, b'\r') => Chunk::LastLf,
+        (Chunk::Trailer, b'!'..=b'~') => Chunk::TrailerLine,
+        (Chunk::TrailerLine, b'\r') => Chunk::TrailerLf,
+        (Chunk::TrailerLf, b'\n') => Chunk::Trailer,
+        (Chunk::LastLf, b'\n') => Chunk::End,
+        _ => return Err(ChunkFault),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many bytes a chunked body has, fed in pieces of this size.
+    fn length(bytes: &[u8], piece: usize) -> Result<Option<usize>, ChunkFault> {
+        let mut body = Body::chunked();
+        let mut total = 0;
+        for piece in bytes.chunks(piece) {
+            let count = body.take(piece)?;
+            total += count;
+            if body.is_done() {
+                return Ok(Some(total));
+            }
+            assert_eq!(count, piece.len());
+        }
+        Ok(None)
+    }
+
+    #[test]
+    fn a_body_ends_where_its_framing_says_however_it_is_cut() {
+        let chunked = b"5\r\nhello\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1\r\n";
+        let end = chunked.len() - "GET / HTTP/1.1\r\n".len();
+        for piece in 1..chunked.len() {
+            assert_eq!(length(chunked, piece), Ok(Some(end)), "{piece}");
+        }
+        let mut body = Body::of_length(5);
+        assert_eq!((body.take(b"he"), body.is_done()), (Ok(2), false));
+        assert_eq!((body.take(b"lloGET"), body.is_done()), (Ok(3), true));
+        assert_eq!(body.take(b"GET"), Ok(0));
+        assert!(Body::of_length(0).is_done());
+    }
+
+    #[test]
+    fn a_chunk_that_readers_delimit_differently_is_a_fault() {
+        for bad in [
+            "\r\n",
+            "x\r\n",
+            "-1\r\n",
+            "+1\r\n",
+            "0x5\r\n",
+            " 5\r\n",
+            "5 \r\n",
+            "5\n",
+            "5\r\rhello",
+            "5\r\nhelloX",
+            "5\r\nhello\n",
+            "5;a\nb\r\n",
+            "1234567890abcdef\r\n",
+            ";a\r\n",
+            "0\r\n\n",
+            "0\r\n\rX",
+            "0\r\n x: y\r\n",
+            "0\r\nX: y\nZ: a\r\n",
+            "5;\0\r\n",
+        ] {
+            assert_eq!(length(bad.as_bytes(), 3), Err(ChunkFault), "{bad:?}");
+        }
+        let endless = format!("5;{}", "a".repeat(20_000));
+        assert_eq!(length(endless.as_bytes(), 4_096), Err(ChunkFault));
+        assert_eq!(length(b"5\r\nhel", 3), Ok(None));
+    }
+}
