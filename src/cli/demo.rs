@@ -27,7 +27,7 @@ pub(super) fn run(port: u16) -> ExitCode {
 
 fn demo(port: u16) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
-    let (gateway, metrics) = (free_address(port)?, free_address(port.saturating_add(1))?);
+    let (gateway, metrics) = free_addresses(port)?;
     let upstream = start_upstream()?;
     let secret = random_secret()?;
     let store = folder.path().join("data");
@@ -53,10 +53,15 @@ fn demo(port: u16) -> Result<(), String> {
     crate::server::run(config, &file)
 }
 
-/// The wished address, or a free one.
-fn free_address(port: u16) -> Result<SocketAddr, String> {
-    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).and_then(|listener| listener.local_addr());
-    bind(port).or_else(|_| bind(0)).map_err(|error| format!("no free port: {error}"))
+/// The wished port and the next, or free ones. Both are held until both are known, so that they are two.
+fn free_addresses(port: u16) -> Result<(SocketAddr, SocketAddr), String> {
+    let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    let listen = |port| bind(port).or_else(|_| bind(0));
+    let addresses = listen(port).and_then(|gateway| {
+        let metrics = listen(port.saturating_add(1))?;
+        Ok((gateway.local_addr()?, metrics.local_addr()?))
+    });
+    addresses.map_err(|error| format!("no free port: {error}"))
 }
 
 fn random_secret() -> Result<String, String> {

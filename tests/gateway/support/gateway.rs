@@ -8,7 +8,7 @@ use base64::Engine as _;
 use serde_json::Value;
 
 use super::http::{Response, form, request, send};
-use super::{SECRET, Upstream, free_address, secret_digest, wait_for};
+use super::{SECRET, Upstream, free_addresses, secret_digest, wait_for};
 
 /// The text of a configuration. `@UPSTREAM@`, `@SHA256@` and the like are filled in.
 #[derive(Clone, Debug, Default)]
@@ -97,7 +97,7 @@ impl Gateway {
 
     fn spawn(setup: &Setup, upstream: &Upstream) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (address, metrics) = (free_address(), free_address());
+        let [address, metrics] = free_addresses();
         let file = setup.write(folder.path(), address, metrics, upstream.address);
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_scopegate"))

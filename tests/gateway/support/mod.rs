@@ -27,7 +27,13 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 
 /// An address that nobody listens on now.
 pub fn free_address() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+    free_addresses::<1>()[0]
+}
+
+/// Several addresses that nobody listens on now, no two the same.
+pub fn free_addresses<const N: usize>() -> [std::net::SocketAddr; N] {
+    let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap())
 }
 
 /// The secret of every client in the tests, and its digest.
