@@ -1,6 +1,6 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
-.PHONY: ci system fmt lint core test doc schema golden fuzz bench demo
+.PHONY: ci system fmt lint core test doc schema golden fuzz fuzz-build bench demo
 
 CARGO ?= cargo
 
@@ -40,3 +40,20 @@ bench:
 
 demo:
 	$(CARGO) run --release -- demo
+
+# Fuzz targets over the inner ring, each for FUZZ_SECONDS, on the stable toolchain; libFuzzer is built from source and needs a C++
+# compiler (g++). What they find is in tests/fuzz/artifacts; `make fuzz FUZZ_TARGETS=head` runs one.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= target token config head
+FUZZ_FLAGS = -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0
+
+fuzz: fuzz-build
+	cd tests/fuzz && set -e && for target in $(FUZZ_TARGETS); do \
+	  mkdir -p target/corpus/$$target artifacts/$$target; \
+	  echo "fuzzing $$target for $(FUZZ_SECONDS) s"; \
+	  $(CARGO) run --quiet --release --bin $$target -- target/corpus/$$target corpus/$$target \
+	    -dict=dictionaries/$$target.dict -artifact_prefix=artifacts/$$target/ -max_total_time=$(FUZZ_SECONDS) $(FUZZ_FLAGS); \
+	done
+
+fuzz-build:
+	cd tests/fuzz && $(CARGO) build --release

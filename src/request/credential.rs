@@ -22,9 +22,9 @@ impl BearerToken {
             return malformed("the token is longer than 8 KiB");
         }
         let body = text.trim_end_matches('=');
-        let valid =
-            |b: u8| matches!(b, b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'+' | b'/');
-        if body.is_empty() || !body.bytes().all(valid) {
+        // Looked at without a way out in the middle, so that many bytes are looked at together.
+        let valid = body.bytes().fold(true, |valid, byte| valid & is_token68(byte));
+        if body.is_empty() || !valid {
             return malformed("the token has characters outside the b64token of RFC 6750");
         }
         Ok(Self(text.into()))
@@ -41,6 +41,17 @@ impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BearerToken(..)")
     }
+}
+
+/// `token68` without its padding (RFC 9110 §11.2), the same as `b64token`.
+const fn is_token68(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || byte == b'-'
+        || byte == b'.'
+        || byte == b'_'
+        || byte == b'~'
+        || byte == b'+'
+        || byte == b'/'
 }
 
 /// Reads the values of all Authorization lines of a request. The scheme is compared without case (RFC 9110 §11.1).

@@ -1,7 +1,7 @@
 //! A refusal as an HTTP answer: the one place where the refusal table meets the wire.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
@@ -12,7 +12,7 @@ use crate::policy::definition::ErrorFormat;
 use crate::reason::{Refusal, Remedy};
 
 /// The header that carries the decision id.
-pub const DECISION_ID: &str = "x-decision-id";
+pub const DECISION_ID: HeaderName = HeaderName::from_static("x-decision-id");
 
 /// Writes a refusal and notes its status. The connection stays usable unless `close`.
 ///

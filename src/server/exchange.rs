@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use http::HeaderValue;
+
 use super::Shared;
 use super::authorization::Outcome;
 use super::snapshot::Snapshot;
@@ -15,6 +17,7 @@ use crate::policy::principal::Principal;
 use crate::policy::route::{Matched, OperationId};
 use crate::policy::{Judgement, Permit};
 use crate::reason::{Reason, Refusal};
+use crate::request::target::Target;
 
 /// Names one decision: in the answer, in the log, to the operator.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,13 +31,27 @@ impl DecisionId {
     #[must_use]
     pub fn next(process: u64) -> Self {
         static COUNT: AtomicU64 = AtomicU64::new(1);
-        Self { process, count: COUNT.fetch_add(1, Ordering::Relaxed) }
+        Self { process, count: COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff }
     }
 
     /// The id as text: 24 hex digits, of which the first sixteen are the process's.
     #[must_use]
     pub fn to_text(self) -> String {
         format!("{:016x}{:08x}", self.process, self.count)
+    }
+
+    /// The id as a header value.
+    #[must_use]
+    pub fn to_value(self) -> HeaderValue {
+        // Written digit by digit: formatting costs more than all of the decision.
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        let all = u128::from(self.process) << 32 | u128::from(self.count & 0xffff_ffff);
+        let mut text = [b'0'; 24];
+        for (at, place) in text.iter_mut().rev().enumerate() {
+            let digit = usize::try_from(all >> (4 * at) & 15).unwrap_or(0);
+            *place = DIGITS.get(digit).copied().unwrap_or(b'0');
+        }
+        HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
     }
 }
 
@@ -69,7 +86,7 @@ pub struct Permitted {
     /// What shadow rules would have said.
     pub shadow: Option<Result<(), Reason>>,
     /// Method and target as judged: checked against what is forwarded.
-    pub target: String,
+    pub target: Target,
     /// The Host the client named.
     pub host: String,
     /// The server chosen.
@@ -176,7 +193,7 @@ impl Exchange {
     }
 
     /// Takes the verdict in.
-    pub fn settle(&mut self, judgement: Judgement, target: String, host: String) {
+    pub fn settle(&mut self, judgement: Judgement, target: Target, host: String) {
         let Judgement { operation, principal, outcome, shadow } = judgement;
         self.decided = Some(self.started.elapsed());
         self.stage = match (outcome, operation) {

@@ -10,6 +10,14 @@ use super::snapshot::Snapshot;
 use crate::policy::Permit;
 use crate::policy::principal::Principal;
 
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const AUTH_ISSUER: HeaderName = HeaderName::from_static("x-auth-issuer");
+const AUTH_CLIENT: HeaderName = HeaderName::from_static("x-auth-client");
+const AUTH_SUBJECT: HeaderName = HeaderName::from_static("x-auth-subject");
+const AUTH_SCOPES: HeaderName = HeaderName::from_static("x-auth-scopes");
+const AUTH_ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
 /// The pseudonym by which we stand in `Via` (RFC 9110 §7.6.3).
 const VIA: &str = "1.1 scopegate";
 
@@ -43,7 +51,7 @@ pub fn prepare(
     scheme: &str,
     address: Option<std::net::IpAddr>,
 ) -> Result<()> {
-    if head.raw_path() != permitted.target.as_bytes() {
+    if head.raw_path() != permitted.target.as_str().as_bytes() {
         return Error::e_explain(ErrorType::InternalError, "the target to forward is not the one that was judged");
     }
     let managed: Vec<HeaderName> = head.headers.keys().filter(|name| is_managed(name.as_str())).cloned().collect();
@@ -59,11 +67,11 @@ pub fn prepare(
         head.insert_header(HOST, &server.authority)?;
     }
     if let Some(address) = address {
-        head.insert_header("x-forwarded-for", address.to_string())?;
+        head.insert_header(FORWARDED_FOR, address.to_string())?;
     }
-    head.insert_header("x-forwarded-proto", scheme)?;
-    head.insert_header("x-forwarded-host", &permitted.host)?;
-    head.append_header("via", VIA)?;
+    head.insert_header(FORWARDED_PROTO, scheme)?;
+    head.insert_header(FORWARDED_HOST, &permitted.host)?;
+    head.append_header(http::header::VIA, VIA)?;
     match &permitted.principal {
         Some(principal) => identify(head, principal, snapshot),
         None => Ok(()),
@@ -73,19 +81,19 @@ pub fn prepare(
 /// The identity headers. What is not known is absent, never empty.
 fn identify(head: &mut RequestHeader, principal: &Principal, snapshot: &Snapshot) -> Result<()> {
     let facts = principal.facts();
-    head.insert_header("x-auth-issuer", encode(facts.issuer.as_str()))?;
-    head.insert_header("x-auth-client", encode(principal.client().id.as_str()))?;
-    head.insert_header("x-auth-subject", encode(&facts.subject))?;
+    head.insert_header(AUTH_ISSUER, encode(facts.issuer.as_str()))?;
+    head.insert_header(AUTH_CLIENT, encode(principal.client().id.as_str()))?;
+    head.insert_header(AUTH_SUBJECT, encode(&facts.subject))?;
     let scopes: Vec<String> = match &facts.scopes {
         Some(scopes) => scopes.as_slice().iter().map(|scope| encode(scope.as_str())).collect(),
         None => Vec::new(),
     };
     if !scopes.is_empty() {
-        head.insert_header("x-auth-scopes", scopes.join(" "))?;
+        head.insert_header(AUTH_SCOPES, scopes.join(" "))?;
     }
     let roles: Vec<String> = principal.roles(snapshot.rules()).iter().map(|role| encode(role.as_str())).collect();
     if !roles.is_empty() {
-        head.insert_header("x-auth-roles", roles.join(","))?;
+        head.insert_header(AUTH_ROLES, roles.join(","))?;
     }
     Ok(())
 }

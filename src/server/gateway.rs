@@ -71,27 +71,21 @@ impl Gateway {
         if let Some(endpoint) = self.endpoints.find(&head) {
             return self.serve_endpoint(session, exchange, endpoint).await;
         }
-        let judgement = self.decide(session, exchange, &head, now).await;
-        exchange.settle(judgement, head.target.as_str().to_owned(), host_header(session));
+        let lines = session.req_header().headers.get_all(http::header::AUTHORIZATION);
+        let credential = bearer(lines.iter().map(http::HeaderValue::as_bytes));
+        let request = Request::new(head, exchange.address, credential);
+        let judgement = self.decide(exchange, &request, now).await;
+        exchange.settle(judgement, request.target, host_header(session));
         self.answer_if_refused(session, exchange).await
     }
 
     /// Steps 2 to 9.
-    async fn decide(
-        &self,
-        session: &Session,
-        exchange: &Exchange,
-        head: &Head,
-        now: crate::names::Timestamp,
-    ) -> Judgement {
+    async fn decide(&self, exchange: &Exchange, request: &Request, now: crate::names::Timestamp) -> Judgement {
         let snapshot = &exchange.snapshot;
-        let lines = session.req_header().headers.get_all(http::header::AUTHORIZATION);
-        let credential = bearer(lines.iter().map(http::HeaderValue::as_bytes));
-        let request = Request::new(head.clone(), exchange.address, credential);
-        match open(snapshot.rules(), &request) {
+        match open(snapshot.rules(), request) {
             Opened::Decided(judgement) => *judgement,
             Opened::Token(matched, token) => match identify::identify(&self.shared, snapshot, token).await {
-                Ok(facts) => judge(snapshot.rules(), &request, matched, facts, now),
+                Ok(facts) => judge(snapshot.rules(), request, matched, facts, now),
                 Err(refusal) => Judgement::refused_at(matched, refusal),
             },
         }
@@ -255,7 +249,7 @@ impl ProxyHttp for Gateway {
         exchange.status = head.status.as_u16();
         // The version is ours to say, whatever the upstream speaks (RFC 9112 §2.3).
         head.set_version(http::Version::HTTP_11);
-        head.insert_header(answer::DECISION_ID, exchange.id.to_text())?;
+        head.insert_header(answer::DECISION_ID, exchange.id.to_value())?;
         Ok(())
     }
 

@@ -26,6 +26,7 @@ use pingora::protocols::{
 use pingora::server::ShutdownWatch;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::io::poll_read_buf;
 
 use super::Shared;
 use crate::reason::{Reason, Refusal};
@@ -34,6 +35,8 @@ use crate::request::head::{self, Head, Limits};
 
 /// What is handed on in the place of a refused head. The host cannot exist (RFC 6761 §6.4), so nothing could match it.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: refused.invalid\r\nConnection: close\r\n\r\n";
+/// Room made for each read of a head: most heads fit.
+const READ: usize = 2 * 1024;
 /// Bytes read and thrown away after a refusal, so that the answer is not lost to a reset.
 const LINGER_BYTES: usize = 64 * 1024;
 /// Time for that.
@@ -125,13 +128,12 @@ impl GuardIo {
             if !busy && !self.buffer.is_empty() && self.deadline.is_none() {
                 self.deadline = Some(Box::pin(sleep_until(Instant::now() + self.shared.fixed.edge.header_timeout)));
             }
-            let mut space = [0_u8; 8 * 1024];
-            let mut chunk = ReadBuf::new(&mut space);
-            match Pin::new(&mut *self.inner).poll_read(cx, &mut chunk) {
+            self.buffer.reserve(READ);
+            match poll_read_buf(Pin::new(&mut *self.inner), cx, &mut self.buffer) {
                 Poll::Pending => return self.poll_deadline(cx),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Ready(Ok(())) if chunk.filled().is_empty() => return Poll::Ready(Ok(false)),
-                Poll::Ready(Ok(())) => self.buffer.extend_from_slice(chunk.filled()),
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
+                Poll::Ready(Ok(_)) => {}
             }
         }
     }
@@ -465,7 +467,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guard<A> {
             deadline: Some(Box::pin(sleep_until(Instant::now() + self.shared.fixed.edge.header_timeout))),
             shared: self.shared.clone(),
             phase: Phase::Head,
-            buffer: Vec::with_capacity(2 * 1024),
+            buffer: Vec::with_capacity(READ),
             cursor: 0,
             ready: 0,
         };

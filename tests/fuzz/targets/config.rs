@@ -29,7 +29,8 @@ impl Lookup for Fake {
 
     fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
         if path.ends_with("keys.json") {
-            Ok(br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#.to_vec())
+            Ok(br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#
+                .to_vec())
         } else {
             Err("is not there".to_owned())
         }

@@ -72,7 +72,10 @@ fn check_path(path: &str, used: Allowances) {
         match bytes[at] {
             b'%' => {
                 let digits = path.get(at + 1..at + 3).expect("two digits behind a percent sign");
-                assert!(digits.bytes().all(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte)), "upper-case hex");
+                assert!(
+                    digits.bytes().all(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte)),
+                    "upper-case hex"
+                );
                 let escaped = u8::from_str_radix(digits, 16).expect("hex digits");
                 assert!(!escaped.is_ascii_control() && !escaped.is_ascii_alphanumeric(), "{digits}");
                 assert!(!b".-_~\\".contains(&escaped), "{digits}");

@@ -40,7 +40,8 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let (keys, left_out) = KeySet::parse(set.to_string().as_bytes()).expect("a key set");
     assert_eq!((keys.keys().len(), left_out), (2, 0));
     let mut world = World { es256, ed25519, keys, valid: Vec::new() };
-    let claims = json!({"iss": ISSUER, "sub": "s", "aud": AUDIENCE, "exp": NOW + 60, "iat": NOW, "azp": "c", "scp": "a b"});
+    let claims =
+        json!({"iss": ISSUER, "sub": "s", "aud": AUDIENCE, "exp": NOW + 60, "iat": NOW, "azp": "c", "scp": "a b"});
     for header in [
         r#"{"alg":"ES256","kid":"k1","typ":"at+jwt"}"#,
         r#"{"alg":"EdDSA","kid":"k2"}"#,
@@ -127,7 +128,8 @@ fn changed(bytes: &[u8]) -> Corpus {
         let Ok(text) = String::from_utf8(text) else { return Corpus::Reject };
         text
     } else {
-        let mut parts: Vec<Vec<u8>> = valid.split('.').map(|part| Base64UrlUnpadded::decode_vec(part).expect("base64url")).collect();
+        let mut parts: Vec<Vec<u8>> =
+            valid.split('.').map(|part| Base64UrlUnpadded::decode_vec(part).expect("base64url")).collect();
         flip(&mut parts[usize::from(how % 4) - 1]);
         parts.iter().map(|part| Base64UrlUnpadded::encode_string(part)).collect::<Vec<_>>().join(".")
     };
@@ -240,7 +242,8 @@ fn strict(text: &str) {
         assert!(!bytes.is_empty());
         assert_eq!(Base64UrlUnpadded::encode_string(&bytes), **part);
     }
-    let header: Value = serde_json::from_slice(&Base64UrlUnpadded::decode_vec(parts[0]).expect("base64url")).expect("JSON");
+    let header: Value =
+        serde_json::from_slice(&Base64UrlUnpadded::decode_vec(parts[0]).expect("base64url")).expect("JSON");
     let alg = header["alg"].as_str().expect("a text");
     assert!(!alg.eq_ignore_ascii_case("none") && !alg.starts_with("HS"));
 }
