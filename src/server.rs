@@ -168,11 +168,13 @@ fn conf(shared: &Shared) -> ServerConf {
         work_stealing: false,
         pid_file: private("scopegate.pid"),
         upgrade_sock: private("upgrade.sock"),
-        // The drain is ours (lifecycle.rs): by the time the library hears of it, nothing is under way.
-        grace_period_seconds: Some(0),
+        // The drain is ours (lifecycle.rs); the library waits only when it ended with requests still under way, which then go on
+        // while nothing new is accepted.
+        grace_period_seconds: Some(shared.fixed.edge.drain_timeout.saturating_sub(lifecycle::ANNOUNCE).as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),
-        // An idempotent request that met a pooled connection just closed goes to another one, once.
-        max_retries: 1,
+        // Tries, the first included: an idempotent request that met a pooled connection just closed, or any that could not
+        // connect, goes to the next server.
+        max_retries: 3,
         ..ServerConf::default()
     }
 }

@@ -43,6 +43,6 @@ pub struct Facts {
     pub roles: Vec<String>,
     /// Whether the token is bound to a key (`cnf`, RFC 7800).
     pub bound: bool,
-    /// The remaining claims that a profile may look at.
+    /// The claims that profiles look at, by the names these use.
     pub claims: serde_json::Map<String, serde_json::Value>,
 }

@@ -214,10 +214,12 @@ fn parse_rate(text: &str) -> Result<(u32, u32), String> {
         "d" => 86_400,
         _ => return Err(wrong()),
     };
-    if count == 0 {
-        Err(format!("`{text}` would let nothing through; use a block for that"))
-    } else {
-        Ok((count, period))
+    match count {
+        0 => Err(format!("`{text}` would let nothing through; use a block for that")),
+        count if count / period > 1_000_000 => {
+            Err(format!("`{text}` is more than a million a second; leave the limit out"))
+        }
+        count => Ok((count, period)),
     }
 }
 

@@ -68,7 +68,17 @@ pub fn compile(definitions: Definitions) -> Result<Rules, Vec<CompileFault>> {
     Ok(assemble(definitions, routes, operations))
 }
 
-fn assemble(definitions: Definitions, routes: Routes, operations: Vec<Operation>) -> Rules {
+/// The claims that some profile looks at.
+fn claims_looked_at(policies: &[AccessPolicy]) -> Vec<String> {
+    let names = policies.iter().flat_map(|policy| &policy.profiles).flat_map(|profile| &profile.claims);
+    names.map(|(name, _)| name.clone()).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
+fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operation>) -> Rules {
+    let kept = claims_looked_at(&definitions.policies);
+    for issuer in &mut definitions.issuers {
+        issuer.rules.kept.clone_from(&kept);
+    }
     let blocks = definitions.blocks;
     let until = |block: &Block| Until(block.until);
     let networks = blocks.iter().flat_map(|block| block.from.iter().map(move |network| (*network, until(block))));

@@ -6,6 +6,7 @@ use super::Rules;
 use crate::client::{Client, User};
 use crate::names::{RoleName, Timestamp};
 use crate::reason::{Reason, Refusal, TokenFault};
+use crate::scope::ScopeSet;
 use crate::token::{Facts, judge};
 
 /// Who is calling: a verified token, its client, and the user it acts as. Made only by [`identify`].
@@ -45,6 +46,16 @@ impl Principal {
         match &self.user {
             Some(user) => user.roles.contains(role),
             None => self.client.roles.contains(role),
+        }
+    }
+
+    /// `S`: the token's scopes that the client holds now; all that it holds where the issuer declares none.
+    #[must_use]
+    pub fn scopes(&self) -> ScopeSet {
+        let held = &self.client.scopes;
+        match &self.facts.scopes {
+            Some(scopes) => scopes.as_slice().iter().filter(|scope| held.contains(*scope)).cloned().collect(),
+            None => held.iter().cloned().collect(),
         }
     }
 

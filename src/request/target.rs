@@ -176,9 +176,8 @@ fn push_escape(escaped: u8, used: &mut Allowances, out: &mut String) -> Result<(
 fn refuse_segments(path: &str) -> Result<(), Refusal> {
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
-        // `..;x` and `.;x` are dot segments to readers that cut parameters off.
-        let name = segment.split(';').next().unwrap_or(segment);
-        if name == "." || name == ".." {
+        // What an API allows as plain characters, the server behind it may still split at: no piece may be a dot segment.
+        if pieces(segment).any(|piece| piece == "." || piece == "..") {
             return Err(ambiguous("a dot segment"));
         }
         if segment.is_empty() && segments.peek().is_some() {
@@ -186,6 +185,11 @@ fn refuse_segments(path: &str) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// The parts of a segment between semicolons and slashes, literal or encoded.
+fn pieces(segment: &str) -> impl Iterator<Item = &str> {
+    segment.split(';').flat_map(|part| part.split("%3B")).flat_map(|part| part.split("%2F"))
 }
 
 fn push_query(query: &[u8], out: &mut String) -> Result<(), Refusal> {

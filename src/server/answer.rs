@@ -38,13 +38,17 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
         Remedy::None | Remedy::Scopes(_) => {}
     }
     exchange.status = row.status;
-    if close || has_more_than_is_worth_reading(session.req_header()) {
+    let close = close || has_more_than_is_worth_reading(session.req_header());
+    if close {
         session.set_keepalive(None);
     }
+    // A small body is read to its end, so that the answer arrives and the connection goes on.
+    session.as_downstream_mut().set_close_on_response_before_downstream_finish(close);
     let is_head = session.req_header().method == http::Method::HEAD;
-    session.write_response_header(Box::new(head), is_head).await?;
+    // pingora does not say whose fault a failed write is: it is the client's, who went away.
+    session.write_response_header(Box::new(head), is_head).await.map_err(|error| error.into_down())?;
     if !is_head {
-        session.write_response_body(Some(Bytes::from(body)), true).await?;
+        session.write_response_body(Some(Bytes::from(body)), true).await.map_err(|error| error.into_down())?;
     }
     Ok(())
 }

@@ -86,19 +86,21 @@ impl TokenCache {
         }
     }
 
-    /// Moves the hand to an entry that was not used since it last passed. After one full turn every mark is cleared, so the
-    /// second turn always ends.
+    /// Moves the hand to an entry that was not used since it last passed; after a few steps it takes the one it stands at, so that
+    /// no insert holds the clock for long.
     fn victim(&self, clock: &mut Clock) -> Option<usize> {
-        for _ in 0..=2 * clock.ring.len() {
-            let at = clock.hand;
+        const STEPS: usize = 64;
+        let mut at = clock.hand;
+        for _ in 0..STEPS {
+            at = clock.hand;
             clock.hand = (clock.hand + 1) % clock.ring.len().max(1);
             let digest = clock.ring.get(at)?;
             let used = self.entries.get(digest).is_some_and(|entry| entry.used.swap(false, Ordering::Relaxed));
             if !used {
-                return Some(at);
+                break;
             }
         }
-        None
+        Some(at)
     }
 
     /// How many entries there are.

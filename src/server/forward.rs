@@ -84,10 +84,7 @@ fn identify(head: &mut RequestHeader, principal: &Principal, snapshot: &Snapshot
     head.insert_header(AUTH_ISSUER, encode(facts.issuer.as_str()))?;
     head.insert_header(AUTH_CLIENT, encode(principal.client().id.as_str()))?;
     head.insert_header(AUTH_SUBJECT, encode(&facts.subject))?;
-    let scopes: Vec<String> = match &facts.scopes {
-        Some(scopes) => scopes.as_slice().iter().map(|scope| encode(scope.as_str())).collect(),
-        None => Vec::new(),
-    };
+    let scopes: Vec<String> = principal.scopes().as_slice().iter().map(|scope| encode(scope.as_str())).collect();
     if !scopes.is_empty() {
         head.insert_header(AUTH_SCOPES, scopes.join(" "))?;
     }

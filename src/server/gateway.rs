@@ -44,6 +44,9 @@ impl Gateway {
 
     /// Steps 0 to 9, in order. True when the request has been answered here.
     async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+        // Known before the head is: a refusal of the head says who sent it. What a proxy forwards counts once the head is good.
+        let peer = peer_address(session);
+        exchange.address = peer.filter(|peer| !exchange.snapshot.config.trusted_proxies.contains(*peer));
         let head = match Conn::of(session.as_downstream()).and_then(|conn| conn.take_head()) {
             Some(Ok(head)) if is_same(&head, session.req_header()) => head,
             Some(Ok(_)) => {
@@ -65,7 +68,7 @@ impl Gateway {
         if let Err(refusal) = check_network(snapshot.rules(), exchange.address, now) {
             return self.refuse(session, exchange, refusal).await;
         }
-        if let Err(refusal) = snapshot.limits.take(exchange.address.or_else(|| peer_address(session))) {
+        if let Err(refusal) = snapshot.limits.take(exchange.address.or(peer)) {
             return self.refuse(session, exchange, refusal).await;
         }
         if let Some(endpoint) = self.endpoints.find(&head) {
@@ -85,7 +88,14 @@ impl Gateway {
         match open(snapshot.rules(), request) {
             Opened::Decided(judgement) => *judgement,
             Opened::Token(matched, token) => match identify::identify(&self.shared, snapshot, token).await {
-                Ok(facts) => judge(snapshot.rules(), request, matched, facts, now),
+                Ok(facts) => {
+                    let issuer = facts.issuer.clone();
+                    let judgement = judge(snapshot.rules(), request, matched, facts, now);
+                    if let Err(refusal) = &judgement.outcome {
+                        self.shared.metrics.token_fault(issuer.as_str(), refusal);
+                    }
+                    judgement
+                }
                 Err(refusal) => Judgement::refused_at(matched, refusal),
             },
         }
@@ -129,12 +139,13 @@ impl Gateway {
         let limit = self.shared.fixed.edge.body_timeout;
         match tokio::time::timeout(limit, serve).await {
             Ok(served) => {
-                let (status, extensions) = served?;
+                // A session's own errors name no source: what fails here is the client's connection.
+                let (status, extensions) = served.map_err(|error| error.into_down())?;
                 exchange.status = status;
                 let outcome = extensions.get::<authorization::Outcome>().cloned().unwrap_or_default();
                 exchange.stage = Stage::Endpoint(endpoint, outcome);
             }
-            Err(_) => return Error::e_explain(ErrorType::ReadTimedout, "the body of a token request came too slowly"),
+            Err(_) => return Err(Error::new_down(ErrorType::ReadTimedout)),
         }
         Ok(true)
     }
@@ -178,9 +189,9 @@ impl ProxyHttp for Gateway {
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Exchange) -> Result<()> {
         let edge = &self.shared.fixed.edge;
-        let draining = self.shared.draining.load(Ordering::Relaxed);
-        let keepalive = (!draining).then(|| edge.keep_alive_timeout.as_secs().max(1));
-        session.set_keepalive(keepalive);
+        // Only where the client's version and Connection line allow it (RFC 9112 §9.3).
+        let wanted = session.get_keepalive().is_some() && !self.shared.draining.load(Ordering::Relaxed);
+        session.set_keepalive(wanted.then(|| edge.keep_alive_timeout.as_secs().max(1)));
         session.set_read_timeout(Some(edge.body_timeout));
         session.set_write_timeout(Some(edge.write_timeout));
         session.set_total_drain_timeout(Some(DRAIN));
@@ -194,6 +205,8 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(&self, _: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         let snapshot = exchange.snapshot.clone();
         let permitted = permitted(exchange)?;
+        // Asked again for a retry: what the try before it left behind does not count.
+        (permitted.failed, permitted.body) = (None, 0);
         let Some(server) = snapshot.servers(permitted.permit.operation()).and_then(|servers| servers.next()) else {
             permitted.failed =
                 Some(Refusal::because(Reason::UpstreamUnavailable, "no server of the upstream has an address"));
@@ -245,8 +258,16 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
-    async fn response_filter(&self, _: &mut Session, head: &mut ResponseHeader, exchange: &mut Exchange) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
         exchange.status = head.status.as_u16();
+        if self.shared.draining.load(Ordering::Relaxed) {
+            session.set_keepalive(None);
+        }
         // The version is ours to say, whatever the upstream speaks (RFC 9112 §2.3).
         head.set_version(http::Version::HTTP_11);
         head.insert_header(answer::DECISION_ID, exchange.id.to_value())?;
@@ -260,6 +281,8 @@ impl ProxyHttp for Gateway {
                 if let Err(error) = answer::refuse(session, exchange, &refusal, true).await {
                     tracing::debug!(%error, "a refusal could not be written");
                 }
+                // Dropped without it, the connection is reset under the answer.
+                session.as_downstream_mut().shutdown().await;
                 code
             }
             _ => 0,
@@ -275,6 +298,12 @@ impl ProxyHttp for Gateway {
             tracing::debug!(%error, id = ?exchange.id, "an exchange failed");
         }
         outcome::record(&self.shared, exchange);
+    }
+
+    /// Nothing was sent yet: another server may be tried, whatever the method.
+    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, _: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
+        error.set_retry(true);
+        error
     }
 
     /// Every failure is in the decision record and the metrics; pingora's own lines would repeat them with path and query.

@@ -28,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
-use super::Shared;
+use super::{Shared, limiter};
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
 use crate::request::head::{self, Head, Limits};
@@ -40,7 +40,7 @@ const READ: usize = 2 * 1024;
 /// Bytes read and thrown away after a refusal, so that the answer is not lost to a reset.
 const LINGER_BYTES: usize = 64 * 1024;
 /// Time for that.
-const LINGER_TIME: Duration = Duration::from_millis(500);
+const LINGER_TIME: Duration = Duration::from_secs(2);
 
 /// What the guard and the proxy's filters know of one connection. Travels in the slot of the downstream `ProxyDigest`.
 #[derive(Debug, Default)]
@@ -397,8 +397,9 @@ struct Place {
 impl Place {
     /// Takes a place, unless a cap is reached. Trusted proxies stand for many clients: only the total counts for them.
     fn take(shared: &Arc<Shared>, address: Option<IpAddr>) -> Result<Self, &'static str> {
-        let address = address.map(|address| address.to_canonical());
-        let counted = address.filter(|address| !shared.snapshot.load().config.trusted_proxies.contains(*address));
+        let counted = address
+            .filter(|address| !shared.snapshot.load().config.trusted_proxies.contains(*address))
+            .map(limiter::site);
         let edge = &shared.fixed.edge;
         let mut open = shared.connections.lock();
         if open.0 >= edge.max_connections {

@@ -21,9 +21,10 @@ const RETRY_AFTER: u32 = 5;
 /// `token.invalid` with its fault, `issuer.unavailable` when the keys cannot be asked for.
 pub async fn identify(shared: &Shared, snapshot: &Snapshot, token: &BearerToken) -> Result<Arc<Facts>, Refusal> {
     let digest = cache::digest(token.expose());
-    if let Some(facts) = shared.cache.find(&digest, snapshot.issuers) {
+    if let Some(facts) = shared.cache.find(&digest, snapshot.issuers).filter(|facts| is_signed(shared, snapshot, facts))
+    {
         shared.metrics.cache_hits.inc();
-        return still_signed(shared, snapshot, facts);
+        return Ok(facts);
     }
     shared.metrics.cache_misses.inc();
     let parsed = match Unverified::parse(token.expose()) {
@@ -82,13 +83,11 @@ async fn verify(
     }
 }
 
-/// A removed key ends its tokens, cached ones too.
-fn still_signed(shared: &Shared, snapshot: &Snapshot, facts: Arc<Facts>) -> Result<Arc<Facts>, Refusal> {
-    let Some(issuer) = snapshot.rules().issuer(facts.issuer.as_str()) else {
-        return Err(refuse(shared, "", TokenFault::Issuer));
-    };
-    let known = facts.key.is_none_or(|key| keys_of(shared, snapshot, issuer).has(&key));
-    if known { Ok(facts) } else { Err(refuse(shared, issuer.rules.name.as_str(), TokenFault::KeyUnknown)) }
+/// Whether the key that signed is still one of the issuer's. Where it is not, the token is verified anew: the key may have been
+/// removed, or the issuer's keys may not be there at all, which is our outage.
+fn is_signed(shared: &Shared, snapshot: &Snapshot, facts: &Facts) -> bool {
+    let issuer = snapshot.rules().issuer(facts.issuer.as_str());
+    issuer.is_some_and(|issuer| facts.key.is_none_or(|key| keys_of(shared, snapshot, issuer).has(&key)))
 }
 
 /// The keys of an issuer as they are now, without waiting.

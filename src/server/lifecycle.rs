@@ -12,6 +12,8 @@ use super::Shared;
 
 /// How long nothing must be under way before the gateway takes the drain for finished.
 const QUIET: Duration = Duration::from_millis(500);
+/// How long connections are told to close while new ones are still served; then nothing new is accepted.
+pub const ANNOUNCE: Duration = Duration::from_secs(5);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -39,21 +41,23 @@ impl Signals {
         Self(shared)
     }
 
-    /// Ready no longer; answers say that the connection closes; waits until nothing is under way, or the drain's time is up.
-    async fn drain(&self) {
+    /// Ready no longer; every answer says that its connection closes. True when nothing is under way any more, false when
+    /// there still is after [`ANNOUNCE`].
+    async fn drain(&self) -> bool {
         self.0.draining.store(true, Ordering::Relaxed);
-        let deadline = Instant::now() + self.0.fixed.edge.drain_timeout;
+        let deadline = Instant::now() + self.0.fixed.edge.drain_timeout.min(ANNOUNCE);
         let mut quiet_since = Instant::now();
         tracing::info!("draining");
         while Instant::now() < deadline {
             if self.0.in_flight.load(Ordering::Relaxed) > 0 {
                 quiet_since = Instant::now();
             } else if quiet_since.elapsed() >= QUIET {
-                return;
+                return true;
             }
             tokio::time::sleep(LOOK).await;
         }
-        tracing::warn!(in_flight = self.0.in_flight.load(Ordering::Relaxed), "the drain's time is up");
+        tracing::info!(in_flight = self.0.in_flight.load(Ordering::Relaxed), "accepting no more connections");
+        false
     }
 }
 
@@ -74,7 +78,8 @@ impl ShutdownSignalWatch for Signals {
             }
         }
         tokio::select! {
-            () = self.drain() => ShutdownSignal::GracefulTerminate,
+            // Nothing under way: nothing to wait for.
+            quiet = self.drain() => if quiet { ShutdownSignal::FastShutdown } else { ShutdownSignal::GracefulTerminate },
             _ = terminate.recv() => ShutdownSignal::FastShutdown,
             _ = interrupt.recv() => ShutdownSignal::FastShutdown,
         }

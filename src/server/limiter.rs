@@ -1,6 +1,6 @@
 //! Limits per address (step 1): GCRA, exact on this gateway.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -41,7 +41,7 @@ impl AddressLimits {
     /// # Errors
     /// `limit.address` with the seconds to wait.
     pub fn take(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
-        let (Some(address), false) = (address, self.limits.is_empty()) else { return Ok(()) };
+        let (Some(address), false) = (address.map(site), self.limits.is_empty()) else { return Ok(()) };
         if self.count.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
             self.limits.iter().for_each(|(_, limiter)| limiter.retain_recent());
         }
@@ -57,6 +57,15 @@ impl AddressLimits {
     }
 }
 
+/// What counts as one address: of IPv6 the /64, which one caller has whole (RFC 6177 §2).
+#[must_use]
+pub fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
 fn quota(limit: RateLimit) -> Option<Quota> {
     let each = Duration::from_secs(u64::from(limit.period)).checked_div(limit.count)?;
     Some(Quota::with_period(each)?.allow_burst(NonZeroU32::new(limit.burst)?))
@@ -65,6 +74,14 @@ fn quota(limit: RateLimit) -> Option<Quota> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_ipv6_site_is_one_address() {
+        let limits = AddressLimits::new(&[RateLimit { count: 1, period: 3_600, burst: 1 }]);
+        limits.take(Some("2001:db8::1".parse().unwrap())).unwrap();
+        assert!(limits.take(Some("2001:db8::ffff:2".parse().unwrap())).is_err());
+        limits.take(Some("2001:db8:0:1::1".parse().unwrap())).unwrap();
+    }
 
     #[test]
     fn an_address_has_its_burst_and_then_waits_while_others_go_on() {

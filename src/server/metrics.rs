@@ -241,6 +241,7 @@ impl Metrics {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.cache_entries.set(gauge(scrape.cache_entries));
         self.connections_open.set(gauge(scrape.connections));
+        self.jwks_age.reset();
         for (issuer, age) in &scrape.jwks {
             let Some(age) = age else { continue };
             self.jwks_age.with_label_values(&[issuer.as_str()]).set(i64::try_from(*age).unwrap_or(i64::MAX));

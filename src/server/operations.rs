@@ -16,6 +16,9 @@ use pingora::services::background::BackgroundService;
 use super::Shared;
 use super::metrics::Scrape;
 
+/// How long the store may take to answer for the gateway to be ready.
+const STORE: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Takes the address, before anything else starts.
 ///
 /// # Errors
@@ -86,9 +89,10 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     let asked = shared.clone();
-    match tokio::task::spawn_blocking(move || asked.store.ping()).await {
-        Ok(Ok(())) => (StatusCode::OK, "ready\n".to_owned()),
-        Ok(Err(fault)) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {fault}\n")),
-        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "store: no answer\n".to_owned()),
+    let ping = tokio::task::spawn_blocking(move || asked.store.ping());
+    match tokio::time::timeout(STORE, ping).await {
+        Ok(Ok(Ok(()))) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(Ok(Err(fault))) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {fault}\n")),
+        Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "store: no answer\n".to_owned()),
     }
 }

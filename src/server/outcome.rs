@@ -25,6 +25,10 @@ pub fn of_error(error: &Error, exchange: &mut Exchange) -> Option<Refusal> {
         permitted.failed = Some(refusal.clone());
         return Some(refusal);
     }
+    // A verdict that could not be written stays the verdict.
+    if matches!(exchange.stage, Stage::Refused(_)) {
+        return None;
+    }
     let refusal = classify(error)?;
     exchange.refuse(refusal.clone());
     Some(refusal)
@@ -34,10 +38,13 @@ fn classify(error: &Error) -> Option<Refusal> {
     let reason = match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Reason::RequestMalformed,
         (ErrorSource::Downstream, _) => return None,
-        (_, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => Reason::UpstreamTimeout,
-        (_, ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2) => {
-            Reason::UpstreamProtocol
+        (ErrorSource::Upstream, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+            Reason::UpstreamTimeout
         }
+        (
+            ErrorSource::Upstream,
+            ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2,
+        ) => Reason::UpstreamProtocol,
         (_, ErrorType::ConnectNoRoute) => Reason::UpstreamUnavailable,
         (ErrorSource::Upstream, _) => Reason::UpstreamFailed,
         (ErrorSource::Internal | ErrorSource::Unset, _) => Reason::GatewayBroken,
@@ -160,9 +167,9 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
             .map(|principal| principal.client().id.as_str())
             .or_else(|| issued.and_then(|outcome| outcome.client.as_deref())),
         subject: facts.map(|facts| facts.subject.as_str()),
-        scopes: facts
-            .and_then(|facts| facts.scopes.as_ref())
-            .map(crate::scope::ScopeSet::to_value)
+        scopes: judged
+            .principal
+            .map(|principal| principal.scopes().to_value())
             .or_else(|| issued.and_then(|outcome| outcome.scopes.clone())),
         roles: judged
             .principal

@@ -49,7 +49,7 @@ pub struct Record<'a> {
     /// Subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<&'a str>,
-    /// Scopes of the token; absent where the issuer declares none.
+    /// Scopes of the token that the client holds; of a token request, those granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scopes: Option<String>,
     /// Roles of the acting user.

@@ -9,7 +9,7 @@ use pingora::services::background::BackgroundService;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::snapshot::Snapshot;
-use super::{Shared, clock, source};
+use super::{Shared, clock, source, upstream};
 
 /// The background service.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Reload {
         // Reading and compiling a large set takes longer than a request may wait.
         let loaded = tokio::task::spawn_blocking(move || source::load(&file)).await;
         let outcome = match loaded {
-            Ok(Ok(config)) => self.take(config),
+            Ok(Ok(config)) => self.take(config).await,
             Ok(Err(fault)) => Err(fault.lines()),
             Err(_) => Err(vec!["the configuration could not be read: the loader failed".to_owned()]),
         };
@@ -42,7 +42,7 @@ impl Reload {
         }
     }
 
-    fn take(&self, config: crate::config::Config) -> Result<(), Vec<String>> {
+    async fn take(&self, config: crate::config::Config) -> Result<(), Vec<String>> {
         let differences = self.shared.fixed.differences(&config.fixed);
         if !differences.is_empty() {
             let text = format!("{} cannot change while the gateway runs: restart it", differences.join(", "));
@@ -50,7 +50,10 @@ impl Reload {
         }
         let version = config.version.clone();
         let before = self.shared.snapshot.load_full();
-        self.shared.snapshot.store(Arc::new(Snapshot::new(config, Some(&before), &self.shared.metrics)));
+        let snapshot = Arc::new(Snapshot::new(config, Some(&before), &self.shared.metrics));
+        // New names are looked up before the set that needs them is in force.
+        upstream::resolve_all(&snapshot).await;
+        self.shared.snapshot.store(snapshot);
         self.shared.metrics.loaded(true, &version, clock::now().0);
         self.shared.reloaded.notify_waiters();
         tracing::info!(%version, "configuration in force");

@@ -43,9 +43,15 @@ impl Snapshot {
             .upstreams
             .iter()
             .map(|upstream| {
-                let kept = before
-                    .and_then(|before| before.upstreams.iter().flatten().find(|servers| servers.declared == *upstream));
-                (&upstream.name, kept.cloned().unwrap_or_else(|| Arc::new(Servers::new(upstream.clone()))))
+                let old = before.and_then(|before| {
+                    before.upstreams.iter().flatten().find(|servers| servers.declared.name == upstream.name)
+                });
+                let servers = match old {
+                    Some(old) if old.declared == *upstream => old.clone(),
+                    Some(old) => Arc::new(Servers::after(upstream.clone(), old)),
+                    None => Arc::new(Servers::new(upstream.clone())),
+                };
+                (&upstream.name, servers)
             })
             .collect();
         let rules = &config.rules;

@@ -13,11 +13,12 @@ use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
 
 use super::Shared;
+use super::snapshot::Snapshot;
 use crate::config::Upstream;
 
 /// How often names are looked up again.
 const EVERY: Duration = Duration::from_secs(10);
-/// How long the first look-up may hold up the start.
+/// How long one look-up may take, and hold up the start.
 const FIRST: Duration = Duration::from_secs(3);
 
 /// An upstream with the addresses of its servers.
@@ -50,6 +51,23 @@ impl Servers {
         Self { declared, addresses: ArcSwap::from_pointee(addresses), next: AtomicUsize::new(0) }
     }
 
+    /// An upstream that was declared otherwise before: what was resolved of the same servers is taken over.
+    #[must_use]
+    pub fn after(declared: Upstream, before: &Self) -> Self {
+        let servers = Self::new(declared);
+        let mut addresses = Vec::new();
+        for server in &servers.declared.servers {
+            let name = authority(&server.host, server.port);
+            let both = [servers.addresses.load(), before.addresses.load()];
+            let known = both
+                .iter()
+                .map(|list| list.iter().filter(|address| address.authority == name).cloned().collect::<Vec<_>>());
+            addresses.extend(known.into_iter().find(|found| !found.is_empty()).unwrap_or_default());
+        }
+        servers.addresses.store(Arc::new(addresses));
+        servers
+    }
+
     /// The next server in turn; `None` while no name has resolved.
     #[must_use]
     pub fn next(&self) -> Option<Address> {
@@ -67,7 +85,9 @@ impl Servers {
         let mut addresses = Vec::new();
         for server in &self.declared.servers {
             let authority = authority(&server.host, server.port);
-            let found = tokio::net::lookup_host((server.host.as_str(), server.port)).await;
+            let lookup = tokio::net::lookup_host((server.host.as_str(), server.port));
+            let found =
+                tokio::time::timeout(FIRST, lookup).await.unwrap_or_else(|_| Err(std::io::ErrorKind::TimedOut.into()));
             match found {
                 Ok(sockets) => addresses.extend(sockets.map(|socket| Address { socket, authority: authority.clone() })),
                 Err(error) => {
@@ -94,9 +114,13 @@ impl Resolver {
     }
 
     async fn resolve_all(&self) {
-        let snapshot = self.0.snapshot.load_full();
-        futures_util::future::join_all(snapshot.all_servers().map(|servers| servers.resolve())).await;
+        resolve_all(&self.0.snapshot.load_full()).await;
     }
+}
+
+/// Looks up the names of a configuration, each for at most three seconds.
+pub async fn resolve_all(snapshot: &Snapshot) {
+    futures_util::future::join_all(snapshot.all_servers().map(|servers| servers.resolve())).await;
 }
 
 #[async_trait]

@@ -44,11 +44,9 @@ pub struct IssuerRules {
     pub claims: ClaimNames,
     /// Clock difference forgiven, in seconds, at most 60.
     pub leeway: i64,
+    /// Claims that some profile looks at: the only ones that facts keep.
+    pub kept: Vec<String>,
 }
-
-/// Claims that facts carry in their own fields, or that no rule may look at.
-const REGISTERED: [&str; 12] =
-    ["iss", "sub", "aud", "exp", "nbf", "iat", "jti", "cnf", "scope", "scp", "client_id", "nonce"];
 
 impl IssuerRules {
     /// Verifies a token of this issuer: algorithm, type, signature, then the form of the claims. Whether the facts hold now is
@@ -96,12 +94,7 @@ impl IssuerRules {
         if self.name.is_own() && (issued.is_none() || id.is_none() || client.is_none()) {
             return Err(TokenFault::Claims);
         }
-        let mut others = Map::new();
-        for (name, value) in claims {
-            if !REGISTERED.contains(&name.as_str()) {
-                others.insert(name.clone(), value.clone());
-            }
-        }
+        let kept = self.kept.iter().filter_map(|name| Some((name.clone(), find(claims, name)?.clone())));
         Ok(Facts {
             issuer: self.name.clone(),
             key,
@@ -118,7 +111,7 @@ impl IssuerRules {
                 None => Vec::new(),
             },
             bound: claims.contains_key("cnf"),
-            claims: others,
+            claims: kept.collect(),
         })
     }
 

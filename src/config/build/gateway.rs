@@ -224,6 +224,7 @@ impl Builder<'_> {
                     roles: raw.claims.roles.clone(),
                 },
                 leeway: i64::try_from(leeway.min(60)).unwrap_or(60),
+                kept: Vec::new(),
             },
             roles: raw.roles.iter().map(|(value, role)| (value.clone(), RoleName::new(role))).collect(),
         }
@@ -346,6 +347,7 @@ fn own_issuer(public_url: &str) -> Issuer {
             algorithms: vec![Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256],
             claims: ClaimNames { client: "client_id".to_owned(), scopes: Some("scope".to_owned()), roles: None },
             leeway: 0,
+            kept: Vec::new(),
         },
         roles: HashMap::new(),
     }

@@ -8,6 +8,7 @@ fn rules(name: &str) -> IssuerRules {
         algorithms: vec![Algorithm::Es256],
         claims: ClaimNames { client: "azp".into(), scopes: Some("scp".into()), roles: Some("realm.roles".into()) },
         leeway: 30,
+        kept: vec!["dept".into(), "sub".into(), "realm.roles".into()],
     }
 }
 
@@ -25,6 +26,8 @@ fn claims_are_read_by_the_names_of_the_issuer() {
     assert_eq!(facts.scopes.unwrap().to_value(), "a b");
     assert_eq!(facts.roles, ["r"]);
     assert_eq!(facts.claims.get("dept").unwrap(), "it");
+    assert_eq!(facts.claims.get("realm.roles").unwrap()[0], "r");
+    assert_eq!(facts.claims.len(), 3, "what no profile looks at is not kept");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
+use scopegate::request::body::Body;
 use scopegate::request::head::{Head, Limits, end, host_name};
 use scopegate::request::target::Target;
 
@@ -85,6 +86,9 @@ fn check(bytes: &[u8]) {
     // §6: one framing. A length is digits; a coding is `chunked` alone; never both, and no coding in 1.0.
     let (lengths, codings) = (values("content-length"), values("transfer-encoding"));
     assert!(lengths.len() + codings.len() <= 1);
+    let length = lengths.first().and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
+    let framing = if codings.is_empty() { Body::of_length(length.unwrap_or(0)) } else { Body::chunked() };
+    assert_eq!(head.body, framing);
     for length in lengths {
         let length: u64 = std::str::from_utf8(length).expect("ASCII").parse().expect("a number");
         assert!(length <= limits.body_bytes);

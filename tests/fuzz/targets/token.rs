@@ -63,6 +63,7 @@ fn rules() -> IssuerRules {
         algorithms: vec![Algorithm::Es256, Algorithm::EdDsa],
         claims: ClaimNames { client: "azp".into(), scopes: Some("scp".into()), roles: Some("r.roles".into()) },
         leeway: 30,
+        kept: vec!["dept".to_owned()],
     }
 }
 
@@ -191,6 +192,9 @@ fn signed(bytes: &[u8], es256: bool) -> Corpus {
         });
     }
     assert_eq!(facts.bound, claims.get("cnf").is_some());
+    // What no rule looks at is not kept.
+    assert_eq!(facts.claims.get("dept"), claims.get("dept"));
+    assert_eq!(facts.claims.len(), usize::from(claims.get("dept").is_some()));
     let audiences: Vec<&str> = match claims.get("aud") {
         None => Vec::new(),
         Some(Value::String(one)) => vec![one],

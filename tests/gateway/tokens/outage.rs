@@ -193,7 +193,6 @@ fn s37_an_issuer_that_is_down_at_the_start_is_no_reason_not_to_start() {
 
 /// A reload that finds the keys elsewhere knows none until they are fetched: that is our doing, so never the caller's fault.
 #[test]
-#[ignore = "a cached token is refused with key_unknown until the first fetch: still_signed() does not know that the set was never there"]
 fn s37_a_reload_to_another_place_of_keys_never_blames_the_token() {
     let key = Key::p256("k1");
     let server = Issuer::start(std::slice::from_ref(&key));
