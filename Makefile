@@ -10,7 +10,7 @@ ci: fmt lint core doc test
 # System packages of a bare Debian: cmake for a C dependency of the proxy, the rest for tests of deploy/ and the README.
 system:
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends cmake gcc curl systemd prometheus
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends cmake gcc libc6-dev g++ make curl systemd prometheus
 
 fmt:
 	$(CARGO) fmt --check

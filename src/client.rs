@@ -163,6 +163,19 @@ impl Registry {
         self.clients.iter().collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
+    /// What of a client's scopes deserves a second look: the master scope, and scopes that grant nothing now.
+    #[must_use]
+    pub fn scope_notes(client: &Client, master: &ScopeName, inactive: &HashSet<ScopeName>) -> Vec<String> {
+        let mut notes = Vec::new();
+        if client.scopes.contains(master) {
+            notes.push(format!("it holds `{master}`, which passes the scope gate of every API"));
+        }
+        for scope in client.scopes.intersection(inactive).collect::<BTreeSet<_>>() {
+            notes.push(format!("it holds `{scope}`, which has `active: false` and grants nothing"));
+        }
+        notes
+    }
+
     /// What keeps a client from getting a token with client credentials now; empty when nothing does.
     #[must_use]
     pub fn obstacles(&self, client: &Client, enabled: &BTreeSet<GrantType>, now: Timestamp) -> Vec<String> {

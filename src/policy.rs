@@ -11,7 +11,7 @@ pub mod gate;
 pub mod principal;
 pub mod route;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::client::Registry;
 use crate::names::{ClientId, IssuerName, RoleName, ScopeName, Timestamp, UserName};
@@ -61,6 +61,7 @@ pub struct Rules {
     blocked_tokens: HashMap<String, Until>,
     address_limits: Vec<RateLimit>,
     profile_index: Vec<gate::ProfileIndex>,
+    inactive_scopes: HashSet<ScopeName>,
 }
 
 impl Rules {
@@ -125,6 +126,18 @@ impl Rules {
         candidates.filter_map(move |at| Some((at, profiles.get(at)?)))
     }
 
+    /// The scope that passes gate 2 everywhere.
+    #[must_use]
+    pub const fn master_scope(&self) -> &ScopeName {
+        &self.master_scope
+    }
+
+    /// Scopes that are switched off.
+    #[must_use]
+    pub const fn inactive_scopes(&self) -> &HashSet<ScopeName> {
+        &self.inactive_scopes
+    }
+
     /// The rules behind a permit, each with its place, for the record.
     #[must_use]
     pub fn describe(&self, grounds: &gate::Grounds) -> Vec<String> {
@@ -152,11 +165,5 @@ impl Rules {
         let policy = self.operation(operation).and_then(|operation| self.policies.get(operation.enforced.policy?));
         let profiles = policy.map(|policy| policy.profiles.as_slice()).unwrap_or_default();
         profiles.iter().flat_map(|profile| &profile.claims).map(|(name, _)| name.as_str())
-    }
-
-    /// The policy that a decision names.
-    #[must_use]
-    pub fn policy(&self, index: usize) -> Option<&AccessPolicy> {
-        self.policies.get(index)
     }
 }

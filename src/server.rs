@@ -46,6 +46,9 @@ use metrics::Metrics;
 use record::Recorder;
 use snapshot::Snapshot;
 
+/// How long the last decision records may take at the end.
+const FLUSH: std::time::Duration = std::time::Duration::from_secs(2);
+
 /// State that all exchanges share.
 #[derive(Debug)]
 pub struct Shared {
@@ -85,7 +88,7 @@ impl Shared {
         let store = Store::open(Path::new(&fixed.store)).map_err(|fault| format!("store: {fault}"))?;
         let own_keys = OwnKeys::load(&store, fixed.signing, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let metrics = Metrics::new().map_err(|fault| format!("metrics: {fault}"))?;
-        let recorder = Recorder::start(&fixed.decision_log)?;
+        let recorder = Recorder::start(&fixed.decision_log, metrics.records_dropped.clone())?;
         let mut process = [0_u8; 8];
         getrandom::fill(&mut process).map_err(|fault| format!("no randomness: {fault}"))?;
         metrics.loaded(true, &config.version, clock::now().0);
@@ -148,7 +151,8 @@ pub fn run(config: Config, gateway_file: &Path) -> Result<(), String> {
     for address in &shared.fixed.listeners {
         tracing::info!(%address, public_url = %shared.fixed.public_url, "serving");
     }
-    server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals::new(shared)) });
+    server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals::new(shared.clone())) });
+    shared.recorder.flush(FLUSH);
     Ok(())
 }
 

@@ -14,6 +14,8 @@ use crate::names::Timestamp;
 
 /// The schema that this version writes; a newer one is refused, an older one migrated.
 const SCHEMA: i64 = 1;
+/// How long a retired key's public half stays published, seconds: 105 days, longer than any token lives.
+pub const KEEP_RETIRED: i64 = 105 * 86_400;
 /// How long to wait for the other process's write, during an upgrade.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -50,17 +52,31 @@ pub enum StoreFault {
 pub struct StoredKey {
     /// `ES256`, `RS256` or `EdDSA`.
     pub algorithm: String,
+    /// The public key as a JWK.
+    pub public_jwk: String,
+    /// The private key; of the current key alone.
+    pub private_key: Option<zeroize::Zeroizing<Vec<u8>>>,
+}
+
+/// A key pair to be stored.
+pub struct NewKey {
+    /// The public key as a JWK.
+    pub public_jwk: String,
     /// The private key.
     pub private_key: zeroize::Zeroizing<Vec<u8>>,
-    /// Whether it signs now.
-    pub current: bool,
+}
+
+impl std::fmt::Debug for NewKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewKey").field("public_jwk", &self.public_jwk).finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for StoredKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoredKey")
             .field("algorithm", &self.algorithm)
-            .field("current", &self.current)
+            .field("public_jwk", &self.public_jwk)
             .finish_non_exhaustive()
     }
 }
@@ -110,7 +126,8 @@ impl Store {
         connection.busy_timeout(BUSY)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "foreign_keys", true)?;
+        // What is deleted is overwritten: a private key must not linger in free pages.
+        connection.pragma_update(None, "secure_delete", true)?;
         Ok(connection)
     }
 
@@ -123,11 +140,13 @@ impl Store {
                     "CREATE TABLE signing_key (
                          id          INTEGER PRIMARY KEY,
                          algorithm   TEXT    NOT NULL,
-                         private_key BLOB    NOT NULL,
+                         public_jwk  TEXT    NOT NULL,
+                         private_key BLOB,
                          created_at  INTEGER NOT NULL,
-                         current     INTEGER NOT NULL CHECK (current IN (0, 1))
+                         retired_at  INTEGER,
+                         CHECK ((private_key IS NULL) = (retired_at IS NOT NULL))
                      ) STRICT;
-                     CREATE UNIQUE INDEX one_current_key ON signing_key (current) WHERE current = 1;",
+                     CREATE UNIQUE INDEX one_current_key ON signing_key (retired_at IS NULL) WHERE retired_at IS NULL;",
                 )?;
                 transaction.pragma_update(None, "user_version", SCHEMA)?;
             }
@@ -143,7 +162,8 @@ impl Store {
     }
 
     /// All signing keys; the first is the current one of this algorithm. Makes it if there is none, in the same transaction, so
-    /// that two processes that start together agree on one.
+    /// that two processes that start together agree on one. A key it takes the place of loses its private half at once; its
+    /// public half stays for [`KEEP_RETIRED`] seconds.
     ///
     /// # Errors
     /// The store cannot be read or written.
@@ -151,30 +171,32 @@ impl Store {
         &self,
         algorithm: &str,
         now: Timestamp,
-        make: impl FnOnce() -> zeroize::Zeroizing<Vec<u8>>,
+        make: impl FnOnce() -> NewKey,
     ) -> Result<Vec<StoredKey>, StoreFault> {
         self.with(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let current: Option<String> = transaction
-                .query_row("SELECT algorithm FROM signing_key WHERE current = 1", [], |row| row.get(0))
+                .query_row("SELECT algorithm FROM signing_key WHERE retired_at IS NULL", [], |row| row.get(0))
                 .optional()?;
             if current.as_deref() != Some(algorithm) {
-                transaction.execute("UPDATE signing_key SET current = 0 WHERE current = 1", [])?;
                 transaction.execute(
-                    "INSERT INTO signing_key (algorithm, private_key, created_at, current) VALUES (?1, ?2, ?3, 1)",
-                    params![algorithm, make().as_slice(), now.0],
+                    "UPDATE signing_key SET private_key = NULL, retired_at = ?1 WHERE retired_at IS NULL",
+                    params![now.0],
+                )?;
+                let key = make();
+                transaction.execute(
+                    "INSERT INTO signing_key (algorithm, public_jwk, private_key, created_at) VALUES (?1, ?2, ?3, ?4)",
+                    params![algorithm, key.public_jwk, key.private_key.as_slice(), now.0],
                 )?;
             }
+            transaction.execute("DELETE FROM signing_key WHERE retired_at < ?1", params![now.plus(-KEEP_RETIRED).0])?;
             let keys = {
                 let mut statement = transaction.prepare(
-                    "SELECT algorithm, private_key, current FROM signing_key ORDER BY current DESC, id DESC",
+                    "SELECT algorithm, public_jwk, private_key FROM signing_key ORDER BY retired_at IS NOT NULL, id DESC",
                 )?;
                 let rows = statement.query_map([], |row| {
-                    Ok(StoredKey {
-                        algorithm: row.get(0)?,
-                        private_key: row.get::<_, Vec<u8>>(1)?.into(),
-                        current: row.get(2)?,
-                    })
+                    let private_key = row.get::<_, Option<Vec<u8>>>(2)?.map(zeroize::Zeroizing::new);
+                    Ok(StoredKey { algorithm: row.get(0)?, public_jwk: row.get(1)?, private_key })
                 })?;
                 rows.collect::<rusqlite::Result<Vec<_>>>()?
             };
@@ -196,12 +218,12 @@ impl Store {
 mod tests {
     use super::*;
 
-    fn key(byte: u8) -> zeroize::Zeroizing<Vec<u8>> {
-        vec![byte].into()
+    fn key(byte: u8) -> NewKey {
+        NewKey { public_jwk: format!("public {byte}"), private_key: vec![byte].into() }
     }
 
-    fn bytes(keys: &[StoredKey]) -> Vec<u8> {
-        keys.iter().flat_map(|key| key.private_key.to_vec()).collect()
+    fn keys(keys: &[StoredKey]) -> Vec<(&str, Option<u8>)> {
+        keys.iter().map(|key| (key.public_jwk.as_str(), key.private_key.as_ref().map(|key| key[0]))).collect()
     }
 
     #[test]
@@ -210,18 +232,25 @@ mod tests {
         let path = folder.path().join("data");
         let first = Store::open(&path).unwrap();
         let second = Store::open(&path).unwrap();
-        assert_eq!(bytes(&first.signing_keys("ES256", Timestamp(1), || key(1)).unwrap()), [1]);
-        assert_eq!(bytes(&second.signing_keys("ES256", Timestamp(2), || key(2)).unwrap()), [1]);
+        assert_eq!(keys(&first.signing_keys("ES256", Timestamp(1), || key(1)).unwrap()), [("public 1", Some(1))]);
+        assert_eq!(keys(&second.signing_keys("ES256", Timestamp(2), || key(2)).unwrap()), [("public 1", Some(1))]);
     }
 
     #[test]
-    fn another_algorithm_makes_a_new_key_and_keeps_the_old_one() {
+    fn a_retired_key_keeps_its_public_half_for_105_days_and_its_private_half_not_at_all() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        store.signing_keys("ES256", Timestamp(1), || key(1)).unwrap();
-        let keys = store.signing_keys("EdDSA", Timestamp(2), || key(2)).unwrap();
-        assert_eq!(bytes(&keys), [2, 1]);
-        assert!(keys[0].current && !keys[1].current);
+        let secret = || NewKey { public_jwk: "public 1".into(), private_key: b"planted-private-key".to_vec().into() };
+        store.signing_keys("ES256", Timestamp(1), secret).unwrap();
+        let after = store.signing_keys("EdDSA", Timestamp(2), || key(2)).unwrap();
+        assert_eq!(keys(&after), [("public 2", Some(2)), ("public 1", None)]);
+        let last = store.signing_keys("EdDSA", Timestamp(2 + KEEP_RETIRED), || key(3)).unwrap();
+        assert_eq!(last.len(), 2);
+        let gone = store.signing_keys("EdDSA", Timestamp(3 + KEEP_RETIRED), || key(3)).unwrap();
+        assert_eq!(keys(&gone), [("public 2", Some(2))]);
+        drop(store);
+        let file = std::fs::read(folder.path().join("scopegate.db")).unwrap();
+        assert!(!file.windows(19).any(|window| window == b"planted-private-key"));
     }
 
     #[test]

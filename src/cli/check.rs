@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Format, report, say};
+use crate::client::Registry;
 use crate::config::Config;
 use crate::server::{clock, source};
 
@@ -28,7 +29,8 @@ fn obstacles(config: &Config) -> Vec<serde_json::Value> {
     let now = clock::now();
     let clients = registry.clients().into_iter().map(|client| {
         let obstacles = registry.obstacles(client, &config.grants, now);
-        json!({ "client": client.id.as_str(), "at": client.origin.to_string(), "obstacles": obstacles })
+        let notes = Registry::scope_notes(client, config.rules.master_scope(), config.rules.inactive_scopes());
+        json!({ "client": client.id.as_str(), "at": client.origin.to_string(), "obstacles": obstacles, "notes": notes })
     });
     clients.collect()
 }
@@ -44,11 +46,16 @@ fn text(config: &Config, clients: &[serde_json::Value]) {
         config.version
     ));
     for client in clients {
-        let obstacles: Vec<&str> =
-            client["obstacles"].as_array().into_iter().flatten().filter_map(|text| text.as_str()).collect();
+        let texts = |key: &str| -> Vec<&str> {
+            client[key].as_array().into_iter().flatten().filter_map(|text| text.as_str()).collect()
+        };
+        let (name, at) = (client["client"].as_str().unwrap_or_default(), client["at"].as_str().unwrap_or_default());
+        let obstacles = texts("obstacles");
         if !obstacles.is_empty() {
-            let (name, at) = (client["client"].as_str().unwrap_or_default(), client["at"].as_str().unwrap_or_default());
             say(&format!("note: {at}: client `{name}` gets no token: {}", obstacles.join("; ")));
+        }
+        for note in texts("notes") {
+            say(&format!("warning: {at}: client `{name}`: {note}"));
         }
     }
 }

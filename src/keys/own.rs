@@ -9,16 +9,15 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed2551
 use zeroize::Zeroizing;
 
 use crate::names::Timestamp;
-use crate::store::{Store, StoreFault};
+use crate::store::{NewKey, Store, StoreFault};
 use crate::token::jws::Algorithm;
-use crate::token::keyset::KeySet;
+use crate::token::keyset::{Key, KeySet};
 use crate::token::mint::SigningKey;
 
 /// The keys of our authorization server.
 #[derive(Debug)]
 pub struct OwnKeys {
     current: SigningKey,
-    retired: Vec<SigningKey>,
     set: Arc<KeySet>,
     jwks: String,
 }
@@ -44,20 +43,20 @@ impl OwnKeys {
     /// A store that cannot be used, or keys in it that cannot.
     pub fn load(store: &Store, algorithm: Algorithm, now: Timestamp) -> Result<Self, OwnKeysFault> {
         // Made before the transaction: an RSA key takes longer than another process should wait for the lock.
-        let fresh = generate(algorithm).ok_or(OwnKeysFault::Generate(algorithm.as_str()))?;
+        let fresh = fresh(algorithm).ok_or(OwnKeysFault::Generate(algorithm.as_str()))?;
         let stored = store.signing_keys(algorithm.as_str(), now, || fresh)?;
-        let mut keys = Vec::new();
+        let unusable = |text: &str| OwnKeysFault::Unusable(text.to_owned());
+        let private =
+            stored.first().and_then(|key| key.private_key.as_ref()).ok_or_else(|| unusable("no private key"))?;
+        let current = SigningKey::from_der(algorithm, private).map_err(|fault| unusable(&fault.to_string()))?;
+        let (mut jwks, mut keys) = (Vec::new(), Vec::new());
         for key in &stored {
-            let algorithm =
-                Algorithm::parse(&key.algorithm).ok_or_else(|| OwnKeysFault::Unusable(key.algorithm.clone()))?;
-            let read = SigningKey::from_der(algorithm, &key.private_key);
-            keys.push(read.map_err(|fault| OwnKeysFault::Unusable(fault.to_string()))?);
+            let jwk: serde_json::Map<String, serde_json::Value> =
+                serde_json::from_str(&key.public_jwk).map_err(|fault| unusable(&fault.to_string()))?;
+            keys.push(Key::parse(&jwk).map_err(|fault| unusable(&fault.to_string()))?);
+            jwks.push(jwk);
         }
-        let set = Arc::new(KeySet::new(keys.iter().map(|key| key.public().clone()).collect()));
-        let jwks = crate::metadata::jwk_set(keys.iter().map(SigningKey::jwk));
-        let mut keys = keys.into_iter();
-        let current = keys.next().ok_or(OwnKeysFault::Generate(algorithm.as_str()))?;
-        Ok(Self { current, retired: keys.collect(), set, jwks })
+        Ok(Self { current, set: Arc::new(KeySet::new(keys)), jwks: crate::metadata::jwk_set(jwks.iter()) })
     }
 
     /// The key that signs.
@@ -66,13 +65,7 @@ impl OwnKeys {
         &self.current
     }
 
-    /// Keys that no longer sign and still verify.
-    #[must_use]
-    pub fn retired(&self) -> &[SigningKey] {
-        &self.retired
-    }
-
-    /// All keys, to verify with.
+    /// All keys, to verify with: the current one first, then those that no longer sign.
     #[must_use]
     pub const fn set(&self) -> &Arc<KeySet> {
         &self.set
@@ -83,6 +76,13 @@ impl OwnKeys {
     pub fn jwks(&self) -> &str {
         &self.jwks
     }
+}
+
+/// A new key pair as the store keeps it.
+fn fresh(algorithm: Algorithm) -> Option<NewKey> {
+    let private_key = generate(algorithm)?;
+    let public = SigningKey::from_der(algorithm, &private_key).ok()?;
+    Some(NewKey { public_jwk: serde_json::to_string(public.jwk()).ok()?, private_key })
 }
 
 /// A new private key in the form that [`SigningKey::from_der`] reads.
@@ -161,6 +161,6 @@ mod tests {
         let new = OwnKeys::load(&store, Algorithm::EdDsa, Timestamp(2)).unwrap();
         assert!(new.set().has(&old.current().id()));
         assert_ne!(new.current().id(), old.current().id());
-        assert_eq!(new.retired().len(), 1);
+        assert_eq!(new.set().keys().len(), 2);
     }
 }

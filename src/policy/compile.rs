@@ -95,6 +95,12 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
         blocked_clients,
         blocked_users,
         blocked_tokens,
+        inactive_scopes: definitions
+            .scopes
+            .iter()
+            .filter(|scope| !scope.active)
+            .map(|scope| scope.name.clone())
+            .collect(),
         profile_index: definitions.policies.iter().map(|policy| ProfileIndex::new(&policy.profiles)).collect(),
         issuer_names: definitions
             .issuers

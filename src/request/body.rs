@@ -122,21 +122,20 @@ fn step(chunk: &Chunk, byte: u8, size: &mut u64) -> Result<Chunk, ChunkFault> {
             let digit = u64::from(char::from(byte).to_digit(16).ok_or(ChunkFault)?);
             Chunk::Size(value << 4 | digit, digits + 1)
         }
-        (Chunk::Size(value, 1..), b'\r') => Chunk::SizeEnd(*value),
         (Chunk::Size(value, 1..), b';') => {
             *size = *value;
             Chunk::Extension
         }
+        (Chunk::Size(size, 1..), b'\r') => Chunk::SizeEnd(*size),
         (Chunk::Extension, b'\r') => Chunk::SizeEnd(*size),
         (Chunk::Extension | Chunk::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => chunk.clone(),
-        (Chunk::SizeEnd(0), b'\n') => Chunk::Trailer,
+        (Chunk::SizeEnd(0) | Chunk::TrailerLf, b'\n') => Chunk::Trailer,
         (Chunk::SizeEnd(size), b'\n') => Chunk::Data(*size),
         (Chunk::DataCr, b'\r') => Chunk::DataLf,
         (Chunk::DataLf, b'\n') => Chunk::Size(0, 0),
         (Chunk::Trailer, b'\r') => Chunk::LastLf,
         (Chunk::Trailer, b'!'..=b'~') => Chunk::TrailerLine,
         (Chunk::TrailerLine, b'\r') => Chunk::TrailerLf,
-        (Chunk::TrailerLf, b'\n') => Chunk::Trailer,
         (Chunk::LastLf, b'\n') => Chunk::End,
         _ => return Err(ChunkFault),
     })

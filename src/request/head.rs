@@ -151,7 +151,8 @@ fn is_token(bytes: &[u8]) -> bool {
 
 /// Whether a field value holds a control byte other than a tab (RFC 9110 §5.5). Written so that it looks at many bytes at once.
 fn has_control(value: &[u8]) -> bool {
-    value.iter().fold(false, |found, byte| found | (*byte < b' ' && *byte != b'\t') | (*byte == 0x7f))
+    value.iter().fold(0_u8, |found, byte| found | u8::from(*byte < b' ' && *byte != b'\t') | u8::from(*byte == 0x7f))
+        != 0
 }
 
 /// Method, target, and whether the version is 1.1. The target is all between the first and the last space, so that a raw

@@ -46,9 +46,9 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
     session.as_downstream_mut().set_close_on_response_before_downstream_finish(close);
     let is_head = session.req_header().method == http::Method::HEAD;
     // pingora does not say whose fault a failed write is: it is the client's, who went away.
-    session.write_response_header(Box::new(head), is_head).await.map_err(|error| error.into_down())?;
+    session.write_response_header(Box::new(head), is_head).await.map_err(pingora::Error::into_down)?;
     if !is_head {
-        session.write_response_body(Some(Bytes::from(body)), true).await.map_err(|error| error.into_down())?;
+        session.write_response_body(Some(Bytes::from(body)), true).await.map_err(pingora::Error::into_down)?;
     }
     Ok(())
 }

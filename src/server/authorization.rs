@@ -79,6 +79,7 @@ impl Endpoints {
             .route("/oauth2/token", post(token))
             .route("/api/now/oauth/jwks", get(jwks))
             .route("/.well-known/jwks.json", get(jwks))
+            .method_not_allowed_fallback(wrong_method)
             .with_state(server);
         Self { router, shared }
     }
@@ -96,6 +97,14 @@ impl Endpoints {
         }
         PATHS.into_iter().find(|path| *path == head.target.path())
     }
+}
+
+/// axum adds the `Allow` header.
+async fn wrong_method(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Response {
+    let error = GrantError::new(ErrorCode::InvalidRequest, "this endpoint does not offer the method");
+    let mut response = refuse(&server, &caller, &error);
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
 }
 
 async fn jwks(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Response {

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 
-use super::Shared;
 use super::authorization::Outcome;
 use super::snapshot::Snapshot;
 use super::upstream::Address;
+use super::{Shared, outcome};
 use crate::policy::definition::ErrorFormat;
 use crate::policy::principal::Principal;
 use crate::policy::route::{Matched, OperationId};
@@ -137,8 +137,18 @@ pub struct Exchange {
     pub stage: Stage,
     /// Status of the answer; 0 while none was sent.
     pub status: u16,
-    /// Counts the exchange among those under way, also when a panic ends it.
-    pub under_way: UnderWay,
+    recorded: bool,
+    under_way: UnderWay,
+}
+
+/// An exchange that nobody ended ended in a panic: it is recorded all the same.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        if !self.recorded {
+            self.refuse(Refusal::because(Reason::GatewayBroken, "the exchange was cut short"));
+            self.record();
+        }
+    }
 }
 
 /// One exchange under way; counts itself out when dropped.
@@ -164,6 +174,7 @@ impl Exchange {
     pub fn new(shared: &Arc<Shared>) -> Self {
         Self {
             snapshot: shared.snapshot.load_full(),
+            recorded: false,
             under_way: UnderWay::new(shared.clone()),
             id: DecisionId::next(shared.process),
             started: Instant::now(),
@@ -211,6 +222,13 @@ impl Exchange {
             (Ok(_), None) => Stage::Refused(Box::new(Refused::early(Refusal::new(Reason::GatewayBroken)))),
             (Err(refusal), matched) => Stage::Refused(Box::new(Refused { refusal, matched, principal, shadow })),
         };
+    }
+
+    /// Counts and records it, once.
+    pub fn record(&mut self) {
+        if !std::mem::replace(&mut self.recorded, true) {
+            outcome::record(&self.under_way.0, self);
+        }
     }
 
     /// Ends it with a refusal before a verdict.

@@ -140,7 +140,7 @@ impl Gateway {
         match tokio::time::timeout(limit, serve).await {
             Ok(served) => {
                 // A session's own errors name no source: what fails here is the client's connection.
-                let (status, extensions) = served.map_err(|error| error.into_down())?;
+                let (status, extensions) = served.map_err(Error::into_down)?;
                 exchange.status = status;
                 let outcome = extensions.get::<authorization::Outcome>().cloned().unwrap_or_default();
                 exchange.stage = Stage::Endpoint(endpoint, outcome);
@@ -297,7 +297,7 @@ impl ProxyHttp for Gateway {
         if let Some(error) = error.filter(|error| *error.esource() != ErrorSource::Downstream) {
             tracing::debug!(%error, id = ?exchange.id, "an exchange failed");
         }
-        outcome::record(&self.shared, exchange);
+        exchange.record();
     }
 
     /// Nothing was sent yet: another server may be tried, whatever the method.

@@ -156,14 +156,13 @@ impl GuardIo {
             None if self.buffer.len() > limit => Err(Refusal::new(Reason::RequestHeaders)),
             None => return false,
         };
-        match &verdict {
-            Ok(head) => self.delimit(head.body.clone()),
-            Err(_) => {
-                self.buffer.clear();
-                self.buffer.extend_from_slice(STAND_IN);
-                self.ready = self.buffer.len();
-                self.phase = Phase::Refused;
-            }
+        if let Ok(head) = &verdict {
+            self.delimit(head.body.clone());
+        } else {
+            self.buffer.clear();
+            self.buffer.extend_from_slice(STAND_IN);
+            self.ready = self.buffer.len();
+            self.phase = Phase::Refused;
         }
         self.conn.put_head(verdict);
         true
@@ -226,19 +225,16 @@ impl GuardIo {
         ready!(Pin::new(&mut *self.inner).poll_read(cx, out))?;
         let Phase::Body(body) = &mut self.phase else { return Poll::Ready(Ok(())) };
         let got = out.filled().get(start..).unwrap_or_default();
-        match body.take(got) {
-            Ok(count) => {
-                let done = body.is_done();
-                self.buffer.extend_from_slice(got.get(count..).unwrap_or_default());
-                if done {
-                    self.phase = Phase::Head;
-                }
-                out.set_filled(start + count);
+        if let Ok(count) = body.take(got) {
+            let done = body.is_done();
+            self.buffer.extend_from_slice(got.get(count..).unwrap_or_default());
+            if done {
+                self.phase = Phase::Head;
             }
-            Err(_) => {
-                out.set_filled(start);
-                self.break_off();
-            }
+            out.set_filled(start + count);
+        } else {
+            out.set_filled(start);
+            self.break_off();
         }
         Poll::Ready(Ok(()))
     }

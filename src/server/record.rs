@@ -1,8 +1,9 @@
-//! The end of every exchange: metrics, and the decision record, one JSON line, written without ever blocking a request.
+//! The decision record: one JSON line for each exchange, written without ever blocking a request.
 
 use std::io::Write;
 use std::net::IpAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use prometheus::IntCounter;
 use serde::Serialize;
@@ -90,16 +91,25 @@ impl Record<'_> {
     }
 }
 
+/// What the writer is handed.
+#[derive(Debug)]
+enum Message {
+    /// A line.
+    Line(Vec<u8>),
+    /// Everything before this has been written.
+    Flushed(SyncSender<()>),
+}
+
 /// Writes records from a thread of its own.
 #[derive(Clone, Debug)]
-pub struct Recorder(Option<SyncSender<Vec<u8>>>);
+pub struct Recorder(Option<SyncSender<Message>>);
 
 impl Recorder {
     /// Opens the log and starts its thread.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn start(log: &DecisionLog) -> Result<Self, String> {
+    pub fn start(log: &DecisionLog, dropped: IntCounter) -> Result<Self, String> {
         let out: Box<dyn Write + Send> = match log {
             DecisionLog::Off => return Ok(Self(None)),
             DecisionLog::Stdout => Box::new(std::io::stdout()),
@@ -111,7 +121,7 @@ impl Recorder {
         let (sender, receiver) = sync_channel(QUEUE);
         std::thread::Builder::new()
             .name("decision log".to_owned())
-            .spawn(move || write(&receiver, out))
+            .spawn(move || write(&receiver, out, &dropped))
             .map_err(|error| format!("decision_log: {error}"))?;
         Ok(Self(Some(sender)))
     }
@@ -122,27 +132,56 @@ impl Recorder {
         self.0.is_some()
     }
 
+    /// Waits until what was recorded has been written, at most so long.
+    pub fn flush(&self, longest: Duration) {
+        let Some(sender) = &self.0 else { return };
+        let (asker, flushed) = sync_channel(1);
+        if sender.try_send(Message::Flushed(asker)).is_ok() {
+            let _ = flushed.recv_timeout(longest);
+        }
+    }
+
     /// Hands a record to the writer; drops and counts it when the writer cannot keep up.
     pub fn record(&self, record: &Record<'_>, dropped: &IntCounter) {
         let Some(sender) = &self.0 else { return };
         let Ok(mut line) = serde_json::to_vec(record) else { return dropped.inc() };
         line.push(b'\n');
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(line) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(Message::Line(line)) {
             dropped.inc();
         }
     }
 }
 
 /// Writes what has gathered in one call; a reader that hangs holds up this thread alone.
-fn write(receiver: &Receiver<Vec<u8>>, mut out: Box<dyn Write + Send>) {
-    while let Ok(mut lines) = receiver.recv() {
+fn write(receiver: &Receiver<Message>, mut out: Box<dyn Write + Send>, dropped: &IntCounter) {
+    let mut next = receiver.recv().ok();
+    while let Some(message) = next.take() {
+        let mut lines = match message {
+            Message::Line(line) => line,
+            Message::Flushed(asker) => {
+                let _ = asker.try_send(());
+                next = receiver.recv().ok();
+                continue;
+            }
+        };
+        let mut count = 1;
         while lines.len() < 64 * 1024 {
             match receiver.try_recv() {
-                Ok(line) => lines.extend_from_slice(&line),
+                Ok(Message::Line(line)) => {
+                    lines.extend_from_slice(&line);
+                    count += 1;
+                }
+                Ok(flushed @ Message::Flushed(_)) => {
+                    next = Some(flushed);
+                    break;
+                }
                 Err(_) => break,
             }
         }
         // A full disk or a closed pipe: the next lines may fare better, and requests go on.
-        let _ = out.write_all(&lines).and_then(|()| out.flush());
+        if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
+            dropped.inc_by(count);
+        }
+        next = next.or_else(|| receiver.recv().ok());
     }
 }

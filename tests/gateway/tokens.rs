@@ -137,8 +137,8 @@ fn at_url(name: &str, server: &Issuer) -> String {
 fn own_key(gateway: &Gateway) -> Key {
     let store = Store::open(&gateway.folder.path().join("data")).unwrap();
     let keys = store.signing_keys("ES256", Timestamp(now()), || panic!("the gateway has made its key")).unwrap();
-    let current = keys.iter().find(|key| key.current).unwrap();
-    let key = p256::ecdsa::SigningKey::from_pkcs8_der(&current.private_key).unwrap();
+    let current = keys.iter().find_map(|key| key.private_key.as_ref()).unwrap();
+    let key = p256::ecdsa::SigningKey::from_pkcs8_der(current).unwrap();
     let jwks = gateway.get("/.well-known/jwks.json", None).json();
     Key::P256(jwks["keys"][0]["kid"].as_str().unwrap().to_owned(), key)
 }

@@ -82,6 +82,7 @@ impl Gateway {
         Self::start_with(setup, Upstream::start())
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "the gateway keeps its upstream; callers hand it over")]
     pub fn start_with(setup: &Setup, upstream: Upstream) -> Self {
         // Another process may take a free port between our look and the gateway's: try again with others.
         for _ in 0..5 {

@@ -57,7 +57,7 @@ impl World {
         Self { gateway: Gateway::start(&setup), key, corp, fallback, plain, deep }
     }
 
-    /// The client, roles and subject as the upstream was told, or the reason.
+    /// The client, its scopes that count and its roles as the upstream was told, or the reason.
     fn outcome(&self, claims: &Value, (method, target): (&str, &str)) -> String {
         self.gateway.upstream.clear();
         let response = self.gateway.call(method, target, Some(&self.key.token(claims)));
@@ -156,7 +156,7 @@ fn scopes_are_those_of_the_token_that_the_client_holds_now() {
     let mut wrong = Vec::new();
     for (what, claims, call, expect) in [
         ("as a list", scp(json!(["items_read"])), LIST, "app-here [items_read] []"),
-        ("as a text", scp(json!("x items_read  y")), LIST, "app-here [items_read x y] []"),
+        ("as a text", scp(json!("x items_read  y")), LIST, "app-here [items_read] []"),
         ("declared and absent", without(&corp, "scp"), LIST, "scope.missing"),
         ("declared and empty", scp(json!([])), LIST, "scope.missing"),
         ("declared and of no length", scp(json!("")), LIST, "scope.missing"),
@@ -173,9 +173,14 @@ fn scopes_are_those_of_the_token_that_the_client_holds_now() {
         ("what the client holds", both(json!("items_write")), ADD, "special [items_write] []"),
         ("the master scope, not held", both(json!("useraccount")), ADD, "scope.missing"),
         // No claim declared: all that the client holds, whatever the token says.
-        ("none declared, none said", without(&plain, "scp"), ADD, "special [] []"),
-        ("none declared, some said", plain.clone(), ADD, "special [] []"),
-        ("none declared, nothing said to be held", with(&plain, &json!({ "scp": [] })), LIST, "special [] []"),
+        ("none declared, none said", without(&plain, "scp"), ADD, "special [items_read items_write] []"),
+        ("none declared, some said", plain.clone(), ADD, "special [items_read items_write] []"),
+        (
+            "none declared, nothing said to be held",
+            with(&plain, &json!({ "scp": [] })),
+            LIST,
+            "special [items_read items_write] []",
+        ),
         ("none declared, but the client lacks it", with(&plain, &json!({ "azp": "app" })), LIST, "client.unknown"),
         // A claim within a claim.
         ("within a claim", with(&deep, &json!({ "auth": { "scope": "items_read" } })), LIST, "special [items_read] []"),
