@@ -7,6 +7,21 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, Span};
 pub use serde_yaml::{Mapping, Value};
 
+/// One value as YAML reads it: a number, a truth value, or text.
+#[must_use]
+pub fn scalar(text: &str) -> Value {
+    match serde_yaml::from_str(text) {
+        Ok(scalar @ (Value::Bool(_) | Value::Number(_))) => scalar,
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+/// A value as YAML writes it, for messages.
+#[must_use]
+pub fn show(value: &Value) -> String {
+    serde_yaml::to_string(value).unwrap_or_default().trim().to_owned()
+}
+
 use super::fault::Fault;
 use crate::names::Origin;
 

@@ -5,7 +5,7 @@
 
 use serde_json::Value as Json;
 
-use super::document::{Document, Path, Step, Value};
+use super::document::{self, Document, Path, Step, Value};
 use super::fault::{Fault, suggestion};
 use super::format;
 use super::schema::{FORMAT, NOT_BUILT};
@@ -129,10 +129,7 @@ impl<'a> Walk<'a> {
             return false;
         };
         let is_text = schema.get("type").and_then(Json::as_str) == Some("string");
-        *value = match serde_yaml::from_str(&text) {
-            Ok(scalar @ (Value::Bool(_) | Value::Number(_))) if !is_text => scalar,
-            _ => Value::String(text),
-        };
+        *value = if is_text { Value::String(text) } else { document::scalar(&text) };
         true
     }
 
@@ -145,9 +142,9 @@ impl<'a> Walk<'a> {
         let mut pruned = Vec::new();
         for (key, value) in entries.iter_mut() {
             let Some(name) = key.as_str().map(str::to_owned) else {
-                let shown = serde_yaml::to_string(key).unwrap_or_default();
-                self.path.push(Step::Key(shown.trim().to_owned()));
-                let message = format!("the key `{}` is not text", shown.trim());
+                let shown = document::show(key);
+                self.path.push(Step::Key(shown.clone()));
+                let message = format!("the key `{shown}` is not text");
                 let fault = self.document.fault_at_key(&self.path, message, Some("put it in quotes".to_owned()));
                 self.faults.push(fault);
                 self.path.pop();

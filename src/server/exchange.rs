@@ -85,7 +85,7 @@ pub struct Permitted {
     pub principal: Option<Principal>,
     /// What shadow rules would have said.
     pub shadow: Option<Result<(), Reason>>,
-    /// Method and target as judged: checked against what is forwarded.
+    /// The target as judged: checked against what is forwarded.
     pub target: Target,
     /// The Host the client named.
     pub host: String,

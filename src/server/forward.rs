@@ -7,6 +7,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::exchange::Permitted;
 use super::snapshot::Snapshot;
+use super::upstream::Address;
 use crate::policy::Permit;
 use crate::policy::principal::Principal;
 
@@ -21,23 +22,20 @@ const AUTH_ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
 /// The pseudonym by which we stand in `Via` (RFC 9110 §7.6.3).
 const VIA: &str = "1.1 scopegate";
 
-/// The peer for a permit: the next server of its API.
-///
-/// # Errors
-/// No server is known, or the permit's operation does not exist.
-pub fn peer(permit: &Permit, snapshot: &Snapshot, server: &std::net::SocketAddr) -> Result<Box<HttpPeer>> {
-    let Some(servers) = snapshot.servers(permit.operation()) else {
-        return Error::e_explain(ErrorType::InternalError, "an API without an upstream");
-    };
+/// The peer for a permit: the next server of its API, and what it is called. `None` while no name of the upstream has resolved.
+#[must_use]
+pub fn peer(permit: &Permit, snapshot: &Snapshot) -> Option<(Box<HttpPeer>, Address)> {
+    let servers = snapshot.servers(permit.operation())?;
+    let server = servers.next()?;
     #[expect(clippy::disallowed_methods, reason = "this is the one place that makes a peer")]
-    let mut peer = HttpPeer::new(*server, false, String::new());
+    let mut peer = HttpPeer::new(server.socket, false, String::new());
     let declared = &servers.declared;
     peer.options.connection_timeout = Some(declared.connect);
     peer.options.total_connection_timeout = Some(declared.connect);
     peer.options.read_timeout = Some(declared.response);
     peer.options.write_timeout = Some(declared.response);
     peer.options.idle_timeout = Some(declared.idle);
-    Ok(Box::new(peer))
+    Some((Box::new(peer), server))
 }
 
 /// Puts the upstream's request head in order: what a client may not say is removed, what it may not leave out is set.

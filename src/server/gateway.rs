@@ -207,12 +207,11 @@ impl ProxyHttp for Gateway {
         let permitted = permitted(exchange)?;
         // Asked again for a retry: what the try before it left behind does not count.
         (permitted.failed, permitted.body) = (None, 0);
-        let Some(server) = snapshot.servers(permitted.permit.operation()).and_then(|servers| servers.next()) else {
+        let Some((peer, server)) = forward::peer(&permitted.permit, &snapshot) else {
             permitted.failed =
                 Some(Refusal::because(Reason::UpstreamUnavailable, "no server of the upstream has an address"));
             return Error::e_explain(ErrorType::ConnectNoRoute, "no server of the upstream has an address");
         };
-        let peer = forward::peer(&permitted.permit, &snapshot, &server.socket)?;
         permitted.server = Some(server);
         Ok(peer)
     }
