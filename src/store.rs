@@ -14,10 +14,23 @@ use crate::names::Timestamp;
 
 /// The schema that this version writes; a newer one is refused, an older one migrated.
 const SCHEMA: i64 = 1;
+/// The tables of [`SCHEMA`].
+const TABLES: &str = "
+    CREATE TABLE signing_key (
+        id          INTEGER PRIMARY KEY,
+        algorithm   TEXT    NOT NULL,
+        public_jwk  TEXT    NOT NULL,
+        private_key BLOB,
+        created_at  INTEGER NOT NULL,
+        retired_at  INTEGER,
+        CHECK ((private_key IS NULL) = (retired_at IS NOT NULL))
+    ) STRICT;
+    CREATE UNIQUE INDEX one_current_key ON signing_key (retired_at IS NULL) WHERE retired_at IS NULL;
+";
 /// How long a retired key's public half stays published, seconds: 105 days, longer than any token lives.
 pub const KEEP_RETIRED: i64 = 105 * 86_400;
 /// How long to wait for the other process's write, during an upgrade.
-const BUSY: Duration = Duration::from_secs(5);
+const BUSY: Duration = Duration::from_secs(3);
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +50,14 @@ pub enum StoreFault {
         path: PathBuf,
         /// Why.
         source: rusqlite::Error,
+    },
+    /// The file is there and is no store of ours.
+    #[error("{path}: {found}; restore it from a backup, or move it away to begin with new keys")]
+    Foreign {
+        /// What.
+        path: PathBuf,
+        /// What it is instead.
+        found: &'static str,
     },
     /// The file was written by a newer version.
     #[error("{path}: written by a newer version (schema {found}, this one knows {SCHEMA})")]
@@ -103,13 +124,14 @@ impl Store {
         }
         let path = folder.join("scopegate.db");
         // SQLite gives its journal files the mode of the database: it has to be private before the first write.
-        let file = std::fs::OpenOptions::new()
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io(&path))?;
+        let open = |create_new: bool| {
+            std::fs::OpenOptions::new().read(true).append(true).create_new(create_new).mode(0o600).open(&path)
+        };
+        let (file, created) = match open(true) {
+            Ok(file) => (file, true),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => (open(false).map_err(io(&path))?, false),
+            Err(error) => return Err(io(&path)(error)),
+        };
         let mode = file.metadata().map_err(io(&path))?.permissions().mode();
         if mode & 0o077 != 0 {
             file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(io(&path))?;
@@ -117,7 +139,7 @@ impl Store {
         drop(file);
         let connection = Self::connect(&path).map_err(|source| StoreFault::Sqlite { path: path.clone(), source })?;
         let store = Self { path, connection: Mutex::new(connection) };
-        store.migrate()?;
+        store.migrate(created)?;
         Ok(store)
     }
 
@@ -131,29 +153,41 @@ impl Store {
         Ok(connection)
     }
 
-    fn migrate(&self) -> Result<(), StoreFault> {
-        let found = self.with(|connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            if found == 0 {
-                transaction.execute_batch(
-                    "CREATE TABLE signing_key (
-                         id          INTEGER PRIMARY KEY,
-                         algorithm   TEXT    NOT NULL,
-                         public_jwk  TEXT    NOT NULL,
-                         private_key BLOB,
-                         created_at  INTEGER NOT NULL,
-                         retired_at  INTEGER,
-                         CHECK ((private_key IS NULL) = (retired_at IS NOT NULL))
-                     ) STRICT;
-                     CREATE UNIQUE INDEX one_current_key ON signing_key (retired_at IS NULL) WHERE retired_at IS NULL;",
-                )?;
-                transaction.pragma_update(None, "user_version", SCHEMA)?;
+    /// Makes the tables in a file that this call created. One that was there and has none is not ours, unless another process has
+    /// just created it and is about to fill it.
+    fn migrate(&self, created: bool) -> Result<(), StoreFault> {
+        let deadline = std::time::Instant::now() + BUSY;
+        loop {
+            let (found, tables) = self.with(|connection| Self::fill(connection, created))?;
+            match (found, tables) {
+                (0, 0) if std::time::Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                (0, 0) => return Err(StoreFault::Foreign { path: self.path.clone(), found: "the store is empty" }),
+                (0, _) => {
+                    return Err(StoreFault::Foreign {
+                        path: self.path.clone(),
+                        found: "the database of another program",
+                    });
+                }
+                (SCHEMA, _) => return Ok(()),
+                (found, _) => return Err(StoreFault::Newer { path: self.path.clone(), found }),
             }
-            transaction.commit()?;
-            Ok(found)
-        })?;
-        if found > SCHEMA { Err(StoreFault::Newer { path: self.path.clone(), found }) } else { Ok(()) }
+        }
+    }
+
+    /// The schema of the file and how many tables it has, after the tables were made if they are to be.
+    fn fill(connection: &mut Connection, create: bool) -> rusqlite::Result<(i64, i64)> {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let version = |transaction: &rusqlite::Transaction<'_>| -> rusqlite::Result<i64> {
+            transaction.pragma_query_value(None, "user_version", |row| row.get(0))
+        };
+        if create && version(&transaction)? == 0 {
+            transaction.execute_batch(TABLES)?;
+            transaction.pragma_update(None, "user_version", SCHEMA)?;
+        }
+        let tables = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let found = version(&transaction)?;
+        transaction.commit()?;
+        Ok((found, tables))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {
@@ -256,7 +290,7 @@ mod tests {
     #[test]
     fn its_files_are_private_also_where_the_folder_was_open() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("scopegate.db"), b"").unwrap();
+        drop(Store::open(folder.path()).unwrap());
         std::fs::set_permissions(folder.path().join("scopegate.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
         let store = Store::open(folder.path()).unwrap();
         store.signing_keys("ES256", Timestamp(1), || key(1)).unwrap();
@@ -274,6 +308,19 @@ mod tests {
         let fault = Store::open(folder.path()).unwrap_err().to_string();
         assert!(fault.contains("scopegate.db"), "{fault}");
         assert!(std::fs::read_to_string(&path).unwrap().starts_with("not a database"));
+    }
+
+    #[test]
+    fn an_emptied_file_or_another_programs_is_never_taken_for_a_new_store() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("scopegate.db");
+        Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
+        let fault = Store::open(folder.path()).unwrap_err().to_string();
+        assert!(fault.contains("another program") && fault.contains("scopegate.db"), "{fault}");
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("scopegate.db"), b"").unwrap();
+        let fault = Store::open(folder.path()).unwrap_err().to_string();
+        assert!(fault.contains("is empty") && fault.contains("backup"), "{fault}");
     }
 
     #[test]

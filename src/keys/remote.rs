@@ -149,7 +149,6 @@ impl IssuerKeys {
             self.fetching.store(true, Ordering::Release);
             let outcome = self.fetch(fetch).await;
             self.settle(&outcome);
-            self.fetching.store(false, Ordering::Release);
             self.finished.notify_waiters();
             record(&self.name, &outcome);
         }
@@ -158,6 +157,8 @@ impl IssuerKeys {
     fn settle(&self, outcome: &Attempt) {
         let now = Instant::now();
         let mut state = self.state();
+        // Under the lock of the state: who looks at it sees both or neither.
+        self.fetching.store(false, Ordering::Release);
         state.last_attempt = Some(now);
         if outcome.is_ok() {
             state.last_success = Some(now);

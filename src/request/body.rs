@@ -14,8 +14,8 @@ pub enum Framing {
 pub enum Chunk {
     /// In the size; the digits so far.
     Size(u64, u8),
-    /// In an extension.
-    Extension,
+    /// In an extension; its last byte.
+    Extension(u8),
     /// After the CR that ends a size line.
     SizeEnd(u64),
     /// In the data; so many bytes left.
@@ -101,7 +101,7 @@ impl Body {
                 }
                 continue;
             }
-            if matches!(chunk, Chunk::Extension | Chunk::TrailerLine) {
+            if matches!(chunk, Chunk::Extension(_) | Chunk::TrailerLine) {
                 self.overhead += 1;
                 if self.overhead > MAX_OVERHEAD {
                     return Err(ChunkFault);
@@ -114,6 +114,16 @@ impl Body {
     }
 }
 
+/// Bytes of `chunk-ext` (RFC 9112 §7.1.1): tokens, and what joins and quotes them.
+const fn is_extension_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+        || matches!(byte, b';' | b'=' | b'"' | b' ' | b'\t')
+}
+
 /// The state after one byte outside the data. `size` keeps the chunk's size over its extension.
 fn step(chunk: &Chunk, byte: u8, size: &mut u64) -> Result<Chunk, ChunkFault> {
     const MAX_DIGITS: u8 = 15;
@@ -124,17 +134,18 @@ fn step(chunk: &Chunk, byte: u8, size: &mut u64) -> Result<Chunk, ChunkFault> {
         }
         (Chunk::Size(value, 1..), b';') => {
             *size = *value;
-            Chunk::Extension
+            Chunk::Extension(b';')
         }
         (Chunk::Size(size, 1..), b'\r') => Chunk::SizeEnd(*size),
-        (Chunk::Extension, b'\r') => Chunk::SizeEnd(*size),
-        (Chunk::Extension | Chunk::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => chunk.clone(),
+        (Chunk::Extension(b';' | b'=' | b' ' | b'\t'), b'\r') => return Err(ChunkFault),
+        (Chunk::Extension(_), b'\r') => Chunk::SizeEnd(*size),
+        (Chunk::Extension(_), _) if is_extension_byte(byte) => Chunk::Extension(byte),
+        (Chunk::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) | (Chunk::Trailer, b'!'..=b'~') => Chunk::TrailerLine,
         (Chunk::SizeEnd(0) | Chunk::TrailerLf, b'\n') => Chunk::Trailer,
         (Chunk::SizeEnd(size), b'\n') => Chunk::Data(*size),
         (Chunk::DataCr, b'\r') => Chunk::DataLf,
         (Chunk::DataLf, b'\n') => Chunk::Size(0, 0),
         (Chunk::Trailer, b'\r') => Chunk::LastLf,
-        (Chunk::Trailer, b'!'..=b'~') => Chunk::TrailerLine,
         (Chunk::TrailerLine, b'\r') => Chunk::TrailerLf,
         (Chunk::LastLf, b'\n') => Chunk::End,
         _ => return Err(ChunkFault),
@@ -196,6 +207,10 @@ mod tests {
             "0\r\n x: y\r\n",
             "0\r\nX: y\nZ: a\r\n",
             "5;\0\r\n",
+            "5;\r\n",
+            "5;a=\r\n",
+            "5;bad[=x\r\n",
+            "5;a\u{80}\r\n",
         ] {
             assert_eq!(length(bad.as_bytes(), 3), Err(ChunkFault), "{bad:?}");
         }

@@ -149,6 +149,14 @@ fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| TOKEN.get(usize::from(*byte)).copied().unwrap_or(false))
 }
 
+/// A field value without the spaces and tabs around it, and nothing else (`OWS`, RFC 9110 §5.6.3).
+fn trim_blanks(mut value: &[u8]) -> &[u8] {
+    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    value
+}
+
 /// Whether a field value holds a control byte other than a tab (RFC 9110 §5.5). Written so that it looks at many bytes at once.
 fn has_control(value: &[u8]) -> bool {
     value.iter().fold(0_u8, |found, byte| found | u8::from(*byte < b' ' && *byte != b'\t') | u8::from(*byte == 0x7f))
@@ -191,7 +199,7 @@ impl<'a> Fields<'a> {
         if !is_token(name) {
             return Err(malformed("a header name that is not a token"));
         }
-        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        let value = trim_blanks(value.get(1..).unwrap_or_default());
         if has_control(value) {
             return Err(malformed("a control byte in a header value"));
         }
@@ -324,6 +332,8 @@ mod tests {
             ("GET / HTTP/1.1", "Host: a:\r\n"),
             ("GET / HTTP/1.1", "Host: a:99999\r\n"),
             ("GET / HTTP/1.1", "Host: a b\r\n"),
+            ("GET / HTTP/1.1", "Host:\x0ca\r\n"),
+            ("GET / HTTP/1.1", "Host: a\r\nX: y\x0b\r\n"),
             ("GET http://b/ HTTP/1.1", host),
             ("GET * HTTP/1.1", host),
             ("GET / HTTP/1.2", host),

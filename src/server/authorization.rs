@@ -9,7 +9,7 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use tokio::sync::Semaphore;
 
 use super::exchange::DecisionId;
@@ -117,9 +117,15 @@ async fn jwks(State(server): State<Server>, Extension(caller): Extension<Caller>
 async fn token(
     State(server): State<Server>,
     Extension(caller): Extension<Caller>,
+    uri: Uri,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    // A secret in a URL is in logs by now (RFC 6749 §2.3.1): the client should hear of it, whatever else it sent.
+    if uri.query().is_some_and(|query| !query.is_empty()) {
+        let text = "send all parameters in the body, none in the URL";
+        return refuse(&server, &caller, &GrantError::new(ErrorCode::InvalidRequest, text));
+    }
     let Ok(body) = axum::body::to_bytes(body, form::MAX_BODY).await else {
         let error = GrantError::new(ErrorCode::InvalidRequest, "the body could not be read, or is longer than 64 KiB");
         return refuse(&server, &caller, &error);

@@ -93,6 +93,8 @@ pub struct Permitted {
     pub server: Option<Address>,
     /// Bytes of the body so far.
     pub body: u64,
+    /// Interim answers so far.
+    pub informational: u8,
     /// A refusal after the permit: the upstream failed, or the body grew too large.
     pub failed: Option<Refusal>,
 }
@@ -217,6 +219,7 @@ impl Exchange {
                 host,
                 server: None,
                 body: 0,
+                informational: 0,
                 failed: None,
             })),
             (Ok(_), None) => Stage::Refused(Box::new(Refused::early(Refusal::new(Reason::GatewayBroken)))),

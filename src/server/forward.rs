@@ -1,7 +1,7 @@
 //! From a [`Permit`] to the upstream: the only place that makes a peer, and the headers that the upstream gets.
 
 use http::header::{AUTHORIZATION, HOST, HeaderName};
-use pingora::http::RequestHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
@@ -106,12 +106,29 @@ fn encode(value: &str) -> String {
     text
 }
 
+/// Takes out of an answer what is for this hop alone: what `Connection` names, and the fields that are never for the next one
+/// (RFC 9110 §7.6.1). The framing fields are the proxy's own.
+pub fn strip_hop(head: &mut ResponseHeader) {
+    const HOP: [&str; 5] = ["keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
+    const FRAMING: [&str; 3] = ["connection", "transfer-encoding", "content-length"];
+    let lines = head.headers.get_all(http::header::CONNECTION);
+    let named = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+    let mut names: Vec<String> = named.map(|name| name.trim().to_ascii_lowercase()).collect();
+    names.retain(|name| !FRAMING.contains(&name.as_str()));
+    for name in names.iter().map(String::as_str).chain(HOP) {
+        head.remove_header(name);
+    }
+}
+
 /// Whether only the gateway may say this header to an upstream: identity, forwarding, client certificates, and those by which
 /// some servers change method or path after the decision. Every alias counts: to CGI-style readers `-`, `_` and `.` are one.
 #[must_use]
 pub fn is_managed(name: &str) -> bool {
     const PREFIXES: [&str; 7] = ["xforwarded", "xclientcert", "xssl", "sslclient", "xoriginal", "xrewrite", "xenvoy"];
-    const NAMES: [&str; 20] = [
+    const NAMES: [&str; 23] = [
+        "xarrclientcert",
+        "xclientip",
+        "xclusterclientip",
         "xauthissuer",
         "xauthclient",
         "xauthsubject",
@@ -200,6 +217,8 @@ mod tests {
             "x-decision-id",
             "client-cert",
             "true-client-ip",
+            "x-arr-clientcert",
+            "X-Client-IP",
             "proxy",
         ] {
             assert!(is_managed(name), "{name}");

@@ -24,6 +24,8 @@ use crate::request::head::Head;
 /// A body that outgrew its limit after the request was permitted.
 const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("body too large");
 
+/// Interim answers (1xx) taken for one request: each is relayed and starts the upstream's time anew.
+const MAX_INFORMATIONAL: u8 = 16;
 /// How long the rest of a refused request's body may take, before the connection is given up.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -248,8 +250,15 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         head: &mut ResponseHeader,
-        _: &mut Exchange,
+        exchange: &mut Exchange,
     ) -> Result<()> {
+        if head.status.is_informational() {
+            let permitted = permitted(exchange)?;
+            permitted.informational += 1;
+            if permitted.informational > MAX_INFORMATIONAL {
+                return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+            }
+        }
         // Nobody asked for another protocol: what follows a 101 would be bytes of unknown meaning.
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
@@ -269,6 +278,13 @@ impl ProxyHttp for Gateway {
         }
         // The version is ours to say, whatever the upstream speaks (RFC 9112 §2.3).
         head.set_version(http::Version::HTTP_11);
+        if session.req_header().version == http::Version::HTTP_10 {
+            // Such a client knows no chunks: the end of the connection ends the body (RFC 9112 §6.1).
+            head.remove_header(&http::header::TRANSFER_ENCODING);
+            head.set_version(http::Version::HTTP_10);
+            session.set_keepalive(None);
+        }
+        forward::strip_hop(head);
         head.insert_header(answer::DECISION_ID, exchange.id.to_value())?;
         Ok(())
     }

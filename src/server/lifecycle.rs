@@ -69,6 +69,8 @@ impl ShutdownSignalWatch for Signals {
         else {
             return ShutdownSignal::FastShutdown;
         };
+        // Heard so that they do not end the process: tools that rotate logs send them to whoever they find.
+        let _stray = (hear(SignalKind::user_defined1()), hear(SignalKind::user_defined2()));
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,

@@ -219,7 +219,7 @@ fn only_a_form_in_a_post_is_a_token_request() {
     // Credentials in the URL are no credentials (RFC 6749 §2.3.1).
     let in_url =
         form(&format!("/oauth_token.do?client_id=app&client_secret={SECRET}"), &[], "grant_type=client_credentials");
-    assert_eq!(error(&gateway.send(in_url)).1, "invalid_client");
+    assert_eq!(error(&gateway.send(in_url)), (400, "invalid_request".to_owned()));
     let twice = request(
         "POST",
         "/oauth_token.do",

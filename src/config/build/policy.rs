@@ -256,7 +256,7 @@ impl Builder<'_> {
     fn profile(&mut self, raw: &RawProfile, place: &Place<'_>) -> Profile {
         let empty = raw.issuers.is_none()
             && raw.clients.is_none()
-            && raw.restricted_clients.is_none()
+            && raw.restricted_clients != Some(true)
             && raw.from.is_none()
             && raw.roles.is_none()
             && raw.claims.is_none()

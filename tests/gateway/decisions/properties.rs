@@ -40,7 +40,7 @@ fn api() -> impl Strategy<Value = &'static str> {
 fn profile() -> impl Strategy<Value = String> {
     (proptest::option::of(vec(0..3_usize, 1..3)), proptest::option::of(0..2_usize), any::<bool>(), any::<bool>())
         .prop_map(|(clients, role, restricted, inside)| {
-            let mut parts = vec![format!("restricted_clients: {restricted}")];
+            let mut parts = Vec::new();
             if let Some(clients) = clients {
                 let names: BTreeSet<&str> = clients.into_iter().map(|at| CLIENTS[at]).collect();
                 parts.push(format!("clients: [{}]", names.into_iter().collect::<Vec<_>>().join(", ")));
@@ -50,6 +50,10 @@ fn profile() -> impl Strategy<Value = String> {
             }
             if !inside {
                 parts.push("from: [192.0.2.0/24]".to_owned());
+            }
+            // A profile that names nothing is a load error.
+            if restricted || parts.is_empty() {
+                parts.push("restricted_clients: true".to_owned());
             }
             format!("{{ {} }}", parts.join(", "))
         })
