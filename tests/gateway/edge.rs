@@ -295,3 +295,73 @@ fn an_upgrade_is_not_offered() {
     let unsolicited = gateway.get("/a", None);
     assert_eq!(unsolicited.status, 502, "{unsolicited:?}");
 }
+
+#[test]
+fn what_an_upstream_says_for_one_hop_stays_there() {
+    let gateway = gateway("");
+    gateway.upstream.answer(
+        "HTTP/1.1 200 OK\r\nConnection: X-Hop, keep-alive\r\nX-Hop: a\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\nTrailer: X\r\nX-Kept: b\r\nContent-Length: 2\r\n\r\nok",
+    );
+    let response = gateway.get("/a", None);
+    assert_eq!((response.body.as_str(), response.header("x-kept")), ("ok", Some("b")));
+    for name in ["x-hop", "keep-alive", "upgrade", "trailer"] {
+        assert_eq!(response.header(name), None, "{name}");
+    }
+}
+
+#[test]
+fn an_http_1_0_client_gets_no_chunks_and_the_end_of_the_connection() {
+    let gateway = gateway("");
+    gateway.upstream.answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    let mut connection = Connection::open(gateway.address);
+    connection.write(b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n");
+    let response = connection.read(false).unwrap();
+    assert_eq!((response.body.as_str(), response.header("transfer-encoding")), ("hello", None));
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn interim_answers_without_end_are_cut() {
+    let gateway = gateway("");
+    let flood =
+        format!("{}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1_000));
+    gateway.upstream.answer(flood);
+    let mut connection = Connection::open(gateway.address);
+    connection.write(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut interim = 0;
+    let last = loop {
+        match connection.read(true) {
+            Some(response) if response.status == 103 => interim += 1,
+            last => break last,
+        }
+    };
+    assert!(interim <= 16, "{interim}");
+    assert!(last.is_none_or(|last| last.status == 502));
+}
+
+#[test]
+fn a_client_that_leaves_is_not_our_failure() {
+    let gateway = gateway("");
+    for _ in 0..20 {
+        let mut stream = TcpStream::connect(gateway.address).unwrap();
+        stream.write_all(b"DELETE /a HTTP/1.1\r\nHost: a\r\n\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        drop(stream);
+    }
+    let refused = "scopegate_requests_total{api=\"\",operation=\"\",reason=\"operation.method\",verdict=\"refuse\"}";
+    wait_for("the refusals to be counted", || gateway.metric(refused).filter(|count| *count > 19.5));
+    assert!(!gateway.metrics_text().contains("gateway.broken"), "{}", gateway.metrics_text());
+}
+
+#[test]
+fn a_dead_server_of_two_costs_no_request() {
+    let upstream = crate::support::Upstream::start();
+    let dead = crate::support::free_address();
+    let mut setup = Setup::new(POLICIES, "clients: {}\n");
+    setup.gateway = format!("upstreams: {{ api: {{ servers: ['http://{dead}', '@UPSTREAM@'] }} }}\n");
+    let gateway = Gateway::start_with(&setup, upstream);
+    for n in 0..6 {
+        let body = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
+        assert_eq!(gateway.send(body).status, 200, "{n}");
+    }
+    assert_eq!(gateway.upstream.requests().len(), 6);
+}

@@ -110,7 +110,9 @@ fn sigterm_finishes_what_is_under_way_and_sigquit_does_nothing() {
     setup.gateway = "upstreams: { api: { servers: ['@UPSTREAM@'], timeouts: { response: 5s } } }\n".to_owned();
     let mut gateway = Gateway::start_with(&setup, Upstream::start());
     let token = gateway.token("app");
-    gateway.signal("QUIT");
+    for stray in ["QUIT", "USR1", "USR2"] {
+        gateway.signal(stray);
+    }
     assert_eq!(gateway.get("/api/1", Some(&token)).status, 200);
     // An answer that is not complete before the signal: the gateway waits for it.
     let release = gateway.upstream.hold();

@@ -251,6 +251,15 @@ fn an_edit_of_a_client_bites_on_its_live_tokens() {
         assert!(gateway.reload(), "{}", gateway.log());
         assert_eq!(gateway.get("/api/x", Some(&token)).verdict(), expect, "{edit}");
     }
+    // The upstream is told what the client holds now, not what the token once said.
+    gateway.rewrite(
+        "clients.yaml",
+        "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read] } }",
+    );
+    assert!(gateway.reload());
+    gateway.get("/api/x", Some(&token));
+    let head = gateway.upstream.last_head();
+    assert!(head.iter().any(|line| line.eq_ignore_ascii_case("x-auth-scopes: read")), "{head:?}");
     gateway.rewrite("clients.yaml", "clients: {}");
     assert!(gateway.reload());
     assert_eq!(gateway.get("/api/x", Some(&token)).verdict(), "client.unknown");
