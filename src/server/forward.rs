@@ -109,14 +109,27 @@ fn encode(value: &str) -> String {
 /// Takes out of an answer what is for this hop alone: what `Connection` names, and the fields that are never for the next one
 /// (RFC 9110 §7.6.1). The framing fields are the proxy's own.
 pub fn strip_hop(head: &mut ResponseHeader) {
-    const HOP: [&str; 5] = ["keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
+    const HOP: [HeaderName; 5] = [
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+        http::header::TE,
+        http::header::TRAILER,
+        http::header::UPGRADE,
+    ];
     const FRAMING: [&str; 3] = ["connection", "transfer-encoding", "content-length"];
-    let lines = head.headers.get_all(http::header::CONNECTION);
-    let named = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
-    let mut names: Vec<String> = named.map(|name| name.trim().to_ascii_lowercase()).collect();
-    names.retain(|name| !FRAMING.contains(&name.as_str()));
-    for name in names.iter().map(String::as_str).chain(HOP) {
-        head.remove_header(name);
+    if head.headers.contains_key(http::header::CONNECTION) {
+        let lines = head.headers.get_all(http::header::CONNECTION);
+        let named = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
+        let mut names: Vec<String> = named.map(|name| name.trim().to_ascii_lowercase()).collect();
+        names.retain(|name| !FRAMING.contains(&name.as_str()));
+        for name in names {
+            head.remove_header(name.as_str());
+        }
+    }
+    for name in &HOP {
+        if head.headers.contains_key(name) {
+            head.remove_header(name);
+        }
     }
 }
 
