@@ -87,8 +87,6 @@ pub struct Permitted {
     pub shadow: Option<Result<(), Reason>>,
     /// The target as judged: checked against what is forwarded.
     pub target: Target,
-    /// The Host the client named.
-    pub host: String,
     /// The server chosen.
     pub server: Option<Address>,
     /// Bytes of the body so far.
@@ -206,7 +204,7 @@ impl Exchange {
     }
 
     /// Takes the verdict in.
-    pub fn settle(&mut self, judgement: Judgement, target: Target, host: String) {
+    pub fn settle(&mut self, judgement: Judgement, target: Target) {
         let Judgement { operation, principal, outcome, shadow } = judgement;
         self.decided = Some(self.started.elapsed());
         self.stage = match (outcome, operation) {
@@ -216,7 +214,6 @@ impl Exchange {
                 principal,
                 shadow,
                 target,
-                host,
                 server: None,
                 body: 0,
                 informational: 0,

@@ -1,5 +1,6 @@
 //! From a [`Permit`] to the upstream: the only place that makes a peer, and the headers that the upstream gets.
 
+use http::HeaderValue;
 use http::header::{AUTHORIZATION, HOST, HeaderName};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
@@ -20,7 +21,7 @@ const AUTH_SUBJECT: HeaderName = HeaderName::from_static("x-auth-subject");
 const AUTH_SCOPES: HeaderName = HeaderName::from_static("x-auth-scopes");
 const AUTH_ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
 /// The pseudonym by which we stand in `Via` (RFC 9110 §7.6.3).
-const VIA: &str = "1.1 scopegate";
+const VIA: HeaderValue = HeaderValue::from_static("1.1 scopegate");
 
 /// The peer for a permit: the next server of its API, and what it is called. `None` while no name of the upstream has resolved.
 #[must_use]
@@ -46,7 +47,7 @@ pub fn prepare(
     head: &mut RequestHeader,
     permitted: &Permitted,
     snapshot: &Snapshot,
-    scheme: &str,
+    scheme: &'static str,
     address: Option<std::net::IpAddr>,
 ) -> Result<()> {
     if head.raw_path() != permitted.target.as_str().as_bytes() {
@@ -61,14 +62,16 @@ pub fn prepare(
     if !keep {
         head.remove_header(&AUTHORIZATION);
     }
+    if let Some(host) = head.headers.get(HOST).cloned() {
+        head.insert_header(FORWARDED_HOST, host)?;
+    }
     if let Some(server) = &permitted.server {
-        head.insert_header(HOST, &server.authority)?;
+        head.insert_header(HOST, server.authority.clone())?;
     }
     if let Some(address) = address {
         head.insert_header(FORWARDED_FOR, address.to_string())?;
     }
-    head.insert_header(FORWARDED_PROTO, scheme)?;
-    head.insert_header(FORWARDED_HOST, &permitted.host)?;
+    head.insert_header(FORWARDED_PROTO, HeaderValue::from_static(scheme))?;
     head.append_header(http::header::VIA, VIA)?;
     match &permitted.principal {
         Some(principal) => identify(head, principal, snapshot),

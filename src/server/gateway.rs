@@ -80,7 +80,7 @@ impl Gateway {
         let credential = bearer(lines.iter().map(http::HeaderValue::as_bytes));
         let request = Request::new(head, exchange.address, credential);
         let judgement = self.decide(exchange, &request, now).await;
-        exchange.settle(judgement, request.target, host_header(session));
+        exchange.settle(judgement, request.target);
         self.answer_if_refused(session, exchange).await
     }
 
@@ -165,11 +165,6 @@ fn is_same(head: &Head, forwarded: &RequestHeader) -> bool {
 /// The TCP peer.
 fn peer_address(session: &Session) -> Option<std::net::IpAddr> {
     session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
-}
-
-fn host_header(session: &Session) -> String {
-    let host = session.req_header().headers.get(http::header::HOST);
-    host.and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned()
 }
 
 fn permitted(exchange: &mut Exchange) -> Result<&mut Permitted> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
+use http::HeaderValue;
 use pingora::server::ShutdownWatch;
 use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
@@ -36,7 +37,7 @@ pub struct Address {
     /// Where to connect.
     pub socket: SocketAddr,
     /// `host[:port]` as declared.
-    pub authority: String,
+    pub authority: HeaderValue,
 }
 
 impl Servers {
@@ -143,9 +144,11 @@ impl BackgroundService for Resolver {
     }
 }
 
-fn authority(host: &str, port: u16) -> String {
+fn authority(host: &str, port: u16) -> HeaderValue {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-    if port == 80 { host } else { format!("{host}:{port}") }
+    let text = if port == 80 { host } else { format!("{host}:{port}") };
+    // The configuration takes no host that is not a URL's.
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("invalid"))
 }
 
 #[cfg(test)]
@@ -170,7 +173,7 @@ mod tests {
     #[test]
     fn servers_take_turns_and_are_called_by_their_names() {
         let servers = upstream(&[("127.0.0.1", 80), ("::1", 8080)]);
-        let turns: Vec<String> = (0..3).map(|_| servers.next().unwrap().authority).collect();
+        let turns: Vec<HeaderValue> = (0..3).map(|_| servers.next().unwrap().authority).collect();
         assert_eq!(turns, ["127.0.0.1", "[::1]:8080", "127.0.0.1"]);
     }
 
