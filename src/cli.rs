@@ -82,7 +82,7 @@ fn serve(gateway: &Path) -> ExitCode {
         Err(fault) => return report(&fault, Format::Text),
     };
     start_log(config.fixed.log_level);
-    finish(crate::server::run(config, gateway))
+    finish(crate::server::run(config, gateway, None))
 }
 
 fn finish(outcome: Result<(), String>) -> ExitCode {

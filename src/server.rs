@@ -115,11 +115,11 @@ impl Shared {
     }
 }
 
-/// Serves until a signal ends it.
+/// Serves until a signal ends it. `temporary` is a folder that is to vanish with the process.
 ///
 /// # Errors
 /// What keeps it from starting, in words for the operator.
-pub fn run(config: Config, gateway_file: &Path) -> Result<(), String> {
+pub fn run(config: Config, gateway_file: &Path, temporary: Option<tempfile::TempDir>) -> Result<(), String> {
     // One TLS provider for the process, chosen before any library does.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let shared = Arc::new(Shared::new(config)?);
@@ -151,7 +151,7 @@ pub fn run(config: Config, gateway_file: &Path) -> Result<(), String> {
     for address in &shared.fixed.listeners {
         tracing::info!(%address, public_url = %shared.fixed.public_url, "serving");
     }
-    server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals::new(shared.clone())) });
+    server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals::new(shared.clone(), temporary)) });
     shared.recorder.flush(FLUSH);
     Ok(())
 }
@@ -172,9 +172,8 @@ fn conf(shared: &Shared) -> ServerConf {
         work_stealing: false,
         pid_file: private("scopegate.pid"),
         upgrade_sock: private("upgrade.sock"),
-        // The drain is ours (lifecycle.rs); the library waits only when it ended with requests still under way, which then go on
-        // while nothing new is accepted.
-        grace_period_seconds: Some(shared.fixed.edge.drain_timeout.saturating_sub(lifecycle::ANNOUNCE).as_secs()),
+        // The drain is ours (lifecycle.rs); the library then stops accepting and waits this long.
+        grace_period_seconds: Some(lifecycle::GRACE.as_secs()),
         graceful_shutdown_timeout_seconds: Some(1),
         // Tries, the first included: an idempotent request that met a pooled connection just closed, or any that could not
         // connect, goes to the next server.

@@ -50,7 +50,7 @@ fn demo(port: u16) -> Result<(), String> {
     let expired = expired_token(&store, &config.fixed.public_url, config.fixed.signing)?;
     start_log("warn");
     print_guide(folder.path(), &gateway, &metrics, &secret, &expired);
-    crate::server::run(config, &file)
+    crate::server::run(config, &file, Some(folder))
 }
 
 /// The wished port and the next, or free ones. Both are held until both are known, so that they are two.

@@ -1,19 +1,20 @@
 //! Signals and the end: stop cleanly on SIGTERM, at once on SIGINT, and on nothing else.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Shared;
 
 /// How long nothing must be under way before the gateway takes the drain for finished.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long connections are told to close while new ones are still served; then nothing new is accepted.
-pub const ANNOUNCE: Duration = Duration::from_secs(5);
+/// How long requests may still finish once nothing new is accepted.
+pub const GRACE: Duration = Duration::from_secs(2);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -32,32 +33,42 @@ pub fn count_panics(shared: &Arc<Shared>) {
 
 /// Listens to signals for the proxy library.
 #[derive(Debug)]
-pub struct Signals(Arc<Shared>);
+pub struct Signals {
+    shared: Arc<Shared>,
+    temporary: Mutex<Option<TempDir>>,
+}
 
 impl Signals {
-    /// Over the shared state.
+    /// Over the shared state; `temporary` is a folder that is to vanish with the process.
     #[must_use]
-    pub const fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
+    pub const fn new(shared: Arc<Shared>, temporary: Option<TempDir>) -> Self {
+        Self { shared, temporary: Mutex::new(temporary) }
     }
 
-    /// Ready no longer; every answer says that its connection closes. True when nothing is under way any more, false when
-    /// there still is after [`ANNOUNCE`].
-    async fn drain(&self) -> bool {
-        self.0.draining.store(true, Ordering::Relaxed);
-        let deadline = Instant::now() + self.0.fixed.edge.drain_timeout.min(ANNOUNCE);
+    /// Ends the process now. The library's own way stops its runtimes under listeners that were not told, which then try to
+    /// accept for ever.
+    fn exit(&self) -> ! {
+        drop(self.temporary.lock().unwrap_or_else(PoisonError::into_inner).take());
+        self.shared.recorder.flush(QUIET);
+        std::process::exit(0)
+    }
+
+    /// Ready no longer; every answer says that its connection closes, and new connections are still served. Waits until nothing
+    /// is under way, or the drain's time but for [`GRACE`] is up.
+    async fn drain(&self) {
+        self.shared.draining.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + self.shared.fixed.edge.drain_timeout.saturating_sub(GRACE);
         let mut quiet_since = Instant::now();
         tracing::info!("draining");
         while Instant::now() < deadline {
-            if self.0.in_flight.load(Ordering::Relaxed) > 0 {
+            if self.shared.in_flight.load(Ordering::Relaxed) > 0 {
                 quiet_since = Instant::now();
             } else if quiet_since.elapsed() >= QUIET {
-                return true;
+                return;
             }
             tokio::time::sleep(LOOK).await;
         }
-        tracing::info!(in_flight = self.0.in_flight.load(Ordering::Relaxed), "accepting no more connections");
-        false
+        tracing::info!(in_flight = self.shared.in_flight.load(Ordering::Relaxed), "accepting no more connections");
     }
 }
 
@@ -67,23 +78,22 @@ impl ShutdownSignalWatch for Signals {
         let (Some(mut terminate), Some(mut interrupt), Some(mut quit)) =
             (hear(SignalKind::terminate()), hear(SignalKind::interrupt()), hear(SignalKind::quit()))
         else {
-            return ShutdownSignal::FastShutdown;
+            self.exit()
         };
         // Heard so that they do not end the process: tools that rotate logs send them to whoever they find.
         let _stray = (hear(SignalKind::user_defined1()), hear(SignalKind::user_defined2()));
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
-                _ = interrupt.recv() => return ShutdownSignal::FastShutdown,
+                _ = interrupt.recv() => self.exit(),
                 // The library would drain and exit although no successor has taken the sockets over.
                 _ = quit.recv() => tracing::warn!("SIGQUIT ignored: there is no successor to hand over to"),
             }
         }
         tokio::select! {
-            // Nothing under way: nothing to wait for.
-            quiet = self.drain() => if quiet { ShutdownSignal::FastShutdown } else { ShutdownSignal::GracefulTerminate },
-            _ = terminate.recv() => ShutdownSignal::FastShutdown,
-            _ = interrupt.recv() => ShutdownSignal::FastShutdown,
+            () = self.drain() => ShutdownSignal::GracefulTerminate,
+            _ = terminate.recv() => self.exit(),
+            _ = interrupt.recv() => self.exit(),
         }
     }
 }

@@ -159,9 +159,13 @@ fn the_demo_prints_lines_that_do_what_they_say() {
         .spawn()
         .unwrap();
     let mut script = String::new();
+    let mut folder = String::new();
     let mut lines = BufReader::new(demo.stdout.take().unwrap()).lines();
     for line in &mut lines {
         let line = line.unwrap();
+        if let Some((_, place)) = line.split_once("configuration in ") {
+            folder = place.to_owned();
+        }
         if line.starts_with("# decision records") {
             break;
         }
@@ -176,8 +180,11 @@ fn the_demo_prints_lines_that_do_what_they_say() {
     let address = format!("127.0.0.1:{port}");
     wait_for("the demo to listen", || std::net::TcpStream::connect(&address).ok());
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();
-    demo.kill().unwrap();
-    demo.wait().unwrap();
+    // Ctrl-C ends it at once and leaves nothing behind.
+    assert!(Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success());
+    let status = wait_for("the demo to end", || demo.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
+    assert!(!std::path::Path::new(&folder).exists(), "{folder}");
     let output = String::from_utf8(output.stdout).unwrap();
     let answers: Vec<&str> = output.split("=== ").skip(1).collect();
     let expected = [
