@@ -141,7 +141,7 @@ pub struct Exchange {
     under_way: UnderWay,
 }
 
-/// An exchange that nobody ended ended in a panic: it is recorded all the same.
+/// An exchange that nobody ended was cut short by a panic or by the gateway's own end: it is recorded all the same.
 impl Drop for Exchange {
     fn drop(&mut self) {
         if !self.recorded {
