@@ -12,6 +12,7 @@ pub mod forward;
 pub mod gateway;
 pub mod guard;
 pub mod identify;
+pub mod identity;
 pub mod limiter;
 pub mod lifecycle;
 pub mod metrics;

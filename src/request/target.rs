@@ -58,8 +58,14 @@ impl Target {
             return Err(Refusal::because(Reason::RequestMalformed, "the target does not begin with a slash"));
         }
         let mut text = String::with_capacity(raw.len());
-        let used = canonicalise(path, &mut text)?;
-        refuse_segments(&text)?;
+        let used = if let Some(path) = plain(path) {
+            text.push_str(path);
+            Allowances::default()
+        } else {
+            let used = canonicalise(path, &mut text)?;
+            refuse_segments(&text)?;
+            used
+        };
         let path_len = text.len();
         push_query(query, &mut text)?;
         Ok(Self { text, path_len, used })
@@ -117,6 +123,36 @@ const fn hex(byte: u8) -> Option<u8> {
         _ => None,
     }
 }
+
+/// The path itself where it plainly is canonical, as nearly all are: only characters that stay as they are, no segment that is
+/// empty or begins with a dot. What this does not say yes to is read with care.
+fn plain(path: &[u8]) -> Option<&str> {
+    let mut before = 0;
+    for byte in path {
+        if before == b'/' && matches!(byte, b'/' | b'.') || !PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain) {
+            return None;
+        }
+        before = *byte;
+    }
+    std::str::from_utf8(path).ok()
+}
+
+/// `pchar` and the slash, without `%` and `;` (RFC 3986 §3.3).
+static PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[expect(clippy::cast_possible_truncation, reason = "counted below 256")]
+        let plain = matches!(byte as u8, b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z'
+            | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@');
+        #[expect(clippy::indexing_slicing, reason = "counted below 256, at compile time")]
+        {
+            table[byte] = plain;
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// Writes the canonical path; segments are looked at afterwards, on the result.
 fn canonicalise(path: &[u8], out: &mut String) -> Result<Allowances, Refusal> {

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -104,9 +105,8 @@ impl Gateway {
     }
 
     fn address(session: &Session, trusted: &crate::request::address::Networks) -> Option<std::net::IpAddr> {
-        let lines: Vec<&[u8]> =
-            session.req_header().headers.get_all("x-forwarded-for").iter().map(http::HeaderValue::as_bytes).collect();
-        client_address(peer_address(session), lines.into_iter(), trusted)
+        let lines = session.req_header().headers.get_all("x-forwarded-for");
+        client_address(peer_address(session), lines.iter().map(http::HeaderValue::as_bytes), trusted)
     }
 
     async fn refuse_head(&self, session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<bool> {
@@ -184,11 +184,15 @@ impl ProxyHttp for Gateway {
         Exchange::new(&self.shared)
     }
 
+    /// None: the library's own would compress, which nobody asks of it.
+    fn init_downstream_modules(&self, _: &mut HttpModules) {}
+
     async fn early_request_filter(&self, session: &mut Session, _: &mut Exchange) -> Result<()> {
         let edge = &self.shared.fixed.edge;
         // Only where the client's version and Connection line allow it (RFC 9112 §9.3).
         let wanted = session.get_keepalive().is_some() && !self.shared.draining.load(Ordering::Relaxed);
-        session.set_keepalive(wanted.then(|| edge.keep_alive_timeout.as_secs().max(1)));
+        // Without an end of its own: the guard watches how long a kept connection waits.
+        session.set_keepalive(wanted.then_some(0));
         session.set_read_timeout(Some(edge.body_timeout));
         session.set_write_timeout(Some(edge.write_timeout));
         session.set_total_drain_timeout(Some(DRAIN));

@@ -102,8 +102,50 @@ struct GuardIo {
     buffer: Vec<u8>,
     cursor: usize,
     ready: usize,
-    /// Set while a head is awaited from its first byte on, and from accept on for the first.
-    deadline: Option<Pin<Box<Sleep>>>,
+    wait: Wait,
+    alarm: Alarm,
+}
+
+/// What the connection waits for under a deadline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    /// Nothing: a request is under way.
+    Nothing,
+    /// The first byte of the next head, on a kept connection.
+    Next,
+    /// The rest of a head: from its first byte on, and from accept on for the first.
+    Head,
+}
+
+/// A deadline that is set anew for every request and hardly ever reached: moving it costs nothing, because the timer below it
+/// stays where it is until it fires, and is set anew only then.
+struct Alarm {
+    at: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Alarm {
+    fn after(time: Duration) -> Self {
+        let at = Instant::now() + time;
+        Self { at, timer: Box::pin(sleep_until(at)) }
+    }
+
+    fn set(&mut self, time: Duration) {
+        self.at = Instant::now() + time;
+        if self.timer.deadline() > self.at {
+            self.timer.as_mut().reset(self.at);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            ready!(self.timer.as_mut().poll(cx));
+            if self.timer.deadline() >= self.at {
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(self.at);
+        }
+    }
 }
 
 impl std::fmt::Debug for GuardIo {
@@ -119,14 +161,14 @@ impl GuardIo {
         loop {
             let busy = self.conn.is_busy();
             if !busy && self.inspect() {
-                self.deadline = None;
+                self.wait = Wait::Nothing;
                 return Poll::Ready(Ok(true));
             }
             if busy && self.buffer.len() > self.limits.head_bytes {
                 return Poll::Pending;
             }
-            if !busy && !self.buffer.is_empty() && self.deadline.is_none() {
-                self.deadline = Some(Box::pin(sleep_until(Instant::now() + self.shared.fixed.edge.header_timeout)));
+            if !busy {
+                self.watch();
             }
             self.buffer.reserve(READ);
             match poll_read_buf(Pin::new(&mut *self.inner), cx, &mut self.buffer) {
@@ -138,11 +180,26 @@ impl GuardIo {
         }
     }
 
+    /// Sets the deadline of what is waited for now.
+    fn watch(&mut self) {
+        let edge = &self.shared.fixed.edge;
+        let (wait, time) = match (self.buffer.is_empty(), self.wait) {
+            (true, Wait::Nothing) => (Wait::Next, edge.keep_alive_timeout),
+            (false, Wait::Nothing | Wait::Next) => (Wait::Head, edge.header_timeout),
+            _ => return,
+        };
+        self.wait = wait;
+        self.alarm.set(time);
+    }
+
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<bool>> {
-        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
-        ready!(deadline.as_mut().poll(cx));
-        self.deadline = None;
-        self.shared.metrics.connection_cut("header_timeout");
+        if self.wait == Wait::Nothing {
+            return Poll::Pending;
+        }
+        ready!(self.alarm.poll(cx));
+        if self.wait == Wait::Head {
+            self.shared.metrics.connection_cut("header_timeout");
+        }
         // The end of the connection, as the proxy sees it: what was read of the head is never handed on.
         Poll::Ready(Ok(false))
     }
@@ -461,7 +518,8 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guard<A> {
             digest: Arc::new(ProxyDigest::new(head, Some(Box::new(conn.clone())))),
             conn,
             limits: self.shared.fixed.edge.limits,
-            deadline: Some(Box::pin(sleep_until(Instant::now() + self.shared.fixed.edge.header_timeout))),
+            wait: Wait::Head,
+            alarm: Alarm::after(self.shared.fixed.edge.header_timeout),
             shared: self.shared.clone(),
             phase: Phase::Head,
             buffer: Vec::with_capacity(READ),

@@ -243,6 +243,23 @@ fn the_deadline_holds_for_every_request_of_a_connection_and_not_for_the_pauses_b
 }
 
 #[test]
+fn a_kept_connection_is_closed_after_its_pause_and_that_is_no_fault() {
+    let gateway = gateway("edge: { header_timeout: 5s, keep_alive_timeout: 1s }\n");
+    let mut connection = Connection::open(gateway.address);
+    for _ in 0..3 {
+        connection.write(request("GET", "/a", None, &[]).as_bytes());
+        assert_eq!(connection.read(false).unwrap().status, 200);
+        // Each pause begins anew: together they are longer than one may be.
+        std::thread::park_timeout(Duration::from_millis(600));
+    }
+    let start = Instant::now();
+    assert!(connection.is_closed());
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    let cut = gateway.metric("scopegate_connections_cut_total{cause=\"header_timeout\"}");
+    assert!(cut.is_none_or(|cut| cut < 0.5), "{cut:?}");
+}
+
+#[test]
 fn connections_are_capped_by_address_and_in_total() {
     for (edge, cause) in [("max_connections: 3", "total"), ("max_connections_per_address: 3", "address")] {
         let gateway = gateway(&format!("edge: {{ {edge} }}\n"));
@@ -294,6 +311,44 @@ fn an_upgrade_is_not_offered() {
     gateway.upstream.answer("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
     let unsolicited = gateway.get("/a", None);
     assert_eq!(unsolicited.status, 502, "{unsolicited:?}");
+}
+
+#[test]
+fn what_a_client_says_for_one_hop_stays_there() {
+    let gateway = gateway("");
+    let bytes = request(
+        "GET",
+        "/a",
+        None,
+        &[
+            ("Connection", "keep-alive, X-Hop, host , x-forwarded-for"),
+            ("X-Hop", "a"),
+            ("Keep-Alive", "timeout=5"),
+            ("TE", "trailers"),
+            ("Trailer", "X"),
+            ("Proxy-Connection", "keep-alive"),
+            ("Proxy-Authorization", "Basic eDp5"),
+            ("HTTP2-Settings", "AAMAAABk"),
+            ("X-Kept", "b"),
+        ],
+    );
+    assert_eq!(gateway.send(bytes).status, 200);
+    let head = gateway.upstream.last_head().join("\n").to_ascii_lowercase();
+    for name in [
+        "connection",
+        "x-hop",
+        "keep-alive",
+        "te",
+        "trailer",
+        "proxy-connection",
+        "proxy-authorization",
+        "http2-settings",
+    ] {
+        assert!(!head.contains(&format!("\n{name}:")), "{name}: {head}");
+    }
+    for kept in ["\nx-kept: b", "\nx-forwarded-for: 127.0.0.1", "\nx-forwarded-host: ", "\nhost: 127.0.0.1:"] {
+        assert!(head.contains(kept), "{kept}: {head}");
+    }
 }
 
 #[test]

@@ -128,3 +128,28 @@ fn every_target_that_is_taken_is_one_that_the_http_library_carries_unchanged() {
         }
     }
 }
+
+/// The quick reading may say yes only where the careful one changes nothing and refuses nothing.
+#[test]
+fn a_plain_path_is_read_as_the_careful_reading_reads_it() {
+    let alphabet = b"a/.%;2~:-?";
+    let mut plains = 0;
+    for number in 0..alphabet.len().pow(5) {
+        let mut left = number;
+        let path: Vec<u8> = std::iter::once(b'/')
+            .chain((0..5).map(|_| {
+                let byte = alphabet[left % alphabet.len()];
+                left /= alphabet.len();
+                byte
+            }))
+            .collect();
+        if let Some(path) = plain(&path) {
+            plains += 1;
+            let mut text = String::new();
+            assert_eq!(canonicalise(path.as_bytes(), &mut text).unwrap(), Allowances::default(), "{path}");
+            refuse_segments(&text).unwrap();
+            assert_eq!(text, path);
+        }
+    }
+    assert!(plains > 1_000, "{plains}");
+}
