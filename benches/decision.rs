@@ -69,6 +69,7 @@ fn benchmark(criterion: &mut Criterion) {
             not_before: None,
             issued: Some(Timestamp(0)),
             id: Some("id".to_owned()),
+            authorization: None,
             scopes: Some(ScopeSet::parse(&format!("s{n}")).unwrap()),
             roles: Vec::new(),
             bound: false,

@@ -52,6 +52,16 @@ impl GrantType {
     }
 }
 
+/// What access tokens look like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TokenFormat {
+    /// A JWT of RFC 9068.
+    #[default]
+    Jwt,
+    /// A random string with a row in the store.
+    Opaque,
+}
+
 /// An OAuth client.
 #[derive(Debug)]
 pub struct Client {
@@ -59,6 +69,10 @@ pub struct Client {
     pub id: ClientId,
     /// Name for people.
     pub name: String,
+    /// Who runs it, for the consent page.
+    pub provider: Option<String>,
+    /// Its logo, for the consent page.
+    pub logo_url: Option<String>,
     /// Switched off clients get no token, and their tokens are refused.
     pub active: bool,
     /// Grants it may use.
@@ -81,6 +95,14 @@ pub struct Client {
     pub limit_authorization: Option<HashSet<ApiName>>,
     /// Life of its access tokens, seconds.
     pub access_token_lifespan: u32,
+    /// Life of its refresh tokens, seconds.
+    pub refresh_token_lifespan: u32,
+    /// What its access tokens look like.
+    pub token_format: TokenFormat,
+    /// Where the authorization endpoint may send the user back to.
+    pub redirect_urls: Vec<String>,
+    /// No code without PKCE.
+    pub require_pkce: bool,
     /// External identities that are this client.
     pub external: Vec<(IssuerName, String)>,
     /// Where it stands.
@@ -92,6 +114,10 @@ pub struct Client {
 pub struct User {
     /// The name: `sub` of its tokens.
     pub name: UserName,
+    /// Name for people.
+    pub display_name: Option<String>,
+    /// Argon2id of the password, as a PHC string; without one there is no login here.
+    pub password: Option<String>,
     /// Switched off.
     pub active: bool,
     /// Locked out.

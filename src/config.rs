@@ -100,6 +100,8 @@ pub struct Config {
     pub trusted_proxies: Networks,
     /// Grants that are on.
     pub grants: BTreeSet<GrantType>,
+    /// How long the predecessor of a refresh token gives the same successor again, seconds; 0 is never.
+    pub refresh_grace: u32,
     /// First twelve hex digits of the SHA-256 over all files: which set decided, in the record.
     pub version: Arc<str>,
 }

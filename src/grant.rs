@@ -4,14 +4,22 @@
 //! Owns RFC 6749 §2.3, §3.2, §4.4, §5; knows nothing of HTTP servers, stores or clocks.
 
 pub mod authentication;
+pub mod authorization;
+pub mod authorization_request;
 pub mod client_credentials;
 pub mod form;
+pub mod opaque;
+pub mod pkce;
+pub mod redirect;
+pub mod resource;
 
 use std::borrow::Cow;
 
 use serde::Serialize;
+use zeroize::Zeroizing;
 
-use crate::client::GrantType;
+use crate::client::{Client, GrantType};
+use crate::scope::ScopeSet;
 use authentication::Credentials;
 use form::Form;
 
@@ -89,13 +97,15 @@ pub struct GrantError {
     pub description: Cow<'static, str>,
     /// For the log alone.
     pub cause: Option<&'static str>,
+    /// Seconds to wait, where too much was tried: 429 instead of the code's own status.
+    pub retry_after: Option<u32>,
 }
 
 impl GrantError {
     /// An error whose description may be seen by the one who asked.
     #[must_use]
     pub fn new(code: ErrorCode, description: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, description: visible(description.into()), cause: None }
+        Self { code, description: visible(description.into()), cause: None, retry_after: None }
     }
 
     /// A failed authentication: one text for all causes, the cause for the log.
@@ -105,7 +115,25 @@ impl GrantError {
             code: ErrorCode::InvalidClient,
             description: Cow::Borrowed("client authentication failed"),
             cause: Some(cause),
+            retry_after: None,
         }
+    }
+
+    /// Too many failures came before: nothing was looked at.
+    #[must_use]
+    pub const fn too_many(wait: u32, cause: &'static str) -> Self {
+        Self {
+            code: ErrorCode::TemporarilyUnavailable,
+            description: Cow::Borrowed("too many failed attempts; wait as long as Retry-After says"),
+            cause: Some(cause),
+            retry_after: Some(wait),
+        }
+    }
+
+    /// The HTTP status.
+    #[must_use]
+    pub const fn status(&self) -> u16 {
+        if self.retry_after.is_some() { 429 } else { self.code.status() }
     }
 
     /// The body (RFC 6749 §5.2).
@@ -124,17 +152,68 @@ fn visible(text: Cow<'static, str>) -> Cow<'static, str> {
     text.chars().map(|c| if allowed(c) { c } else { '?' }).collect::<String>().into()
 }
 
+/// A form in a body of the one content type (RFC 6749 §3.2).
+///
+/// # Errors
+/// `invalid_request` for another content type, or a malformed body.
+pub fn read_form(content_type: Option<&str>, body: &[u8]) -> Result<Form, GrantError> {
+    let essence = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
+    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
+        let text = "send the parameters in the body as application/x-www-form-urlencoded";
+        return Err(GrantError::new(ErrorCode::InvalidRequest, text));
+    }
+    Form::parse(body)
+}
+
 /// A parsed token request.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct TokenRequest {
-    /// Who says to ask.
-    pub credentials: Credentials,
     /// `grant_type`, as sent.
     pub grant_type: Option<String>,
     /// `scope`, as sent; absent when empty (RFC 6749 §3.1).
     pub scope: Option<String>,
     /// `resource` (RFC 8707).
     pub resource: Option<String>,
+    /// `code` (RFC 6749 §4.1.3).
+    pub code: Option<Zeroizing<String>>,
+    /// `redirect_uri`.
+    pub redirect_uri: Option<String>,
+    /// `code_verifier` (RFC 7636 §4.5).
+    pub code_verifier: Option<Zeroizing<String>>,
+    /// `refresh_token` (RFC 6749 §6).
+    pub refresh_token: Option<Zeroizing<String>>,
+}
+
+/// What is granted: the claims of the token but for time, key and id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The client.
+    pub client: String,
+    /// Who the token acts for: the client itself for client credentials (decisions.md, "Audience of our tokens").
+    pub subject: String,
+    /// Scopes.
+    pub scopes: ScopeSet,
+    /// `aud`.
+    pub audience: String,
+    /// Life of the token, seconds.
+    pub lifespan: u32,
+    /// The authorization it is issued for, if a user gave one.
+    pub authorization: Option<String>,
+}
+
+/// What a client that asks for these scopes may have: within what it holds; without any, all of that (RFC 6749 §3.3).
+///
+/// # Errors
+/// The scope that it does not hold, or what is wrong with the value.
+pub fn scope_of(client: &Client, requested: Option<&str>) -> Result<ScopeSet, String> {
+    let all = || client.scopes.iter().cloned().collect();
+    let Some(requested) = requested else { return Ok(all()) };
+    let requested = ScopeSet::parse(requested).map_err(|fault| fault.to_string())?;
+    match requested.as_slice().iter().find(|scope| !client.scopes.contains(*scope)) {
+        None if requested.is_empty() => Ok(all()),
+        None => Ok(requested),
+        Some(unheld) => Err(format!("this client does not hold the scope {unheld}")),
+    }
 }
 
 impl TokenRequest {
@@ -147,19 +226,24 @@ impl TokenRequest {
         content_type: Option<&str>,
         authorization: impl Iterator<Item = &'a [u8]>,
         body: &[u8],
-    ) -> Result<Self, GrantError> {
-        let essence = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
-        if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
-            let text = "send the parameters in the body as application/x-www-form-urlencoded";
-            return Err(GrantError::new(ErrorCode::InvalidRequest, text));
+    ) -> Result<(Self, Credentials), GrantError> {
+        let form = read_form(content_type, body)?;
+        let credentials = Credentials::parse(authorization, &form)?;
+        Ok((Self::of(&form), credentials))
+    }
+
+    fn of(form: &Form) -> Self {
+        let secret = |name: &str| form.value(name).map(|value| value.to_owned().into());
+        let text = |name: &str| form.value(name).map(str::to_owned);
+        Self {
+            grant_type: text("grant_type"),
+            scope: text("scope"),
+            resource: text("resource"),
+            code: secret("code"),
+            redirect_uri: text("redirect_uri"),
+            code_verifier: secret("code_verifier"),
+            refresh_token: secret("refresh_token"),
         }
-        let form = Form::parse(body)?;
-        Ok(Self {
-            credentials: Credentials::parse(authorization, &form)?,
-            grant_type: form.value("grant_type").map(str::to_owned),
-            scope: form.value("scope").map(str::to_owned),
-            resource: form.value("resource").map(str::to_owned),
-        })
     }
 
     /// The grant type asked for, once the client has authenticated.
@@ -190,4 +274,10 @@ pub struct TokenResponse<'a> {
     pub expires_in: u32,
     /// What was granted, always.
     pub scope: &'a str,
+    /// The refresh token, where one is issued.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token: Option<&'a str>,
+    /// Its life, seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refresh_token_expires_in: Option<i64>,
 }

@@ -1,6 +1,83 @@
 //! Documents that describe us to others, as values.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value, json};
+
+use crate::client::GrantType;
+use crate::policy::Rules;
+
+/// Where protected resources are described (RFC 9728 §3); the path of the resource follows.
+pub const RESOURCE: &str = "/.well-known/oauth-protected-resource";
+
+/// Our authorization server (RFC 8414 §2), made from what is configured.
+#[must_use]
+pub fn authorization_server(public_url: &str, grants: &BTreeSet<GrantType>, rules: &Rules) -> String {
+    let at = |path: &str| format!("{public_url}{path}");
+    let methods = json!(["client_secret_basic", "client_secret_post", "none"]);
+    let mut document = json!({
+        "issuer": public_url,
+        "token_endpoint": at("/oauth2/token"),
+        "jwks_uri": at("/.well-known/jwks.json"),
+        "revocation_endpoint": at("/oauth2/revoke"),
+        "introspection_endpoint": at("/oauth2/introspect"),
+        "grant_types_supported": grants.iter().map(|grant| grant.parameter()).collect::<Vec<_>>(),
+        "scopes_supported": rules.scopes_in_use().collect::<BTreeSet<_>>(),
+        "token_endpoint_auth_methods_supported": methods,
+        "revocation_endpoint_auth_methods_supported": methods,
+        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        // Required by RFC 8414 §2 even where there is no authorization endpoint.
+        "response_types_supported": [],
+    });
+    if grants.contains(&GrantType::AuthorizationCode)
+        && let Some(members) = document.as_object_mut()
+    {
+        members.insert("authorization_endpoint".into(), at("/oauth2/authorize").into());
+        members.insert("response_types_supported".into(), json!(["code"]));
+        members.insert("response_modes_supported".into(), json!(["query"]));
+        members.insert("code_challenge_methods_supported".into(), json!(["S256"]));
+        members.insert("authorization_response_iss_parameter_supported".into(), true.into());
+    }
+    document.to_string()
+}
+
+/// A protected resource (RFC 9728 §2): all of ours for an empty path, one API for its base path. `None` where no API is.
+#[must_use]
+pub fn protected_resource(public_url: &str, path: &str, rules: &Rules) -> Option<String> {
+    let name = format!("{public_url}{path}");
+    let mut titles: Vec<&str> = Vec::new();
+    let mut scopes: BTreeSet<&str> = BTreeSet::new();
+    for (at, api) in rules.apis().iter().enumerate() {
+        if path.is_empty() || api.resource.as_deref() == Some(&name) {
+            titles.push(api.name.as_str());
+            scopes.extend(rules.scopes_of(at));
+        }
+    }
+    if titles.is_empty() && !path.is_empty() {
+        return None;
+    }
+    let mut servers: Vec<&str> = rules.issuers().map(|issuer| issuer.rules.issuer.as_str()).collect();
+    // Ours first: it knows the scopes of every API here.
+    servers.sort_unstable_by_key(|issuer| (*issuer != public_url, *issuer));
+    let mut document = json!({
+        "resource": name,
+        "authorization_servers": servers,
+        "scopes_supported": scopes,
+        "bearer_methods_supported": ["header"],
+    });
+    if !path.is_empty()
+        && let Some(members) = document.as_object_mut()
+    {
+        members.insert("resource_name".into(), titles.join(", ").into());
+    }
+    Some(document.to_string())
+}
+
+/// Where an API is described, for the challenge (RFC 9728 §5.1).
+#[must_use]
+pub fn resource_url(public_url: &str, base_path: Option<&str>) -> String {
+    format!("{public_url}{RESOURCE}{}", base_path.unwrap_or_default())
+}
 
 /// A JWK Set (RFC 7517 §5) of public keys.
 #[must_use]

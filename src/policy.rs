@@ -62,6 +62,7 @@ pub struct Rules {
     address_limits: Vec<RateLimit>,
     profile_index: Vec<gate::ProfileIndex>,
     inactive_scopes: HashSet<ScopeName>,
+    descriptions: HashMap<ScopeName, String>,
 }
 
 impl Rules {
@@ -136,6 +137,30 @@ impl Rules {
     #[must_use]
     pub const fn inactive_scopes(&self) -> &HashSet<ScopeName> {
         &self.inactive_scopes
+    }
+
+    /// The scopes that grant something on an API, by its index.
+    pub fn scopes_of(&self, api: usize) -> impl Iterator<Item = &str> {
+        let operations = self.operations.iter().filter(move |operation| operation.api == api);
+        operations.flat_map(|operation| &operation.grants).map(|grant| grant.scope.as_str())
+    }
+
+    /// The scopes that grant something.
+    pub fn scopes_in_use(&self) -> impl Iterator<Item = &str> {
+        self.operations.iter().flat_map(|operation| &operation.grants).map(|grant| grant.scope.as_str())
+    }
+
+    /// What a scope lets one do, in words, where somebody wrote them.
+    #[must_use]
+    pub fn description(&self, scope: &ScopeName) -> Option<&str> {
+        self.descriptions.get(scope).map(String::as_str)
+    }
+
+    /// Whether one of our own tokens is for the API: for all of ours, or for this one by name (RFC 8707 §2).
+    fn is_for(&self, facts: &crate::token::Facts, api: &Api) -> bool {
+        let named = |name: &str| facts.audience.iter().any(|audience| audience == name);
+        self.issuer(facts.issuer.as_str()).is_some_and(|own| named(&own.rules.issuer))
+            || api.resource.as_deref().is_some_and(named)
     }
 
     /// The rules behind a permit, each with its place, for the record.

@@ -18,11 +18,14 @@ pub mod lifecycle;
 pub mod metrics;
 pub mod operations;
 pub mod outcome;
+pub mod pages;
 pub mod record;
 pub mod refresh;
 pub mod reload;
+pub mod revocations;
 pub mod snapshot;
 pub mod source;
+pub mod throttle;
 pub mod upstream;
 
 use std::net::TcpListener;
@@ -45,7 +48,9 @@ use cache::TokenCache;
 use guard::{Connections, Guard};
 use metrics::Metrics;
 use record::Recorder;
+use revocations::Revocations;
 use snapshot::Snapshot;
+use throttle::Throttle;
 
 /// How long the last decision records may take at the end.
 const FLUSH: std::time::Duration = std::time::Duration::from_secs(2);
@@ -65,6 +70,10 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Decision records.
     pub recorder: Recorder,
+    /// What of our own tokens has been revoked.
+    pub revocations: Revocations,
+    /// Failed attempts to authenticate.
+    pub throttle: Throttle,
     /// Open connections.
     pub connections: Connections,
     /// The store.
@@ -90,6 +99,9 @@ impl Shared {
         let own_keys = OwnKeys::load(&store, fixed.signing, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let metrics = Metrics::new().map_err(|fault| format!("metrics: {fault}"))?;
         let recorder = Recorder::start(&fixed.decision_log, metrics.records_dropped.clone())?;
+        let revocations = Revocations::default();
+        revocations.read_on(&store).map_err(|fault| format!("store: {fault}"))?;
+        let throttle = Throttle::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let mut process = [0_u8; 8];
         getrandom::fill(&mut process).map_err(|fault| format!("no randomness: {fault}"))?;
         metrics.loaded(true, &config.version, clock::now().0);
@@ -100,6 +112,8 @@ impl Shared {
             cache: TokenCache::new(cache::CAPACITY),
             metrics,
             recorder,
+            revocations,
+            throttle,
             connections: Connections::default(),
             store,
             in_flight: AtomicUsize::new(0),
@@ -137,6 +151,7 @@ pub fn run(config: Config, gateway_file: &Path, temporary: Option<tempfile::Temp
     let resolver = server.add_service(background_service("names", upstream::Resolver::new(shared.clone())));
     let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
     server.add_service(background_service("keys", refresh::KeyRefresh::new(shared.clone(), fetch)));
+    server.add_service(background_service("store", revocations::Follow::new(shared.clone())));
     server.add_service(background_service("reload", reload::Reload::new(shared.clone(), gateway_file)));
     if let Some(listener) = operations {
         server.add_service(background_service("operations", operations::Operations::new(shared.clone(), listener)));

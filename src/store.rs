@@ -1,36 +1,31 @@
 //! The embedded store: SQLite in a folder of its own, readable by its owner alone.
 //!
 //! WAL, because during an upgrade two processes have it open at once; `synchronous=FULL`, because what was acknowledged must
-//! survive a power cut. Holds the signing keys. Owns the schema and its migration; knows nothing of what the rows mean.
+//! survive a power cut. One thread writes, and commits what has gathered in one go; readers stand beside it. Owns the schema
+//! and its migration; what the rows mean is their modules' to say.
+
+pub mod grants;
+pub mod keys;
+pub mod revocations;
+mod schema;
+pub mod sessions;
+pub mod throttle;
+mod writer;
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::names::Timestamp;
+use writer::Writer;
 
-/// The schema that this version writes; a newer one is refused, an older one migrated.
-const SCHEMA: i64 = 1;
-/// The tables of [`SCHEMA`].
-const TABLES: &str = "
-    CREATE TABLE signing_key (
-        id          INTEGER PRIMARY KEY,
-        algorithm   TEXT    NOT NULL,
-        public_jwk  TEXT    NOT NULL,
-        private_key BLOB,
-        created_at  INTEGER NOT NULL,
-        retired_at  INTEGER,
-        CHECK ((private_key IS NULL) = (retired_at IS NOT NULL))
-    ) STRICT;
-    CREATE UNIQUE INDEX one_current_key ON signing_key (retired_at IS NULL) WHERE retired_at IS NULL;
-";
-/// How long a retired key's public half stays published, seconds: 105 days, longer than any token lives.
-pub const KEEP_RETIRED: i64 = 105 * 86_400;
 /// How long to wait for the other process's write, during an upgrade.
 const BUSY: Duration = Duration::from_secs(3);
+/// Connections that read at once; further readers wait for one.
+const READERS: usize = 8;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +46,20 @@ pub enum StoreFault {
         /// Why.
         source: rusqlite::Error,
     },
+    /// What was to be written could not be committed: none of it is there.
+    #[error("{path}: {cause}")]
+    Commit {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// More is waiting to be written than can be soon.
+    #[error("{path}: too many writes are waiting")]
+    Busy {
+        /// What.
+        path: PathBuf,
+    },
     /// The file is there and is no store of ours.
     #[error("{path}: {found}; restore it from a backup, or move it away to begin with new keys")]
     Foreign {
@@ -60,7 +69,7 @@ pub enum StoreFault {
         found: &'static str,
     },
     /// The file was written by a newer version.
-    #[error("{path}: written by a newer version (schema {found}, this one knows {SCHEMA})")]
+    #[error("{path}: written by a newer version (schema {found}, this one knows {})", schema::VERSION)]
     Newer {
         /// What.
         path: PathBuf,
@@ -69,44 +78,16 @@ pub enum StoreFault {
     },
 }
 
-/// A signing key as stored. Its `Debug` shows no key.
-pub struct StoredKey {
-    /// `ES256`, `RS256` or `EdDSA`.
-    pub algorithm: String,
-    /// The public key as a JWK.
-    pub public_jwk: String,
-    /// The private key; of the current key alone.
-    pub private_key: Option<zeroize::Zeroizing<Vec<u8>>>,
-}
+/// The open store. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Store(Arc<Inner>);
 
-/// A key pair to be stored.
-pub struct NewKey {
-    /// The public key as a JWK.
-    pub public_jwk: String,
-    /// The private key.
-    pub private_key: zeroize::Zeroizing<Vec<u8>>,
-}
-
-impl std::fmt::Debug for NewKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("NewKey").field("public_jwk", &self.public_jwk).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for StoredKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StoredKey")
-            .field("algorithm", &self.algorithm)
-            .field("public_jwk", &self.public_jwk)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The open store.
 #[derive(Debug)]
-pub struct Store {
+struct Inner {
     path: PathBuf,
-    connection: Mutex<Connection>,
+    writer: Writer,
+    readers: Mutex<Vec<Connection>>,
+    reading: tokio::sync::Semaphore,
 }
 
 impl Store {
@@ -115,6 +96,21 @@ impl Store {
     /// # Errors
     /// A folder or file that cannot be used, or is not ours; an existing file is never replaced.
     pub fn open(folder: &Path) -> Result<Self, StoreFault> {
+        let (path, created) = Self::prepare(folder)?;
+        let sqlite = |source| StoreFault::Sqlite { path: path.clone(), source };
+        let mut connection = connect(&path).map_err(sqlite)?;
+        schema::migrate(&mut connection, &path, created)?;
+        let writer = Writer::start(connection).map_err(|source| StoreFault::Io { path: path.clone(), source })?;
+        Ok(Self(Arc::new(Inner {
+            path,
+            writer,
+            readers: Mutex::new(Vec::new()),
+            reading: tokio::sync::Semaphore::new(READERS),
+        })))
+    }
+
+    /// Folder and file with the modes they must have; whether the file is new.
+    fn prepare(folder: &Path) -> Result<(PathBuf, bool), StoreFault> {
         let io = |path: &Path| {
             let path = path.to_owned();
             move |source| StoreFault::Io { path, source }
@@ -136,107 +132,58 @@ impl Store {
         if mode & 0o077 != 0 {
             file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(io(&path))?;
         }
-        drop(file);
-        let connection = Self::connect(&path).map_err(|source| StoreFault::Sqlite { path: path.clone(), source })?;
-        let store = Self { path, connection: Mutex::new(connection) };
-        store.migrate(created)?;
-        Ok(store)
+        Ok((path, created))
     }
 
-    fn connect(path: &Path) -> rusqlite::Result<Connection> {
-        let connection = Connection::open(path)?;
-        connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        // What is deleted is overwritten: a private key must not linger in free pages.
-        connection.pragma_update(None, "secure_delete", true)?;
-        Ok(connection)
-    }
-
-    /// Makes the tables in a file that this call created. One that was there and has none is not ours, unless another process has
-    /// just created it and is about to fill it.
-    fn migrate(&self, created: bool) -> Result<(), StoreFault> {
-        let deadline = std::time::Instant::now() + BUSY;
-        loop {
-            let (found, tables) = self.with(|connection| Self::fill(connection, created))?;
-            match (found, tables) {
-                (0, 0) if std::time::Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
-                (0, 0) => return Err(StoreFault::Foreign { path: self.path.clone(), found: "the store is empty" }),
-                (0, _) => {
-                    return Err(StoreFault::Foreign {
-                        path: self.path.clone(),
-                        found: "the database of another program",
-                    });
-                }
-                (SCHEMA, _) => return Ok(()),
-                (found, _) => return Err(StoreFault::Newer { path: self.path.clone(), found }),
-            }
-        }
-    }
-
-    /// The schema of the file and how many tables it has, after the tables were made if they are to be.
-    fn fill(connection: &mut Connection, create: bool) -> rusqlite::Result<(i64, i64)> {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let version = |transaction: &rusqlite::Transaction<'_>| -> rusqlite::Result<i64> {
-            transaction.pragma_query_value(None, "user_version", |row| row.get(0))
-        };
-        if create && version(&transaction)? == 0 {
-            transaction.execute_batch(TABLES)?;
-            transaction.pragma_update(None, "user_version", SCHEMA)?;
-        }
-        let tables = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        let found = version(&transaction)?;
-        transaction.commit()?;
-        Ok((found, tables))
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {
-        let mut connection = self.connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        work(&mut connection).map_err(|source| StoreFault::Sqlite { path: self.path.clone(), source })
-    }
-
-    /// All signing keys; the first is the current one of this algorithm. Makes it if there is none, in the same transaction, so
-    /// that two processes that start together agree on one. A key it takes the place of loses its private half at once; its
-    /// public half stays for [`KEEP_RETIRED`] seconds.
-    ///
-    /// # Errors
-    /// The store cannot be read or written.
-    pub fn signing_keys(
+    /// Writes, in a transaction that other writes may share; returns once it is on the disk.
+    async fn write<T: Send + 'static>(
         &self,
-        algorithm: &str,
-        now: Timestamp,
-        make: impl FnOnce() -> NewKey,
-    ) -> Result<Vec<StoredKey>, StoreFault> {
-        self.with(|connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let current: Option<String> = transaction
-                .query_row("SELECT algorithm FROM signing_key WHERE retired_at IS NULL", [], |row| row.get(0))
-                .optional()?;
-            if current.as_deref() != Some(algorithm) {
-                transaction.execute(
-                    "UPDATE signing_key SET private_key = NULL, retired_at = ?1 WHERE retired_at IS NULL",
-                    params![now.0],
-                )?;
-                let key = make();
-                transaction.execute(
-                    "INSERT INTO signing_key (algorithm, public_jwk, private_key, created_at) VALUES (?1, ?2, ?3, ?4)",
-                    params![algorithm, key.public_jwk, key.private_key.as_slice(), now.0],
-                )?;
-            }
-            transaction.execute("DELETE FROM signing_key WHERE retired_at < ?1", params![now.plus(-KEEP_RETIRED).0])?;
-            let keys = {
-                let mut statement = transaction.prepare(
-                    "SELECT algorithm, public_jwk, private_key FROM signing_key ORDER BY retired_at IS NOT NULL, id DESC",
-                )?;
-                let rows = statement.query_map([], |row| {
-                    let private_key = row.get::<_, Option<Vec<u8>>>(2)?.map(zeroize::Zeroizing::new);
-                    Ok(StoredKey { algorithm: row.get(0)?, public_jwk: row.get(1)?, private_key })
-                })?;
-                rows.collect::<rusqlite::Result<Vec<_>>>()?
-            };
-            transaction.commit()?;
-            Ok(keys)
-        })
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreFault> {
+        let answer = self.0.writer.submit(work).map_err(|fault| self.name(fault))?;
+        answer.await.unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
+    }
+
+    /// The same from a thread that may wait: before serving begins, and in commands.
+    fn write_now<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreFault> {
+        let answer = self.0.writer.submit(work).map_err(|fault| self.name(fault))?;
+        answer.blocking_recv().unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
+    }
+
+    /// Reads beside the writer, on a thread that may wait for the disk.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreFault> {
+        let busy = || StoreFault::Busy { path: self.0.path.clone() };
+        let _turn = self.0.reading.acquire().await.map_err(|_| busy())?;
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || store.read_now(work)).await.map_err(|_| busy())?
+    }
+
+    fn read_now<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {
+        let pool = || self.0.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle = pool().pop();
+        let read = || {
+            let connection = idle.map_or_else(|| reader(&self.0.path), Ok)?;
+            let result = work(&connection)?;
+            pool().push(connection);
+            Ok(result)
+        };
+        read().map_err(|source| StoreFault::Sqlite { path: self.0.path.clone(), source })
+    }
+
+    fn name(&self, fault: writer::Fault) -> StoreFault {
+        let path = self.0.path.clone();
+        match fault {
+            writer::Fault::Work(source) => StoreFault::Sqlite { path, source },
+            writer::Fault::Commit(cause) => StoreFault::Commit { path, cause },
+            writer::Fault::Full => StoreFault::Busy { path },
+            writer::Fault::Stopped => StoreFault::Commit { path, cause: "the writer has stopped".to_owned() },
+        }
     }
 
     /// Whether the store answers.
@@ -244,90 +191,43 @@ impl Store {
     /// # Errors
     /// What it says instead.
     pub fn ping(&self) -> Result<(), StoreFault> {
-        self.with(|connection| connection.query_row("SELECT count(*) FROM signing_key", [], |_| Ok(())))
+        self.read_now(|connection| connection.query_row("SELECT count(*) FROM signing_key", [], |_| Ok(())))
     }
+
+    /// Removes a slice of what has expired; true when there may be more.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn sweep(&self, now: Timestamp) -> Result<bool, StoreFault> {
+        self.write(move |connection| {
+            let mut more = false;
+            for statement in schema::SWEEPS {
+                let removed = connection.prepare_cached(statement)?.execute([now.0, schema::SLICE])?;
+                more |= i64::try_from(removed).is_ok_and(|removed| removed == schema::SLICE);
+            }
+            Ok(more)
+        })
+        .await
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    // What is deleted is overwritten: a private key must not linger in free pages.
+    connection.pragma_update(None, "secure_delete", true)?;
+    Ok(connection)
+}
+
+fn reader(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    Ok(connection)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(byte: u8) -> NewKey {
-        NewKey { public_jwk: format!("public {byte}"), private_key: vec![byte].into() }
-    }
-
-    fn keys(keys: &[StoredKey]) -> Vec<(&str, Option<u8>)> {
-        keys.iter().map(|key| (key.public_jwk.as_str(), key.private_key.as_ref().map(|key| key[0]))).collect()
-    }
-
-    #[test]
-    fn the_first_process_makes_the_key_and_the_second_takes_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("data");
-        let first = Store::open(&path).unwrap();
-        let second = Store::open(&path).unwrap();
-        assert_eq!(keys(&first.signing_keys("ES256", Timestamp(1), || key(1)).unwrap()), [("public 1", Some(1))]);
-        assert_eq!(keys(&second.signing_keys("ES256", Timestamp(2), || key(2)).unwrap()), [("public 1", Some(1))]);
-    }
-
-    #[test]
-    fn a_retired_key_keeps_its_public_half_for_105_days_and_its_private_half_not_at_all() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        let secret = || NewKey { public_jwk: "public 1".into(), private_key: b"planted-private-key".to_vec().into() };
-        store.signing_keys("ES256", Timestamp(1), secret).unwrap();
-        let after = store.signing_keys("EdDSA", Timestamp(2), || key(2)).unwrap();
-        assert_eq!(keys(&after), [("public 2", Some(2)), ("public 1", None)]);
-        let last = store.signing_keys("EdDSA", Timestamp(2 + KEEP_RETIRED), || key(3)).unwrap();
-        assert_eq!(last.len(), 2);
-        let gone = store.signing_keys("EdDSA", Timestamp(3 + KEEP_RETIRED), || key(3)).unwrap();
-        assert_eq!(keys(&gone), [("public 2", Some(2))]);
-        drop(store);
-        let file = std::fs::read(folder.path().join("scopegate.db")).unwrap();
-        assert!(!file.windows(19).any(|window| window == b"planted-private-key"));
-    }
-
-    #[test]
-    fn its_files_are_private_also_where_the_folder_was_open() {
-        let folder = tempfile::tempdir().unwrap();
-        drop(Store::open(folder.path()).unwrap());
-        std::fs::set_permissions(folder.path().join("scopegate.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        store.signing_keys("ES256", Timestamp(1), || key(1)).unwrap();
-        for entry in std::fs::read_dir(folder.path()).unwrap() {
-            let entry = entry.unwrap();
-            assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
-        }
-    }
-
-    #[test]
-    fn a_file_that_is_no_database_is_refused_by_name_and_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("scopegate.db");
-        std::fs::write(&path, "not a database, and long enough to be looked at as one").unwrap();
-        let fault = Store::open(folder.path()).unwrap_err().to_string();
-        assert!(fault.contains("scopegate.db"), "{fault}");
-        assert!(std::fs::read_to_string(&path).unwrap().starts_with("not a database"));
-    }
-
-    #[test]
-    fn an_emptied_file_or_another_programs_is_never_taken_for_a_new_store() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("scopegate.db");
-        Connection::open(&path).unwrap().execute_batch("CREATE TABLE other (x)").unwrap();
-        let fault = Store::open(folder.path()).unwrap_err().to_string();
-        assert!(fault.contains("another program") && fault.contains("scopegate.db"), "{fault}");
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("scopegate.db"), b"").unwrap();
-        let fault = Store::open(folder.path()).unwrap_err().to_string();
-        assert!(fault.contains("is empty") && fault.contains("backup"), "{fault}");
-    }
-
-    #[test]
-    fn a_newer_schema_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
-        store.with(|connection| connection.pragma_update(None, "user_version", 99)).unwrap();
-        assert!(matches!(Store::open(folder.path()), Err(StoreFault::Newer { found: 99, .. })));
-    }
-}
+mod tests;

@@ -37,6 +37,8 @@ pub struct Facts {
     pub issued: Option<Timestamp>,
     /// `jti`.
     pub id: Option<String>,
+    /// The authorization that one of our own tokens was issued for.
+    pub authorization: Option<String>,
     /// The scopes claim; `None` where the issuer declares none.
     pub scopes: Option<ScopeSet>,
     /// The roles claim's values, not yet mapped.

@@ -83,6 +83,7 @@ fn expired_token(store: &Path, url: &str, algorithm: crate::token::jws::Algorith
         iat: now.0 - 1_860,
         jti: "expired",
         client_id: "demo",
+        authorization_id: None,
         scope: "orders_read",
     };
     keys.current().sign(&claims).map_err(|fault| fault.to_string())

@@ -62,6 +62,19 @@ impl ClientSecret {
     }
 }
 
+/// What a password that nobody has is checked against, so that an unknown name takes as long as a wrong password.
+const NOBODY: &str =
+    "$argon2id$v=19$m=19456,t=2,p=1$Xv1AoLdwnLye1js6gD4Mow$f9qJVUMOEA+kVVifiwwJJGUrSZTsHEUdvBNTjcdbIu4";
+
+/// Whether a password is the one behind an Argon2id PHC string. Without one it takes as long and says no.
+#[must_use]
+pub fn check_password(phc: Option<&str>, password: &str) -> bool {
+    let password = if password.len() > MAX { "" } else { password };
+    let right = PasswordHash::new(phc.unwrap_or(NOBODY))
+        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
+    right && phc.is_some() && !password.is_empty()
+}
+
 /// Parses the digest of a secret made by us: 64 hex digits.
 ///
 /// # Errors

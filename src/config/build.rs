@@ -12,10 +12,12 @@ use sha2::{Digest, Sha256};
 use super::document::{Document, Path, Step, Value};
 use super::fault::{Fault, suggestion};
 use super::schema::{Kind, schema};
-use super::{Config, Lookup, SourceFile, Sources, shape};
+use super::{Config, Fixed, Lookup, SourceFile, Sources, shape};
 use crate::client::Registry;
 use crate::names::{Origin, Timestamp};
-use crate::policy::{Definitions, compile};
+use crate::policy::definition::Api;
+use crate::policy::{Definitions, Issuer, compile};
+use crate::token::claims::Audience;
 
 /// A place in a document.
 #[derive(Clone)]
@@ -314,14 +316,13 @@ impl Builder<'_> {
     fn build(&mut self) -> Option<(Unfinished, Definitions)> {
         let users = self.users();
         let settings = self.settings();
-        let lifespan =
-            settings.as_ref().map_or(gateway::ACCESS_TOKEN_LIFESPAN, |settings| settings.access_token_lifespan);
-        let clients = self.clients(lifespan);
-        let (issuers, key_sources, defaults) =
+        let clients = self.clients(settings.as_ref().map(|settings| settings.lifespans).unwrap_or_default());
+        let (mut issuers, key_sources, defaults) =
             self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
         let upstreams = self.upstreams();
-        let policies = self.policies();
+        let mut policies = self.policies();
         let settings = settings?;
+        name_resources(&mut policies.apis, &mut issuers, &settings.fixed);
         let definitions = Definitions {
             apis: policies.apis,
             scopes: policies.scopes,
@@ -340,9 +341,29 @@ impl Builder<'_> {
             upstreams,
             trusted_proxies: settings.trusted_proxies,
             grants: settings.grants,
+            refresh_grace: settings.refresh_grace,
             version: version.into(),
         });
         Some((unfinished, definitions))
+    }
+}
+
+/// Gives each API below `public_url` its name as a resource (RFC 8707), and lets our own tokens be for it.
+fn name_resources(apis: &mut [Api], issuers: &mut [Issuer], fixed: &Fixed) {
+    let mut names = Vec::new();
+    for api in apis.iter_mut().filter(|api| api.host.as_ref().is_none_or(|host| *host == fixed.public_host)) {
+        if !api.base_path.is_empty() {
+            let name = format!("{}{}", fixed.public_url, api.base_path);
+            names.push(name.clone());
+            api.resource = Some(name);
+        }
+    }
+    for issuer in issuers.iter_mut().filter(|issuer| issuer.rules.name.is_own()) {
+        if let Audience::OneOf(audience) = &mut issuer.rules.audience {
+            audience.extend(names.iter().cloned());
+            audience.sort_unstable();
+            audience.dedup();
+        }
     }
 }
 

@@ -70,6 +70,8 @@ macro_rules! formats {
 formats! {
     /// A length of time.
     Duration(std::time::Duration) = "duration", parse_duration, "^([0-9]+(ms|s|m|h|d)|env:.*)$", "A duration: a whole number and ms, s, m, h or d.";
+    /// A time that may be none, for instance `10s` or `0s`.
+    Grace(std::time::Duration) = "grace", parse_grace, "^([0-9]+(ms|s|m|h|d)|env:.*)$", "A duration, which may be 0s: a whole number and ms, s, m, h or d.";
     /// A number of bytes.
     Size(u64) = "size", parse_size, "^([0-9]+(B|KiB|MiB|GiB)|env:.*)$", "A size: a whole number and B, KiB, MiB or GiB.";
     /// The beginning of a day in UTC.
@@ -121,6 +123,14 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at_checked(digits)?;
     Some((number.parse().ok()?, unit))
+}
+
+/// A duration that may be nothing.
+fn parse_grace(text: &str) -> Result<std::time::Duration, String> {
+    if matches!(number_and_unit(text), Some((0, "ms" | "s" | "m" | "h" | "d"))) {
+        return Ok(std::time::Duration::ZERO);
+    }
+    parse_duration(text)
 }
 
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {

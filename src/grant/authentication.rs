@@ -13,10 +13,10 @@ use crate::client::secret::{ClientSecret, SecretDigest};
 use crate::client::{Client, Registry};
 use crate::names::Timestamp;
 
-/// What a client presented. Basic credentials are tried form-decoded and, when that differs, raw: the RFC asks for the first, a
+/// What a client presented: an id, and a secret unless it is public. Basic credentials are tried form-decoded and, when that differs, raw: the RFC asks for the first, a
 /// third of the clients in the field send the second.
 pub struct Credentials {
-    candidates: Vec<(String, Zeroizing<String>)>,
+    candidates: Vec<(String, Option<Zeroizing<String>>)>,
 }
 
 impl fmt::Debug for Credentials {
@@ -39,8 +39,8 @@ impl Credentials {
         let body_secret = form.value("client_secret");
         let Some(header) = header else {
             let id = body_id.ok_or(GrantError::unauthenticated("no credentials"))?;
-            let secret = body_secret.ok_or(GrantError::unauthenticated("no secret"))?;
-            return Ok(Self { candidates: vec![(id.to_owned(), secret.to_owned().into())] });
+            // Without a secret it can be a public client alone (RFC 6749 §2.1, §3.2.1).
+            return Ok(Self { candidates: vec![(id.to_owned(), body_secret.map(|secret| secret.to_owned().into()))] });
         };
         let mut candidates = parse_basic(header).ok_or(GrantError::unauthenticated("not Basic credentials"))?;
         // A client that names itself in the body too must be the same one (RFC 6749 §2.3: one method for each request).
@@ -52,13 +52,22 @@ impl Credentials {
             let text = "the Authorization header and the body name different credentials";
             return Err(GrantError::new(ErrorCode::InvalidRequest, text));
         }
-        Ok(Self { candidates })
+        // Some libraries send Basic with an empty password for a client that has none.
+        let some = |secret: Zeroizing<String>| Some(secret).filter(|secret| !secret.is_empty());
+        Ok(Self { candidates: candidates.into_iter().map(|(id, secret)| (id, some(secret))).collect() })
+    }
+
+    /// The client that they name, for limits on guessing. Not yet proven.
+    #[must_use]
+    pub fn claimed(&self) -> &str {
+        self.candidates.first().map_or("", |(id, _)| id)
     }
 
     /// Whether checking them takes milliseconds (Argon2id), so that it must not run where requests are served.
     #[must_use]
     pub fn is_slow(&self, registry: &Registry) -> bool {
-        let clients = self.candidates.iter().filter_map(|(id, _)| registry.client(id));
+        let named = self.candidates.iter().filter(|(_, secret)| secret.is_some());
+        let clients = named.filter_map(|(id, _)| registry.client(id));
         clients.flat_map(|client| &client.secrets).any(ClientSecret::is_slow)
     }
 
@@ -71,7 +80,15 @@ impl Credentials {
         for (id, secret) in &self.candidates {
             let Some(client) = registry.client(id) else {
                 // The same work as for a client that exists.
+                let secret = secret.as_ref().map_or("", |secret| secret.as_str());
                 let _ = ClientSecret { digest: SecretDigest::Sha256([0; 32]), expires: None }.matches(secret);
+                continue;
+            };
+            let Some(secret) = secret else {
+                if client.public {
+                    return Ok(client.clone());
+                }
+                cause = "no secret";
                 continue;
             };
             cause = if client.public { "public client with a secret" } else { "wrong secret" };
@@ -99,7 +116,7 @@ fn parse_basic(header: &[u8]) -> Option<Vec<(String, Zeroizing<String>)>> {
     let decoded = Zeroizing::new(STANDARD.decode(encoded.trim_matches(' ')).ok()?);
     let pair = std::str::from_utf8(&decoded).ok()?;
     let (id, secret) = pair.split_once(':')?;
-    if id.is_empty() || secret.is_empty() {
+    if id.is_empty() {
         return None;
     }
     let mut candidates = Vec::new();
@@ -135,6 +152,8 @@ mod tests {
         Client {
             id: ClientId::new(id),
             name: id.to_owned(),
+            provider: None,
+            logo_url: None,
             active: true,
             grants: [].into(),
             secrets: vec![ClientSecret { digest: SecretDigest::Sha256(Sha256::digest(secret).into()), expires }],
@@ -146,6 +165,10 @@ mod tests {
             enforce_token_restriction: false,
             limit_authorization: None,
             access_token_lifespan: 1800,
+            refresh_token_lifespan: 8_640_000,
+            token_format: crate::client::TokenFormat::Jwt,
+            redirect_urls: Vec::new(),
+            require_pkce: true,
             external: Vec::new(),
             origin: Origin::default(),
         }

@@ -1,6 +1,7 @@
 //! The form of a token request: bounded, every parameter at most once (RFC 6749 §3.2).
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::{ErrorCode, GrantError};
 
@@ -25,23 +26,47 @@ impl Form {
     /// # Errors
     /// `invalid_request` for a parameter twice, too many of them, or text that is not UTF-8.
     pub fn parse(body: &[u8]) -> Result<Self, GrantError> {
-        let invalid = |text: &'static str| GrantError::new(ErrorCode::InvalidRequest, text);
-        if body.len() > MAX_BODY {
-            return Err(invalid("the body is longer than 64 KiB"));
+        match Self::read(body) {
+            (form, None) => Ok(form),
+            (_, Some((_, error))) => Err(error),
         }
+    }
+
+    /// Parses as far as it goes, with the first fault and the parameter it is about (empty where it is about none): an
+    /// authorization request has to be understood before it is known where its fault is to be told.
+    #[must_use]
+    pub fn read(body: &[u8]) -> (Self, Option<(String, GrantError)>) {
         let mut parameters = HashMap::new();
+        let fault = Self::collect(body, &mut parameters).err();
+        let fault = fault.map(|(name, text)| (name, GrantError::new(ErrorCode::InvalidRequest, text)));
+        (Self(parameters), fault)
+    }
+
+    fn collect(body: &[u8], parameters: &mut HashMap<String, String>) -> Result<(), (String, &'static str)> {
+        let whole = |text| Err((String::new(), text));
+        if body.len() > MAX_BODY {
+            return whole("the body is longer than 64 KiB");
+        }
+        let mut fault = Ok(());
         for (name, value) in url::form_urlencoded::parse(body) {
             if name.contains('\u{fffd}') || value.contains('\u{fffd}') || value.contains('\0') {
-                return Err(invalid("a parameter is not UTF-8 text"));
+                return whole("a parameter is not UTF-8 text");
             }
             if parameters.len() >= MAX_PARAMETERS {
-                return Err(invalid("too many parameters"));
+                return whole("too many parameters");
             }
-            if parameters.insert(name.into_owned(), value.into_owned()).is_some() {
-                return Err(invalid("a parameter occurs twice"));
+            match parameters.entry(name.into_owned()) {
+                Entry::Vacant(place) => drop(place.insert(value.into_owned())),
+                // A doubled parameter that decides where faults are told comes before all others.
+                Entry::Occupied(taken)
+                    if fault.is_ok() || matches!(taken.key().as_str(), "client_id" | "redirect_uri") =>
+                {
+                    fault = Err((taken.key().clone(), "a parameter occurs twice"));
+                }
+                Entry::Occupied(_) => {}
             }
         }
-        Ok(Self(parameters))
+        fault
     }
 
     /// A parameter that has a value.

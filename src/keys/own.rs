@@ -9,7 +9,8 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed2551
 use zeroize::Zeroizing;
 
 use crate::names::Timestamp;
-use crate::store::{NewKey, Store, StoreFault};
+use crate::store::keys::NewKey;
+use crate::store::{Store, StoreFault};
 use crate::token::jws::Algorithm;
 use crate::token::keyset::{Key, KeySet};
 use crate::token::mint::SigningKey;
@@ -143,8 +144,17 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path()).unwrap();
             let keys = OwnKeys::load(&store, algorithm, Timestamp(1)).unwrap();
-            let claims =
-                AccessClaims { iss: "i", sub: "s", aud: "a", exp: 2, iat: 1, jti: "j", client_id: "c", scope: "" };
+            let claims = AccessClaims {
+                iss: "i",
+                sub: "s",
+                aud: "a",
+                exp: 2,
+                iat: 1,
+                jti: "j",
+                client_id: "c",
+                authorization_id: None,
+                scope: "",
+            };
             let token = keys.current().sign(&claims).unwrap();
             let parsed = Unverified::parse(&token).unwrap();
             let again = OwnKeys::load(&store, algorithm, Timestamp(2)).unwrap();

@@ -101,6 +101,11 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
             .filter(|scope| !scope.active)
             .map(|scope| scope.name.clone())
             .collect(),
+        descriptions: definitions
+            .scopes
+            .iter()
+            .filter_map(|scope| Some((scope.name.clone(), scope.description.clone()?)))
+            .collect(),
         profile_index: definitions.policies.iter().map(|policy| ProfileIndex::new(&policy.profiles)).collect(),
         issuer_names: definitions
             .issuers

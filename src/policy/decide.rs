@@ -8,7 +8,7 @@ use super::gate::{Grounds, Inquiry};
 use super::principal::{Principal, identify};
 use super::route::{Matched, Operation, OperationId, parameters};
 use crate::names::Timestamp;
-use crate::reason::{Reason, Refusal, Remedy};
+use crate::reason::{Reason, Refusal, Remedy, TokenFault};
 use crate::request::Request;
 use crate::request::credential::BearerToken;
 use crate::request::target::Allowances;
@@ -151,6 +151,10 @@ pub fn judge(rules: &Rules, request: &Request, matched: Matched, facts: Arc<Fact
         Ok(principal) => principal,
         Err(refusal) => return Judgement::refused_at(matched, refusal),
     };
+    let api = rules.api_of(matched.operation);
+    if principal.facts().issuer.is_own() && !api.is_some_and(|api| rules.is_for(principal.facts(), api)) {
+        return Judgement::refused_at(matched, Refusal::token(TokenFault::Audience));
+    }
     let (outcome, shadow) = match (check_blocks(rules, &principal, now), rules.operation(matched.operation)) {
         (Err(refusal), _) => (Err(refusal), None),
         (Ok(()), None) => (Err(Refusal::new(Reason::GatewayBroken)), None),

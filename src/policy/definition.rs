@@ -46,6 +46,8 @@ pub struct Api {
     pub error_format: ErrorFormat,
     /// Characters its segments may hold.
     pub allow: Allowances,
+    /// What RFC 8707 and RFC 9728 call it: `public_url` with the base path. Nothing where it is not below `public_url`.
+    pub resource: Option<String>,
     /// Where it stands.
     pub origin: Origin,
 }
@@ -168,6 +170,8 @@ pub struct AccessPolicy {
 pub struct AuthScope {
     /// Its key.
     pub name: ScopeName,
+    /// What it lets one do, in words.
+    pub description: Option<String>,
     /// Switched off scopes grant nothing.
     pub active: bool,
     /// What it grants.

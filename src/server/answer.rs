@@ -30,7 +30,7 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
     head.insert_header("cache-control", "no-store")?;
     head.insert_header(DECISION_ID, id)?;
     if let Some(challenge) = refusal.challenge() {
-        head.insert_header("www-authenticate", challenge)?;
+        head.insert_header("www-authenticate", format!("{challenge}, resource_metadata=\"{}\"", metadata(exchange)))?;
     }
     match &refusal.remedy {
         Remedy::Allow(methods) => head.insert_header("allow", methods)?,
@@ -51,6 +51,13 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
         session.write_response_body(Some(Bytes::from(body)), true).await.map_err(pingora::Error::into_down)?;
     }
     Ok(())
+}
+
+/// Where the API describes itself, so that a client finds out by itself where to get a token (RFC 9728 §5.1).
+fn metadata(exchange: &Exchange) -> String {
+    let api = exchange.operation().and_then(|operation| exchange.snapshot.rules().api_of(operation));
+    let path = api.filter(|api| api.resource.is_some()).map(|api| api.base_path.as_str());
+    crate::metadata::resource_url(&exchange.snapshot.config.fixed.public_url, path)
 }
 
 /// Largest body of a refused request that is read so that its connection stays usable.

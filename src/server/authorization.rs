@@ -1,5 +1,15 @@
-//! The authorization server's endpoints, as an axum router served in process.
+//! The authorization server's endpoints, as an axum router served in process. Each has a module; what they share is here.
 
+mod authorize;
+mod browser;
+mod connections;
+mod documents;
+mod introspect;
+mod issue;
+mod revoke;
+mod token;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -7,28 +17,37 @@ use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use axum::routing::{get, post};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderValue, StatusCode, header};
 use tokio::sync::Semaphore;
 
 use super::exchange::DecisionId;
 use super::snapshot::Snapshot;
-use super::{Shared, answer, clock};
-use crate::client::{Client, GrantType};
-use crate::grant::client_credentials::{self, Granted};
-use crate::grant::{ErrorCode, GrantError, TokenRequest, TokenResponse, form};
-use crate::names::Timestamp;
+use super::{Shared, answer};
+use crate::grant::{ErrorCode, GrantError};
+use crate::metadata;
 use crate::request::head::Head;
-use crate::token::mint::{AccessClaims, expiry};
 
 /// The paths that are ours, on the host of `public_url`.
-const PATHS: [&str; 4] = ["/oauth_token.do", "/oauth2/token", "/api/now/oauth/jwks", "/.well-known/jwks.json"];
+const PATHS: [&str; 13] = [
+    "/oauth_token.do",
+    "/oauth2/token",
+    "/oauth_auth.do",
+    "/oauth2/authorize",
+    "/oauth_revoke_token.do",
+    "/oauth2/revoke",
+    "/oauth2/introspect",
+    "/oauth2/connections",
+    "/api/now/oauth/jwks",
+    "/.well-known/jwks.json",
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/openid-configuration",
+    metadata::RESOURCE,
+];
 /// The challenge of a failed client authentication.
 const CHALLENGE: &str = "Basic realm=\"scopegate\", charset=\"UTF-8\"";
 /// Slow secrets (Argon2id) checked at once; each costs tens of milliseconds and up to 64 MiB.
 const SLOW_CHECKS: usize = 2;
-/// Token requests that may wait for one of those.
+/// Requests that may wait for one of those.
 const SLOW_QUEUE: usize = 64;
 
 /// What an endpoint knows of the exchange it serves.
@@ -38,9 +57,11 @@ pub struct Caller {
     pub id: DecisionId,
     /// The configuration of this exchange.
     pub snapshot: Arc<Snapshot>,
+    /// Where the request comes from, if that is to be believed.
+    pub address: Option<IpAddr>,
 }
 
-/// How a token request ended, for the decision record. Travels in the response's extensions.
+/// How a request to an endpoint ended, for the decision record. Travels in the response's extensions.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The client, once it has authenticated.
@@ -65,6 +86,22 @@ struct Server {
     queue: Arc<Semaphore>,
 }
 
+impl Server {
+    /// Runs a check that takes milliseconds on a thread of its own, of which there are few, with a bounded queue before them.
+    async fn slowly<T: Send + 'static>(&self, check: impl FnOnce() -> T + Send + 'static) -> Result<T, GrantError> {
+        let _waiting =
+            self.queue.clone().try_acquire_owned().map_err(|_| issue::unavailable("too many slow secrets at once"))?;
+        let broken = || issue::unavailable("the secret could not be checked");
+        let turn = self.slow.clone().acquire_owned().await.map_err(|_| broken())?;
+        let checked = tokio::task::spawn_blocking(move || {
+            let result = check();
+            drop(turn);
+            result
+        });
+        checked.await.map_err(|_| broken())
+    }
+}
+
 impl Endpoints {
     /// Builds the router.
     #[must_use]
@@ -74,12 +111,24 @@ impl Endpoints {
             slow: Arc::new(Semaphore::new(SLOW_CHECKS)),
             queue: Arc::new(Semaphore::new(SLOW_QUEUE)),
         };
+        let authorize = || get(authorize::show).post(authorize::act);
         let router = Router::new()
-            .route("/oauth_token.do", post(token))
-            .route("/oauth2/token", post(token))
-            .route("/api/now/oauth/jwks", get(jwks))
-            .route("/.well-known/jwks.json", get(jwks))
+            .route("/oauth_token.do", post(token::token))
+            .route("/oauth2/token", post(token::token))
+            .route("/oauth_auth.do", authorize())
+            .route("/oauth2/authorize", authorize())
+            .route("/oauth_revoke_token.do", post(revoke::revoke))
+            .route("/oauth2/revoke", post(revoke::revoke))
+            .route("/oauth2/introspect", post(introspect::introspect))
+            .route("/oauth2/connections", get(connections::show).post(connections::act))
+            .route("/api/now/oauth/jwks", get(documents::jwks))
+            .route("/.well-known/jwks.json", get(documents::jwks))
+            .route("/.well-known/oauth-authorization-server", get(documents::server))
+            .route("/.well-known/openid-configuration", get(documents::server))
+            .route(metadata::RESOURCE, get(documents::resource))
+            .route(&format!("{}/{{*path}}", metadata::RESOURCE), get(documents::resource))
             .method_not_allowed_fallback(wrong_method)
+            .fallback(documents::nothing)
             .with_state(server);
         Self { router, shared }
     }
@@ -92,10 +141,12 @@ impl Endpoints {
     /// The endpoint that a request is for, by the canonical path alone. Ours win, on our own host.
     #[must_use]
     pub fn find(&self, head: &Head) -> Option<&'static str> {
+        let path = head.target.path();
         if head.host != self.shared.fixed.public_host {
             return None;
         }
-        PATHS.into_iter().find(|path| *path == head.target.path())
+        let below = path.strip_prefix(metadata::RESOURCE).is_some_and(|rest| rest.starts_with('/'));
+        if below { Some(metadata::RESOURCE) } else { PATHS.into_iter().find(|known| *known == path) }
     }
 }
 
@@ -107,135 +158,10 @@ async fn wrong_method(State(server): State<Server>, Extension(caller): Extension
     response
 }
 
-async fn jwks(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Response {
-    let mut response = json(StatusCode::OK, server.shared.own_keys.jwks().to_owned(), &caller);
-    // Verifiers may keep keys as long as a new one is published before it signs.
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
-    response
-}
-
-async fn token(
-    State(server): State<Server>,
-    Extension(caller): Extension<Caller>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    // A secret in a URL is in logs by now (RFC 6749 §2.3.1): the client should hear of it, whatever else it sent.
-    if uri.query().is_some_and(|query| !query.is_empty()) {
-        let text = "send all parameters in the body, none in the URL";
-        return refuse(&server, &caller, &GrantError::new(ErrorCode::InvalidRequest, text));
-    }
-    let Ok(body) = axum::body::to_bytes(body, form::MAX_BODY).await else {
-        let error = GrantError::new(ErrorCode::InvalidRequest, "the body could not be read, or is longer than 64 KiB");
-        return refuse(&server, &caller, &error);
-    };
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let authorization = headers.get_all(header::AUTHORIZATION);
-    let request = match TokenRequest::parse(content_type, authorization.iter().map(HeaderValue::as_bytes), &body) {
-        Ok(request) => request,
-        Err(error) => return refuse(&server, &caller, &error),
-    };
-    let now = clock::now();
-    match answer_request(&server, &caller, request, now).await {
-        Ok(response) => response,
-        Err(error) => refuse(&server, &caller, &error),
-    }
-}
-
-async fn answer_request(
-    server: &Server,
-    caller: &Caller,
-    request: TokenRequest,
-    now: Timestamp,
-) -> Result<Response, GrantError> {
-    let (request, client) = authenticate(server, caller, request, now).await?;
-    let id = client.id.to_string();
-    let answered = grant(server, caller, &request, &client, now);
-    let mut response = answered.unwrap_or_else(|error| refuse(server, caller, &error));
-    if let Some(outcome) = response.extensions_mut().get_mut::<Outcome>() {
-        outcome.client = Some(id);
-    }
-    Ok(response)
-}
-
-fn grant(
-    server: &Server,
-    caller: &Caller,
-    request: &TokenRequest,
-    client: &Client,
-    now: Timestamp,
-) -> Result<Response, GrantError> {
-    let config = &caller.snapshot.config;
-    match request.grant(&config.grants)? {
-        GrantType::ClientCredentials => {
-            let granted =
-                client_credentials::grant(client, config.rules.registry(), request, &server.shared.fixed.public_url)?;
-            let response = issue(server, caller, &granted, now)?;
-            server.shared.metrics.issued(GrantType::ClientCredentials);
-            Ok(response)
-        }
-        // The configuration refuses to switch these on.
-        GrantType::AuthorizationCode | GrantType::RefreshToken | GrantType::Password | GrantType::JwtBearer => {
-            Err(GrantError::new(ErrorCode::UnsupportedGrantType, "this server does not offer that grant_type"))
-        }
-    }
-}
-
-/// Checks the client's secret; a slow one on a thread of its own, of which there are few, with a bounded queue before them.
-async fn authenticate(
-    server: &Server,
-    caller: &Caller,
-    request: TokenRequest,
-    now: Timestamp,
-) -> Result<(TokenRequest, Arc<Client>), GrantError> {
-    let registry = caller.snapshot.rules().registry();
-    if !request.credentials.is_slow(registry) {
-        let client = request.credentials.authenticate(registry, now)?;
-        return Ok((request, client));
-    }
-    let busy = |_| GrantError::new(ErrorCode::TemporarilyUnavailable, "too many token requests at once; try again");
-    let _waiting = server.queue.clone().try_acquire_owned().map_err(busy)?;
-    let broken = || GrantError::new(ErrorCode::TemporarilyUnavailable, "the secret could not be checked; try again");
-    let turn = server.slow.clone().acquire_owned().await.map_err(|_| broken())?;
-    let snapshot = caller.snapshot.clone();
-    let check = tokio::task::spawn_blocking(move || {
-        let client = request.credentials.authenticate(snapshot.rules().registry(), now);
-        drop(turn);
-        client.map(|client| (request, client))
-    });
-    check.await.map_err(|_| broken())?
-}
-
-fn issue(server: &Server, caller: &Caller, granted: &Granted, now: Timestamp) -> Result<Response, GrantError> {
-    let broken = || GrantError::new(ErrorCode::TemporarilyUnavailable, "the token could not be made; try again");
-    let mut random = [0_u8; 20];
-    getrandom::fill(&mut random).map_err(|_| broken())?;
-    let id = URL_SAFE_NO_PAD.encode(random);
-    let scope = granted.scopes.to_value();
-    let url = &server.shared.fixed.public_url;
-    let claims = AccessClaims {
-        iss: url,
-        sub: &granted.client,
-        aud: url,
-        exp: expiry(now, granted.lifespan).0,
-        iat: now.0,
-        jti: &id,
-        client_id: &granted.client,
-        scope: &scope,
-    };
-    let token = server.shared.own_keys.current().sign(&claims).map_err(|_| broken())?;
-    let body =
-        TokenResponse { access_token: &token, token_type: "Bearer", expires_in: granted.lifespan, scope: &scope };
-    let body = serde_json::to_string(&body).map_err(|_| broken())?;
-    let mut response = no_store(json(StatusCode::OK, body, caller));
-    response.extensions_mut().insert(Outcome { scopes: Some(scope), ..Outcome::default() });
-    Ok(response)
-}
-
+/// An error as the token endpoint answers it (RFC 6749 §5.2).
 fn refuse(server: &Server, caller: &Caller, error: &GrantError) -> Response {
     server.shared.metrics.token_error(error.code);
-    let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = no_store(json(status, error.body(), caller));
     let cause = error.cause.map_or_else(|| error.description.to_string(), str::to_owned);
     response.extensions_mut().insert(Outcome { error: Some((error.code, cause)), ..Outcome::default() });
@@ -244,7 +170,7 @@ fn refuse(server: &Server, caller: &Caller, error: &GrantError) -> Response {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     }
     if error.code == ErrorCode::TemporarilyUnavailable {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        response.headers_mut().insert(header::RETRY_AFTER, error.retry_after.unwrap_or(1).into());
     }
     response
 }
@@ -253,6 +179,11 @@ fn json(status: StatusCode, body: String, caller: &Caller) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    with_id(response, caller)
+}
+
+/// Every answer names the decision.
+fn with_id(mut response: Response, caller: &Caller) -> Response {
     if let Ok(id) = HeaderValue::from_str(&caller.id.to_text()) {
         response.headers_mut().insert(answer::DECISION_ID, id);
     }

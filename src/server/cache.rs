@@ -145,6 +145,7 @@ mod tests {
             not_before: None,
             issued: None,
             id: None,
+            authorization: None,
             scopes: None,
             roles: vec![],
             bound: false,

@@ -135,7 +135,8 @@ impl Gateway {
         endpoint: &'static str,
     ) -> Result<bool> {
         exchange.stage = Stage::Endpoint(endpoint, authorization::Outcome::default());
-        let caller = authorization::Caller { id: exchange.id, snapshot: exchange.snapshot.clone() };
+        let caller =
+            authorization::Caller { id: exchange.id, snapshot: exchange.snapshot.clone(), address: exchange.address };
         let max_body = crate::grant::form::MAX_BODY;
         let serve = bridge::serve(self.endpoints.router(), session.as_downstream_mut(), max_body, caller);
         let limit = self.shared.fixed.edge.body_timeout;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::Shared;
 use super::cache::{self, TokenDigest};
 use super::snapshot::Snapshot;
+use crate::grant::opaque::{Kind, ValueDigest};
 use crate::keys::Refreshed;
+use crate::names::IssuerName;
 use crate::policy::Issuer;
 use crate::reason::{Reason, Refusal, Remedy, TokenFault};
 use crate::request::credential::BearerToken;
@@ -18,8 +20,17 @@ const RETRY_AFTER: u32 = 5;
 /// Reads a token: out of the cache, or by its signature.
 ///
 /// # Errors
-/// `token.invalid` with its fault, `issuer.unavailable` when the keys cannot be asked for.
+/// `token.invalid` with its fault; `issuer.unavailable`, `store.unavailable` when keys or store cannot be asked.
 pub async fn identify(shared: &Shared, snapshot: &Snapshot, token: &BearerToken) -> Result<Arc<Facts>, Refusal> {
+    let facts = read(shared, snapshot, token).await?;
+    // Judged every time, whatever the cache says: a revocation bites on the next request.
+    if shared.revocations.has(&facts) {
+        return Err(refuse(shared, facts.issuer.as_str(), TokenFault::Revoked));
+    }
+    Ok(facts)
+}
+
+async fn read(shared: &Shared, snapshot: &Snapshot, token: &BearerToken) -> Result<Arc<Facts>, Refusal> {
     let digest = cache::digest(token.expose());
     if let Some(facts) = shared.cache.find(&digest, snapshot.issuers).filter(|facts| is_signed(shared, snapshot, facts))
     {
@@ -27,6 +38,10 @@ pub async fn identify(shared: &Shared, snapshot: &Snapshot, token: &BearerToken)
         return Ok(facts);
     }
     shared.metrics.cache_misses.inc();
+    if let Some(stored) = Kind::Access.digest(token.expose()) {
+        // A token with our own prefix never leaves (decisions.md, "Foreign opaque tokens").
+        return opaque(shared, snapshot, digest, stored).await;
+    }
     let parsed = match Unverified::parse(token.expose()) {
         Ok(parsed) => parsed,
         Err(fault) => return Err(refuse(shared, "", fault)),
@@ -42,6 +57,37 @@ pub async fn identify(shared: &Shared, snapshot: &Snapshot, token: &BearerToken)
         return Err(refuse(shared, issuer.rules.name.as_str(), TokenFault::Expired));
     }
     let facts = verify(shared, snapshot, issuer, &parsed).await?;
+    Ok(remember(shared, snapshot, digest, facts))
+}
+
+/// An opaque token of our own: what the store says of it.
+async fn opaque(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    digest: TokenDigest,
+    stored: ValueDigest,
+) -> Result<Arc<Facts>, Refusal> {
+    let found = shared.store.access(stored).await.map_err(|fault| {
+        let refusal = Refusal::because(Reason::StoreUnavailable, fault.to_string());
+        refusal.with(Remedy::RetryAfter(RETRY_AFTER))
+    })?;
+    let Some(found) = found else { return Err(refuse(shared, IssuerName::OWN, TokenFault::Inactive)) };
+    let facts = Facts {
+        issuer: IssuerName::new(IssuerName::OWN),
+        key: None,
+        subject: found.subject,
+        client: Some(found.client),
+        audience: vec![found.audience],
+        expires: found.expires,
+        not_before: None,
+        issued: Some(found.issued),
+        id: Some(found.id),
+        authorization: found.authorization,
+        scopes: Some(found.scopes),
+        roles: Vec::new(),
+        bound: false,
+        claims: serde_json::Map::new(),
+    };
     Ok(remember(shared, snapshot, digest, facts))
 }
 

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub cache_hits: IntCounter,
     /// And those that missed.
     pub cache_misses: IntCounter,
+    /// Codes and refresh tokens used twice: each ended all that was given for it.
+    pub reuse: IntCounter,
     cache_entries: IntGauge,
     jwks_age: IntGaugeVec,
     jwks_fetches: IntCounterVec,
@@ -137,6 +139,7 @@ impl Metrics {
                 "Connections ended by a deadline",
                 &["cause"],
             )?,
+            reuse: counter("scopegate_token_reuse_total", "Codes and refresh tokens used a second time")?,
             records_dropped: counter("scopegate_decision_records_dropped_total", "Decision records dropped")?,
             panics: counter("scopegate_panics_total", "Panics; each costs one request")?,
             registry,

@@ -48,6 +48,9 @@ pub struct IssuerRules {
     pub kept: Vec<String>,
 }
 
+/// The claim of our own tokens that names the authorization they were issued for.
+pub const AUTHORIZATION: &str = "authorization_id";
+
 impl IssuerRules {
     /// Verifies a token of this issuer: algorithm, type, signature, then the form of the claims. Whether the facts hold now is
     /// [`judge`]'s.
@@ -105,6 +108,7 @@ impl IssuerRules {
             not_before: date(claims, "nbf")?,
             issued,
             id,
+            authorization: if self.name.is_own() { text(claims, AUTHORIZATION)? } else { None },
             scopes: self.scopes(claims)?,
             roles: match &self.claims.roles {
                 Some(name) => strings(find(claims, name))?.unwrap_or_default(),

@@ -45,6 +45,9 @@ pub struct AccessClaims<'a> {
     pub jti: &'a str,
     /// The client.
     pub client_id: &'a str,
+    /// The authorization it is issued for: what ends it ends the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authorization_id: Option<&'a str>,
     /// Granted scopes; left out when there are none.
     #[serde(skip_serializing_if = "str::is_empty")]
     pub scope: &'a str,

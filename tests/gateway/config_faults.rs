@@ -93,8 +93,8 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
             ],
         ),
         (
-            gateway("[client_credentials]", "[client_credentials, refresh_token]"),
-            vec!["gateway.yaml:6:54: `refresh_token` is documented and not built yet"],
+            gateway("[client_credentials]", "[client_credentials, jwt_bearer]"),
+            vec!["gateway.yaml:6:54: `jwt_bearer` is documented and not built yet"],
         ),
         (
             gateway("http://127.0.0.1:2'", "https://127.0.0.1:2'"),

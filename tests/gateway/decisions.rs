@@ -221,6 +221,7 @@ pub fn own_facts(client: &str, scopes: &str) -> Facts {
         not_before: None,
         issued: Some(Timestamp(0)),
         id: Some("id".to_owned()),
+        authorization: None,
         scopes: Some(ScopeSet::parse(scopes).unwrap()),
         roles: Vec::new(),
         bound: false,

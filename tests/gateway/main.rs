@@ -3,6 +3,7 @@
 #![expect(clippy::assigning_clones, reason = "a test's set-up reads better as assignments")]
 
 mod architecture;
+mod authorization;
 mod config_faults;
 mod decisions;
 mod deploy;

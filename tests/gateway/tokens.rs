@@ -206,7 +206,13 @@ fn refused(
     if forwarded > 0 {
         return Err(format!("{what}: {forwarded} requests reached the upstream: {response:?}"));
     }
-    if response.status != status || response.verdict() != reason || response.header("WWW-Authenticate") != challenge {
+    // Where to learn more stands behind every challenge (RFC 9728 §5.1).
+    let said = response.header("WWW-Authenticate");
+    let (said, pointed) = match said.and_then(|said| said.split_once(", resource_metadata=")) {
+        Some((said, _)) => (Some(said), true),
+        None => (said, false),
+    };
+    if response.status != status || response.verdict() != reason || said != challenge || pointed != said.is_some() {
         return Err(format!("{what}: not {status} {reason} {challenge:?} but {response:?}"));
     }
     if response.header("Cache-Control") != Some("no-store") {

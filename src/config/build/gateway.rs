@@ -21,8 +21,12 @@ use crate::token::IssuerRules;
 use crate::token::claims::{Audience, ClaimNames};
 use crate::token::jws::Algorithm;
 
-/// Life of access tokens by default, seconds.
-pub(super) const ACCESS_TOKEN_LIFESPAN: u32 = 1_800;
+/// The longest life of an access token, seconds: a retired key is published for longer, and so is a revocation kept.
+const MAX_ACCESS: u64 = 100 * 86_400;
+/// How long the predecessor of a refresh token gives the same successor again by default, seconds.
+const REFRESH_GRACE: u32 = 10;
+/// And at most.
+const MAX_REFRESH_GRACE: u64 = 60;
 /// The master scope by default.
 const MASTER_SCOPE: &str = "useraccount";
 
@@ -32,7 +36,21 @@ pub(super) struct Settings {
     pub(super) trusted_proxies: Networks,
     pub(super) grants: BTreeSet<GrantType>,
     pub(super) master_scope: ScopeName,
-    pub(super) access_token_lifespan: u32,
+    pub(super) lifespans: Lifespans,
+    pub(super) refresh_grace: u32,
+}
+
+/// Lives of tokens, seconds, where a client says nothing else.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lifespans {
+    pub(super) access: u32,
+    pub(super) refresh: u32,
+}
+
+impl Default for Lifespans {
+    fn default() -> Self {
+        Self { access: 1_800, refresh: 8_640_000 }
+    }
 }
 
 pub(super) const fn grant_type(grant: RawGrant) -> GrantType {
@@ -76,9 +94,20 @@ impl Builder<'_> {
             RawSigningAlgorithm::Rs256 => Algorithm::Rs256,
             RawSigningAlgorithm::EdDsa => Algorithm::EdDsa,
         };
-        let lifespan = server.and_then(|server| server.access_token_lifespan.as_ref());
-        if let Some(lifespan) = lifespan {
-            self.whole_seconds(lifespan, &place.key("authorization_server").key("access_token_lifespan"));
+        let server_place = place.key("authorization_server");
+        let mut lifespans = Lifespans::default();
+        if let Some(lifespan) = server.and_then(|server| server.access_token_lifespan.as_ref()) {
+            self.lifespan(lifespan, &server_place.key("access_token_lifespan"));
+            lifespans.access = seconds(lifespan.value);
+        }
+        if let Some(lifespan) = server.and_then(|server| server.refresh_token_lifespan.as_ref()) {
+            self.whole_seconds(lifespan, &server_place.key("refresh_token_lifespan"));
+            lifespans.refresh = seconds(lifespan.value);
+        }
+        let grace = server.and_then(|server| server.refresh_grace.as_ref());
+        if let Some(grace) = grace.filter(|grace| grace.value.as_secs() > MAX_REFRESH_GRACE) {
+            let help = "it is there for a lost answer and a second tab; write at most 60s";
+            self.fault(&server_place.key("refresh_grace"), format!("`{}` is too long", grace.text()), help);
         }
         let master_scope =
             server.and_then(|server| server.master_scope.as_ref()).map_or(MASTER_SCOPE, |scope| scope.text());
@@ -86,7 +115,8 @@ impl Builder<'_> {
             trusted_proxies: Networks::new(raw.trusted_proxies.iter().map(|network| network.value)),
             grants,
             master_scope: ScopeName::new(master_scope),
-            access_token_lifespan: lifespan.map_or(ACCESS_TOKEN_LIFESPAN, |lifespan| seconds(lifespan.value)),
+            lifespans,
+            refresh_grace: grace.map_or(REFRESH_GRACE, |grace| u32::try_from(grace.value.as_secs()).unwrap_or(0)),
             fixed: Fixed {
                 public_url,
                 public_host,
@@ -119,6 +149,14 @@ impl Builder<'_> {
                 format!("`{}` is not a whole number of seconds", duration.text()),
                 "tokens live for seconds: write 1800s",
             );
+        }
+    }
+
+    /// The life of an access token: whole seconds, and not longer than keys and revocations are kept.
+    pub(super) fn lifespan(&mut self, duration: &crate::config::format::Duration, place: &Place<'_>) {
+        self.whole_seconds(duration, place);
+        if duration.value.as_secs() > MAX_ACCESS {
+            self.fault(place, format!("`{}` is longer than 100d", duration.text()), "write at most 100d");
         }
     }
 

@@ -116,6 +116,8 @@ impl Builder<'_> {
                 RawErrorFormat::ServiceNow => ErrorFormat::ServiceNow,
             },
             allow,
+            // Known once public_url is: see `name_resources`.
+            resource: None,
             origin: place.origin(),
         }
     }
@@ -186,7 +188,13 @@ impl Builder<'_> {
         for (at, grant) in raw.grants.iter().enumerate() {
             grants.extend(self.scope_grant(grant, &place.key("grants").at(at), index));
         }
-        AuthScope { name: ScopeName::new(name), active: raw.active, grants, origin: place.origin() }
+        AuthScope {
+            name: ScopeName::new(name),
+            description: raw.description.clone(),
+            active: raw.active,
+            grants,
+            origin: place.origin(),
+        }
     }
 
     fn scope_grant(&mut self, raw: &RawScopeGrant, place: &Place<'_>, index: &ApiIndex) -> Option<ScopeGrant> {

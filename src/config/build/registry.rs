@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::raw::client::RawSecret;
+use super::super::raw::client::{RawSecret, RawTokenFormat};
+use super::super::raw::gateway::RawGrant;
 use super::super::raw::{RawClient, RawUser};
-use super::gateway::{grant_type, seconds};
+use super::gateway::{Lifespans, grant_type, seconds};
 use super::{Builder, Entry, Named, Place};
 use crate::client::secret::{ClientSecret, SecretDigest};
-use crate::client::{Client, User};
+use crate::client::{Client, TokenFormat, User};
+use crate::grant::redirect;
 use crate::names::{ApiName, ClientId, IssuerName, RoleName, ScopeName, UserName};
 
 /// Secrets that may be live at once: the new one and the one it replaces.
@@ -23,6 +25,8 @@ impl Builder<'_> {
             let Some(raw) = self.read::<RawUser>(&place, value) else { continue };
             users.push(User {
                 name: UserName::new(&name),
+                display_name: raw.name,
+                password: raw.password.map(|password| password.argon2id.value),
                 active: raw.active,
                 locked: raw.locked,
                 roles: roles(&raw.roles),
@@ -32,7 +36,7 @@ impl Builder<'_> {
         users
     }
 
-    pub(super) fn clients(&mut self, lifespan: u32) -> Vec<Client> {
+    pub(super) fn clients(&mut self, lifespans: Lifespans) -> Vec<Client> {
         let mut clients = Vec::new();
         let mut externals: HashMap<(String, String), String> = HashMap::new();
         for Entry { name, place, value } in self.entries(self.clients, "clients") {
@@ -43,7 +47,7 @@ impl Builder<'_> {
             }
             let Some(raw) = self.read::<RawClient>(&place, value) else { continue };
             let external = self.external(&name, &raw, &place, &mut externals);
-            clients.push(self.client(&name, &raw, &place, external, lifespan));
+            clients.push(self.client(&name, &raw, &place, external, lifespans));
         }
         clients
     }
@@ -54,12 +58,16 @@ impl Builder<'_> {
         raw: &RawClient,
         place: &Place<'_>,
         external: Vec<(IssuerName, String)>,
-        lifespan: u32,
+        lifespans: Lifespans,
     ) -> Client {
         self.check_client(raw, place);
+        self.check_redirects(raw, place);
         self.check_scope_size(raw, place);
         if let Some(lifespan) = &raw.access_token_lifespan {
-            self.whole_seconds(lifespan, &place.key("access_token_lifespan"));
+            self.lifespan(lifespan, &place.key("access_token_lifespan"));
+        }
+        if let Some(lifespan) = &raw.refresh_token_lifespan {
+            self.whole_seconds(lifespan, &place.key("refresh_token_lifespan"));
         }
         for (at, scope) in raw.auth_scopes.iter().enumerate() {
             self.refer(&place.key("auth_scopes").at(at), Named::Scope, scope);
@@ -73,6 +81,8 @@ impl Builder<'_> {
         Client {
             id: ClientId::new(name),
             name: raw.name.clone().unwrap_or_else(|| name.to_owned()),
+            provider: raw.provider_name.clone(),
+            logo_url: raw.logo_url.as_ref().map(|url| url.text().to_owned()),
             active: raw.active,
             grants: raw.grants.iter().copied().map(grant_type).collect(),
             secrets: self.secrets(&raw.secrets, &place.key("secrets")),
@@ -89,7 +99,17 @@ impl Builder<'_> {
             access_token_lifespan: raw
                 .access_token_lifespan
                 .as_ref()
-                .map_or(lifespan, |lifespan| seconds(lifespan.value)),
+                .map_or(lifespans.access, |lifespan| seconds(lifespan.value)),
+            refresh_token_lifespan: raw
+                .refresh_token_lifespan
+                .as_ref()
+                .map_or(lifespans.refresh, |lifespan| seconds(lifespan.value)),
+            token_format: match raw.token_format {
+                RawTokenFormat::Jwt => TokenFormat::Jwt,
+                RawTokenFormat::Opaque => TokenFormat::Opaque,
+            },
+            redirect_urls: raw.redirect_urls.clone().unwrap_or_default(),
+            require_pkce: raw.public_client || raw.require_pkce.unwrap_or(true),
             external,
             origin: place.origin(),
         }
@@ -116,6 +136,20 @@ impl Builder<'_> {
                 "an empty list",
                 "leave it out, or switch the client off with `active: false`",
             );
+        }
+    }
+
+    fn check_redirects(&mut self, raw: &RawClient, place: &Place<'_>) {
+        let place = place.key("redirect_urls");
+        for (at, url) in raw.redirect_urls.iter().flatten().enumerate() {
+            if let Err(message) = redirect::check_registered(url) {
+                self.fault(&place.at(at), message, "write for instance https://app.example/callback");
+            }
+        }
+        let none = raw.redirect_urls.as_ref().is_none_or(Vec::is_empty);
+        if none && raw.grants.iter().any(|grant| matches!(grant, RawGrant::AuthorizationCode)) {
+            let help = "write `redirect_urls: [https://app.example/callback]`";
+            self.fault(&place, "the grant authorization_code without redirect_urls", help);
         }
     }
 

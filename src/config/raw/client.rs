@@ -61,22 +61,18 @@ pub struct RawClient {
     #[serde(default)]
     pub external: BTreeMap<String, Vec<String>>,
     /// Where the authorization endpoint may send the user back to.
-    #[schemars(extend("x-not-built" = true))]
     pub redirect_urls: Option<Vec<String>>,
     /// Logo on the consent page.
-    #[schemars(extend("x-not-built" = true))]
     pub logo_url: Option<HttpUrl>,
     /// External login page of this client.
     #[schemars(extend("x-not-built" = true))]
     pub login_url: Option<HttpUrl>,
     /// Life of its refresh tokens.
-    #[schemars(extend("x-not-built" = true))]
     pub refresh_token_lifespan: Option<Duration>,
     /// JWK Set file of its public keys (private_key_jwt, jwt_bearer).
     #[schemars(extend("x-not-built" = true))]
     pub jwks_file: Option<String>,
-    /// Its PKCE requirement.
-    #[schemars(extend("x-not-built" = true))]
+    /// No code without PKCE. A public client always needs it; of others it is asked unless this says false.
     pub require_pkce: Option<bool>,
 }
 
@@ -100,6 +96,5 @@ pub enum RawTokenFormat {
     #[default]
     Jwt,
     /// A random string with a row in the store.
-    #[schemars(extend("x-not-built" = true))]
     Opaque,
 }

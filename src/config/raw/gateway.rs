@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::{RawIssuer, RawUpstream};
-use crate::config::format::{Duration, HttpUrl, Listen, Network, ScopeText, SecretRef, Size};
+use crate::config::format::{Duration, Grace, HttpUrl, Listen, Network, ScopeText, SecretRef, Size};
 
 /// config/gateway.yaml: listeners, store, issuers, upstreams, and where policies, clients and users stand.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -152,11 +152,9 @@ pub struct RawAuthorizationServer {
     /// Life of access tokens, 1800s by default.
     pub access_token_lifespan: Option<Duration>,
     /// Life of refresh tokens, 8640000s by default.
-    #[schemars(extend("x-not-built" = true))]
     pub refresh_token_lifespan: Option<Duration>,
     /// How long the predecessor of a refresh token gives the same successor again.
-    #[schemars(extend("x-not-built" = true))]
-    pub refresh_grace: Option<Duration>,
+    pub refresh_grace: Option<Grace>,
     /// The scope that passes gate 2 everywhere, `useraccount` by default.
     pub master_scope: Option<ScopeText>,
     /// Login by an external page or provider.
@@ -179,10 +177,8 @@ pub enum RawGrant {
     /// RFC 6749 §4.4.
     ClientCredentials,
     /// RFC 6749 §4.1 with PKCE.
-    #[schemars(extend("x-not-built" = true))]
     AuthorizationCode,
     /// RFC 6749 §6, with rotation.
-    #[schemars(extend("x-not-built" = true))]
     RefreshToken,
     /// RFC 6749 §4.3: only for moving old integrations.
     #[schemars(extend("x-not-built" = true))]

@@ -32,7 +32,6 @@ pub struct RawUser {
     #[serde(default)]
     pub roles: Vec<String>,
     /// Password for the login page.
-    #[schemars(extend("x-not-built" = true))]
     pub password: Option<RawPassword>,
 }
 

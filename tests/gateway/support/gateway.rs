@@ -113,6 +113,22 @@ impl Gateway {
         Self { address, metrics, upstream: upstream.clone(), folder, child }
     }
 
+    /// Kills the process and starts another over the same files.
+    pub fn restart(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let log = std::fs::OpenOptions::new().append(true).open(self.folder.path().join("log")).unwrap();
+        self.child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+            .args(["serve", "--config"])
+            .arg(self.folder.path().join("gateway.yaml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        assert!(self.wait_until_ready(), "{}", self.log());
+    }
+
     fn wait_until_ready(&mut self) -> bool {
         wait_for("the gateway to listen", || {
             if self.child.try_wait().unwrap().is_some() {

@@ -1,6 +1,7 @@
 //! What every test needs, written once: the gateway as a process, an upstream that records every byte, an issuer that can fail,
 //! and a raw HTTP client.
 
+pub mod browser;
 pub mod gateway;
 pub mod http;
 pub mod issuer;
@@ -8,6 +9,7 @@ pub mod upstream;
 
 use std::time::{Duration, Instant};
 
+pub use browser::Browser;
 pub use gateway::{Gateway, Setup};
 pub use http::{Response, send};
 pub use issuer::Issuer;

@@ -1,0 +1,137 @@
+//! What a user allowed a client, and what a client may have for it: the code's redemption and the refresh, judged.
+
+use super::pkce::Challenge;
+use super::{ErrorCode, GrantError, Granted, TokenRequest};
+use crate::client::{Client, GrantType, Registry};
+use crate::scope::ScopeSet;
+
+/// What a user allowed a client. Codes, refresh tokens and access tokens of it die with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authorization {
+    /// Its id, which its JWTs carry.
+    pub id: String,
+    /// The client.
+    pub client: String,
+    /// The user.
+    pub subject: String,
+    /// What was allowed.
+    pub scopes: ScopeSet,
+    /// The one API it is for; all of ours without one.
+    pub resource: Option<String>,
+}
+
+/// A code as it was issued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IssuedCode {
+    /// What it stands for.
+    pub authorization: Authorization,
+    /// The redirect URI of the authorization request, if it named one.
+    pub redirect_uri: Option<String>,
+    /// Its PKCE challenge.
+    pub challenge: Option<Challenge>,
+}
+
+fn invalid(text: &'static str) -> GrantError {
+    GrantError::new(ErrorCode::InvalidGrant, text)
+}
+
+/// Judges the redemption of a code that is live (RFC 6749 §4.1.3, RFC 7636 §4.6, RFC 9700 §2.1.1).
+///
+/// # Errors
+/// `invalid_grant` with what does not fit, `unauthorized_client`, `invalid_target`.
+pub fn redeem(
+    code: &IssuedCode,
+    client: &Client,
+    registry: &Registry,
+    request: &TokenRequest,
+    public_url: &str,
+) -> Result<Granted, GrantError> {
+    may_use(client, GrantType::AuthorizationCode)?;
+    if code.authorization.client != client.id.as_str() {
+        return Err(invalid("the code was not issued to this client"));
+    }
+    match (&code.redirect_uri, &request.redirect_uri) {
+        (Some(sent), Some(repeated)) if sent == repeated => {}
+        (Some(_), _) => return Err(invalid("redirect_uri is not the one of the authorization request")),
+        (None, Some(_)) => return Err(invalid("the authorization request had no redirect_uri; leave it out here too")),
+        (None, None) => {}
+    }
+    match (&code.challenge, &request.code_verifier) {
+        (Some(challenge), Some(verifier)) if challenge.proven_by(verifier) => {}
+        (Some(_), Some(_)) => return Err(invalid("code_verifier does not fit the code_challenge (RFC 7636)")),
+        (Some(_), None) => return Err(invalid("code_verifier is missing (RFC 7636)")),
+        // A verifier without a challenge: somebody took the challenge out of the request on its way (RFC 9700 §4.8.2).
+        (None, Some(_)) => return Err(invalid("a code_verifier, and the authorization request had no code_challenge")),
+        (None, None) => {}
+    }
+    granted(&code.authorization, client, registry, None, request.resource.as_deref(), public_url)
+}
+
+/// Judges a refresh (RFC 6749 §6): the same client, never a wider scope.
+///
+/// # Errors
+/// `invalid_grant`, `invalid_scope`, `invalid_target`, `unauthorized_client`.
+pub fn refresh(
+    authorization: &Authorization,
+    client: &Client,
+    registry: &Registry,
+    request: &TokenRequest,
+    public_url: &str,
+) -> Result<Granted, GrantError> {
+    may_use(client, GrantType::RefreshToken)?;
+    granted(authorization, client, registry, request.scope.as_deref(), request.resource.as_deref(), public_url)
+}
+
+fn may_use(client: &Client, grant: GrantType) -> Result<(), GrantError> {
+    let unauthorized = |text: String| Err(GrantError::new(ErrorCode::UnauthorizedClient, text));
+    if !client.active {
+        return unauthorized("this client is not active".to_owned());
+    }
+    if !client.grants.contains(&grant) {
+        return unauthorized(format!("this client is not registered for the grant {}", grant.as_str()));
+    }
+    Ok(())
+}
+
+fn granted(
+    authorization: &Authorization,
+    client: &Client,
+    registry: &Registry,
+    scope: Option<&str>,
+    resource: Option<&str>,
+    public_url: &str,
+) -> Result<Granted, GrantError> {
+    if !registry.user(&authorization.subject).is_some_and(|user| user.usable()) {
+        return Err(invalid("the user is inactive or locked"));
+    }
+    let audience = authorization.resource.as_deref().unwrap_or(public_url);
+    if resource.is_some_and(|resource| resource.trim_end_matches('/') != audience) {
+        let text = format!("this grant is for {audience}; leave resource out, or name that");
+        return Err(GrantError::new(ErrorCode::InvalidTarget, text));
+    }
+    // What the client has lost since then it does not get again.
+    let held = authorization.scopes.as_slice().iter().filter(|scope| client.scopes.contains(*scope));
+    let held: ScopeSet = held.cloned().collect();
+    let scopes = match scope {
+        None => held,
+        Some(text) => narrower(&held, text)?,
+    };
+    Ok(Granted {
+        client: client.id.to_string(),
+        subject: authorization.subject.clone(),
+        scopes,
+        audience: audience.to_owned(),
+        lifespan: client.access_token_lifespan,
+        authorization: Some(authorization.id.clone()),
+    })
+}
+
+fn narrower(held: &ScopeSet, text: &str) -> Result<ScopeSet, GrantError> {
+    let invalid = |text: String| GrantError::new(ErrorCode::InvalidScope, text);
+    let asked = ScopeSet::parse(text).map_err(|fault| invalid(fault.to_string()))?;
+    match asked.as_slice().iter().find(|scope| !held.contains(scope.as_str())) {
+        None if asked.is_empty() => Ok(held.clone()),
+        None => Ok(asked),
+        Some(more) => Err(invalid(format!("the grant does not include the scope {more}"))),
+    }
+}

@@ -1,0 +1,290 @@
+//! What the pages share: who sits before the browser, forms that only our own pages can send, and answers a browser cannot be
+//! misled with.
+//!
+//! A browser has one cookie. Until somebody has signed in it names nothing and only ties forms to the browser; signing in gives
+//! a new one (no fixation), which the store knows by its digest.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::body::Body;
+use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::super::throttle::Account;
+use super::super::{Shared, clock, pages};
+use super::issue::random;
+use super::token::stored;
+use super::{Caller, Server, with_id};
+use crate::client::{User, secret};
+use crate::grant::form::Form;
+use crate::grant::opaque::{Kind, RANDOM};
+use crate::grant::{self, GrantError};
+
+/// How long somebody stays signed in, seconds.
+const SESSION: i64 = 8 * 3_600;
+
+/// Whoever sits before the browser.
+pub(super) struct Visitor {
+    cookie: Option<Zeroizing<String>>,
+    /// Signed in, and neither inactive nor locked since.
+    pub(super) user: Option<Arc<User>>,
+}
+
+/// What a page is shown for.
+pub(super) struct Purpose<'a> {
+    /// The application, or what else the user is on the way to.
+    pub(super) application: &'a str,
+    /// Who runs it.
+    pub(super) provider: Option<&'a str>,
+    /// Its logo.
+    pub(super) logo: Option<&'a str>,
+    /// Where forms go: the URL of the page itself.
+    pub(super) action: &'a str,
+    /// Where a form's answer may send the browser beside ourselves.
+    pub(super) target: Option<&'a str>,
+}
+
+impl Visitor {
+    /// Reads the cookie.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn of(server: &Server, caller: &Caller, headers: &HeaderMap) -> Result<Self, GrantError> {
+        let cookie = cookie(headers, name(&server.shared)).map(|value| Zeroizing::new(value.to_owned()));
+        let Some(digest) = cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) else {
+            return Ok(Self { cookie: None, user: None });
+        };
+        let session = server.shared.store.session(digest, clock::now()).await.map_err(|fault| stored(&fault))?;
+        let registry = caller.snapshot.rules().registry();
+        let user = session.and_then(|name| registry.user(&name).cloned()).filter(|user| user.usable());
+        Ok(Self { cookie, user })
+    }
+
+    /// What a form of ours carries: only a page that was given to this browser, for this very purpose, has it.
+    pub(super) fn form_token(&self, purpose: &[&str]) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.cookie.as_ref().map_or("", |cookie| cookie.as_str()));
+        for part in purpose {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        URL_SAFE_NO_PAD.encode(hash.finalize())
+    }
+
+    /// Whether a form came from such a page.
+    pub(super) fn sent(&self, form: &Form, purpose: &[&str]) -> bool {
+        let presented = form.value("form_token").unwrap_or_default();
+        let same: bool = self.form_token(purpose).as_bytes().ct_eq(presented.as_bytes()).into();
+        self.cookie.is_some() && same
+    }
+
+    /// The name of who is signed in.
+    pub(super) fn name(&self) -> &str {
+        self.user.as_ref().map_or("", |user| user.name.as_str())
+    }
+
+    /// The sign-in page.
+    pub(super) fn login_page(
+        mut self,
+        server: &Server,
+        caller: &Caller,
+        purpose: &Purpose<'_>,
+        username: &str,
+        problem: Option<&str>,
+    ) -> Result<Response, GrantError> {
+        let mut set = None;
+        if self.cookie.is_none() {
+            let value = Kind::Session.make(&*random::<RANDOM>()?);
+            set = Some(set_cookie(&server.shared, &value, None));
+            self.cookie = Some(value);
+        }
+        let page = pages::Login {
+            application: purpose.application,
+            provider: purpose.provider,
+            logo: purpose.logo,
+            action: purpose.action,
+            token: &self.form_token(&["login", purpose.action]),
+            username,
+            problem,
+        };
+        let logos: Vec<&str> = purpose.logo.into_iter().collect();
+        let policy = pages::policy(&logos, purpose.target);
+        let mut response = page_response(StatusCode::OK, &page, &policy, caller);
+        if let Some(value) = set.flatten() {
+            response.headers_mut().insert(header::SET_COOKIE, value);
+        }
+        Ok(response)
+    }
+
+    /// Signs in, and sends the browser back to where it came from; or shows the page again.
+    ///
+    /// # Errors
+    /// The store does not answer, or too many passwords are being checked.
+    pub(super) async fn login(
+        self,
+        server: &Server,
+        caller: &Caller,
+        purpose: &Purpose<'_>,
+        form: &Form,
+    ) -> Result<Response, GrantError> {
+        if !self.sent(form, &["login", purpose.action]) {
+            return Ok(expired(caller));
+        }
+        let (username, password) = (form.value("username").unwrap_or_default(), form.value("password"));
+        let now = clock::now();
+        let attempt = match server.shared.throttle.begin(Account::User, username, caller.address, now) {
+            Ok(attempt) => attempt,
+            Err(wait) => {
+                let text = format!("Too many failed attempts. Try again in {} minutes.", wait.div_ceil(60));
+                let mut response = self.login_page(server, caller, purpose, username, Some(&text))?;
+                *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
+                response.headers_mut().insert(header::RETRY_AFTER, wait.into());
+                return Ok(response);
+            }
+        };
+        let user = caller.snapshot.rules().registry().user(username).cloned();
+        let digest = user.as_ref().and_then(|user| user.password.clone());
+        let password = Zeroizing::new(password.unwrap_or_default().to_owned());
+        let right = server.slowly(move || secret::check_password(digest.as_deref(), &password)).await;
+        let right = match right {
+            Ok(right) => right,
+            Err(error) => {
+                attempt.succeeded();
+                return Err(error);
+            }
+        };
+        let Some(user) = user.filter(|_| right) else {
+            attempt.failed(&server.shared.store).await;
+            // One text, whether the name or the password is wrong.
+            return self.login_page(server, caller, purpose, username, Some("The user name or the password is wrong."));
+        };
+        attempt.succeeded();
+        if !user.usable() {
+            let text = "This account is locked or inactive. Ask your administrator.";
+            return self.login_page(server, caller, purpose, username, Some(text));
+        }
+        let value = Kind::Session.make(&*random::<RANDOM>()?);
+        let Some(session) = Kind::Session.digest(&value) else { return Ok(expired(caller)) };
+        let store = &server.shared.store;
+        store
+            .begin_session(session, user.name.to_string(), now, now.plus(SESSION))
+            .await
+            .map_err(|fault| stored(&fault))?;
+        let mut response = redirect(purpose.action, caller);
+        if let Some(value) = set_cookie(&server.shared, &value, Some(SESSION)) {
+            response.headers_mut().insert(header::SET_COOKIE, value);
+        }
+        Ok(response)
+    }
+
+    /// Signs out, and sends the browser back to where it came from.
+    ///
+    /// # Errors
+    /// The store does not answer.
+    pub(super) async fn logout(self, server: &Server, caller: &Caller, back: &str) -> Result<Response, GrantError> {
+        if let Some(digest) = self.cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) {
+            server.shared.store.end_session(digest).await.map_err(|fault| stored(&fault))?;
+        }
+        let mut response = redirect(back, caller);
+        if let Some(value) = set_cookie(&server.shared, "", Some(0)) {
+            response.headers_mut().insert(header::SET_COOKIE, value);
+        }
+        Ok(response)
+    }
+}
+
+/// The form of a POST from a page.
+///
+/// # Errors
+/// `invalid_request`.
+pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Form, GrantError> {
+    let body = axum::body::to_bytes(body, grant::form::MAX_BODY).await;
+    let body = body.map_err(|_| GrantError::new(grant::ErrorCode::InvalidRequest, "the form could not be read"))?;
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    grant::read_form(content_type, &body)
+}
+
+/// A page.
+pub(super) fn page_response(status: StatusCode, page: &impl Template, policy: &str, caller: &Caller) -> Response {
+    // Rendering into a string cannot fail; an empty page would be the least harm if it did.
+    let mut response = Response::new(Body::from(page.render().unwrap_or_default()));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    if let Ok(policy) = HeaderValue::from_str(policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    guarded(response, caller)
+}
+
+/// Says why the user cannot go on.
+pub(super) fn problem(status: StatusCode, title: &str, advice: &str, detail: &str, caller: &Caller) -> Response {
+    let page = pages::Problem { title, advice, detail, decision: &caller.id.to_text() };
+    page_response(status, &page, &pages::policy(&[], None), caller)
+}
+
+/// The page of a form that is too old, or was never ours.
+pub(super) fn expired(caller: &Caller) -> Response {
+    let advice = "Go back to the application and start again.";
+    let detail = "The form's token is not the one that this browser was given: its cookie has changed or is missing, or the \
+                  form was not sent from this page.";
+    problem(StatusCode::BAD_REQUEST, "This page has expired", advice, detail, caller)
+}
+
+/// An outage, or a form that cannot be read, as a page.
+pub(super) fn failed(error: &GrantError, caller: &Caller) -> Response {
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let (title, advice) = if status.is_server_error() {
+        ("Not available at the moment", "Try again in a moment. Nothing was changed.")
+    } else {
+        ("This did not work", "Go back to the application and start again.")
+    };
+    problem(status, title, advice, &error.description, caller)
+}
+
+/// 303: the browser follows with GET and sends no form along (RFC 9700 §4.12).
+pub(super) fn redirect(to: &str, caller: &Caller) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SEE_OTHER;
+    match HeaderValue::from_str(to) {
+        Ok(location) => drop(response.headers_mut().insert(header::LOCATION, location)),
+        Err(_) => *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR,
+    }
+    guarded(response, caller)
+}
+
+/// Kept by nobody, shown in no frame, its address told to nobody.
+fn guarded(response: Response, caller: &Caller) -> Response {
+    let mut response = super::no_store(with_id(response, caller));
+    let headers = response.headers_mut();
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+/// `__Host-` keeps other hosts and paths from setting it; browsers know it only with TLS, so loopback does without.
+fn name(shared: &Shared) -> &'static str {
+    if shared.scheme() == "https" { "__Host-scopegate" } else { "scopegate" }
+}
+
+fn set_cookie(shared: &Shared, value: &str, life: Option<i64>) -> Option<HeaderValue> {
+    let secure = if shared.scheme() == "https" { "; Secure" } else { "" };
+    let life = life.map_or_else(String::new, |seconds| format!("; Max-Age={seconds}"));
+    let text = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{life}", name(shared));
+    let mut value = HeaderValue::from_str(&text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+}

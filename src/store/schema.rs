@@ -1,0 +1,172 @@
+//! The tables, and how an older file becomes one of this version.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::{BUSY, StoreFault};
+
+/// The schema that this version writes; a newer one is refused, an older one migrated.
+pub(super) const VERSION: i64 = 2;
+
+/// What each version added: a file of version n gets all from index n on. Nothing here is ever edited, only appended to.
+const STEPS: [&str; 2] = [
+    "
+    CREATE TABLE signing_key (
+        id          INTEGER PRIMARY KEY,
+        algorithm   TEXT    NOT NULL,
+        public_jwk  TEXT    NOT NULL,
+        private_key BLOB,
+        created_at  INTEGER NOT NULL,
+        retired_at  INTEGER,
+        CHECK ((private_key IS NULL) = (retired_at IS NOT NULL))
+    ) STRICT;
+    CREATE UNIQUE INDEX one_current_key ON signing_key (retired_at IS NULL) WHERE retired_at IS NULL;
+    ",
+    "
+    -- A key signs from a time on: which one is current needs no write at the moment it changes.
+    ALTER TABLE signing_key ADD COLUMN signs_from INTEGER NOT NULL DEFAULT 0;
+    UPDATE signing_key SET signs_from = created_at;
+    DROP INDEX one_current_key;
+    -- What a user allowed a client. Its codes and tokens go with it.
+    CREATE TABLE authorization (
+        id          TEXT    PRIMARY KEY,
+        client      TEXT    NOT NULL,
+        subject     TEXT    NOT NULL,
+        scopes      TEXT    NOT NULL,
+        resource    TEXT,
+        created_at  INTEGER NOT NULL,
+        expires_at  INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX authorization_client  ON authorization (client);
+    CREATE INDEX authorization_subject ON authorization (subject);
+    CREATE INDEX authorization_expires ON authorization (expires_at);
+    -- Used codes stay with their authorization: a second use must be known for what it is.
+    CREATE TABLE code (
+        digest           BLOB    PRIMARY KEY,
+        authorization_id TEXT    NOT NULL REFERENCES authorization ON DELETE CASCADE,
+        redirect_uri     TEXT,
+        challenge        TEXT,
+        expires_at       INTEGER NOT NULL,
+        used_at          INTEGER
+    ) STRICT;
+    CREATE INDEX code_authorization ON code (authorization_id);
+    -- `successor` is sealed with the token itself, which is not here.
+    CREATE TABLE refresh_token (
+        digest           BLOB    PRIMARY KEY,
+        authorization_id TEXT    NOT NULL REFERENCES authorization ON DELETE CASCADE,
+        expires_at       INTEGER NOT NULL,
+        used_at          INTEGER,
+        successor        BLOB
+    ) STRICT;
+    CREATE INDEX refresh_token_authorization ON refresh_token (authorization_id);
+    CREATE TABLE access_token (
+        digest           BLOB    PRIMARY KEY,
+        id               TEXT    NOT NULL,
+        authorization_id TEXT    REFERENCES authorization ON DELETE CASCADE,
+        client           TEXT    NOT NULL,
+        subject          TEXT    NOT NULL,
+        scopes           TEXT    NOT NULL,
+        audience         TEXT    NOT NULL,
+        issued_at        INTEGER NOT NULL,
+        expires_at       INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX access_token_authorization ON access_token (authorization_id);
+    CREATE INDEX access_token_expires ON access_token (expires_at);
+    -- Read on by every process from the last one it knows: the numbers only grow.
+    CREATE TABLE revocation (
+        number     INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind       TEXT    NOT NULL,
+        value      TEXT    NOT NULL,
+        at         INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX revocation_expires ON revocation (expires_at);
+    CREATE TABLE session (
+        digest     BLOB    PRIMARY KEY,
+        user       TEXT    NOT NULL,
+        created_at INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX session_expires ON session (expires_at);
+    CREATE TABLE consent (
+        user     TEXT    NOT NULL,
+        client   TEXT    NOT NULL,
+        scopes   TEXT    NOT NULL,
+        resource TEXT    NOT NULL,
+        given_at INTEGER NOT NULL,
+        PRIMARY KEY (user, client, resource)
+    ) STRICT;
+    CREATE TABLE failure (
+        id         INTEGER PRIMARY KEY,
+        subject    TEXT    NOT NULL,
+        at         INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX failure_subject ON failure (subject);
+    CREATE INDEX failure_expires ON failure (expires_at);
+    -- Assertions of clients (RFC 7523) that have been used.
+    CREATE TABLE assertion (
+        id         TEXT    PRIMARY KEY,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX assertion_expires ON assertion (expires_at);
+    -- When a secret last proved its client, to the day: so that an old one can be removed without fear.
+    CREATE TABLE secret_use (
+        client TEXT    NOT NULL,
+        secret TEXT    NOT NULL,
+        day    INTEGER NOT NULL,
+        PRIMARY KEY (client, secret)
+    ) STRICT;
+    ",
+];
+
+/// Rows removed by one sweep of one table: a long delete would hold up writers.
+pub(super) const SLICE: i64 = 1_000;
+/// Removes what has expired (`?1` is now, `?2` the slice).
+pub(super) const SWEEPS: [&str; 7] = [
+    "DELETE FROM authorization WHERE rowid IN (SELECT rowid FROM authorization WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM access_token WHERE rowid IN (SELECT rowid FROM access_token WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM refresh_token WHERE rowid IN (SELECT rowid FROM refresh_token WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM revocation WHERE number IN (SELECT number FROM revocation WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM assertion WHERE rowid IN (SELECT rowid FROM assertion WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM failure WHERE id IN (SELECT id FROM failure WHERE expires_at < ?1 LIMIT ?2)",
+];
+
+/// Makes the tables in a file that was just created, and brings an older one forward. One that was there and has no tables is
+/// not ours, unless another process has just created it and is about to fill it.
+pub(super) fn migrate(connection: &mut Connection, path: &Path, created: bool) -> Result<(), StoreFault> {
+    let deadline = std::time::Instant::now() + BUSY;
+    let foreign = |found| Err(StoreFault::Foreign { path: path.to_owned(), found });
+    loop {
+        let found = fill(connection, created);
+        let (found, tables) = found.map_err(|source| StoreFault::Sqlite { path: path.to_owned(), source })?;
+        match (found, tables) {
+            (0, 0) if std::time::Instant::now() < deadline => std::thread::sleep(std::time::Duration::from_millis(20)),
+            (0, 0) => return foreign("the store is empty"),
+            (0, _) => return foreign("the database of another program"),
+            (VERSION, _) => return Ok(()),
+            (found, _) => return Err(StoreFault::Newer { path: path.to_owned(), found }),
+        }
+    }
+}
+
+/// The schema of the file and how many tables it has, after the steps that it lacks.
+fn fill(connection: &mut Connection, create: bool) -> rusqlite::Result<(i64, i64)> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version = |transaction: &rusqlite::Transaction<'_>| -> rusqlite::Result<i64> {
+        transaction.pragma_query_value(None, "user_version", |row| row.get(0))
+    };
+    let before = version(&transaction)?;
+    if (create || before > 0) && before < VERSION {
+        for step in STEPS.iter().skip(usize::try_from(before).unwrap_or(0)) {
+            transaction.execute_batch(step)?;
+        }
+        transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    let tables = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let found = version(&transaction)?;
+    transaction.commit()?;
+    Ok((found, tables))
+}

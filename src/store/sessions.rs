@@ -1,0 +1,144 @@
+//! Logins of users, and what they have consented to.
+
+use rusqlite::{OptionalExtension, params};
+
+use super::grants::scopes;
+use super::{Store, StoreFault};
+use crate::grant::opaque::ValueDigest;
+use crate::names::Timestamp;
+use crate::scope::ScopeSet;
+
+/// A client that a user has allowed something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connected {
+    /// The client.
+    pub client: String,
+    /// What it was allowed.
+    pub scopes: ScopeSet,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+impl Store {
+    /// Begins a login.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn begin_session(
+        &self,
+        digest: ValueDigest,
+        user: String,
+        now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<(), StoreFault> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached("INSERT INTO session VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![digest, user, now.0, expires.0])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// The user of a login that has not expired.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn session(&self, digest: ValueDigest, now: Timestamp) -> Result<Option<String>, StoreFault> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT user FROM session WHERE digest = ?1 AND expires_at > ?2")?
+                .query_row(params![digest, now.0], |row| row.get(0))
+                .optional()
+        })
+        .await
+    }
+
+    /// Ends a login.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn end_session(&self, digest: ValueDigest) -> Result<(), StoreFault> {
+        self.write(move |connection| connection.execute("DELETE FROM session WHERE digest = ?1", [digest]).map(drop))
+            .await
+    }
+
+    /// What a user has consented to for a client and a resource.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn consent(
+        &self,
+        user: String,
+        client: String,
+        resource: String,
+    ) -> Result<Option<ScopeSet>, StoreFault> {
+        self.read(move |connection| {
+            connection
+                .prepare_cached("SELECT scopes FROM consent WHERE user = ?1 AND client = ?2 AND resource = ?3")?
+                .query_row(params![user, client, resource], |row| scopes(row, 0))
+                .optional()
+        })
+        .await
+    }
+
+    /// Remembers a consent; what was consented to before for the same client and resource is taken along.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn remember_consent(
+        &self,
+        user: String,
+        client: String,
+        resource: String,
+        given: ScopeSet,
+        now: Timestamp,
+    ) -> Result<(), StoreFault> {
+        self.write(move |connection| {
+            let before = connection
+                .query_row(
+                    "SELECT scopes FROM consent WHERE user = ?1 AND client = ?2 AND resource = ?3",
+                    params![user, client, resource],
+                    |row| scopes(row, 0),
+                )
+                .optional()?
+                .unwrap_or_default();
+            let all: ScopeSet = before.as_slice().iter().chain(given.as_slice()).cloned().collect();
+            connection
+                .execute(
+                    "INSERT INTO consent VALUES (?1, ?2, ?3, ?4, ?5)
+                     ON CONFLICT (user, client, resource) DO UPDATE SET scopes = excluded.scopes",
+                    params![user, client, all.to_value(), resource, now.0],
+                )
+                .map(drop)
+        })
+        .await
+    }
+
+    /// The clients that a user has allowed something, by their ids.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn connected(&self, user: String) -> Result<Vec<Connected>, StoreFault> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT client, scopes, given_at FROM consent WHERE user = ?1 ORDER BY client, given_at",
+            )?;
+            let rows = statement.query_map([user], |row| {
+                Ok(Connected { client: row.get(0)?, scopes: scopes(row, 1)?, since: Timestamp(row.get(2)?) })
+            })?;
+            let mut all: Vec<Connected> = Vec::new();
+            for row in rows {
+                let row = row?;
+                match all.last_mut().filter(|last| last.client == row.client) {
+                    Some(last) => {
+                        last.scopes = last.scopes.as_slice().iter().chain(row.scopes.as_slice()).cloned().collect();
+                    }
+                    None => all.push(row),
+                }
+            }
+            Ok(all)
+        })
+        .await
+    }
+}
