@@ -7,10 +7,13 @@ CARGO ?= cargo
 # Everything CI runs, after `make system`.
 ci: fmt lint core doc test
 
-# System packages of a bare Debian: cmake for a C dependency of the proxy, the rest for tests of deploy/ and the README.
+# System packages of a bare Debian: cmake for a C dependency of the proxy, the rest for tests: of deploy/ and the README, of
+# clients that nobody here wrote (Python, Node 20 or newer), of the pages in a real browser.
 system:
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends cmake gcc libc6-dev g++ make curl systemd prometheus
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends cmake gcc libc6-dev g++ make curl systemd prometheus \
+	  python3 python3-venv libmagic1 chromium chromium-driver fonts-dejavu-core
+	command -v npm >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm
 
 fmt:
 	$(CARGO) fmt --check

@@ -1,8 +1,13 @@
 //! The commands. Exit codes: 0 fine, 1 findings, 2 wrong usage or something that could not be read or reached.
 
 mod check;
+mod client;
 mod demo;
+mod key;
 mod schema;
+mod state;
+mod token;
+mod user;
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -44,11 +49,50 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
     },
+    /// Add, list, rotate the secrets of and disable clients
+    Client {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: client::ClientCommand,
+    },
+    /// Add, list and lock users of the login page
+    User {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: user::UserCommand,
+    },
+    /// List, rotate and revoke our own signing keys
+    Key {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: key::KeyCommand,
+    },
+    /// Inspect and revoke tokens
+    Token {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: token::TokenCommand,
+    },
     /// Print the JSON Schema of the YAML
     Schema {
         /// Kind of file; all of them when left out
         kind: Option<schema::KindArgument>,
     },
+}
+
+/// What the commands over the registry and the state have in common.
+#[derive(clap::Args, Debug)]
+struct Options {
+    /// gateway.yaml
+    #[arg(long, global = true, default_value = "config/gateway.yaml")]
+    config: PathBuf,
+    /// Form of the output
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
 /// Form of output.
@@ -72,6 +116,10 @@ pub fn main() -> ExitCode {
         Command::Serve { config } => serve(&config),
         Command::Demo { port } => demo::run(port),
         Command::Check { config, format } => check::run(&config, format),
+        Command::Client { options, command } => client::run(&options.config, command, options.format),
+        Command::User { options, command } => user::run(&options.config, command, options.format),
+        Command::Key { options, command } => key::run(&options.config, command, options.format),
+        Command::Token { options, command } => token::run(&options.config, command, options.format),
         Command::Schema { kind } => schema::run(kind),
     }
 }
@@ -130,6 +178,12 @@ fn report(fault: &LoadFault, format: Format) -> ExitCode {
             ExitCode::from(FINDINGS)
         }
     }
+}
+
+/// Says what keeps a command from being done; the exit code that goes with it.
+fn wrong(text: &str) -> ExitCode {
+    complain(&format!("error: {text}"));
+    ExitCode::from(UNREADABLE)
 }
 
 /// A line on standard output. A reader that is gone ends the matter.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::names::{ApiName, ClientId, IssuerName, Origin, RoleName, ScopeName, Timestamp, UserName};
+use crate::token::KeySet;
 use secret::ClientSecret;
 
 /// A grant type that a client may use (RFC 6749 §1.3).
@@ -79,6 +80,8 @@ pub struct Client {
     pub grants: BTreeSet<GrantType>,
     /// Live and expired secrets.
     pub secrets: Vec<ClientSecret>,
+    /// Its public keys: for assertions that it signs (RFC 7523).
+    pub keys: KeySet,
     /// Public clients have no secret (RFC 6749 §2.1).
     pub public: bool,
     /// The user that its client-credentials tokens act as.
@@ -143,6 +146,7 @@ pub struct Registry {
     users: HashMap<UserName, Arc<User>>,
     external: HashMap<IssuerName, HashMap<String, ClientId>>,
     defaults: HashMap<IssuerName, ClientId>,
+    slow: bool,
 }
 
 impl Registry {
@@ -156,6 +160,7 @@ impl Registry {
             }
         }
         Self {
+            slow: clients.iter().flat_map(|client| &client.secrets).any(ClientSecret::is_slow),
             clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
             users: users.into_iter().map(|user| (user.name.clone(), Arc::new(user))).collect(),
             external,
@@ -167,6 +172,12 @@ impl Registry {
     #[must_use]
     pub fn client(&self, id: &str) -> Option<&Arc<Client>> {
         self.clients.get(id)
+    }
+
+    /// Whether some client's secret takes milliseconds to check: then an unknown client's does too.
+    #[must_use]
+    pub const fn has_slow_secrets(&self) -> bool {
+        self.slow
     }
 
     /// A user by name.
@@ -189,10 +200,19 @@ impl Registry {
         self.clients.iter().collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
-    /// What of a client's scopes deserves a second look: the master scope, and scopes that grant nothing now.
+    /// All users, in the order of their names.
     #[must_use]
-    pub fn scope_notes(client: &Client, master: &ScopeName, inactive: &HashSet<ScopeName>) -> Vec<String> {
+    pub fn users(&self) -> Vec<&Arc<User>> {
+        self.users.iter().collect::<BTreeMap<_, _>>().into_values().collect()
+    }
+
+    /// What of a client deserves a second look: the password grant, the master scope, and scopes that grant nothing now.
+    #[must_use]
+    pub fn notes(client: &Client, master: &ScopeName, inactive: &HashSet<ScopeName>) -> Vec<String> {
         let mut notes = Vec::new();
+        if client.grants.contains(&GrantType::Password) {
+            notes.push("its grant `password` shows it the users' passwords; move it to authorization_code".to_owned());
+        }
         if client.scopes.contains(master) {
             notes.push(format!("it holds `{master}`, which passes the scope gate of every API"));
         }
@@ -216,13 +236,19 @@ impl Registry {
             obstacles
                 .push(format!("its grant `{0}` is not in authorization_server.grants; add {0} there", grant.as_str()));
         }
-        if !client.public && client.secrets.is_empty() {
-            obstacles.push("it has no secret and is not a `public_client`".to_owned());
-        } else if !client.public && client.secrets.iter().all(|secret| secret.expired(now)) {
+        if !client.public && client.secrets.is_empty() && client.keys.keys().is_empty() {
+            obstacles.push("it has neither secret nor `jwks_file` and is not a `public_client`".to_owned());
+        } else if !client.public
+            && !client.secrets.is_empty()
+            && client.secrets.iter().all(|secret| secret.expired(now))
+        {
             obstacles.push("all its secrets have expired; add a new one".to_owned());
         }
         if client.public && client.grants.contains(&GrantType::ClientCredentials) {
             obstacles.push("a public client cannot use client_credentials (RFC 6749 §4.4)".to_owned());
+        }
+        if client.grants.contains(&GrantType::JwtBearer) && client.keys.keys().is_empty() {
+            obstacles.push("the grant `jwt_bearer` needs a `jwks_file`".to_owned());
         }
         if let Some(name) = &client.application_user
             && !self.user(name.as_str()).is_some_and(|user| user.usable())

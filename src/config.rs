@@ -20,7 +20,7 @@ use crate::names::{IssuerName, Timestamp, UpstreamName};
 use crate::policy::Rules;
 use crate::request::address::Networks;
 use crate::request::head::Limits;
-use crate::token::jws::Algorithm;
+use crate::token::mint::Signing;
 use document::Document;
 pub use fault::Fault;
 pub use shape::Lookup;
@@ -127,8 +127,8 @@ pub struct Fixed {
     pub decision_log: DecisionLog,
     /// Level of the gateway's own log.
     pub log_level: &'static str,
-    /// Algorithm of our signing key.
-    pub signing: Algorithm,
+    /// How our tokens are signed.
+    pub signing: Signing,
 }
 
 impl Fixed {
@@ -144,7 +144,7 @@ impl Fixed {
             ("edge", self.edge == other.edge),
             ("decision_log", self.decision_log == other.decision_log),
             ("log_level", self.log_level == other.log_level),
-            ("authorization_server.signing.algorithm", self.signing == other.signing),
+            ("authorization_server.signing", self.signing == other.signing),
         ];
         pairs.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }

@@ -3,6 +3,7 @@
 //!
 //! Owns RFC 6749 §2.3, §3.2, §4.4, §5; knows nothing of HTTP servers, stores or clocks.
 
+pub mod assertion;
 pub mod authentication;
 pub mod authorization;
 pub mod authorization_request;
@@ -182,6 +183,12 @@ pub struct TokenRequest {
     pub code_verifier: Option<Zeroizing<String>>,
     /// `refresh_token` (RFC 6749 §6).
     pub refresh_token: Option<Zeroizing<String>>,
+    /// `username` (RFC 6749 §4.3.2).
+    pub username: Option<String>,
+    /// `password`.
+    pub password: Option<Zeroizing<String>>,
+    /// `assertion` (RFC 7523 §2.1).
+    pub assertion: Option<Zeroizing<String>>,
 }
 
 /// What is granted: the claims of the token but for time, key and id.
@@ -243,6 +250,9 @@ impl TokenRequest {
             redirect_uri: text("redirect_uri"),
             code_verifier: secret("code_verifier"),
             refresh_token: secret("refresh_token"),
+            username: text("username"),
+            password: secret("password"),
+            assertion: secret("assertion"),
         }
     }
 

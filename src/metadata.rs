@@ -14,7 +14,8 @@ pub const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 #[must_use]
 pub fn authorization_server(public_url: &str, grants: &BTreeSet<GrantType>, rules: &Rules) -> String {
     let at = |path: &str| format!("{public_url}{path}");
-    let methods = json!(["client_secret_basic", "client_secret_post", "none"]);
+    let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]);
+    let signed = json!(["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]);
     let mut document = json!({
         "issuer": public_url,
         "token_endpoint": at("/oauth2/token"),
@@ -25,7 +26,12 @@ pub fn authorization_server(public_url: &str, grants: &BTreeSet<GrantType>, rule
         "scopes_supported": rules.scopes_in_use().collect::<BTreeSet<_>>(),
         "token_endpoint_auth_methods_supported": methods,
         "revocation_endpoint_auth_methods_supported": methods,
-        "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "introspection_endpoint_auth_methods_supported":
+            ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+        // Required beside private_key_jwt (RFC 8414 §2).
+        "token_endpoint_auth_signing_alg_values_supported": signed,
+        "revocation_endpoint_auth_signing_alg_values_supported": signed,
+        "introspection_endpoint_auth_signing_alg_values_supported": signed,
         // Required by RFC 8414 §2 even where there is no authorization endpoint.
         "response_types_supported": [],
     });

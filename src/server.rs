@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use arc_swap::ArcSwap;
+use dashmap::DashMap;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
@@ -43,6 +44,7 @@ use tokio::sync::Notify;
 use crate::config::{Config, Fixed};
 use crate::keys::OwnKeys;
 use crate::keys::fetch::Fetch;
+use crate::names::{ClientId, Timestamp};
 use crate::store::Store;
 use cache::TokenCache;
 use guard::{Connections, Guard};
@@ -72,6 +74,8 @@ pub struct Shared {
     pub recorder: Recorder,
     /// What of our own tokens has been revoked.
     pub revocations: Revocations,
+    /// The day on which each secret was last used, as far as this process knows.
+    pub secret_days: DashMap<(ClientId, String), Timestamp>,
     /// Failed attempts to authenticate.
     pub throttle: Throttle,
     /// Open connections.
@@ -114,6 +118,7 @@ impl Shared {
             recorder,
             revocations,
             throttle,
+            secret_days: DashMap::new(),
             connections: Connections::default(),
             store,
             in_flight: AtomicUsize::new(0),

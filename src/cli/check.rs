@@ -29,7 +29,7 @@ fn obstacles(config: &Config) -> Vec<serde_json::Value> {
     let now = clock::now();
     let clients = registry.clients().into_iter().map(|client| {
         let obstacles = registry.obstacles(client, &config.grants, now);
-        let notes = Registry::scope_notes(client, config.rules.master_scope(), config.rules.inactive_scopes());
+        let notes = Registry::notes(client, config.rules.master_scope(), config.rules.inactive_scopes());
         json!({ "client": client.id.as_str(), "at": client.origin.to_string(), "obstacles": obstacles, "notes": notes })
     });
     clients.collect()

@@ -71,10 +71,10 @@ fn random_secret() -> Result<String, String> {
 }
 
 /// A token of ours that expired a minute ago.
-fn expired_token(store: &Path, url: &str, algorithm: crate::token::jws::Algorithm) -> Result<String, String> {
+fn expired_token(store: &Path, url: &str, signing: crate::token::mint::Signing) -> Result<String, String> {
     let store = Store::open(store).map_err(|fault| fault.to_string())?;
     let now = clock::now();
-    let keys = OwnKeys::load(&store, algorithm, now).map_err(|fault| fault.to_string())?;
+    let keys = OwnKeys::load(&store, signing, now).map_err(|fault| fault.to_string())?;
     let claims = AccessClaims {
         iss: url,
         sub: "demo",
@@ -86,7 +86,7 @@ fn expired_token(store: &Path, url: &str, algorithm: crate::token::jws::Algorith
         authorization_id: None,
         scope: "orders_read",
     };
-    keys.current().sign(&claims).map_err(|fault| fault.to_string())
+    keys.now().current().sign(&claims).map_err(|fault| fault.to_string())
 }
 
 /// An API that answers with what reached it, so that one sees what the gateway adds and removes.

@@ -38,6 +38,17 @@ impl ClientSecret {
         self.expires.is_some_and(|at| now >= at)
     }
 
+    /// How it is told from the client's others, without saying anything about the secret: the beginning of its digest.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.digest {
+            SecretDigest::Sha256(digest) => crate::names::hex(digest.get(..4).unwrap_or_default()),
+            SecretDigest::Argon2id(phc) => {
+                crate::names::hex(Sha256::digest(phc.as_bytes()).get(..4).unwrap_or_default())
+            }
+        }
+    }
+
     /// Whether checking it takes milliseconds, so that it must not run where requests are served.
     #[must_use]
     pub const fn is_slow(&self) -> bool {

@@ -322,6 +322,7 @@ impl Builder<'_> {
         let upstreams = self.upstreams();
         let mut policies = self.policies();
         let settings = settings?;
+        self.check_kept_keys(settings.fixed.signing, &clients);
         name_resources(&mut policies.apis, &mut issuers, &settings.fixed);
         let definitions = Definitions {
             apis: policies.apis,

@@ -7,9 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
+use super::assertion::{self, Assertion, CLIENT_ASSERTION};
 use super::form::Form;
 use super::{ErrorCode, GrantError};
-use crate::client::secret::{ClientSecret, SecretDigest};
+use crate::client::secret::{ClientSecret, SecretDigest, check_password};
 use crate::client::{Client, Registry};
 use crate::names::Timestamp;
 
@@ -17,6 +18,16 @@ use crate::names::Timestamp;
 /// third of the clients in the field send the second.
 pub struct Credentials {
     candidates: Vec<(String, Option<Zeroizing<String>>)>,
+    assertion: Option<Zeroizing<String>>,
+}
+
+/// A client that has proven itself.
+#[derive(Debug)]
+pub struct Proven {
+    /// The client.
+    pub client: Arc<Client>,
+    /// Which of its secrets it has used, by its label.
+    pub secret: Option<String>,
 }
 
 impl fmt::Debug for Credentials {
@@ -37,10 +48,23 @@ impl Credentials {
         }
         let body_id = form.value("client_id");
         let body_secret = form.value("client_secret");
+        if let Some(assertion) = assertion(form)? {
+            if header.is_some() || body_secret.is_some() {
+                let text = "the request authenticates the client in two ways";
+                return Err(GrantError::new(ErrorCode::InvalidRequest, text));
+            }
+            let id = assertion::claimed(&assertion).ok_or(GrantError::unauthenticated("an assertion without iss"))?;
+            if body_id.is_some_and(|other| other != id) {
+                let text = "client_id is not the iss of the assertion";
+                return Err(GrantError::new(ErrorCode::InvalidRequest, text));
+            }
+            return Ok(Self { candidates: vec![(id, None)], assertion: Some(assertion) });
+        }
         let Some(header) = header else {
             let id = body_id.ok_or(GrantError::unauthenticated("no credentials"))?;
             // Without a secret it can be a public client alone (RFC 6749 §2.1, §3.2.1).
-            return Ok(Self { candidates: vec![(id.to_owned(), body_secret.map(|secret| secret.to_owned().into()))] });
+            let secret = body_secret.map(|secret| secret.to_owned().into());
+            return Ok(Self { candidates: vec![(id.to_owned(), secret)], assertion: None });
         };
         let mut candidates = parse_basic(header).ok_or(GrantError::unauthenticated("not Basic credentials"))?;
         // A client that names itself in the body too must be the same one (RFC 6749 §2.3: one method for each request).
@@ -54,7 +78,8 @@ impl Credentials {
         }
         // Some libraries send Basic with an empty password for a client that has none.
         let some = |secret: Zeroizing<String>| Some(secret).filter(|secret| !secret.is_empty());
-        Ok(Self { candidates: candidates.into_iter().map(|(id, secret)| (id, some(secret))).collect() })
+        let candidates = candidates.into_iter().map(|(id, secret)| (id, some(secret))).collect();
+        Ok(Self { candidates, assertion: None })
     }
 
     /// The client that they name, for limits on guessing. Not yet proven.
@@ -63,47 +88,86 @@ impl Credentials {
         self.candidates.first().map_or("", |(id, _)| id)
     }
 
+    /// The client that its own signature proves (RFC 7523 §2.2); `None` where there is no assertion. That it has not been used
+    /// before is the caller's to see to.
+    ///
+    /// # Errors
+    /// `invalid_client`.
+    pub fn signed(
+        &self,
+        registry: &Registry,
+        audiences: &[&str],
+        now: Timestamp,
+    ) -> Option<Result<(Arc<Client>, Assertion), GrantError>> {
+        let text = self.assertion.as_ref()?;
+        let verified = registry.client(self.claimed()).ok_or("unknown client").and_then(|client| {
+            let assertion = assertion::verify(text, client, audiences, now)?;
+            // RFC 7523 §3: of a client's authentication `sub` is the client.
+            let own = assertion.subject == client.id.as_str();
+            if own { Ok((client.clone(), assertion)) } else { Err("the assertion's sub is not the client_id") }
+        });
+        Some(verified.map_err(GrantError::unauthenticated))
+    }
+
     /// Whether checking them takes milliseconds (Argon2id), so that it must not run where requests are served.
     #[must_use]
     pub fn is_slow(&self, registry: &Registry) -> bool {
         let named = self.candidates.iter().filter(|(_, secret)| secret.is_some());
-        let clients = named.filter_map(|(id, _)| registry.client(id));
-        clients.flat_map(|client| &client.secrets).any(ClientSecret::is_slow)
+        let mut named = named.map(|(id, _)| registry.client(id));
+        // A name that nobody has takes as long, where anybody's does.
+        named.any(|client| {
+            client.map_or(registry.has_slow_secrets(), |client| client.secrets.iter().any(ClientSecret::is_slow))
+        })
     }
 
     /// The client they prove. An inactive client authenticates: it is told so afterwards.
     ///
     /// # Errors
     /// `invalid_client`, with one text whatever the cause.
-    pub fn authenticate(&self, registry: &Registry, now: Timestamp) -> Result<Arc<Client>, GrantError> {
+    pub fn authenticate(&self, registry: &Registry, now: Timestamp) -> Result<Proven, GrantError> {
         let mut cause = "unknown client";
         for (id, secret) in &self.candidates {
             let Some(client) = registry.client(id) else {
                 // The same work as for a client that exists.
                 let secret = secret.as_ref().map_or("", |secret| secret.as_str());
+                if registry.has_slow_secrets() {
+                    let _ = check_password(None, secret);
+                }
                 let _ = ClientSecret { digest: SecretDigest::Sha256([0; 32]), expires: None }.matches(secret);
                 continue;
             };
             let Some(secret) = secret else {
                 if client.public {
-                    return Ok(client.clone());
+                    return Ok(Proven { client: client.clone(), secret: None });
                 }
                 cause = "no secret";
                 continue;
             };
             cause = if client.public { "public client with a secret" } else { "wrong secret" };
-            let mut proven = false;
+            let mut proven = None;
             for own in &client.secrets {
                 if own.matches(secret) {
-                    proven |= !own.expired(now);
+                    proven = proven.or((!own.expired(now)).then(|| own.label()));
                     cause = "expired secret";
                 }
             }
-            if proven {
-                return Ok(client.clone());
+            if proven.is_some() {
+                return Ok(Proven { client: client.clone(), secret: proven });
             }
         }
         Err(GrantError::unauthenticated(cause))
+    }
+}
+
+/// `client_assertion` with the one type there is (RFC 7523 §2.2).
+fn assertion(form: &Form) -> Result<Option<Zeroizing<String>>, GrantError> {
+    match (form.value("client_assertion_type"), form.value("client_assertion")) {
+        (None, None) => Ok(None),
+        (Some(CLIENT_ASSERTION), Some(assertion)) => Ok(Some(assertion.to_owned().into())),
+        _ => {
+            let text = format!("client_assertion goes with client_assertion_type={CLIENT_ASSERTION}");
+            Err(GrantError::new(ErrorCode::InvalidRequest, text))
+        }
     }
 }
 
@@ -157,6 +221,7 @@ mod tests {
             active: true,
             grants: [].into(),
             secrets: vec![ClientSecret { digest: SecretDigest::Sha256(Sha256::digest(secret).into()), expires }],
+            keys: crate::token::KeySet::default(),
             public: false,
             application_user: None,
             roles: [].into(),
@@ -184,7 +249,7 @@ mod tests {
         let form = Form::parse(body.as_bytes()).unwrap();
         Credentials::parse(authorization.iter().map(String::as_bytes), &form)
             .and_then(|credentials| credentials.authenticate(&registry, Timestamp(5)))
-            .map(|client| client.id.to_string())
+            .map(|proven| proven.client.id.to_string())
             .map_err(|error| error.code)
     }
 

@@ -1,8 +1,9 @@
 //! What a user allowed a client, and what a client may have for it: the code's redemption and the refresh, judged.
 
 use super::pkce::Challenge;
-use super::{ErrorCode, GrantError, Granted, TokenRequest};
+use super::{ErrorCode, GrantError, Granted, TokenRequest, resource, scope_of};
 use crate::client::{Client, GrantType, Registry};
+use crate::policy::Rules;
 use crate::scope::ScopeSet;
 
 /// What a user allowed a client. Codes, refresh tokens and access tokens of it die with it.
@@ -47,9 +48,6 @@ pub fn redeem(
     public_url: &str,
 ) -> Result<Granted, GrantError> {
     may_use(client, GrantType::AuthorizationCode)?;
-    if code.authorization.client != client.id.as_str() {
-        return Err(invalid("the code was not issued to this client"));
-    }
     match (&code.redirect_uri, &request.redirect_uri) {
         (Some(sent), Some(repeated)) if sent == repeated => {}
         (Some(_), _) => return Err(invalid("redirect_uri is not the one of the authorization request")),
@@ -82,7 +80,38 @@ pub fn refresh(
     granted(authorization, client, registry, request.scope.as_deref(), request.resource.as_deref(), public_url)
 }
 
-fn may_use(client: &Client, grant: GrantType) -> Result<(), GrantError> {
+/// What a user gives a client without a page: by its password (RFC 6749 §4.3), or by an assertion of a client that may speak
+/// for users (RFC 7523 §2.1). `id` is that of the authorization to be made.
+///
+/// # Errors
+/// `invalid_grant`, `invalid_scope`, `invalid_target`, `unauthorized_client`.
+pub fn direct(
+    client: &Client,
+    subject: &str,
+    id: String,
+    rules: &Rules,
+    request: &TokenRequest,
+    public_url: &str,
+) -> Result<(Authorization, Granted), GrantError> {
+    let scopes = scope_of(client, request.scope.as_deref());
+    let scopes = scopes.map_err(|text| GrantError::new(ErrorCode::InvalidScope, text))?;
+    let resource = match &request.resource {
+        None => None,
+        Some(text) => {
+            resource::find(rules, public_url, text).map_err(|text| GrantError::new(ErrorCode::InvalidTarget, text))?
+        }
+    };
+    let (client_id, subject) = (client.id.to_string(), subject.to_owned());
+    let authorization = Authorization { id, client: client_id, subject, scopes, resource };
+    let granted = granted(&authorization, client, rules.registry(), None, None, public_url)?;
+    Ok((authorization, granted))
+}
+
+/// Whether a client may use a grant now.
+///
+/// # Errors
+/// `unauthorized_client` with what keeps it from that.
+pub fn may_use(client: &Client, grant: GrantType) -> Result<(), GrantError> {
     let unauthorized = |text: String| Err(GrantError::new(ErrorCode::UnauthorizedClient, text));
     if !client.active {
         return unauthorized("this client is not active".to_owned());

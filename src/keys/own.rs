@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::KeySize;
@@ -9,19 +10,38 @@ use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed2551
 use zeroize::Zeroizing;
 
 use crate::names::Timestamp;
-use crate::store::keys::NewKey;
+use crate::store::keys::{self, NewKey, Schedule, StoredKey};
 use crate::store::{Store, StoreFault};
 use crate::token::jws::Algorithm;
 use crate::token::keyset::{Key, KeySet};
-use crate::token::mint::SigningKey;
+use crate::token::mint::{Signing, SigningKey};
 
-/// The keys of our authorization server.
+/// The keys of our authorization server as the store has them now.
 #[derive(Debug)]
 pub struct OwnKeys {
+    signing: Signing,
+    now: ArcSwap<InForce>,
+}
+
+/// The keys at one time.
+#[derive(Debug)]
+pub struct InForce {
     current: SigningKey,
     set: Arc<KeySet>,
     jwks: String,
+    /// What of the store this was made of.
+    made_of: Vec<(i64, bool)>,
+    current_number: i64,
 }
+
+/// A key is published for a day before it signs, or for half of its life where that is shorter.
+fn schedule(signing: Signing) -> Schedule {
+    let lead = LEAD.min(signing.rotate_every / 2);
+    Schedule { every: signing.rotate_every, lead, keep: signing.keep_inactive }
+}
+
+/// How long a key is published before it signs, seconds.
+const LEAD: i64 = 86_400;
 
 /// Why there are no own keys.
 #[derive(Debug, thiserror::Error)]
@@ -38,26 +58,64 @@ pub enum OwnKeysFault {
 }
 
 impl OwnKeys {
-    /// Reads the keys from the store, and makes the current one if there is none of this algorithm.
+    /// Reads the keys from the store, after what is due was done.
     ///
     /// # Errors
     /// A store that cannot be used, or keys in it that cannot.
-    pub fn load(store: &Store, algorithm: Algorithm, now: Timestamp) -> Result<Self, OwnKeysFault> {
-        // Made before the transaction: an RSA key takes longer than another process should wait for the lock.
-        let fresh = fresh(algorithm).ok_or(OwnKeysFault::Generate(algorithm.as_str()))?;
-        let stored = store.signing_keys(algorithm.as_str(), now, || fresh)?;
+    pub fn load(store: &Store, signing: Signing, now: Timestamp) -> Result<Self, OwnKeysFault> {
+        turn(store, signing, now)?;
+        let keys = InForce::read(&store.keys()?, now)?;
+        Ok(Self { signing, now: ArcSwap::from_pointee(keys) })
+    }
+
+    /// Does what is due, and takes in what this or another process has changed. True when the key that signs is another one.
+    ///
+    /// # Errors
+    /// As for [`OwnKeys::load`]; the keys stay as they were.
+    pub fn refresh(&self, store: &Store, now: Timestamp) -> Result<bool, OwnKeysFault> {
+        turn(store, self.signing, now)?;
+        let stored = store.keys()?;
+        let before = self.now.load();
+        let number = keys::current(&stored, now).map(|key| key.number);
+        if before.made_of == made_of(&stored) && number == Some(before.current_number) {
+            return Ok(false);
+        }
+        let keys = InForce::read(&stored, now)?;
+        let changed = keys.current_number != before.current_number;
+        self.now.store(Arc::new(keys));
+        Ok(changed)
+    }
+
+    /// The keys as they are now.
+    #[must_use]
+    pub fn now(&self) -> arc_swap::Guard<Arc<InForce>> {
+        self.now.load()
+    }
+}
+
+impl InForce {
+    fn read(stored: &[StoredKey], now: Timestamp) -> Result<Self, OwnKeysFault> {
         let unusable = |text: &str| OwnKeysFault::Unusable(text.to_owned());
-        let private =
-            stored.first().and_then(|key| key.private_key.as_ref()).ok_or_else(|| unusable("no private key"))?;
+        let signs = keys::current(stored, now).ok_or_else(|| unusable("none signs now"))?;
+        let private = signs.private_key.as_ref().ok_or_else(|| unusable("no private key"))?;
+        let algorithm = Algorithm::parse(&signs.algorithm).ok_or_else(|| unusable("its algorithm is unknown"))?;
         let current = SigningKey::from_der(algorithm, private).map_err(|fault| unusable(&fault.to_string()))?;
-        let (mut jwks, mut keys) = (Vec::new(), Vec::new());
-        for key in &stored {
+        let (mut jwks, mut set) = (Vec::new(), Vec::new());
+        // The current one first, then the others from the newest on.
+        let others = stored.iter().rev().filter(|key| key.number != signs.number);
+        for key in std::iter::once(signs).chain(others) {
             let jwk: serde_json::Map<String, serde_json::Value> =
                 serde_json::from_str(&key.public_jwk).map_err(|fault| unusable(&fault.to_string()))?;
-            keys.push(Key::parse(&jwk).map_err(|fault| unusable(&fault.to_string()))?);
+            set.push(Key::parse(&jwk).map_err(|fault| unusable(&fault.to_string()))?);
             jwks.push(jwk);
         }
-        Ok(Self { current, set: Arc::new(KeySet::new(keys)), jwks: crate::metadata::jwk_set(jwks.iter()) })
+        Ok(Self {
+            current,
+            set: Arc::new(KeySet::new(set)),
+            jwks: crate::metadata::jwk_set(jwks.iter()),
+            made_of: made_of(stored),
+            current_number: signs.number,
+        })
     }
 
     /// The key that signs.
@@ -66,7 +124,7 @@ impl OwnKeys {
         &self.current
     }
 
-    /// All keys, to verify with: the current one first, then those that no longer sign.
+    /// All keys, to verify with: the current one first, then the next and those that no longer sign.
     #[must_use]
     pub const fn set(&self) -> &Arc<KeySet> {
         &self.set
@@ -79,8 +137,34 @@ impl OwnKeys {
     }
 }
 
+/// Which keys there are, and which of them have a private half.
+fn made_of(stored: &[StoredKey]) -> Vec<(i64, bool)> {
+    stored.iter().map(|key| (key.number, key.private_key.is_some())).collect()
+}
+
+/// Does what is due. Nothing is written where nothing is; a key is made before the transaction: an RSA key takes longer than
+/// other writes should wait.
+fn turn(store: &Store, signing: Signing, now: Timestamp) -> Result<(), OwnKeysFault> {
+    let (algorithm, schedule) = (signing.algorithm, schedule(signing));
+    let stored = store.keys()?;
+    let missing = keys::lacking(&stored, algorithm.as_str(), schedule, now).is_some();
+    let current = keys::current(&stored, now).map(|key| key.number);
+    let retires = stored
+        .iter()
+        .take_while(|key| Some(key.number) != current)
+        .any(|key| current.is_some() && key.private_key.is_some());
+    let removes = stored.iter().any(|key| key.retired_at.is_some_and(|at| at.plus(schedule.keep) < now));
+    if !missing && !retires && !removes {
+        return Ok(());
+    }
+    let made = if missing { Some(fresh(algorithm).ok_or(OwnKeysFault::Generate(algorithm.as_str()))?) } else { None };
+    Ok(store.turn_keys(algorithm.as_str(), schedule, now, made)?)
+}
+
 /// A new key pair as the store keeps it.
-fn fresh(algorithm: Algorithm) -> Option<NewKey> {
+/// `None` for an algorithm that we do not sign with.
+#[must_use]
+pub fn fresh(algorithm: Algorithm) -> Option<NewKey> {
     let private_key = generate(algorithm)?;
     let public = SigningKey::from_der(algorithm, &private_key).ok()?;
     Some(NewKey { public_jwk: serde_json::to_string(public.jwk()).ok()?, private_key })
@@ -138,12 +222,20 @@ mod tests {
     use crate::token::jws::Unverified;
     use crate::token::mint::AccessClaims;
 
+    const fn signing(algorithm: Algorithm) -> Signing {
+        Signing { algorithm, rotate_every: 1_000_000, keep_inactive: 3_000_000 }
+    }
+
+    fn kid(keys: &OwnKeys) -> String {
+        keys.now().current().id().to_text()
+    }
+
     #[test]
     fn what_each_algorithm_signs_verifies_and_survives_the_store() {
         for algorithm in [Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256] {
             let folder = tempfile::tempdir().unwrap();
             let store = Store::open(folder.path()).unwrap();
-            let keys = OwnKeys::load(&store, algorithm, Timestamp(1)).unwrap();
+            let keys = OwnKeys::load(&store, signing(algorithm), Timestamp(1)).unwrap();
             let claims = AccessClaims {
                 iss: "i",
                 sub: "s",
@@ -155,11 +247,11 @@ mod tests {
                 authorization_id: None,
                 scope: "",
             };
-            let token = keys.current().sign(&claims).unwrap();
+            let token = keys.now().current().sign(&claims).unwrap();
             let parsed = Unverified::parse(&token).unwrap();
-            let again = OwnKeys::load(&store, algorithm, Timestamp(2)).unwrap();
-            assert_eq!(again.set().verify(&parsed), Ok(keys.current().id()), "{algorithm:?}");
-            assert!(!again.jwks().contains("\"d\"") && again.jwks().contains(&keys.current().id().to_text()));
+            let again = OwnKeys::load(&store, signing(algorithm), Timestamp(2)).unwrap();
+            assert_eq!(again.now().set().verify(&parsed), Ok(keys.now().current().id()), "{algorithm:?}");
+            assert!(!again.now().jwks().contains("\"d\"") && again.now().jwks().contains(&kid(&keys)));
         }
     }
 
@@ -167,10 +259,52 @@ mod tests {
     fn a_change_of_algorithm_keeps_old_tokens_good() {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path()).unwrap();
-        let old = OwnKeys::load(&store, Algorithm::Es256, Timestamp(1)).unwrap();
-        let new = OwnKeys::load(&store, Algorithm::EdDsa, Timestamp(2)).unwrap();
-        assert!(new.set().has(&old.current().id()));
-        assert_ne!(new.current().id(), old.current().id());
-        assert_eq!(new.set().keys().len(), 2);
+        let old = OwnKeys::load(&store, signing(Algorithm::Es256), Timestamp(1)).unwrap();
+        let new = OwnKeys::load(&store, signing(Algorithm::EdDsa), Timestamp(2)).unwrap();
+        assert!(new.now().set().has(&old.now().current().id()));
+        assert_ne!(kid(&new), kid(&old));
+        assert_eq!(new.now().set().keys().len(), 2);
+    }
+
+    #[test]
+    fn the_next_key_is_published_a_day_before_it_signs_and_the_old_one_long_after() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let keys = OwnKeys::load(&store, signing(Algorithm::Es256), Timestamp(0)).unwrap();
+        let first = kid(&keys);
+        assert!(!keys.refresh(&store, Timestamp(1_000_000 - LEAD - 1)).unwrap());
+        assert_eq!(keys.now().set().keys().len(), 1);
+        assert!(!keys.refresh(&store, Timestamp(1_000_000 - LEAD)).unwrap(), "published, and not yet signing");
+        assert_eq!((keys.now().set().keys().len(), kid(&keys)), (2, first.clone()));
+        assert!(!keys.refresh(&store, Timestamp(999_999)).unwrap());
+        assert!(keys.refresh(&store, Timestamp(1_000_000)).unwrap());
+        let second = kid(&keys);
+        assert_ne!(second, first);
+        let private = |store: &Store| store.keys().unwrap().iter().filter(|key| key.private_key.is_some()).count();
+        assert_eq!(private(&store), 1, "the old one's private half is gone");
+        keys.refresh(&store, Timestamp(1_900_000)).unwrap();
+        assert!(keys.now().jwks().contains(&first), "and its public half is not");
+        keys.refresh(&store, Timestamp(4_000_001)).unwrap();
+        assert!(!keys.now().jwks().contains(&first));
+    }
+
+    #[test]
+    fn two_processes_never_both_rotate() {
+        let folder = tempfile::tempdir().unwrap();
+        let stores = [Store::open(folder.path()).unwrap(), Store::open(folder.path()).unwrap()];
+        let keys =
+            stores.each_ref().map(|store| OwnKeys::load(store, signing(Algorithm::Es256), Timestamp(0)).unwrap());
+        for now in [1_000_000 - LEAD, 1_000_000, 2_000_000 - LEAD, 2_000_000] {
+            std::thread::scope(|scope| {
+                for (keys, store) in keys.iter().zip(&stores) {
+                    scope.spawn(|| keys.refresh(store, Timestamp(now)).unwrap());
+                }
+            });
+            for (keys, store) in keys.iter().zip(&stores) {
+                keys.refresh(store, Timestamp(now)).unwrap();
+            }
+            assert_eq!(kid(&keys[0]), kid(&keys[1]), "{now}");
+        }
+        assert_eq!(stores[0].keys().unwrap().len(), 3);
     }
 }

@@ -72,23 +72,7 @@ async fn opaque(
         refusal.with(Remedy::RetryAfter(RETRY_AFTER))
     })?;
     let Some(found) = found else { return Err(refuse(shared, IssuerName::OWN, TokenFault::Inactive)) };
-    let facts = Facts {
-        issuer: IssuerName::new(IssuerName::OWN),
-        key: None,
-        subject: found.subject,
-        client: Some(found.client),
-        audience: vec![found.audience],
-        expires: found.expires,
-        not_before: None,
-        issued: Some(found.issued),
-        id: Some(found.id),
-        authorization: found.authorization,
-        scopes: Some(found.scopes),
-        roles: Vec::new(),
-        bound: false,
-        claims: serde_json::Map::new(),
-    };
-    Ok(remember(shared, snapshot, digest, facts))
+    Ok(remember(shared, snapshot, digest, found.into_facts()))
 }
 
 /// Refusing must be cheaper than serving: a token that says itself that it has expired is not worth a signature check.
@@ -139,7 +123,7 @@ fn is_signed(shared: &Shared, snapshot: &Snapshot, facts: &Facts) -> bool {
 /// The keys of an issuer as they are now, without waiting.
 fn keys_of(shared: &Shared, snapshot: &Snapshot, issuer: &Issuer) -> Arc<KeySet> {
     if issuer.rules.name.is_own() {
-        return shared.own_keys.set().clone();
+        return shared.own_keys.now().set().clone();
     }
     snapshot.keys.get(&issuer.rules.name).map(|keys| keys.set()).unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! What has been revoked, in memory: judged on every request without asking the store.
+//! What follows the store while we serve: revocations and our own keys, changed here or by another process. What has been revoked
+//! is kept in memory: judged on every request without asking the store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -126,10 +127,20 @@ impl Follow {
 
     async fn read_on(&self) {
         let shared = self.0.clone();
-        let read = tokio::task::spawn_blocking(move || shared.revocations.read_on(&shared.store)).await;
-        if let Ok(Err(error)) = read {
-            tracing::warn!(%error, "revocations of other processes cannot be read");
-        }
+        let read = tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared.revocations.read_on(&shared.store) {
+                tracing::warn!(%error, "revocations of other processes cannot be read");
+            }
+            match shared.own_keys.refresh(&shared.store, clock::now()) {
+                Ok(true) => {
+                    let key = shared.own_keys.now().current().id().to_text();
+                    tracing::info!(%key, "tokens are signed with another key from now on");
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, "our own keys cannot be turned; the last ones stay"),
+            }
+        });
+        let _ = read.await;
     }
 
     async fn sweep(&self) {

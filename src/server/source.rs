@@ -50,6 +50,14 @@ pub fn load(gateway: &Path) -> Result<Config, LoadFault> {
     config::load(&sources, &System, clock::now()).map_err(|faults| LoadFault::Faults(Box::new(sources), faults))
 }
 
+/// The directory of client files, where `clients` is one: a new client can have a file of its own there.
+#[must_use]
+pub fn clients_folder(gateway: &Path) -> Option<PathBuf> {
+    let locations = config::locations(&read_file(gateway).ok()?, &System);
+    let folder = gateway.parent().unwrap_or_else(|| Path::new("")).join(locations.clients?);
+    folder.is_dir().then_some(folder)
+}
+
 /// Reads all files that a gateway.yaml leads to.
 ///
 /// # Errors

@@ -1,11 +1,12 @@
 //! Guessing is limited: failures to authenticate count for each name and address together, so that a guesser locks out himself
-//! and not the owner, and for each address over all names. An attempt counts before it is looked at: of a thousand at once, few
-//! are evaluated.
+//! and not the owner, and for each address over all names.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use dashmap::DashMap;
+use tokio::sync::Notify;
 
 use super::limiter::site;
 use crate::names::{Timestamp, hex};
@@ -27,11 +28,24 @@ pub enum Account {
     User,
 }
 
+/// How long an attempt waits for those before it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// Failures and attempts under way.
 #[derive(Debug, Default)]
-pub struct Throttle(DashMap<String, VecDeque<Timestamp>>);
+pub struct Throttle {
+    counts: DashMap<String, Count>,
+    /// Told when an attempt has ended.
+    ended: Notify,
+}
 
-/// An attempt under way. It counts as a failure until it is said to have succeeded.
+#[derive(Debug, Default)]
+struct Count {
+    failures: VecDeque<Timestamp>,
+    under_way: usize,
+}
+
+/// An attempt under way. Dropped without a word it has neither failed nor succeeded: the one who tried went away.
 #[derive(Debug)]
 #[must_use]
 pub struct Attempt<'a> {
@@ -48,16 +62,17 @@ impl Throttle {
     pub fn load(store: &Store, now: Timestamp) -> Result<Self, StoreFault> {
         let throttle = Self::default();
         for (subject, at) in store.failures(now)? {
-            throttle.0.entry(subject).or_default().push_back(at);
+            throttle.counts.entry(subject).or_default().failures.push_back(at);
         }
         Ok(throttle)
     }
 
-    /// Begins an attempt.
+    /// Begins an attempt. Where those under way could, if they all failed, use up what is left, it waits for them: of a thousand
+    /// guesses at once few are looked at, and a busy client that knows its secret only waits its turn.
     ///
     /// # Errors
     /// Too many have failed: the seconds to wait.
-    pub fn begin(
+    pub async fn begin(
         &self,
         account: Account,
         name: &str,
@@ -65,55 +80,78 @@ impl Throttle {
         now: Timestamp,
     ) -> Result<Attempt<'_>, u32> {
         let subjects = subjects(account, name, address);
-        let limits = [PER_NAME, PER_ADDRESS];
-        for (at, (subject, limit)) in subjects.iter().zip(limits).enumerate() {
-            if let Err(wait) = self.take(subject, limit, now) {
-                subjects.iter().take(at).for_each(|taken| self.give_back(taken, now));
-                return Err(wait);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            // Made before the look, so that an end between look and wait is not missed.
+            let ended = self.ended.notified();
+            if self.take(&subjects, now)? {
+                return Ok(Attempt { throttle: self, subjects, at: now });
+            }
+            if tokio::time::timeout_at(deadline, ended).await.is_err() {
+                return Err(1);
             }
         }
-        Ok(Attempt { throttle: self, subjects, at: now })
     }
 
-    fn take(&self, subject: &str, limit: usize, now: Timestamp) -> Result<(), u32> {
-        let mut times = self.0.entry(subject.to_owned()).or_default();
-        while times.front().is_some_and(|at| at.plus(WINDOW) <= now) {
-            times.pop_front();
+    /// Takes a place for each subject, or none: false when they are all taken by attempts under way.
+    fn take(&self, subjects: &[String; 2], now: Timestamp) -> Result<bool, u32> {
+        for (at, (subject, limit)) in subjects.iter().zip([PER_NAME, PER_ADDRESS]).enumerate() {
+            let mut count = self.counts.entry(subject.clone()).or_default();
+            while count.failures.front().is_some_and(|at| at.plus(WINDOW) <= now) {
+                count.failures.pop_front();
+            }
+            let (failed, under_way) = (count.failures.len(), count.under_way);
+            let free = count.failures.front().map_or(now, |at| at.plus(WINDOW));
+            if failed + under_way < limit {
+                count.under_way += 1;
+                continue;
+            }
+            drop(count);
+            subjects.iter().take(at).for_each(|taken| self.leave(taken));
+            if failed >= limit {
+                return Err(u32::try_from(free.0 - now.0).unwrap_or(1).max(1));
+            }
+            return Ok(false);
         }
-        if times.len() >= limit {
-            let free = times.front().map_or(now, |at| at.plus(WINDOW));
-            return Err(u32::try_from(free.0 - now.0).unwrap_or(1).max(1));
-        }
-        times.push_back(now);
-        Ok(())
+        Ok(true)
     }
 
-    fn give_back(&self, subject: &str, at: Timestamp) {
-        let Some(mut times) = self.0.get_mut(subject) else { return };
-        if let Some(place) = times.iter().rposition(|time| *time == at) {
-            times.remove(place);
+    fn leave(&self, subject: &str) {
+        if let Some(mut count) = self.counts.get_mut(subject) {
+            count.under_way = count.under_way.saturating_sub(1);
         }
     }
 
     /// Forgets what no longer counts.
     pub fn forget(&self, now: Timestamp) {
-        self.0.retain(|_, times| times.back().is_some_and(|at| at.plus(WINDOW) > now));
+        self.counts
+            .retain(|_, count| count.under_way > 0 || count.failures.back().is_some_and(|at| at.plus(WINDOW) > now));
     }
 }
 
 impl Attempt<'_> {
-    /// The secret was right.
-    pub fn succeeded(self) {
-        self.subjects.iter().for_each(|subject| self.throttle.give_back(subject, self.at));
-    }
+    /// The secret was right, or was not looked at.
+    pub fn succeeded(self) {}
 
-    /// The secret was wrong: kept across restarts. A store that cannot be written now loses the mark of a restart, not the limit.
+    /// The secret was wrong: kept across restarts. A store that cannot be written now loses the mark at a restart, not the limit.
     pub async fn failed(self, store: &Store) {
-        for subject in self.subjects {
-            if let Err(error) = store.record_failure(subject, self.at, self.at.plus(WINDOW)).await {
+        for subject in &self.subjects {
+            self.throttle.counts.entry(subject.clone()).or_default().failures.push_back(self.at);
+        }
+        let (subjects, at) = (self.subjects.clone(), self.at);
+        drop(self);
+        for subject in subjects {
+            if let Err(error) = store.record_failure(subject, at, at.plus(WINDOW)).await {
                 tracing::warn!(%error, "a failed attempt to authenticate could not be stored");
             }
         }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        self.subjects.iter().for_each(|subject| self.throttle.leave(subject));
+        self.throttle.ended.notify_waiters();
     }
 }
 
@@ -133,52 +171,86 @@ fn subjects(account: Account, name: &str, address: Option<IpAddr>) -> [String; 2
 mod tests {
     use super::*;
 
-    fn address(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
+    fn address(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([10, 0, 0, last])).filter(|_| last > 0)
     }
 
-    #[test]
-    fn five_failures_close_the_door_for_one_address_and_not_for_the_owner() {
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        (folder, store)
+    }
+
+    #[tokio::test]
+    async fn five_failures_close_the_door_for_one_address_and_not_for_the_owner() {
+        let (_folder, store) = store();
         let throttle = Throttle::default();
         for _ in 0..PER_NAME {
-            let _ = throttle.begin(Account::Client, "crm", Some(address(1)), Timestamp(100)).unwrap();
+            throttle.begin(Account::Client, "crm", address(1), Timestamp(100)).await.unwrap().failed(&store).await;
         }
-        let wait = throttle.begin(Account::Client, "crm", Some(address(1)), Timestamp(200)).unwrap_err();
+        let wait = throttle.begin(Account::Client, "crm", address(1), Timestamp(200)).await.unwrap_err();
         assert_eq!(wait, 800);
-        let _ = throttle.begin(Account::Client, "crm", Some(address(2)), Timestamp(200)).unwrap();
-        let _ = throttle.begin(Account::Client, "other", Some(address(1)), Timestamp(200)).unwrap();
-        let _ = throttle.begin(Account::User, "crm", Some(address(1)), Timestamp(200)).unwrap();
-        let _ = throttle.begin(Account::Client, "crm", Some(address(1)), Timestamp(100 + WINDOW)).unwrap();
-    }
-
-    #[test]
-    fn what_succeeds_does_not_count() {
-        let throttle = Throttle::default();
-        for _ in 0..1_000 {
-            throttle.begin(Account::User, "alice", Some(address(1)), Timestamp(1)).unwrap().succeeded();
+        for (account, name, from, now) in [
+            (Account::Client, "crm", 2, 200),
+            (Account::Client, "other", 1, 200),
+            (Account::User, "crm", 1, 200),
+            (Account::Client, "crm", 1, 100 + WINDOW),
+        ] {
+            throttle.begin(account, name, address(from), Timestamp(now)).await.unwrap().succeeded();
         }
     }
 
-    #[test]
-    fn one_address_cannot_go_through_all_names() {
+    #[tokio::test(start_paused = true)]
+    async fn what_succeeds_does_not_count_however_much_of_it_comes_at_once() {
         let throttle = Throttle::default();
-        let tried = (0..1_000)
-            .filter(|n| throttle.begin(Account::User, &format!("u{n}"), Some(address(1)), Timestamp(1)).is_ok());
-        assert_eq!(tried.count(), PER_ADDRESS);
+        let attempt = || async {
+            let attempt = throttle.begin(Account::User, "alice", address(1), Timestamp(1)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            attempt.succeeded();
+        };
+        futures_util::future::join_all((0..200).map(|_| attempt())).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_thousand_guesses_at_once_five_are_looked_at() {
+        let (_folder, store) = store();
+        let throttle = Throttle::default();
+        let looked_at = std::sync::atomic::AtomicUsize::new(0);
+        let guess = || async {
+            if let Ok(attempt) = throttle.begin(Account::User, "alice", address(1), Timestamp(1)).await {
+                looked_at.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                attempt.failed(&store).await;
+            }
+        };
+        futures_util::future::join_all((0..1_000).map(|_| guess())).await;
+        assert_eq!(looked_at.into_inner(), PER_NAME);
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_go_through_all_names() {
+        let (_folder, store) = store();
+        let throttle = Throttle::default();
+        let mut tried = 0;
+        for n in 0..100 {
+            if let Ok(attempt) = throttle.begin(Account::User, &format!("u{n}"), address(1), Timestamp(1)).await {
+                attempt.failed(&store).await;
+                tried += 1;
+            }
+        }
+        assert_eq!(tried, PER_ADDRESS);
         throttle.forget(Timestamp(1 + WINDOW));
-        assert!(throttle.0.is_empty());
+        assert!(throttle.counts.is_empty());
     }
 
     #[tokio::test]
     async fn failures_survive_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let (folder, store) = store();
         let throttle = Throttle::load(&store, Timestamp(1)).unwrap();
         for _ in 0..PER_NAME {
-            throttle.begin(Account::User, "alice", Some(address(1)), Timestamp(1)).unwrap().failed(&store).await;
+            throttle.begin(Account::User, "alice", address(1), Timestamp(1)).await.unwrap().failed(&store).await;
         }
         let again = Throttle::load(&Store::open(folder.path()).unwrap(), Timestamp(2)).unwrap();
-        assert!(again.begin(Account::User, "alice", Some(address(1)), Timestamp(2)).is_err());
-        assert!(again.begin(Account::User, "alice", Some(address(2)), Timestamp(2)).is_ok());
+        assert!(again.begin(Account::User, "alice", address(1), Timestamp(2)).await.is_err());
+        assert!(again.begin(Account::User, "alice", address(2), Timestamp(2)).await.is_ok());
     }
 }

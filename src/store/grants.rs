@@ -10,8 +10,9 @@ use crate::grant::GrantError;
 use crate::grant::authorization::{Authorization, IssuedCode};
 use crate::grant::opaque::{Kind, RANDOM, ValueDigest, seal};
 use crate::grant::pkce::Challenge;
-use crate::names::Timestamp;
+use crate::names::{IssuerName, Timestamp};
 use crate::scope::ScopeSet;
+use crate::token::Facts;
 
 /// An opaque access token as stored: what a JWT says in its claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,29 @@ pub struct StoredAccess {
     pub issued: Timestamp,
     /// `exp`.
     pub expires: Timestamp,
+}
+
+impl StoredAccess {
+    /// What a JWT of the same grant would say.
+    #[must_use]
+    pub fn into_facts(self) -> Facts {
+        Facts {
+            issuer: IssuerName::new(IssuerName::OWN),
+            key: None,
+            subject: self.subject,
+            client: Some(self.client),
+            audience: vec![self.audience],
+            expires: self.expires,
+            not_before: None,
+            issued: Some(self.issued),
+            id: Some(self.id),
+            authorization: self.authorization,
+            scopes: Some(self.scopes),
+            roles: Vec::new(),
+            bound: false,
+            claims: serde_json::Map::new(),
+        }
+    }
 }
 
 /// A refresh token to be stored.
@@ -100,6 +124,8 @@ impl std::fmt::Debug for Use {
 pub struct Gift<T> {
     /// For the caller.
     pub value: T,
+    /// When the access token expires, whatever its format: for so long the authorization must be known, so that it can end it.
+    pub expires: Timestamp,
     /// A refresh token.
     pub refresh: Option<NewRefresh>,
     /// An opaque access token.
@@ -120,17 +146,7 @@ impl Store {
     ) -> Result<(), StoreFault> {
         self.write(move |connection| {
             let authorization = &code.authorization;
-            connection.prepare_cached("INSERT INTO authorization VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(
-                params![
-                    authorization.id,
-                    authorization.client,
-                    authorization.subject,
-                    authorization.scopes.to_value(),
-                    authorization.resource,
-                    now.0,
-                    expires.0
-                ],
-            )?;
+            insert_authorization(connection, authorization, now, expires)?;
             connection.prepare_cached("INSERT INTO code VALUES (?1, ?2, ?3, ?4, ?5, NULL)")?.execute(params![
                 digest,
                 authorization.id,
@@ -150,6 +166,7 @@ impl Store {
     pub async fn redeem_code<T: Send + 'static>(
         &self,
         digest: ValueDigest,
+        client: String,
         now: Timestamp,
         check: impl FnOnce(&IssuedCode) -> Result<Gift<T>, GrantError> + Send + 'static,
     ) -> Result<Redemption<T>, StoreFault> {
@@ -170,6 +187,10 @@ impl Store {
                 })
                 .optional()?;
             let Some((code, expires, used)) = found else { return Ok(Redemption::Unknown) };
+            // The code of another client is none at all to this one, which must not end what it gave.
+            if code.authorization.client != client {
+                return Ok(Redemption::Unknown);
+            }
             if used.is_some() {
                 return revoke(connection, &code.authorization.id, now).map(Redemption::Reused);
             }
@@ -240,6 +261,38 @@ impl Store {
         .await
     }
 
+    /// Stores an authorization that needs no code, with what it gives.
+    ///
+    /// # Errors
+    /// The store cannot be written; then nothing of it is there.
+    pub async fn authorize(
+        &self,
+        authorization: Authorization,
+        gift: Gift<()>,
+        now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<(), StoreFault> {
+        self.write(move |connection| {
+            insert_authorization(connection, &authorization, now, expires)?;
+            give(connection, &authorization.id, &gift)
+        })
+        .await
+    }
+
+    /// Notes that an assertion has been used; false if it had been before.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn use_assertion(&self, id: String, expires: Timestamp) -> Result<bool, StoreFault> {
+        self.write(move |connection| {
+            let added = connection
+                .prepare_cached("INSERT INTO assertion VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+                .execute(params![id, expires.0])?;
+            Ok(added == 1)
+        })
+        .await
+    }
+
     /// Stores an opaque token that no user's authorization stands behind.
     ///
     /// # Errors
@@ -253,28 +306,27 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub async fn access(&self, digest: ValueDigest) -> Result<Option<StoredAccess>, StoreFault> {
-        self.read(move |connection| {
+        self.read(move |connection| select_access(connection, digest)).await
+    }
+
+    /// The same for a command.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn find_access(&self, digest: ValueDigest) -> Result<Option<StoredAccess>, StoreFault> {
+        self.read_now(|connection| select_access(connection, digest))
+    }
+
+    /// The authorization behind a refresh token, used or not.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn find_refresh(&self, digest: ValueDigest) -> Result<Option<String>, StoreFault> {
+        self.read_now(|connection| {
             connection
-                .prepare_cached(
-                    "SELECT id, authorization_id, client, subject, scopes, audience, issued_at, expires_at
-                     FROM access_token WHERE digest = ?1",
-                )?
-                .query_row([digest], |row| {
-                    Ok(StoredAccess {
-                        digest,
-                        id: row.get(0)?,
-                        authorization: row.get(1)?,
-                        client: row.get(2)?,
-                        subject: row.get(3)?,
-                        scopes: scopes(row, 4)?,
-                        audience: row.get(5)?,
-                        issued: Timestamp(row.get(6)?),
-                        expires: Timestamp(row.get(7)?),
-                    })
-                })
+                .query_row("SELECT authorization_id FROM refresh_token WHERE digest = ?1", [digest], |row| row.get(0))
                 .optional()
         })
-        .await
     }
 
     /// The authorization behind a refresh token that could be used now, with its expiry.
@@ -370,22 +422,61 @@ fn revoke(connection: &Connection, id: &str, now: Timestamp) -> rusqlite::Result
 
 /// Stores what a use gives, and lets the authorization live as long as the last of it.
 fn give<T>(connection: &Connection, id: &str, gift: &Gift<T>) -> rusqlite::Result<()> {
-    let mut last = Timestamp(0);
+    let mut last = gift.expires;
     if let Some(refresh) = &gift.refresh {
         connection.prepare_cached("INSERT INTO refresh_token VALUES (?1, ?2, ?3, NULL, NULL)")?.execute(params![
             refresh.digest,
             id,
             refresh.expires.0
         ])?;
-        last = refresh.expires;
+        last = Timestamp(last.0.max(refresh.expires.0));
     }
     if let Some(access) = &gift.access {
         insert_access(connection, access)?;
-        last = Timestamp(last.0.max(access.expires.0));
     }
     connection
         .prepare_cached("UPDATE authorization SET expires_at = max(expires_at, ?2) WHERE id = ?1")?
         .execute(params![id, last.0])?;
+    Ok(())
+}
+
+fn select_access(connection: &Connection, digest: ValueDigest) -> rusqlite::Result<Option<StoredAccess>> {
+    connection
+        .prepare_cached(
+            "SELECT id, authorization_id, client, subject, scopes, audience, issued_at, expires_at
+             FROM access_token WHERE digest = ?1",
+        )?
+        .query_row([digest], |row| {
+            Ok(StoredAccess {
+                digest,
+                id: row.get(0)?,
+                authorization: row.get(1)?,
+                client: row.get(2)?,
+                subject: row.get(3)?,
+                scopes: scopes(row, 4)?,
+                audience: row.get(5)?,
+                issued: Timestamp(row.get(6)?),
+                expires: Timestamp(row.get(7)?),
+            })
+        })
+        .optional()
+}
+
+fn insert_authorization(
+    connection: &Connection,
+    authorization: &Authorization,
+    now: Timestamp,
+    expires: Timestamp,
+) -> rusqlite::Result<()> {
+    connection.prepare_cached("INSERT INTO authorization VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+        authorization.id,
+        authorization.client,
+        authorization.subject,
+        authorization.scopes.to_value(),
+        authorization.resource,
+        now.0,
+        expires.0
+    ])?;
     Ok(())
 }
 

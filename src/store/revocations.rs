@@ -54,28 +54,15 @@ impl Store {
     /// # Errors
     /// The store cannot be written: nothing is revoked.
     pub async fn revoke(&self, revocation: Revocation) -> Result<(), StoreFault> {
-        self.write(move |connection| {
-            match &revocation.subject {
-                Subject::Token(id) => connection.execute("DELETE FROM access_token WHERE id = ?1", [id])?,
-                Subject::Authorization(id) => connection.execute("DELETE FROM authorization WHERE id = ?1", [id])?,
-                Subject::Client(client) => {
-                    connection.execute("DELETE FROM authorization WHERE client = ?1", [client])?;
-                    connection.execute("DELETE FROM access_token WHERE client = ?1", [client])?
-                }
-                Subject::User(user) => {
-                    connection.execute("DELETE FROM session WHERE user = ?1", [user])?;
-                    connection.execute("DELETE FROM authorization WHERE subject = ?1", [user])?;
-                    connection.execute("DELETE FROM access_token WHERE subject = ?1", [user])?
-                }
-                Subject::Everything => {
-                    connection.execute("DELETE FROM session", [])?;
-                    connection.execute("DELETE FROM authorization", [])?;
-                    connection.execute("DELETE FROM access_token", [])?
-                }
-            };
-            insert(connection, &revocation)
-        })
-        .await
+        self.write(move |connection| revoke(connection, &revocation)).await
+    }
+
+    /// The same for a command.
+    ///
+    /// # Errors
+    /// The store cannot be written: nothing is revoked.
+    pub fn revoke_now(&self, revocation: Revocation) -> Result<(), StoreFault> {
+        self.write_now(move |connection| revoke(connection, &revocation))
     }
 
     /// Revocations after a number, each with its own: what this process has not heard of yet.
@@ -103,6 +90,29 @@ impl Store {
             rows.collect()
         })
     }
+}
+
+/// Deletes what has a row, and leaves word for what has none.
+fn revoke(connection: &Connection, revocation: &Revocation) -> rusqlite::Result<()> {
+    match &revocation.subject {
+        Subject::Token(id) => connection.execute("DELETE FROM access_token WHERE id = ?1", [id])?,
+        Subject::Authorization(id) => connection.execute("DELETE FROM authorization WHERE id = ?1", [id])?,
+        Subject::Client(client) => {
+            connection.execute("DELETE FROM authorization WHERE client = ?1", [client])?;
+            connection.execute("DELETE FROM access_token WHERE client = ?1", [client])?
+        }
+        Subject::User(user) => {
+            connection.execute("DELETE FROM session WHERE user = ?1", [user])?;
+            connection.execute("DELETE FROM authorization WHERE subject = ?1", [user])?;
+            connection.execute("DELETE FROM access_token WHERE subject = ?1", [user])?
+        }
+        Subject::Everything => {
+            connection.execute("DELETE FROM session", [])?;
+            connection.execute("DELETE FROM authorization", [])?;
+            connection.execute("DELETE FROM access_token", [])?
+        }
+    };
+    insert(connection, revocation)
 }
 
 pub(super) fn insert(connection: &Connection, revocation: &Revocation) -> rusqlite::Result<()> {

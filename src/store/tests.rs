@@ -1,4 +1,4 @@
-use super::keys::{KEEP_RETIRED, NewKey, StoredKey};
+use super::keys::{NewKey, Schedule, StoredKey};
 use super::*;
 
 fn key(byte: u8) -> NewKey {
@@ -9,28 +9,38 @@ fn keys(keys: &[StoredKey]) -> Vec<(&str, Option<u8>)> {
     keys.iter().map(|key| (key.public_jwk.as_str(), key.private_key.as_ref().map(|key| key[0]))).collect()
 }
 
+const KEEP: i64 = 105 * 86_400;
+
+/// What `OwnKeys` does: a key is at hand whether or not it is needed.
+fn turn(store: &Store, algorithm: &str, now: i64, fresh: NewKey) -> Vec<StoredKey> {
+    let schedule = Schedule { every: 90 * 86_400, lead: 86_400, keep: KEEP };
+    store.turn_keys(algorithm, schedule, Timestamp(now), Some(fresh)).unwrap();
+    store.keys().unwrap()
+}
+
 #[test]
 fn the_first_process_makes_the_key_and_the_second_takes_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     let first = Store::open(&path).unwrap();
     let second = Store::open(&path).unwrap();
-    assert_eq!(keys(&first.signing_keys("ES256", Timestamp(1), || key(1)).unwrap()), [("public 1", Some(1))]);
-    assert_eq!(keys(&second.signing_keys("ES256", Timestamp(2), || key(2)).unwrap()), [("public 1", Some(1))]);
+    assert_eq!(keys(&turn(&first, "ES256", 1, key(1))), [("public 1", Some(1))]);
+    assert_eq!(keys(&turn(&second, "ES256", 2, key(2))), [("public 1", Some(1))]);
 }
 
 #[test]
-fn a_retired_key_keeps_its_public_half_for_105_days_and_its_private_half_not_at_all() {
+fn a_retired_key_keeps_its_public_half_for_a_time_and_its_private_half_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let secret = || NewKey { public_jwk: "public 1".into(), private_key: b"planted-private-key".to_vec().into() };
-    store.signing_keys("ES256", Timestamp(1), secret).unwrap();
-    let after = store.signing_keys("EdDSA", Timestamp(2), || key(2)).unwrap();
-    assert_eq!(keys(&after), [("public 2", Some(2)), ("public 1", None)]);
-    let last = store.signing_keys("EdDSA", Timestamp(2 + KEEP_RETIRED), || key(3)).unwrap();
-    assert_eq!(last.len(), 2);
-    let gone = store.signing_keys("EdDSA", Timestamp(3 + KEEP_RETIRED), || key(3)).unwrap();
-    assert_eq!(keys(&gone), [("public 2", Some(2))]);
+    let secret = NewKey { public_jwk: "public 1".into(), private_key: b"planted-private-key".to_vec().into() };
+    turn(&store, "ES256", 1, secret);
+    assert_eq!(keys(&turn(&store, "EdDSA", 2, key(2))), [("public 1", None), ("public 2", Some(2))]);
+    assert_eq!(keys(&turn(&store, "EdDSA", 3, key(3))).len(), 2);
+    let schedule = Schedule { every: 1_000 * 86_400, lead: 1, keep: KEEP };
+    store.turn_keys("EdDSA", schedule, Timestamp(2 + KEEP), None).unwrap();
+    assert_eq!(store.keys().unwrap().len(), 2);
+    store.turn_keys("EdDSA", schedule, Timestamp(3 + KEEP), None).unwrap();
+    assert_eq!(keys(&store.keys().unwrap()), [("public 2", Some(2))]);
     drop(store);
     let file = std::fs::read(folder.path().join("scopegate.db")).unwrap();
     assert!(!file.windows(19).any(|window| window == b"planted-private-key"));
@@ -42,7 +52,7 @@ fn its_files_are_private_also_where_the_folder_was_open() {
     drop(Store::open(folder.path()).unwrap());
     std::fs::set_permissions(folder.path().join("scopegate.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
     let store = Store::open(folder.path()).unwrap();
-    store.signing_keys("ES256", Timestamp(1), || key(1)).unwrap();
+    turn(&store, "ES256", 1, key(1));
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         let entry = entry.unwrap();
         assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
@@ -79,4 +89,80 @@ fn a_newer_schema_is_refused() {
     drop(store);
     connect(&folder.path().join("scopegate.db")).unwrap().pragma_update(None, "user_version", 99).unwrap();
     assert!(matches!(Store::open(folder.path()), Err(StoreFault::Newer { found: 99, .. })));
+}
+
+#[tokio::test]
+async fn an_authorization_is_known_for_as_long_as_its_jwts_live() {
+    use super::grants::{Gift, Redemption};
+    use crate::grant::authorization::{Authorization, IssuedCode};
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let authorization = Authorization {
+        id: "a1".into(),
+        client: "crm".into(),
+        subject: "alice".into(),
+        scopes: crate::scope::ScopeSet::default(),
+        resource: None,
+    };
+    let code = IssuedCode { authorization, redirect_uri: None, challenge: None };
+    store.issue_code([1; 32], code, Timestamp(0), Timestamp(60)).await.unwrap();
+    let redeem = |now| {
+        let gift = Gift { value: (), expires: Timestamp(1_800), refresh: None, access: None };
+        store.redeem_code([1; 32], "crm".into(), Timestamp(now), move |_| Ok(gift))
+    };
+    assert!(matches!(redeem(30).await.unwrap(), Redemption::Done(())));
+    store.sweep(Timestamp(1_799)).await.unwrap();
+    assert!(
+        matches!(redeem(1_799).await.unwrap(), Redemption::Reused(_)),
+        "a second use still ends what the first gave"
+    );
+    assert!(matches!(redeem(1_799).await.unwrap(), Redemption::Unknown));
+}
+
+#[tokio::test]
+async fn a_code_says_nothing_to_another_client_and_ends_nothing() {
+    use super::grants::{Gift, Redemption};
+    use crate::grant::authorization::{Authorization, IssuedCode};
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let authorization = Authorization {
+        id: "a1".into(),
+        client: "crm".into(),
+        subject: "alice".into(),
+        scopes: crate::scope::ScopeSet::default(),
+        resource: None,
+    };
+    let code = IssuedCode { authorization, redirect_uri: None, challenge: None };
+    store.issue_code([1; 32], code, Timestamp(0), Timestamp(60)).await.unwrap();
+    let redeem = |client: &str| {
+        let gift = Gift { value: (), expires: Timestamp(1_800), refresh: None, access: None };
+        store.redeem_code([1; 32], client.to_owned(), Timestamp(1), move |_| Ok(gift))
+    };
+    assert!(matches!(redeem("other").await.unwrap(), Redemption::Unknown));
+    assert!(matches!(redeem("crm").await.unwrap(), Redemption::Done(())));
+    assert!(matches!(redeem("other").await.unwrap(), Redemption::Unknown));
+    assert!(store.revocations_after(0).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_store_of_the_first_version_is_brought_forward_with_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("scopegate.db");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(
+        "CREATE TABLE signing_key (
+             id INTEGER PRIMARY KEY, algorithm TEXT NOT NULL, public_jwk TEXT NOT NULL, private_key BLOB,
+             created_at INTEGER NOT NULL, retired_at INTEGER,
+             CHECK ((private_key IS NULL) = (retired_at IS NOT NULL))
+         ) STRICT;
+         CREATE UNIQUE INDEX one_current_key ON signing_key (retired_at IS NULL) WHERE retired_at IS NULL;
+         INSERT INTO signing_key VALUES (1, 'ES256', 'public old', NULL, 5, 7), (2, 'ES256', 'public now', x'02', 7, NULL);
+         PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(old);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(keys(&store.keys().unwrap()), [("public old", None), ("public now", Some(2))]);
+    let signs = keys::current(&store.keys().unwrap(), Timestamp(8)).map(|key| key.signs_from);
+    assert_eq!(signs, Some(Timestamp(7)));
 }

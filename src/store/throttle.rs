@@ -1,4 +1,4 @@
-//! Failed attempts to authenticate: they count across restarts.
+//! Attempts to authenticate: failed ones count across restarts, and of successful ones the day is kept.
 
 use rusqlite::params;
 
@@ -18,6 +18,36 @@ impl Store {
                 .map(drop)
         })
         .await
+    }
+
+    /// Notes the day on which a secret last proved its client.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn record_secret_use(&self, client: String, secret: String, day: Timestamp) -> Result<(), StoreFault> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO secret_use VALUES (?1, ?2, ?3)
+                     ON CONFLICT (client, secret) DO UPDATE SET day = max(day, excluded.day)",
+                )?
+                .execute(params![client, secret, day.0])
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Client, secret and the day on which it was last used.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn secret_uses(&self) -> Result<Vec<(String, String, Timestamp)>, StoreFault> {
+        self.read_now(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT client, secret, day FROM secret_use ORDER BY client")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, Timestamp(row.get(2)?))))?;
+            rows.collect()
+        })
     }
 
     /// The failures that still count, oldest first: at the start of a process.

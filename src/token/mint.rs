@@ -9,6 +9,17 @@ use super::jws::Algorithm;
 use super::keyset::{Key, KeyId};
 use crate::names::Timestamp;
 
+/// How we sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signing {
+    /// The algorithm of new keys.
+    pub algorithm: Algorithm,
+    /// Seconds from one key to the next.
+    pub rotate_every: i64,
+    /// Seconds that a retired key stays published.
+    pub keep_inactive: i64,
+}
+
 /// A private signing key, ready to sign with.
 pub struct SigningKey {
     algorithm: Algorithm,

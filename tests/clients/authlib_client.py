@@ -134,4 +134,5 @@ def denied():
     ok("denied by the user")
 
 
-run([discovery, client_credentials, confidential_client, public_client, wrong_verifier, denied])
+# What is once allowed is not asked again: the denial comes first.
+run([discovery, client_credentials, denied, confidential_client, public_client, wrong_verifier])

@@ -163,4 +163,5 @@ async function deniedByUser() {
   ok('denied by the user');
 }
 
-await run([discovery, clientCredentials, confidentialClient, publicClient, jwtAccessToken, deniedByUser]);
+// What is once allowed is not asked again: the denial comes first.
+await run([discovery, clientCredentials, deniedByUser, confidentialClient, publicClient, jwtAccessToken]);

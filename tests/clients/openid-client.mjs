@@ -91,4 +91,5 @@ async function deniedByUser() {
   ok('denied by the user');
 }
 
-await run([discovery, clientCredentials, confidentialClient, publicClient, deniedByUser]);
+// What is once allowed is not asked again: the denial comes first.
+await run([discovery, clientCredentials, deniedByUser, confidentialClient, publicClient]);

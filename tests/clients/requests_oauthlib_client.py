@@ -103,4 +103,5 @@ def denied():
         ok("denied by the user")
 
 
-run([endpoints, client_credentials, confidential_client, public_client, denied])
+# What is once allowed is not asked again: the denial comes first.
+run([endpoints, client_credentials, denied, confidential_client, public_client])

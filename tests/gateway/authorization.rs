@@ -1,5 +1,6 @@
 //! The authorization server as clients and users meet it: codes, refresh tokens, opaque tokens, revocation, pages.
 
+mod assertions;
 mod codes;
 mod documents;
 mod pages;

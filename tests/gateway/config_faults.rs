@@ -93,8 +93,8 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
             ],
         ),
         (
-            gateway("[client_credentials]", "[client_credentials, jwt_bearer]"),
-            vec!["gateway.yaml:6:54: `jwt_bearer` is documented and not built yet"],
+            gateway("[client_credentials]", "[client_credentials], login: { login_url: 'https://a.example' }"),
+            vec!["gateway.yaml:6:55: `login` is documented and not built yet"],
         ),
         (
             gateway("http://127.0.0.1:2'", "https://127.0.0.1:2'"),
@@ -196,7 +196,7 @@ fn all_faults_of_all_files_come_in_one_run() {
     let found = faults(
         &GATEWAY
             .replace("path: data", "pth: data")
-            .replace("[client_credentials]", "[client_credentials, password]")
+            .replace("[client_credentials]", "[client_credentials], login: { login_url: 'https://a.example' }")
             .replace("env:PORT", "0.0.0.0:80"),
         &format!("{POLICIES}acls: [{{ api: nope, roles: {{ any: [] }} }}]\nblocks: [{{ from: [300.0.0.0/8] }}]\n"),
         "clients:\n  a: { grants: [password, client_credentials], auth_scopes: [raed] }\n  b: { secret: x }\n",
@@ -204,7 +204,7 @@ fn all_faults_of_all_files_come_in_one_run() {
     for words in [
         "unknown key `pth`",
         "`path` is missing",
-        "`password` is documented",
+        "`login` is documented",
         "there is no API `nope`",
         "an empty role list",
         "300.0.0.0/8",
@@ -253,7 +253,7 @@ fn check_prints_the_line_with_a_marker_and_exits_with_1_and_2_for_what_is_not_th
     assert_eq!(code, Some(0), "{json}");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let obstacles = json["clients"][0]["obstacles"].to_string();
-    assert!(obstacles.contains("lists no `grants`") && obstacles.contains("has no secret"), "{obstacles}");
+    assert!(obstacles.contains("lists no `grants`") && obstacles.contains("neither secret nor"), "{obstacles}");
     let usage = Command::new(env!("CARGO_BIN_EXE_scopegate")).arg("chek").output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
 }

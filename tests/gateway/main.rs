@@ -4,6 +4,8 @@
 
 mod architecture;
 mod authorization;
+mod clients;
+mod commands;
 mod config_faults;
 mod decisions;
 mod deploy;

@@ -36,7 +36,8 @@ impl Lookup for Surroundings {
         // The P-256 key of RFC 7517, appendix A.1.
         let set = r#"{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1",
             "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
-        (path == Path::new("corp.jwks.json")).then(|| set.into()).ok_or_else(|| "No such file".to_owned())
+        let known = ["corp.jwks.json", "crm-sync.jwks.json"].iter().any(|name| path == Path::new(name));
+        known.then(|| set.into()).ok_or_else(|| "No such file".to_owned())
     }
 }
 
@@ -182,7 +183,7 @@ fn numbers(lines: impl IntoIterator<Item = usize>) -> Vec<usize> {
 fn what_the_reference_marks_as_not_built_is_refused_there_and_nothing_else_is() {
     let lines = Lines::read();
     let marked = lines.marked();
-    assert!(marked.len() > 30, "{marked:?}");
+    assert!(!marked.is_empty(), "then the product is whole, and this test is no longer needed");
     let mut found = lines.not_built();
     // The faults come file by file in the order of their names, the parts in the order of the product.
     found.sort_unstable();

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use super::super::document::Value;
 use super::super::raw::gateway::{
-    RawDecisionLog, RawEdge, RawGateway, RawGrant, RawListener, RawLogLevel, RawSigningAlgorithm, RawStore,
+    RawAuthorizationServer, RawDecisionLog, RawEdge, RawGateway, RawGrant, RawListener, RawLogLevel,
+    RawSigningAlgorithm, RawStore,
 };
 use super::super::raw::issuer::{RawAlgorithm, RawKeys};
 use super::super::raw::upstream::RawAuthorization;
 use super::super::raw::{RawIssuer, RawUpstream};
 use super::super::{DecisionLog, Edge, Fixed, KeyFile, KeySource, Server, Upstream};
 use super::{Builder, Entry, Named, Place};
-use crate::client::GrantType;
+use crate::client::{Client, GrantType};
 use crate::names::{ClientId, IssuerName, RoleName, ScopeName, UpstreamName};
 use crate::policy::Issuer;
 use crate::request::address::Networks;
@@ -20,9 +21,16 @@ use crate::request::head::Limits;
 use crate::token::IssuerRules;
 use crate::token::claims::{Audience, ClaimNames};
 use crate::token::jws::Algorithm;
+use crate::token::mint::Signing;
 
 /// The longest life of an access token, seconds: a retired key is published for longer, and so is a revocation kept.
 const MAX_ACCESS: u64 = 100 * 86_400;
+/// How often the signing key changes by default, seconds.
+const ROTATE_EVERY: u32 = 90 * 86_400;
+/// And how often at most.
+const MIN_ROTATE: u32 = 3_600;
+/// How long a retired key stays published by default, seconds.
+const KEEP_INACTIVE: u32 = 105 * 86_400;
 /// How long the predecessor of a refresh token gives the same successor again by default, seconds.
 const REFRESH_GRACE: u32 = 10;
 /// And at most.
@@ -89,12 +97,8 @@ impl Builder<'_> {
         };
         let server = raw.authorization_server.as_ref();
         let grants = server.map(|server| server.grants.iter().copied().map(grant_type).collect()).unwrap_or_default();
-        let signing = match server.map(|server| server.signing.algorithm).unwrap_or_default() {
-            RawSigningAlgorithm::Es256 => Algorithm::Es256,
-            RawSigningAlgorithm::Rs256 => Algorithm::Rs256,
-            RawSigningAlgorithm::EdDsa => Algorithm::EdDsa,
-        };
         let server_place = place.key("authorization_server");
+        let signing = self.signing(server, &server_place.key("signing"));
         let mut lifespans = Lifespans::default();
         if let Some(lifespan) = server.and_then(|server| server.access_token_lifespan.as_ref()) {
             self.lifespan(lifespan, &server_place.key("access_token_lifespan"));
@@ -149,6 +153,34 @@ impl Builder<'_> {
                 format!("`{}` is not a whole number of seconds", duration.text()),
                 "tokens live for seconds: write 1800s",
             );
+        }
+    }
+
+    fn signing(&mut self, server: Option<&RawAuthorizationServer>, place: &Place<'_>) -> Signing {
+        let raw = server.map(|server| &server.signing);
+        let algorithm = match raw.map(|raw| raw.algorithm).unwrap_or_default() {
+            RawSigningAlgorithm::Es256 => Algorithm::Es256,
+            RawSigningAlgorithm::Rs256 => Algorithm::Rs256,
+            RawSigningAlgorithm::EdDsa => Algorithm::EdDsa,
+        };
+        let rotate_every =
+            raw.and_then(|raw| raw.rotate_every.as_ref()).map_or(ROTATE_EVERY, |every| seconds(every.value));
+        if rotate_every < MIN_ROTATE {
+            let help = "verifiers read our keys every few minutes; write at least 1h";
+            self.fault(&place.key("rotate_every"), "the signing key would change more often than verifiers look", help);
+        }
+        let keep = raw.and_then(|raw| raw.keep_inactive.as_ref()).map_or(KEEP_INACTIVE, |keep| seconds(keep.value));
+        Signing { algorithm, rotate_every: i64::from(rotate_every), keep_inactive: i64::from(keep) }
+    }
+
+    /// A retired key has to stay published for as long as a token that it signed may live.
+    pub(super) fn check_kept_keys(&mut self, signing: Signing, clients: &[Client]) {
+        let longest = clients.iter().max_by_key(|client| client.access_token_lifespan);
+        if let Some(client) = longest.filter(|client| i64::from(client.access_token_lifespan) > signing.keep_inactive) {
+            let place = Place::root(self.gateway).key("authorization_server").key("signing").key("keep_inactive");
+            let message = format!("access tokens of `{}` live longer than a retired key is published", client.id);
+            let help = format!("write at least {}s, or shorten access_token_lifespan", client.access_token_lifespan);
+            self.fault(&place, message, help);
         }
     }
 
@@ -392,7 +424,7 @@ fn own_issuer(public_url: &str) -> Issuer {
 }
 
 /// A path relative to the file it stands in.
-fn beside(file: &str, path: &str) -> std::path::PathBuf {
+pub(super) fn beside(file: &str, path: &str) -> std::path::PathBuf {
     std::path::Path::new(file).parent().unwrap_or_else(|| std::path::Path::new("")).join(path)
 }
 

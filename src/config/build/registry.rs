@@ -5,12 +5,13 @@ use std::collections::{HashMap, HashSet};
 use super::super::raw::client::{RawSecret, RawTokenFormat};
 use super::super::raw::gateway::RawGrant;
 use super::super::raw::{RawClient, RawUser};
-use super::gateway::{Lifespans, grant_type, seconds};
+use super::gateway::{Lifespans, beside, grant_type, seconds};
 use super::{Builder, Entry, Named, Place};
 use crate::client::secret::{ClientSecret, SecretDigest};
 use crate::client::{Client, TokenFormat, User};
 use crate::grant::redirect;
 use crate::names::{ApiName, ClientId, IssuerName, RoleName, ScopeName, UserName};
+use crate::token::KeySet;
 
 /// Secrets that may be live at once: the new one and the one it replaces.
 const LIVE_SECRETS: usize = 2;
@@ -86,6 +87,7 @@ impl Builder<'_> {
             active: raw.active,
             grants: raw.grants.iter().copied().map(grant_type).collect(),
             secrets: self.secrets(&raw.secrets, &place.key("secrets")),
+            keys: self.client_keys(raw, place),
             public: raw.public_client,
             application_user: raw.application_user.as_deref().map(UserName::new),
             roles: roles(raw.roles.as_deref().unwrap_or_default()),
@@ -136,6 +138,23 @@ impl Builder<'_> {
                 "an empty list",
                 "leave it out, or switch the client off with `active: false`",
             );
+        }
+    }
+
+    /// The keys of a client that signs: only public ones, read where the file says they are.
+    fn client_keys(&mut self, raw: &RawClient, place: &Place<'_>) -> KeySet {
+        let Some(path) = &raw.jwks_file else { return KeySet::default() };
+        let file = beside(&place.document.file, path);
+        let read = self.lookup.file(&file);
+        let parsed = read.and_then(|contents| KeySet::parse(&contents).map_err(|fault| fault.to_string()));
+        match parsed {
+            Ok((keys, _)) => keys,
+            Err(fault) => {
+                let help =
+                    "a JWK Set is {\"keys\": [ … ]} with public keys; paths are relative to the file they stand in";
+                self.fault(&place.key("jwks_file"), format!("{}: {fault}", file.display()), help);
+                KeySet::default()
+            }
         }
     }
 

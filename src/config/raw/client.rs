@@ -70,7 +70,6 @@ pub struct RawClient {
     /// Life of its refresh tokens.
     pub refresh_token_lifespan: Option<Duration>,
     /// JWK Set file of its public keys (private_key_jwt, jwt_bearer).
-    #[schemars(extend("x-not-built" = true))]
     pub jwks_file: Option<String>,
     /// No code without PKCE. A public client always needs it; of others it is asked unless this says false.
     pub require_pkce: Option<bool>,

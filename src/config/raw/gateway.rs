@@ -181,10 +181,8 @@ pub enum RawGrant {
     /// RFC 6749 §6, with rotation.
     RefreshToken,
     /// RFC 6749 §4.3: only for moving old integrations.
-    #[schemars(extend("x-not-built" = true))]
     Password,
     /// RFC 7523 §2.1.
-    #[schemars(extend("x-not-built" = true))]
     JwtBearer,
 }
 
@@ -195,10 +193,8 @@ pub struct RawSigning {
     /// ES256 by default.
     pub algorithm: RawSigningAlgorithm,
     /// How often the signing key changes.
-    #[schemars(extend("x-not-built" = true))]
     pub rotate_every: Option<Duration>,
     /// How long a retired key stays published.
-    #[schemars(extend("x-not-built" = true))]
     pub keep_inactive: Option<Duration>,
 }
 

@@ -16,12 +16,11 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::super::throttle::Account;
 use super::super::{Shared, clock, pages};
 use super::issue::random;
-use super::token::stored;
+use super::token::{check_password, stored};
 use super::{Caller, Server, with_id};
-use crate::client::{User, secret};
+use crate::client::User;
 use crate::grant::form::Form;
 use crate::grant::opaque::{Kind, RANDOM};
 use crate::grant::{self, GrantError};
@@ -138,37 +137,22 @@ impl Visitor {
         }
         let (username, password) = (form.value("username").unwrap_or_default(), form.value("password"));
         let now = clock::now();
-        let attempt = match server.shared.throttle.begin(Account::User, username, caller.address, now) {
-            Ok(attempt) => attempt,
-            Err(wait) => {
+        let password = Zeroizing::new(password.unwrap_or_default().to_owned());
+        let checked = match check_password(server, caller, username, password, now).await {
+            Ok(checked) => checked,
+            Err(GrantError { retry_after: Some(wait), .. }) => {
                 let text = format!("Too many failed attempts. Try again in {} minutes.", wait.div_ceil(60));
                 let mut response = self.login_page(server, caller, purpose, username, Some(&text))?;
                 *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
                 response.headers_mut().insert(header::RETRY_AFTER, wait.into());
                 return Ok(response);
             }
+            Err(error) => return Err(error),
         };
-        let user = caller.snapshot.rules().registry().user(username).cloned();
-        let digest = user.as_ref().and_then(|user| user.password.clone());
-        let password = Zeroizing::new(password.unwrap_or_default().to_owned());
-        let right = server.slowly(move || secret::check_password(digest.as_deref(), &password)).await;
-        let right = match right {
-            Ok(right) => right,
-            Err(error) => {
-                attempt.succeeded();
-                return Err(error);
-            }
+        let user = match checked {
+            Ok(user) => user,
+            Err(text) => return self.login_page(server, caller, purpose, username, Some(text)),
         };
-        let Some(user) = user.filter(|_| right) else {
-            attempt.failed(&server.shared.store).await;
-            // One text, whether the name or the password is wrong.
-            return self.login_page(server, caller, purpose, username, Some("The user name or the password is wrong."));
-        };
-        attempt.succeeded();
-        if !user.usable() {
-            let text = "This account is locked or inactive. Ask your administrator.";
-            return self.login_page(server, caller, purpose, username, Some(text));
-        }
         let value = Kind::Session.make(&*random::<RANDOM>()?);
         let Some(session) = Kind::Session.digest(&value) else { return Ok(expired(caller)) };
         let store = &server.shared.store;

@@ -11,7 +11,7 @@ use crate::metadata;
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 pub(super) async fn jwks(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Response {
-    document(server.shared.own_keys.jwks().to_owned(), &caller)
+    document(server.shared.own_keys.now().jwks().to_owned(), &caller)
 }
 
 pub(super) async fn server(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Response {

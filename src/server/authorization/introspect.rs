@@ -13,6 +13,7 @@ use super::revoke::{facts_of, read};
 use super::token::{authenticate, stored};
 use super::{Caller, Outcome, Server, json, no_store, refuse};
 use crate::client::Client;
+use crate::grant::authorization::Authorization;
 use crate::grant::opaque::Kind;
 use crate::grant::{ErrorCode, GrantError};
 use crate::names::Timestamp;
@@ -62,18 +63,20 @@ async fn describe(
 ) -> Result<Option<Value>, GrantError> {
     if let Some(digest) = Kind::Refresh.digest(token) {
         let found = server.shared.store.refresh(digest).await.map_err(|fault| stored(&fault))?;
-        return Ok(found.filter(|(given, expires)| given.client == client.id.as_str() && now < *expires).map(
-            |(given, expires)| {
-                value!({
-                    "active": true,
-                    "client_id": given.client,
-                    "sub": given.subject,
-                    "scope": given.scopes.to_value(),
-                    "exp": expires.0,
-                    "iss": server.shared.fixed.public_url,
-                })
-            },
-        ));
+        let registry = caller.snapshot.rules().registry();
+        let good = |given: &Authorization| {
+            given.client == client.id.as_str() && registry.user(&given.subject).is_some_and(|user| user.usable())
+        };
+        return Ok(found.filter(|(given, expires)| good(given) && now < *expires).map(|(given, expires)| {
+            value!({
+                "active": true,
+                "client_id": given.client,
+                "sub": given.subject,
+                "scope": given.scopes.to_value(),
+                "exp": expires.0,
+                "iss": server.shared.fixed.public_url,
+            })
+        }));
     }
     let Some(facts) = facts_of(server, caller, token).await? else { return Ok(None) };
     if facts.client.as_deref() != Some(client.id.as_str()) {

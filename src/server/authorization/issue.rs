@@ -93,7 +93,7 @@ impl Draft {
             scope: &scope,
         };
         let token =
-            shared.own_keys.current().sign(&claims).map_err(|_| unavailable("the token could not be signed"))?;
+            shared.own_keys.now().current().sign(&claims).map_err(|_| unavailable("the token could not be signed"))?;
         Ok(token.into())
     }
 }

@@ -10,18 +10,22 @@ use zeroize::Zeroizing;
 
 use super::super::clock;
 use super::super::throttle::Account;
-use super::issue::{Draft, random, unavailable};
+use super::issue::{Draft, new_id, random, unavailable};
 use super::{Caller, Outcome, Server, json, no_store, refuse};
-use crate::client::{Client, GrantType};
+use crate::client::{Client, GrantType, User, secret};
+use crate::grant::assertion::{self, Assertion};
 use crate::grant::authorization;
 use crate::grant::opaque::{Kind, RANDOM};
 use crate::grant::{
-    ErrorCode, GrantError, Granted, TokenRequest, TokenResponse, authentication::Credentials, client_credentials, form,
+    ErrorCode, GrantError, Granted, TokenRequest, TokenResponse,
+    authentication::{Credentials, Proven},
+    client_credentials, form,
 };
 use crate::names::Timestamp;
 use crate::store::StoreFault;
 use crate::store::grants::{Gift, NewRefresh, Redemption, Rotation, Use};
 use crate::store::revocations::Revocation;
+use crate::token::mint::expiry;
 
 /// A refresh token for the answer: its text and its life in seconds.
 type Refresh = (Zeroizing<String>, i64);
@@ -90,10 +94,14 @@ pub(super) async fn authenticate(
     let throttle = &server.shared.throttle;
     let attempt = throttle
         .begin(Account::Client, credentials.claimed(), caller.address, now)
+        .await
         .map_err(|wait| GrantError::too_many(wait, "too many wrong secrets"))?;
     match prove(server, caller, credentials, now).await {
-        Ok(client) => {
+        Ok(Proven { client, secret }) => {
             attempt.succeeded();
+            if let Some(secret) = secret {
+                note_use(server, &client, secret, now).await;
+            }
             Ok(client)
         }
         Err(error) if error.code == ErrorCode::InvalidClient => {
@@ -107,13 +115,33 @@ pub(super) async fn authenticate(
     }
 }
 
+/// Keeps the day on which a secret was last used, once a day.
+async fn note_use(server: &Server, client: &Client, secret: String, now: Timestamp) {
+    const DAY: i64 = 86_400;
+    let day = Timestamp(now.0 - now.0.rem_euclid(DAY));
+    let key = (client.id.clone(), secret.clone());
+    if server.shared.secret_days.insert(key, day) == Some(day) {
+        return;
+    }
+    if let Err(error) = server.shared.store.record_secret_use(client.id.to_string(), secret, day).await {
+        tracing::warn!(%error, client = %client.id, "when a secret was last used could not be stored");
+    }
+}
+
 async fn prove(
     server: &Server,
     caller: &Caller,
     credentials: Credentials,
     now: Timestamp,
-) -> Result<Arc<Client>, GrantError> {
+) -> Result<Proven, GrantError> {
     let registry = caller.snapshot.rules().registry();
+    let audiences = audiences(&server.shared.fixed.public_url);
+    let audiences: Vec<&str> = audiences.iter().map(String::as_str).collect();
+    if let Some(signed) = credentials.signed(registry, &audiences, now) {
+        let (client, assertion) = signed?;
+        use_once(server, &assertion).await?.map_err(GrantError::unauthenticated)?;
+        return Ok(Proven { client, secret: None });
+    }
     if !credentials.is_slow(registry) {
         return credentials.authenticate(registry, now);
     }
@@ -134,10 +162,8 @@ async fn grant(
         GrantType::ClientCredentials => turn.client_credentials(&request).await?,
         GrantType::AuthorizationCode => turn.redeem(request).await?,
         GrantType::RefreshToken => turn.refresh(request).await?,
-        // The configuration refuses to switch these on.
-        GrantType::Password | GrantType::JwtBearer => {
-            return Err(GrantError::new(ErrorCode::UnsupportedGrantType, "this server does not offer that grant_type"));
-        }
+        GrantType::Password => turn.password(request).await?,
+        GrantType::JwtBearer => turn.assertion(request).await?,
     };
     let token = draft.finish(&server.shared, &granted, now)?;
     server.shared.metrics.issued(kind);
@@ -178,10 +204,15 @@ impl Turn<'_> {
         });
         let (stub, now, client) = (draft.stub(), self.now, self.client.clone());
         let (snapshot, public_url) = (self.caller.snapshot.clone(), self.server.shared.fixed.public_url.clone());
-        let redemption = self.server.shared.store.redeem_code(digest, now, move |code| {
+        let redemption = self.server.shared.store.redeem_code(digest, client.id.to_string(), now, move |code| {
             let registry = snapshot.rules().registry();
             let granted = authorization::redeem(code, &client, registry, &request, &public_url)?;
-            Ok(Gift { access: stub.row(&granted, now), refresh: stored_refresh, value: granted })
+            Ok(Gift {
+                expires: life_end(&granted, now),
+                access: stub.row(&granted, now),
+                refresh: stored_refresh,
+                value: granted,
+            })
         });
         match redemption.await.map_err(|fault| stored(&fault))? {
             Redemption::Done(granted) => Ok((draft, granted, refresh)),
@@ -214,7 +245,12 @@ impl Turn<'_> {
         let rotation = self.server.shared.store.rotate(used, now, move |given| {
             let registry = snapshot.rules().registry();
             let granted = authorization::refresh(given, &client, registry, &request, &public_url)?;
-            Ok(Gift { access: stub.row(&granted, now), refresh: None, value: granted })
+            Ok(Gift {
+                expires: life_end(&granted, now),
+                access: stub.row(&granted, now),
+                refresh: None,
+                value: granted,
+            })
         });
         match rotation.await.map_err(|fault| stored(&fault))? {
             Rotation::Done(granted) => Ok((draft, granted, Some((Kind::Refresh.make(&successor), life)))),
@@ -225,6 +261,53 @@ impl Turn<'_> {
             Rotation::Refused(error) => Err(error),
             Rotation::Reused(revocation) => Err(self.reused(&revocation, "the refresh token has been used before")),
         }
+    }
+
+    async fn password(&self, request: TokenRequest) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+        authorization::may_use(self.client, GrantType::Password)?;
+        let missing = |name| GrantError::new(ErrorCode::InvalidRequest, format!("the parameter {name} is missing"));
+        let username = request.username.as_deref().ok_or_else(|| missing("username"))?;
+        let password = request.password.clone().ok_or_else(|| missing("password"))?;
+        let user = check_password(self.server, self.caller, username, password, self.now).await?;
+        let user = user.map_err(|text| GrantError::new(ErrorCode::InvalidGrant, text))?;
+        let refresh = self.new_refresh()?;
+        self.authorize(user.name.as_str(), &request, refresh).await
+    }
+
+    /// Never with a refresh token: the client signs another assertion instead (RFC 7521 §4.1).
+    async fn assertion(&self, request: TokenRequest) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+        authorization::may_use(self.client, GrantType::JwtBearer)?;
+        let invalid = |text: &'static str| GrantError::new(ErrorCode::InvalidGrant, text);
+        let text = request.assertion.as_ref();
+        let text =
+            text.ok_or_else(|| GrantError::new(ErrorCode::InvalidRequest, "the parameter assertion is missing"))?;
+        let audiences = audiences(&self.server.shared.fixed.public_url);
+        let audiences: Vec<&str> = audiences.iter().map(String::as_str).collect();
+        let assertion = assertion::verify(text, self.client, &audiences, self.now).map_err(invalid)?;
+        if !self.caller.snapshot.rules().registry().user(&assertion.subject).is_some_and(|user| user.usable()) {
+            return Err(invalid("the assertion's sub is no user here, or one that is inactive or locked"));
+        }
+        use_once(self.server, &assertion).await?.map_err(invalid)?;
+        self.authorize(&assertion.subject, &request, None).await
+    }
+
+    async fn authorize(
+        &self,
+        subject: &str,
+        request: &TokenRequest,
+        refresh: Option<Refresh>,
+    ) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+        let (rules, public_url) = (self.caller.snapshot.rules(), &self.server.shared.fixed.public_url);
+        let (given, granted) = authorization::direct(self.client, subject, new_id()?, rules, request, public_url)?;
+        let draft = Draft::new(self.client.token_format)?;
+        let stored_refresh = refresh.as_ref().and_then(|(token, life)| {
+            Some(NewRefresh { digest: Kind::Refresh.digest(token)?, expires: self.now.plus(*life) })
+        });
+        let expires = life_end(&granted, self.now);
+        let gift = Gift { value: (), expires, refresh: stored_refresh, access: draft.stub().row(&granted, self.now) };
+        let store = &self.server.shared.store;
+        store.authorize(given, gift, self.now, expires).await.map_err(|fault| stored(&fault))?;
+        Ok((draft, granted, refresh))
     }
 
     /// A refresh token, where client and server use them.
@@ -260,6 +343,57 @@ impl Turn<'_> {
         response.extensions_mut().insert(Outcome { scopes: Some(scope), ..Outcome::default() });
         Ok(response)
     }
+}
+
+/// Checks a user's password, unless too many guesses came before. The inner error is for the one who tries: it does not tell an
+/// unknown name from a wrong password.
+///
+/// # Errors
+/// `temporarily_unavailable`, with the time to wait where that is known.
+pub(super) async fn check_password(
+    server: &Server,
+    caller: &Caller,
+    username: &str,
+    password: Zeroizing<String>,
+    now: Timestamp,
+) -> Result<Result<Arc<User>, &'static str>, GrantError> {
+    let throttle = &server.shared.throttle;
+    let attempt = throttle
+        .begin(Account::User, username, caller.address, now)
+        .await
+        .map_err(|wait| GrantError::too_many(wait, "too many wrong passwords"))?;
+    let user = caller.snapshot.rules().registry().user(username).cloned();
+    let digest = user.as_ref().and_then(|user| user.password.clone());
+    let right = match server.slowly(move || secret::check_password(digest.as_deref(), &password)).await {
+        Ok(right) => right,
+        Err(error) => {
+            attempt.succeeded();
+            return Err(error);
+        }
+    };
+    let Some(user) = user.filter(|_| right) else {
+        attempt.failed(&server.shared.store).await;
+        return Ok(Err("The user name or the password is wrong."));
+    };
+    attempt.succeeded();
+    Ok(if user.usable() { Ok(user) } else { Err("This account is locked or inactive. Ask your administrator.") })
+}
+
+/// When the access token expires.
+fn life_end(granted: &Granted, now: Timestamp) -> Timestamp {
+    expiry(now, granted.lifespan)
+}
+
+/// What an assertion may name as its audience: our issuer, or the token endpoint under either name (RFC 7523 §3).
+fn audiences(public_url: &str) -> [String; 3] {
+    [public_url.to_owned(), format!("{public_url}/oauth2/token"), format!("{public_url}/oauth_token.do")]
+}
+
+/// Notes that an assertion is used; the inner error is that it was before.
+async fn use_once(server: &Server, assertion: &Assertion) -> Result<Result<(), &'static str>, GrantError> {
+    let new = server.shared.store.use_assertion(assertion.id.clone(), assertion.expires).await;
+    let new = new.map_err(|fault| stored(&fault))?;
+    Ok(if new { Ok(()) } else { Err("the assertion has been used before") })
 }
 
 /// A store that does not answer is our outage, never the client's mistake.

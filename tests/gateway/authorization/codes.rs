@@ -80,7 +80,7 @@ fn a_code_is_bound_to_its_client_its_redirect_and_its_challenge() {
     let other_kind = code.replace("sgc_", "sgr_");
     for (client, fields, expect) in [
         ("opaque", good.to_vec(), "invalid_grant"),
-        ("machine", good.to_vec(), "unauthorized_client"),
+        ("machine", good.to_vec(), "invalid_grant"),
         ("web", with("redirect_uri", "https://app.example/other?x=1"), "invalid_grant"),
         ("web", with("redirect_uri", ""), "invalid_grant"),
         ("web", with("code_verifier", "another-verifier-of-more-than-forty-three-characters"), "invalid_grant"),

@@ -9,6 +9,8 @@ use crate::support::Gateway;
 fn the_server_describes_itself_as_configured() {
     let gateway = gateway();
     let base = format!("http://127.0.0.1:{}", gateway.address.port());
+    let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]);
+    let signed = json!(["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]);
     for path in ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"] {
         let response = gateway.get(path, None);
         assert_eq!((response.status, response.header("content-type")), (200, Some("application/json")));
@@ -25,9 +27,13 @@ fn the_server_describes_itself_as_configured() {
                 "response_modes_supported": ["query"],
                 "grant_types_supported": ["client_credentials", "authorization_code", "refresh_token"],
                 "scopes_supported": ["orders_read", "orders_write", "stock_read"],
-                "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
-                "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "none"],
-                "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+                "token_endpoint_auth_methods_supported": methods,
+                "token_endpoint_auth_signing_alg_values_supported": signed,
+                "revocation_endpoint_auth_methods_supported": methods,
+                "revocation_endpoint_auth_signing_alg_values_supported": signed,
+                "introspection_endpoint_auth_methods_supported":
+                    ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+                "introspection_endpoint_auth_signing_alg_values_supported": signed,
                 "code_challenge_methods_supported": ["S256"],
                 "authorization_response_iss_parameter_supported": true,
             })

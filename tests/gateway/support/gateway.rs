@@ -19,6 +19,8 @@ pub struct Setup {
     /// Further keys of gateway.yaml.
     pub gateway: String,
     pub environment: Vec<(String, String)>,
+    /// Further files, by name.
+    pub files: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -63,6 +65,9 @@ impl Setup {
             ("users.yaml", &self.users),
         ] {
             std::fs::write(folder.join(name), fill(text)).unwrap();
+        }
+        for (name, text) in &self.files {
+            std::fs::write(folder.join(name), text).unwrap();
         }
         folder.join("gateway.yaml")
     }

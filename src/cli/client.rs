@@ -1,0 +1,248 @@
+//! `scopegate client`: the registry of clients. A new client is a new file; what stands in a file of yours is never rewritten:
+//! the lines to change are printed. A secret is printed once and is nowhere else.
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::ExitCode;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use clap::{Args, Subcommand};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::{Format, report, say, state, wrong};
+use crate::client::Client;
+use crate::names::hex;
+use crate::server::source;
+use crate::store::revocations::Subject;
+
+/// What to do with clients.
+#[derive(Debug, Subcommand)]
+pub(super) enum ClientCommand {
+    /// Write a file for a new client, and print its secret once
+    Add(New),
+    /// List all clients
+    List,
+    /// Make another secret, and print it with the line to paste beside the old one
+    RotateSecret {
+        /// `client_id`
+        id: String,
+    },
+    /// End every token of a client now, and print the line that keeps it from getting others
+    Disable {
+        /// `client_id`
+        id: String,
+    },
+}
+
+/// A new client.
+#[derive(Args, Debug)]
+pub(super) struct New {
+    /// `client_id`
+    id: String,
+    /// Name for people
+    #[arg(long)]
+    name: Option<String>,
+    /// Grants it may use
+    #[arg(long, value_delimiter = ',', default_value = "client_credentials")]
+    grants: Vec<String>,
+    /// Auth scopes that it holds
+    #[arg(long, value_delimiter = ',')]
+    scopes: Vec<String>,
+    /// Where users may be sent back to; may be given several times
+    #[arg(long = "redirect-url")]
+    redirect_urls: Vec<String>,
+    /// User that its client-credentials tokens act as
+    #[arg(long)]
+    application_user: Option<String>,
+    /// It has no secret: an application on a device or in a browser
+    #[arg(long)]
+    public: bool,
+}
+
+pub(super) fn run(gateway: &Path, command: ClientCommand, format: Format) -> ExitCode {
+    let outcome = match command {
+        ClientCommand::Add(new) => return add(gateway, &new, format),
+        ClientCommand::List => list(gateway, format),
+        ClientCommand::RotateSecret { id } => rotate(gateway, &id, format),
+        ClientCommand::Disable { id } => disable(gateway, &id, format),
+    };
+    outcome.unwrap_or_else(|code| code)
+}
+
+/// A secret of 256 bits in characters that need no escaping, and its digest.
+fn secret() -> Result<(String, String), ExitCode> {
+    let mut random = zeroize::Zeroizing::new([0_u8; 32]);
+    getrandom::fill(random.as_mut_slice()).map_err(|fault| wrong(&format!("no randomness: {fault}")))?;
+    let secret = URL_SAFE_NO_PAD.encode(random.as_slice());
+    let digest = hex(&Sha256::digest(&secret));
+    Ok((secret, digest))
+}
+
+/// The client, or what is wrong.
+fn find(gateway: &Path, id: &str, format: Format) -> Result<std::sync::Arc<Client>, ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let client = config.rules.registry().client(id).cloned();
+    client.ok_or_else(|| wrong(&format!("there is no client `{id}`; `scopegate client list` prints all")))
+}
+
+fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
+    let config = match source::load(gateway) {
+        Ok(config) => config,
+        Err(fault) => return report(&fault, format),
+    };
+    if let Some(client) = config.rules.registry().client(&new.id) {
+        return wrong(&format!("the client `{}` is there already, at {}", new.id, client.origin));
+    }
+    let made = if new.public { None } else { Some(secret()) };
+    let (secret, digest) = match made.transpose() {
+        Ok(made) => made.unzip(),
+        Err(code) => return code,
+    };
+    let text = new.yaml(digest.as_deref());
+    if let Some(folder) = source::clients_folder(gateway) {
+        return write(gateway, &folder, new, &text, secret.as_deref(), format);
+    }
+    said(format, &json!({ "client": new.id, "secret": secret, "paste": text }), || {
+        format!("Paste this into your clients file (`clients` in {}):\n\n{text}", gateway.display())
+    });
+    print_secret(secret.as_deref(), format);
+    ExitCode::SUCCESS
+}
+
+/// Writes the file, and takes it away again if the configuration does not load with it.
+fn write(gateway: &Path, folder: &Path, new: &New, text: &str, secret: Option<&str>, format: Format) -> ExitCode {
+    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !new.id.chars().all(safe) || new.id.starts_with('.') {
+        return wrong("a client id that is to be a file's name has letters, digits, dots, hyphens and underscores");
+    }
+    let file = folder.join(format!("{}.yaml", new.id));
+    let written = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&file)
+        .and_then(|mut out| out.write_all(text.as_bytes()).and_then(|()| out.sync_all()));
+    if let Err(fault) = written {
+        return wrong(&format!("{}: {fault}", file.display()));
+    }
+    if let Err(fault) = source::load(gateway) {
+        let code = report(&fault, format);
+        let _ = std::fs::remove_file(&file);
+        super::complain(&format!("{} was not kept", file.display()));
+        return code;
+    }
+    said(format, &json!({ "client": new.id, "secret": secret, "file": file }), || {
+        format!("Wrote {}. Tell the gateway with SIGHUP.", file.display())
+    });
+    print_secret(secret, format);
+    ExitCode::SUCCESS
+}
+
+impl New {
+    /// The file's text. Values are quoted as JSON strings, which YAML reads as they are.
+    fn yaml(&self, digest: Option<&str>) -> String {
+        let list = |values: &[String]| serde_json::to_string(values).unwrap_or_default().replace("\",\"", "\", \"");
+        let mut text = format!("clients:\n  {}:\n", json!(self.id));
+        let mut line = |key: &str, value: String| text.push_str(&format!("    {key}: {value}\n"));
+        if let Some(name) = &self.name {
+            line("name", json!(name).to_string());
+        }
+        line("grants", list(&self.grants));
+        if self.public {
+            line("public_client", "true".to_owned());
+        }
+        if let Some(digest) = digest {
+            line("secrets", format!("[{{ sha256: {digest} }}]"));
+        }
+        if let Some(user) = &self.application_user {
+            line("application_user", json!(user).to_string());
+        }
+        if !self.redirect_urls.is_empty() {
+            line("redirect_urls", list(&self.redirect_urls));
+        }
+        line("auth_scopes", list(&self.scopes));
+        text
+    }
+}
+
+fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let registry = config.rules.registry();
+    let used = state::store(&config).ok().and_then(|store| store.secret_uses().ok()).unwrap_or_default();
+    let rows: Vec<serde_json::Value> = registry
+        .clients()
+        .into_iter()
+        .map(|client| {
+            let last = used.iter().filter(|(id, ..)| *id == client.id.as_str()).map(|(_, _, day)| *day).max();
+            let mut scopes: Vec<&str> = client.scopes.iter().map(crate::names::ScopeName::as_str).collect();
+            scopes.sort_unstable();
+            json!({
+                "client": client.id.as_str(),
+                "name": client.name,
+                "active": client.active,
+                "public": client.public,
+                "grants": client.grants.iter().map(|grant| grant.as_str()).collect::<Vec<_>>(),
+                "scopes": scopes,
+                "secrets": client.secrets.len(),
+                "secret_last_used": last.map(state::day),
+                "at": client.origin.to_string(),
+            })
+        })
+        .collect();
+    match format {
+        Format::Json => say(&json!({ "clients": rows }).to_string()),
+        Format::Text => {
+            state::table(&rows, &["client", "active", "grants", "scopes", "secrets", "secret_last_used", "at"]);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rotate(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCode> {
+    let client = find(gateway, id, format)?;
+    if client.public {
+        return Err(wrong(&format!("`{id}` is a public client: it has no secret")));
+    }
+    let (secret, digest) = secret()?;
+    let line = format!("- {{ sha256: {digest} }}");
+    said(format, &json!({ "client": id, "secret": secret, "paste": line, "at": client.origin.to_string() }), || {
+        format!(
+            "Add this line to `secrets` of `{id}` ({}). Give the old one an `expires`, and remove it once it is not used any\n\
+             more: `scopegate client list` shows when a secret was last used.\n\n    {line}",
+            client.origin
+        )
+    });
+    print_secret(Some(&secret), format);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn disable(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCode> {
+    let client = find(gateway, id, format)?;
+    state::revoke(gateway, Subject::Client(id.to_owned()), format)?;
+    said(format, &json!({ "client": id, "paste": "active: false", "at": client.origin.to_string() }), || {
+        format!(
+            "Every token that `{id}` has is refused from now on. It can still get others until you add this line to it\n\
+             ({}) and tell the gateway with SIGHUP:\n\n    active: false",
+            client.origin
+        )
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what was done, for people or for machines.
+pub(super) fn said(format: Format, value: &serde_json::Value, text: impl FnOnce() -> String) {
+    match format {
+        Format::Json => say(&value.to_string()),
+        Format::Text => say(&text()),
+    }
+}
+
+/// For people alone: machines have it in their object.
+fn print_secret(secret: Option<&str>, format: Format) {
+    if let (Some(secret), Format::Text) = (secret, format) {
+        say(&format!("\nThe secret, printed this once:\n\n    {secret}"));
+    }
+}

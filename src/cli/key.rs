@@ -1,0 +1,112 @@
+//! `scopegate key`: our own signing keys. A running gateway takes a change in within a second.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use super::client::said;
+use super::{Format, report, say, state, wrong};
+use crate::keys::own::fresh;
+use crate::names::Timestamp;
+use crate::server::{clock, source};
+use crate::store::keys::{NewKey, StoredKey, current};
+
+/// How long a key made by command is published before it signs, seconds: our key set may be kept for five minutes.
+const LEAD: i64 = 600;
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// List all keys: the current one, the next and the retired ones
+    List,
+    /// Make the next key now; it signs in ten minutes, when verifiers have read it
+    Rotate {
+        /// Sign with it at once: verifiers that have not read it refuse its tokens for some minutes
+        #[arg(long)]
+        now: bool,
+    },
+    /// Remove a compromised key: what it signed is refused, and another signs at once
+    Revoke {
+        /// Its `kid`, as `key list` prints it
+        kid: String,
+    },
+}
+
+pub(super) fn run(gateway: &Path, command: KeyCommand, format: Format) -> ExitCode {
+    let outcome = match command {
+        KeyCommand::List => list(gateway, format),
+        KeyCommand::Rotate { now } => rotate(gateway, now, format),
+        KeyCommand::Revoke { kid } => revoke(gateway, &kid, format),
+    };
+    outcome.unwrap_or_else(|code| code)
+}
+
+fn kid(key: &StoredKey) -> String {
+    let jwk: serde_json::Value = serde_json::from_str(&key.public_jwk).unwrap_or_default();
+    jwk.get("kid").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let keys = state::store(&config)?.keys().map_err(|fault| wrong(&fault.to_string()))?;
+    let now = clock::now();
+    let signs = current(&keys, now).map(|key| key.number);
+    let rows: Vec<serde_json::Value> = keys
+        .iter()
+        .map(|key| {
+            let state = match (Some(key.number) == signs, key.private_key.is_some()) {
+                (true, _) => "current",
+                (false, true) if key.signs_from > now => "next",
+                (false, _) => "retired",
+            };
+            json!({
+                "kid": kid(key),
+                "algorithm": key.algorithm,
+                "state": state,
+                "signs_from": state::time(key.signs_from),
+                "retired_at": key.retired_at.map(state::time),
+            })
+        })
+        .collect();
+    match format {
+        Format::Json => say(&json!({ "keys": rows }).to_string()),
+        Format::Text => state::table(&rows, &["kid", "algorithm", "state", "signs_from", "retired_at"]),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn make(algorithm: crate::token::jws::Algorithm) -> Result<NewKey, ExitCode> {
+    fresh(algorithm).ok_or_else(|| wrong("no key could be made"))
+}
+
+fn rotate(gateway: &Path, at_once: bool, format: Format) -> Result<ExitCode, ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let (store, algorithm, now) = (state::store(&config)?, config.fixed.signing.algorithm, clock::now());
+    let from: Timestamp = if at_once { now } else { now.plus(LEAD) };
+    let added = store.add_key(algorithm.as_str(), make(algorithm)?, now, from);
+    added.map_err(|fault| wrong(&fault.to_string()))?;
+    said(format, &json!({ "signs_from": state::time(from) }), || {
+        format!("A new {} key signs from {} on. The old one's tokens stay good.", algorithm.as_str(), state::time(from))
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn revoke(gateway: &Path, wanted: &str, format: Format) -> Result<ExitCode, ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let (store, algorithm, now) = (state::store(&config)?, config.fixed.signing.algorithm, clock::now());
+    let keys = store.keys().map_err(|fault| wrong(&fault.to_string()))?;
+    let Some(key) = keys.iter().find(|key| kid(key) == wanted) else {
+        return Err(wrong(&format!("there is no key `{wanted}`; `scopegate key list` prints all")));
+    };
+    let removed = store.drop_key(key.number, algorithm.as_str(), make(algorithm)?, now);
+    removed.map_err(|fault| wrong(&fault.to_string()))?;
+    said(format, &json!({ "revoked": wanted }), || {
+        format!(
+            "The key {wanted} is gone: gateways on this store refuse what it signed within a second. Others that verify our\n\
+             tokens by themselves do so once they read our key set again, which they may keep for five minutes."
+        )
+    });
+    Ok(ExitCode::SUCCESS)
+}

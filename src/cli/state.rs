@@ -1,0 +1,66 @@
+//! What the commands over the store share.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::Value;
+
+use super::{Format, report, say, wrong};
+use crate::config::Config;
+use crate::names::Timestamp;
+use crate::server::{clock, source};
+use crate::store::Store;
+use crate::store::revocations::{Revocation, Subject};
+
+/// The store of a configuration. A command never makes one: a wrong working directory would leave an empty store behind.
+pub(super) fn store(config: &Config) -> Result<Store, ExitCode> {
+    let folder = Path::new(&config.fixed.store);
+    if !folder.join("scopegate.db").exists() {
+        let text = format!(
+            "there is no store in {}; its path is relative to the working directory, and `serve` makes it",
+            folder.display()
+        );
+        return Err(wrong(&text));
+    }
+    Store::open(folder).map_err(|fault| wrong(&format!("store: {fault}")))
+}
+
+/// Revokes, for every gateway on the store.
+pub(super) fn revoke(gateway: &Path, subject: Subject, format: Format) -> Result<(), ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let revoked = store(&config)?.revoke_now(Revocation::now(subject, clock::now()));
+    revoked.map_err(|fault| wrong(&format!("store: {fault}")))
+}
+
+/// A time in UTC, RFC 3339.
+pub(super) fn time(at: Timestamp) -> String {
+    jiff::Timestamp::from_second(at.0).map(|at| at.to_string()).unwrap_or_default()
+}
+
+/// Its day.
+pub(super) fn day(at: Timestamp) -> String {
+    time(at).split('T').next().unwrap_or_default().to_owned()
+}
+
+/// Rows as a table, with these columns.
+pub(super) fn table(rows: &[Value], columns: &[&str]) {
+    let cell = |row: &Value, column: &str| match row.get(column).unwrap_or(&Value::Null) {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(list) if list.is_empty() => "-".to_owned(),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(","),
+        value @ (Value::Bool(_) | Value::Number(_) | Value::Object(_)) => value.to_string(),
+    };
+    let mut lines: Vec<Vec<String>> = vec![columns.iter().map(ToString::to_string).collect()];
+    lines.extend(rows.iter().map(|row| columns.iter().map(|column| cell(row, column)).collect()));
+    let mut widths = vec![0; columns.len()];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    for line in &lines {
+        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        say(cells.join("  ").trim_end());
+    }
+}

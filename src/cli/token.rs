@@ -1,0 +1,157 @@
+//! `scopegate token`: what a token says, and an end to tokens. A token is read from standard input, so that it stands in no
+//! process list and no shell history; it is never printed.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::client::said;
+use super::{Format, report, state, wrong};
+use crate::config::Config;
+use crate::grant::opaque::Kind;
+use crate::policy::principal;
+use crate::server::{clock, source};
+use crate::store::Store;
+use crate::store::revocations::Subject;
+use crate::token::jws::Unverified;
+use crate::token::{Facts, KeySet};
+
+/// What to do with tokens.
+#[derive(Debug, Subcommand)]
+pub(super) enum TokenCommand {
+    /// Say what a token on standard input is, and whether it would be taken now
+    Inspect,
+    /// Revoke tokens; running gateways on the same store refuse them within a second
+    Revoke(What),
+}
+
+/// Which tokens.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+pub(super) struct What {
+    /// The one on standard input
+    #[arg(long)]
+    stdin: bool,
+    /// The one with this id (`jti`)
+    #[arg(long)]
+    id: Option<String>,
+    /// All that a client has
+    #[arg(long)]
+    client: Option<String>,
+    /// All that act for a user, who is signed out too
+    #[arg(long)]
+    user: Option<String>,
+    /// All that we have issued until now
+    #[arg(long)]
+    all: bool,
+}
+
+pub(super) fn run(gateway: &Path, command: TokenCommand, format: Format) -> ExitCode {
+    let outcome = match command {
+        TokenCommand::Inspect => inspect(gateway, format),
+        TokenCommand::Revoke(what) => revoke(gateway, what, format),
+    };
+    outcome.unwrap_or_else(|code| code)
+}
+
+fn read() -> Result<Zeroizing<String>, ExitCode> {
+    let mut text = Zeroizing::new(String::new());
+    let read = std::io::stdin().take(16 * 1024).read_to_string(&mut text);
+    read.map_err(|fault| wrong(&format!("standard input: {fault}")))?;
+    let token = Zeroizing::new(text.trim().to_owned());
+    if token.is_empty() { Err(wrong("no token on standard input")) } else { Ok(token) }
+}
+
+/// The facts of an access token of ours or of another issuer whose keys are in a file.
+fn facts(config: &Config, store: &Store, token: &str) -> Result<Facts, String> {
+    if let Some(digest) = Kind::Access.digest(token) {
+        let found = store.find_access(digest).map_err(|fault| fault.to_string())?;
+        return found.map(crate::store::grants::StoredAccess::into_facts).ok_or_else(|| "inactive".to_owned());
+    }
+    let parsed = Unverified::parse(token).map_err(|fault| fault.label().to_owned())?;
+    let iss = parsed.claims.get("iss").and_then(serde_json::Value::as_str).unwrap_or_default();
+    let issuer = config.rules.issuer_by_claim(iss).ok_or_else(|| "issuer".to_owned())?;
+    if !issuer.rules.name.is_own() {
+        return Err(format!("it is of the issuer `{}`: ask there", issuer.rules.name));
+    }
+    let keys = store.keys().map_err(|fault| fault.to_string())?;
+    let set = keys.iter().filter_map(|key| {
+        let jwk = serde_json::from_str(&key.public_jwk).ok()?;
+        crate::token::keyset::Key::parse(&jwk).ok()
+    });
+    issuer.rules.verify(&parsed, &KeySet::new(set.collect())).map_err(|fault| fault.label().to_owned())
+}
+
+fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let store = state::store(&config)?;
+    let token = read()?;
+    let facts = match facts(&config, &store, &token) {
+        Ok(facts) => std::sync::Arc::new(facts),
+        Err(fault) => {
+            said(format, &json!({ "active": false, "fault": fault }), || format!("not good: {fault}"));
+            return Ok(ExitCode::from(super::FINDINGS));
+        }
+    };
+    let revocations = crate::server::revocations::Revocations::default();
+    revocations.read_on(&store).map_err(|fault| wrong(&fault.to_string()))?;
+    let now = clock::now();
+    let fault = if revocations.has(&facts) {
+        Some("token.invalid (revoked)".to_owned())
+    } else {
+        principal::identify(&config.rules, facts.clone(), now)
+            .err()
+            .map(|refusal| format!("{} ({})", refusal.reason.label(), refusal.fault.text()))
+    };
+    let described = json!({
+        "active": fault.is_none(),
+        "fault": fault,
+        "issuer": facts.issuer.as_str(),
+        "client": facts.client,
+        "subject": facts.subject,
+        "audience": facts.audience,
+        "scope": facts.scopes.as_ref().map(crate::scope::ScopeSet::to_value),
+        "issued": facts.issued.map(state::time),
+        "expires": state::time(facts.expires),
+        "id": facts.id,
+        "authorization": facts.authorization,
+    });
+    said(format, &described, || serde_json::to_string_pretty(&described).unwrap_or_default());
+    Ok(if fault.is_none() { ExitCode::SUCCESS } else { ExitCode::from(super::FINDINGS) })
+}
+
+fn revoke(gateway: &Path, what: What, format: Format) -> Result<ExitCode, ExitCode> {
+    let subject = match what {
+        What { stdin: true, .. } => {
+            let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+            let (store, token) = (state::store(&config)?, read()?);
+            if let Some(digest) = Kind::Refresh.digest(&token) {
+                let found = store.find_refresh(digest).map_err(|fault| wrong(&fault.to_string()))?;
+                Subject::Authorization(found.ok_or_else(|| wrong("no such refresh token"))?)
+            } else {
+                let facts = facts(&config, &store, &token).map_err(|fault| wrong(&format!("the token: {fault}")))?;
+                Subject::Token(facts.id.ok_or_else(|| wrong("the token has no id"))?)
+            }
+        }
+        What { id: Some(id), .. } => Subject::Token(id),
+        What { client: Some(client), .. } => Subject::Client(client),
+        What { user: Some(user), .. } => Subject::User(user),
+        What { .. } => Subject::Everything,
+    };
+    let text = match &subject {
+        Subject::Token(id) => format!("the token {id} is"),
+        Subject::Authorization(id) => format!("all tokens of the authorization {id} are"),
+        Subject::Client(client) => format!("all tokens that `{client}` has are"),
+        Subject::User(user) => format!("all tokens that act for `{user}` are"),
+        Subject::Everything => "all tokens issued until now are".to_owned(),
+    };
+    state::revoke(gateway, subject, format)?;
+    said(format, &json!({ "refused": text, "at": state::time(clock::now()) }), || {
+        format!("From now on {text} refused.")
+    });
+    Ok(ExitCode::SUCCESS)
+}

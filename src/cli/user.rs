@@ -1,0 +1,143 @@
+//! `scopegate user`: users of the login page. The users file is yours: lines to paste are printed, nothing is rewritten.
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::process::ExitCode;
+
+use argon2::{Argon2, PasswordHasher};
+use clap::Subcommand;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::client::said;
+use super::{Format, report, say, state, wrong};
+use crate::server::source;
+use crate::store::revocations::Subject;
+
+/// Shortest password taken, in characters (NIST SP 800-63B §3.1.1.2 asks for at least eight).
+const MIN_PASSWORD: usize = 8;
+
+/// What to do with users.
+#[derive(Debug, Subcommand)]
+pub(super) enum UserCommand {
+    /// Print the lines of a new user; the password is read from standard input
+    Add {
+        /// Name to sign in with
+        name: String,
+        /// Name for people
+        #[arg(long)]
+        display_name: Option<String>,
+        /// Roles
+        #[arg(long, value_delimiter = ',')]
+        roles: Vec<String>,
+    },
+    /// List all users
+    List,
+    /// End every token of a user and sign it out now, and print the line that keeps it out
+    Lock {
+        /// Name to sign in with
+        name: String,
+    },
+}
+
+pub(super) fn run(gateway: &Path, command: UserCommand, format: Format) -> ExitCode {
+    let outcome = match command {
+        UserCommand::Add { name, display_name, roles } => add(gateway, &name, display_name.as_deref(), &roles, format),
+        UserCommand::List => list(gateway, format),
+        UserCommand::Lock { name } => lock(gateway, &name, format),
+    };
+    outcome.unwrap_or_else(|code| code)
+}
+
+fn add(
+    gateway: &Path,
+    name: &str,
+    display_name: Option<&str>,
+    roles: &[String],
+    format: Format,
+) -> Result<ExitCode, ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let registry = config.rules.registry();
+    if let Some(user) = registry.user(name) {
+        return Err(wrong(&format!("the user `{name}` is there already, at {}", user.origin)));
+    }
+    if let Some(client) = registry.client(name) {
+        let text = format!("`{name}` is a client, at {}: client ids and user names share one namespace", client.origin);
+        return Err(wrong(&text));
+    }
+    let password = password()?;
+    let hash = Argon2::default()
+        .hash_password(password.as_bytes())
+        .map_err(|fault| wrong(&format!("the password cannot be hashed: {fault}")))?
+        .to_string();
+    let display = display_name.map(|name| format!("name: {}, ", json!(name))).unwrap_or_default();
+    let roles = if roles.is_empty() { String::new() } else { format!("roles: {}, ", json!(roles)) };
+    let line = format!("{}: {{ {display}{roles}password: {{ argon2id: '{hash}' }} }}", json!(name));
+    said(format, &json!({ "user": name, "paste": line }), || {
+        format!("Add this line below `users:` in your users file, and tell the gateway with SIGHUP:\n\n  {line}")
+    });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line of standard input. On a terminal the characters are seen: say so.
+fn password() -> Result<Zeroizing<String>, ExitCode> {
+    if std::io::stdin().is_terminal() {
+        super::complain("Password (it is shown while you type; pipe it in to avoid that), then Enter:");
+    }
+    let mut text = Zeroizing::new(String::new());
+    let read = if std::io::stdin().is_terminal() {
+        std::io::stdin().read_line(&mut text)
+    } else {
+        std::io::stdin().take(4_096).read_to_string(&mut text)
+    };
+    read.map_err(|fault| wrong(&format!("standard input: {fault}")))?;
+    let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    if password.chars().count() < MIN_PASSWORD || password.len() > crate::client::secret::MAX {
+        return Err(wrong("a password has 8 characters at least, and 512 bytes at most"));
+    }
+    Ok(password)
+}
+
+fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let rows: Vec<serde_json::Value> = config
+        .rules
+        .registry()
+        .users()
+        .into_iter()
+        .map(|user| {
+            let mut roles: Vec<&str> = user.roles.iter().map(crate::names::RoleName::as_str).collect();
+            roles.sort_unstable();
+            json!({
+                "user": user.name.as_str(),
+                "name": user.display_name,
+                "active": user.active,
+                "locked": user.locked,
+                "signs_in": user.password.is_some(),
+                "roles": roles,
+                "at": user.origin.to_string(),
+            })
+        })
+        .collect();
+    match format {
+        Format::Json => say(&json!({ "users": rows }).to_string()),
+        Format::Text => state::table(&rows, &["user", "name", "active", "locked", "signs_in", "roles", "at"]),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn lock(gateway: &Path, name: &str, format: Format) -> Result<ExitCode, ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let Some(user) = config.rules.registry().user(name).cloned() else {
+        return Err(wrong(&format!("there is no user `{name}`; `scopegate user list` prints all")));
+    };
+    state::revoke(gateway, Subject::User(name.to_owned()), format)?;
+    said(format, &json!({ "user": name, "paste": "locked: true", "at": user.origin.to_string() }), || {
+        format!(
+            "Every token that acts for `{name}` is refused from now on, and it is signed out. It can sign in again until you\n\
+             add this to it ({}) and tell the gateway with SIGHUP:\n\n    locked: true",
+            user.origin
+        )
+    });
+    Ok(ExitCode::SUCCESS)
+}

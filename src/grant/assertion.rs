@@ -1,0 +1,77 @@
+//! Assertions that a client signs with a registered key (RFC 7523): in place of its secret, or in place of a user's login.
+
+use serde_json::Value;
+
+use crate::client::Client;
+use crate::names::Timestamp;
+use crate::token::jws::Unverified;
+
+/// `client_assertion_type` of RFC 7523 §2.2.
+pub const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+/// The longest life of an assertion, seconds: for so long its id is remembered.
+const MAX_LIFE: i64 = 3_600;
+/// Clock difference forgiven, seconds.
+const LEEWAY: i64 = 30;
+
+/// A verified assertion. Whether it was used before is the store's to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assertion {
+    /// Who it speaks for: the client itself, or a user.
+    pub subject: String,
+    /// The client and the assertion's own id: used once.
+    pub id: String,
+    /// Until then the id is remembered.
+    pub expires: Timestamp,
+}
+
+/// The client that an assertion says to be of, before anything of it is verified: it chooses whose keys are asked.
+#[must_use]
+pub fn claimed(text: &str) -> Option<String> {
+    Some(Unverified::parse(text).ok()?.claims.get("iss")?.as_str()?.to_owned())
+}
+
+/// Verifies an assertion of a client (RFC 7523 §3).
+///
+/// # Errors
+/// What is wrong, for the log and for the client that signed it.
+pub fn verify(text: &str, client: &Client, audiences: &[&str], now: Timestamp) -> Result<Assertion, &'static str> {
+    let parsed = Unverified::parse(text).map_err(|_| "the assertion is not a signed JWT")?;
+    if client.keys.keys().is_empty() {
+        return Err("the client has no jwks_file: it cannot sign assertions");
+    }
+    if !matches!(parsed.kind.as_deref(), None | Some("jwt" | "client-authentication+jwt" | "authorization-grant+jwt")) {
+        return Err("the assertion's typ is of another kind of token");
+    }
+    client.keys.verify(&parsed).map_err(|_| "the assertion's signature is not by a key of the client")?;
+    let text_of = |name: &str| parsed.claims.get(name).and_then(Value::as_str);
+    let date = |name: &str| parsed.claims.get(name).map(|value| value.as_i64().ok_or("a date is not a whole number"));
+    if text_of("iss") != Some(client.id.as_str()) {
+        return Err("the assertion's iss is not the client_id");
+    }
+    let named = |value: &Value| value.as_str().is_some_and(|value| audiences.contains(&value));
+    let ours = match parsed.claims.get("aud") {
+        Some(Value::Array(list)) => list.iter().any(named),
+        Some(value) => named(value),
+        None => false,
+    };
+    if !ours {
+        return Err("the assertion's aud is neither our issuer nor our token endpoint");
+    }
+    let expires = Timestamp(date("exp").ok_or("the assertion has no exp")??);
+    if now >= expires.plus(LEEWAY) {
+        return Err("the assertion has expired");
+    }
+    if expires > now.plus(MAX_LIFE) {
+        return Err("the assertion's exp is more than an hour away");
+    }
+    for name in ["nbf", "iat"] {
+        if let Some(at) = date(name).transpose()?
+            && Timestamp(at) > now.plus(LEEWAY)
+        {
+            return Err("the assertion is not valid yet");
+        }
+    }
+    let id = text_of("jti").filter(|id| !id.is_empty()).ok_or("the assertion has no jti")?;
+    let subject = text_of("sub").ok_or("the assertion has no sub")?;
+    Ok(Assertion { subject: subject.to_owned(), id: format!("{} {id}", client.id), expires: expires.plus(LEEWAY) })
+}

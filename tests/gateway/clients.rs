@@ -1,0 +1,166 @@
+//! OAuth clients that nobody here wrote, unmodified: each goes through its flows against the running gateway, as its own
+//! documentation says. `tests/clients/install.sh` fetches them once, at pinned versions.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::authorization::PASSWORD;
+use crate::support::{Gateway, SECRET, Setup, free_address};
+
+/// Clients that the browser may be asked about.
+const MANY: usize = 12;
+
+const POLICIES: &str = "
+apis:
+  table: { base_path: /api/now, upstream: api, resources: { '/table/{name}': [GET, POST] } }
+auth_scopes:
+  table_read: { description: Read tables, grants: [{ api: table, methods: [GET] }] }
+  table_write: { description: Change tables, grants: [{ api: table, methods: [POST] }] }
+";
+
+fn scripts() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
+}
+
+/// The folder that the clients are installed in.
+fn installed() -> &'static Path {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    INSTALLED.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients");
+        let install = Command::new("bash").arg(scripts().join("install.sh")).arg(&folder).output().unwrap();
+        assert!(
+            install.status.success(),
+            "the clients cannot be installed (they need python3-venv and Node 20):\n{}{}",
+            String::from_utf8_lossy(&install.stdout),
+            String::from_utf8_lossy(&install.stderr)
+        );
+        folder
+    })
+}
+
+fn gateway(redirects: &[String]) -> Gateway {
+    let list = redirects.join(", ");
+    // Consent is remembered for each client: the browser's steps that need to be asked take one after the other.
+    let mut numbered = String::new();
+    for n in 1..MANY {
+        numbered.push_str(&format!(
+            "  app{n}: {{ name: Service desk {n}, provider_name: Example Inc., grants: [authorization_code], \
+             secrets: [{{ sha256: @SHA256@ }}], redirect_urls: [{list}], auth_scopes: [table_read] }}\n"
+        ));
+    }
+    let clients = format!(
+        "clients:
+  foreign:
+    name: Foreign client
+    grants: [client_credentials, authorization_code, refresh_token, password]
+    secrets: [{{ sha256: @SHA256@ }}]
+    redirect_urls: [{list}]
+    auth_scopes: [table_read, table_write]
+{numbered}  device:
+    public_client: true
+    grants: [authorization_code, refresh_token]
+    redirect_urls: [{list}]
+    auth_scopes: [table_read]
+"
+    );
+    let mut setup = Setup::new(POLICIES, &clients);
+    setup.users = crate::authorization::setup("").users;
+    setup.gateway =
+        "authorization_server: { grants: [client_credentials, authorization_code, refresh_token, password] }\n".into();
+    Gateway::start(&setup)
+}
+
+/// Runs a script to its end; every step that it did is on its output.
+fn run(gateway: &Gateway, program: &Path, script: &str, extra: &[(&str, &str)]) -> String {
+    let base = format!("http://127.0.0.1:{}", gateway.address.port());
+    let output = Command::new(program)
+        .arg(scripts().join(script))
+        .env("CLIENTS", installed())
+        .env("BASE", &base)
+        .env("CLIENT_ID", "foreign")
+        .env("CLIENT_SECRET", SECRET)
+        .env("PUBLIC_CLIENT_ID", "device")
+        .env("REDIRECT_URI", "http://127.0.0.1:1/callback")
+        .env("USERNAME", "alice")
+        .env("PASSWORD", PASSWORD)
+        .env("API_PATH", "/api/now/table/incident")
+        .envs(extra.iter().copied())
+        .output()
+        .unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{script}:\n{text}\n{}", gateway.log());
+    assert!(text.lines().filter(|line| line.starts_with("ok ")).count() >= 3, "{script}:\n{text}");
+    text
+}
+
+fn callback() -> Vec<String> {
+    vec!["'http://127.0.0.1:1/callback'".to_owned()]
+}
+
+#[test]
+fn authlib() {
+    run(&gateway(&callback()), &installed().join("venv/bin/python"), "authlib_client.py", &[]);
+}
+
+#[test]
+fn requests_oauthlib() {
+    run(&gateway(&callback()), &installed().join("venv/bin/python"), "requests_oauthlib_client.py", &[]);
+}
+
+#[test]
+fn pysnow_calls_the_table_api() {
+    let gateway = gateway(&callback());
+    let body = r#"{"result":[{"number":"INC0000001"}]}"#;
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    gateway.upstream.answer(head + body);
+    run(&gateway, &installed().join("venv-pysnow/bin/python"), "pysnow_client.py", &[]);
+}
+
+#[test]
+fn oauth4webapi() {
+    run(&gateway(&callback()), Path::new("node"), "oauth4webapi.mjs", &[]);
+}
+
+#[test]
+fn openid_client() {
+    run(&gateway(&callback()), Path::new("node"), "openid-client.mjs", &[]);
+}
+
+/// A real browser goes through the pages, and takes their pictures for the documentation.
+#[test]
+fn chromium_goes_through_every_page() {
+    let back = free_address();
+    let gateway = gateway(&[format!("'http://127.0.0.1:{}/callback'", back.port())]);
+    let base = format!("http://127.0.0.1:{}", gateway.address.port());
+    let url = |client: &str| {
+        let back = format!("http://127.0.0.1:{}/callback", back.port());
+        let challenge = crate::authorization::challenge();
+        let fields = [
+            ("response_type", "code"),
+            ("client_id", client),
+            ("redirect_uri", &back),
+            ("state", "s-1"),
+            ("code_challenge", &challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        format!("{base}/oauth2/authorize?{}", crate::support::browser::encode(&fields))
+    };
+    let shots = tempfile::tempdir().unwrap();
+    let urls: Vec<String> = (1..MANY).map(|n| url(&format!("app{n}"))).collect();
+    let urls = format!("{} {}", url("foreign"), urls.join(" "));
+    let folder = shots.path().to_str().unwrap();
+    let extra = [("AUTHORIZE_URL", urls.as_str()), ("SHOTS", folder)];
+    let steps = run(&gateway, &installed().join("venv/bin/python"), "pages.py", &extra);
+    assert!(!steps.contains("skip "), "{steps}");
+    for name in ["login.png", "login-dark.png", "consent.png", "connections.png", "error.png"] {
+        let made = shots.path().join(name);
+        assert!(std::fs::metadata(&made).unwrap().len() > 5_000, "{name}");
+        // Refreshed behind the same switch as every other made file.
+        if std::env::var_os("UPDATE").is_some() {
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pages");
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::copy(&made, folder.join(name)).unwrap();
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The commands over the registry and the state, beside a running gateway.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::authorization::{PASSWORD, alice, code, member, redeem, refresh, request, setup, tokens};
+use crate::support::http::form;
+use crate::support::{Browser, Gateway, wait_for};
+
+/// Runs a command over the gateway's files; its exit code, output and complaints.
+fn run(gateway: &Gateway, arguments: &[&str], input: &str) -> (i32, String, String) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        .args(arguments)
+        .args(["--config".as_ref(), gateway.folder.path().join("gateway.yaml").as_os_str()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+/// The same with JSON as its output; options stand before the act.
+fn json(gateway: &Gateway, group: &str, arguments: &[&str], input: &str) -> (i32, Value) {
+    let mut all = vec![group, "--format", "json"];
+    all.extend_from_slice(arguments);
+    let config = gateway.folder.path().join("gateway.yaml");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        .args(&all[..3])
+        .args(["--config".as_ref(), config.as_os_str()])
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
+    (output.status.code().unwrap(), value)
+}
+
+/// The gateway, with its clients in a directory.
+fn gateway() -> Gateway {
+    let gateway = Gateway::start(&setup(""));
+    let folder = gateway.folder.path();
+    std::fs::create_dir(folder.join("clients")).unwrap();
+    std::fs::rename(folder.join("clients.yaml"), folder.join("clients/clients.yaml")).unwrap();
+    let text = std::fs::read_to_string(folder.join("gateway.yaml")).unwrap();
+    std::fs::write(folder.join("gateway.yaml"), text.replace("clients: clients.yaml", "clients: clients")).unwrap();
+    assert!(gateway.reload());
+    gateway
+}
+
+fn is_refused_soon(gateway: &Gateway, token: &str) {
+    wait_for("the token to be refused", || {
+        (gateway.get("/orders/1", Some(token)).verdict() == "token.invalid").then_some(())
+    });
+}
+
+#[test]
+fn a_new_client_is_a_new_file_and_its_secret_gets_a_token() {
+    let gateway = gateway();
+    let (code, made) =
+        json(&gateway, "client", &["add", "nightly", "--name", "Nightly: \"sync\"", "--scopes", "orders_read"], "");
+    assert_eq!(code, 0);
+    let secret = made["secret"].as_str().unwrap();
+    assert_eq!(secret.len(), 43);
+    let file = std::fs::read_to_string(gateway.folder.path().join("clients/nightly.yaml")).unwrap();
+    assert!(!file.contains(secret) && file.contains("sha256: "), "{file}");
+    assert!(gateway.reload());
+    let body = format!("grant_type=client_credentials&client_id=nightly&client_secret={secret}");
+    let access = member(&gateway.send(form("/oauth2/token", &[], &body)), "access_token");
+    assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200);
+
+    let (_, listed) = json(&gateway, "client", &["list"], "");
+    let row = listed["clients"].as_array().unwrap().iter().find(|row| row["client"] == "nightly").unwrap().clone();
+    assert!(row["at"].as_str().unwrap().contains("nightly.yaml") && row["secret_last_used"].is_string(), "{row}");
+
+    let again = run(&gateway, &["client", "add", "nightly"], "");
+    assert!(again.0 == 2 && again.2.contains("is there already"), "{again:?}");
+    for (arguments, words) in [
+        (vec!["client", "add", "../evil"], "letters, digits"),
+        (vec!["client", "add", "bad", "--scopes", "nothing"], "no auth scope `nothing`"),
+        (vec!["client", "add", "bad", "--grants", "magic"], "not one of the choices"),
+        (vec!["client", "add", "alice"], "user's name too"),
+        (vec!["client", "rotate-secret", "nobody"], "there is no client"),
+        (vec!["client", "rotate-secret", "native"], "public client"),
+    ] {
+        let (code, _, complaints) = run(&gateway, &arguments, "");
+        assert!(code != 0 && complaints.contains(words), "{arguments:?}: {code} {complaints}");
+    }
+    assert!(!gateway.folder.path().join("clients/bad.yaml").exists(), "what does not load is not kept");
+    let (code, rotated) = json(&gateway, "client", &["rotate-secret", "nightly"], "");
+    assert!(code == 0 && rotated["paste"].as_str().unwrap().starts_with("- { sha256: ") && rotated["secret"] != secret);
+}
+
+#[test]
+fn a_disabled_client_and_a_locked_user_lose_their_tokens_at_once() {
+    let gateway = gateway();
+    for (arguments, client) in [(["client", "disable", "web"], "web"), (["user", "lock", "alice"], "opaque")] {
+        let (access, refresh_token) = tokens(&gateway, client);
+        let (code, output, complaints) = run(&gateway, &arguments, "");
+        assert!(code == 0 && output.contains("yaml:"), "{output}{complaints}");
+        is_refused_soon(&gateway, &access);
+        assert_eq!(refresh(&gateway, client, &refresh_token).status, 400);
+    }
+}
+
+#[test]
+fn a_user_made_by_command_signs_in() {
+    let gateway = gateway();
+    let (code, made) =
+        json(&gateway, "user", &["add", "carol", "--display-name", "Carol", "--roles", "clerk"], PASSWORD);
+    assert_eq!(code, 0);
+    let path = gateway.folder.path().join("users.yaml");
+    let users = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{users}  {}\n", made["paste"].as_str().unwrap())).unwrap();
+    assert!(gateway.reload());
+    let mut browser = Browser::new(gateway.address);
+    let page = browser.get(&request("web", &[]));
+    assert!(browser.sign_in(&page, "carol", PASSWORD).body.contains("Carol"));
+    assert!(run(&gateway, &["user", "add", "dave"], "short").2.contains("8 characters"));
+    let (_, listed) = json(&gateway, "user", &["list"], "");
+    assert!(!listed.to_string().contains("argon2"), "{listed}");
+}
+
+#[test]
+fn tokens_are_inspected_and_revoked_in_every_way() {
+    let gateway = gateway();
+    let subject = |access: &str| json(&gateway, "token", &["inspect"], access);
+    let (access, _) = tokens(&gateway, "web");
+    let (code, known) = subject(&access);
+    assert_eq!((code, known["active"].as_bool(), known["subject"].as_str()), (0, Some(true), Some("alice")));
+    let id = known["id"].as_str().unwrap();
+    assert_eq!(run(&gateway, &["token", "revoke", "--id", id], "").0, 0);
+    is_refused_soon(&gateway, &access);
+    let (code, known) = subject(&access);
+    assert!(code == 1 && known["fault"].as_str().unwrap().contains("revoked"), "{known}");
+    for (client, arguments, by_token) in [
+        ("web", vec!["token", "revoke", "--stdin"], true),
+        ("opaque", vec!["token", "revoke", "--stdin"], true),
+        ("web", vec!["token", "revoke", "--client", "web"], false),
+        ("opaque", vec!["token", "revoke", "--user", "alice"], false),
+        ("opaque", vec!["token", "revoke", "--all"], false),
+    ] {
+        let (access, refresh_token) = tokens_after_the_second(&gateway, client);
+        assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200, "{arguments:?}");
+        let (code, _, complaints) = run(&gateway, &arguments, if by_token { &access } else { "" });
+        assert_eq!(code, 0, "{complaints}");
+        is_refused_soon(&gateway, &access);
+        if by_token {
+            let (code, ..) = run(&gateway, &arguments, &refresh_token);
+            assert_eq!(code, 0);
+        }
+        assert_eq!(refresh(&gateway, client, &refresh_token).status, 400, "{arguments:?}");
+    }
+    assert_eq!(run(&gateway, &["token", "revoke"], "").0, 2, "which?");
+    assert_eq!(subject("nonsense").0, 1);
+}
+
+/// Revocations by time take all of their second: the next tokens are issued in another one.
+fn tokens_after_the_second(gateway: &Gateway, client: &str) -> (String, String) {
+    std::thread::park_timeout(std::time::Duration::from_millis(1_100));
+    let mut browser = alice(gateway);
+    let code = code(&mut browser, &request(client, &[]));
+    let response = redeem(gateway, client, &code);
+    (member(&response, "access_token"), member(&response, "refresh_token"))
+}
+
+#[test]
+fn keys_are_rotated_without_an_end_to_tokens_and_revoked_with_one() {
+    let gateway = gateway();
+    let (first, refresh_token) = tokens(&gateway, "web");
+    let kids = || -> Vec<String> {
+        let jwks = gateway.get("/.well-known/jwks.json", None).json();
+        jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+    };
+    let compromised = kids().remove(0);
+    assert_eq!(run(&gateway, &["key", "rotate"], "").0, 0);
+    wait_for("the next key to be published", || (kids().len() == 2).then_some(()));
+    assert_eq!(kids()[0], compromised, "and it does not sign yet");
+    assert_eq!(run(&gateway, &["key", "rotate", "--now"], "").0, 0);
+    wait_for("the new key to sign", || (kids()[0] != compromised).then_some(()));
+    assert_eq!(kids().len(), 2, "the one that was to come gave way");
+    assert_eq!(gateway.get("/orders/1", Some(&first)).status, 200, "what the old one signed stays good");
+    let (_, listed) = json(&gateway, "key", &["list"], "");
+    let states: Vec<&str> =
+        listed["keys"].as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["retired", "current"], "{listed}");
+    let second = member(&refresh(&gateway, "web", &refresh_token), "access_token");
+
+    assert_eq!(run(&gateway, &["key", "revoke", &compromised], "").0, 0);
+    is_refused_soon(&gateway, &first);
+    assert_eq!(gateway.get("/orders/1", Some(&second)).status, 200);
+    let current = kids().remove(0);
+    assert_eq!(run(&gateway, &["key", "revoke", &current], "").0, 0);
+    is_refused_soon(&gateway, &second);
+    wait_for("another key", || (kids() != [current.clone()] && kids().len() == 1).then_some(()));
+    assert_eq!(gateway.get("/orders/1", Some(&tokens(&gateway, "web").0)).status, 200);
+    assert_eq!(run(&gateway, &["key", "revoke", "nothing"], "").0, 2);
+}
