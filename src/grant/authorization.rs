@@ -164,3 +164,6 @@ fn narrower(held: &ScopeSet, text: &str) -> Result<ScopeSet, GrantError> {
         Some(more) => Err(invalid(format!("the grant does not include the scope {more}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@ mod races;
 mod refresh;
 mod requests;
 mod revocation;
+mod wrong;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};

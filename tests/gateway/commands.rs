@@ -206,3 +206,31 @@ fn keys_are_rotated_without_an_end_to_tokens_and_revoked_with_one() {
     assert_eq!(gateway.get("/orders/1", Some(&tokens(&gateway, "web").0)).status, 200);
     assert_eq!(run(&gateway, &["key", "revoke", "nothing"], "").0, 2);
 }
+
+#[test]
+fn kill_9_during_rotations_leaves_exactly_one_key_that_signs() {
+    let mut gateway = gateway();
+    for round in 0..20 {
+        let config = gateway.folder.path().join("gateway.yaml");
+        let mut rotation = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+            .args(["key", "rotate", "--now", "--config"])
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // Another moment each round, from before it has begun until after it has ended.
+        std::thread::park_timeout(std::time::Duration::from_millis(round * 3));
+        let _ = rotation.kill();
+        let _ = rotation.wait();
+        gateway.restart();
+        let (_, listed) = json(&gateway, "key", &["list"], "");
+        let current = listed["keys"].as_array().unwrap().iter().filter(|key| key["state"] == "current").count();
+        assert_eq!(current, 1, "round {round}: {listed}");
+        let access = member(
+            &crate::authorization::token(&gateway, "machine", &[("grant_type", "client_credentials")]),
+            "access_token",
+        );
+        assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200, "round {round}");
+    }
+}
