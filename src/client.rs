@@ -74,6 +74,8 @@ pub struct Client {
     pub provider: Option<String>,
     /// Its logo, for the consent page.
     pub logo_url: Option<String>,
+    /// Its external sign-in page.
+    pub login_url: Option<String>,
     /// Switched off clients get no token, and their tokens are refused.
     pub active: bool,
     /// Grants it may use.

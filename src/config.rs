@@ -102,6 +102,10 @@ pub struct Config {
     pub grants: BTreeSet<GrantType>,
     /// How long the predecessor of a refresh token gives the same successor again, seconds; 0 is never.
     pub refresh_grace: u32,
+    /// SHA-256 of the token of the admin listener.
+    pub admin_token: Option<[u8; 32]>,
+    /// The external sign-in page of clients that name none.
+    pub login_url: Option<String>,
     /// First twelve hex digits of the SHA-256 over all files: which set decided, in the record.
     pub version: Arc<str>,
 }
@@ -117,6 +121,8 @@ pub struct Fixed {
     pub listeners: Vec<SocketAddr>,
     /// Metrics address.
     pub metrics: Option<SocketAddr>,
+    /// Admin address.
+    pub admin: Option<SocketAddr>,
     /// Folder of the embedded store.
     pub store: String,
     /// Serving threads; 0 is the number of cores.
@@ -139,6 +145,7 @@ impl Fixed {
             ("public_url", self.public_url == other.public_url),
             ("listeners", self.listeners == other.listeners),
             ("metrics", self.metrics == other.metrics),
+            ("admin", self.admin == other.admin),
             ("store", self.store == other.store),
             ("workers", self.workers == other.workers),
             ("edge", self.edge == other.edge),

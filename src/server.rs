@@ -2,6 +2,7 @@
 //!
 //! Owns sockets, threads and shared state; every judgement is the inner ring's.
 
+pub mod admin;
 pub mod answer;
 pub mod authorization;
 pub mod bridge;
@@ -15,6 +16,7 @@ pub mod identify;
 pub mod identity;
 pub mod limiter;
 pub mod lifecycle;
+pub mod login;
 pub mod metrics;
 pub mod operations;
 pub mod outcome;
@@ -152,6 +154,10 @@ pub fn run(config: Config, gateway_file: &Path, temporary: Option<tempfile::Temp
         Some(address) => Some(operations::bind(address)?),
         None => None,
     };
+    let admin = match shared.fixed.admin {
+        Some(address) => Some(admin::bind(address)?),
+        None => None,
+    };
     let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
     let resolver = server.add_service(background_service("names", upstream::Resolver::new(shared.clone())));
     let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
@@ -160,6 +166,9 @@ pub fn run(config: Config, gateway_file: &Path, temporary: Option<tempfile::Temp
     server.add_service(background_service("reload", reload::Reload::new(shared.clone(), gateway_file)));
     if let Some(listener) = operations {
         server.add_service(background_service("operations", operations::Operations::new(shared.clone(), listener)));
+    }
+    if let Some(listener) = admin {
+        server.add_service(background_service("admin", admin::Admin::new(shared.clone(), listener)));
     }
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway::Gateway::new(shared.clone()));
     let mut edge = Service::new("edge".to_owned(), Guard::new(proxy, shared.clone()));

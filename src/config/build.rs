@@ -323,6 +323,7 @@ impl Builder<'_> {
         let mut policies = self.policies();
         let settings = settings?;
         self.check_kept_keys(settings.fixed.signing, &clients);
+        self.check_login(&settings, &clients);
         name_resources(&mut policies.apis, &mut issuers, &settings.fixed);
         let definitions = Definitions {
             apis: policies.apis,
@@ -343,6 +344,8 @@ impl Builder<'_> {
             trusted_proxies: settings.trusted_proxies,
             grants: settings.grants,
             refresh_grace: settings.refresh_grace,
+            admin_token: settings.admin_token,
+            login_url: settings.login_url,
             version: version.into(),
         });
         Some((unfinished, definitions))

@@ -218,6 +218,7 @@ mod tests {
             name: id.to_owned(),
             provider: None,
             logo_url: None,
+            login_url: None,
             active: true,
             grants: [].into(),
             secrets: vec![ClientSecret { digest: SecretDigest::Sha256(Sha256::digest(secret).into()), expires }],

@@ -25,6 +25,8 @@ pub enum Kind {
     Access,
     /// The cookie of a login.
     Session,
+    /// What brings a login at an external page back to the browser.
+    Login,
 }
 
 impl Kind {
@@ -36,6 +38,7 @@ impl Kind {
             Self::Refresh => "sgr_",
             Self::Access => "sga_",
             Self::Session => "sgs_",
+            Self::Login => "sgl_",
         }
     }
 

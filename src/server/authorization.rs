@@ -22,13 +22,13 @@ use tokio::sync::Semaphore;
 
 use super::exchange::DecisionId;
 use super::snapshot::Snapshot;
-use super::{Shared, answer};
+use super::{Shared, answer, login};
 use crate::grant::{ErrorCode, GrantError};
 use crate::metadata;
 use crate::request::head::Head;
 
 /// The paths that are ours, on the host of `public_url`.
-const PATHS: [&str; 13] = [
+const PATHS: [&str; 14] = [
     "/oauth_token.do",
     "/oauth2/token",
     "/oauth_auth.do",
@@ -37,6 +37,7 @@ const PATHS: [&str; 13] = [
     "/oauth2/revoke",
     "/oauth2/introspect",
     "/oauth2/connections",
+    login::PATH,
     "/api/now/oauth/jwks",
     "/.well-known/jwks.json",
     "/.well-known/oauth-authorization-server",
@@ -120,6 +121,7 @@ impl Endpoints {
             .route("/oauth_revoke_token.do", post(revoke::revoke))
             .route("/oauth2/revoke", post(revoke::revoke))
             .route("/oauth2/introspect", post(introspect::introspect))
+            .route(login::PATH, get(browser::come_back))
             .route("/oauth2/connections", get(connections::show).post(connections::act))
             .route("/api/now/oauth/jwks", get(documents::jwks))
             .route("/.well-known/jwks.json", get(documents::jwks))

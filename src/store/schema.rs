@@ -89,6 +89,15 @@ const STEPS: [&str; 2] = [
         expires_at INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX session_expires ON session (expires_at);
+    -- Logins at an external page, on their way back to the browser.
+    CREATE TABLE login (
+        digest     BLOB    PRIMARY KEY,
+        user       TEXT    NOT NULL,
+        browser    TEXT    NOT NULL,
+        back       TEXT    NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX login_expires ON login (expires_at);
     CREATE TABLE consent (
         user     TEXT    NOT NULL,
         client   TEXT    NOT NULL,
@@ -124,12 +133,13 @@ const STEPS: [&str; 2] = [
 /// Rows removed by one sweep of one table: a long delete would hold up writers.
 pub(super) const SLICE: i64 = 1_000;
 /// Removes what has expired (`?1` is now, `?2` the slice).
-pub(super) const SWEEPS: [&str; 7] = [
+pub(super) const SWEEPS: [&str; 8] = [
     "DELETE FROM authorization WHERE rowid IN (SELECT rowid FROM authorization WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM access_token WHERE rowid IN (SELECT rowid FROM access_token WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM refresh_token WHERE rowid IN (SELECT rowid FROM refresh_token WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM revocation WHERE number IN (SELECT number FROM revocation WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM login WHERE rowid IN (SELECT rowid FROM login WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM assertion WHERE rowid IN (SELECT rowid FROM assertion WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM failure WHERE id IN (SELECT id FROM failure WHERE expires_at < ?1 LIMIT ?2)",
 ];

@@ -19,6 +19,17 @@ pub struct Connected {
     pub since: Timestamp,
 }
 
+/// A login at an external page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Who has signed in.
+    pub user: String,
+    /// The browser that asked: a digest of its cookie.
+    pub browser: String,
+    /// Where the browser goes next.
+    pub back: String,
+}
+
 impl Store {
     /// Begins a login.
     ///
@@ -61,6 +72,39 @@ impl Store {
     pub async fn end_session(&self, digest: ValueDigest) -> Result<(), StoreFault> {
         self.write(move |connection| connection.execute("DELETE FROM session WHERE digest = ?1", [digest]).map(drop))
             .await
+    }
+
+    /// Keeps a login at an external page until the browser comes back with it.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn keep_login(&self, digest: ValueDigest, login: Login, expires: Timestamp) -> Result<(), StoreFault> {
+        self.write(move |connection| {
+            connection
+                .execute(
+                    "INSERT INTO login VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![digest, login.user, login.browser, login.back, expires.0],
+                )
+                .map(drop)
+        })
+        .await
+    }
+
+    /// Takes such a login, once.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn take_login(&self, digest: ValueDigest, now: Timestamp) -> Result<Option<Login>, StoreFault> {
+        self.write(move |connection| {
+            connection
+                .query_row(
+                    "DELETE FROM login WHERE digest = ?1 AND expires_at > ?2 RETURNING user, browser, back",
+                    params![digest, now.0],
+                    |row| Ok(Login { user: row.get(0)?, browser: row.get(1)?, back: row.get(2)? }),
+                )
+                .optional()
+        })
+        .await
     }
 
     /// What a user has consented to for a client and a resource.

@@ -116,9 +116,17 @@ impl SigningKey {
     /// # Errors
     /// Only if the library fails to sign, which a key that was read does not make it do.
     pub fn sign(&self, claims: &AccessClaims<'_>) -> Result<String, SigningKeyFault> {
+        self.sign_as("at+jwt", claims)
+    }
+
+    /// Signs something else, whose type keeps it from being taken for an access token (RFC 8725 §3.11).
+    ///
+    /// # Errors
+    /// As for [`SigningKey::sign`].
+    pub fn sign_as(&self, kind: &str, claims: &impl Serialize) -> Result<String, SigningKeyFault> {
         let fault = SigningKeyFault(self.algorithm.as_str());
         let header =
-            format!(r#"{{"alg":"{}","kid":"{}","typ":"at+jwt"}}"#, self.algorithm.as_str(), self.public.id.to_text());
+            format!(r#"{{"alg":"{}","kid":"{}","typ":"{kind}"}}"#, self.algorithm.as_str(), self.public.id.to_text());
         let payload = serde_json::to_vec(claims).map_err(|_| fault)?;
         let mut token = URL_SAFE_NO_PAD.encode(header);
         token.push('.');

@@ -3,6 +3,7 @@
 mod assertions;
 mod codes;
 mod documents;
+mod elsewhere;
 mod pages;
 mod races;
 mod refresh;

@@ -94,7 +94,7 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
         ),
         (
             gateway("[client_credentials]", "[client_credentials], login: { login_url: 'https://a.example' }"),
-            vec!["gateway.yaml:6:55: `login` is documented and not built yet"],
+            vec!["gateway.yaml:1:1: `login_url` without `admin`"],
         ),
         (
             gateway("http://127.0.0.1:2'", "https://127.0.0.1:2'"),
@@ -196,7 +196,7 @@ fn all_faults_of_all_files_come_in_one_run() {
     let found = faults(
         &GATEWAY
             .replace("path: data", "pth: data")
-            .replace("[client_credentials]", "[client_credentials], login: { login_url: 'https://a.example' }")
+            .replace("policies: ", "max_revocation_staleness: 5m\npolicies: ")
             .replace("env:PORT", "0.0.0.0:80"),
         &format!("{POLICIES}acls: [{{ api: nope, roles: {{ any: [] }} }}]\nblocks: [{{ from: [300.0.0.0/8] }}]\n"),
         "clients:\n  a: { grants: [password, client_credentials], auth_scopes: [raed] }\n  b: { secret: x }\n",
@@ -204,7 +204,7 @@ fn all_faults_of_all_files_come_in_one_run() {
     for words in [
         "unknown key `pth`",
         "`path` is missing",
-        "`login` is documented",
+        "`max_revocation_staleness` is documented",
         "there is no API `nope`",
         "an empty role list",
         "300.0.0.0/8",

@@ -33,6 +33,9 @@ impl Lookup for Surroundings {
     }
 
     fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
+        if path == Path::new("secrets/admin") {
+            return Ok(b"a-token-of-at-least-thirty-two-characters\n".to_vec());
+        }
         // The P-256 key of RFC 7517, appendix A.1.
         let set = r#"{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1",
             "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;

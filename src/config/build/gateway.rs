@@ -4,8 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::super::document::Value;
+use super::super::format::SecretSource;
 use super::super::raw::gateway::{
-    RawAuthorizationServer, RawDecisionLog, RawEdge, RawGateway, RawGrant, RawListener, RawLogLevel,
+    RawAdmin, RawAuthorizationServer, RawDecisionLog, RawEdge, RawGateway, RawGrant, RawListener, RawLogLevel,
     RawSigningAlgorithm, RawStore,
 };
 use super::super::raw::issuer::{RawAlgorithm, RawKeys};
@@ -25,6 +26,8 @@ use crate::token::mint::Signing;
 
 /// The longest life of an access token, seconds: a retired key is published for longer, and so is a revocation kept.
 const MAX_ACCESS: u64 = 100 * 86_400;
+/// Shortest token of the admin listener.
+const MIN_ADMIN_TOKEN: usize = 32;
 /// How often the signing key changes by default, seconds.
 const ROTATE_EVERY: u32 = 90 * 86_400;
 /// And how often at most.
@@ -46,6 +49,8 @@ pub(super) struct Settings {
     pub(super) master_scope: ScopeName,
     pub(super) lifespans: Lifespans,
     pub(super) refresh_grace: u32,
+    pub(super) admin_token: Option<[u8; 32]>,
+    pub(super) login_url: Option<String>,
 }
 
 /// Lives of tokens, seconds, where a client says nothing else.
@@ -113,6 +118,7 @@ impl Builder<'_> {
             let help = "it is there for a lost answer and a second tab; write at most 60s";
             self.fault(&server_place.key("refresh_grace"), format!("`{}` is too long", grace.text()), help);
         }
+        let admin_token = raw.admin.as_ref().and_then(|admin| self.admin_token(admin, &place.key("admin")));
         let master_scope =
             server.and_then(|server| server.master_scope.as_ref()).map_or(MASTER_SCOPE, |scope| scope.text());
         Some(Settings {
@@ -120,12 +126,15 @@ impl Builder<'_> {
             grants,
             master_scope: ScopeName::new(master_scope),
             lifespans,
+            admin_token,
+            login_url: server.and_then(|server| Some(server.login.as_ref()?.login_url.as_ref()?.text().to_owned())),
             refresh_grace: grace.map_or(REFRESH_GRACE, |grace| u32::try_from(grace.value.as_secs()).unwrap_or(0)),
             fixed: Fixed {
                 public_url,
                 public_host,
                 listeners,
                 metrics: raw.metrics.as_ref().map(|metrics| metrics.address.value),
+                admin: raw.admin.as_ref().map(|admin| admin.address.value),
                 store,
                 workers: usize::from(raw.workers.unwrap_or(0)),
                 edge: edge(&raw.edge),
@@ -171,6 +180,62 @@ impl Builder<'_> {
         }
         let keep = raw.and_then(|raw| raw.keep_inactive.as_ref()).map_or(KEEP_INACTIVE, |keep| seconds(keep.value));
         Signing { algorithm, rotate_every: i64::from(rotate_every), keep_inactive: i64::from(keep) }
+    }
+
+    /// The digest of the admin token. The listener speaks plain HTTP: the token must not leave the machine.
+    fn admin_token(&mut self, raw: &RawAdmin, place: &Place<'_>) -> Option<[u8; 32]> {
+        use sha2::{Digest, Sha256};
+        if !raw.address.value.ip().is_loopback() {
+            let help = "listen on 127.0.0.1, and reach it through ssh or a sidecar";
+            self.fault(
+                &place.key("address"),
+                "the admin listener is plain HTTP on an address that is not loopback",
+                help,
+            );
+        }
+        let token = self.secret(&raw.token.value, &place.key("token"))?;
+        if token.len() < MIN_ADMIN_TOKEN {
+            let help = "make one with `openssl rand -hex 32`";
+            self.fault(&place.key("token"), "an admin token has 32 characters at least", help);
+            return None;
+        }
+        Some(Sha256::digest(token.as_bytes()).into())
+    }
+
+    /// A secret from where the configuration says it is, without the line end that editors leave behind.
+    fn secret(&mut self, source: &SecretSource, place: &Place<'_>) -> Option<zeroize::Zeroizing<String>> {
+        let found = match source {
+            SecretSource::Env(name) => {
+                self.lookup.env(name).ok_or_else(|| format!("the environment has no variable `{name}`"))
+            }
+            SecretSource::File(path) => {
+                let file = beside(&self.gateway.file, &path.to_string_lossy());
+                let read = self.lookup.file(&file).map_err(|error| format!("{}: {error}", file.display()));
+                read.and_then(|bytes| {
+                    String::from_utf8(bytes).map_err(|_| format!("{}: this is not UTF-8 text", file.display()))
+                })
+            }
+        };
+        match found {
+            Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned().into()),
+            Err(fault) => {
+                self.fault(place, fault, "a secret that is missing is never skipped: put it there");
+                None
+            }
+        }
+    }
+
+    /// Whoever signs users in elsewhere tells the admin listener.
+    pub(super) fn check_login(&mut self, settings: &Settings, clients: &[Client]) {
+        let elsewhere = settings.login_url.is_some() || clients.iter().any(|client| client.login_url.is_some());
+        if elsewhere && settings.fixed.admin.is_none() {
+            let help = "write `admin: { address: 127.0.0.1:9090, token: file:secrets/admin }`";
+            self.fault(
+                &Place::root(self.gateway),
+                "`login_url` without `admin`: the page could tell nobody who has signed in",
+                help,
+            );
+        }
     }
 
     /// A retired key has to stay published for as long as a token that it signed may live.

@@ -84,6 +84,7 @@ impl Builder<'_> {
             name: raw.name.clone().unwrap_or_else(|| name.to_owned()),
             provider: raw.provider_name.clone(),
             logo_url: raw.logo_url.as_ref().map(|url| url.text().to_owned()),
+            login_url: raw.login_url.as_ref().map(|url| url.text().to_owned()),
             active: raw.active,
             grants: raw.grants.iter().copied().map(grant_type).collect(),
             secrets: self.secrets(&raw.secrets, &place.key("secrets")),

@@ -65,7 +65,6 @@ pub struct RawClient {
     /// Logo on the consent page.
     pub logo_url: Option<HttpUrl>,
     /// External login page of this client.
-    #[schemars(extend("x-not-built" = true))]
     pub login_url: Option<HttpUrl>,
     /// Life of its refresh tokens.
     pub refresh_token_lifespan: Option<Duration>,

@@ -19,8 +19,7 @@ pub struct RawGateway {
     pub listeners: Vec<RawListener>,
     /// /metrics, /healthz and /readyz, nothing else.
     pub metrics: Option<RawMetrics>,
-    /// The admin listener; acts always need the token.
-    #[schemars(extend("x-not-built" = true))]
+    /// The admin listener: revocation, and logins of an external page. Acts always need the token.
     pub admin: Option<RawAdmin>,
     /// Proxies whose X-Forwarded-For counts.
     #[serde(default)]
@@ -158,11 +157,10 @@ pub struct RawAuthorizationServer {
     /// The scope that passes gate 2 everywhere, `useraccount` by default.
     pub master_scope: Option<ScopeText>,
     /// Login by an external page or provider.
-    #[schemars(extend("x-not-built" = true))]
     pub login: Option<RawLogin>,
 }
 
-/// Login elsewhere.
+/// Login elsewhere: the page asks the admin listener whom a challenge is about, and tells it who has signed in.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawLogin {

@@ -12,6 +12,7 @@ fn client(scopes: &[&str]) -> Client {
         name: "crm".into(),
         provider: None,
         logo_url: None,
+        login_url: None,
         active: true,
         grants: [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
         secrets: Vec::new(),

@@ -80,7 +80,7 @@ impl Visit<'_> {
     async fn show(self, headers: &HeaderMap) -> Result<Response, GrantError> {
         let visitor = Visitor::of(self.server, self.caller, headers).await?;
         let Some(user) = visitor.user.clone() else {
-            return visitor.login_page(self.server, self.caller, &self.purpose(), "", None);
+            return visitor.ask(self.server, self.caller, &self.purpose(), Some(&self.request.client));
         };
         if self.may_skip_consent() && self.has_consented(&user).await? {
             return self.issue(&user).await;
@@ -91,7 +91,7 @@ impl Visit<'_> {
     async fn act(self, headers: &HeaderMap, body: Body) -> Result<Response, GrantError> {
         let form = read(headers, body).await?;
         let visitor = Visitor::of(self.server, self.caller, headers).await?;
-        if form.value("act") == Some("login") {
+        if form.value("act") == Some("login") && !self.signs_in_elsewhere() {
             return visitor.login(self.server, self.caller, &self.purpose(), &form).await;
         }
         let Some(user) = visitor.user.clone() else { return Ok(expired(self.caller)) };
@@ -115,6 +115,10 @@ impl Visit<'_> {
             Some("logout") => visitor.logout(self.server, self.caller, self.action).await,
             _ => Ok(expired(self.caller)),
         }
+    }
+
+    fn signs_in_elsewhere(&self) -> bool {
+        self.request.client.login_url.is_some() || self.caller.snapshot.config.login_url.is_some()
     }
 
     /// Anybody can pose as a native application: its user is asked every time (RFC 8252 §8.6).

@@ -8,21 +8,23 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::body::Body;
+use axum::extract::{Extension, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::super::{Shared, clock, pages};
+use super::super::{Shared, clock, login, pages};
 use super::issue::random;
 use super::token::{check_password, stored};
 use super::{Caller, Server, with_id};
-use crate::client::User;
+use crate::client::{Client, User};
 use crate::grant::form::Form;
 use crate::grant::opaque::{Kind, RANDOM};
+use crate::grant::redirect::with_response;
 use crate::grant::{self, GrantError};
 
 /// How long somebody stays signed in, seconds.
@@ -88,6 +90,41 @@ impl Visitor {
         self.user.as_ref().map_or("", |user| user.name.as_str())
     }
 
+    /// Sends who has not signed in to do so: to the external page that the client or the server names, or to ours.
+    pub(super) fn ask(
+        mut self,
+        server: &Server,
+        caller: &Caller,
+        purpose: &Purpose<'_>,
+        client: Option<&Client>,
+    ) -> Result<Response, GrantError> {
+        let own = client.and_then(|client| client.login_url.as_deref());
+        let Some(page) = own.or(caller.snapshot.config.login_url.as_deref()) else {
+            return self.login_page(server, caller, purpose, "", None);
+        };
+        let set = self.ensure_cookie(server)?;
+        let cookie = self.cookie.as_ref().map_or("", |cookie| cookie.as_str());
+        let id = client.map(|client| client.id.as_str());
+        let challenge = login::challenge(&server.shared, id, purpose.action, cookie)
+            .map_err(|_| super::issue::unavailable("the login challenge could not be made"))?;
+        let mut response = redirect(&with_response(page, &[("login_challenge", &challenge)]), caller);
+        if let Some(value) = set {
+            response.headers_mut().insert(header::SET_COOKIE, value);
+        }
+        Ok(response)
+    }
+
+    /// Gives a browser without one a cookie, which names nobody.
+    fn ensure_cookie(&mut self, server: &Server) -> Result<Option<HeaderValue>, GrantError> {
+        if self.cookie.is_some() {
+            return Ok(None);
+        }
+        let value = Kind::Session.make(&*random::<RANDOM>()?);
+        let set = set_cookie(&server.shared, &value, None);
+        self.cookie = Some(value);
+        Ok(set)
+    }
+
     /// The sign-in page.
     pub(super) fn login_page(
         mut self,
@@ -97,12 +134,7 @@ impl Visitor {
         username: &str,
         problem: Option<&str>,
     ) -> Result<Response, GrantError> {
-        let mut set = None;
-        if self.cookie.is_none() {
-            let value = Kind::Session.make(&*random::<RANDOM>()?);
-            set = Some(set_cookie(&server.shared, &value, None));
-            self.cookie = Some(value);
-        }
+        let set = self.ensure_cookie(server)?;
         let page = pages::Login {
             application: purpose.application,
             provider: purpose.provider,
@@ -115,7 +147,7 @@ impl Visitor {
         let logos: Vec<&str> = purpose.logo.into_iter().collect();
         let policy = pages::policy(&logos, purpose.target);
         let mut response = page_response(StatusCode::OK, &page, &policy, caller);
-        if let Some(value) = set.flatten() {
+        if let Some(value) = set {
             response.headers_mut().insert(header::SET_COOKIE, value);
         }
         Ok(response)
@@ -153,18 +185,7 @@ impl Visitor {
             Ok(user) => user,
             Err(text) => return self.login_page(server, caller, purpose, username, Some(text)),
         };
-        let value = Kind::Session.make(&*random::<RANDOM>()?);
-        let Some(session) = Kind::Session.digest(&value) else { return Ok(expired(caller)) };
-        let store = &server.shared.store;
-        store
-            .begin_session(session, user.name.to_string(), now, now.plus(SESSION))
-            .await
-            .map_err(|fault| stored(&fault))?;
-        let mut response = redirect(purpose.action, caller);
-        if let Some(value) = set_cookie(&server.shared, &value, Some(SESSION)) {
-            response.headers_mut().insert(header::SET_COOKIE, value);
-        }
-        Ok(response)
+        begin(server, caller, user.name.as_str(), purpose.action).await
     }
 
     /// Signs out, and sends the browser back to where it came from.
@@ -181,6 +202,44 @@ impl Visitor {
         }
         Ok(response)
     }
+}
+
+/// Begins a session with a new cookie, and sends the browser on.
+async fn begin(server: &Server, caller: &Caller, user: &str, to: &str) -> Result<Response, GrantError> {
+    let value = Kind::Session.make(&*random::<RANDOM>()?);
+    let Some(session) = Kind::Session.digest(&value) else { return Ok(expired(caller)) };
+    let (store, now) = (&server.shared.store, clock::now());
+    store.begin_session(session, user.to_owned(), now, now.plus(SESSION)).await.map_err(|fault| stored(&fault))?;
+    let mut response = redirect(to, caller);
+    if let Some(value) = set_cookie(&server.shared, &value, Some(SESSION)) {
+        response.headers_mut().insert(header::SET_COOKIE, value);
+    }
+    Ok(response)
+}
+
+/// The browser is back from an external sign-in page. Only the one that was sent there can come back: otherwise somebody could
+/// sign others in as himself.
+pub(super) async fn come_back(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
+    let back = async {
+        let form = Form::parse(uri.query().unwrap_or_default().as_bytes())?;
+        let Some(digest) = form.value("login_verifier").and_then(|value| Kind::Login.digest(value)) else {
+            return Ok(expired(&caller));
+        };
+        let login = server.shared.store.take_login(digest, clock::now()).await.map_err(|fault| stored(&fault))?;
+        let cookie = cookie(&headers, name(&server.shared)).unwrap_or_default();
+        let registry = caller.snapshot.rules().registry();
+        let usable = |user: &str| registry.user(user).is_some_and(|user| user.usable());
+        match login.filter(|login| login.browser == login::browser(cookie) && usable(&login.user)) {
+            Some(login) => begin(&server, &caller, &login.user, &login.back).await,
+            None => Ok(expired(&caller)),
+        }
+    };
+    back.await.unwrap_or_else(|error: GrantError| failed(&error, &caller))
 }
 
 /// The form of a POST from a page.

@@ -42,7 +42,7 @@ pub(super) async fn act(
 async fn change(server: &Server, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Response, GrantError> {
     let form = read(headers, body).await?;
     let visitor = Visitor::of(server, caller, headers).await?;
-    if form.value("act") == Some("login") {
+    if form.value("act") == Some("login") && caller.snapshot.config.login_url.is_none() {
         return visitor.login(server, caller, &PURPOSE, &form).await;
     }
     if visitor.user.is_none() || !visitor.sent(&form, &["connections", visitor.name()]) {
@@ -67,7 +67,7 @@ async fn change(server: &Server, caller: &Caller, headers: &HeaderMap, body: Bod
 }
 
 async fn list(server: &Server, caller: &Caller, visitor: Visitor, done: Option<&str>) -> Result<Response, GrantError> {
-    let Some(user) = visitor.user.clone() else { return visitor.login_page(server, caller, &PURPOSE, "", None) };
+    let Some(user) = visitor.user.clone() else { return visitor.ask(server, caller, &PURPOSE, None) };
     let connected = server.shared.store.connected(user.name.to_string()).await.map_err(|fault| stored(&fault))?;
     let rules = caller.snapshot.rules();
     let connections: Vec<pages::Connection<'_>> = connected

@@ -1,0 +1,227 @@
+//! The admin listener: acts of those who run the gateway, and answers of an external sign-in page. Every request needs the token.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, Json, Query, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use http::{HeaderValue, StatusCode, header};
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::{Shared, clock, identify, login};
+use crate::grant::authorization_request::{AuthorizationRequest, ResponseError};
+use crate::request::credential::BearerToken;
+use crate::store::revocations::{Revocation, Subject};
+
+/// Largest body taken.
+const MAX_BODY: usize = 32 * 1024;
+
+/// Takes the address, before anything else starts.
+///
+/// # Errors
+/// It cannot be had.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
+    let said = |fault: std::io::Error| format!("admin: {address}: {fault}");
+    let listener = TcpListener::bind(address).map_err(said)?;
+    listener.set_nonblocking(true).map_err(said)?;
+    Ok(listener)
+}
+
+/// The background service.
+#[derive(Debug)]
+pub struct Admin {
+    shared: Arc<Shared>,
+    listener: TcpListener,
+}
+
+impl Admin {
+    /// The service on a bound listener.
+    #[must_use]
+    pub const fn new(shared: Arc<Shared>, listener: TcpListener) -> Self {
+        Self { shared, listener }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Admin {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let router = Router::new()
+            .route("/revoke", post(revoke))
+            .route("/login", get(show_login))
+            .route("/login/accept", post(accept_login))
+            .route("/login/reject", post(reject_login))
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(from_fn_with_state(self.shared.clone(), guard))
+            .with_state(self.shared.clone());
+        let listener = self.listener.try_clone().and_then(tokio::net::TcpListener::from_std);
+        let listener = match listener {
+            Ok(listener) => listener,
+            Err(error) => return tracing::error!(%error, "the admin listener cannot be served"),
+        };
+        let end = async move {
+            let _ = shutdown.changed().await;
+        };
+        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
+            tracing::error!(%error, "the admin listener failed");
+        }
+    }
+}
+
+/// The token first, whatever is asked. A page in a browser on this machine cannot send it.
+async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let presented = presented.and_then(|value| value.split_once(' '));
+    let presented =
+        presented.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token);
+    let digest: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
+    let right = shared.snapshot.load().config.admin_token.is_some_and(|token| bool::from(token.ct_eq(&digest)));
+    let mut response = if right {
+        next.run(request).await
+    } else {
+        let mut response = said(StatusCode::UNAUTHORIZED, "send the admin token as a bearer token");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"admin\""));
+        response
+    };
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn said(status: StatusCode, text: &str) -> Response {
+    (status, Json(json!({ "error": text }))).into_response()
+}
+
+/// Which tokens to revoke: exactly one of these.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum Revoke {
+    /// An access token of ours.
+    Token(zeroize::Zeroizing<String>),
+    /// The token with this `jti`.
+    Id(String),
+    /// All of an authorization.
+    Authorization(String),
+    /// All that a client has.
+    Client(String),
+    /// All that act for a user.
+    User(String),
+    /// All issued until now.
+    All(bool),
+}
+
+async fn revoke(State(shared): State<Arc<Shared>>, Json(what): Json<Revoke>) -> Response {
+    let subject = match what {
+        Revoke::Token(token) => {
+            let snapshot = shared.snapshot.load_full();
+            let Ok(token) = BearerToken::parse(&token) else { return said(StatusCode::BAD_REQUEST, "no token") };
+            let facts = identify::identify(&shared, &snapshot, &token).await.ok();
+            let id = facts.filter(|facts| facts.issuer.is_own()).and_then(|facts| facts.id.clone());
+            match id {
+                Some(id) => Subject::Token(id),
+                None => return said(StatusCode::BAD_REQUEST, "the token is none of ours, or is not good any more"),
+            }
+        }
+        Revoke::Id(id) => Subject::Token(id),
+        Revoke::Authorization(id) => Subject::Authorization(id),
+        Revoke::Client(client) => Subject::Client(client),
+        Revoke::User(user) => Subject::User(user),
+        Revoke::All(true) => Subject::Everything,
+        Revoke::All(false) => return said(StatusCode::BAD_REQUEST, "all is true, or something else is named"),
+    };
+    let revocation = Revocation::now(subject, clock::now());
+    match shared.store.revoke(revocation.clone()).await {
+        Ok(()) => {
+            shared.revocations.add(&revocation);
+            tracing::info!(subject = ?revocation.subject, "revoked by the admin listener");
+            Json(json!({ "revoked": true })).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "a revocation could not be stored");
+            said(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer: nothing was revoked")
+        }
+    }
+}
+
+/// A challenge in the query.
+#[derive(Debug, Deserialize)]
+struct Asked {
+    login_challenge: String,
+}
+
+/// An answer to a challenge.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answered {
+    login_challenge: String,
+    subject: Option<String>,
+    error_description: Option<String>,
+}
+
+fn refused(fault: login::Fault) -> Response {
+    let status = match fault {
+        login::Fault::Challenge | login::Fault::Subject => StatusCode::BAD_REQUEST,
+        login::Fault::Used => StatusCode::CONFLICT,
+        login::Fault::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    said(status, &fault.to_string())
+}
+
+async fn show_login(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked>) -> Response {
+    let challenge = match login::read(&shared, &asked.login_challenge) {
+        Ok(challenge) => challenge,
+        Err(fault) => return refused(fault),
+    };
+    let snapshot = shared.snapshot.load_full();
+    let client = challenge.client.as_deref().and_then(|id| snapshot.rules().registry().client(id));
+    let client = client.map_or(Value::Null, |client| {
+        json!({
+            "client_id": client.id.as_str(),
+            "name": client.name,
+            "provider_name": client.provider,
+            "logo_url": client.logo_url,
+        })
+    });
+    Json(json!({ "client": client })).into_response()
+}
+
+async fn accept_login(State(shared): State<Arc<Shared>>, Json(answered): Json<Answered>) -> Response {
+    let Some(subject) = &answered.subject else { return said(StatusCode::BAD_REQUEST, "the subject is missing") };
+    let accepted = async {
+        let challenge = login::read(&shared, &answered.login_challenge)?;
+        login::accept(&shared, &challenge, subject).await
+    };
+    match accepted.await {
+        Ok(url) => Json(json!({ "redirect_to": url })).into_response(),
+        Err(fault) => refused(fault),
+    }
+}
+
+/// Back to the client with `access_denied`, where there is one.
+async fn reject_login(State(shared): State<Arc<Shared>>, Json(answered): Json<Answered>) -> Response {
+    let rejected = async {
+        let challenge = login::read(&shared, &answered.login_challenge)?;
+        login::answer(&shared, &challenge).await?;
+        Ok::<_, login::Fault>(challenge)
+    };
+    let challenge = match rejected.await {
+        Ok(challenge) => challenge,
+        Err(fault) => return refused(fault),
+    };
+    let snapshot = shared.snapshot.load_full();
+    let issuer = &shared.fixed.public_url;
+    let query = challenge.back.split_once('?').map_or("", |(_, query)| query);
+    let text = answered.error_description.unwrap_or_else(|| "the user did not sign in".to_owned());
+    let url = match AuthorizationRequest::parse(query, &snapshot.config.rules, issuer, true) {
+        Ok(request) => request.way_back.error(issuer, ResponseError::AccessDenied, &text),
+        Err(_) => issuer.clone(),
+    };
+    Json(json!({ "redirect_to": url })).into_response()
+}
