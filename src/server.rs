@@ -150,14 +150,9 @@ pub fn run(config: Config, gateway_file: &Path, temporary: Option<tempfile::Temp
         // The proxy library would panic on an address in use; this says which.
         TcpListener::bind(address).map_err(|fault| format!("listeners: {address}: {fault}"))?;
     }
-    let operations = match shared.fixed.metrics {
-        Some(address) => Some(operations::bind(address)?),
-        None => None,
-    };
-    let admin = match shared.fixed.admin {
-        Some(address) => Some(admin::bind(address)?),
-        None => None,
-    };
+    let bind = |key, address: Option<_>| address.map(|address| operations::bind(key, address)).transpose();
+    let operations = bind("metrics", shared.fixed.metrics)?;
+    let admin = bind("admin", shared.fixed.admin)?;
     let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
     let resolver = server.add_service(background_service("names", upstream::Resolver::new(shared.clone())));
     let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;

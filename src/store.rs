@@ -4,8 +4,10 @@
 //! survive a power cut. One thread writes, and commits what has gathered in one go; readers stand beside it. Owns the schema
 //! and its migration; what the rows mean is their modules' to say.
 
+pub mod access;
 pub mod grants;
 pub mod keys;
+pub mod refresh;
 pub mod revocations;
 mod schema;
 pub mod sessions;

@@ -70,7 +70,7 @@ fn read() -> Result<Zeroizing<String>, ExitCode> {
 fn facts(config: &Config, store: &Store, token: &str) -> Result<Facts, String> {
     if let Some(digest) = Kind::Access.digest(token) {
         let found = store.find_access(digest).map_err(|fault| fault.to_string())?;
-        return found.map(crate::store::grants::StoredAccess::into_facts).ok_or_else(|| "inactive".to_owned());
+        return found.map(crate::store::access::StoredAccess::into_facts).ok_or_else(|| "inactive".to_owned());
     }
     let parsed = Unverified::parse(token).map_err(|fault| fault.label().to_owned())?;
     let iss = parsed.claims.get("iss").and_then(serde_json::Value::as_str).unwrap_or_default();

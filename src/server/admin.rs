@@ -1,6 +1,6 @@
 //! The admin listener: acts of those who run the gateway, and answers of an external sign-in page. Every request needs the token.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -24,17 +24,6 @@ use crate::store::revocations::{Revocation, Subject};
 
 /// Largest body taken.
 const MAX_BODY: usize = 32 * 1024;
-
-/// Takes the address, before anything else starts.
-///
-/// # Errors
-/// It cannot be had.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    let said = |fault: std::io::Error| format!("admin: {address}: {fault}");
-    let listener = TcpListener::bind(address).map_err(said)?;
-    listener.set_nonblocking(true).map_err(said)?;
-    Ok(listener)
-}
 
 /// The background service.
 #[derive(Debug)]

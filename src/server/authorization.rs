@@ -1,5 +1,6 @@
 //! The authorization server's endpoints, as an axum router served in process. Each has a module; what they share is here.
 
+mod authenticate;
 mod authorize;
 mod browser;
 mod connections;
@@ -14,10 +15,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, State};
-use axum::response::Response;
+use axum::extract::{Extension, FromRequest, State};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use tokio::sync::Semaphore;
 
 use super::exchange::DecisionId;
@@ -150,6 +151,32 @@ impl Endpoints {
         let below = path.strip_prefix(metadata::RESOURCE).is_some_and(|rest| rest.starts_with('/'));
         if below { Some(metadata::RESOURCE) } else { PATHS.into_iter().find(|known| *known == path) }
     }
+}
+
+/// A request with a form, at an endpoint that answers in JSON.
+struct Posted {
+    server: Server,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+}
+
+impl FromRequest<Server> for Posted {
+    type Rejection = Response;
+
+    async fn from_request(request: Request<Body>, server: &Server) -> Result<Self, Response> {
+        let (parts, body) = request.into_parts();
+        // Put there by the exchange that serves this request.
+        let caller = parts.extensions.get::<Caller>().cloned();
+        let caller = caller.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
+        Ok(Self { server: server.clone(), caller, uri: parts.uri, headers: parts.headers, body })
+    }
+}
+
+/// A response, or the error that the request ends in.
+fn answered(server: &Server, caller: &Caller, answer: Result<Response, GrantError>) -> Response {
+    answer.unwrap_or_else(|error| refuse(server, caller, &error))
 }
 
 /// axum adds the `Allow` header.

@@ -19,12 +19,12 @@ use super::metrics::Scrape;
 /// How long the store may take to answer for the gateway to be ready.
 const STORE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Takes the address, before anything else starts.
+/// Takes the address of a listener for those who run the gateway, by the key that declares it, before anything else starts.
 ///
 /// # Errors
 /// It cannot be had.
-pub fn bind(address: SocketAddr) -> Result<TcpListener, String> {
-    let said = |fault: std::io::Error| format!("metrics: {address}: {fault}");
+pub fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, String> {
+    let said = |fault: std::io::Error| format!("{key}: {address}: {fault}");
     let listener = TcpListener::bind(address).map_err(said)?;
     listener.set_nonblocking(true).map_err(said)?;
     Ok(listener)

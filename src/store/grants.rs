@@ -1,64 +1,17 @@
-//! Authorizations with their codes, refresh tokens and opaque access tokens. Each use of a single-use value is one write: of many
-//! that come at once, one is first.
+//! Authorizations with their codes, and what their use gives. Each use of a single-use value is one write: of many that come at
+//! once, one is first.
 
-use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
-use zeroize::Zeroizing;
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::access::{StoredAccess, insert_access};
 use super::revocations::{Revocation, insert as insert_revocation};
 use super::{Store, StoreFault};
 use crate::grant::GrantError;
 use crate::grant::authorization::{Authorization, IssuedCode};
-use crate::grant::opaque::{Kind, RANDOM, ValueDigest, seal};
+use crate::grant::opaque::ValueDigest;
 use crate::grant::pkce::Challenge;
-use crate::names::{IssuerName, Timestamp};
+use crate::names::Timestamp;
 use crate::scope::ScopeSet;
-use crate::token::Facts;
-
-/// An opaque access token as stored: what a JWT says in its claims.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredAccess {
-    /// Its digest.
-    pub digest: ValueDigest,
-    /// Its id: `jti`.
-    pub id: String,
-    /// The authorization it is issued for.
-    pub authorization: Option<String>,
-    /// The client.
-    pub client: String,
-    /// Who it acts for.
-    pub subject: String,
-    /// Scopes.
-    pub scopes: ScopeSet,
-    /// `aud`.
-    pub audience: String,
-    /// `iat`.
-    pub issued: Timestamp,
-    /// `exp`.
-    pub expires: Timestamp,
-}
-
-impl StoredAccess {
-    /// What a JWT of the same grant would say.
-    #[must_use]
-    pub fn into_facts(self) -> Facts {
-        Facts {
-            issuer: IssuerName::new(IssuerName::OWN),
-            key: None,
-            subject: self.subject,
-            client: Some(self.client),
-            audience: vec![self.audience],
-            expires: self.expires,
-            not_before: None,
-            issued: Some(self.issued),
-            id: Some(self.id),
-            authorization: self.authorization,
-            scopes: Some(self.scopes),
-            roles: Vec::new(),
-            bound: false,
-            claims: serde_json::Map::new(),
-        }
-    }
-}
 
 /// A refresh token to be stored.
 #[derive(Clone, Copy, Debug)]
@@ -80,43 +33,6 @@ pub enum Redemption<T> {
     Reused(Revocation),
     /// The check said no. The code is as it was.
     Refused(GrantError),
-}
-
-/// How a refresh ended.
-#[derive(Debug)]
-pub enum Rotation<T> {
-    /// The first use: the new token is stored.
-    Done(T),
-    /// Used a moment ago, and its successor has not been used: the successor's random bytes, once more.
-    Again(T, Zeroizing<[u8; RANDOM]>, Timestamp),
-    /// No such token of this client, or it has expired.
-    Unknown,
-    /// It had been used: the whole family has been revoked.
-    Reused(Revocation),
-    /// The check said no. The token is as it was.
-    Refused(GrantError),
-}
-
-/// One use of a refresh token.
-pub struct Use {
-    /// The token as presented.
-    pub token: Zeroizing<String>,
-    /// Its digest.
-    pub digest: ValueDigest,
-    /// Who presents it.
-    pub client: String,
-    /// Random bytes of the token that takes its place.
-    pub successor: Zeroizing<[u8; RANDOM]>,
-    /// When that one expires.
-    pub expires: Timestamp,
-    /// For how long a used one gives the same successor again, seconds.
-    pub grace: u32,
-}
-
-impl std::fmt::Debug for Use {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Use").field("client", &self.client).finish_non_exhaustive()
-    }
 }
 
 /// What a successful check leaves to be done in the same write.
@@ -208,59 +124,6 @@ impl Store {
         .await
     }
 
-    /// Uses a refresh token, if `check` says yes to its authorization.
-    ///
-    /// # Errors
-    /// The store cannot be written; then the token is as it was.
-    pub async fn rotate<T: Send + 'static>(
-        &self,
-        used: Use,
-        now: Timestamp,
-        check: impl FnOnce(&Authorization) -> Result<Gift<T>, GrantError> + Send + 'static,
-    ) -> Result<Rotation<T>, StoreFault> {
-        self.write(move |connection| {
-            let found = connection
-                .prepare_cached(
-                    "SELECT a.id, a.client, a.subject, a.scopes, a.resource, r.expires_at, r.used_at, r.successor
-                     FROM refresh_token r JOIN authorization a ON a.id = r.authorization_id WHERE r.digest = ?1",
-                )?
-                .query_row([used.digest], |row| {
-                    let known = (Timestamp(row.get(5)?), row.get::<_, Option<i64>>(6)?, row.get(7)?);
-                    Ok((authorization(row)?, known))
-                })
-                .optional()?;
-            let Some((authorization, (expires, used_at, sealed))) = found else { return Ok(Rotation::Unknown) };
-            if authorization.client != used.client || now >= expires {
-                return Ok(Rotation::Unknown);
-            }
-            let again = match (used_at, sealed) {
-                (None, _) => None,
-                (Some(at), Some(sealed)) => match unused_successor(connection, &used, Timestamp(at), &sealed, now)? {
-                    Some(successor) => Some(successor),
-                    None => return revoke(connection, &authorization.id, now).map(Rotation::Reused),
-                },
-                (Some(_), None) => return revoke(connection, &authorization.id, now).map(Rotation::Reused),
-            };
-            let gift = match check(&authorization) {
-                Ok(gift) => gift,
-                Err(error) => return Ok(Rotation::Refused(error)),
-            };
-            if let Some((successor, expires)) = again {
-                give(connection, &authorization.id, &gift)?;
-                return Ok(Rotation::Again(gift.value, successor, expires));
-            }
-            connection
-                .prepare_cached("UPDATE refresh_token SET used_at = ?2, successor = ?3 WHERE digest = ?1")?
-                .execute(params![used.digest, now.0, seal(&used.token, &used.successor)])?;
-            let successor = Kind::Refresh.make(&used.successor);
-            let refresh = Kind::Refresh.digest(&successor).map(|digest| NewRefresh { digest, expires: used.expires });
-            let gift = Gift { refresh, ..gift };
-            give(connection, &authorization.id, &gift)?;
-            Ok(Rotation::Done(gift.value))
-        })
-        .await
-    }
-
     /// Stores an authorization that needs no code, with what it gives.
     ///
     /// # Errors
@@ -275,97 +138,6 @@ impl Store {
         self.write(move |connection| {
             insert_authorization(connection, &authorization, now, expires)?;
             give(connection, &authorization.id, &gift)
-        })
-        .await
-    }
-
-    /// Notes that an assertion has been used; false if it had been before.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub async fn use_assertion(&self, id: String, expires: Timestamp) -> Result<bool, StoreFault> {
-        self.write(move |connection| {
-            let added = connection
-                .prepare_cached("INSERT INTO assertion VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-                .execute(params![id, expires.0])?;
-            Ok(added == 1)
-        })
-        .await
-    }
-
-    /// Stores an opaque token that no user's authorization stands behind.
-    ///
-    /// # Errors
-    /// The store cannot be written.
-    pub async fn put_access(&self, access: StoredAccess) -> Result<(), StoreFault> {
-        self.write(move |connection| insert_access(connection, &access)).await
-    }
-
-    /// An opaque access token.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub async fn access(&self, digest: ValueDigest) -> Result<Option<StoredAccess>, StoreFault> {
-        self.read(move |connection| select_access(connection, digest)).await
-    }
-
-    /// The same for a command.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn find_access(&self, digest: ValueDigest) -> Result<Option<StoredAccess>, StoreFault> {
-        self.read_now(|connection| select_access(connection, digest))
-    }
-
-    /// The authorization behind a refresh token, used or not.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub fn find_refresh(&self, digest: ValueDigest) -> Result<Option<String>, StoreFault> {
-        self.read_now(|connection| {
-            connection
-                .query_row("SELECT authorization_id FROM refresh_token WHERE digest = ?1", [digest], |row| row.get(0))
-                .optional()
-        })
-    }
-
-    /// The authorization behind a refresh token that could be used now, with its expiry.
-    ///
-    /// # Errors
-    /// The store cannot be read.
-    pub async fn refresh(&self, digest: ValueDigest) -> Result<Option<(Authorization, Timestamp)>, StoreFault> {
-        self.read(move |connection| {
-            connection
-                .prepare_cached(
-                    "SELECT a.id, a.client, a.subject, a.scopes, a.resource, r.expires_at
-                     FROM refresh_token r JOIN authorization a ON a.id = r.authorization_id
-                     WHERE r.digest = ?1 AND r.used_at IS NULL",
-                )?
-                .query_row([digest], |row| Ok((authorization(row)?, Timestamp(row.get(5)?))))
-                .optional()
-        })
-        .await
-    }
-
-    /// Ends an authorization of a client by one of its refresh tokens, used or not; nothing when there is none.
-    ///
-    /// # Errors
-    /// The store cannot be written: nothing is revoked.
-    pub async fn revoke_refresh(
-        &self,
-        digest: ValueDigest,
-        client: String,
-        now: Timestamp,
-    ) -> Result<Option<Revocation>, StoreFault> {
-        self.write(move |connection| {
-            let id: Option<String> = connection
-                .prepare_cached(
-                    "SELECT a.id FROM refresh_token r JOIN authorization a ON a.id = r.authorization_id
-                     WHERE r.digest = ?1 AND a.client = ?2",
-                )?
-                .query_row(params![digest, client], |row| row.get(0))
-                .optional()?;
-            id.map(|id| revoke(connection, &id, now)).transpose()
         })
         .await
     }
@@ -392,28 +164,8 @@ impl Store {
     }
 }
 
-/// The successor of a token that was used a moment ago, if it has not been used itself.
-fn unused_successor(
-    connection: &Connection,
-    used: &Use,
-    at: Timestamp,
-    sealed: &[u8; RANDOM],
-    now: Timestamp,
-) -> rusqlite::Result<Option<(Zeroizing<[u8; RANDOM]>, Timestamp)>> {
-    if now >= at.plus(i64::from(used.grace)) {
-        return Ok(None);
-    }
-    let random = Zeroizing::new(seal(&used.token, sealed));
-    let Some(digest) = Kind::Refresh.digest(&Kind::Refresh.make(&random)) else { return Ok(None) };
-    let expires = connection
-        .prepare_cached("SELECT expires_at FROM refresh_token WHERE digest = ?1 AND used_at IS NULL")?
-        .query_row([digest], |row| row.get(0))
-        .optional()?;
-    Ok(expires.map(|expires| (random, Timestamp(expires))))
-}
-
 /// Ends an authorization with all that hangs on it, and leaves word of it for JWTs.
-fn revoke(connection: &Connection, id: &str, now: Timestamp) -> rusqlite::Result<Revocation> {
+pub(super) fn revoke(connection: &Connection, id: &str, now: Timestamp) -> rusqlite::Result<Revocation> {
     connection.prepare_cached("DELETE FROM authorization WHERE id = ?1")?.execute([id])?;
     let revocation = Revocation::authorization(id, now);
     insert_revocation(connection, &revocation)?;
@@ -421,7 +173,7 @@ fn revoke(connection: &Connection, id: &str, now: Timestamp) -> rusqlite::Result
 }
 
 /// Stores what a use gives, and lets the authorization live as long as the last of it.
-fn give<T>(connection: &Connection, id: &str, gift: &Gift<T>) -> rusqlite::Result<()> {
+pub(super) fn give<T>(connection: &Connection, id: &str, gift: &Gift<T>) -> rusqlite::Result<()> {
     let mut last = gift.expires;
     if let Some(refresh) = &gift.refresh {
         connection.prepare_cached("INSERT INTO refresh_token VALUES (?1, ?2, ?3, NULL, NULL)")?.execute(params![
@@ -438,28 +190,6 @@ fn give<T>(connection: &Connection, id: &str, gift: &Gift<T>) -> rusqlite::Resul
         .prepare_cached("UPDATE authorization SET expires_at = max(expires_at, ?2) WHERE id = ?1")?
         .execute(params![id, last.0])?;
     Ok(())
-}
-
-fn select_access(connection: &Connection, digest: ValueDigest) -> rusqlite::Result<Option<StoredAccess>> {
-    connection
-        .prepare_cached(
-            "SELECT id, authorization_id, client, subject, scopes, audience, issued_at, expires_at
-             FROM access_token WHERE digest = ?1",
-        )?
-        .query_row([digest], |row| {
-            Ok(StoredAccess {
-                digest,
-                id: row.get(0)?,
-                authorization: row.get(1)?,
-                client: row.get(2)?,
-                subject: row.get(3)?,
-                scopes: scopes(row, 4)?,
-                audience: row.get(5)?,
-                issued: Timestamp(row.get(6)?),
-                expires: Timestamp(row.get(7)?),
-            })
-        })
-        .optional()
 }
 
 fn insert_authorization(
@@ -480,28 +210,8 @@ fn insert_authorization(
     Ok(())
 }
 
-fn insert_access(connection: &Connection, access: &StoredAccess) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO access_token VALUES
-             (:digest, :id, :authorization, :client, :subject, :scopes, :audience, :issued, :expires)",
-        )?
-        .execute(named_params! {
-            ":digest": access.digest,
-            ":id": access.id,
-            ":authorization": access.authorization,
-            ":client": access.client,
-            ":subject": access.subject,
-            ":scopes": access.scopes.to_value(),
-            ":audience": access.audience,
-            ":issued": access.issued.0,
-            ":expires": access.expires.0,
-        })?;
-    Ok(())
-}
-
 /// The first five columns.
-fn authorization(row: &Row<'_>) -> rusqlite::Result<Authorization> {
+pub(super) fn authorization(row: &Row<'_>) -> rusqlite::Result<Authorization> {
     Ok(Authorization {
         id: row.get(0)?,
         client: row.get(1)?,

@@ -91,12 +91,9 @@ fn a_newer_schema_is_refused() {
     assert!(matches!(Store::open(folder.path()), Err(StoreFault::Newer { found: 99, .. })));
 }
 
-#[tokio::test]
-async fn an_authorization_is_known_for_as_long_as_its_jwts_live() {
-    use super::grants::{Gift, Redemption};
+/// A code of crm, from 0 to 60.
+async fn issue(store: &Store) {
     use crate::grant::authorization::{Authorization, IssuedCode};
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
     let authorization = Authorization {
         id: "a1".into(),
         client: "crm".into(),
@@ -106,6 +103,14 @@ async fn an_authorization_is_known_for_as_long_as_its_jwts_live() {
     };
     let code = IssuedCode { authorization, redirect_uri: None, challenge: None };
     store.issue_code([1; 32], code, Timestamp(0), Timestamp(60)).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_authorization_is_known_for_as_long_as_its_jwts_live() {
+    use super::grants::{Gift, Redemption};
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    issue(&store).await;
     let redeem = |now| {
         let gift = Gift { value: (), expires: Timestamp(1_800), refresh: None, access: None };
         store.redeem_code([1; 32], "crm".into(), Timestamp(now), move |_| Ok(gift))
@@ -122,18 +127,9 @@ async fn an_authorization_is_known_for_as_long_as_its_jwts_live() {
 #[tokio::test]
 async fn a_code_says_nothing_to_another_client_and_ends_nothing() {
     use super::grants::{Gift, Redemption};
-    use crate::grant::authorization::{Authorization, IssuedCode};
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let authorization = Authorization {
-        id: "a1".into(),
-        client: "crm".into(),
-        subject: "alice".into(),
-        scopes: crate::scope::ScopeSet::default(),
-        resource: None,
-    };
-    let code = IssuedCode { authorization, redirect_uri: None, challenge: None };
-    store.issue_code([1; 32], code, Timestamp(0), Timestamp(60)).await.unwrap();
+    issue(&store).await;
     let redeem = |client: &str| {
         let gift = Gift { value: (), expires: Timestamp(1_800), refresh: None, access: None };
         store.redeem_code([1; 32], client.to_owned(), Timestamp(1), move |_| Ok(gift))

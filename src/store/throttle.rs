@@ -6,6 +6,20 @@ use super::{Store, StoreFault};
 use crate::names::Timestamp;
 
 impl Store {
+    /// Notes that an assertion has been used; false if it had been before.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn use_assertion(&self, id: String, expires: Timestamp) -> Result<bool, StoreFault> {
+        self.write(move |connection| {
+            let added = connection
+                .prepare_cached("INSERT INTO assertion VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+                .execute(params![id, expires.0])?;
+            Ok(added == 1)
+        })
+        .await
+    }
+
     /// Keeps a failure until it no longer counts.
     ///
     /// # Errors

@@ -25,25 +25,13 @@ fn run(gateway: &Gateway, arguments: &[&str], input: &str) -> (i32, String, Stri
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-/// The same with JSON as its output; options stand before the act.
+/// The same with JSON as its output.
 fn json(gateway: &Gateway, group: &str, arguments: &[&str], input: &str) -> (i32, Value) {
-    let mut all = vec![group, "--format", "json"];
+    let mut all = vec![group];
     all.extend_from_slice(arguments);
-    let config = gateway.folder.path().join("gateway.yaml");
-    let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
-        .args(&all[..3])
-        .args(["--config".as_ref(), config.as_os_str()])
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let value = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|_| panic!("{arguments:?}: {}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code().unwrap(), value)
+    all.extend_from_slice(&["--format", "json"]);
+    let (code, output, complaints) = run(gateway, &all, input);
+    (code, serde_json::from_str(&output).unwrap_or_else(|_| panic!("{arguments:?}: {output}{complaints}")))
 }
 
 /// The gateway, with its clients in a directory.

@@ -18,8 +18,9 @@ use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::super::{Shared, clock, login, pages};
+use super::authenticate::check_password;
 use super::issue::random;
-use super::token::{check_password, stored};
+use super::token::stored;
 use super::{Caller, Server, with_id};
 use crate::client::{Client, User};
 use crate::grant::form::Form;

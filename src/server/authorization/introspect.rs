@@ -3,15 +3,15 @@
 //! A client learns about its own tokens alone. Whatever else is asked gives exactly `{"active":false}`.
 
 use axum::body::Body;
-use axum::extract::{Extension, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json as value};
 
 use super::super::clock;
+use super::authenticate::authenticate;
 use super::revoke::{facts_of, read};
-use super::token::{authenticate, stored};
-use super::{Caller, Outcome, Server, json, no_store, refuse};
+use super::token::stored;
+use super::{Caller, Outcome, Posted, Server, answered, json, no_store};
 use crate::client::Client;
 use crate::grant::authorization::Authorization;
 use crate::grant::opaque::Kind;
@@ -19,17 +19,10 @@ use crate::grant::{ErrorCode, GrantError};
 use crate::names::Timestamp;
 use crate::policy::principal;
 
-pub(super) async fn introspect(
-    State(server): State<Server>,
-    Extension(caller): Extension<Caller>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    match answer(&server, &caller, &uri, &headers, body).await {
-        Ok(response) => response,
-        Err(error) => refuse(&server, &caller, &error),
-    }
+pub(super) async fn introspect(posted: Posted) -> Response {
+    let Posted { server, caller, uri, headers, body } = posted;
+    let answer = answer(&server, &caller, &uri, &headers, body).await;
+    answered(&server, &caller, answer)
 }
 
 async fn answer(

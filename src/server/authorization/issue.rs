@@ -9,7 +9,7 @@ use crate::client::TokenFormat;
 use crate::grant::opaque::{Kind, RANDOM, ValueDigest};
 use crate::grant::{ErrorCode, GrantError, Granted};
 use crate::names::Timestamp;
-use crate::store::grants::StoredAccess;
+use crate::store::access::StoredAccess;
 use crate::token::mint::{AccessClaims, expiry};
 
 /// Random bytes from the operating system.

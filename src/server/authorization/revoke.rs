@@ -1,13 +1,13 @@
 //! The revocation endpoint (RFC 7009): `/oauth_revoke_token.do`, `/oauth2/revoke`.
 
 use axum::body::Body;
-use axum::extract::{Extension, State};
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 
 use super::super::{clock, identify};
-use super::token::{authenticate, read_form, stored};
-use super::{Caller, Outcome, Server, json, no_store, refuse};
+use super::authenticate::authenticate;
+use super::token::{read_form, stored};
+use super::{Caller, Outcome, Posted, Server, answered, json, no_store};
 use crate::client::Client;
 use crate::grant::authentication::Credentials;
 use crate::grant::opaque::Kind;
@@ -18,17 +18,10 @@ use crate::request::credential::BearerToken;
 use crate::store::revocations::{Revocation, Subject};
 use crate::token::Facts;
 
-pub(super) async fn revoke(
-    State(server): State<Server>,
-    Extension(caller): Extension<Caller>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    match answer(&server, &caller, &uri, &headers, body).await {
-        Ok(response) => response,
-        Err(error) => refuse(&server, &caller, &error),
-    }
+pub(super) async fn revoke(posted: Posted) -> Response {
+    let Posted { server, caller, uri, headers, body } = posted;
+    let answer = answer(&server, &caller, &uri, &headers, body).await;
+    answered(&server, &caller, answer)
 }
 
 async fn answer(
