@@ -176,7 +176,7 @@ impl Registry {
         self.clients.get(id)
     }
 
-    /// Whether some client's secret takes milliseconds to check: then an unknown client's does too.
+    /// Whether some client's secret takes milliseconds to check: then time would tell which clients exist.
     #[must_use]
     pub const fn has_slow_secrets(&self) -> bool {
         self.slow

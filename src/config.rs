@@ -119,6 +119,8 @@ pub struct Fixed {
     pub public_host: String,
     /// Addresses.
     pub listeners: Vec<SocketAddr>,
+    /// A TLS proxy stands before one of them.
+    pub behind_tls: bool,
     /// Metrics address.
     pub metrics: Option<SocketAddr>,
     /// Admin address.
@@ -143,7 +145,7 @@ impl Fixed {
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let pairs = [
             ("public_url", self.public_url == other.public_url),
-            ("listeners", self.listeners == other.listeners),
+            ("listeners", self.listeners == other.listeners && self.behind_tls == other.behind_tls),
             ("metrics", self.metrics == other.metrics),
             ("admin", self.admin == other.admin),
             ("store", self.store == other.store),

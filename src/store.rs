@@ -16,6 +16,7 @@ mod writer;
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -70,6 +71,12 @@ pub enum StoreFault {
         /// What it is instead.
         found: &'static str,
     },
+    /// The file is not where it was: it was moved, removed or replaced under us.
+    #[error("{path}: the file is gone or another one; what is written now would be lost. Put it back and restart")]
+    Gone {
+        /// What.
+        path: PathBuf,
+    },
     /// The file was written by a newer version.
     #[error("{path}: written by a newer version (schema {found}, this one knows {})", schema::VERSION)]
     Newer {
@@ -87,6 +94,9 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
+    /// Device and number of the file that is open.
+    file: (u64, u64),
+    gone: AtomicBool,
     writer: Writer,
     readers: Mutex<Vec<Connection>>,
     reading: tokio::sync::Semaphore,
@@ -103,8 +113,11 @@ impl Store {
         let mut connection = connect(&path).map_err(sqlite)?;
         schema::migrate(&mut connection, &path, created)?;
         let writer = Writer::start(connection).map_err(|source| StoreFault::Io { path: path.clone(), source })?;
+        let file = identity(&path).map_err(|source| StoreFault::Io { path: path.clone(), source })?;
         Ok(Self(Arc::new(Inner {
             path,
+            file,
+            gone: AtomicBool::new(false),
             writer,
             readers: Mutex::new(Vec::new()),
             reading: tokio::sync::Semaphore::new(READERS),
@@ -142,6 +155,7 @@ impl Store {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreFault> {
+        self.there()?;
         let answer = self.0.writer.submit(work).map_err(|fault| self.name(fault))?;
         answer.await.unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
     }
@@ -151,6 +165,7 @@ impl Store {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreFault> {
+        self.there()?;
         let answer = self.0.writer.submit(work).map_err(|fault| self.name(fault))?;
         answer.blocking_recv().unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
     }
@@ -167,6 +182,7 @@ impl Store {
     }
 
     fn read_now<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {
+        self.there()?;
         let pool = || self.0.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = pool().pop();
         let read = || {
@@ -176,6 +192,21 @@ impl Store {
             Ok(result)
         };
         read().map_err(|source| StoreFault::Sqlite { path: self.0.path.clone(), source })
+    }
+
+    fn there(&self) -> Result<(), StoreFault> {
+        if self.0.gone.load(Ordering::Relaxed) { Err(StoreFault::Gone { path: self.0.path.clone() }) } else { Ok(()) }
+    }
+
+    /// Looks whether the open file is still the one under its name; if it is not, nothing is read or written any more: an
+    /// acknowledgement would be for something that the next start does not find.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn look(&self) -> Result<(), StoreFault> {
+        let same = identity(&self.0.path).is_ok_and(|file| file == self.0.file);
+        self.0.gone.store(!same, Ordering::Relaxed);
+        self.there()
     }
 
     fn name(&self, fault: writer::Fault) -> StoreFault {
@@ -211,6 +242,11 @@ impl Store {
         })
         .await
     }
+}
+
+fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -45,6 +45,12 @@ fn text(config: &Config, clients: &[serde_json::Value]) {
         rules.issuers().count(),
         config.version
     ));
+    if config.fixed.behind_tls && config.trusted_proxies.is_empty() {
+        say(
+            "warning: a listener is `behind_tls` and no proxy is named under `trusted_proxies`: all callers have one address, and \
+             limits on guessing shut them out together",
+        );
+    }
     for client in clients {
         let texts = |key: &str| -> Vec<&str> {
             client[key].as_array().into_iter().flatten().filter_map(|text| text.as_str()).collect()

@@ -93,6 +93,9 @@ fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
         Ok(config) => config,
         Err(fault) => return report(&fault, format),
     };
+    if new.name.as_ref().is_some_and(|name| name.starts_with("env:")) {
+        return wrong("a name that begins with env: would be read from the environment");
+    }
     if let Some(client) = config.rules.registry().client(&new.id) {
         return wrong(&format!("the client `{}` is there already, at {}", new.id, client.origin));
     }
@@ -115,7 +118,7 @@ fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
 /// Writes the file, and takes it away again if the configuration does not load with it.
 fn write(gateway: &Path, folder: &Path, new: &New, text: &str, secret: Option<&str>, format: Format) -> ExitCode {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if !new.id.chars().all(safe) || new.id.starts_with('.') {
+    if new.id.is_empty() || !new.id.chars().all(safe) || new.id.starts_with('.') {
         return wrong("a client id that is to be a file's name has letters, digits, dots, hyphens and underscores");
     }
     let file = folder.join(format!("{}.yaml", new.id));

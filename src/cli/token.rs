@@ -100,7 +100,7 @@ fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let revocations = crate::server::revocations::Revocations::default();
     revocations.read_on(&store).map_err(|fault| wrong(&fault.to_string()))?;
     let now = clock::now();
-    let fault = if revocations.has(&facts) {
+    let fault = if revocations.has(&facts, config.rules.registry()) {
         Some("token.invalid (revoked)".to_owned())
     } else {
         principal::identify(&config.rules, facts.clone(), now)
@@ -124,6 +124,17 @@ fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     Ok(if fault.is_none() { ExitCode::SUCCESS } else { ExitCode::from(super::FINDINGS) })
 }
 
+/// A mistyped name must not look like success.
+fn known(
+    gateway: &Path,
+    name: &str,
+    format: Format,
+    is: impl FnOnce(&crate::client::Registry) -> bool,
+) -> Result<(), ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    if is(config.rules.registry()) { Ok(()) } else { Err(wrong(&format!("there is no `{name}`: nothing was revoked"))) }
+}
+
 fn revoke(gateway: &Path, what: What, format: Format) -> Result<ExitCode, ExitCode> {
     let subject = match what {
         What { stdin: true, .. } => {
@@ -137,9 +148,16 @@ fn revoke(gateway: &Path, what: What, format: Format) -> Result<ExitCode, ExitCo
                 Subject::Token(facts.id.ok_or_else(|| wrong("the token has no id"))?)
             }
         }
+        What { id: Some(id), .. } if id.is_empty() => return Err(wrong("--id is empty")),
         What { id: Some(id), .. } => Subject::Token(id),
-        What { client: Some(client), .. } => Subject::Client(client),
-        What { user: Some(user), .. } => Subject::User(user),
+        What { client: Some(client), .. } => {
+            known(gateway, &client, format, |registry| registry.client(&client).is_some())?;
+            Subject::Client(client)
+        }
+        What { user: Some(user), .. } => {
+            known(gateway, &user, format, |registry| registry.user(&user).is_some())?;
+            Subject::User(user)
+        }
         What { .. } => Subject::Everything,
     };
     let text = match &subject {

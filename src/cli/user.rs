@@ -65,6 +65,18 @@ fn add(
         let text = format!("`{name}` is a client, at {}: client ids and user names share one namespace", client.origin);
         return Err(wrong(&text));
     }
+    let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',' | b'\'');
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
+        return Err(wrong("a user name is visible ASCII without comma, quotes and backslash, at most 128 characters"));
+    }
+    if [name]
+        .into_iter()
+        .chain(display_name)
+        .chain(roles.iter().map(String::as_str))
+        .any(|text| text.starts_with("env:"))
+    {
+        return Err(wrong("what begins with env: would be read from the environment"));
+    }
     let password = password()?;
     let hash = Argon2::default()
         .hash_password(password.as_bytes())

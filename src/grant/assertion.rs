@@ -10,6 +10,12 @@ use crate::token::jws::Unverified;
 pub const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 /// The longest life of an assertion, seconds: for so long its id is remembered.
 const MAX_LIFE: i64 = 3_600;
+/// `typ` of an assertion that proves a client.
+pub const CLIENT_KIND: &str = "client-authentication+jwt";
+/// `typ` of one that stands for a user's login. Plain JWTs are told apart by their `sub`.
+pub const GRANT_KIND: &str = "authorization-grant+jwt";
+/// Longest `jti`: it is remembered.
+const MAX_ID: usize = 256;
 /// Clock difference forgiven, seconds.
 const LEEWAY: i64 = 30;
 
@@ -30,16 +36,22 @@ pub fn claimed(text: &str) -> Option<String> {
     Some(Unverified::parse(text).ok()?.claims.get("iss")?.as_str()?.to_owned())
 }
 
-/// Verifies an assertion of a client (RFC 7523 §3).
+/// Verifies an assertion of a client (RFC 7523 §3); its `typ` may say what it is for, and then has to say this.
 ///
 /// # Errors
 /// What is wrong, for the log and for the client that signed it.
-pub fn verify(text: &str, client: &Client, audiences: &[&str], now: Timestamp) -> Result<Assertion, &'static str> {
+pub fn verify(
+    text: &str,
+    kind: &str,
+    client: &Client,
+    audiences: &[&str],
+    now: Timestamp,
+) -> Result<Assertion, &'static str> {
     let parsed = Unverified::parse(text).map_err(|_| "the assertion is not a signed JWT")?;
     if client.keys.keys().is_empty() {
         return Err("the client has no jwks_file: it cannot sign assertions");
     }
-    if !matches!(parsed.kind.as_deref(), None | Some("jwt" | "client-authentication+jwt" | "authorization-grant+jwt")) {
+    if !parsed.kind.as_deref().is_none_or(|found| found == "jwt" || found == kind) {
         return Err("the assertion's typ is of another kind of token");
     }
     client.keys.verify(&parsed).map_err(|_| "the assertion's signature is not by a key of the client")?;
@@ -71,7 +83,8 @@ pub fn verify(text: &str, client: &Client, audiences: &[&str], now: Timestamp) -
             return Err("the assertion is not valid yet");
         }
     }
-    let id = text_of("jti").filter(|id| !id.is_empty()).ok_or("the assertion has no jti")?;
+    let id = text_of("jti").filter(|id| !id.is_empty() && id.len() <= MAX_ID);
+    let id = id.ok_or("the assertion has no jti, or one of more than 256 bytes")?;
     let subject = text_of("sub").ok_or("the assertion has no sub")?;
     Ok(Assertion { subject: subject.to_owned(), id: format!("{} {id}", client.id), expires: expires.plus(LEEWAY) })
 }

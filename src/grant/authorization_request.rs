@@ -204,6 +204,9 @@ fn redirect_uri(client: &Client, sent: Option<&str>) -> Result<String, String> {
 fn challenge(client: &Client, form: &Form) -> Result<Option<Challenge>, String> {
     match form.value("code_challenge") {
         Some(challenge) => Ok(Some(Challenge::parse(challenge, form.value("code_challenge_method"))?)),
+        None if form.value("code_challenge_method").is_some() => {
+            Err("a code_challenge_method without a code_challenge".to_owned())
+        }
         None if client.require_pkce => {
             Err("the parameter code_challenge is missing: this client must use PKCE with S256 (RFC 7636)".to_owned())
         }

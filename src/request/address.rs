@@ -54,6 +54,12 @@ impl Networks {
         Self(NetworkMap::new(networks.into_iter().map(|network| (network, ()))))
     }
 
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether one of the networks has the address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -24,7 +24,7 @@ const RETRY_AFTER: u32 = 5;
 pub async fn identify(shared: &Shared, snapshot: &Snapshot, token: &BearerToken) -> Result<Arc<Facts>, Refusal> {
     let facts = read(shared, snapshot, token).await?;
     // Judged every time, whatever the cache says: a revocation bites on the next request.
-    if shared.revocations.has(&facts) {
+    if shared.revocations.has(&facts, snapshot.rules().registry()) {
         return Err(refuse(shared, facts.issuer.as_str(), TokenFault::Revoked));
     }
     Ok(facts)

@@ -10,7 +10,8 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use super::{Shared, clock};
-use crate::names::Timestamp;
+use crate::client::Registry;
+use crate::names::{Timestamp, UserName};
 use crate::store::revocations::{Revocation, Subject};
 use crate::store::{Store, StoreFault};
 use crate::token::Facts;
@@ -66,7 +67,7 @@ impl Index {
         self.users.retain(|_, until| until.expires > now);
     }
 
-    fn has(&self, facts: &Facts) -> bool {
+    fn has(&self, facts: &Facts, registry: &Registry) -> bool {
         let issued_by = |at: Timestamp| facts.issued.is_none_or(|issued| issued <= at);
         facts.id.as_ref().is_some_and(|id| self.tokens.contains_key(id))
             || facts.authorization.as_ref().is_some_and(|id| self.authorizations.contains_key(id))
@@ -75,16 +76,28 @@ impl Index {
                 .as_ref()
                 .and_then(|client| self.clients.get(client))
                 .is_some_and(|until| issued_by(until.at))
-            || self.users.get(&facts.subject).is_some_and(|until| issued_by(until.at))
+            || self.user(facts, registry).is_some_and(|until| issued_by(until.at))
             || self.everything.is_some_and(issued_by)
+    }
+}
+
+impl Index {
+    /// What is said of the user that a token acts for: of client credentials, the client's application user.
+    fn user(&self, facts: &Facts, registry: &Registry) -> Option<&Until> {
+        if self.users.is_empty() {
+            return None;
+        }
+        let acts = facts.client.as_ref().filter(|client| **client == facts.subject);
+        let application = acts.and_then(|client| registry.client(client)?.application_user.as_ref());
+        self.users.get(application.map_or(facts.subject.as_str(), UserName::as_str))
     }
 }
 
 impl Revocations {
     /// Whether one of our own tokens has been revoked.
     #[must_use]
-    pub fn has(&self, facts: &Facts) -> bool {
-        facts.issuer.is_own() && self.0.read().unwrap_or_else(PoisonError::into_inner).has(facts)
+    pub fn has(&self, facts: &Facts, registry: &Registry) -> bool {
+        facts.issuer.is_own() && self.0.read().unwrap_or_else(PoisonError::into_inner).has(facts, registry)
     }
 
     /// Takes in what this process revoked, before it is read back from the store.
@@ -128,6 +141,9 @@ impl Follow {
     async fn read_on(&self) {
         let shared = self.0.clone();
         let read = tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared.store.look() {
+                return tracing::error!(%error, "the store cannot be used");
+            }
             if let Err(error) = shared.revocations.read_on(&shared.store) {
                 tracing::warn!(%error, "revocations of other processes cannot be read");
             }
@@ -212,10 +228,14 @@ mod tests {
         ] {
             let revocations = Revocations::default();
             revocations.add(&Revocation::now(subject.clone(), Timestamp(10)));
-            assert_eq!(revocations.has(&facts("self", 10)), ends, "{subject:?}");
-            assert!(!revocations.has(&facts("corp", 10)), "{subject:?}");
+            assert_eq!(revocations.has(&facts("self", 10), &Registry::default()), ends, "{subject:?}");
+            assert!(!revocations.has(&facts("corp", 10), &Registry::default()), "{subject:?}");
             let by_time = !matches!(subject, Subject::Token(_) | Subject::Authorization(_));
-            assert_eq!(revocations.has(&facts("self", 11)), ends && !by_time, "issued later: {subject:?}");
+            assert_eq!(
+                revocations.has(&facts("self", 11), &Registry::default()),
+                ends && !by_time,
+                "issued later: {subject:?}"
+            );
         }
     }
 
@@ -224,8 +244,8 @@ mod tests {
         let revocations = Revocations::default();
         revocations.add(&Revocation { subject: Subject::Token("t1".into()), at: Timestamp(1), expires: Timestamp(50) });
         revocations.forget(Timestamp(49));
-        assert!(revocations.has(&facts("self", 1)));
+        assert!(revocations.has(&facts("self", 1), &Registry::default()));
         revocations.forget(Timestamp(50));
-        assert!(!revocations.has(&facts("self", 1)));
+        assert!(!revocations.has(&facts("self", 1), &Registry::default()));
     }
 }

@@ -28,6 +28,10 @@ pub enum Account {
     User,
 }
 
+/// Attempts of one address under way; further ones wait.
+const UNDER_WAY: usize = 10;
+/// Names and addresses that failures are kept of: beyond, new ones are not, and memory and disk stay as they are.
+const MOST: usize = 100_000;
 /// How long an attempt waits for those before it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -95,14 +99,15 @@ impl Throttle {
 
     /// Takes a place for each subject, or none: false when they are all taken by attempts under way.
     fn take(&self, subjects: &[String; 2], now: Timestamp) -> Result<bool, u32> {
-        for (at, (subject, limit)) in subjects.iter().zip([PER_NAME, PER_ADDRESS]).enumerate() {
+        // The address first: what it may not do leaves no trace of the name.
+        for (at, (subject, limit)) in subjects.iter().zip([PER_ADDRESS, PER_NAME]).enumerate() {
             let mut count = self.counts.entry(subject.clone()).or_default();
             while count.failures.front().is_some_and(|at| at.plus(WINDOW) <= now) {
                 count.failures.pop_front();
             }
             let (failed, under_way) = (count.failures.len(), count.under_way);
             let free = count.failures.front().map_or(now, |at| at.plus(WINDOW));
-            if failed + under_way < limit {
+            if failed + under_way < limit && under_way < UNDER_WAY {
                 count.under_way += 1;
                 continue;
             }
@@ -135,15 +140,16 @@ impl Attempt<'_> {
 
     /// The secret was wrong: kept across restarts. A store that cannot be written now loses the mark at a restart, not the limit.
     pub async fn failed(self, store: &Store) {
+        if self.throttle.counts.len() > MOST {
+            return;
+        }
         for subject in &self.subjects {
             self.throttle.counts.entry(subject.clone()).or_default().failures.push_back(self.at);
         }
         let (subjects, at) = (self.subjects.clone(), self.at);
         drop(self);
-        for subject in subjects {
-            if let Err(error) = store.record_failure(subject, at, at.plus(WINDOW)).await {
-                tracing::warn!(%error, "a failed attempt to authenticate could not be stored");
-            }
+        if let Err(error) = store.record_failures(subjects, at, at.plus(WINDOW)).await {
+            tracing::warn!(%error, "a failed attempt to authenticate could not be stored");
         }
     }
 }
@@ -164,7 +170,7 @@ fn subjects(account: Account, name: &str, address: Option<IpAddr>) -> [String; 2
     };
     let address = address.map_or_else(|| "unknown".to_owned(), |address| site(address).to_string());
     let name = hex(Sha256::digest(name.as_bytes()).get(..16).unwrap_or_default());
-    [format!("{kind} {name} {address}"), format!("{kind} {address}")]
+    [format!("{kind} {address}"), format!("{kind} {name} {address}")]
 }
 
 #[cfg(test)]

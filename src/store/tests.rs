@@ -162,3 +162,19 @@ async fn a_store_of_the_first_version_is_brought_forward_with_its_key() {
     let signs = keys::current(&store.keys().unwrap(), Timestamp(8)).map(|key| key.signs_from);
     assert_eq!(signs, Some(Timestamp(7)));
 }
+
+#[tokio::test]
+async fn a_file_that_is_moved_away_under_us_acknowledges_nothing_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).unwrap();
+    let (file, away) = (folder.path().join("scopegate.db"), folder.path().join("away"));
+    issue(&store).await;
+    std::fs::rename(&file, &away).unwrap();
+    assert!(matches!(store.look(), Err(StoreFault::Gone { .. })));
+    assert!(matches!(store.end_session([1; 32]).await, Err(StoreFault::Gone { .. })));
+    assert!(matches!(store.access([1; 32]).await, Err(StoreFault::Gone { .. })));
+    assert!(store.ping().is_err());
+    std::fs::rename(&away, &file).unwrap();
+    store.look().unwrap();
+    store.end_session([1; 32]).await.unwrap();
+}

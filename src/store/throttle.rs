@@ -20,16 +20,23 @@ impl Store {
         .await
     }
 
-    /// Keeps a failure until it no longer counts.
+    /// Keeps a failure of these subjects until it no longer counts.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn record_failure(&self, subject: String, at: Timestamp, expires: Timestamp) -> Result<(), StoreFault> {
+    pub async fn record_failures(
+        &self,
+        subjects: [String; 2],
+        at: Timestamp,
+        expires: Timestamp,
+    ) -> Result<(), StoreFault> {
         self.write(move |connection| {
-            connection
-                .prepare_cached("INSERT INTO failure (subject, at, expires_at) VALUES (?1, ?2, ?3)")?
-                .execute(params![subject, at.0, expires.0])
-                .map(drop)
+            let mut statement =
+                connection.prepare_cached("INSERT INTO failure (subject, at, expires_at) VALUES (?1, ?2, ?3)")?;
+            for subject in &subjects {
+                statement.execute(params![subject, at.0, expires.0])?;
+            }
+            Ok(())
         })
         .await
     }

@@ -59,6 +59,7 @@ clients:
     secrets: [{ sha256: @SHA256@ }]
     redirect_urls: [https://app.example/cb]
     auth_scopes: [orders_read]
+  acting: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], application_user: bob, auth_scopes: [orders_read] }
   machine: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], redirect_urls: [https://app.example/cb], auth_scopes: [orders_read] }
   off: { active: false, grants: [authorization_code], secrets: [{ sha256: @SHA256@ }], redirect_urls: [https://app.example/cb] }
 ";

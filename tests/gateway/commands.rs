@@ -75,6 +75,10 @@ fn a_new_client_is_a_new_file_and_its_secret_gets_a_token() {
     assert!(again.0 == 2 && again.2.contains("is there already"), "{again:?}");
     for (arguments, words) in [
         (vec!["client", "add", "../evil"], "letters, digits"),
+        (vec!["client", "add", ""], "letters, digits"),
+        (vec!["client", "add", "x", "--name", "env:HOME"], "environment"),
+        (vec!["user", "add", "a: b"], "visible ASCII"),
+        (vec!["user", "add", "x", "--roles", "env:HOME"], "environment"),
         (vec!["client", "add", "bad", "--scopes", "nothing"], "no auth scope `nothing`"),
         (vec!["client", "add", "bad", "--grants", "magic"], "not one of the choices"),
         (vec!["client", "add", "alice"], "user's name too"),
@@ -99,6 +103,19 @@ fn a_disabled_client_and_a_locked_user_lose_their_tokens_at_once() {
         is_refused_soon(&gateway, &access);
         assert_eq!(refresh(&gateway, client, &refresh_token).status, 400);
     }
+}
+
+#[test]
+fn a_locked_user_is_locked_for_the_clients_that_act_as_it() {
+    let gateway = gateway();
+    let own = |client: &str| {
+        member(&crate::authorization::token(&gateway, client, &[("grant_type", "client_credentials")]), "access_token")
+    };
+    let (acting, other) = (own("acting"), own("machine"));
+    assert_eq!(gateway.get("/orders/1", Some(&acting)).status, 200);
+    assert_eq!(run(&gateway, &["user", "lock", "bob"], "").0, 0);
+    is_refused_soon(&gateway, &acting);
+    assert_eq!(gateway.get("/orders/1", Some(&other)).status, 200);
 }
 
 #[test]
@@ -150,6 +167,10 @@ fn tokens_are_inspected_and_revoked_in_every_way() {
         assert_eq!(refresh(&gateway, client, &refresh_token).status, 400, "{arguments:?}");
     }
     assert_eq!(run(&gateway, &["token", "revoke"], "").0, 2, "which?");
+    for (kind, name) in [("--client", "wbe"), ("--user", "alcie"), ("--id", "")] {
+        let (code, _, complaints) = run(&gateway, &["token", "revoke", kind, name], "");
+        assert!(code == 2 && complaints.contains("error: "), "{kind} {name}: {complaints}");
+    }
     assert_eq!(subject("nonsense").0, 1);
 }
 

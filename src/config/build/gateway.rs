@@ -133,6 +133,7 @@ impl Builder<'_> {
                 public_url,
                 public_host,
                 listeners,
+                behind_tls: raw.listeners.iter().any(|listener| listener.behind_tls),
                 metrics: raw.metrics.as_ref().map(|metrics| metrics.address.value),
                 admin: raw.admin.as_ref().map(|admin| admin.address.value),
                 store,

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::super::throttle::Account;
 use super::token::stored;
-use super::{Caller, Server};
+use super::{Caller, FAILURE, Server};
 use crate::client::{Client, User, secret};
 use crate::grant::assertion::Assertion;
 use crate::grant::authentication::{Credentials, Proven};
@@ -24,7 +24,7 @@ pub(super) async fn authenticate(
     credentials: Credentials,
     now: Timestamp,
 ) -> Result<Arc<Client>, GrantError> {
-    let throttle = &server.shared.throttle;
+    let (throttle, began) = (&server.shared.throttle, tokio::time::Instant::now());
     let attempt = throttle
         .begin(Account::Client, credentials.claimed(), caller.address, now)
         .await
@@ -39,6 +39,9 @@ pub(super) async fn authenticate(
         }
         Err(error) if error.code == ErrorCode::InvalidClient => {
             attempt.failed(&server.shared.store).await;
+            if caller.snapshot.rules().registry().has_slow_secrets() {
+                tokio::time::sleep_until(began + FAILURE).await;
+            }
             Err(error)
         }
         Err(error) => {
@@ -79,7 +82,7 @@ async fn prove(
         return credentials.authenticate(registry, now);
     }
     let snapshot = caller.snapshot.clone();
-    server.slowly(move || credentials.authenticate(snapshot.rules().registry(), now)).await?
+    server.clients.run(move || credentials.authenticate(snapshot.rules().registry(), now)).await?
 }
 
 /// Checks a user's password, unless too many guesses came before. The inner error is for the one who tries: it does not tell an
@@ -94,14 +97,14 @@ pub(super) async fn check_password(
     password: Zeroizing<String>,
     now: Timestamp,
 ) -> Result<Result<Arc<User>, &'static str>, GrantError> {
-    let throttle = &server.shared.throttle;
+    let (throttle, began) = (&server.shared.throttle, tokio::time::Instant::now());
     let attempt = throttle
         .begin(Account::User, username, caller.address, now)
         .await
         .map_err(|wait| GrantError::too_many(wait, "too many wrong passwords"))?;
     let user = caller.snapshot.rules().registry().user(username).cloned();
     let digest = user.as_ref().and_then(|user| user.password.clone());
-    let right = match server.slowly(move || secret::check_password(digest.as_deref(), &password)).await {
+    let right = match server.users.run(move || secret::check_password(digest.as_deref(), &password)).await {
         Ok(right) => right,
         Err(error) => {
             attempt.succeeded();
@@ -110,6 +113,7 @@ pub(super) async fn check_password(
     };
     let Some(user) = user.filter(|_| right) else {
         attempt.failed(&server.shared.store).await;
+        tokio::time::sleep_until(began + FAILURE).await;
         return Ok(Err("The user name or the password is wrong."));
     };
     attempt.succeeded();

@@ -186,6 +186,10 @@ impl Visitor {
             Ok(user) => user,
             Err(text) => return self.login_page(server, caller, purpose, username, Some(text)),
         };
+        // Whoever was signed in before is not any more.
+        if let Some(digest) = self.cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) {
+            server.shared.store.end_session(digest).await.map_err(|fault| stored(&fault))?;
+        }
         begin(server, caller, user.name.as_str(), purpose.action).await
     }
 

@@ -203,7 +203,8 @@ impl Turn<'_> {
             text.ok_or_else(|| GrantError::new(ErrorCode::InvalidRequest, "the parameter assertion is missing"))?;
         let audiences = audiences(&self.server.shared.fixed.public_url);
         let audiences: Vec<&str> = audiences.iter().map(String::as_str).collect();
-        let assertion = assertion::verify(text, self.client, &audiences, self.now).map_err(invalid)?;
+        let assertion =
+            assertion::verify(text, assertion::GRANT_KIND, self.client, &audiences, self.now).map_err(invalid)?;
         if !self.caller.snapshot.rules().registry().user(&assertion.subject).is_some_and(|user| user.usable()) {
             return Err(invalid("the assertion's sub is no user here, or one that is inactive or locked"));
         }

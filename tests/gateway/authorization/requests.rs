@@ -122,6 +122,8 @@ fn every_other_fault_goes_back_to_the_client_with_state_and_issuer() {
         ("web", vec![("code_challenge", "")], "invalid_request"),
         ("web", vec![("code_challenge", "short")], "invalid_request"),
         ("web", vec![("code_challenge_method", "")], "invalid_request"),
+        ("no-pkce", vec![("code_challenge", "")], "invalid_request"),
+        ("no-pkce", vec![("code_challenge", ""), ("code_challenge_method", "plain")], "invalid_request"),
         ("web", vec![("code_challenge_method", "plain")], "invalid_request"),
         ("web", vec![("request", "eyJ")], "request_not_supported"),
         ("web", vec![("request_uri", "urn:x")], "request_not_supported"),
