@@ -17,10 +17,26 @@ pub(super) fn run(gateway: &Path, format: Format) -> ExitCode {
     };
     let clients = obstacles(&config);
     match format {
-        Format::Json => say(&json!({ "faults": [], "set": &*config.version, "clients": clients }).to_string()),
+        Format::Json => {
+            let warnings = warnings(&config);
+            let value = json!({ "faults": [], "set": &*config.version, "warnings": warnings, "clients": clients });
+            say(&value.to_string());
+        }
         Format::Text => text(&config, &clients),
     }
     ExitCode::SUCCESS
+}
+
+/// What of the whole deserves a second look.
+fn warnings(config: &Config) -> Vec<&'static str> {
+    let mut warnings = Vec::new();
+    if config.fixed.behind_tls && config.trusted_proxies.is_empty() {
+        warnings.push(
+            "a listener is `behind_tls` and no proxy is named under `trusted_proxies`: all callers have one address, and limits \
+             on guessing shut them out together",
+        );
+    }
+    warnings
 }
 
 /// What keeps each client from getting a token now.
@@ -45,11 +61,8 @@ fn text(config: &Config, clients: &[serde_json::Value]) {
         rules.issuers().count(),
         config.version
     ));
-    if config.fixed.behind_tls && config.trusted_proxies.is_empty() {
-        say(
-            "warning: a listener is `behind_tls` and no proxy is named under `trusted_proxies`: all callers have one address, and \
-             limits on guessing shut them out together",
-        );
+    for warning in warnings(config) {
+        say(&format!("warning: {warning}"));
     }
     for client in clients {
         let texts = |key: &str| -> Vec<&str> {

@@ -254,6 +254,10 @@ fn check_prints_the_line_with_a_marker_and_exits_with_1_and_2_for_what_is_not_th
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let obstacles = json["clients"][0]["obstacles"].to_string();
     assert!(obstacles.contains("lists no `grants`") && obstacles.contains("neither secret nor"), "{obstacles}");
+    assert_eq!(json["warnings"], serde_json::json!([]));
+    std::fs::write(&path, GATEWAY.replace("env:PORT", "'127.0.0.1:1', behind_tls: true")).unwrap();
+    let (code, json) = check(&["--format", "json"]);
+    assert!(code == Some(0) && json.contains("all callers have one address"), "{json}");
     let usage = Command::new(env!("CARGO_BIN_EXE_scopegate")).arg("chek").output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
 }
