@@ -27,8 +27,13 @@ pub(super) fn store(config: &Config) -> Result<Store, ExitCode> {
 
 /// Revokes, for every gateway on the store.
 pub(super) fn revoke(gateway: &Path, subject: Subject, format: Format) -> Result<(), ExitCode> {
+    revoke_until(gateway, subject, clock::now(), format)
+}
+
+/// The same of what was issued until then.
+pub(super) fn revoke_until(gateway: &Path, subject: Subject, at: Timestamp, format: Format) -> Result<(), ExitCode> {
     let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
-    let revoked = store(&config)?.revoke_now(Revocation::now(subject, clock::now()));
+    let revoked = store(&config)?.revoke_now(Revocation::until(subject, at, clock::now()));
     revoked.map_err(|fault| wrong(&format!("store: {fault}")))
 }
 

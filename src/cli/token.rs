@@ -13,6 +13,7 @@ use super::client::said;
 use super::{Format, report, state, wrong};
 use crate::config::Config;
 use crate::grant::opaque::Kind;
+use crate::names::Timestamp;
 use crate::policy::principal;
 use crate::server::{clock, source};
 use crate::store::Store;
@@ -26,7 +27,13 @@ pub(super) enum TokenCommand {
     /// Say what a token on standard input is, and whether it would be taken now
     Inspect,
     /// Revoke tokens; running gateways on the same store refuse them within a second
-    Revoke(What),
+    Revoke {
+        #[command(flatten)]
+        what: What,
+        /// Only those issued before this time (RFC 3339, for instance 2026-11-22T10:00:00Z); with --client, --user or --all
+        #[arg(long)]
+        issued_before: Option<String>,
+    },
 }
 
 /// Which tokens.
@@ -53,7 +60,7 @@ pub(super) struct What {
 pub(super) fn run(gateway: &Path, command: TokenCommand, format: Format) -> ExitCode {
     let outcome = match command {
         TokenCommand::Inspect => inspect(gateway, format),
-        TokenCommand::Revoke(what) => revoke(gateway, what, format),
+        TokenCommand::Revoke { what, issued_before } => revoke(gateway, what, issued_before.as_deref(), format),
     };
     outcome.unwrap_or_else(|code| code)
 }
@@ -135,7 +142,24 @@ fn known(
     if is(config.rules.registry()) { Ok(()) } else { Err(wrong(&format!("there is no `{name}`: nothing was revoked"))) }
 }
 
-fn revoke(gateway: &Path, what: What, format: Format) -> Result<ExitCode, ExitCode> {
+fn revoke(gateway: &Path, what: What, issued_before: Option<&str>, format: Format) -> Result<ExitCode, ExitCode> {
+    let now = clock::now();
+    let until = match issued_before {
+        None => now,
+        Some(_) if what.stdin || what.id.is_some() => {
+            return Err(wrong("--issued-before goes with --client, --user or --all"));
+        }
+        Some(text) => {
+            let at: jiff::Timestamp = text
+                .parse()
+                .map_err(|_| wrong(&format!("`{text}` is not a time; write for instance 2026-11-22T10:00:00Z")))?;
+            // Before that second, not in it.
+            Timestamp(at.as_second() - 1)
+        }
+    };
+    if until > now {
+        return Err(wrong("--issued-before lies ahead: tokens of the future cannot be revoked"));
+    }
     let subject = match what {
         What { stdin: true, .. } => {
             let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
@@ -167,9 +191,10 @@ fn revoke(gateway: &Path, what: What, format: Format) -> Result<ExitCode, ExitCo
         Subject::User(user) => format!("all tokens that act for `{user}` are"),
         Subject::Everything => "all tokens issued until now are".to_owned(),
     };
-    state::revoke(gateway, subject, format)?;
-    said(format, &json!({ "refused": text, "at": state::time(clock::now()) }), || {
-        format!("From now on {text} refused.")
+    state::revoke_until(gateway, subject, until, format)?;
+    let until = issued_before.map(|text| format!(", as far as issued before {text}")).unwrap_or_default();
+    said(format, &json!({ "refused": text, "issued_before": issued_before }), || {
+        format!("From now on {text} refused{until}.")
     });
     Ok(ExitCode::SUCCESS)
 }

@@ -41,6 +41,12 @@ impl Revocation {
         Self { subject, at: now, expires: now.plus(KEPT) }
     }
 
+    /// What was issued until a time, and what was allowed until then; a token that is named is meant whenever issued.
+    #[must_use]
+    pub const fn until(subject: Subject, at: Timestamp, now: Timestamp) -> Self {
+        Self { subject, at, expires: now.plus(KEPT) }
+    }
+
     /// Ends an authorization.
     #[must_use]
     pub fn authorization(id: &str, now: Timestamp) -> Self {
@@ -94,24 +100,26 @@ impl Store {
 
 /// Deletes what has a row, and leaves word for what has none.
 fn revoke(connection: &Connection, revocation: &Revocation) -> rusqlite::Result<()> {
+    let at = revocation.at.0;
+    let run = |statement: &str, value: &str| connection.execute(statement, params![value, at]).map(drop);
     match &revocation.subject {
-        Subject::Token(id) => connection.execute("DELETE FROM access_token WHERE id = ?1", [id])?,
-        Subject::Authorization(id) => connection.execute("DELETE FROM authorization WHERE id = ?1", [id])?,
+        Subject::Token(id) => connection.execute("DELETE FROM access_token WHERE id = ?1", [id]).map(drop)?,
+        Subject::Authorization(id) => connection.execute("DELETE FROM authorization WHERE id = ?1", [id]).map(drop)?,
         Subject::Client(client) => {
-            connection.execute("DELETE FROM authorization WHERE client = ?1", [client])?;
-            connection.execute("DELETE FROM access_token WHERE client = ?1", [client])?
+            run("DELETE FROM authorization WHERE client = ?1 AND created_at <= ?2", client)?;
+            run("DELETE FROM access_token WHERE client = ?1 AND issued_at <= ?2", client)?;
         }
         Subject::User(user) => {
-            connection.execute("DELETE FROM session WHERE user = ?1", [user])?;
-            connection.execute("DELETE FROM authorization WHERE subject = ?1", [user])?;
-            connection.execute("DELETE FROM access_token WHERE subject = ?1", [user])?
+            run("DELETE FROM session WHERE user = ?1 AND created_at <= ?2", user)?;
+            run("DELETE FROM authorization WHERE subject = ?1 AND created_at <= ?2", user)?;
+            run("DELETE FROM access_token WHERE subject = ?1 AND issued_at <= ?2", user)?;
         }
         Subject::Everything => {
-            connection.execute("DELETE FROM session", [])?;
-            connection.execute("DELETE FROM authorization", [])?;
-            connection.execute("DELETE FROM access_token", [])?
+            connection.execute("DELETE FROM session WHERE created_at <= ?1", [at])?;
+            connection.execute("DELETE FROM authorization WHERE created_at <= ?1", [at])?;
+            connection.execute("DELETE FROM access_token WHERE issued_at <= ?1", [at])?;
         }
-    };
+    }
     insert(connection, revocation)
 }
 

@@ -166,6 +166,22 @@ fn tokens_are_inspected_and_revoked_in_every_way() {
         }
         assert_eq!(refresh(&gateway, client, &refresh_token).status, 400, "{arguments:?}");
     }
+    let (access, refresh_token) = tokens_after_the_second(&gateway, "web");
+    let before = |time: &str| run(&gateway, &["token", "revoke", "--all", "--issued-before", time], "");
+    assert_eq!(before("2026-01-01T00:00:00Z").0, 0, "long before it was issued");
+    for wrong in ["yesterday", "2999-01-01T00:00:00Z", ""] {
+        assert_eq!(before(wrong).0, 2, "{wrong}");
+    }
+    std::thread::park_timeout(std::time::Duration::from_millis(700));
+    assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200);
+    let next = refresh(&gateway, "web", &refresh_token);
+    let soon = jiff::Timestamp::from_second(scopegate::server::clock::now().0).unwrap().to_string();
+    std::thread::park_timeout(std::time::Duration::from_millis(1_100));
+    let later = alice(&gateway);
+    assert!(later.cookie.is_some());
+    assert_eq!(before(&soon).0, 0);
+    is_refused_soon(&gateway, &access);
+    assert_eq!(refresh(&gateway, "web", &member(&next, "refresh_token")).status, 400);
     assert_eq!(run(&gateway, &["token", "revoke"], "").0, 2, "which?");
     for (kind, name) in [("--client", "wbe"), ("--user", "alcie"), ("--id", "")] {
         let (code, _, complaints) = run(&gateway, &["token", "revoke", kind, name], "");
