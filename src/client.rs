@@ -134,6 +134,14 @@ pub struct User {
 }
 
 impl User {
+    /// What stands for the password in a session: another password, another text; nothing about it can be read from that.
+    #[must_use]
+    pub fn password_label(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let digest = Sha256::digest(self.password.as_deref().unwrap_or_default());
+        crate::names::hex(digest.get(..8).unwrap_or_default())
+    }
+
     /// Whether tokens that act as this user are good.
     #[must_use]
     pub const fn usable(&self) -> bool {

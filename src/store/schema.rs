@@ -82,9 +82,11 @@ const STEPS: [&str; 2] = [
         expires_at INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX revocation_expires ON revocation (expires_at);
+    -- `proof` is what the user has signed in with: another password ends the session.
     CREATE TABLE session (
         digest     BLOB    PRIMARY KEY,
         user       TEXT    NOT NULL,
+        proof      TEXT    NOT NULL,
         created_at INTEGER NOT NULL,
         expires_at INTEGER NOT NULL
     ) STRICT;

@@ -38,28 +38,28 @@ impl Store {
     pub async fn begin_session(
         &self,
         digest: ValueDigest,
-        user: String,
+        (user, proof): (String, String),
         now: Timestamp,
         expires: Timestamp,
     ) -> Result<(), StoreFault> {
         self.write(move |connection| {
             connection
-                .prepare_cached("INSERT INTO session VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![digest, user, now.0, expires.0])
+                .prepare_cached("INSERT INTO session VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![digest, user, proof, now.0, expires.0])
                 .map(drop)
         })
         .await
     }
 
-    /// The user of a login that has not expired.
+    /// The user of a login that has not expired, and what it was proven with.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn session(&self, digest: ValueDigest, now: Timestamp) -> Result<Option<String>, StoreFault> {
+    pub async fn session(&self, digest: ValueDigest, now: Timestamp) -> Result<Option<(String, String)>, StoreFault> {
         self.read(move |connection| {
             connection
-                .prepare_cached("SELECT user FROM session WHERE digest = ?1 AND expires_at > ?2")?
-                .query_row(params![digest, now.0], |row| row.get(0))
+                .prepare_cached("SELECT user, proof FROM session WHERE digest = ?1 AND expires_at > ?2")?
+                .query_row(params![digest, now.0], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()
         })
         .await

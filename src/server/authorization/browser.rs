@@ -31,6 +31,9 @@ use crate::grant::{self, GrantError};
 /// How long somebody stays signed in, seconds.
 const SESSION: i64 = 8 * 3_600;
 
+/// What a session was proven with that began at an external page.
+const ELSEWHERE: &str = "elsewhere";
+
 /// Whoever sits before the browser.
 pub(super) struct Visitor {
     cookie: Option<Zeroizing<String>>,
@@ -64,7 +67,12 @@ impl Visitor {
         };
         let session = server.shared.store.session(digest, clock::now()).await.map_err(|fault| stored(&fault))?;
         let registry = caller.snapshot.rules().registry();
-        let user = session.and_then(|name| registry.user(&name).cloned()).filter(|user| user.usable());
+        let user = session.and_then(|(name, proof)| {
+            let user = registry.user(&name)?;
+            // Whoever changes a password means to end what the old one began.
+            (proof == ELSEWHERE || proof == user.password_label()).then(|| user.clone())
+        });
+        let user = user.filter(|user| user.usable());
         Ok(Self { cookie, user })
     }
 
@@ -190,7 +198,7 @@ impl Visitor {
         if let Some(digest) = self.cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) {
             server.shared.store.end_session(digest).await.map_err(|fault| stored(&fault))?;
         }
-        begin(server, caller, user.name.as_str(), purpose.action).await
+        begin(server, caller, (user.name.as_str(), &user.password_label()), purpose.action).await
     }
 
     /// Signs out, and sends the browser back to where it came from.
@@ -210,11 +218,17 @@ impl Visitor {
 }
 
 /// Begins a session with a new cookie, and sends the browser on.
-async fn begin(server: &Server, caller: &Caller, user: &str, to: &str) -> Result<Response, GrantError> {
+async fn begin(
+    server: &Server,
+    caller: &Caller,
+    (user, proof): (&str, &str),
+    to: &str,
+) -> Result<Response, GrantError> {
     let value = Kind::Session.make(&*random::<RANDOM>()?);
     let Some(session) = Kind::Session.digest(&value) else { return Ok(expired(caller)) };
     let (store, now) = (&server.shared.store, clock::now());
-    store.begin_session(session, user.to_owned(), now, now.plus(SESSION)).await.map_err(|fault| stored(&fault))?;
+    let signed_in = (user.to_owned(), proof.to_owned());
+    store.begin_session(session, signed_in, now, now.plus(SESSION)).await.map_err(|fault| stored(&fault))?;
     let mut response = redirect(to, caller);
     if let Some(value) = set_cookie(&server.shared, &value, Some(SESSION)) {
         response.headers_mut().insert(header::SET_COOKIE, value);
@@ -240,7 +254,7 @@ pub(super) async fn come_back(
         let registry = caller.snapshot.rules().registry();
         let usable = |user: &str| registry.user(user).is_some_and(|user| user.usable());
         match login.filter(|login| login.browser == login::browser(cookie) && usable(&login.user)) {
-            Some(login) => begin(&server, &caller, &login.user, &login.back).await,
+            Some(login) => begin(&server, &caller, (&login.user, ELSEWHERE), &login.back).await,
             None => Ok(expired(&caller)),
         }
     };

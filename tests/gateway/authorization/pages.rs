@@ -136,6 +136,19 @@ fn who_says_no_is_sent_back_with_that_and_stays_signed_in() {
 }
 
 #[test]
+fn a_new_password_ends_what_the_old_one_began() {
+    let setup = super::setup("");
+    let gateway = crate::support::Gateway::start(&setup);
+    let mut browser = alice(&gateway);
+    assert!(browser.get("/oauth2/connections").body.contains("Alice Doe"));
+    let other = setup.users.replace("m=1024,t=1,p=1$", "m=2048,t=1,p=1$");
+    assert_ne!(other, setup.users);
+    gateway.rewrite("users.yaml", &other);
+    assert!(gateway.reload());
+    assert!(browser.get("/oauth2/connections").body.contains("name=\"password\""));
+}
+
+#[test]
 fn a_second_submit_and_a_second_tab_each_get_a_code_that_is_good() {
     let gateway = gateway();
     let mut browser = alice(&gateway);
