@@ -79,9 +79,7 @@ impl Index {
             || self.user(facts, registry).is_some_and(|until| issued_by(until.at))
             || self.everything.is_some_and(issued_by)
     }
-}
 
-impl Index {
     /// What is said of the user that a token acts for: of client credentials, the client's application user.
     fn user(&self, facts: &Facts, registry: &Registry) -> Option<&Until> {
         if self.users.is_empty() {

@@ -2,7 +2,7 @@
 //! and not the owner, and for each address over all names.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use dashmap::DashMap;
@@ -30,7 +30,8 @@ pub enum Account {
 
 /// Attempts of one address under way; further ones wait.
 const UNDER_WAY: usize = 10;
-/// Names and addresses that failures are kept of: beyond, new ones are not, and memory and disk stay as they are.
+/// Names and addresses that are kept apart: beyond, whole networks count as one address. A flood from many addresses must neither
+/// fill memory and disk nor open the door for guesses that are not counted.
 const MOST: usize = 100_000;
 /// How long an attempt waits for those before it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -83,6 +84,7 @@ impl Throttle {
         address: Option<IpAddr>,
         now: Timestamp,
     ) -> Result<Attempt<'_>, u32> {
+        let address = if self.counts.len() < MOST { address.map(site) } else { address.map(network) };
         let subjects = subjects(account, name, address);
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -140,9 +142,6 @@ impl Attempt<'_> {
 
     /// The secret was wrong: kept across restarts. A store that cannot be written now loses the mark at a restart, not the limit.
     pub async fn failed(self, store: &Store) {
-        if self.throttle.counts.len() > MOST {
-            return;
-        }
         for subject in &self.subjects {
             self.throttle.counts.entry(subject.clone()).or_default().failures.push_back(self.at);
         }
@@ -168,9 +167,17 @@ fn subjects(account: Account, name: &str, address: Option<IpAddr>) -> [String; 2
         Account::Client => "client",
         Account::User => "user",
     };
-    let address = address.map_or_else(|| "unknown".to_owned(), |address| site(address).to_string());
+    let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
     let name = hex(Sha256::digest(name.as_bytes()).get(..16).unwrap_or_default());
     [format!("{kind} {address}"), format!("{kind} {name} {address}")]
+}
+
+/// The network of an address, as wide as one that a single party may hold: /16 of IPv4, /32 of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match site(address) {
+        IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & 0xffff_0000)),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 96 << 96)),
+    }
 }
 
 #[cfg(test)]
@@ -246,6 +253,27 @@ mod tests {
         assert_eq!(tried, PER_ADDRESS);
         throttle.forget(Timestamp(1 + WINDOW));
         assert!(throttle.counts.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_flood_from_many_addresses_makes_its_network_one_and_opens_no_door() {
+        let (_folder, store) = store();
+        let throttle = Throttle::default();
+        for n in 0..MOST {
+            let known = Count { failures: [Timestamp(1)].into(), under_way: 0 };
+            throttle.counts.insert(format!("client {n}"), known);
+        }
+        let from = |n: u16| Some(IpAddr::from([0x2001, 0xdb8, n, 0, 0, 0, 0, 1]));
+        let mut looked_at = 0;
+        for n in 0..100 {
+            if let Ok(attempt) = throttle.begin(Account::User, "alice", from(n), Timestamp(2)).await {
+                attempt.failed(&store).await;
+                looked_at += 1;
+            }
+        }
+        assert_eq!(looked_at, PER_NAME);
+        assert!(throttle.counts.len() <= MOST + 2);
+        throttle.begin(Account::User, "alice", address(1), Timestamp(2)).await.unwrap().succeeded();
     }
 
     #[tokio::test]
