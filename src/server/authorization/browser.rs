@@ -194,11 +194,8 @@ impl Visitor {
             Ok(user) => user,
             Err(text) => return self.login_page(server, caller, purpose, username, Some(text)),
         };
-        // Whoever was signed in before is not any more.
-        if let Some(digest) = self.cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) {
-            server.shared.store.end_session(digest).await.map_err(|fault| stored(&fault))?;
-        }
-        begin(server, caller, (user.name.as_str(), &user.password_label()), purpose.action).await
+        let before = self.cookie.as_ref().map_or("", |cookie| cookie.as_str());
+        begin(server, caller, before, (user.name.as_str(), &user.password_label()), purpose.action).await
     }
 
     /// Signs out, and sends the browser back to where it came from.
@@ -217,16 +214,21 @@ impl Visitor {
     }
 }
 
-/// Begins a session with a new cookie, and sends the browser on.
+/// Begins a session with a new cookie in the place of the one before, and sends the browser on.
 async fn begin(
     server: &Server,
     caller: &Caller,
+    before: &str,
     (user, proof): (&str, &str),
     to: &str,
 ) -> Result<Response, GrantError> {
     let value = Kind::Session.make(&*random::<RANDOM>()?);
     let Some(session) = Kind::Session.digest(&value) else { return Ok(expired(caller)) };
     let (store, now) = (&server.shared.store, clock::now());
+    // Whoever was signed in before is not any more.
+    if let Some(digest) = Kind::Session.digest(before) {
+        store.end_session(digest).await.map_err(|fault| stored(&fault))?;
+    }
     let signed_in = (user.to_owned(), proof.to_owned());
     store.begin_session(session, signed_in, now, now.plus(SESSION)).await.map_err(|fault| stored(&fault))?;
     let mut response = redirect(to, caller);
@@ -254,7 +256,7 @@ pub(super) async fn come_back(
         let registry = caller.snapshot.rules().registry();
         let usable = |user: &str| registry.user(user).is_some_and(|user| user.usable());
         match login.filter(|login| login.browser == login::browser(cookie) && usable(&login.user)) {
-            Some(login) => begin(&server, &caller, (&login.user, ELSEWHERE), &login.back).await,
+            Some(login) => begin(&server, &caller, cookie, (&login.user, ELSEWHERE), &login.back).await,
             None => Ok(expired(&caller)),
         }
     };

@@ -136,6 +136,27 @@ fn who_says_no_is_sent_back_with_that_and_stays_signed_in() {
 }
 
 #[test]
+fn to_sign_out_ends_the_session_in_the_store_too() {
+    let gateway = gateway();
+    let mut browser = alice(&gateway);
+    let before = browser.cookie.clone();
+    let mut tab = Browser::new(gateway.address);
+    let page = tab.get("/oauth2/connections");
+    // The form of a tab that was opened before somebody signed in does not fit the browser's new cookie.
+    assert_eq!(
+        browser.post("/oauth2/connections", &[("act", "login"), ("form_token", &form_token(&page))]).status,
+        400
+    );
+    let mut old = Browser::new(gateway.address);
+    old.cookie = before;
+    assert!(old.get("/oauth2/connections").body.contains("Alice Doe"));
+    let page = browser.get("/oauth2/connections");
+    let answer = browser.submit(&page, "logout", &[]);
+    assert_eq!(answer.status, 303);
+    assert!(old.get("/oauth2/connections").body.contains("name=\"password\""), "the store has forgotten it too");
+}
+
+#[test]
 fn a_new_password_ends_what_the_old_one_began() {
     let setup = super::setup("");
     let gateway = crate::support::Gateway::start(&setup);
