@@ -129,8 +129,32 @@ pub struct User {
     pub locked: bool,
     /// Its roles now.
     pub roles: HashSet<RoleName>,
+    /// Who it is at the login provider.
+    pub external: Vec<ExternalIdentity>,
     /// Where it stands.
     pub origin: Origin,
+}
+
+/// A user at an OpenID provider: only issuer and subject together name one (OpenID Connect Core §5.7).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ExternalIdentity {
+    /// The provider's issuer.
+    pub issuer: String,
+    /// `sub` of its ID tokens.
+    pub subject: String,
+}
+
+impl ExternalIdentity {
+    /// What stands for this identity in a session.
+    #[must_use]
+    pub fn label(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut hash = Sha256::new();
+        hash.update((self.issuer.len() as u64).to_be_bytes());
+        hash.update(&self.issuer);
+        hash.update(&self.subject);
+        format!("external {}", crate::names::hex(hash.finalize().get(..8).unwrap_or_default()))
+    }
 }
 
 impl User {
@@ -156,7 +180,9 @@ pub struct Registry {
     users: HashMap<UserName, Arc<User>>,
     external: HashMap<IssuerName, HashMap<String, ClientId>>,
     defaults: HashMap<IssuerName, ClientId>,
+    identities: HashMap<ExternalIdentity, UserName>,
     slow: bool,
+    passwords: bool,
 }
 
 impl Registry {
@@ -169,7 +195,13 @@ impl Registry {
                 external.entry(issuer.clone()).or_default().insert(value.clone(), client.id.clone());
             }
         }
+        let identities = users
+            .iter()
+            .flat_map(|user| user.external.iter().map(|identity| (identity.clone(), user.name.clone())))
+            .collect();
         Self {
+            identities,
+            passwords: users.iter().any(|user| user.password.is_some()),
             slow: clients.iter().flat_map(|client| &client.secrets).any(ClientSecret::is_slow),
             clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
             users: users.into_iter().map(|user| (user.name.clone(), Arc::new(user))).collect(),
@@ -194,6 +226,18 @@ impl Registry {
     #[must_use]
     pub fn user(&self, name: &str) -> Option<&Arc<User>> {
         self.users.get(name)
+    }
+
+    /// The user that somebody at the login provider is. Nobody is made: who is not listed has no account.
+    #[must_use]
+    pub fn external_user(&self, identity: &ExternalIdentity) -> Option<&Arc<User>> {
+        self.users.get(self.identities.get(identity)?)
+    }
+
+    /// Whether anybody signs in with a password.
+    #[must_use]
+    pub const fn has_passwords(&self) -> bool {
+        self.passwords
     }
 
     /// The client that an external issuer's token is: the one that lists the value, else the issuer's default. A bare value

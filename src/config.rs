@@ -20,6 +20,7 @@ use crate::names::{IssuerName, Timestamp, UpstreamName};
 use crate::policy::Rules;
 use crate::request::address::Networks;
 use crate::request::head::Limits;
+use crate::token::jws::Algorithm;
 use crate::token::mint::Signing;
 use document::Document;
 pub use fault::Fault;
@@ -104,10 +105,60 @@ pub struct Config {
     pub refresh_grace: u32,
     /// SHA-256 of the token of the admin listener.
     pub admin_token: Option<[u8; 32]>,
-    /// The external sign-in page of clients that name none.
-    pub login_url: Option<String>,
+    /// Who signs users in beside our own page.
+    pub login: Login,
     /// First twelve hex digits of the SHA-256 over all files: which set decided, in the record.
     pub version: Arc<str>,
+}
+
+/// Who signs users in beside our own page.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Login {
+    /// The external sign-in page of clients that name none.
+    pub page: Option<String>,
+    /// An OpenID provider, for users that say who they are there.
+    pub provider: Option<Provider>,
+}
+
+/// An OpenID provider (OpenID Connect Core §1.2) and what we are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Provider {
+    /// Name for people.
+    pub name: String,
+    /// Its issuer.
+    pub issuer: String,
+    /// Our client id.
+    pub client_id: String,
+    /// Our secret.
+    pub client_secret: Secret,
+    /// Algorithms of its ID tokens.
+    pub algorithms: Vec<Algorithm>,
+    /// Where its keys are.
+    pub keys: KeySource,
+}
+
+/// A secret that we present to others, read from where the configuration says it is.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(zeroize::Zeroizing<String>);
+
+impl Secret {
+    /// A secret.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned().into())
+    }
+
+    /// The secret, to be presented or digested and nothing else.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// Settings that a reload cannot change.

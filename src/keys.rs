@@ -2,9 +2,10 @@
 //!
 //! Owns their making, fetching and refreshing, always off the request path; knows nothing of tokens' claims or of policies.
 
+pub mod discovery;
 pub mod fetch;
 pub mod own;
 pub mod remote;
 
 pub use own::OwnKeys;
-pub use remote::{IssuerKeys, Refreshed};
+pub use remote::{IssuerKeys, VerifyFault};

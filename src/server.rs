@@ -82,6 +82,8 @@ pub struct Shared {
     pub throttle: Throttle,
     /// Open connections.
     pub connections: Connections,
+    /// What asks others.
+    pub fetch: Fetch,
     /// The store.
     pub store: Store,
     /// Exchanges under way.
@@ -103,6 +105,7 @@ impl Shared {
         let fixed = config.fixed.clone();
         let store = Store::open(Path::new(&fixed.store)).map_err(|fault| format!("store: {fault}"))?;
         let own_keys = OwnKeys::load(&store, fixed.signing, clock::now()).map_err(|fault| format!("store: {fault}"))?;
+        let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
         let metrics = Metrics::new().map_err(|fault| format!("metrics: {fault}"))?;
         let recorder = Recorder::start(&fixed.decision_log, metrics.records_dropped.clone())?;
         let revocations = Revocations::default();
@@ -122,6 +125,7 @@ impl Shared {
             throttle,
             secret_days: DashMap::new(),
             connections: Connections::default(),
+            fetch,
             store,
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
@@ -155,8 +159,7 @@ pub fn run(config: Config, gateway_file: &Path, temporary: Option<tempfile::Temp
     let admin = bind("admin", shared.fixed.admin)?;
     let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
     let resolver = server.add_service(background_service("names", upstream::Resolver::new(shared.clone())));
-    let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
-    server.add_service(background_service("keys", refresh::KeyRefresh::new(shared.clone(), fetch)));
+    server.add_service(background_service("keys", refresh::KeyRefresh::new(shared.clone())));
     server.add_service(background_service("store", revocations::Follow::new(shared.clone())));
     server.add_service(background_service("reload", reload::Reload::new(shared.clone(), gateway_file)));
     if let Some(listener) = operations {

@@ -4,6 +4,7 @@
 //! argument.
 
 pub mod claims;
+pub mod id_token;
 pub mod json;
 pub mod jws;
 pub mod keyset;

@@ -28,13 +28,20 @@ pub(super) fn run(gateway: &Path, format: Format) -> ExitCode {
 }
 
 /// What of the whole deserves a second look.
-fn warnings(config: &Config) -> Vec<&'static str> {
+fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     if config.fixed.behind_tls && config.trusted_proxies.is_empty() {
-        warnings.push(
-            "a listener is `behind_tls` and no proxy is named under `trusted_proxies`: all callers have one address, and limits \
-             on guessing shut them out together",
-        );
+        let text = "a listener is `behind_tls` and no proxy is named under `trusted_proxies`: all callers have one address, and limits \
+             on guessing shut them out together";
+        warnings.push(text.to_owned());
+    }
+    let provider = config.login.provider.as_ref().map(|provider| provider.issuer.as_str());
+    for user in config.rules.registry().users() {
+        for identity in user.external.iter().filter(|identity| provider != Some(identity.issuer.as_str())) {
+            let (name, origin, issuer) = (&user.name, &user.origin, &identity.issuer);
+            let known = provider.map_or_else(|| "there is none".to_owned(), |known| format!("it is `{known}`"));
+            warnings.push(format!("{origin}: user `{name}`: `{issuer}` is not the login provider's issuer ({known})"));
+        }
     }
     warnings
 }

@@ -20,7 +20,7 @@ const MIN_PASSWORD: usize = 8;
 /// What to do with users.
 #[derive(Debug, Subcommand)]
 pub(super) enum UserCommand {
-    /// Print the lines of a new user; the password is read from standard input
+    /// Print the line of a new user; the password is read from standard input
     Add {
         /// Name to sign in with
         name: String,
@@ -30,6 +30,9 @@ pub(super) enum UserCommand {
         /// Roles
         #[arg(long, value_delimiter = ',')]
         roles: Vec<String>,
+        /// Who it is at the login provider, in place of a password
+        #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
+        external: Option<Vec<String>>,
     },
     /// List all users
     List,
@@ -42,20 +45,24 @@ pub(super) enum UserCommand {
 
 pub(super) fn run(gateway: &Path, command: UserCommand, format: Format) -> ExitCode {
     let outcome = match command {
-        UserCommand::Add { name, display_name, roles } => add(gateway, &name, display_name.as_deref(), &roles, format),
+        UserCommand::Add { name, display_name, roles, external } => {
+            let user = NewUser { name: &name, display_name: display_name.as_deref(), roles: &roles };
+            add(gateway, &user, external.as_deref(), format)
+        }
         UserCommand::List => list(gateway, format),
         UserCommand::Lock { name } => lock(gateway, &name, format),
     };
     outcome.unwrap_or_else(|code| code)
 }
 
-fn add(
-    gateway: &Path,
-    name: &str,
-    display_name: Option<&str>,
-    roles: &[String],
-    format: Format,
-) -> Result<ExitCode, ExitCode> {
+struct NewUser<'a> {
+    name: &'a str,
+    display_name: Option<&'a str>,
+    roles: &'a [String],
+}
+
+fn add(gateway: &Path, user: &NewUser<'_>, external: Option<&[String]>, format: Format) -> Result<ExitCode, ExitCode> {
+    let NewUser { name, display_name, roles } = *user;
     let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
     let registry = config.rules.registry();
     if let Some(user) = registry.user(name) {
@@ -73,18 +80,27 @@ fn add(
         .into_iter()
         .chain(display_name)
         .chain(roles.iter().map(String::as_str))
+        .chain(external.into_iter().flatten().map(String::as_str))
         .any(|text| text.starts_with("env:"))
     {
         return Err(wrong("what begins with env: would be read from the environment"));
     }
-    let password = password()?;
-    let hash = Argon2::default()
-        .hash_password(password.as_bytes())
-        .map_err(|fault| wrong(&format!("the password cannot be hashed: {fault}")))?
-        .to_string();
+    let proof = if let Some([issuer, subject]) = external {
+        let provider = config.login.provider.as_ref().map(|provider| provider.issuer.as_str());
+        if provider != Some(issuer.as_str()) {
+            let known = provider.map_or_else(|| "none is configured".to_owned(), |known| format!("it is {known}"));
+            return Err(wrong(&format!("`{issuer}` is not the login provider's issuer: {known}")));
+        }
+        format!("external: [{{ issuer: {}, subject: {} }}]", json!(issuer), json!(subject))
+    } else {
+        let hash = Argon2::default()
+            .hash_password(password()?.as_bytes())
+            .map_err(|fault| wrong(&format!("the password cannot be hashed: {fault}")))?;
+        format!("password: {{ argon2id: '{hash}' }}")
+    };
     let display = display_name.map(|name| format!("name: {}, ", json!(name))).unwrap_or_default();
     let roles = if roles.is_empty() { String::new() } else { format!("roles: {}, ", json!(roles)) };
-    let line = format!("{}: {{ {display}{roles}password: {{ argon2id: '{hash}' }} }}", json!(name));
+    let line = format!("{}: {{ {display}{roles}{proof} }}", json!(name));
     said(format, &json!({ "user": name, "paste": line }), || {
         format!("Add this line below `users:` in your users file, and tell the gateway with SIGHUP:\n\n  {line}")
     });
@@ -125,7 +141,7 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
                 "name": user.display_name,
                 "active": user.active,
                 "locked": user.locked,
-                "signs_in": user.password.is_some(),
+                "signs_in": user.password.is_some() || !user.external.is_empty(),
                 "roles": roles,
                 "at": user.origin.to_string(),
             })

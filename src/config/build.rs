@@ -1,8 +1,11 @@
 //! From raw files to domain types: references, duplicates and everything that a shape cannot say.
 
+mod authorization_server;
 mod gateway;
+mod issuer;
 mod policy;
 mod registry;
+mod upstream;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -314,9 +317,10 @@ type Unfinished = Box<dyn FnOnce(crate::policy::Rules, String) -> Config>;
 impl Builder<'_> {
     /// Everything that can be read; `None` when gateway.yaml itself cannot.
     fn build(&mut self) -> Option<(Unfinished, Definitions)> {
-        let users = self.users();
         let settings = self.settings();
-        let clients = self.clients(settings.as_ref().map(|settings| settings.lifespans).unwrap_or_default());
+        let server = settings.as_ref().map(|settings| &settings.server);
+        let users = self.users();
+        let clients = self.clients(server.map(|server| server.lifespans).unwrap_or_default());
         let (mut issuers, key_sources, defaults) =
             self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
         let upstreams = self.upstreams();
@@ -334,7 +338,7 @@ impl Builder<'_> {
             address_limits: policies.address_limits,
             registry: Registry::new(clients, users, defaults),
             issuers,
-            master_scope: settings.master_scope,
+            master_scope: settings.server.master_scope,
         };
         let unfinished: Unfinished = Box::new(move |rules, version| Config {
             fixed: settings.fixed,
@@ -342,10 +346,10 @@ impl Builder<'_> {
             key_sources,
             upstreams,
             trusted_proxies: settings.trusted_proxies,
-            grants: settings.grants,
-            refresh_grace: settings.refresh_grace,
+            grants: settings.server.grants,
+            refresh_grace: settings.server.refresh_grace,
             admin_token: settings.admin_token,
-            login_url: settings.login_url,
+            login: settings.server.login,
             version: version.into(),
         });
         Some((unfinished, definitions))

@@ -25,6 +25,12 @@ impl Challenge {
         }
     }
 
+    /// The challenge of a verifier.
+    #[must_use]
+    pub fn of(verifier: &str) -> Self {
+        Self(URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes())))
+    }
+
     /// A challenge that was stored.
     #[must_use]
     pub const fn stored(text: String) -> Self {
@@ -42,8 +48,7 @@ impl Challenge {
     pub fn proven_by(&self, verifier: &str) -> bool {
         let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
         let form = (43..=128).contains(&verifier.len()) && verifier.bytes().all(valid);
-        let computed = URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()));
-        let same: bool = computed.as_bytes().ct_eq(self.0.as_bytes()).into();
+        let same: bool = Self::of(verifier).as_str().as_bytes().ct_eq(self.0.as_bytes()).into();
         form && same
     }
 }

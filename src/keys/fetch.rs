@@ -1,5 +1,5 @@
-//! The one outgoing HTTP client: key sets and issuer metadata. Bounded in time and size, follows no redirect, sends no
-//! credentials.
+//! The one outgoing HTTP client: key sets, issuer metadata, and what we ask others as a client of theirs. Bounded in time and
+//! size, follows no redirect.
 
 use std::time::Duration;
 
@@ -53,22 +53,54 @@ impl Fetch {
     /// # Errors
     /// Everything else.
     pub async fn get(&self, url: &str) -> Result<Vec<u8>, FetchFault> {
-        let unreachable = |error: reqwest::Error| FetchFault::Unreachable(chain(&error.without_url()));
-        let answer = self.0.get(url).header("accept", "application/json").send().await.map_err(unreachable)?;
+        let request = self.0.get(url).header("accept", "application/json");
+        let answer = request.send().await.map_err(unreachable)?;
         if answer.status() != reqwest::StatusCode::OK {
             return Err(FetchFault::Status(answer.status().as_u16()));
         }
-        let mut body = Vec::new();
-        let mut chunks = answer.bytes_stream();
-        while let Some(chunk) = chunks.next().await {
-            let chunk = chunk.map_err(unreachable)?;
-            if body.len() + chunk.len() > MAX_BYTES {
-                return Err(FetchFault::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        body(answer).await
     }
+
+    /// Status and body of the answer to a form, sent with credentials (RFC 6749 §2.3.1) if there are some.
+    ///
+    /// # Errors
+    /// There is no answer, or it is too large.
+    pub async fn post_form(
+        &self,
+        url: &str,
+        credentials: Option<(&str, &str)>,
+        form: &str,
+    ) -> Result<(u16, Vec<u8>), FetchFault> {
+        let mut request = self
+            .0
+            .post(url)
+            .header("accept", "application/json")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(form.to_owned());
+        if let Some((id, secret)) = credentials {
+            let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            request = request.basic_auth(encode(id), Some(encode(secret)));
+        }
+        let answer = request.send().await.map_err(unreachable)?;
+        Ok((answer.status().as_u16(), body(answer).await?))
+    }
+}
+
+async fn body(answer: reqwest::Response) -> Result<Vec<u8>, FetchFault> {
+    let mut body = Vec::new();
+    let mut chunks = answer.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(unreachable)?;
+        if body.len() + chunk.len() > MAX_BYTES {
+            return Err(FetchFault::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn unreachable(error: reqwest::Error) -> FetchFault {
+    FetchFault::Unreachable(chain(&error.without_url()))
 }
 
 /// An error with its causes: the outermost alone says little.

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use super::discovery::Discovered;
 use super::fetch::{Fetch, FetchFault};
 use crate::config::KeySource;
 use crate::names::IssuerName;
+use crate::reason::TokenFault;
 use crate::token::keyset::KeySet;
 
 /// Time between refreshes when all is well; each is up to a tenth earlier, so that many gateways do not ask together.
@@ -43,9 +45,18 @@ struct State {
     next: Instant,
 }
 
+/// Why a token could not be verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyFault {
+    /// The token is wrong.
+    Token(TokenFault),
+    /// Whether it is right is not known: its key may be one that cannot be fetched.
+    Unavailable,
+}
+
 /// What became of a request for fresher keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refreshed {
+enum Refreshed {
     /// A fetch succeeded meanwhile: look again.
     Yes,
     /// The keys are as fresh as they may be: the kid is unknown.
@@ -109,8 +120,23 @@ impl IssuerKeys {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Verifies with these keys: at once where the `kid` is known, else once more with fresher ones.
+    ///
+    /// # Errors
+    /// What `check` says, or that the issuer cannot be asked.
+    pub async fn verify<T>(&self, check: impl Fn(&KeySet) -> Result<T, TokenFault>) -> Result<T, VerifyFault> {
+        match check(&self.set()) {
+            Err(TokenFault::KeyUnknown) => match self.refresh_for_unknown_kid().await {
+                Refreshed::Yes => check(&self.set()).map_err(VerifyFault::Token),
+                Refreshed::Current => Err(VerifyFault::Token(TokenFault::KeyUnknown)),
+                Refreshed::Unavailable => Err(VerifyFault::Unavailable),
+            },
+            checked => checked.map_err(VerifyFault::Token),
+        }
+    }
+
     /// Asks for fresher keys because a `kid` is unknown, and waits for a fetch under way, at most two seconds.
-    pub async fn refresh_for_unknown_kid(&self) -> Refreshed {
+    async fn refresh_for_unknown_kid(&self) -> Refreshed {
         if matches!(self.source, KeySource::File(_)) {
             return Refreshed::Current;
         }
@@ -178,7 +204,7 @@ impl IssuerKeys {
         let said = |url: &str, fault: FetchFault| format!("{url}: {fault}");
         let url = match &self.source {
             KeySource::Url(url) => url.clone(),
-            KeySource::Discover { issuer } => discover(fetch, issuer).await?,
+            KeySource::Discover { issuer } => Discovered::fetch(fetch, issuer).await?.jwks_uri()?,
             KeySource::File(_) => return Ok(0),
         };
         let body = fetch.get(&url).await.map_err(|fault| said(&url, fault))?;
@@ -190,44 +216,4 @@ impl IssuerKeys {
 
 fn jittered(time: Duration) -> Duration {
     time.mul_f64(1.0 - fastrand::f64() * 0.1)
-}
-
-/// The `jwks_uri` of an issuer's metadata (OpenID Connect Discovery §4, RFC 8414 §3). The document must name exactly this
-/// issuer, and its keys must be on the issuer's own scheme: https never leads to http.
-async fn discover(fetch: &Fetch, issuer: &str) -> Result<String, String> {
-    let base = issuer.trim_end_matches('/');
-    let openid = format!("{base}/.well-known/openid-configuration");
-    let (url, body) = match fetch.get(&openid).await {
-        Ok(body) => (openid, body),
-        Err(FetchFault::Status(404 | 410)) => {
-            let url = oauth_metadata_url(base).ok_or_else(|| format!("{issuer}: not a URL"))?;
-            let body = fetch.get(&url).await.map_err(|fault| format!("{url}: {fault}"))?;
-            (url, body)
-        }
-        Err(fault) => return Err(format!("{openid}: {fault}")),
-    };
-    let document = crate::token::json::parse_object(&body).map_err(|_| format!("{url}: not a JSON object"))?;
-    if document.get("issuer").and_then(serde_json::Value::as_str) != Some(issuer) {
-        return Err(format!("{url}: the document is of another issuer than {issuer}"));
-    }
-    let Some(jwks) = document.get("jwks_uri").and_then(serde_json::Value::as_str) else {
-        return Err(format!("{url}: no jwks_uri"));
-    };
-    let parsed = url::Url::parse(jwks).map_err(|_| format!("{url}: jwks_uri is not a URL"))?;
-    let secure = parsed.scheme() == "https" || (parsed.scheme() == "http" && issuer.starts_with("http://"));
-    let own = url::Url::parse(issuer).ok().and_then(|issuer| issuer.host_str().map(str::to_owned));
-    if !secure || parsed.host_str().map(str::to_owned) != own {
-        return Err(format!(
-            "{url}: jwks_uri {jwks} is not on the issuer's host; configure it with `keys: {{ jwks_url: … }}`"
-        ));
-    }
-    Ok(jwks.to_owned())
-}
-
-/// RFC 8414 §3.1: the well-known part goes between host and path.
-fn oauth_metadata_url(issuer: &str) -> Option<String> {
-    let mut url = url::Url::parse(issuer).ok()?;
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
-    Some(url.into())
 }

@@ -17,7 +17,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::{Shared, clock, identify, login};
+use super::login::{self, Challenge, Destination};
+use super::{Shared, clock, identify};
 use crate::grant::authorization_request::{AuthorizationRequest, ResponseError};
 use crate::request::credential::BearerToken;
 use crate::store::revocations::{Revocation, Subject};
@@ -164,7 +165,7 @@ fn refused(fault: login::Fault) -> Response {
 }
 
 async fn show_login(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked>) -> Response {
-    let challenge = match login::read(&shared, &asked.login_challenge) {
+    let challenge = match Challenge::read(&shared, &asked.login_challenge, Destination::Page) {
         Ok(challenge) => challenge,
         Err(fault) => return refused(fault),
     };
@@ -184,8 +185,8 @@ async fn show_login(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked
 async fn accept_login(State(shared): State<Arc<Shared>>, Json(answered): Json<Answered>) -> Response {
     let Some(subject) = &answered.subject else { return said(StatusCode::BAD_REQUEST, "the subject is missing") };
     let accepted = async {
-        let challenge = login::read(&shared, &answered.login_challenge)?;
-        login::accept(&shared, &challenge, subject).await
+        let challenge = Challenge::read(&shared, &answered.login_challenge, Destination::Page)?;
+        login::page::accept(&shared, &challenge, subject).await
     };
     match accepted.await {
         Ok(url) => Json(json!({ "redirect_to": url })).into_response(),
@@ -196,8 +197,8 @@ async fn accept_login(State(shared): State<Arc<Shared>>, Json(answered): Json<An
 /// Back to the client with `access_denied`, where there is one.
 async fn reject_login(State(shared): State<Arc<Shared>>, Json(answered): Json<Answered>) -> Response {
     let rejected = async {
-        let challenge = login::read(&shared, &answered.login_challenge)?;
-        login::answer(&shared, &challenge).await?;
+        let challenge = Challenge::read(&shared, &answered.login_challenge, Destination::Page)?;
+        challenge.use_up(&shared).await?;
         Ok::<_, login::Fault>(challenge)
     };
     let challenge = match rejected.await {

@@ -5,6 +5,7 @@ mod authorize;
 mod browser;
 mod connections;
 mod documents;
+mod elsewhere;
 mod introspect;
 mod issue;
 mod revoke;
@@ -29,7 +30,7 @@ use crate::metadata;
 use crate::request::head::Head;
 
 /// The paths that are ours, on the host of `public_url`.
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 16] = [
     "/oauth_token.do",
     "/oauth2/token",
     "/oauth_auth.do",
@@ -39,6 +40,8 @@ const PATHS: [&str; 14] = [
     "/oauth2/introspect",
     "/oauth2/connections",
     login::PATH,
+    login::LEAVE,
+    login::CALLBACK,
     "/api/now/oauth/jwks",
     "/.well-known/jwks.json",
     "/.well-known/oauth-authorization-server",
@@ -132,7 +135,9 @@ impl Endpoints {
             .route("/oauth_revoke_token.do", post(revoke::revoke))
             .route("/oauth2/revoke", post(revoke::revoke))
             .route("/oauth2/introspect", post(introspect::introspect))
-            .route(login::PATH, get(browser::come_back))
+            .route(login::PATH, get(elsewhere::from_page))
+            .route(login::LEAVE, get(elsewhere::to_provider))
+            .route(login::CALLBACK, get(elsewhere::from_provider))
             .route("/oauth2/connections", get(connections::show).post(connections::act))
             .route("/api/now/oauth/jwks", get(documents::jwks))
             .route("/.well-known/jwks.json", get(documents::jwks))

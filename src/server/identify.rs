@@ -6,7 +6,7 @@ use super::Shared;
 use super::cache::{self, TokenDigest};
 use super::snapshot::Snapshot;
 use crate::grant::opaque::{Kind, ValueDigest};
-use crate::keys::Refreshed;
+use crate::keys::VerifyFault;
 use crate::names::IssuerName;
 use crate::policy::Issuer;
 use crate::reason::{Reason, Refusal, Remedy, TokenFault};
@@ -94,23 +94,18 @@ async fn verify(
     parsed: &Unverified<'_>,
 ) -> Result<Facts, Refusal> {
     let name = &issuer.rules.name;
-    let fault = match issuer.rules.verify(parsed, &keys_of(shared, snapshot, issuer)) {
-        Ok(facts) => return Ok(facts),
-        Err(TokenFault::KeyUnknown) => TokenFault::KeyUnknown,
-        Err(fault) => return Err(refuse(shared, name.as_str(), fault)),
+    let wrong = |fault| refuse(shared, name.as_str(), fault);
+    let Some(keys) = snapshot.keys.get(name) else {
+        return issuer.rules.verify(parsed, &keys_of(shared, snapshot, issuer)).map_err(wrong);
     };
-    let Some(keys) = snapshot.keys.get(name) else { return Err(refuse(shared, name.as_str(), fault)) };
-    match keys.refresh_for_unknown_kid().await {
-        Refreshed::Yes => {
-            issuer.rules.verify(parsed, &keys.set()).map_err(|fault| refuse(shared, name.as_str(), fault))
-        }
-        Refreshed::Current => Err(refuse(shared, name.as_str(), fault)),
-        Refreshed::Unavailable => {
+    keys.verify(|keys| issuer.rules.verify(parsed, keys)).await.map_err(|fault| match fault {
+        VerifyFault::Token(fault) => wrong(fault),
+        VerifyFault::Unavailable => {
             let refusal =
                 Refusal::because(Reason::IssuerUnavailable, format!("the keys of `{name}` cannot be fetched"));
-            Err(refusal.with(Remedy::RetryAfter(RETRY_AFTER)))
+            refusal.with(Remedy::RetryAfter(RETRY_AFTER))
         }
-    }
+    })
 }
 
 /// Whether the key that signed is still one of the issuer's. Where it is not, the token is verified anew: the key may have been

@@ -36,6 +36,7 @@ pub struct Metrics {
     pub cache_misses: IntCounter,
     /// Codes and refresh tokens used twice: each ended all that was given for it.
     pub reuse: IntCounter,
+    provider_logins: IntCounterVec,
     cache_entries: IntGauge,
     jwks_age: IntGaugeVec,
     jwks_fetches: IntCounterVec,
@@ -122,6 +123,11 @@ impl Metrics {
             token_errors: counters("scopegate_token_errors_total", "Token requests refused", &["error"])?,
             cache_hits: lookups.with_label_values(&["hit"]),
             cache_misses: lookups.with_label_values(&["miss"]),
+            provider_logins: counters(
+                "scopegate_provider_logins_total",
+                "Browsers back from the login provider, by what became of them",
+                &["outcome"],
+            )?,
             cache_entries: gauge("scopegate_token_cache_entries", "Entries of the verified-token cache")?,
             jwks_age: gauges(
                 "scopegate_jwks_age_seconds",
@@ -214,6 +220,11 @@ impl Metrics {
     /// Counts a fetch of keys.
     pub fn jwks_fetch(&self, issuer: &IssuerName, ok: bool) {
         self.jwks_fetches.with_label_values(&[issuer.as_str(), if ok { "ok" } else { "failed" }]).inc();
+    }
+
+    /// Counts a browser that is back from the login provider.
+    pub fn provider_login(&self, outcome: &str) {
+        self.provider_logins.with_label_values(&[outcome]).inc();
     }
 
     /// Counts a connection over a cap.

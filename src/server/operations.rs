@@ -72,7 +72,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let scrape = Scrape {
         cache_entries: shared.cache.len(),
         connections: shared.connections.open(),
-        jwks: snapshot.keys.values().map(|keys| (keys.name().clone(), keys.age())).collect(),
+        jwks: snapshot.all_keys().map(|keys| (keys.name().clone(), keys.age())).collect(),
     };
     match shared.metrics.render(&scrape) {
         Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text),

@@ -40,6 +40,15 @@ pub struct Connection<'a> {
     pub since: String,
 }
 
+/// The way to sign in elsewhere.
+#[derive(Debug, Clone)]
+pub struct Elsewhere<'a> {
+    /// Name of the provider.
+    pub name: &'a str,
+    /// Our own URL that leads there, never one that others chose: it becomes a link.
+    pub link: String,
+}
+
 /// Asks for username and password: `username`, `password`, `form_token`; `act` is `login`.
 #[derive(Template)]
 #[template(path = "login.html")]
@@ -58,6 +67,10 @@ pub struct Login<'a> {
     pub username: &'a str,
     /// Why the last try failed.
     pub problem: Option<&'a str>,
+    /// The provider that users may sign in at.
+    pub elsewhere: Option<Elsewhere<'a>>,
+    /// Whether there are users with a password.
+    pub passwords: bool,
 }
 
 /// Asks whether an application may act for the user: `form_token`; `act` is `allow`, `deny` or `logout`.
@@ -181,6 +194,7 @@ mod tests {
         let (action, token, user) = (of("action"), of("token"), of("user"));
         let (username, problem, back, link) = (of("username"), of("problem"), of("returns_to"), of("connections"));
         let (client, name, done) = (of("client"), of("connection.name"), of("done"));
+        let elsewhere = of("elsewhere");
         let (scope, description) = (of("scope"), of("scope.description"));
         let (title, advice, detail, decision) = (of("title"), of("advice"), of("detail"), of("decision"));
         let mut pages = Vec::new();
@@ -199,6 +213,8 @@ mod tests {
                 token: &token,
                 username: if full { &username } else { "" },
                 problem: full.then_some(&problem),
+                elsewhere: full.then(|| Elsewhere { name: &elsewhere, link: of("elsewhere.link") }),
+                passwords: full,
             };
             let consent = Consent {
                 application: &application,

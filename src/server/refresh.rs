@@ -11,27 +11,25 @@ use tokio::task::AbortHandle;
 use super::Shared;
 use crate::config::KeySource;
 use crate::keys::IssuerKeys;
-use crate::keys::fetch::Fetch;
 
 /// The background service.
 #[derive(Debug)]
 pub struct KeyRefresh {
     shared: Arc<Shared>,
-    fetch: Fetch,
 }
 
 impl KeyRefresh {
     /// The service over the shared state.
     #[must_use]
-    pub const fn new(shared: Arc<Shared>, fetch: Fetch) -> Self {
-        Self { shared, fetch }
+    pub const fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     /// One task for each set of keys in force; those of sets no longer in force end.
     fn follow(&self, tasks: &mut HashMap<usize, AbortHandle>) {
         let snapshot = self.shared.snapshot.load_full();
         let in_force: HashMap<usize, &Arc<IssuerKeys>> =
-            snapshot.keys.values().map(|keys| (Arc::as_ptr(keys).addr(), keys)).collect();
+            snapshot.all_keys().map(|keys| (Arc::as_ptr(keys).addr(), keys)).collect();
         tasks.retain(|keys, task| {
             let stays = in_force.contains_key(keys);
             if !stays {
@@ -45,15 +43,15 @@ impl KeyRefresh {
             }
             tasks.entry(pointer).or_insert_with(|| {
                 self.shared.metrics.announce_issuer(keys.name());
-                let (keys, shared, fetch) = (keys.clone(), self.shared.clone(), self.fetch.clone());
-                tokio::spawn(async move { keep(&keys, &shared, &fetch).await }).abort_handle()
+                let (keys, shared) = (keys.clone(), self.shared.clone());
+                tokio::spawn(async move { keep(&keys, &shared).await }).abort_handle()
             });
         }
     }
 }
 
-async fn keep(keys: &IssuerKeys, shared: &Shared, fetch: &Fetch) {
-    keys.keep_fresh(fetch, |issuer, outcome| {
+async fn keep(keys: &IssuerKeys, shared: &Shared) {
+    keys.keep_fresh(&shared.fetch, |issuer, outcome| {
         shared.metrics.jwks_fetch(issuer, outcome.is_ok());
         match outcome {
             Ok(0) => tracing::debug!(%issuer, "keys fetched"),

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use super::limiter::AddressLimits;
+use super::login::provider::Provider;
 use super::metrics::{Metrics, OperationMetrics};
 use super::upstream::Servers;
 use crate::config::Config;
@@ -20,6 +21,8 @@ pub struct Snapshot {
     pub config: Config,
     /// Keys of other issuers.
     pub keys: HashMap<IssuerName, Arc<IssuerKeys>>,
+    /// The OpenID provider that users sign in at.
+    pub provider: Option<Arc<Provider>>,
     /// Limits per address.
     pub limits: Arc<AddressLimits>,
     /// Names the settings of issuers that cached facts depend on.
@@ -39,6 +42,11 @@ impl Snapshot {
             (name.clone(), keys)
         });
         let keys = keys.collect();
+        let provider = config.login.provider.as_ref().map(|declared| {
+            let kept = before.and_then(|before| before.provider.as_ref());
+            let kept = kept.filter(|provider| provider.declared == *declared);
+            kept.cloned().unwrap_or_else(|| Arc::new(Provider::new(declared.clone())))
+        });
         let servers: HashMap<_, _> = config
             .upstreams
             .iter()
@@ -67,7 +75,7 @@ impl Snapshot {
         let limits = before
             .filter(|before| before.limits.same(rules.address_limits()))
             .map_or_else(|| Arc::new(AddressLimits::new(rules.address_limits())), |before| before.limits.clone());
-        Self { keys, limits, issuers: issuers_hash(rules), upstreams, metrics: operation_metrics, config }
+        Self { keys, provider, limits, issuers: issuers_hash(rules), upstreams, metrics: operation_metrics, config }
     }
 
     /// The rules.
@@ -81,6 +89,11 @@ impl Snapshot {
     pub fn servers(&self, operation: OperationId) -> Option<&Arc<Servers>> {
         let api = self.rules().operation(operation)?.api;
         self.upstreams.get(api)?.as_ref()
+    }
+
+    /// All keys that are fetched from others.
+    pub fn all_keys(&self) -> impl Iterator<Item = &Arc<IssuerKeys>> {
+        self.keys.values().chain(self.provider.iter().map(|provider| &provider.keys))
     }
 
     /// Every upstream that an API uses, once.

@@ -178,7 +178,7 @@ fn strings(value: Option<&Value>) -> Result<Option<Vec<String>>, TokenFault> {
 }
 
 /// How far ahead of ours an issuer's clock may be, in seconds, whatever its leeway: gateways that issue for each other differ too.
-const CLOCK_SKEW: i64 = 30;
+pub(super) const CLOCK_SKEW: i64 = 30;
 
 /// Judges facts against the clock and the issuer's rules as they are now.
 ///

@@ -463,12 +463,17 @@ def behaviour():
     ok(f"no console errors, no other hosts, no password in a URL, in {len(person.watch.requests)} requests")
 
 
-def main():
-    global person
+def listen():
+    """Begins to be the client."""
     os.makedirs(SHOTS, exist_ok=True)
     address = urllib.parse.urlsplit(REDIRECT_URI)
     listener = http.server.ThreadingHTTPServer((address.hostname, address.port), Client)
     threading.Thread(target=listener.serve_forever, daemon=True).start()
+
+
+def main():
+    global person
+    listen()
     person = Person()
     try:
         run([login_page, wrong_password, consent_page, deny, allow, two_tabs, double_click, connections, expired, behaviour])
@@ -479,4 +484,5 @@ def main():
         person.driver.quit()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -5,6 +5,7 @@ mod codes;
 mod documents;
 mod elsewhere;
 mod pages;
+mod provider;
 mod races;
 mod refresh;
 mod requests;

@@ -1,12 +1,14 @@
 //! OAuth clients that nobody here wrote, unmodified: each goes through its flows against the running gateway, as its own
 //! documentation says. `tests/clients/install.sh` fetches them once, at pinned versions.
 
+use std::io::BufRead;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::authorization::PASSWORD;
-use crate::support::{Gateway, SECRET, Setup, free_address};
+use crate::support::{Gateway, SECRET, Setup, free_address, free_addresses, wait_for};
 
 /// Clients that the browser may be asked about.
 const MANY: usize = 12;
@@ -40,6 +42,10 @@ fn installed() -> &'static Path {
 }
 
 fn gateway(redirects: &[String]) -> Gateway {
+    Gateway::start(&setup(redirects))
+}
+
+fn setup(redirects: &[String]) -> Setup {
     let list = redirects.join(", ");
     // Consent is remembered for each client: the browser's steps that need to be asked take one after the other.
     let mut numbered = String::new();
@@ -68,7 +74,7 @@ fn gateway(redirects: &[String]) -> Gateway {
     setup.users = crate::authorization::setup("").users;
     setup.gateway =
         "authorization_server: { grants: [client_credentials, authorization_code, refresh_token, password] }\n".into();
-    Gateway::start(&setup)
+    setup
 }
 
 /// Runs a script to its end; every step that it did is on its output.
@@ -132,20 +138,7 @@ fn openid_client() {
 fn chromium_goes_through_every_page() {
     let back = free_address();
     let gateway = gateway(&[format!("'http://127.0.0.1:{}/callback'", back.port())]);
-    let base = format!("http://127.0.0.1:{}", gateway.address.port());
-    let url = |client: &str| {
-        let back = format!("http://127.0.0.1:{}/callback", back.port());
-        let challenge = crate::authorization::challenge();
-        let fields = [
-            ("response_type", "code"),
-            ("client_id", client),
-            ("redirect_uri", &back),
-            ("state", "s-1"),
-            ("code_challenge", &challenge),
-            ("code_challenge_method", "S256"),
-        ];
-        format!("{base}/oauth2/authorize?{}", crate::support::browser::encode(&fields))
-    };
+    let url = |client: &str| authorize_url(&gateway, client, back);
     let shots = tempfile::tempdir().unwrap();
     let urls: Vec<String> = (1..MANY).map(|n| url(&format!("app{n}"))).collect();
     let urls = format!("{} {}", url("foreign"), urls.join(" "));
@@ -153,14 +146,94 @@ fn chromium_goes_through_every_page() {
     let extra = [("AUTHORIZE_URL", urls.as_str()), ("SHOTS", folder)];
     let steps = run(&gateway, &installed().join("venv/bin/python"), "pages.py", &extra);
     assert!(!steps.contains("skip "), "{steps}");
-    for name in ["login.png", "login-dark.png", "consent.png", "connections.png", "error.png"] {
-        let made = shots.path().join(name);
+    keep(shots.path(), &["login.png", "login-dark.png", "consent.png", "connections.png", "error.png"]);
+}
+
+/// Where the browser begins.
+fn authorize_url(gateway: &Gateway, client: &str, back: SocketAddr) -> String {
+    let back = format!("http://127.0.0.1:{}/callback", back.port());
+    let challenge = crate::authorization::challenge();
+    let fields = [
+        ("response_type", "code"),
+        ("client_id", client),
+        ("redirect_uri", &back),
+        ("state", "s-1"),
+        ("code_challenge", &challenge),
+        ("code_challenge_method", "S256"),
+    ];
+    let base = format!("http://127.0.0.1:{}", gateway.address.port());
+    format!("{base}/oauth2/authorize?{}", crate::support::browser::encode(&fields))
+}
+
+/// The pictures are there; and they go into the documentation behind the same switch as every other made file.
+fn keep(shots: &Path, names: &[&str]) {
+    for name in names {
+        let made = shots.join(name);
         assert!(std::fs::metadata(&made).unwrap().len() > 5_000, "{name}");
-        // Refreshed behind the same switch as every other made file.
         if std::env::var_os("UPDATE").is_some() {
             let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/pages");
             std::fs::create_dir_all(&folder).unwrap();
             std::fs::copy(&made, folder.join(name)).unwrap();
         }
     }
+}
+
+/// The provider's process; it ends with its standard input.
+struct Provider(std::process::Child);
+
+impl Drop for Provider {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        let _ = self.0.wait();
+    }
+}
+
+/// A certified OpenID provider that nobody here wrote signs users in, in a real browser.
+#[test]
+fn chromium_signs_in_at_oidc_provider() {
+    let [back, there] = free_addresses();
+    let issuer = format!("http://127.0.0.1:{}", there.port());
+    let mut setup = setup(&[format!("'http://127.0.0.1:{}/callback'", back.port())]);
+    setup.users =
+        setup.users.replace("alice: { ", &format!("alice: {{ external: [{{ issuer: '{issuer}', subject: adoe }}], "));
+    setup.gateway = setup.gateway.replace(
+        " }\n",
+        &format!(", login: {{ provider: {{ name: Corp, issuer: '{issuer}', client_id: gw, client_secret: file:secret }} }} }}\n"),
+    );
+    setup.files = vec![("secret".into(), format!("{SECRET}\n"))];
+    let gateway = Gateway::start(&setup);
+    let mut provider = Command::new("node")
+        // Modules are found from where a script stands.
+        .args(["--input-type=module", "--eval", &std::fs::read_to_string(scripts().join("provider.mjs")).unwrap()])
+        .current_dir(installed())
+        .env("PORT", there.port().to_string())
+        .env("CLIENT_ID", "gw")
+        .env("CLIENT_SECRET", SECRET)
+        .env("REDIRECT_URI", format!("http://127.0.0.1:{}/oauth2/login/callback", gateway.address.port()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // Kept open to the end: the provider goes on writing.
+    let mut output = std::io::BufReader::new(provider.stdout.take().unwrap());
+    let _provider = Provider(provider);
+    let mut line = String::new();
+    output.read_line(&mut line).unwrap();
+    assert_eq!(line, "ok listening\n");
+    // It was away when the gateway asked for its keys first.
+    wait_for("the provider's keys", || {
+        gateway.metrics_text().contains("jwks_age_seconds{issuer=\"(login").then_some(())
+    });
+    let shots = tempfile::tempdir().unwrap();
+    let extra = [
+        ("AUTHORIZE_URL", authorize_url(&gateway, "foreign", back)),
+        ("SHOTS", shots.path().display().to_string()),
+        ("PROVIDER", issuer),
+        ("LINK", "Continue with Corp".to_owned()),
+        ("SUBJECT", "adoe".to_owned()),
+    ];
+    let extra: Vec<(&str, &str)> = extra.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    run(&gateway, &installed().join("venv/bin/python"), "provider.py", &extra);
+    keep(shots.path(), &["login-provider.png"]);
 }

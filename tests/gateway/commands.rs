@@ -131,6 +131,25 @@ fn a_user_made_by_command_signs_in() {
     let mut browser = Browser::new(gateway.address);
     let page = browser.get(&request("web", &[]));
     assert!(browser.sign_in(&page, "carol", PASSWORD).body.contains("Carol"));
+    let external = ["user", "add", "erin", "--external", "https://id.example", "00u1"];
+    let refused = run(&gateway, &external, "");
+    assert!(refused.0 == 2 && refused.2.contains("none is configured"), "{}", refused.2);
+    let gateway_file = gateway.folder.path().join("gateway.yaml");
+    let provider =
+        "] , login: { provider: { name: P, issuer: 'https://id.example', client_id: c, client_secret: file:log } } }";
+    let text = std::fs::read_to_string(&gateway_file).unwrap().replacen(
+        "refresh_token] }",
+        &format!("refresh_token{provider}"),
+        1,
+    );
+    std::fs::write(&gateway_file, text).unwrap();
+    let (code, made) = json(&gateway, "user", &external[1..], "");
+    assert_eq!(code, 0, "{made}");
+    let users = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{users}  {}\n", made["paste"].as_str().unwrap())).unwrap();
+    let (_, listed) = json(&gateway, "user", &["list"], "");
+    let erin = listed["users"].as_array().unwrap().iter().find(|user| user["user"] == "erin").unwrap();
+    assert_eq!(erin["signs_in"], true, "{listed}");
     assert!(run(&gateway, &["user", "add", "dave"], "short").2.contains("8 characters"));
     let (_, listed) = json(&gateway, "user", &["list"], "");
     assert!(!listed.to_string().contains("argon2"), "{listed}");

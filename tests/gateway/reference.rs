@@ -33,7 +33,7 @@ impl Lookup for Surroundings {
     }
 
     fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
-        if path == Path::new("secrets/admin") {
+        if ["secrets/admin", "secrets/login"].iter().any(|name| path == Path::new(name)) {
             return Ok(b"a-token-of-at-least-thirty-two-characters\n".to_vec());
         }
         // The P-256 key of RFC 7517, appendix A.1.

@@ -5,10 +5,11 @@ use std::collections::{HashMap, HashSet};
 use super::super::raw::client::{RawSecret, RawTokenFormat};
 use super::super::raw::gateway::RawGrant;
 use super::super::raw::{RawClient, RawUser};
-use super::gateway::{Lifespans, beside, grant_type, seconds};
+use super::authorization_server::{Lifespans, grant_type, seconds};
+use super::gateway::beside;
 use super::{Builder, Entry, Named, Place};
 use crate::client::secret::{ClientSecret, SecretDigest};
-use crate::client::{Client, TokenFormat, User};
+use crate::client::{Client, ExternalIdentity, TokenFormat, User};
 use crate::grant::redirect;
 use crate::names::{ApiName, ClientId, IssuerName, RoleName, ScopeName, UserName};
 use crate::token::KeySet;
@@ -21,9 +22,11 @@ const MAX_SCOPE_BYTES: usize = 4096;
 impl Builder<'_> {
     pub(super) fn users(&mut self) -> Vec<User> {
         let mut users = Vec::new();
+        let mut seen = HashMap::new();
         for Entry { name, place, value } in self.entries(self.users, "users") {
             self.check_name(&place, &name);
             let Some(raw) = self.read::<RawUser>(&place, value) else { continue };
+            let external = self.identities(&name, &raw, &place.key("external"), &mut seen);
             users.push(User {
                 name: UserName::new(&name),
                 display_name: raw.name,
@@ -31,10 +34,31 @@ impl Builder<'_> {
                 active: raw.active,
                 locked: raw.locked,
                 roles: roles(&raw.roles),
+                external,
                 origin: place.origin(),
             });
         }
         users
+    }
+
+    fn identities(
+        &mut self,
+        name: &str,
+        raw: &RawUser,
+        place: &Place<'_>,
+        seen: &mut HashMap<ExternalIdentity, String>,
+    ) -> Vec<ExternalIdentity> {
+        let mut identities = Vec::new();
+        for (at, raw) in raw.external.iter().enumerate() {
+            let (issuer, subject) = (raw.issuer.text().to_owned(), raw.subject.clone());
+            let identity = ExternalIdentity { issuer, subject };
+            if let Some(other) = seen.insert(identity.clone(), name.to_owned()) {
+                let message = format!("`{}` there is already the user `{other}`", identity.subject);
+                self.fault(&place.at(at).key("subject"), message, "an external identity is one user");
+            }
+            identities.push(identity);
+        }
+        identities
     }
 
     pub(super) fn clients(&mut self, lifespans: Lifespans) -> Vec<Client> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::issuer::{RawAlgorithm, RawKeys};
 use super::{RawIssuer, RawUpstream};
 use crate::config::format::{Duration, Grace, HttpUrl, Listen, Network, ScopeText, SecretRef, Size};
 
@@ -160,12 +161,39 @@ pub struct RawAuthorizationServer {
     pub login: Option<RawLogin>,
 }
 
-/// Login elsewhere: the page asks the admin listener whom a challenge is about, and tells it who has signed in.
+/// Login elsewhere: at a page of yours, or at an OpenID provider.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawLogin {
-    /// An external login page.
+    /// An external login page. It asks the admin listener whom a challenge is about, and tells it who has signed in.
     pub login_url: Option<HttpUrl>,
+    /// An OpenID provider as a second way to sign in, for users that say who they are there.
+    pub provider: Option<RawProvider>,
+}
+
+/// An OpenID provider. The redirect URI to register there is `public_url` with `/oauth2/login/callback`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawProvider {
+    /// Name for people, on the button.
+    #[schemars(length(min = 1))]
+    pub name: String,
+    /// Its issuer, byte for byte as in its ID tokens. Its endpoints are found by discovery.
+    pub issuer: HttpUrl,
+    /// Our client id there.
+    #[schemars(length(min = 1))]
+    pub client_id: String,
+    /// Our secret there.
+    pub client_secret: SecretRef,
+    /// Where its keys are; `discover` by default.
+    #[serde(default = "discover")]
+    pub keys: RawKeys,
+    /// Algorithms it signs ID tokens with; RS256 and ES256 by default.
+    pub algorithms: Option<Vec<RawAlgorithm>>,
+}
+
+const fn discover() -> RawKeys {
+    RawKeys::Discover
 }
 
 /// A grant type.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::yes;
-use crate::config::format::Argon2idText;
+use crate::config::format::{Argon2idText, HttpUrl};
 
 /// config/users.yaml: users and their roles.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -33,6 +33,20 @@ pub struct RawUser {
     pub roles: Vec<String>,
     /// Password for the login page.
     pub password: Option<RawPassword>,
+    /// Who the user is at the login provider.
+    #[serde(default)]
+    pub external: Vec<RawIdentity>,
+}
+
+/// A user at an OpenID provider.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawIdentity {
+    /// The provider's issuer.
+    pub issuer: HttpUrl,
+    /// `sub` of its ID tokens.
+    #[schemars(length(min = 1, max = 255))]
+    pub subject: String,
 }
 
 /// A password's digest.

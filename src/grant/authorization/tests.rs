@@ -42,6 +42,7 @@ fn registry() -> Registry {
         active: true,
         locked: false,
         roles: [].into(),
+        external: Vec::new(),
         origin: Origin::default(),
     };
     Registry::new(Vec::new(), vec![user], Vec::new())

@@ -91,8 +91,9 @@ impl Visit<'_> {
     async fn act(self, headers: &HeaderMap, body: Body) -> Result<Response, GrantError> {
         let form = read(headers, body).await?;
         let visitor = Visitor::of(self.server, self.caller, headers).await?;
-        if form.value("act") == Some("login") && !self.signs_in_elsewhere() {
-            return visitor.login(self.server, self.caller, &self.purpose(), &form).await;
+        if form.value("act") == Some("login") {
+            let client = Some(&*self.request.client);
+            return visitor.sign_in(self.server, self.caller, &self.purpose(), client, &form).await;
         }
         let Some(user) = visitor.user.clone() else { return Ok(expired(self.caller)) };
         if !visitor.sent(&form, &self.consent_purpose(&user.name.to_string(), &self.request.scopes.to_value())) {
@@ -115,10 +116,6 @@ impl Visit<'_> {
             Some("logout") => visitor.logout(self.server, self.caller, self.action).await,
             _ => Ok(expired(self.caller)),
         }
-    }
-
-    fn signs_in_elsewhere(&self) -> bool {
-        self.request.client.login_url.is_some() || self.caller.snapshot.config.login_url.is_some()
     }
 
     /// Anybody can pose as a native application: its user is asked every time (RFC 8252 §8.6).
@@ -146,6 +143,7 @@ impl Visit<'_> {
         let client = &self.request.client;
         Purpose {
             application: &client.name,
+            client: Some(client.id.as_str()),
             provider: client.provider.as_deref(),
             logo: client.logo_url.as_deref(),
             action: self.action,

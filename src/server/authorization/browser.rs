@@ -8,16 +8,17 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::body::Body;
-use axum::extract::{Extension, State};
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::super::{Shared, clock, login, pages};
+use super::super::login::provider::Provider;
+use super::super::login::{Challenge, Destination};
+use super::super::{Shared, clock, pages};
 use super::authenticate::check_password;
 use super::issue::random;
 use super::token::stored;
@@ -32,7 +33,7 @@ use crate::grant::{self, GrantError};
 const SESSION: i64 = 8 * 3_600;
 
 /// What a session was proven with that began at an external page.
-const ELSEWHERE: &str = "elsewhere";
+pub(super) const ELSEWHERE: &str = "elsewhere";
 
 /// Whoever sits before the browser.
 pub(super) struct Visitor {
@@ -45,6 +46,8 @@ pub(super) struct Visitor {
 pub(super) struct Purpose<'a> {
     /// The application, or what else the user is on the way to.
     pub(super) application: &'a str,
+    /// Its id, if it is one.
+    pub(super) client: Option<&'a str>,
     /// Who runs it.
     pub(super) provider: Option<&'a str>,
     /// Its logo.
@@ -61,7 +64,7 @@ impl Visitor {
     /// # Errors
     /// The store does not answer.
     pub(super) async fn of(server: &Server, caller: &Caller, headers: &HeaderMap) -> Result<Self, GrantError> {
-        let cookie = cookie(headers, name(&server.shared)).map(|value| Zeroizing::new(value.to_owned()));
+        let cookie = own_cookie(&server.shared, headers).map(|value| Zeroizing::new(value.to_owned()));
         let Some(digest) = cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) else {
             return Ok(Self { cookie: None, user: None });
         };
@@ -69,8 +72,9 @@ impl Visitor {
         let registry = caller.snapshot.rules().registry();
         let user = session.and_then(|(name, proof)| {
             let user = registry.user(&name)?;
-            // Whoever changes a password means to end what the old one began.
-            (proof == ELSEWHERE || proof == user.password_label()).then(|| user.clone())
+            // Whoever changes a password, or takes an external identity away, means to end what it began.
+            let provider = || user.external.iter().any(|identity| identity.label() == proof);
+            (proof == ELSEWHERE || proof == user.password_label() || provider()).then(|| user.clone())
         });
         let user = user.filter(|user| user.usable());
         Ok(Self { cookie, user })
@@ -107,20 +111,38 @@ impl Visitor {
         purpose: &Purpose<'_>,
         client: Option<&Client>,
     ) -> Result<Response, GrantError> {
-        let own = client.and_then(|client| client.login_url.as_deref());
-        let Some(page) = own.or(caller.snapshot.config.login_url.as_deref()) else {
+        let Some(page) = external_page(caller, client) else {
             return self.login_page(server, caller, purpose, "", None);
         };
         let set = self.ensure_cookie(server)?;
-        let cookie = self.cookie.as_ref().map_or("", |cookie| cookie.as_str());
-        let id = client.map(|client| client.id.as_str());
-        let challenge = login::challenge(&server.shared, id, purpose.action, cookie)
+        let challenge = Challenge::new(&server.shared, purpose.client, purpose.action, self.cookie())
+            .and_then(|challenge| challenge.sign(&server.shared, Destination::Page))
             .map_err(|_| super::issue::unavailable("the login challenge could not be made"))?;
-        let mut response = redirect(&with_response(page, &[("login_challenge", &challenge)]), caller);
-        if let Some(value) = set {
-            response.headers_mut().insert(header::SET_COOKIE, value);
+        let response = redirect(&with_response(page, &[("login_challenge", &challenge)]), caller);
+        Ok(with_cookie(response, set))
+    }
+
+    /// Takes the form of the sign-in page.
+    ///
+    /// # Errors
+    /// The store does not answer, or too many passwords are being checked.
+    pub(super) async fn sign_in(
+        self,
+        server: &Server,
+        caller: &Caller,
+        purpose: &Purpose<'_>,
+        client: Option<&Client>,
+        form: &Form,
+    ) -> Result<Response, GrantError> {
+        // Where others sign users in there is no page of ours to guess at.
+        if external_page(caller, client).is_some() || !self.sent(form, &["login", purpose.action]) {
+            return Ok(expired(caller));
         }
-        Ok(response)
+        self.login(server, caller, purpose, form).await
+    }
+
+    fn cookie(&self) -> &str {
+        self.cookie.as_ref().map_or("", |cookie| cookie.as_str())
     }
 
     /// Gives a browser without one a cookie, which names nobody.
@@ -144,6 +166,14 @@ impl Visitor {
         problem: Option<&str>,
     ) -> Result<Response, GrantError> {
         let set = self.ensure_cookie(server)?;
+        let link = || Provider::link(&server.shared, purpose.client, purpose.action, self.cookie());
+        let elsewhere = match &caller.snapshot.provider {
+            None => None,
+            Some(provider) => {
+                let link = link().map_err(|_| super::issue::unavailable("the login challenge could not be made"))?;
+                Some(pages::Elsewhere { name: &provider.declared.name, link })
+            }
+        };
         let page = pages::Login {
             application: purpose.application,
             provider: purpose.provider,
@@ -152,30 +182,23 @@ impl Visitor {
             token: &self.form_token(&["login", purpose.action]),
             username,
             problem,
+            // Without a provider it is the page's only form, whoever may use it.
+            passwords: elsewhere.is_none() || caller.snapshot.rules().registry().has_passwords(),
+            elsewhere,
         };
         let logos: Vec<&str> = purpose.logo.into_iter().collect();
         let policy = pages::policy(&logos, purpose.target);
-        let mut response = page_response(StatusCode::OK, &page, &policy, caller);
-        if let Some(value) = set {
-            response.headers_mut().insert(header::SET_COOKIE, value);
-        }
-        Ok(response)
+        Ok(with_cookie(page_response(StatusCode::OK, &page, &policy, caller), set))
     }
 
     /// Signs in, and sends the browser back to where it came from; or shows the page again.
-    ///
-    /// # Errors
-    /// The store does not answer, or too many passwords are being checked.
-    pub(super) async fn login(
+    async fn login(
         self,
         server: &Server,
         caller: &Caller,
         purpose: &Purpose<'_>,
         form: &Form,
     ) -> Result<Response, GrantError> {
-        if !self.sent(form, &["login", purpose.action]) {
-            return Ok(expired(caller));
-        }
         let (username, password) = (form.value("username").unwrap_or_default(), form.value("password"));
         let now = clock::now();
         let password = Zeroizing::new(password.unwrap_or_default().to_owned());
@@ -194,8 +217,7 @@ impl Visitor {
             Ok(user) => user,
             Err(text) => return self.login_page(server, caller, purpose, username, Some(text)),
         };
-        let before = self.cookie.as_ref().map_or("", |cookie| cookie.as_str());
-        begin(server, caller, before, (user.name.as_str(), &user.password_label()), purpose.action).await
+        begin(server, caller, self.cookie(), (user.name.as_str(), &user.password_label()), purpose.action).await
     }
 
     /// Signs out, and sends the browser back to where it came from.
@@ -206,16 +228,12 @@ impl Visitor {
         if let Some(digest) = self.cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) {
             server.shared.store.end_session(digest).await.map_err(|fault| stored(&fault))?;
         }
-        let mut response = redirect(back, caller);
-        if let Some(value) = set_cookie(&server.shared, "", Some(0)) {
-            response.headers_mut().insert(header::SET_COOKIE, value);
-        }
-        Ok(response)
+        Ok(with_cookie(redirect(back, caller), set_cookie(&server.shared, "", Some(0))))
     }
 }
 
 /// Begins a session with a new cookie in the place of the one before, and sends the browser on.
-async fn begin(
+pub(super) async fn begin(
     server: &Server,
     caller: &Caller,
     before: &str,
@@ -231,36 +249,13 @@ async fn begin(
     }
     let signed_in = (user.to_owned(), proof.to_owned());
     store.begin_session(session, signed_in, now, now.plus(SESSION)).await.map_err(|fault| stored(&fault))?;
-    let mut response = redirect(to, caller);
-    if let Some(value) = set_cookie(&server.shared, &value, Some(SESSION)) {
-        response.headers_mut().insert(header::SET_COOKIE, value);
-    }
-    Ok(response)
+    Ok(with_cookie(redirect(to, caller), set_cookie(&server.shared, &value, Some(SESSION))))
 }
 
-/// The browser is back from an external sign-in page. Only the one that was sent there can come back: otherwise somebody could
-/// sign others in as himself.
-pub(super) async fn come_back(
-    State(server): State<Server>,
-    Extension(caller): Extension<Caller>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
-    let back = async {
-        let form = Form::parse(uri.query().unwrap_or_default().as_bytes())?;
-        let Some(digest) = form.value("login_verifier").and_then(|value| Kind::Login.digest(value)) else {
-            return Ok(expired(&caller));
-        };
-        let login = server.shared.store.take_login(digest, clock::now()).await.map_err(|fault| stored(&fault))?;
-        let cookie = cookie(&headers, name(&server.shared)).unwrap_or_default();
-        let registry = caller.snapshot.rules().registry();
-        let usable = |user: &str| registry.user(user).is_some_and(|user| user.usable());
-        match login.filter(|login| login.browser == login::browser(cookie) && usable(&login.user)) {
-            Some(login) => begin(&server, &caller, cookie, (&login.user, ELSEWHERE), &login.back).await,
-            None => Ok(expired(&caller)),
-        }
-    };
-    back.await.unwrap_or_else(|error: GrantError| failed(&error, &caller))
+/// The external page that signs users in for a client, or for all.
+fn external_page<'a>(caller: &'a Caller, client: Option<&'a Client>) -> Option<&'a str> {
+    let own = client.and_then(|client| client.login_url.as_deref());
+    own.or(caller.snapshot.config.login.page.as_deref())
 }
 
 /// The form of a POST from a page.
@@ -347,7 +342,16 @@ fn set_cookie(shared: &Shared, value: &str, life: Option<i64>) -> Option<HeaderV
     Some(value)
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+fn with_cookie(mut response: Response, value: Option<HeaderValue>) -> Response {
+    if let Some(value) = value {
+        response.headers_mut().insert(header::SET_COOKIE, value);
+    }
+    response
+}
+
+/// Our cookie.
+pub(super) fn own_cookie<'a>(shared: &Shared, headers: &'a HeaderMap) -> Option<&'a str> {
+    let name = name(shared);
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(found, _)| *found == name).map(|(_, value)| value)

@@ -15,8 +15,14 @@ use crate::names::Timestamp;
 /// Where the page is.
 const PATH: &str = "/oauth2/connections";
 /// What a user signs in for here.
-const PURPOSE: Purpose<'static> =
-    Purpose { application: "Connected applications", provider: None, logo: None, action: PATH, target: None };
+const PURPOSE: Purpose<'static> = Purpose {
+    application: "Connected applications",
+    client: None,
+    provider: None,
+    logo: None,
+    action: PATH,
+    target: None,
+};
 
 pub(super) async fn show(
     State(server): State<Server>,
@@ -42,8 +48,8 @@ pub(super) async fn act(
 async fn change(server: &Server, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Response, GrantError> {
     let form = read(headers, body).await?;
     let visitor = Visitor::of(server, caller, headers).await?;
-    if form.value("act") == Some("login") && caller.snapshot.config.login_url.is_none() {
-        return visitor.login(server, caller, &PURPOSE, &form).await;
+    if form.value("act") == Some("login") {
+        return visitor.sign_in(server, caller, &PURPOSE, None, &form).await;
     }
     if visitor.user.is_none() || !visitor.sent(&form, &["connections", visitor.name()]) {
         return Ok(expired(caller));

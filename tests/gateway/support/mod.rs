@@ -5,6 +5,7 @@ pub mod browser;
 pub mod gateway;
 pub mod http;
 pub mod issuer;
+pub mod provider;
 pub mod upstream;
 
 use std::time::{Duration, Instant};

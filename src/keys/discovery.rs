@@ -1,0 +1,88 @@
+//! An issuer's metadata (OpenID Connect Discovery §4, RFC 8414 §3).
+
+use serde_json::{Map, Value};
+
+use super::fetch::{Fetch, FetchFault};
+
+/// The metadata of an issuer.
+#[derive(Clone, Debug)]
+pub struct Discovered {
+    /// Where it was found.
+    url: String,
+    /// The issuer it is of.
+    issuer: String,
+    document: Map<String, Value>,
+}
+
+impl Discovered {
+    /// Fetches it. The document must name exactly this issuer.
+    ///
+    /// # Errors
+    /// What was wrong, in words for the operator.
+    pub async fn fetch(fetch: &Fetch, issuer: &str) -> Result<Self, String> {
+        let base = issuer.trim_end_matches('/');
+        let openid = format!("{base}/.well-known/openid-configuration");
+        let (url, body) = match fetch.get(&openid).await {
+            Ok(body) => (openid, body),
+            Err(FetchFault::Status(404 | 410)) => {
+                let url = oauth_metadata_url(base).ok_or_else(|| format!("{issuer}: not a URL"))?;
+                let body = fetch.get(&url).await.map_err(|fault| format!("{url}: {fault}"))?;
+                (url, body)
+            }
+            Err(fault) => return Err(format!("{openid}: {fault}")),
+        };
+        let document = crate::token::json::parse_object(&body).map_err(|_| format!("{url}: not a JSON object"))?;
+        if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
+            return Err(format!("{url}: the document is of another issuer than {issuer}"));
+        }
+        Ok(Self { url, issuer: issuer.to_owned(), document })
+    }
+
+    /// The `jwks_uri`, which must be on the issuer's own host.
+    ///
+    /// # Errors
+    /// It is missing, or elsewhere.
+    pub fn jwks_uri(&self) -> Result<String, String> {
+        let jwks = self.endpoint("jwks_uri")?;
+        let host = |url: &str| url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        if host(&jwks) != host(&self.issuer) {
+            return Err(format!(
+                "{}: jwks_uri {jwks} is not on the issuer's host; configure it with `keys: {{ jwks_url: … }}`",
+                self.url
+            ));
+        }
+        Ok(jwks)
+    }
+
+    /// The URL of an endpoint. An issuer on https never leads to http.
+    ///
+    /// # Errors
+    /// It is missing, no URL, or not secure.
+    pub fn endpoint(&self, name: &str) -> Result<String, String> {
+        let text = self.document.get(name).and_then(Value::as_str);
+        let text = text.ok_or_else(|| format!("{}: no {name}", self.url))?;
+        let parsed = url::Url::parse(text).map_err(|_| format!("{}: {name} is not a URL", self.url))?;
+        let secure = parsed.scheme() == "https" || (parsed.scheme() == "http" && self.issuer.starts_with("http://"));
+        if secure { Ok(text.to_owned()) } else { Err(format!("{}: {name} {text} is not https", self.url)) }
+    }
+
+    /// A list of texts; `None` where the document has none.
+    #[must_use]
+    pub fn list(&self, name: &str) -> Option<Vec<&str>> {
+        Some(self.document.get(name)?.as_array()?.iter().filter_map(Value::as_str).collect())
+    }
+
+    /// Whether a switch is on.
+    #[must_use]
+    pub fn is_on(&self, name: &str) -> bool {
+        self.document.get(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+}
+
+/// RFC 8414 §3.1: the well-known part goes between host and path.
+fn oauth_metadata_url(issuer: &str) -> Option<String> {
+    let mut url = url::Url::parse(issuer).ok()?;
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(&format!("/.well-known/oauth-authorization-server{path}"));
+    Some(url.into())
+}

@@ -1,0 +1,83 @@
+//! ID tokens of a login provider (OpenID Connect Core §2, §3.1.3.7): who has signed in there, and that it was for us and now.
+
+use serde_json::{Map, Value};
+use subtle::ConstantTimeEq;
+
+use super::claims::CLOCK_SKEW;
+use super::jws::{Algorithm, Unverified};
+use super::keyset::KeySet;
+use crate::names::Timestamp;
+use crate::reason::TokenFault;
+
+/// Longest `sub` (OpenID Connect Core §2).
+const MAX_SUBJECT: usize = 255;
+
+/// What an ID token must say.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// `iss`, byte for byte.
+    pub issuer: &'a str,
+    /// `aud`: our client id there.
+    pub client_id: &'a str,
+    /// `nonce`: ties it to the request that we sent in this browser.
+    pub nonce: &'a str,
+    /// Allowed algorithms.
+    pub algorithms: &'a [Algorithm],
+}
+
+impl Expected<'_> {
+    /// Verifies an ID token and gives its subject.
+    ///
+    /// # Errors
+    /// The precise fault. `binding` is a `nonce` of another request, `audience` a token that is not for us alone.
+    pub fn verify(&self, token: &Unverified<'_>, keys: &KeySet, now: Timestamp) -> Result<String, TokenFault> {
+        if !self.algorithms.contains(&token.algorithm) {
+            return Err(TokenFault::Algorithm);
+        }
+        if !matches!(token.kind.as_deref(), None | Some("jwt")) {
+            return Err(TokenFault::Type);
+        }
+        keys.verify(token)?;
+        let claims = &token.claims;
+        if text(claims, "iss") != Some(self.issuer) {
+            return Err(TokenFault::Issuer);
+        }
+        self.check_audience(claims)?;
+        let date = |name: &str| claims.get(name).and_then(Value::as_f64);
+        let (Some(expires), Some(issued)) = (date("exp"), date("iat")) else { return Err(TokenFault::Claims) };
+        #[expect(clippy::cast_precision_loss, reason = "seconds since the epoch stay exact for 285 million years")]
+        let (now, skew) = (now.0 as f64, CLOCK_SKEW as f64);
+        if now >= expires + skew {
+            return Err(TokenFault::Expired);
+        }
+        if issued > now + skew || date("nbf").is_some_and(|from| from > now + skew) {
+            return Err(TokenFault::NotYetValid);
+        }
+        let nonce = text(claims, "nonce").ok_or(TokenFault::Binding)?;
+        if !bool::from(nonce.as_bytes().ct_eq(self.nonce.as_bytes())) {
+            return Err(TokenFault::Binding);
+        }
+        match text(claims, "sub") {
+            Some(subject) if !subject.is_empty() && subject.len() <= MAX_SUBJECT => Ok(subject.to_owned()),
+            _ => Err(TokenFault::Claims),
+        }
+    }
+
+    /// For us, and where others are named too, given to us (`azp`).
+    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), TokenFault> {
+        let for_us = match claims.get("aud") {
+            Some(Value::String(one)) => one == self.client_id,
+            Some(Value::Array(list)) => {
+                let us = list.iter().any(|one| one.as_str() == Some(self.client_id));
+                us && (list.len() == 1 || claims.contains_key("azp"))
+            }
+            _ => false,
+        };
+        let party = claims.get("azp").is_none_or(|party| party.as_str() == Some(self.client_id));
+        if for_us && party { Ok(()) } else { Err(TokenFault::Audience) }
+    }
+}
+
+fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    claims.get(name).and_then(Value::as_str)
+}
