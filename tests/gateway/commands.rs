@@ -191,7 +191,8 @@ fn tokens_are_inspected_and_revoked_in_every_way() {
     for wrong in ["yesterday", "2999-01-01T00:00:00Z", ""] {
         assert_eq!(before(wrong).0, 2, "{wrong}");
     }
-    std::thread::park_timeout(std::time::Duration::from_millis(700));
+    // So that the second it was issued in is over.
+    std::thread::park_timeout(std::time::Duration::from_millis(1_100));
     assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200);
     let next = refresh(&gateway, "web", &refresh_token);
     let soon = jiff::Timestamp::from_second(scopegate::server::clock::now().0).unwrap().to_string();
