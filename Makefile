@@ -12,7 +12,7 @@ ci: fmt lint core doc test
 system:
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends cmake gcc libc6-dev g++ make curl systemd prometheus \
-	  python3 python3-venv libmagic1 chromium chromium-driver fonts-dejavu-core
+	  python3 python3-venv libmagic1 redis-server redis-sentinel chromium chromium-driver fonts-dejavu-core
 	command -v npm >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm
 
 fmt:

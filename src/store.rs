@@ -1,34 +1,21 @@
-//! The embedded store: SQLite in a folder of its own, readable by its owner alone.
+//! The store: what must outlive a process. One interface over two engines: SQLite in a folder for one gateway, Redis for several.
 //!
-//! WAL, because during an upgrade two processes have it open at once; `synchronous=FULL`, because what was acknowledged must
-//! survive a power cut. One thread writes, and commits what has gathered in one go; readers stand beside it. Owns the schema
-//! and its migration; what the rows mean is their modules' to say.
+//! Every operation is one whole thing that has a meaning (redeem, rotate, revoke): it is done or it is not, in either engine. What
+//! was acknowledged is there. What the engines keep it in is theirs alone.
 
 pub mod access;
+mod embedded;
 pub mod grants;
 pub mod keys;
 pub mod refresh;
 pub mod revocations;
-mod schema;
 pub mod sessions;
 pub mod throttle;
-mod writer;
 
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-use rusqlite::{Connection, OpenFlags};
 
 use crate::names::Timestamp;
-use writer::Writer;
-
-/// How long to wait for the other process's write, during an upgrade.
-const BUSY: Duration = Duration::from_secs(3);
-/// Connections that read at once; further readers wait for one.
-const READERS: usize = 8;
+use embedded::Embedded;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,29 +65,40 @@ pub enum StoreFault {
         path: PathBuf,
     },
     /// The file was written by a newer version.
-    #[error("{path}: written by a newer version (schema {found}, this one knows {})", schema::VERSION)]
+    #[error("{path}: written by a newer version (schema {found}, this one knows {known})")]
     Newer {
         /// What.
         path: PathBuf,
         /// Its schema.
         found: i64,
+        /// Ours.
+        known: i64,
     },
 }
 
 /// The open store. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<Inner>);
+pub struct Store(Engine);
 
-#[derive(Debug)]
-struct Inner {
-    path: PathBuf,
-    /// Device and number of the file that is open.
-    file: (u64, u64),
-    gone: AtomicBool,
-    writer: Writer,
-    readers: Mutex<Vec<Connection>>,
-    reading: tokio::sync::Semaphore,
+#[derive(Clone, Debug)]
+enum Engine {
+    Embedded(Embedded),
 }
+
+/// Hands an operation to the engine.
+macro_rules! engine {
+    ($store:ident, await $operation:ident($($argument:expr),*)) => {
+        match &$store.0 {
+            $crate::store::Engine::Embedded(engine) => engine.$operation($($argument),*).await,
+        }
+    };
+    ($store:ident, $operation:ident($($argument:expr),*)) => {
+        match &$store.0 {
+            $crate::store::Engine::Embedded(engine) => engine.$operation($($argument),*),
+        }
+    };
+}
+use engine;
 
 impl Store {
     /// Opens the store in a folder, which is made if it is not there.
@@ -108,115 +106,16 @@ impl Store {
     /// # Errors
     /// A folder or file that cannot be used, or is not ours; an existing file is never replaced.
     pub fn open(folder: &Path) -> Result<Self, StoreFault> {
-        let (path, created) = Self::prepare(folder)?;
-        let sqlite = |source| StoreFault::Sqlite { path: path.clone(), source };
-        let mut connection = connect(&path).map_err(sqlite)?;
-        schema::migrate(&mut connection, &path, created)?;
-        let writer = Writer::start(connection).map_err(|source| StoreFault::Io { path: path.clone(), source })?;
-        let file = identity(&path).map_err(|source| StoreFault::Io { path: path.clone(), source })?;
-        Ok(Self(Arc::new(Inner {
-            path,
-            file,
-            gone: AtomicBool::new(false),
-            writer,
-            readers: Mutex::new(Vec::new()),
-            reading: tokio::sync::Semaphore::new(READERS),
-        })))
+        Embedded::open(folder).map(|embedded| Self(Engine::Embedded(embedded)))
     }
 
-    /// Folder and file with the modes they must have; whether the file is new.
-    fn prepare(folder: &Path) -> Result<(PathBuf, bool), StoreFault> {
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |source| StoreFault::Io { path, source }
-        };
-        if !folder.is_dir() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io(folder))?;
-        }
-        let path = folder.join("scopegate.db");
-        // SQLite gives its journal files the mode of the database: it has to be private before the first write.
-        let open = |create_new: bool| {
-            std::fs::OpenOptions::new().read(true).append(true).create_new(create_new).mode(0o600).open(&path)
-        };
-        let (file, created) = match open(true) {
-            Ok(file) => (file, true),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => (open(false).map_err(io(&path))?, false),
-            Err(error) => return Err(io(&path)(error)),
-        };
-        let mode = file.metadata().map_err(io(&path))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            file.set_permissions(std::fs::Permissions::from_mode(0o600)).map_err(io(&path))?;
-        }
-        Ok((path, created))
-    }
-
-    /// Writes, in a transaction that other writes may share; returns once it is on the disk.
-    async fn write<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreFault> {
-        self.there()?;
-        let answer = self.0.writer.submit(work).map_err(|fault| self.name(fault))?;
-        answer.await.unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
-    }
-
-    /// The same from a thread that may wait: before serving begins, and in commands.
-    fn write_now<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreFault> {
-        self.there()?;
-        let answer = self.0.writer.submit(work).map_err(|fault| self.name(fault))?;
-        answer.blocking_recv().unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
-    }
-
-    /// Reads beside the writer, on a thread that may wait for the disk.
-    async fn read<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> Result<T, StoreFault> {
-        let busy = || StoreFault::Busy { path: self.0.path.clone() };
-        let _turn = self.0.reading.acquire().await.map_err(|_| busy())?;
-        let store = self.clone();
-        tokio::task::spawn_blocking(move || store.read_now(work)).await.map_err(|_| busy())?
-    }
-
-    fn read_now<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {
-        self.there()?;
-        let pool = || self.0.readers.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle = pool().pop();
-        let read = || {
-            let connection = idle.map_or_else(|| reader(&self.0.path), Ok)?;
-            let result = work(&connection)?;
-            pool().push(connection);
-            Ok(result)
-        };
-        read().map_err(|source| StoreFault::Sqlite { path: self.0.path.clone(), source })
-    }
-
-    fn there(&self) -> Result<(), StoreFault> {
-        if self.0.gone.load(Ordering::Relaxed) { Err(StoreFault::Gone { path: self.0.path.clone() }) } else { Ok(()) }
-    }
-
-    /// Looks whether the open file is still the one under its name; if it is not, nothing is read or written any more: an
+    /// Looks whether what is open is still what is to be written: if it is not, nothing is read or written any more, for an
     /// acknowledgement would be for something that the next start does not find.
     ///
     /// # Errors
     /// It is not.
     pub fn look(&self) -> Result<(), StoreFault> {
-        let same = identity(&self.0.path).is_ok_and(|file| file == self.0.file);
-        self.0.gone.store(!same, Ordering::Relaxed);
-        self.there()
-    }
-
-    fn name(&self, fault: writer::Fault) -> StoreFault {
-        let path = self.0.path.clone();
-        match fault {
-            writer::Fault::Work(source) => StoreFault::Sqlite { path, source },
-            writer::Fault::Commit(cause) => StoreFault::Commit { path, cause },
-            writer::Fault::Full => StoreFault::Busy { path },
-            writer::Fault::Stopped => StoreFault::Commit { path, cause: "the writer has stopped".to_owned() },
-        }
+        engine!(self, look())
     }
 
     /// Whether the store answers.
@@ -224,7 +123,7 @@ impl Store {
     /// # Errors
     /// What it says instead.
     pub fn ping(&self) -> Result<(), StoreFault> {
-        self.read_now(|connection| connection.query_row("SELECT count(*) FROM signing_key", [], |_| Ok(())))
+        engine!(self, ping())
     }
 
     /// Removes a slice of what has expired; true when there may be more.
@@ -232,40 +131,6 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn sweep(&self, now: Timestamp) -> Result<bool, StoreFault> {
-        self.write(move |connection| {
-            let mut more = false;
-            for statement in schema::SWEEPS {
-                let removed = connection.prepare_cached(statement)?.execute([now.0, schema::SLICE])?;
-                more |= i64::try_from(removed).is_ok_and(|removed| removed == schema::SLICE);
-            }
-            Ok(more)
-        })
-        .await
+        engine!(self, await sweep(now))
     }
 }
-
-fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
-    // What is deleted is overwritten: a private key must not linger in free pages.
-    connection.pragma_update(None, "secure_delete", true)?;
-    Ok(connection)
-}
-
-fn reader(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY)?;
-    Ok(connection)
-}
-
-#[cfg(test)]
-mod tests;

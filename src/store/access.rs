@@ -1,9 +1,6 @@
 //! Opaque access tokens.
 
-use rusqlite::{Connection, OptionalExtension, named_params};
-
-use super::grants::scopes;
-use super::{Store, StoreFault};
+use super::{Store, StoreFault, engine};
 use crate::grant::opaque::ValueDigest;
 use crate::names::{IssuerName, Timestamp};
 use crate::scope::ScopeSet;
@@ -61,7 +58,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn put_access(&self, access: StoredAccess) -> Result<(), StoreFault> {
-        self.write(move |connection| insert_access(connection, &access)).await
+        engine!(self, await put_access(access))
     }
 
     /// An opaque access token.
@@ -69,7 +66,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub async fn access(&self, digest: ValueDigest) -> Result<Option<StoredAccess>, StoreFault> {
-        self.read(move |connection| select_access(connection, digest)).await
+        engine!(self, await access(digest))
     }
 
     /// The same for a command.
@@ -77,48 +74,6 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn find_access(&self, digest: ValueDigest) -> Result<Option<StoredAccess>, StoreFault> {
-        self.read_now(|connection| select_access(connection, digest))
+        engine!(self, find_access(digest))
     }
-}
-
-fn select_access(connection: &Connection, digest: ValueDigest) -> rusqlite::Result<Option<StoredAccess>> {
-    connection
-        .prepare_cached(
-            "SELECT id, authorization_id, client, subject, scopes, audience, issued_at, expires_at
-             FROM access_token WHERE digest = ?1",
-        )?
-        .query_row([digest], |row| {
-            Ok(StoredAccess {
-                digest,
-                id: row.get(0)?,
-                authorization: row.get(1)?,
-                client: row.get(2)?,
-                subject: row.get(3)?,
-                scopes: scopes(row, 4)?,
-                audience: row.get(5)?,
-                issued: Timestamp(row.get(6)?),
-                expires: Timestamp(row.get(7)?),
-            })
-        })
-        .optional()
-}
-
-pub(super) fn insert_access(connection: &Connection, access: &StoredAccess) -> rusqlite::Result<()> {
-    connection
-        .prepare_cached(
-            "INSERT INTO access_token VALUES
-             (:digest, :id, :authorization, :client, :subject, :scopes, :audience, :issued, :expires)",
-        )?
-        .execute(named_params! {
-            ":digest": access.digest,
-            ":id": access.id,
-            ":authorization": access.authorization,
-            ":client": access.client,
-            ":subject": access.subject,
-            ":scopes": access.scopes.to_value(),
-            ":audience": access.audience,
-            ":issued": access.issued.0,
-            ":expires": access.expires.0,
-        })?;
-    Ok(())
 }

@@ -1,9 +1,7 @@
 //! Signing keys. A key signs from a time on, and until the next one does: which is current follows from the clock, so that no
 //! process has to be there at the moment it changes, and none can leave two or none behind.
 
-use rusqlite::{Connection, params};
-
-use super::{Store, StoreFault};
+use super::{Store, StoreFault, engine};
 use crate::names::Timestamp;
 
 /// How keys follow one another.
@@ -18,6 +16,7 @@ pub struct Schedule {
 }
 
 /// A signing key as stored. Its `Debug` shows no key.
+#[derive(Clone, PartialEq, Eq)]
 pub struct StoredKey {
     /// Its number.
     pub number: i64,
@@ -27,6 +26,8 @@ pub struct StoredKey {
     pub public_jwk: String,
     /// The private key; a retired key has none.
     pub private_key: Option<zeroize::Zeroizing<Vec<u8>>>,
+    /// When it was made.
+    pub created_at: Timestamp,
     /// When it begins to sign.
     pub signs_from: Timestamp,
     /// When it was found to be followed by another.
@@ -34,6 +35,7 @@ pub struct StoredKey {
 }
 
 /// A key pair to be stored.
+#[derive(Clone)]
 pub struct NewKey {
     /// The public key as a JWK.
     pub public_jwk: String,
@@ -81,11 +83,11 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn keys(&self) -> Result<Vec<StoredKey>, StoreFault> {
-        self.read_now(all)
+        engine!(self, keys())
     }
 
     /// Does what is due: stores `fresh` if a key is still lacking, retires those that another follows, removes those retired for
-    /// long. A retired key loses its private half at once. One transaction: of two processes one rotates.
+    /// long. A retired key loses its private half at once. Done at one time: of two processes one rotates.
     ///
     /// # Errors
     /// The store cannot be written; then all is as it was.
@@ -97,18 +99,14 @@ impl Store {
         fresh: Option<NewKey>,
     ) -> Result<(), StoreFault> {
         let algorithm = algorithm.to_owned();
-        self.write_now(move |connection| {
+        self.change_keys(move |keys| {
             // A change of algorithm is not to be undone by a key that was to come.
-            connection.execute(
-                "DELETE FROM signing_key WHERE signs_from > ?1 AND algorithm <> ?2",
-                params![now.0, algorithm],
-            )?;
-            if let (Some(from), Some(key)) = (lacking(&all(connection)?, &algorithm, schedule, now), fresh) {
-                insert(connection, &algorithm, &key, now, from)?;
+            keys.retain(|key| key.signs_from <= now || key.algorithm == algorithm);
+            if let (Some(from), Some(fresh)) = (lacking(keys, &algorithm, schedule, now), &fresh) {
+                insert(keys, &algorithm, fresh, now, from);
             }
-            retire(connection, now)?;
-            connection.execute("DELETE FROM signing_key WHERE retired_at < ?1", [now.plus(-schedule.keep).0])?;
-            Ok(())
+            retire(keys, now);
+            keys.retain(|key| key.retired_at.is_none_or(|at| at >= now.plus(-schedule.keep)));
         })
     }
 
@@ -118,11 +116,11 @@ impl Store {
     /// The store cannot be written.
     pub fn add_key(&self, algorithm: &str, key: NewKey, now: Timestamp, from: Timestamp) -> Result<(), StoreFault> {
         let algorithm = algorithm.to_owned();
-        self.write_now(move |connection| {
+        self.change_keys(move |keys| {
             // Instead of one that was to come: two that wait would follow each other at once.
-            connection.execute("DELETE FROM signing_key WHERE signs_from > ?1", [now.0])?;
-            insert(connection, &algorithm, &key, now, from)?;
-            retire(connection, now)
+            keys.retain(|key| key.signs_from <= now);
+            insert(keys, &algorithm, &key, now, from);
+            retire(keys, now);
         })
     }
 
@@ -132,56 +130,39 @@ impl Store {
     /// The store cannot be written.
     pub fn drop_key(&self, number: i64, algorithm: &str, instead: NewKey, now: Timestamp) -> Result<(), StoreFault> {
         let algorithm = algorithm.to_owned();
-        self.write_now(move |connection| {
-            connection.execute("DELETE FROM signing_key WHERE id = ?1", [number])?;
-            if current(&all(connection)?, now).is_none() {
-                insert(connection, &algorithm, &instead, now, now)?;
+        self.change_keys(move |keys| {
+            keys.retain(|key| key.number != number);
+            if current(keys, now).is_none() {
+                insert(keys, &algorithm, &instead, now, now);
             }
-            Ok(())
         })
+    }
+
+    /// Changes all keys at one time. `change` may be asked more than once, where another process was faster.
+    fn change_keys(&self, change: impl Fn(&mut Vec<StoredKey>) + Send + Sync + 'static) -> Result<(), StoreFault> {
+        engine!(self, change_keys(change))
     }
 }
 
-fn all(connection: &Connection) -> rusqlite::Result<Vec<StoredKey>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, algorithm, public_jwk, private_key, signs_from, retired_at FROM signing_key ORDER BY signs_from, id",
-    )?;
-    let rows = statement.query_map([], |row| {
-        Ok(StoredKey {
-            number: row.get(0)?,
-            algorithm: row.get(1)?,
-            public_jwk: row.get(2)?,
-            private_key: row.get::<_, Option<Vec<u8>>>(3)?.map(zeroize::Zeroizing::new),
-            signs_from: Timestamp(row.get(4)?),
-            retired_at: row.get::<_, Option<i64>>(5)?.map(Timestamp),
-        })
-    })?;
-    rows.collect()
-}
-
-fn insert(
-    connection: &Connection,
-    algorithm: &str,
-    key: &NewKey,
-    now: Timestamp,
-    from: Timestamp,
-) -> rusqlite::Result<()> {
-    connection.execute(
-        "INSERT INTO signing_key (algorithm, public_jwk, private_key, created_at, signs_from) VALUES (?1, ?2, ?3, ?4, ?5)",
-        params![algorithm, key.public_jwk, key.private_key.as_slice(), now.0, from.0],
-    )?;
-    Ok(())
+fn insert(keys: &mut Vec<StoredKey>, algorithm: &str, key: &NewKey, now: Timestamp, from: Timestamp) {
+    let number = keys.iter().map(|key| key.number).max().unwrap_or(0) + 1;
+    keys.push(StoredKey {
+        number,
+        algorithm: algorithm.to_owned(),
+        public_jwk: key.public_jwk.clone(),
+        private_key: Some(key.private_key.clone()),
+        created_at: now,
+        signs_from: from,
+        retired_at: None,
+    });
+    keys.sort_by_key(|key| (key.signs_from, key.number));
 }
 
 /// All before the current one.
-fn retire(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
-    let keys = all(connection)?;
-    let Some(current) = current(&keys, now) else { return Ok(()) };
-    for key in keys.iter().take_while(|key| key.number != current.number).filter(|key| key.private_key.is_some()) {
-        connection.execute(
-            "UPDATE signing_key SET private_key = NULL, retired_at = ?2 WHERE id = ?1",
-            params![key.number, now.0],
-        )?;
+fn retire(keys: &mut [StoredKey], now: Timestamp) {
+    let Some(number) = current(keys, now).map(|key| key.number) else { return };
+    for key in keys.iter_mut().take_while(|key| key.number != number).filter(|key| key.private_key.is_some()) {
+        key.private_key = None;
+        key.retired_at = Some(now);
     }
-    Ok(())
 }

@@ -1,9 +1,6 @@
 //! Logins of users, and what they have consented to.
 
-use rusqlite::{OptionalExtension, params};
-
-use super::grants::scopes;
-use super::{Store, StoreFault};
+use super::{Store, StoreFault, engine};
 use crate::grant::opaque::ValueDigest;
 use crate::names::Timestamp;
 use crate::scope::ScopeSet;
@@ -38,17 +35,11 @@ impl Store {
     pub async fn begin_session(
         &self,
         digest: ValueDigest,
-        (user, proof): (String, String),
+        signed_in: (String, String),
         now: Timestamp,
         expires: Timestamp,
     ) -> Result<(), StoreFault> {
-        self.write(move |connection| {
-            connection
-                .prepare_cached("INSERT INTO session VALUES (?1, ?2, ?3, ?4, ?5)")?
-                .execute(params![digest, user, proof, now.0, expires.0])
-                .map(drop)
-        })
-        .await
+        engine!(self, await begin_session(digest, signed_in, now, expires))
     }
 
     /// The user of a login that has not expired, and what it was proven with.
@@ -56,13 +47,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub async fn session(&self, digest: ValueDigest, now: Timestamp) -> Result<Option<(String, String)>, StoreFault> {
-        self.read(move |connection| {
-            connection
-                .prepare_cached("SELECT user, proof FROM session WHERE digest = ?1 AND expires_at > ?2")?
-                .query_row(params![digest, now.0], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()
-        })
-        .await
+        engine!(self, await session(digest, now))
     }
 
     /// Ends a login.
@@ -70,8 +55,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn end_session(&self, digest: ValueDigest) -> Result<(), StoreFault> {
-        self.write(move |connection| connection.execute("DELETE FROM session WHERE digest = ?1", [digest]).map(drop))
-            .await
+        engine!(self, await end_session(digest))
     }
 
     /// Keeps a login at an external page until the browser comes back with it.
@@ -79,15 +63,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn keep_login(&self, digest: ValueDigest, login: Login, expires: Timestamp) -> Result<(), StoreFault> {
-        self.write(move |connection| {
-            connection
-                .execute(
-                    "INSERT INTO login VALUES (?1, ?2, ?3, ?4, ?5)",
-                    params![digest, login.user, login.browser, login.back, expires.0],
-                )
-                .map(drop)
-        })
-        .await
+        engine!(self, await keep_login(digest, login, expires))
     }
 
     /// Takes such a login, once.
@@ -95,16 +71,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn take_login(&self, digest: ValueDigest, now: Timestamp) -> Result<Option<Login>, StoreFault> {
-        self.write(move |connection| {
-            connection
-                .query_row(
-                    "DELETE FROM login WHERE digest = ?1 AND expires_at > ?2 RETURNING user, browser, back",
-                    params![digest, now.0],
-                    |row| Ok(Login { user: row.get(0)?, browser: row.get(1)?, back: row.get(2)? }),
-                )
-                .optional()
-        })
-        .await
+        engine!(self, await take_login(digest, now))
     }
 
     /// What a user has consented to for a client and a resource.
@@ -117,13 +84,7 @@ impl Store {
         client: String,
         resource: String,
     ) -> Result<Option<ScopeSet>, StoreFault> {
-        self.read(move |connection| {
-            connection
-                .prepare_cached("SELECT scopes FROM consent WHERE user = ?1 AND client = ?2 AND resource = ?3")?
-                .query_row(params![user, client, resource], |row| scopes(row, 0))
-                .optional()
-        })
-        .await
+        engine!(self, await consent(user, client, resource))
     }
 
     /// Remembers a consent; what was consented to before for the same client and resource is taken along.
@@ -138,25 +99,7 @@ impl Store {
         given: ScopeSet,
         now: Timestamp,
     ) -> Result<(), StoreFault> {
-        self.write(move |connection| {
-            let before = connection
-                .query_row(
-                    "SELECT scopes FROM consent WHERE user = ?1 AND client = ?2 AND resource = ?3",
-                    params![user, client, resource],
-                    |row| scopes(row, 0),
-                )
-                .optional()?
-                .unwrap_or_default();
-            let all: ScopeSet = before.as_slice().iter().chain(given.as_slice()).cloned().collect();
-            connection
-                .execute(
-                    "INSERT INTO consent VALUES (?1, ?2, ?3, ?4, ?5)
-                     ON CONFLICT (user, client, resource) DO UPDATE SET scopes = excluded.scopes",
-                    params![user, client, all.to_value(), resource, now.0],
-                )
-                .map(drop)
-        })
-        .await
+        engine!(self, await remember_consent(user, client, resource, given, now))
     }
 
     /// The clients that a user has allowed something, by their ids.
@@ -164,25 +107,6 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub async fn connected(&self, user: String) -> Result<Vec<Connected>, StoreFault> {
-        self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT client, scopes, given_at FROM consent WHERE user = ?1 ORDER BY client, given_at",
-            )?;
-            let rows = statement.query_map([user], |row| {
-                Ok(Connected { client: row.get(0)?, scopes: scopes(row, 1)?, since: Timestamp(row.get(2)?) })
-            })?;
-            let mut all: Vec<Connected> = Vec::new();
-            for row in rows {
-                let row = row?;
-                match all.last_mut().filter(|last| last.client == row.client) {
-                    Some(last) => {
-                        last.scopes = last.scopes.as_slice().iter().chain(row.scopes.as_slice()).cloned().collect();
-                    }
-                    None => all.push(row),
-                }
-            }
-            Ok(all)
-        })
-        .await
+        engine!(self, await connected(user))
     }
 }

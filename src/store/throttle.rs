@@ -1,8 +1,6 @@
 //! Attempts to authenticate: failed ones count across restarts, and of successful ones the day is kept.
 
-use rusqlite::params;
-
-use super::{Store, StoreFault};
+use super::{Store, StoreFault, engine};
 use crate::names::Timestamp;
 
 impl Store {
@@ -11,13 +9,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn use_assertion(&self, id: String, expires: Timestamp) -> Result<bool, StoreFault> {
-        self.write(move |connection| {
-            let added = connection
-                .prepare_cached("INSERT INTO assertion VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-                .execute(params![id, expires.0])?;
-            Ok(added == 1)
-        })
-        .await
+        engine!(self, await use_assertion(id, expires))
     }
 
     /// Keeps a failure of these subjects until it no longer counts.
@@ -30,15 +22,7 @@ impl Store {
         at: Timestamp,
         expires: Timestamp,
     ) -> Result<(), StoreFault> {
-        self.write(move |connection| {
-            let mut statement =
-                connection.prepare_cached("INSERT INTO failure (subject, at, expires_at) VALUES (?1, ?2, ?3)")?;
-            for subject in &subjects {
-                statement.execute(params![subject, at.0, expires.0])?;
-            }
-            Ok(())
-        })
-        .await
+        engine!(self, await record_failures(subjects, at, expires))
     }
 
     /// Notes the day on which a secret last proved its client.
@@ -46,16 +30,7 @@ impl Store {
     /// # Errors
     /// The store cannot be written.
     pub async fn record_secret_use(&self, client: String, secret: String, day: Timestamp) -> Result<(), StoreFault> {
-        self.write(move |connection| {
-            connection
-                .prepare_cached(
-                    "INSERT INTO secret_use VALUES (?1, ?2, ?3)
-                     ON CONFLICT (client, secret) DO UPDATE SET day = max(day, excluded.day)",
-                )?
-                .execute(params![client, secret, day.0])
-                .map(drop)
-        })
-        .await
+        engine!(self, await record_secret_use(client, secret, day))
     }
 
     /// Client, secret and the day on which it was last used.
@@ -63,12 +38,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn secret_uses(&self) -> Result<Vec<(String, String, Timestamp)>, StoreFault> {
-        self.read_now(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT client, secret, day FROM secret_use ORDER BY client")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, Timestamp(row.get(2)?))))?;
-            rows.collect()
-        })
+        engine!(self, secret_uses())
     }
 
     /// The failures that still count, oldest first: at the start of a process.
@@ -76,11 +46,6 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn failures(&self, now: Timestamp) -> Result<Vec<(String, Timestamp)>, StoreFault> {
-        self.read_now(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT subject, at FROM failure WHERE expires_at > ?1 ORDER BY id")?;
-            let rows = statement.query_map([now.0], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
-            rows.collect()
-        })
+        engine!(self, failures(now))
     }
 }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{BUSY, StoreFault};
+use super::BUSY;
+use crate::store::StoreFault;
 
 /// The schema that this version writes; a newer one is refused, an older one migrated.
 pub(super) const VERSION: i64 = 2;
@@ -159,7 +160,7 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path, created: bool) -
             (0, 0) => return foreign("the store is empty"),
             (0, _) => return foreign("the database of another program"),
             (VERSION, _) => return Ok(()),
-            (found, _) => return Err(StoreFault::Newer { path: path.to_owned(), found }),
+            (found, _) => return Err(StoreFault::Newer { path: path.to_owned(), found, known: VERSION }),
         }
     }
 }

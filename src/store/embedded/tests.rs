@@ -1,5 +1,6 @@
-use super::keys::{NewKey, Schedule, StoredKey};
 use super::*;
+use crate::store::Store;
+use crate::store::keys::{self, NewKey, Schedule, StoredKey};
 
 fn key(byte: u8) -> NewKey {
     NewKey { public_jwk: format!("public {byte}"), private_key: vec![byte].into() }
@@ -107,7 +108,7 @@ async fn issue(store: &Store) {
 
 #[tokio::test]
 async fn an_authorization_is_known_for_as_long_as_its_jwts_live() {
-    use super::grants::{Gift, Redemption};
+    use crate::store::grants::{Gift, Redemption};
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     issue(&store).await;
@@ -126,7 +127,7 @@ async fn an_authorization_is_known_for_as_long_as_its_jwts_live() {
 
 #[tokio::test]
 async fn a_code_says_nothing_to_another_client_and_ends_nothing() {
-    use super::grants::{Gift, Redemption};
+    use crate::store::grants::{Gift, Redemption};
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     issue(&store).await;

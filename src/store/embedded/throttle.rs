@@ -1,0 +1,72 @@
+//! Attempts to authenticate.
+
+use rusqlite::params;
+
+use super::Embedded;
+use crate::names::Timestamp;
+use crate::store::StoreFault;
+
+impl Embedded {
+    pub(in crate::store) async fn use_assertion(&self, id: String, expires: Timestamp) -> Result<bool, StoreFault> {
+        self.write(move |connection| {
+            let added = connection
+                .prepare_cached("INSERT INTO assertion VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+                .execute(params![id, expires.0])?;
+            Ok(added == 1)
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn record_failures(
+        &self,
+        subjects: [String; 2],
+        at: Timestamp,
+        expires: Timestamp,
+    ) -> Result<(), StoreFault> {
+        self.write(move |connection| {
+            let mut statement =
+                connection.prepare_cached("INSERT INTO failure (subject, at, expires_at) VALUES (?1, ?2, ?3)")?;
+            for subject in &subjects {
+                statement.execute(params![subject, at.0, expires.0])?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    pub(in crate::store) async fn record_secret_use(
+        &self,
+        client: String,
+        secret: String,
+        day: Timestamp,
+    ) -> Result<(), StoreFault> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "INSERT INTO secret_use VALUES (?1, ?2, ?3)
+                     ON CONFLICT (client, secret) DO UPDATE SET day = max(day, excluded.day)",
+                )?
+                .execute(params![client, secret, day.0])
+                .map(drop)
+        })
+        .await
+    }
+
+    pub(in crate::store) fn secret_uses(&self) -> Result<Vec<(String, String, Timestamp)>, StoreFault> {
+        self.read_now(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT client, secret, day FROM secret_use ORDER BY client")?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, Timestamp(row.get(2)?))))?;
+            rows.collect()
+        })
+    }
+
+    pub(in crate::store) fn failures(&self, now: Timestamp) -> Result<Vec<(String, Timestamp)>, StoreFault> {
+        self.read_now(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT subject, at FROM failure WHERE expires_at > ?1 ORDER BY id")?;
+            let rows = statement.query_map([now.0], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
+            rows.collect()
+        })
+    }
+}
