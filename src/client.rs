@@ -183,6 +183,7 @@ pub struct Registry {
     identities: HashMap<ExternalIdentity, UserName>,
     slow: bool,
     passwords: bool,
+    login_pages: bool,
 }
 
 impl Registry {
@@ -202,6 +203,7 @@ impl Registry {
         Self {
             identities,
             passwords: users.iter().any(|user| user.password.is_some()),
+            login_pages: clients.iter().any(|client| client.login_url.is_some()),
             slow: clients.iter().flat_map(|client| &client.secrets).any(ClientSecret::is_slow),
             clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
             users: users.into_iter().map(|user| (user.name.clone(), Arc::new(user))).collect(),
@@ -232,6 +234,12 @@ impl Registry {
     #[must_use]
     pub fn external_user(&self, identity: &ExternalIdentity) -> Option<&Arc<User>> {
         self.users.get(self.identities.get(identity)?)
+    }
+
+    /// Whether some client has an external sign-in page of its own.
+    #[must_use]
+    pub const fn has_login_pages(&self) -> bool {
+        self.login_pages
     }
 
     /// Whether anybody signs in with a password.

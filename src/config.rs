@@ -264,6 +264,8 @@ pub enum KeySource {
     Discover {
         /// The issuer, whose metadata must name exactly it.
         issuer: String,
+        /// Its metadata may name keys on other hosts. So for a login provider, whose metadata is trusted with our secret too.
+        any_host: bool,
     },
     /// At a URL.
     Url(String),

@@ -204,7 +204,10 @@ impl IssuerKeys {
         let said = |url: &str, fault: FetchFault| format!("{url}: {fault}");
         let url = match &self.source {
             KeySource::Url(url) => url.clone(),
-            KeySource::Discover { issuer } => Discovered::fetch(fetch, issuer).await?.jwks_uri()?,
+            KeySource::Discover { issuer, any_host } => {
+                let found = Discovered::fetch(fetch, issuer).await.map_err(|fault| fault.to_string())?;
+                found.jwks_uri(*any_host).map_err(|fault| fault.to_string())?
+            }
             KeySource::File(_) => return Ok(0),
         };
         let body = fetch.get(&url).await.map_err(|fault| said(&url, fault))?;

@@ -14,10 +14,10 @@ use crate::names::Timestamp;
 use crate::token::jws::Unverified;
 
 /// How long a login may take, seconds.
-const LIFE: i64 = 600;
+pub const LIFE: i64 = 600;
 /// Where the browser comes back to from an external page.
 pub const PATH: &str = "/oauth2/login";
-/// Where the link to the provider leads: on from here.
+/// Where the link to the provider leads, with where to go afterwards: on from here.
 pub const LEAVE: &str = "/oauth2/login/provider";
 /// Where the browser comes back to from there: the redirect URI that we are registered with there.
 pub const CALLBACK: &str = "/oauth2/login/callback";
@@ -27,7 +27,7 @@ pub const CALLBACK: &str = "/oauth2/login/callback";
 pub enum Destination {
     /// An external page.
     Page,
-    /// The OpenID provider, which gives it back as `state`.
+    /// The OpenID provider: the challenge stays in the browser, and the provider gets its id as `state`.
     Provider,
 }
 
@@ -36,7 +36,7 @@ impl Destination {
     const fn kind(self) -> &'static str {
         match self {
             Self::Page => "login-challenge+jwt",
-            Self::Provider => "login-state+jwt",
+            Self::Provider => "login-at-provider+jwt",
         }
     }
 }
@@ -46,6 +46,7 @@ impl Destination {
 pub struct Challenge {
     iss: String,
     exp: i64,
+    /// Its id: 160 random bits.
     jti: String,
     /// The client that the user is on the way to; nobody for our own pages.
     pub client: Option<String>,

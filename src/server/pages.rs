@@ -125,6 +125,8 @@ pub struct Problem<'a> {
     pub detail: &'a str,
     /// The decision id.
     pub decision: &'a str,
+    /// Another try at the provider, as somebody else.
+    pub elsewhere: Option<Elsewhere<'a>>,
 }
 
 /// The style sheet as a source of a Content-Security-Policy.
@@ -235,7 +237,8 @@ mod tests {
             let texts = [login.render(), consent.render(), some.render(), none.render()];
             pages.extend(texts.map(Result::unwrap));
         }
-        let problem = Problem { title: &title, advice: &advice, detail: &detail, decision: &decision };
+        let elsewhere = Some(Elsewhere { name: &elsewhere, link: of("elsewhere.link") });
+        let problem = Problem { title: &title, advice: &advice, detail: &detail, decision: &decision, elsewhere };
         pages.push(problem.render().unwrap());
         pages
     }

@@ -43,9 +43,8 @@ impl Snapshot {
         });
         let keys = keys.collect();
         let provider = config.login.provider.as_ref().map(|declared| {
-            let kept = before.and_then(|before| before.provider.as_ref());
-            let kept = kept.filter(|provider| provider.declared == *declared);
-            kept.cloned().unwrap_or_else(|| Arc::new(Provider::new(declared.clone())))
+            let old = before.and_then(|before| before.provider.as_deref());
+            Arc::new(Provider::new(declared.clone(), old))
         });
         let servers: HashMap<_, _> = config
             .upstreams

@@ -26,6 +26,8 @@ pub enum Account {
     Client,
     /// A user's password.
     User,
+    /// A code of the login provider.
+    Code,
 }
 
 /// Attempts of one address under way; further ones wait.
@@ -166,6 +168,7 @@ fn subjects(account: Account, name: &str, address: Option<IpAddr>) -> [String; 2
     let kind = match account {
         Account::Client => "client",
         Account::User => "user",
+        Account::Code => "code",
     };
     let address = address.map_or_else(|| "unknown".to_owned(), |address| address.to_string());
     let name = hex(Sha256::digest(name.as_bytes()).get(..16).unwrap_or_default());

@@ -140,7 +140,7 @@ fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     find(claims.get(first)?.as_object()?, rest)
 }
 
-fn text(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, TokenFault> {
+pub(super) fn text(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, TokenFault> {
     match claims.get(name) {
         None => Ok(None),
         Some(Value::String(value)) => Ok(Some(value.clone())),
@@ -149,7 +149,7 @@ fn text(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, Token
 }
 
 /// A `NumericDate` (RFC 7519 §2): a number, possibly with a fraction, which is cut off.
-fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, TokenFault> {
+pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, TokenFault> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let Value::Number(number) = value else { return Err(TokenFault::Claims) };
     if let Some(seconds) = number.as_i64() {

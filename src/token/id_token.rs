@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
 
-use super::claims::CLOCK_SKEW;
+use super::claims::{CLOCK_SKEW, date, text};
 use super::jws::{Algorithm, Unverified};
 use super::keyset::KeySet;
 use crate::names::Timestamp;
@@ -39,28 +39,27 @@ impl Expected<'_> {
         }
         keys.verify(token)?;
         let claims = &token.claims;
-        if text(claims, "iss") != Some(self.issuer) {
+        if text(claims, "iss")?.as_deref() != Some(self.issuer) {
             return Err(TokenFault::Issuer);
         }
         self.check_audience(claims)?;
-        let date = |name: &str| claims.get(name).and_then(Value::as_f64);
-        let (Some(expires), Some(issued)) = (date("exp"), date("iat")) else { return Err(TokenFault::Claims) };
-        #[expect(clippy::cast_precision_loss, reason = "seconds since the epoch stay exact for 285 million years")]
-        let (now, skew) = (now.0 as f64, CLOCK_SKEW as f64);
-        if now >= expires + skew {
+        let (Some(expires), Some(issued)) = (date(claims, "exp")?, date(claims, "iat")?) else {
+            return Err(TokenFault::Claims);
+        };
+        if now >= expires.plus(CLOCK_SKEW) {
             return Err(TokenFault::Expired);
         }
-        if issued > now + skew || date("nbf").is_some_and(|from| from > now + skew) {
+        let horizon = now.plus(CLOCK_SKEW);
+        if issued > horizon || date(claims, "nbf")?.is_some_and(|from| from > horizon) {
             return Err(TokenFault::NotYetValid);
         }
-        let nonce = text(claims, "nonce").ok_or(TokenFault::Binding)?;
+        let nonce = text(claims, "nonce")?.ok_or(TokenFault::Binding)?;
         if !bool::from(nonce.as_bytes().ct_eq(self.nonce.as_bytes())) {
             return Err(TokenFault::Binding);
         }
-        match text(claims, "sub") {
-            Some(subject) if !subject.is_empty() && subject.len() <= MAX_SUBJECT => Ok(subject.to_owned()),
-            _ => Err(TokenFault::Claims),
-        }
+        text(claims, "sub")?
+            .filter(|subject| !subject.is_empty() && subject.len() <= MAX_SUBJECT)
+            .ok_or(TokenFault::Claims)
     }
 
     /// For us, and where others are named too, given to us (`azp`).
@@ -76,8 +75,4 @@ impl Expected<'_> {
         let party = claims.get("azp").is_none_or(|party| party.as_str() == Some(self.client_id));
         if for_us && party { Ok(()) } else { Err(TokenFault::Audience) }
     }
-}
-
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    claims.get(name).and_then(Value::as_str)
 }

@@ -223,7 +223,7 @@ fn chromium_signs_in_at_oidc_provider() {
     assert_eq!(line, "ok listening\n");
     // It was away when the gateway asked for its keys first.
     wait_for("the provider's keys", || {
-        gateway.metrics_text().contains("jwks_age_seconds{issuer=\"(login").then_some(())
+        gateway.metrics_text().contains("jwks_age_seconds{issuer=\"login").then_some(())
     });
     let shots = tempfile::tempdir().unwrap();
     let extra = [

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::super::raw::gateway::{RawAuthorizationServer, RawGrant, RawLogin, RawProvider, RawSigningAlgorithm};
-use super::super::{Login, Provider};
+use super::super::{KeySource, Login, Provider};
 use super::gateway::{Settings, is_loopback};
 use super::{Builder, Place};
 use crate::client::{Client, GrantType};
@@ -117,7 +117,10 @@ impl Builder<'_> {
             self.fault(&place.key("issuer"), "who signs users in over plain http could be replaced on the way", help);
         }
         let algorithms = self.algorithms(raw.algorithms.as_deref(), &place.key("algorithms"));
-        let keys = self.key_source(&raw.issuer, &raw.keys, &place.key("keys"));
+        let mut keys = self.key_source(&raw.issuer, &raw.keys, &place.key("keys"));
+        if let Some(KeySource::Discover { any_host, .. }) = &mut keys {
+            *any_host = true;
+        }
         let client_secret = self.secret(&raw.client_secret.value, &place.key("client_secret"));
         Some(Provider {
             name: raw.name.clone(),

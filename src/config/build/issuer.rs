@@ -27,6 +27,7 @@ impl Builder<'_> {
             seen.insert(url.to_owned(), IssuerName::OWN.to_owned());
         }
         for Entry { name, place, value } in self.entries(std::slice::from_ref(self.gateway), "issuers") {
+            self.check_name(&place, &name);
             if name == IssuerName::OWN {
                 self.fault_at_key(&place, "`self` is our own authorization server", "choose another name");
                 continue;
@@ -118,7 +119,9 @@ impl Builder<'_> {
     pub(super) fn key_source(&mut self, issuer: &HttpUrl, raw: &RawKeys, place: &Place<'_>) -> Option<KeySource> {
         let (url, source) = match raw {
             RawKeys::JwksFile(path) => return self.key_file(path, place),
-            RawKeys::Discover => (&issuer.value, KeySource::Discover { issuer: issuer.text().to_owned() }),
+            RawKeys::Discover => {
+                (&issuer.value, KeySource::Discover { issuer: issuer.text().to_owned(), any_host: false })
+            }
             RawKeys::JwksUrl(url) => (&url.value, KeySource::Url(url.text().to_owned())),
         };
         if url.scheme() != "https" && !is_loopback(url) {

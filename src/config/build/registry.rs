@@ -271,12 +271,12 @@ impl Builder<'_> {
         self.known.0.get(&Named::User).is_some_and(|users| users.contains(name))
     }
 
-    /// Client ids and user names: visible ASCII (RFC 6749 appendix A.1) that needs no escaping in headers and JSON.
-    fn check_name(&mut self, place: &Place<'_>, name: &str) {
+    /// Client ids, user names and names of issuers: visible ASCII (RFC 6749 appendix A.1) that needs no escaping in headers and JSON.
+    pub(super) fn check_name(&mut self, place: &Place<'_>, name: &str) {
         let valid = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',');
         if name.is_empty() || name.len() > 128 || !name.bytes().all(valid) {
             let help = "use visible ASCII without space, comma, double quote and backslash, at most 128 characters";
-            self.fault_at_key(place, format!("`{name}` is not a name for a client or user"), help);
+            self.fault_at_key(place, format!("`{name}` is not a name for a client, user or issuer"), help);
         }
     }
 }

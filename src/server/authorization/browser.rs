@@ -16,8 +16,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::super::login::provider::Provider;
-use super::super::login::{Challenge, Destination};
+use super::super::login::{self, Challenge, Destination};
 use super::super::{Shared, clock, pages};
 use super::authenticate::check_password;
 use super::issue::random;
@@ -72,9 +71,16 @@ impl Visitor {
         let registry = caller.snapshot.rules().registry();
         let user = session.and_then(|(name, proof)| {
             let user = registry.user(&name)?;
-            // Whoever changes a password, or takes an external identity away, means to end what it began.
-            let provider = || user.external.iter().any(|identity| identity.label() == proof);
-            (proof == ELSEWHERE || proof == user.password_label() || provider()).then(|| user.clone())
+            // Whoever changes a password, takes an external identity away, or signs users in elsewhere no more, means to end
+            // what began with it.
+            let provider = caller.snapshot.provider.as_ref().map(|provider| provider.declared.issuer.as_str());
+            let external = || {
+                let mut own = user.external.iter().filter(|identity| provider == Some(identity.issuer.as_str()));
+                own.any(|identity| identity.label() == proof)
+            };
+            let page = || caller.snapshot.config.login.page.is_some() || registry.has_login_pages();
+            let good = (proof == ELSEWHERE && page()) || proof == user.password_label() || external();
+            good.then(|| user.clone())
         });
         let user = user.filter(|user| user.usable());
         Ok(Self { cookie, user })
@@ -122,6 +128,17 @@ impl Visitor {
         Ok(with_cookie(response, set))
     }
 
+    /// The link to the provider. A link and no form, because browsers hold all redirects after a form to the page's
+    /// `form-action`, and where a provider's redirects lead is not ours to know.
+    pub(super) fn elsewhere<'a>(&self, name: &'a str, back: &str, again: bool) -> pages::Elsewhere<'a> {
+        let token = self.form_token(&["provider", back]);
+        let mut parameters = vec![("back", back), ("form_token", &token)];
+        if again {
+            parameters.push(("again", "1"));
+        }
+        pages::Elsewhere { name, link: with_response(login::LEAVE, &parameters) }
+    }
+
     /// Takes the form of the sign-in page.
     ///
     /// # Errors
@@ -141,7 +158,8 @@ impl Visitor {
         self.login(server, caller, purpose, form).await
     }
 
-    fn cookie(&self) -> &str {
+    /// The browser's cookie, or nothing.
+    pub(super) fn cookie(&self) -> &str {
         self.cookie.as_ref().map_or("", |cookie| cookie.as_str())
     }
 
@@ -166,14 +184,8 @@ impl Visitor {
         problem: Option<&str>,
     ) -> Result<Response, GrantError> {
         let set = self.ensure_cookie(server)?;
-        let link = || Provider::link(&server.shared, purpose.client, purpose.action, self.cookie());
-        let elsewhere = match &caller.snapshot.provider {
-            None => None,
-            Some(provider) => {
-                let link = link().map_err(|_| super::issue::unavailable("the login challenge could not be made"))?;
-                Some(pages::Elsewhere { name: &provider.declared.name, link })
-            }
-        };
+        let provider = caller.snapshot.provider.as_ref();
+        let elsewhere = provider.map(|provider| self.elsewhere(&provider.declared.name, purpose.action, false));
         let page = pages::Login {
             application: purpose.application,
             provider: purpose.provider,
@@ -284,7 +296,7 @@ pub(super) fn page_response(status: StatusCode, page: &impl Template, policy: &s
 
 /// Says why the user cannot go on.
 pub(super) fn problem(status: StatusCode, title: &str, advice: &str, detail: &str, caller: &Caller) -> Response {
-    let page = pages::Problem { title, advice, detail, decision: &caller.id.to_text() };
+    let page = pages::Problem { title, advice, detail, decision: &caller.id.to_text(), elsewhere: None };
     page_response(status, &page, &pages::policy(&[], None), caller)
 }
 
@@ -328,30 +340,56 @@ fn guarded(response: Response, caller: &Caller) -> Response {
     response
 }
 
-/// `__Host-` keeps other hosts and paths from setting it; browsers know it only with TLS, so loopback does without.
-fn name(shared: &Shared) -> &'static str {
-    if shared.scheme() == "https" { "__Host-scopegate" } else { "scopegate" }
+/// A cookie's name. `__Host-` keeps other hosts and paths from setting it; browsers know it only with TLS, so loopback does
+/// without.
+fn name(shared: &Shared, suffix: &str) -> String {
+    format!("{}scopegate{suffix}", if shared.scheme() == "https" { "__Host-" } else { "" })
+}
+
+/// What comes back with the state of a sign-in at the provider: a cookie for each, so that tabs do not disturb each other.
+fn state_suffix(state: &str) -> String {
+    let id: String = state.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+    format!("-login-{id}")
+}
+
+/// Lets the browser hold a challenge until it is back from the provider; an empty one is taken away.
+pub(super) fn hold_challenge(shared: &Shared, state: &str, challenge: &str) -> Option<HeaderValue> {
+    let life = if challenge.is_empty() { 0 } else { login::LIFE };
+    cookie_line(shared, &state_suffix(state), challenge, Some(life))
+}
+
+/// The challenge that the browser holds for a state.
+pub(super) fn held_challenge<'a>(shared: &Shared, headers: &'a HeaderMap, state: &str) -> Option<&'a str> {
+    cookie(headers, &name(shared, &state_suffix(state)))
 }
 
 fn set_cookie(shared: &Shared, value: &str, life: Option<i64>) -> Option<HeaderValue> {
+    cookie_line(shared, "", value, life)
+}
+
+fn cookie_line(shared: &Shared, suffix: &str, value: &str, life: Option<i64>) -> Option<HeaderValue> {
     let secure = if shared.scheme() == "https" { "; Secure" } else { "" };
     let life = life.map_or_else(String::new, |seconds| format!("; Max-Age={seconds}"));
-    let text = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{life}", name(shared));
+    let text = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{life}", name(shared, suffix));
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)
 }
 
-fn with_cookie(mut response: Response, value: Option<HeaderValue>) -> Response {
+/// The response with a cookie for the browser, beside those that it has.
+pub(super) fn with_cookie(mut response: Response, value: Option<HeaderValue>) -> Response {
     if let Some(value) = value {
-        response.headers_mut().insert(header::SET_COOKIE, value);
+        response.headers_mut().append(header::SET_COOKIE, value);
     }
     response
 }
 
-/// Our cookie.
+/// The browser's own cookie.
 pub(super) fn own_cookie<'a>(shared: &Shared, headers: &'a HeaderMap) -> Option<&'a str> {
-    let name = name(shared);
+    cookie(headers, &name(shared, ""))
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(found, _)| *found == name).map(|(_, value)| value)

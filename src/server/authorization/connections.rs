@@ -13,7 +13,7 @@ use crate::grant::GrantError;
 use crate::names::Timestamp;
 
 /// Where the page is.
-const PATH: &str = "/oauth2/connections";
+pub(super) const PATH: &str = "/oauth2/connections";
 /// What a user signs in for here.
 const PURPOSE: Purpose<'static> = Purpose {
     application: "Connected applications",

@@ -3,16 +3,23 @@
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
-use http::{HeaderMap, StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri, header};
 
-use super::super::login::provider::{Fault, Provider};
+use super::super::login::provider::{Back, Fault, Provider};
+use super::super::pages::{self, Elsewhere, Problem};
 use super::super::{clock, login};
-use super::browser::{self, ELSEWHERE, begin, expired, own_cookie, problem, redirect};
+use super::browser::{
+    self, ELSEWHERE, Visitor, begin, expired, held_challenge, hold_challenge, own_cookie, page_response, redirect,
+    with_cookie,
+};
 use super::token::stored;
-use super::{Caller, Server};
+use super::{Caller, Server, connections};
 use crate::grant::GrantError;
 use crate::grant::form::Form;
 use crate::grant::opaque::Kind;
+
+/// Seconds after which to try again when the provider cannot be asked.
+const RETRY_AFTER: u32 = 5;
 
 /// From an external page, with a value that is good once.
 pub(super) async fn from_page(
@@ -38,7 +45,7 @@ pub(super) async fn from_page(
     back.await.unwrap_or_else(|error: GrantError| browser::failed(&error, &caller))
 }
 
-/// On to the provider.
+/// On to the provider: from a link that a page of ours gave to this browser.
 pub(super) async fn to_provider(
     State(server): State<Server>,
     Extension(caller): Extension<Caller>,
@@ -47,11 +54,19 @@ pub(super) async fn to_provider(
 ) -> Response {
     let leave = async {
         let form = query(&uri)?;
-        let Some(provider) = &caller.snapshot.provider else { return Ok(expired(&caller)) };
-        let cookie = own_cookie(&server.shared, &headers).unwrap_or_default();
-        Ok(match provider.begin(&server.shared, &form, cookie).await {
-            Ok(url) => redirect(&url, &caller),
-            Err(fault) => failed(&server, &caller, provider, &fault),
+        let back = form.value("back").unwrap_or_default();
+        let visitor = Visitor::of(&server, &caller, &headers).await?;
+        let Some(provider) = caller.snapshot.provider.as_ref().filter(|_| visitor.sent(&form, &["provider", back]))
+        else {
+            return Ok(expired(&caller));
+        };
+        let again = form.value("again").is_some();
+        Ok(match provider.leave(&server.shared, back, visitor.cookie(), again).await {
+            Ok(leaving) => {
+                let held = hold_challenge(&server.shared, &leaving.state, &leaving.challenge);
+                with_cookie(redirect(&leaving.url, &caller), held)
+            }
+            Err(fault) => failed(&caller, provider, &fault, None),
         })
     };
     leave.await.unwrap_or_else(|error: GrantError| browser::failed(&error, &caller))
@@ -67,15 +82,26 @@ pub(super) async fn from_provider(
     let back = async {
         let answer = query(&uri)?;
         let Some(provider) = &caller.snapshot.provider else { return Ok(expired(&caller)) };
-        let cookie = own_cookie(&server.shared, &headers).unwrap_or_default();
-        match provider.finish(&server.shared, &caller.snapshot, &answer, cookie).await {
+        let shared = &server.shared;
+        let cookie = own_cookie(shared, &headers).unwrap_or_default();
+        let state = answer.value("state").unwrap_or_default();
+        let challenge = held_challenge(shared, &headers, state).unwrap_or_default();
+        let back = Back { answer: &answer, cookie, challenge, address: caller.address };
+        let finished = provider.finish(shared, &caller.snapshot, back).await;
+        shared.metrics.provider_login(finished.as_ref().map_or_else(Fault::label, |_| "signed_in"));
+        let response = match finished {
             Ok(signed_in) => {
-                server.shared.metrics.provider_login("signed_in");
                 let proof = signed_in.identity.label();
-                begin(&server, &caller, cookie, (signed_in.user.name.as_str(), &proof), &signed_in.back).await
+                begin(&server, &caller, cookie, (signed_in.user.name.as_str(), &proof), &signed_in.back).await?
             }
-            Err(fault) => Ok(failed(&server, &caller, provider, &fault)),
-        }
+            Err(fault) => {
+                let visitor = Visitor::of(&server, &caller, &headers).await?;
+                // Whoever is signed in there may be the wrong one: another try, as somebody else.
+                let again = visitor.elsewhere(&provider.declared.name, connections::PATH, true);
+                return Ok(failed(&caller, provider, &fault, Some(again)));
+            }
+        };
+        Ok(with_cookie(response, hold_challenge(shared, state, "")))
     };
     back.await.unwrap_or_else(|error: GrantError| browser::failed(&error, &caller))
 }
@@ -85,19 +111,25 @@ fn query(uri: &Uri) -> Result<Form, GrantError> {
 }
 
 /// Says why nobody was signed in: to the user what to do, to those who run this what was wrong.
-fn failed(server: &Server, caller: &Caller, provider: &Provider, fault: &Fault) -> Response {
-    server.shared.metrics.provider_login(fault.label());
+fn failed(caller: &Caller, provider: &Provider, fault: &Fault, again: Option<Elsewhere<'_>>) -> Response {
     let name = &provider.declared.name;
-    let again = "Go back to the application and start again.";
+    let start_again = "Go back to the application and start again.";
+    let administrator = format!("{start_again} If it happens again, tell your administrator.");
     let (status, title, advice) = match fault {
-        Fault::State => return expired(caller),
-        Fault::Denied(_) => (StatusCode::FORBIDDEN, format!("You were not signed in at {name}"), again.to_owned()),
+        Fault::State(_) => (StatusCode::BAD_REQUEST, "This sign-in has expired".to_owned(), start_again.to_owned()),
+        Fault::TooLong => (StatusCode::BAD_REQUEST, format!("You cannot sign in at {name} from here"), administrator),
+        Fault::Denied(_) => {
+            (StatusCode::FORBIDDEN, format!("You were not signed in at {name}"), start_again.to_owned())
+        }
+        Fault::TooMany(wait) => {
+            let advice = format!("Try again in {} minutes.", wait.div_ceil(60));
+            (StatusCode::TOO_MANY_REQUESTS, "Too many failed attempts".to_owned(), advice)
+        }
         Fault::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, format!("{name} does not answer"), "Try again in a moment.".to_owned())
         }
-        Fault::Answer(_) => {
-            let advice = format!("{again} If it happens again, tell your administrator.");
-            (StatusCode::BAD_GATEWAY, format!("The answer of {name} cannot be used"), advice)
+        Fault::Code | Fault::Answer(_) => {
+            (StatusCode::BAD_GATEWAY, format!("The answer of {name} cannot be used"), administrator)
         }
         Fault::Stranger(_) => {
             let advice = "Ask your administrator to enter you as a user, with the issuer and the subject below.";
@@ -108,11 +140,24 @@ fn failed(server: &Server, caller: &Caller, provider: &Provider, fault: &Fault) 
             (StatusCode::FORBIDDEN, "This account is locked or inactive".to_owned(), advice.to_owned())
         }
     };
-    tracing::warn!(decision_id = %caller.id.to_text(), %fault, "nobody was signed in by the login provider");
+    let id = caller.id.to_text();
+    // What anybody can bring about is no warning.
+    let ours = matches!(fault, Fault::Unavailable(_) | Fault::Answer(_));
+    if ours {
+        tracing::warn!(decision_id = %id, %fault, "nobody was signed in by the login provider");
+    } else {
+        tracing::info!(decision_id = %id, %fault, "nobody was signed in by the login provider");
+    }
     // What is behind an outage or a bad answer is for those who run this: it stands in the log under the decision id.
-    let detail = match fault {
-        Fault::Unavailable(_) | Fault::Answer(_) => "The log has more under the decision id.".to_owned(),
-        Fault::State | Fault::Denied(_) | Fault::Stranger(_) | Fault::Unusable => fault.to_string(),
-    };
-    problem(status, &title, &advice, &detail, caller)
+    let detail = if ours { "The log has more under the decision id.".to_owned() } else { fault.to_string() };
+    let elsewhere = again.filter(|_| matches!(fault, Fault::Stranger(_) | Fault::Unusable));
+    let page = Problem { title: &title, advice: &advice, detail: &detail, decision: &id, elsewhere };
+    let mut response = page_response(status, &page, &pages::policy(&[], None), caller);
+    if let Fault::TooMany(wait) = fault {
+        response.headers_mut().insert(header::RETRY_AFTER, (*wait).into());
+    }
+    if matches!(fault, Fault::Unavailable(_)) {
+        response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER.into());
+    }
+    response
 }

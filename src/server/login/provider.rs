@@ -1,23 +1,27 @@
 //! An OpenID provider as a second way to sign in: the code flow with PKCE (OpenID Connect Core §3.1), as one of its clients.
 //!
-//! Nothing is kept between the two halves. `state` is a signed challenge; `nonce` and the PKCE verifier are digests of it and of
-//! the browser's cookie, which nobody else has: an answer is of use only in the browser that asked.
+//! Nothing is kept here between the two halves. The browser holds a signed challenge in a cookie; the provider gets its id as
+//! `state`, which says nothing of where the browser goes afterwards and is short whatever the application asked for; `nonce` and
+//! the PKCE verifier are digests of it and of the browser's own cookie, which nobody else has.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::{Mutex, Semaphore};
 use zeroize::Zeroizing;
 
 use super::super::snapshot::Snapshot;
+use super::super::throttle::Account;
 use super::super::{Shared, clock};
-use super::{CALLBACK, Challenge, Destination, LEAVE, browser, digest};
+use super::{CALLBACK, Challenge, Destination, browser, digest};
 use crate::client::{ExternalIdentity, User};
 use crate::config;
 use crate::grant::form::Form;
 use crate::grant::pkce;
 use crate::grant::redirect::with_response;
-use crate::keys::discovery::Discovered;
+use crate::keys::discovery::{Discovered, DiscoveryFault};
 use crate::keys::fetch::Fetch;
 use crate::keys::{IssuerKeys, VerifyFault};
 use crate::names::IssuerName;
@@ -25,14 +29,18 @@ use crate::token::id_token::Expected;
 use crate::token::json::parse_object;
 use crate::token::jws::Unverified;
 
-/// The label of its keys in metrics and logs; no name that an issuer of the configuration can have.
-const LABEL: &str = "(login provider)";
+/// The label of its keys in metrics and logs; names of issuers have no space.
+const LABEL: &str = "login provider";
 /// How long its endpoints are taken to be where they were.
 const ENDPOINTS: Duration = Duration::from_secs(3_600);
 /// And how long it is left alone after it could not be asked.
 const COOL_DOWN: Duration = Duration::from_secs(5);
-/// Codes that are being exchanged at once: a flood of them does not become one to the provider.
+/// Codes that are being exchanged at once.
 const EXCHANGES: usize = 16;
+/// How long a code waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Longest signed challenge: browsers drop cookies over 4,096 bytes (RFC 6265 §6.1).
+const MAX_CHALLENGE: usize = 3_800;
 
 /// The provider in force.
 #[derive(Debug)]
@@ -41,15 +49,17 @@ pub struct Provider {
     pub declared: config::Provider,
     /// Its keys.
     pub keys: Arc<IssuerKeys>,
-    endpoints: Mutex<Option<Known>>,
-    exchanges: Semaphore,
+    endpoints: ArcSwapOption<Known>,
+    /// Held by whoever asks for them.
+    asking: Mutex<()>,
+    exchanges: Arc<Semaphore>,
 }
 
 /// What is known of its endpoints, and until when that will do.
 #[derive(Debug)]
 struct Known {
     until: Instant,
-    endpoints: Result<Arc<Endpoints>, String>,
+    endpoints: Result<Arc<Endpoints>, DiscoveryFault>,
 }
 
 #[derive(Debug)]
@@ -66,19 +76,28 @@ struct Endpoints {
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
     /// An answer to no request of this browser: forged, of another browser, too old, or given before.
-    #[error("the answer belongs to no sign-in that this browser has begun, or that one is over")]
-    State,
+    #[error("the answer belongs to no sign-in of this browser that is under way: {0}")]
+    State(&'static str),
+    /// What the application asked for does not fit into a cookie.
+    #[error("the application's request is too long to sign in elsewhere: at most about 2,500 characters")]
+    TooLong,
     /// The provider says no.
     #[error("the provider answered {0}")]
     Denied(String),
+    /// The provider does not know the code: it is old, was used, or is no code at all.
+    #[error("the provider does not take the code")]
+    Code,
+    /// Too many wrong codes came from this address: the seconds to wait.
+    #[error("too many wrong codes from this address")]
+    TooMany(u32),
     /// The provider cannot be asked, or our store.
     #[error("{0}")]
     Unavailable(String),
-    /// Its answer cannot be believed.
+    /// Its answer cannot be believed, or is of no use.
     #[error("{0}")]
     Answer(String),
     /// Somebody of no account here.
-    #[error("no user here is {} of {}", .0.subject, .0.issuer)]
+    #[error("no user here is {:?} of {}", .0.subject, .0.issuer)]
     Stranger(ExternalIdentity),
     /// Inactive or locked.
     #[error("the user is inactive or locked")]
@@ -90,8 +109,11 @@ impl Fault {
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::State => "state",
+            Self::State(_) => "state",
+            Self::TooLong => "too_long",
             Self::Denied(_) => "denied",
+            Self::Code => "code",
+            Self::TooMany(_) => "too_many",
             Self::Unavailable(_) => "unavailable",
             Self::Answer(_) => "answer",
             Self::Stranger(_) => "stranger",
@@ -111,73 +133,108 @@ pub struct SignedIn {
     pub back: String,
 }
 
+/// A browser on its way to the provider.
+#[derive(Debug)]
+pub struct Leaving {
+    /// The URL there.
+    pub url: String,
+    /// The state that comes back.
+    pub state: String,
+    /// What the browser is to hold until then.
+    pub challenge: String,
+}
+
+/// What a browser brings back.
+#[derive(Clone, Copy, Debug)]
+pub struct Back<'a> {
+    /// The parameters of the provider's answer.
+    pub answer: &'a Form,
+    /// The browser's own cookie.
+    pub cookie: &'a str,
+    /// The challenge that it held for this state.
+    pub challenge: &'a str,
+    /// Where it comes from.
+    pub address: Option<IpAddr>,
+}
+
 impl Provider {
-    /// A provider of which nothing is known yet.
+    /// The provider of a configuration, with what is known of it from the one before.
     #[must_use]
-    pub fn new(declared: config::Provider) -> Self {
+    pub fn new(declared: config::Provider, before: Option<&Self>) -> Self {
+        let same = before.filter(|before| before.declared.issuer == declared.issuer);
+        let keys = same.filter(|before| before.declared.keys == declared.keys).map(|before| before.keys.clone());
+        let fresh = || Arc::new(IssuerKeys::new(IssuerName::new(LABEL), declared.keys.clone()));
         Self {
-            keys: Arc::new(IssuerKeys::new(IssuerName::new(LABEL), declared.keys.clone())),
+            keys: keys.unwrap_or_else(fresh),
             declared,
-            endpoints: Mutex::default(),
-            exchanges: Semaphore::new(EXCHANGES),
+            endpoints: ArcSwapOption::new(same.and_then(|before| before.endpoints.load_full())),
+            asking: Mutex::default(),
+            exchanges: before.map_or_else(|| Arc::new(Semaphore::new(EXCHANGES)), |before| before.exchanges.clone()),
         }
     }
 
-    /// The link to sign in there, for the browser with this cookie: to a path of ours that leads on, so that the page does not wait
-    /// for the provider. A link and no form, because browsers hold all redirects after a form to the page's `form-action`, and
-    /// where a provider's redirects lead is not ours to know.
+    /// Sends a browser there, which comes back to go on to `back`. `again` asks the provider to let the user sign in anew.
     ///
     /// # Errors
-    /// The challenge could not be made.
-    pub fn link(shared: &Shared, client: Option<&str>, back: &str, cookie: &str) -> Result<String, super::Fault> {
-        let state = Challenge::new(shared, client, back, cookie)?.sign(shared, Destination::Provider)?;
-        Ok(with_response(LEAVE, &[("state", &state)]))
-    }
-
-    /// The URL at the provider that a browser with such a link is sent to.
-    ///
-    /// # Errors
-    /// It is another browser's link, or an old one, or the provider cannot be asked where its page is.
-    pub async fn begin(&self, shared: &Shared, form: &Form, cookie: &str) -> Result<String, Fault> {
-        let (state, challenge) = own_state(shared, form, cookie)?;
+    /// The provider cannot be asked where its page is, or the challenge could not be made.
+    pub async fn leave(&self, shared: &Shared, back: &str, cookie: &str, again: bool) -> Result<Leaving, Fault> {
         let endpoints = self.endpoints(&shared.fetch).await?;
+        let unavailable = |fault: super::Fault| Fault::Unavailable(fault.to_string());
+        let challenge = Challenge::new(shared, None, back, cookie).map_err(unavailable)?;
+        let signed = challenge.sign(shared, Destination::Provider).map_err(unavailable)?;
+        if signed.len() > MAX_CHALLENGE {
+            return Err(Fault::TooLong);
+        }
+        let (redirect_uri, nonce) = (callback(shared), nonce(&challenge, cookie));
         let code_challenge = pkce::Challenge::of(&verifier(&challenge, cookie));
-        let parameters = [
+        let mut parameters = vec![
             ("response_type", "code"),
             ("client_id", &self.declared.client_id),
-            ("redirect_uri", &callback(shared)),
+            ("redirect_uri", &redirect_uri),
             ("scope", "openid"),
-            ("state", state),
-            ("nonce", &nonce(&challenge, cookie)),
+            ("state", &challenge.jti),
+            ("nonce", &nonce),
             ("code_challenge", code_challenge.as_str()),
             ("code_challenge_method", "S256"),
         ];
-        Ok(with_response(&endpoints.authorization, &parameters))
+        if again {
+            // OpenID Connect Core §3.1.2.1: whoever is signed in there may be the wrong one.
+            parameters.push(("prompt", "login"));
+        }
+        let url = with_response(&endpoints.authorization, &parameters);
+        Ok(Leaving { url, state: challenge.jti, challenge: signed })
     }
 
     /// Takes the provider's answer.
     ///
     /// # Errors
     /// Why nobody is signed in.
-    pub async fn finish(
-        &self,
-        shared: &Shared,
-        snapshot: &Snapshot,
-        answer: &Form,
-        cookie: &str,
-    ) -> Result<SignedIn, Fault> {
-        let (_, challenge) = own_state(shared, answer, cookie)?;
+    pub async fn finish(&self, shared: &Shared, snapshot: &Snapshot, back: Back<'_>) -> Result<SignedIn, Fault> {
+        let Back { answer, cookie, .. } = back;
+        let challenge = own_challenge(shared, back)?;
         let endpoints = self.endpoints(&shared.fetch).await?;
         self.check_issuer(&endpoints, answer)?;
         if let Some(error) = answer.value("error") {
             return Err(Fault::Denied(plain(error)));
         }
         let code = answer.value("code").ok_or_else(|| Fault::Answer("neither code nor error".to_owned()))?;
+        let attempt = shared.throttle.begin(Account::Code, "", back.address, clock::now()).await;
+        let attempt = attempt.map_err(Fault::TooMany)?;
+        // The turn first: a sign-in that has to wait too long is not used up.
+        let turn = tokio::time::timeout(PATIENCE, self.exchanges.clone().acquire_owned()).await;
+        let _turn = turn.map_err(|_| Fault::Unavailable("too many sign-ins at once".to_owned()))?;
         challenge.use_up(shared).await.map_err(|fault| match fault {
             super::Fault::Unavailable => Fault::Unavailable(fault.to_string()),
-            super::Fault::Challenge | super::Fault::Used | super::Fault::Subject => Fault::State,
+            super::Fault::Challenge | super::Fault::Used | super::Fault::Subject => Fault::State("it is over"),
         })?;
-        let token = self.exchange(shared, &endpoints, code, &verifier(&challenge, cookie)).await?;
+        let token = match self.exchange(shared, &endpoints, code, &verifier(&challenge, cookie)).await {
+            Err(Fault::Code) => {
+                attempt.failed(&shared.store).await;
+                return Err(Fault::Code);
+            }
+            other => other?,
+        };
+        attempt.succeeded();
         let subject = self.subject(&token, &nonce(&challenge, cookie)).await?;
         let identity = ExternalIdentity { issuer: self.declared.issuer.clone(), subject };
         match snapshot.rules().registry().external_user(&identity) {
@@ -187,23 +244,35 @@ impl Provider {
         }
     }
 
-    /// Its endpoints. Asked once in a while; the last ones known stay while it cannot be asked.
+    /// Its endpoints. Asked once in a while by one request; others do with the last ones known meanwhile, and while it cannot be
+    /// asked.
     async fn endpoints(&self, fetch: &Fetch) -> Result<Arc<Endpoints>, Fault> {
-        let mut known = self.endpoints.lock().await;
-        let endpoints = match known.take() {
-            Some(known) if Instant::now() < known.until => known,
-            before => {
-                match (Discovered::fetch(fetch, &self.declared.issuer).await.and_then(|found| read(&found)), before) {
-                    (Ok(found), _) => Known { until: Instant::now() + ENDPOINTS, endpoints: Ok(Arc::new(found)) },
-                    (Err(error), before) => {
-                        tracing::warn!(%error, "the login provider's metadata could not be fetched");
-                        let last = before.and_then(|before| before.endpoints.ok());
-                        Known { until: Instant::now() + COOL_DOWN, endpoints: last.ok_or(error) }
-                    }
-                }
+        let known = || self.endpoints.load_full();
+        let answer = |known: &Known| known.endpoints.clone().map_err(fault);
+        let fresh = |known: &Arc<Known>| Instant::now() < known.until;
+        if let Some(known) = known().filter(fresh) {
+            return answer(&known);
+        }
+        let _asking = match (self.asking.try_lock(), known()) {
+            (Ok(asking), _) => asking,
+            (Err(_), Some(known)) if known.endpoints.is_ok() => return answer(&known),
+            (Err(_), _) => self.asking.lock().await,
+        };
+        if let Some(known) = known().filter(fresh) {
+            return answer(&known);
+        }
+        let found = Discovered::fetch(fetch, &self.declared.issuer).await.and_then(|found| read(&found));
+        let found = match found {
+            Ok(found) => Known { until: Instant::now() + ENDPOINTS, endpoints: Ok(Arc::new(found)) },
+            Err(error) => {
+                tracing::warn!(%error, "the login provider's metadata is of no use");
+                let last = known().and_then(|known| known.endpoints.clone().ok());
+                Known { until: Instant::now() + COOL_DOWN, endpoints: last.ok_or(error) }
             }
         };
-        known.insert(endpoints).endpoints.clone().map_err(Fault::Unavailable)
+        let found = Arc::new(found);
+        self.endpoints.store(Some(found.clone()));
+        answer(&found)
     }
 
     /// Whoever answers is the one that was asked (RFC 9207 §2.4).
@@ -223,8 +292,6 @@ impl Provider {
         code: &str,
         verifier: &str,
     ) -> Result<Zeroizing<String>, Fault> {
-        let busy = |_| Fault::Unavailable("too many sign-ins at once".to_owned());
-        let _turn = self.exchanges.try_acquire().map_err(busy)?;
         let declared = &self.declared;
         let own = (declared.client_id.as_str(), declared.client_secret.expose());
         let redirect_uri = callback(shared);
@@ -252,6 +319,7 @@ impl Provider {
             (200, Some(token)) => Ok(token.to_owned().into()),
             (200, None) => Err(Fault::Answer(said("no id_token".to_owned()))),
             (429 | 500.., _) => Err(Fault::Unavailable(said(format!("status {status}")))),
+            (400, _) if member("error") == Some("invalid_grant") => Err(Fault::Code),
             _ => {
                 let error = plain(member("error").unwrap_or_default());
                 Err(Fault::Answer(said(format!("status {status}, error `{error}`"))))
@@ -277,7 +345,7 @@ impl Provider {
 }
 
 /// What of the metadata is needed here.
-fn read(found: &Discovered) -> Result<Endpoints, String> {
+fn read(found: &Discovered) -> Result<Endpoints, DiscoveryFault> {
     let methods = found.list("token_endpoint_auth_methods_supported");
     Ok(Endpoints {
         authorization: found.endpoint("authorization_endpoint")?,
@@ -289,12 +357,27 @@ fn read(found: &Discovered) -> Result<Endpoints, String> {
     })
 }
 
-/// The `state` of a request or an answer, if it is of this browser.
-fn own_state<'a>(shared: &Shared, form: &'a Form, cookie: &str) -> Result<(&'a str, Challenge), Fault> {
-    let state = form.value("state").ok_or(Fault::State)?;
-    let challenge = Challenge::read(shared, state, Destination::Provider).map_err(|_| Fault::State)?;
-    let own = !cookie.is_empty() && challenge.browser == browser(cookie);
-    if own { Ok((state, challenge)) } else { Err(Fault::State) }
+fn fault(fault: DiscoveryFault) -> Fault {
+    match fault {
+        DiscoveryFault::Unreachable(text) => Fault::Unavailable(text),
+        DiscoveryFault::Unusable(text) => Fault::Answer(text),
+    }
+}
+
+/// The challenge behind an answer, if this browser was given it.
+fn own_challenge(shared: &Shared, back: Back<'_>) -> Result<Challenge, Fault> {
+    if back.challenge.is_empty() {
+        return Err(Fault::State("the browser holds nothing for it"));
+    }
+    let challenge = Challenge::read(shared, back.challenge, Destination::Provider);
+    let challenge = challenge.map_err(|_| Fault::State("what the browser holds for it is too old, or not ours"))?;
+    if back.answer.value("state") != Some(challenge.jti.as_str()) {
+        return Err(Fault::State("it is another one"));
+    }
+    if back.cookie.is_empty() || challenge.browser != browser(back.cookie) {
+        return Err(Fault::State("somebody has signed in since, or the browser is another one"));
+    }
+    Ok(challenge)
 }
 
 fn callback(shared: &Shared) -> String {

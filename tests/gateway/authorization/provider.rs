@@ -29,10 +29,10 @@ fn bench() -> (Gateway, Provider) {
     (Gateway::start(&with_provider(&provider)), provider)
 }
 
-/// The link of a sign-in page.
+/// The link of a page to the provider.
 fn link(page: &Response) -> String {
     let (_, rest) = page.body.split_once("class=\"button\" href=\"").unwrap_or_else(|| panic!("no link: {page:?}"));
-    rest.split('"').next().unwrap().replace("&#61;", "=").replace("&amp;", "&")
+    rest.split('"').next().unwrap().replace("&#61;", "=").replace("&amp;", "&").replace("&#38;", "&")
 }
 
 /// A browser that has been sent to the provider, and where to.
@@ -72,7 +72,7 @@ fn whom_a_user_lists_as_himself_is_signed_in_and_goes_on_to_consent() {
     other.sign_in(&page, "alice", PASSWORD);
     let metrics = gateway.metrics_text();
     assert!(metrics.contains("scopegate_provider_logins_total{outcome=\"signed_in\"} 1"), "{metrics}");
-    assert!(metrics.contains("scopegate_jwks_age_seconds{issuer=\"(login provider)\"}"), "{metrics}");
+    assert!(metrics.contains("scopegate_jwks_age_seconds{issuer=\"login provider\"}"), "{metrics}");
 }
 
 #[test]
@@ -86,6 +86,23 @@ fn a_session_ends_with_the_identity_that_began_it() {
     let users = gateway.folder.path().join("users.yaml");
     let text = std::fs::read_to_string(&users).unwrap();
     std::fs::write(&users, text.replace(ALICE, "another")).unwrap();
+    gateway.signal("HUP");
+    wait_for("the session to end", || {
+        browser.get("/oauth2/connections").body.contains("name=\"password\"").then_some(())
+    });
+}
+
+#[test]
+fn a_session_ends_with_the_provider_that_began_it() {
+    let provider = Provider::start();
+    let setup = with_provider(&provider);
+    let gateway = Gateway::start(&setup);
+    let (mut browser, url) = sent_away(&gateway);
+    browser.get(&callback(&provider.sign_in(&url, ALICE)));
+    assert!(browser.get("/oauth2/connections").body.contains("Alice Doe"));
+    let file = gateway.folder.path().join("gateway.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(&provider.url, "http://127.0.0.1:1")).unwrap();
     gateway.signal("HUP");
     wait_for("the session to end", || {
         browser.get("/oauth2/connections").body.contains("name=\"password\"").then_some(())
@@ -121,19 +138,103 @@ fn an_answer_is_of_use_only_in_the_browser_that_asked() {
     mixed.insert("state".into(), parameters_of(&others)["state"].clone());
     let page = victim.get(&callback(&mixed));
     assert_eq!(page.status, 502, "{page:?}");
+    // What the thief holds does not help in the victim's browser either.
+    let mut fixed = Browser::new(gateway.address);
+    fixed.get(&request("web", &[]));
+    fixed.held.clone_from(&browser.held);
+    assert_eq!(fixed.get(&callback(&answer)).status, 400);
     let own = member(&super::token(&gateway, "web", &[("grant_type", "client_credentials")]), "access_token");
     for state in ["", "x", own.as_str(), &answer["state"][1..]] {
         let mut forged = answer.clone();
         forged.insert("state".into(), state.into());
         assert_eq!(browser.get(&callback(&forged)).status, 400, "{state}");
-        let leave = format!("/oauth2/login/provider?{}", encode(&[("state", state)]));
-        assert_eq!(browser.get(&leave).status, 400, "{state}");
     }
-    assert_eq!(
-        gateway.get("/orders/1", Some(&answer["state"])).verdict(),
-        "token.invalid",
-        "a state is no access token"
-    );
+    let challenge = browser.held[0].split_once('=').unwrap().1.to_owned();
+    assert_eq!(gateway.get("/orders/1", Some(&challenge)).verdict(), "token.invalid", "a challenge is no access token");
+    let forged = format!("{}x.{}", &challenge[..challenge.rfind('.').unwrap()], "AAAA");
+    browser.held[0] = browser.held[0].replace(&challenge, &forged);
+    assert_eq!(browser.get(&callback(&answer)).status, 400, "not ours");
+}
+
+#[test]
+fn the_link_leads_only_where_the_page_said_and_tabs_do_not_disturb_each_other() {
+    let (gateway, provider) = bench();
+    let mut browser = Browser::new(gateway.address);
+    let page = browser.get(&request("web", &[]));
+    let good = link(&page);
+    for wrong in [
+        good.replace("back=%2Foauth_auth.do", "back=https%3A%2F%2Fevil.example"),
+        good.replace("back=%2F", "back=%2F%2Fevil.example%2F"),
+        good.split("&form_token").next().unwrap().to_owned(),
+        "/oauth2/login/provider".to_owned(),
+    ] {
+        assert_ne!(wrong, good);
+        assert_eq!(browser.get(&wrong).status, 400, "{wrong}");
+    }
+    assert_eq!(Browser::new(gateway.address).get(&good).status, 400, "another browser");
+    let mut away = |target: &str| {
+        let page = browser.get(target);
+        browser.get(&link(&page)).header("location").unwrap().to_owned()
+    };
+    let (first, second) = (away(&request("web", &[])), away(&request("web", &[("state", "other")])));
+    let long = away(&request("web", &[("state", &"s".repeat(1_500))]));
+    assert!(parameters_of(&long)["state"].len() < 50, "whatever the application asked for");
+    assert!(!second.contains("other") && !second.contains("app.example"), "nor is the provider told: {second}");
+    for (url, state) in [(&second, "other"), (&first, "s-1")] {
+        // The first of them changes the browser's cookie, to which the second is tied.
+        let back = browser.get(&callback(&provider.sign_in(url, ALICE)));
+        if state == "other" {
+            assert_eq!(
+                (back.status, back.header("location")),
+                (303, Some(request("web", &[("state", state)]).as_str()))
+            );
+        } else {
+            assert_eq!(back.status, 400);
+        }
+    }
+    let mut browser = Browser::new(gateway.address);
+    let page = browser.get(&request("web", &[("state", &"s".repeat(2_000)), ("nonce", &"n".repeat(2_000))]));
+    let refused = browser.get(&link(&page));
+    assert_eq!(refused.status, 400);
+    assert!(refused.body.contains("too long"), "{}", refused.body);
+}
+
+#[test]
+fn whoever_is_signed_in_there_as_the_wrong_one_can_be_another() {
+    let (gateway, provider) = bench();
+    let (mut browser, url) = sent_away(&gateway);
+    assert!(!parameters_of(&url).contains_key("prompt"));
+    let page = browser.get(&callback(&provider.sign_in(&url, "nobody")));
+    let url = browser.get(&link(&page)).header("location").unwrap().to_owned();
+    assert_eq!(parameters_of(&url)["prompt"], "login");
+    let back = browser.get(&callback(&provider.sign_in(&url, ALICE)));
+    assert_eq!((back.status, back.header("location")), (303, Some("/oauth2/connections")));
+}
+
+#[test]
+fn guessed_codes_shut_out_their_address_and_nobody_else() {
+    let (gateway, provider) = bench();
+    let guess = |from: &str| {
+        let mut browser = Browser::new(gateway.address);
+        browser.lines = format!("X-Forwarded-For: {from}\r\n");
+        let page = browser.get(&request("web", &[]));
+        let url = browser.get(&link(&page)).header("location").unwrap().to_owned();
+        let state = parameters_of(&url)["state"].clone();
+        let status = browser.get(&format!("/oauth2/login/callback?code=guess&state={state}")).status;
+        (browser, url, status)
+    };
+    for _ in 0..5 {
+        assert_eq!(guess("10.1.1.1").2, 502);
+    }
+    let asked = provider.forms().len();
+    let (_, _, status) = guess("10.1.1.1");
+    assert_eq!((status, provider.forms().len()), (429, asked), "and the provider is not asked");
+    let (mut browser, url, _) = guess("10.1.1.2");
+    let answer = provider.sign_in(&url, ALICE);
+    assert_eq!(browser.get(&callback(&answer)).status, 400, "that one was used up by the guess");
+    let (mut browser, url) = sent_away(&gateway);
+    browser.lines = "X-Forwarded-For: 10.1.1.3\r\n".into();
+    assert_eq!(browser.get(&callback(&provider.sign_in(&url, ALICE))).status, 303);
 }
 
 fn parameters_of(url: &str) -> std::collections::BTreeMap<String, String> {
@@ -146,7 +247,7 @@ type Change = fn(&mut serde_json::Value, &mut serde_json::Value);
 #[test]
 fn id_tokens_that_are_wrong_in_any_way_sign_nobody_in() {
     let (gateway, provider) = bench();
-    let changes: [(&str, Change); 22] = [
+    let changes: [(&str, Change); 24] = [
         ("issuer", |_, claims| claims["iss"] = json!("https://other.example")),
         ("audience", |_, claims| claims["aud"] = json!("other")),
         ("audience", |_, claims| claims["aud"] = json!(["other", CLIENT_ID])),
@@ -159,6 +260,8 @@ fn id_tokens_that_are_wrong_in_any_way_sign_nobody_in() {
         ("claims", |_, claims| drop(claims.as_object_mut().unwrap().remove("iat"))),
         ("not_yet_valid", |_, claims| claims["iat"] = json!(claims["iat"].as_i64().unwrap() + 200)),
         ("not_yet_valid", |_, claims| claims["nbf"] = json!(claims["iat"].as_i64().unwrap() + 200)),
+        ("claims", |_, claims| claims["nbf"] = json!("2099-01-01")),
+        ("claims", |_, claims| claims["nbf"] = json!(null)),
         ("binding", |_, claims| claims["nonce"] = json!("another")),
         ("binding", |_, claims| drop(claims.as_object_mut().unwrap().remove("nonce"))),
         ("claims", |_, claims| claims["sub"] = json!("")),
@@ -194,7 +297,8 @@ fn not_signed_in(gateway: &Gateway, provider: &Provider, status: u16, logged: &s
 fn what_the_token_endpoint_says_instead_is_told_apart() {
     let (gateway, provider) = bench();
     for (status, body, answered, logged) in [
-        (400, r#"{"error":"invalid_grant"}"#, 502, "status 400, error `invalid_grant`"),
+        (400, r#"{"error":"invalid_grant"}"#, 502, "does not take the code"),
+        (400, r#"{"error":"unauthorized_client"}"#, 502, "status 400, error `unauthorized_client`"),
         (401, r#"{"error":"invalid_client\" <script>"}"#, 502, "status 401, error `invalid_clientscript`"),
         (400, "<html>", 502, "status 400, error ``"),
         (302, "", 502, "status 302"),
@@ -238,16 +342,20 @@ fn the_secret_goes_where_the_metadata_says_and_the_issuer_is_asked_for() {
 
 #[test]
 fn a_provider_that_is_away_or_of_another_name_is_an_outage_and_nothing_else_stops() {
-    let away: [Lie; 4] = [
-        Lie { closed: true, ..Lie::default() },
-        Lie { metadata: Some(|metadata| metadata["issuer"] = json!("https://other.example")), ..Lie::default() },
-        Lie { metadata: Some(|metadata| metadata["token_endpoint"] = json!("ftp://x")), ..Lie::default() },
-        Lie {
-            metadata: Some(|metadata| drop(metadata.as_object_mut().unwrap().remove("authorization_endpoint"))),
-            ..Lie::default()
-        },
+    let away: [(u16, Lie); 5] = [
+        (503, Lie { closed: true, ..Lie::default() }),
+        (502, Lie { metadata: Some(|metadata| metadata["issuer"] = json!("https://other.example")), ..Lie::default() }),
+        (502, Lie { metadata: Some(|metadata| metadata["token_endpoint"] = json!("ftp://x")), ..Lie::default() }),
+        (
+            502,
+            Lie {
+                metadata: Some(|metadata| drop(metadata.as_object_mut().unwrap().remove("authorization_endpoint"))),
+                ..Lie::default()
+            },
+        ),
+        (502, Lie { metadata: Some(|metadata| *metadata = json!([])), ..Lie::default() }),
     ];
-    for lie in away {
+    for (status, lie) in away {
         let provider = Provider::start();
         provider.lie(lie);
         let gateway = Gateway::start(&with_provider(&provider));
@@ -255,8 +363,7 @@ fn a_provider_that_is_away_or_of_another_name_is_an_outage_and_nothing_else_stop
         let page = browser.get(&request("web", &[]));
         assert_eq!(page.status, 200, "the page does not wait for the provider");
         let answer = browser.get(&link(&page));
-        assert_eq!(answer.status, 503, "{answer:?}");
-        assert!(answer.body.contains("does not answer"), "{}", answer.body);
+        assert_eq!((answer.status, answer.header("retry-after").is_some()), (status, status == 503), "{answer:?}");
         browser.sign_in(&page, "alice", PASSWORD);
     }
     // Back after the cool-down, while the last known endpoints would serve an hour.

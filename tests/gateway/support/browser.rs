@@ -8,13 +8,15 @@ use super::http::{Response, send};
 pub struct Browser {
     address: SocketAddr,
     pub cookie: Option<String>,
+    /// Cookies of sign-ins at the provider under way.
+    pub held: Vec<String>,
     /// Further header lines of every request.
     pub lines: String,
 }
 
 impl Browser {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, cookie: None, lines: String::new() }
+        Self { address, cookie: None, held: Vec::new(), lines: String::new() }
     }
 
     pub fn get(&mut self, target: &str) -> Response {
@@ -51,17 +53,30 @@ impl Browser {
     }
 
     fn head(&self) -> String {
-        let cookie = self.cookie.as_ref().map_or_else(String::new, |cookie| format!("Cookie: other=x; {cookie}\r\n"));
+        let mut cookie =
+            self.cookie.as_ref().map_or_else(String::new, |cookie| format!("Cookie: other=x; {cookie}\r\n"));
+        for held in &self.held {
+            cookie.push_str(&format!("Cookie: {held}\r\n"));
+        }
         format!("{cookie}{}", self.lines)
     }
 
     fn exchange(&mut self, bytes: String) -> Response {
         let response = send(self.address, bytes);
-        if let Some(line) = response.header("set-cookie") {
+        let set = response.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+        for (_, line) in set {
             for attribute in ["HttpOnly", "SameSite=Lax", "Path=/"] {
                 assert!(line.contains(attribute), "{line}");
             }
             let pair = line.split(';').next().unwrap();
+            if pair.contains("-login-") {
+                let name = pair.split('=').next().unwrap();
+                self.held.retain(|held| !held.starts_with(name));
+                if !pair.ends_with('=') {
+                    self.held.push(pair.to_owned());
+                }
+                continue;
+            }
             self.cookie = (!pair.ends_with('=')).then(|| pair.to_owned());
         }
         response
