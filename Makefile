@@ -1,6 +1,6 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
-.PHONY: ci system fmt lint core test doc schema golden fuzz fuzz-build bench demo
+.PHONY: ci system fmt lint core test test-shared doc schema golden fuzz fuzz-build bench demo
 
 CARGO ?= cargo
 
@@ -31,6 +31,12 @@ doc:
 # All tests. Documentation tests show that a permit cannot be forged.
 test:
 	$(CARGO) test --locked
+	$(MAKE) test-shared
+
+# The stories of the authorization server and of tokens once more, over Redis. One of them copies the embedded store's files.
+test-shared:
+	SCOPEGATE_TEST_STORE=redis $(CARGO) test --locked --test gateway -- authorization:: clients:: commands:: token_endpoint:: \
+	  tokens:: --skip tokens_survive_a_restart_because_keys_do
 
 # Write the files that tests compare: JSON Schemas and golden files.
 golden:

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use scopegate::config::{Config, Lookup, SourceFile, Sources, load};
 use scopegate::names::{IssuerName, Timestamp};
-use scopegate::policy::decide;
+use scopegate::policy::{Moment, decide};
 use scopegate::request::Request;
 use scopegate::request::credential::BearerToken;
 use scopegate::request::head::{Head, Limits};
@@ -75,7 +75,7 @@ fn benchmark(criterion: &mut Criterion) {
             bound: false,
             claims: serde_json::Map::new(),
         });
-        let judge = || decide(&config.rules, black_box(&request), |_| Ok(facts.clone()), Timestamp(10));
+        let judge = || decide(&config.rules, black_box(&request), |_| Ok(facts.clone()), Moment::at(Timestamp(10)));
         assert!(judge().outcome.is_ok());
         criterion.bench_function(&format!("decide, {size} operations"), |bencher| bencher.iter(judge));
     }

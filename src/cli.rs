@@ -1,5 +1,6 @@
 //! The commands. Exit codes: 0 fine, 1 findings, 2 wrong usage or something that could not be read or reached.
 
+mod block;
 mod check;
 mod client;
 mod demo;
@@ -77,6 +78,20 @@ enum Command {
         #[command(subcommand)]
         command: token::TokenCommand,
     },
+    /// Keep a client, user, token or network out now, on every gateway of the store; or list who is
+    Block {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        arguments: block::BlockArguments,
+    },
+    /// End a block that a command has set
+    Unblock {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        whom: block::Whom,
+    },
     /// Print the JSON Schema of the YAML
     Schema {
         /// Kind of file; all of them when left out
@@ -120,6 +135,8 @@ pub fn main() -> ExitCode {
         Command::User { options, command } => user::run(&options.config, command, options.format),
         Command::Key { options, command } => key::run(&options.config, command, options.format),
         Command::Token { options, command } => token::run(&options.config, command, options.format),
+        Command::Block { options, arguments } => block::block(&options.config, arguments, options.format),
+        Command::Unblock { options, whom } => block::unblock(&options.config, whom, options.format),
         Command::Schema { kind } => schema::run(kind),
     }
 }

@@ -107,6 +107,8 @@ pub struct Config {
     pub admin_token: Option<[u8; 32]>,
     /// Who signs users in beside our own page.
     pub login: Login,
+    /// How long tokens are served while the store does not say what was revoked elsewhere.
+    pub max_revocation_staleness: Duration,
     /// First twelve hex digits of the SHA-256 over all files: which set decided, in the record.
     pub version: Arc<str>,
 }
@@ -176,8 +178,8 @@ pub struct Fixed {
     pub metrics: Option<SocketAddr>,
     /// Admin address.
     pub admin: Option<SocketAddr>,
-    /// Folder of the embedded store.
-    pub store: String,
+    /// Where keys, grants and tokens are kept.
+    pub store: StoreConfig,
     /// Serving threads; 0 is the number of cores.
     pub workers: usize,
     /// Edge limits.
@@ -188,6 +190,51 @@ pub struct Fixed {
     pub log_level: &'static str,
     /// How our tokens are signed.
     pub signing: Signing,
+}
+
+/// Where keys, grants and tokens are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreConfig {
+    /// In a folder.
+    Embedded(String),
+    /// In Redis or Valkey, for several gateways.
+    Shared(SharedStore),
+}
+
+/// A shared store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedStore {
+    /// `redis://` or `rediss://` with user, password and database.
+    pub url: Secret,
+    /// What private signing keys are encrypted with.
+    pub encryption_key: Secret,
+    /// One server, or how several stand together.
+    pub topology: Topology,
+    /// PEM of the CAs that it is verified with; the system's without.
+    pub ca: Option<Vec<u8>>,
+    /// Replicas that must have a write before it is acknowledged.
+    pub wait_replicas: u32,
+}
+
+/// How servers of a shared store stand together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Topology {
+    /// One server.
+    Single,
+    /// A master that Sentinels name.
+    Sentinel {
+        /// The name of the master.
+        master: String,
+        /// The Sentinels: host and port.
+        nodes: Vec<(String, u16)>,
+        /// Their password.
+        password: Option<Secret>,
+    },
+    /// A cluster, found from any of its nodes.
+    Cluster {
+        /// Nodes beside the one of the URL: host and port.
+        nodes: Vec<(String, u16)>,
+    },
 }
 
 impl Fixed {

@@ -4,6 +4,7 @@
 //! sockets, files or clocks: the same inputs give the same verdict in `serve`, `check` and every tool.
 
 pub mod between;
+pub mod block;
 pub mod compile;
 pub mod decide;
 pub mod definition;
@@ -14,14 +15,14 @@ pub mod route;
 use std::collections::{HashMap, HashSet};
 
 use crate::client::Registry;
-use crate::names::{ClientId, IssuerName, RoleName, ScopeName, Timestamp, UserName};
-use crate::request::address::NetworkMap;
+use crate::names::{ClientId, IssuerName, RoleName, ScopeName};
 use crate::token::IssuerRules;
+use block::Blocks;
 use definition::{AccessPolicy, Acl, Api, RateLimit};
 use route::{Operation, OperationId, Routes};
 
 pub use compile::{CompileFault, Definitions, compile};
-pub use decide::{Judgement, Permit, decide};
+pub use decide::{Judgement, Moment, Permit, decide};
 pub use principal::Principal;
 
 /// One issuer as decisions see it.
@@ -31,16 +32,6 @@ pub struct Issuer {
     pub rules: IssuerRules,
     /// Its role values and what they are here. Nothing unmapped.
     pub roles: HashMap<String, RoleName>,
-}
-
-/// A block by its subject, with its end.
-#[derive(Clone, Debug)]
-pub struct Until(pub Option<Timestamp>);
-
-impl Until {
-    fn active(&self, now: Timestamp) -> bool {
-        self.0.is_none_or(|end| now < end)
-    }
 }
 
 /// Everything a decision looks at, compiled: immutable, shared, replaced as a whole on reload.
@@ -55,10 +46,7 @@ pub struct Rules {
     issuers: HashMap<IssuerName, Issuer>,
     issuer_names: HashMap<String, IssuerName>,
     master_scope: ScopeName,
-    blocked_networks: NetworkMap<Until>,
-    blocked_clients: HashMap<ClientId, Until>,
-    blocked_users: HashMap<UserName, Until>,
-    blocked_tokens: HashMap<String, Until>,
+    blocks: Blocks,
     address_limits: Vec<RateLimit>,
     profile_index: Vec<gate::ProfileIndex>,
     inactive_scopes: HashSet<ScopeName>,

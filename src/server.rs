@@ -43,7 +43,7 @@ use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 use tokio::sync::Notify;
 
-use crate::config::{Config, Fixed};
+use crate::config::{Config, Fixed, StoreConfig};
 use crate::keys::OwnKeys;
 use crate::keys::fetch::Fetch;
 use crate::names::{ClientId, Timestamp};
@@ -74,7 +74,7 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Decision records.
     pub recorder: Recorder,
-    /// What of our own tokens has been revoked.
+    /// What has been revoked, and who is blocked by command.
     pub revocations: Revocations,
     /// The day on which each secret was last used, as far as this process knows.
     pub secret_days: DashMap<(ClientId, String), Timestamp>,
@@ -103,13 +103,12 @@ impl Shared {
     /// What cannot be had, in words for the operator.
     pub fn new(config: Config) -> Result<Self, String> {
         let fixed = config.fixed.clone();
-        let store = Store::open(Path::new(&fixed.store)).map_err(|fault| format!("store: {fault}"))?;
+        let store = Store::of(&fixed.store).map_err(|fault| format!("store: {fault}"))?;
         let own_keys = OwnKeys::load(&store, fixed.signing, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
         let metrics = Metrics::new().map_err(|fault| format!("metrics: {fault}"))?;
         let recorder = Recorder::start(&fixed.decision_log, metrics.records_dropped.clone())?;
-        let revocations = Revocations::default();
-        revocations.read_on(&store).map_err(|fault| format!("store: {fault}"))?;
+        let revocations = Revocations::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let throttle = Throttle::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let mut process = [0_u8; 8];
         getrandom::fill(&mut process).map_err(|fault| format!("no randomness: {fault}"))?;
@@ -193,7 +192,11 @@ fn workers(fixed: &Fixed) -> usize {
 
 /// Our own values, never the library's: nothing in a shared temporary folder, no wait without need, one retry.
 fn conf(shared: &Shared) -> ServerConf {
-    let private = |name: &str| Path::new(&shared.fixed.store).join(name).to_string_lossy().into_owned();
+    let private = |name: &str| match &shared.fixed.store {
+        StoreConfig::Embedded(folder) => Path::new(folder).join(name).to_string_lossy().into_owned(),
+        // Nothing of ours is on the disk: where the process stands, as the paths of the library have to be something.
+        StoreConfig::Shared(_) => name.to_owned(),
+    };
     ServerConf {
         threads: workers(&shared.fixed),
         // Connections stay on their thread: fewer wake-ups and no shared queues.

@@ -4,18 +4,23 @@
 //! was acknowledged is there. What the engines keep it in is theirs alone.
 
 pub mod access;
+pub mod blocks;
 mod embedded;
+pub mod events;
 pub mod grants;
 pub mod keys;
 pub mod refresh;
 pub mod revocations;
 pub mod sessions;
+mod shared;
 pub mod throttle;
 
 use std::path::{Path, PathBuf};
 
+use crate::config::StoreConfig;
 use crate::names::Timestamp;
 use embedded::Embedded;
+use shared::Shared;
 
 /// Why the store cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +46,14 @@ pub enum StoreFault {
     Commit {
         /// What.
         path: PathBuf,
+        /// Why.
+        cause: String,
+    },
+    /// The shared store, or the way to it.
+    #[error("{server}: {cause}")]
+    Shared {
+        /// Which, without its password.
+        server: String,
         /// Why.
         cause: String,
     },
@@ -83,6 +96,7 @@ pub struct Store(Engine);
 #[derive(Clone, Debug)]
 enum Engine {
     Embedded(Embedded),
+    Shared(Shared),
 }
 
 /// Hands an operation to the engine.
@@ -90,17 +104,30 @@ macro_rules! engine {
     ($store:ident, await $operation:ident($($argument:expr),*)) => {
         match &$store.0 {
             $crate::store::Engine::Embedded(engine) => engine.$operation($($argument),*).await,
+            $crate::store::Engine::Shared(engine) => engine.$operation($($argument),*).await,
         }
     };
     ($store:ident, $operation:ident($($argument:expr),*)) => {
         match &$store.0 {
             $crate::store::Engine::Embedded(engine) => engine.$operation($($argument),*),
+            $crate::store::Engine::Shared(engine) => engine.$operation($($argument),*),
         }
     };
 }
 use engine;
 
 impl Store {
+    /// Opens the store that a configuration names.
+    ///
+    /// # Errors
+    /// It cannot be used; see [`Store::open`] for a folder. A server has to answer within five seconds, and to keep what it has.
+    pub fn of(declared: &StoreConfig) -> Result<Self, StoreFault> {
+        match declared {
+            StoreConfig::Embedded(folder) => Self::open(Path::new(folder)),
+            StoreConfig::Shared(declared) => Shared::open(declared).map(|shared| Self(Engine::Shared(shared))),
+        }
+    }
+
     /// Opens the store in a folder, which is made if it is not there.
     ///
     /// # Errors
@@ -134,3 +161,6 @@ impl Store {
         engine!(self, await sweep(now))
     }
 }
+
+#[cfg(test)]
+mod tests;

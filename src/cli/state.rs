@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::{Format, report, say, wrong};
-use crate::config::Config;
+use crate::config::{Config, StoreConfig};
 use crate::names::Timestamp;
 use crate::server::{clock, source};
 use crate::store::Store;
@@ -14,27 +14,26 @@ use crate::store::revocations::{Revocation, Subject};
 
 /// The store of a configuration. A command never makes one: a wrong working directory would leave an empty store behind.
 pub(super) fn store(config: &Config) -> Result<Store, ExitCode> {
-    let folder = Path::new(&config.fixed.store);
-    if !folder.join("scopegate.db").exists() {
+    if let StoreConfig::Embedded(folder) = &config.fixed.store
+        && !Path::new(folder).join("scopegate.db").exists()
+    {
         let text = format!(
-            "there is no store in {}; its path is relative to the working directory, and `serve` makes it",
-            folder.display()
+            "there is no store in {folder}; its path is relative to the working directory, and `serve` makes it"
         );
         return Err(wrong(&text));
     }
-    Store::open(folder).map_err(|fault| wrong(&format!("store: {fault}")))
+    Store::of(&config.fixed.store).map_err(|fault| wrong(&format!("store: {fault}")))
 }
 
 /// Revokes, for every gateway on the store.
 pub(super) fn revoke(gateway: &Path, subject: Subject, format: Format) -> Result<(), ExitCode> {
-    revoke_until(gateway, subject, clock::now(), format)
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    revoke_in(&config, Revocation::now(subject, clock::now()))
 }
 
-/// The same of what was issued until then.
-pub(super) fn revoke_until(gateway: &Path, subject: Subject, at: Timestamp, format: Format) -> Result<(), ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
-    let revoked = store(&config)?.revoke_now(Revocation::until(subject, at, clock::now()));
-    revoked.map_err(|fault| wrong(&format!("store: {fault}")))
+/// The same with a configuration that has been read.
+pub(super) fn revoke_in(config: &Config, revocation: Revocation) -> Result<(), ExitCode> {
+    store(config)?.revoke_now(revocation).map_err(|fault| wrong(&format!("store: {fault}")))
 }
 
 /// A time in UTC, RFC 3339.

@@ -13,11 +13,11 @@ use super::client::said;
 use super::{Format, report, state, wrong};
 use crate::config::Config;
 use crate::grant::opaque::Kind;
-use crate::names::Timestamp;
+use crate::names::{IssuerName, Timestamp};
 use crate::policy::principal;
 use crate::server::{clock, source};
 use crate::store::Store;
-use crate::store::revocations::Subject;
+use crate::store::revocations::{Revocation, Subject};
 use crate::token::jws::Unverified;
 use crate::token::{Facts, KeySet};
 
@@ -33,6 +33,9 @@ pub(super) enum TokenCommand {
         /// Only those issued before this time (RFC 3339, for instance 2026-11-22T10:00:00Z); with --client, --user or --all
         #[arg(long)]
         issued_before: Option<String>,
+        /// Tokens of this issuer of the configuration: --client is its client claim then, --user its subject
+        #[arg(long, conflicts_with = "stdin")]
+        issuer: Option<String>,
     },
 }
 
@@ -52,7 +55,7 @@ pub(super) struct What {
     /// All that act for a user, who is signed out too
     #[arg(long)]
     user: Option<String>,
-    /// All that we have issued until now
+    /// All that was issued until now
     #[arg(long)]
     all: bool,
 }
@@ -60,7 +63,9 @@ pub(super) struct What {
 pub(super) fn run(gateway: &Path, command: TokenCommand, format: Format) -> ExitCode {
     let outcome = match command {
         TokenCommand::Inspect => inspect(gateway, format),
-        TokenCommand::Revoke { what, issued_before } => revoke(gateway, what, issued_before.as_deref(), format),
+        TokenCommand::Revoke { what, issued_before, issuer } => {
+            revoke(gateway, what, issued_before.as_deref(), issuer.as_deref(), format)
+        }
     };
     outcome.unwrap_or_else(|code| code)
 }
@@ -104,9 +109,9 @@ fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
             return Ok(ExitCode::from(super::FINDINGS));
         }
     };
-    let revocations = crate::server::revocations::Revocations::default();
-    revocations.read_on(&store).map_err(|fault| wrong(&fault.to_string()))?;
     let now = clock::now();
+    let revocations =
+        crate::server::revocations::Revocations::load(&store, now).map_err(|fault| wrong(&fault.to_string()))?;
     let fault = if revocations.has(&facts, config.rules.registry()) {
         Some("token.invalid (revoked)".to_owned())
     } else {
@@ -132,18 +137,12 @@ fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
 }
 
 /// A mistyped name must not look like success.
-fn known(
-    gateway: &Path,
-    name: &str,
-    format: Format,
-    is: impl FnOnce(&crate::client::Registry) -> bool,
-) -> Result<(), ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
-    if is(config.rules.registry()) { Ok(()) } else { Err(wrong(&format!("there is no `{name}`: nothing was revoked"))) }
+fn known(is: bool, name: &str) -> Result<(), ExitCode> {
+    if is { Ok(()) } else { Err(wrong(&format!("there is no `{name}`: nothing was revoked"))) }
 }
 
-fn revoke(gateway: &Path, what: What, issued_before: Option<&str>, format: Format) -> Result<ExitCode, ExitCode> {
-    let now = clock::now();
+/// The time until which tokens are meant.
+fn until(what: &What, issued_before: Option<&str>, now: Timestamp) -> Result<Timestamp, ExitCode> {
     let until = match issued_before {
         None => now,
         Some(_) if what.stdin || what.id.is_some() => {
@@ -160,41 +159,76 @@ fn revoke(gateway: &Path, what: What, issued_before: Option<&str>, format: Forma
     if until > now {
         return Err(wrong("--issued-before lies ahead: tokens of the future cannot be revoked"));
     }
+    Ok(until)
+}
+
+fn revoke(
+    gateway: &Path,
+    what: What,
+    issued_before: Option<&str>,
+    issuer: Option<&str>,
+    format: Format,
+) -> Result<ExitCode, ExitCode> {
+    let now = clock::now();
+    let until = until(&what, issued_before, now)?;
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let mut issuer = IssuerName::new(issuer.unwrap_or(IssuerName::OWN));
+    if config.rules.issuer(issuer.as_str()).is_none() {
+        return Err(wrong(&format!("there is no issuer `{issuer}`: nothing was revoked")));
+    }
+    let registry = config.rules.registry();
     let subject = match what {
         What { stdin: true, .. } => {
-            let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
-            let (store, token) = (state::store(&config)?, read()?);
-            if let Some(digest) = Kind::Refresh.digest(&token) {
-                let found = store.find_refresh(digest).map_err(|fault| wrong(&fault.to_string()))?;
-                Subject::Authorization(found.ok_or_else(|| wrong("no such refresh token"))?)
-            } else {
-                let facts = facts(&config, &store, &token).map_err(|fault| wrong(&format!("the token: {fault}")))?;
-                Subject::Token(facts.id.ok_or_else(|| wrong("the token has no id"))?)
-            }
+            let (of, subject) = presented(&config)?;
+            issuer = of;
+            subject
         }
         What { id: Some(id), .. } if id.is_empty() => return Err(wrong("--id is empty")),
         What { id: Some(id), .. } => Subject::Token(id),
         What { client: Some(client), .. } => {
-            known(gateway, &client, format, |registry| registry.client(&client).is_some())?;
+            known(!issuer.is_own() || registry.client(&client).is_some(), &client)?;
             Subject::Client(client)
         }
         What { user: Some(user), .. } => {
-            known(gateway, &user, format, |registry| registry.user(&user).is_some())?;
+            known(!issuer.is_own() || registry.user(&user).is_some(), &user)?;
             Subject::User(user)
         }
         What { .. } => Subject::Everything,
     };
+    let of = if issuer.is_own() { String::new() } else { format!(" of `{issuer}`") };
     let text = match &subject {
-        Subject::Token(id) => format!("the token {id} is"),
+        Subject::Token(id) => format!("the token {id}{of} is"),
         Subject::Authorization(id) => format!("all tokens of the authorization {id} are"),
-        Subject::Client(client) => format!("all tokens that `{client}` has are"),
-        Subject::User(user) => format!("all tokens that act for `{user}` are"),
-        Subject::Everything => "all tokens issued until now are".to_owned(),
+        Subject::Client(client) => format!("all tokens{of} that `{client}` has are"),
+        Subject::User(user) => format!("all tokens{of} that act for `{user}` are"),
+        Subject::Everything => format!("all tokens{of} issued until now are"),
     };
-    state::revoke_until(gateway, subject, until, format)?;
+    state::revoke_in(&config, Revocation::until(issuer, subject, until, now))?;
     let until = issued_before.map(|text| format!(", as far as issued before {text}")).unwrap_or_default();
     said(format, &json!({ "refused": text, "issued_before": issued_before }), || {
         format!("From now on {text} refused{until}.")
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// The token on standard input: whose it is, and what revokes it. A token of others is taken at its word: whoever has it may well
+/// want it refused, and its keys are not here.
+fn presented(config: &Config) -> Result<(IssuerName, Subject), ExitCode> {
+    let own = IssuerName::new(IssuerName::OWN);
+    let token = read()?;
+    let parsed = Unverified::parse(&token).ok();
+    let text = |name: &str| parsed.as_ref()?.claims.get(name)?.as_str();
+    let issuer = text("iss").and_then(|iss| config.rules.issuer_by_claim(iss)).map(|issuer| &issuer.rules.name);
+    if let Some(issuer) = issuer.filter(|issuer| !issuer.is_own()) {
+        let id =
+            text("jti").ok_or_else(|| wrong("the token has no jti: revoke with --issuer and --client or --user"))?;
+        return Ok((issuer.clone(), Subject::Token(id.to_owned())));
+    }
+    let store = state::store(config)?;
+    if let Some(digest) = Kind::Refresh.digest(&token) {
+        let found = store.find_refresh(digest).map_err(|fault| wrong(&fault.to_string()))?;
+        return Ok((own, Subject::Authorization(found.ok_or_else(|| wrong("no such refresh token"))?)));
+    }
+    let facts = facts(config, &store, &token).map_err(|fault| wrong(&format!("the token: {fault}")))?;
+    Ok((own, Subject::Token(facts.id.ok_or_else(|| wrong("the token has no id"))?)))
 }

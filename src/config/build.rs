@@ -5,6 +5,7 @@ mod gateway;
 mod issuer;
 mod policy;
 mod registry;
+mod store;
 mod upstream;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -350,6 +351,7 @@ impl Builder<'_> {
             refresh_grace: settings.server.refresh_grace,
             admin_token: settings.admin_token,
             login: settings.server.login,
+            max_revocation_staleness: settings.max_revocation_staleness,
             version: version.into(),
         });
         Some((unfinished, definitions))

@@ -94,6 +94,8 @@ formats! {
     Argon2idText(String) = "argon2id", parse_argon2id, "^(\\$argon2id\\$.*|env:.*)$", "An Argon2id digest as a PHC string.";
     /// A host name.
     HostText(String) = "host", parse_host, "^[^/]+$", "A host name, without port.";
+    /// Where a server listens.
+    HostPort((String, u16)) = "host_port", parse_host_port, "^(.+:[0-9]+|env:.*)$", "A server: HOST:PORT.";
     /// A base path.
     BasePath(String) = "base_path", parse_base_path, "^/.*$", "A path that begins with a slash; `/` alone is the root.";
     /// A path template.
@@ -182,6 +184,15 @@ fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
     text.parse().map_err(|_| {
         format!("`{text}` is not an address to listen on; write IP:PORT, for instance 127.0.0.1:8080 or [::]:8080")
     })
+}
+
+fn parse_host_port(text: &str) -> Result<(String, u16), String> {
+    let parts =
+        text.rsplit_once(':').and_then(|(host, port)| Some((host.trim_matches(['[', ']']), port.parse().ok()?)));
+    match parts {
+        Some((host, port)) if !host.is_empty() => Ok((host.to_owned(), port)),
+        _ => Err(format!("`{text}` is no server; write HOST:PORT, for instance 10.0.0.5:6379")),
+    }
 }
 
 fn parse_url(text: &str) -> Result<url::Url, String> {

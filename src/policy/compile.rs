@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::definition::{AccessPolicy, Acl, Api, AuthScope, Block, Mode, RateLimit, Resource, ScopeGrant, Selector};
+use super::block::{Block, Blocks};
+use super::definition::{AccessPolicy, Acl, Api, AuthScope, Mode, RateLimit, Resource, ScopeGrant, Selector};
 use super::gate::{Gates, ProfileIndex};
 use super::route::{GrantEntry, Leaf, Operation, OperationId, Routes, Segment, parse_template};
-use super::{Issuer, Rules, Until};
+use super::{Issuer, Rules};
 use crate::client::Registry;
-use crate::names::{ApiName, ClientId, Origin, ScopeName, UserName, Version};
-use crate::request::address::NetworkMap;
+use crate::names::{ApiName, Origin, ScopeName, Version};
 use crate::request::method::Method;
 
 /// Everything that rules are compiled from. References between definitions are the configuration's to check.
@@ -79,22 +79,8 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
     for issuer in &mut definitions.issuers {
         issuer.rules.kept.clone_from(&kept);
     }
-    let blocks = definitions.blocks;
-    let until = |block: &Block| Until(block.until);
-    let networks = blocks.iter().flat_map(|block| block.from.iter().map(move |network| (*network, until(block))));
-    let mut blocked_clients: HashMap<ClientId, Until> = HashMap::new();
-    let mut blocked_users: HashMap<UserName, Until> = HashMap::new();
-    let mut blocked_tokens: HashMap<String, Until> = HashMap::new();
-    for block in &blocks {
-        block.clients.iter().for_each(|name| extend(&mut blocked_clients, name, block));
-        block.users.iter().for_each(|name| extend(&mut blocked_users, name, block));
-        block.tokens.iter().for_each(|id| extend(&mut blocked_tokens, id, block));
-    }
     Rules {
-        blocked_networks: NetworkMap::new(networks),
-        blocked_clients,
-        blocked_users,
-        blocked_tokens,
+        blocks: Blocks::new(&definitions.blocks),
         inactive_scopes: definitions
             .scopes
             .iter()
@@ -122,19 +108,6 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
         master_scope: definitions.master_scope,
         address_limits: definitions.address_limits,
     }
-}
-
-/// Two blocks of one subject: the longer one holds.
-fn extend<K: Clone + Eq + std::hash::Hash>(blocked: &mut HashMap<K, Until>, key: &K, block: &Block) {
-    blocked
-        .entry(key.clone())
-        .and_modify(|until| {
-            until.0 = match (until.0, block.until) {
-                (Some(a), Some(b)) => Some(a.max(b)),
-                _ => None,
-            };
-        })
-        .or_insert(Until(block.until));
 }
 
 struct Compiler<'a> {

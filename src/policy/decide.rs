@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Rules;
+use super::block::Blocks;
 use super::gate::{Grounds, Inquiry};
 use super::principal::{Principal, identify};
 use super::route::{Matched, Operation, OperationId, parameters};
@@ -62,16 +63,32 @@ impl Judgement {
     }
 }
 
+/// What of the moment a decision depends on, beside the rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment<'a> {
+    /// The time.
+    pub now: Timestamp,
+    /// Blocks set by command: they stand beside those of the rules.
+    pub blocks: &'a Blocks,
+}
+
+impl Moment<'static> {
+    /// A time at which nothing is blocked by command.
+    #[must_use]
+    pub fn at(now: Timestamp) -> Self {
+        static NONE: std::sync::LazyLock<Blocks> = std::sync::LazyLock::new(Blocks::default);
+        Self { now, blocks: &NONE }
+    }
+}
+
 /// Step 1, blocked networks. Limits per address are counted by the caller, right after it.
 ///
 /// # Errors
 /// `blocked.network`.
-pub fn check_network(rules: &Rules, address: Option<std::net::IpAddr>, now: Timestamp) -> Result<(), Refusal> {
+pub fn check_network(rules: &Rules, address: Option<std::net::IpAddr>, moment: Moment<'_>) -> Result<(), Refusal> {
     let Some(address) = address else { return Ok(()) };
-    if rules.blocked_networks.matching(address).any(|until| until.active(now)) {
-        return Err(Refusal::new(Reason::BlockedNetwork));
-    }
-    Ok(())
+    rules.blocks.check_network(address, moment.now)?;
+    moment.blocks.check_network(address, moment.now)
 }
 
 /// A request after steps 2 to 4.
@@ -146,7 +163,8 @@ fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
 
 /// Steps 5 to 9 over a token that verified.
 #[must_use]
-pub fn judge(rules: &Rules, request: &Request, matched: Matched, facts: Arc<Facts>, now: Timestamp) -> Judgement {
+pub fn judge(rules: &Rules, request: &Request, matched: Matched, facts: Arc<Facts>, moment: Moment<'_>) -> Judgement {
+    let now = moment.now;
     let principal = match identify(rules, facts, now) {
         Ok(principal) => principal,
         Err(refusal) => return Judgement::refused_at(matched, refusal),
@@ -155,7 +173,7 @@ pub fn judge(rules: &Rules, request: &Request, matched: Matched, facts: Arc<Fact
     if principal.facts().issuer.is_own() && !api.is_some_and(|api| rules.is_for(principal.facts(), api)) {
         return Judgement::refused_at(matched, Refusal::token(TokenFault::Audience));
     }
-    let (outcome, shadow) = match (check_blocks(rules, &principal, now), rules.operation(matched.operation)) {
+    let (outcome, shadow) = match (check_blocks(rules, &principal, moment), rules.operation(matched.operation)) {
         (Err(refusal), _) => (Err(refusal), None),
         (Ok(()), None) => (Err(Refusal::new(Reason::GatewayBroken)), None),
         (Ok(()), Some(operation)) => gates(rules, request, operation, &matched, &principal, now),
@@ -181,18 +199,9 @@ fn gates(
 }
 
 /// Step 6.
-fn check_blocks(rules: &Rules, principal: &Principal, now: Timestamp) -> Result<(), Refusal> {
-    let active = |until: Option<&super::Until>| until.is_some_and(|until| until.active(now));
-    if active(rules.blocked_clients.get(&principal.client().id)) {
-        return Err(Refusal::new(Reason::BlockedClient));
-    }
-    if principal.user().is_some_and(|user| active(rules.blocked_users.get(&user.name))) {
-        return Err(Refusal::new(Reason::BlockedUser));
-    }
-    if principal.facts().id.as_ref().is_some_and(|id| active(rules.blocked_tokens.get(id))) {
-        return Err(Refusal::new(Reason::BlockedToken));
-    }
-    Ok(())
+fn check_blocks(rules: &Rules, principal: &Principal, moment: Moment<'_>) -> Result<(), Refusal> {
+    rules.blocks.check(principal, moment.now)?;
+    moment.blocks.check(principal, moment.now)
 }
 
 /// The whole decision. `read` turns the one bearer token into verified facts; where it is called, `serve` awaits.
@@ -200,15 +209,15 @@ pub fn decide(
     rules: &Rules,
     request: &Request,
     read: impl FnOnce(&BearerToken) -> Result<Arc<Facts>, Refusal>,
-    now: Timestamp,
+    moment: Moment<'_>,
 ) -> Judgement {
-    if let Err(refusal) = check_network(rules, request.address, now) {
+    if let Err(refusal) = check_network(rules, request.address, moment) {
         return Judgement::refused(refusal);
     }
     match open(rules, request) {
         Opened::Decided(judgement) => *judgement,
         Opened::Token(matched, token) => match read(token) {
-            Ok(facts) => judge(rules, request, matched, facts, now),
+            Ok(facts) => judge(rules, request, matched, facts, moment),
             Err(refusal) => Judgement::refused_at(matched, refusal),
         },
     }

@@ -4,9 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::between::Between;
-use crate::names::{
-    ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, Timestamp, UpstreamName, UserName, Version,
-};
+use crate::names::{ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, UpstreamName, Version};
 use crate::request::address::Networks;
 use crate::request::method::MethodSet;
 use crate::request::target::Allowances;
@@ -204,21 +202,6 @@ pub struct Acl {
     pub active: bool,
     /// Where it stands.
     pub origin: Origin,
-}
-
-/// A block: everything it lists is refused before all policies.
-#[derive(Clone, Debug, Default)]
-pub struct Block {
-    /// Networks.
-    pub from: Vec<ipnet::IpNet>,
-    /// Clients.
-    pub clients: Vec<ClientId>,
-    /// Users.
-    pub users: Vec<UserName>,
-    /// `jti` values.
-    pub tokens: Vec<String>,
-    /// The end.
-    pub until: Option<Timestamp>,
 }
 
 /// A rate: so many in a period, and so many at once.

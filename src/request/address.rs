@@ -12,6 +12,12 @@ pub struct NetworkMap<T> {
     networks: HashMap<IpNet, Vec<T>>,
 }
 
+impl<T> Default for NetworkMap<T> {
+    fn default() -> Self {
+        Self { lengths: Vec::new(), networks: HashMap::new() }
+    }
+}
+
 impl<T> NetworkMap<T> {
     /// Builds the map. IPv4-mapped IPv6 networks count as IPv4 ones.
     pub fn new(entries: impl IntoIterator<Item = (IpNet, T)>) -> Self {

@@ -15,7 +15,7 @@ use super::exchange::{Exchange, Permitted, Stage};
 use super::guard::Conn;
 use super::{Shared, answer, authorization, bridge, clock, forward, identify, outcome};
 use crate::policy::Judgement;
-use crate::policy::decide::{Opened, check_network, judge, open};
+use crate::policy::decide::{Moment, Opened, check_network, judge, open};
 use crate::reason::{Reason, Refusal};
 use crate::request::Request;
 use crate::request::address::client_address;
@@ -68,7 +68,11 @@ impl Gateway {
         let snapshot = exchange.snapshot.clone();
         exchange.method.clone_from(&head.method);
         exchange.address = Self::address(session, &snapshot.config.trusted_proxies);
-        if let Err(refusal) = check_network(snapshot.rules(), exchange.address, now) {
+        let refused = {
+            let blocks = self.shared.revocations.blocks();
+            check_network(snapshot.rules(), exchange.address, Moment { now, blocks: &blocks })
+        };
+        if let Err(refusal) = refused {
             return self.refuse(session, exchange, refusal).await;
         }
         if let Err(refusal) = snapshot.limits.take(exchange.address.or(peer)) {
@@ -93,7 +97,9 @@ impl Gateway {
             Opened::Token(matched, token) => match identify::identify(&self.shared, snapshot, token).await {
                 Ok(facts) => {
                     let issuer = facts.issuer.clone();
-                    let judgement = judge(snapshot.rules(), request, matched, facts, now);
+                    let blocks = self.shared.revocations.blocks();
+                    let moment = Moment { now, blocks: &blocks };
+                    let judgement = judge(snapshot.rules(), request, matched, facts, moment);
                     if let Err(refusal) = &judgement.outcome {
                         self.shared.metrics.token_fault(issuer.as_str(), refusal);
                     }

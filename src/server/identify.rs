@@ -23,6 +23,11 @@ const RETRY_AFTER: u32 = 5;
 /// `token.invalid` with its fault; `issuer.unavailable`, `store.unavailable` when keys or store cannot be asked.
 pub async fn identify(shared: &Shared, snapshot: &Snapshot, token: &BearerToken) -> Result<Arc<Facts>, Refusal> {
     let facts = read(shared, snapshot, token).await?;
+    if shared.revocations.is_stale() {
+        let text = format!("what has been revoked elsewhere is not known for {} s", shared.revocations.age().as_secs());
+        let refusal = Refusal::because(Reason::StoreUnavailable, text);
+        return Err(refusal.with(Remedy::RetryAfter(RETRY_AFTER)));
+    }
     // Judged every time, whatever the cache says: a revocation bites on the next request.
     if shared.revocations.has(&facts, snapshot.rules().registry()) {
         return Err(refuse(shared, facts.issuer.as_str(), TokenFault::Revoked));

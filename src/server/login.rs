@@ -128,7 +128,7 @@ impl Challenge {
     /// It was used before, or cannot be marked.
     pub async fn use_up(&self, shared: &Shared) -> Result<(), Fault> {
         let id = format!("login {}", self.jti);
-        match shared.store.use_assertion(id, Timestamp(self.exp)).await {
+        match shared.store.use_assertion(id, clock::now(), Timestamp(self.exp)).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Fault::Used),
             Err(error) => {

@@ -14,6 +14,8 @@ use crate::reason::Refusal;
 
 /// Buckets of request latencies, seconds.
 const REQUEST_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+/// Buckets of the way of a revocation, seconds.
+const DELAY_BUCKETS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 /// Buckets of decision latencies, seconds.
 const DECISION_BUCKETS: [f64; 11] =
     [0.000_001, 0.000_002_5, 0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.01, 0.1];
@@ -34,6 +36,10 @@ pub struct Metrics {
     pub cache_hits: IntCounter,
     /// And those that missed.
     pub cache_misses: IntCounter,
+    /// From a revocation or block at one gateway to its being known at this one, seconds.
+    pub revocation_delay: Histogram,
+    revocation_age: prometheus::Gauge,
+    revocations: IntGauge,
     /// Codes and refresh tokens used twice: each ended all that was given for it.
     pub reuse: IntCounter,
     provider_logins: IntCounterVec,
@@ -68,6 +74,10 @@ pub struct Scrape {
     pub cache_entries: usize,
     /// Open connections.
     pub connections: usize,
+    /// Revocations kept.
+    pub revocations: usize,
+    /// Since the store was last heard.
+    pub revocations_age: std::time::Duration,
     /// Issuers with the age of their keys in seconds; `None` before the first success.
     pub jwks: Vec<(IssuerName, Option<u64>)>,
 }
@@ -95,7 +105,20 @@ impl Metrics {
         );
         let decision_opts =
             HistogramOpts::new("scopegate_decision_duration_seconds", "Time from a request's head to its verdict");
+        let delay_opts = HistogramOpts::new(
+            "scopegate_revocation_propagation_seconds",
+            "From a revocation or block at one gateway to its being known at this one",
+        );
         let metrics = Self {
+            revocation_delay: register(&registry, Histogram::with_opts(delay_opts.buckets(DELAY_BUCKETS.into()))?)?,
+            revocation_age: register(
+                &registry,
+                prometheus::Gauge::new(
+                    "scopegate_revocations_age_seconds",
+                    "Since the store was last heard: what was revoked elsewhere since is not known",
+                )?,
+            )?,
+            revocations: gauge("scopegate_revocations", "Revocations kept in memory")?,
             requests: counters(
                 "scopegate_requests_total",
                 "Requests by verdict",
@@ -255,6 +278,8 @@ impl Metrics {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.cache_entries.set(gauge(scrape.cache_entries));
         self.connections_open.set(gauge(scrape.connections));
+        self.revocations.set(gauge(scrape.revocations));
+        self.revocation_age.set(scrape.revocations_age.as_secs_f64());
         self.jwks_age.reset();
         for (issuer, age) in &scrape.jwks {
             let Some(age) = age else { continue };

@@ -72,6 +72,8 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     let scrape = Scrape {
         cache_entries: shared.cache.len(),
         connections: shared.connections.open(),
+        revocations: shared.revocations.len(),
+        revocations_age: shared.revocations.age(),
         jwks: snapshot.all_keys().map(|keys| (keys.name().clone(), keys.age())).collect(),
     };
     match shared.metrics.render(&scrape) {

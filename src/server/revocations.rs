@@ -1,34 +1,46 @@
-//! What follows the store while we serve: revocations and our own keys, changed here or by another process. What has been revoked
-//! is kept in memory: judged on every request without asking the store.
+//! What follows the store while we serve: revocations, blocks set by command, and our own keys, changed here or by another gateway.
+//! What has been revoked or blocked is kept in memory: judged on every request without asking the store.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use super::{Shared, clock};
 use crate::client::Registry;
-use crate::names::{Timestamp, UserName};
+use crate::names::{IssuerName, Timestamp, UserName};
+use crate::policy::block::{Block, Blocks};
+use crate::store::blocks::{Blocked, CommandedBlock};
+use crate::store::events::{News, Position};
 use crate::store::revocations::{Revocation, Subject};
 use crate::store::{Store, StoreFault};
 use crate::token::Facts;
 
-/// How often the store is asked for what another process revoked.
-const EVERY: Duration = Duration::from_millis(500);
+/// How often our own keys are looked at.
+const KEYS: Duration = Duration::from_millis(500);
 /// How often what has expired is removed.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// Revocations of our own tokens.
-#[derive(Debug, Default)]
-pub struct Revocations(RwLock<Index>);
+/// What of all tokens has been revoked or blocked, as far as this gateway has heard.
+#[derive(Debug)]
+pub struct Revocations {
+    index: RwLock<HashMap<IssuerName, Index>>,
+    blocks: ArcSwap<Blocks>,
+    position: RwLock<Position>,
+    /// When the store was last heard.
+    heard: RwLock<Instant>,
+    /// That is too long ago to serve.
+    stale: AtomicBool,
+}
 
+/// What has been revoked of one issuer's tokens.
 #[derive(Debug, Default)]
 struct Index {
-    /// The last number read from the store.
-    number: i64,
     tokens: HashMap<String, Timestamp>,
     authorizations: HashMap<String, Timestamp>,
     clients: HashMap<String, Until>,
@@ -80,49 +92,131 @@ impl Index {
             || self.everything.is_some_and(issued_by)
     }
 
-    /// What is said of the user that a token acts for: of client credentials, the client's application user.
+    /// What is said of the user that a token acts for: of our client credentials, the client's application user.
     fn user(&self, facts: &Facts, registry: &Registry) -> Option<&Until> {
         if self.users.is_empty() {
             return None;
         }
-        let acts = facts.client.as_ref().filter(|client| **client == facts.subject);
+        let own = facts.issuer.is_own();
+        let acts = facts.client.as_ref().filter(|client| own && **client == facts.subject);
         let application = acts.and_then(|client| registry.client(client)?.application_user.as_ref());
         self.users.get(application.map_or(facts.subject.as_str(), UserName::as_str))
     }
 }
 
+impl Default for Revocations {
+    fn default() -> Self {
+        Self {
+            index: RwLock::default(),
+            blocks: ArcSwap::default(),
+            position: RwLock::default(),
+            heard: RwLock::new(Instant::now()),
+            stale: AtomicBool::new(false),
+        }
+    }
+}
+
 impl Revocations {
-    /// Whether one of our own tokens has been revoked.
+    /// With all that the store has.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn load(store: &Store, now: Timestamp) -> Result<Self, StoreFault> {
+        let revocations = Self::default();
+        let news = store.news_now()?;
+        revocations.take(&news);
+        revocations.take_blocks(store.blocks(now)?);
+        Ok(revocations)
+    }
+
+    /// Whether a token has been revoked.
     #[must_use]
     pub fn has(&self, facts: &Facts, registry: &Registry) -> bool {
-        facts.issuer.is_own() && self.0.read().unwrap_or_else(PoisonError::into_inner).has(facts, registry)
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.get(&facts.issuer).is_some_and(|index| index.has(facts, registry))
+    }
+
+    /// The blocks set by command.
+    #[must_use]
+    pub fn blocks(&self) -> arc_swap::Guard<Arc<Blocks>> {
+        self.blocks.load()
+    }
+
+    /// How long ago the store was last heard: what was revoked elsewhere since is not known.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.heard.read().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    /// Whether that is longer ago than the configuration allows (decisions.md, "Revocation").
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.stale.load(Ordering::Relaxed)
+    }
+
+    fn judge_age(&self, most: Duration) {
+        let stale = self.age() > most;
+        if stale != self.stale.swap(stale, Ordering::Relaxed) {
+            if stale {
+                tracing::error!(seconds = most.as_secs(), "the store is silent for too long: tokens are answered 503");
+            } else {
+                tracing::info!("tokens are served again");
+            }
+        }
+    }
+
+    /// How many revocations are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let count =
+            |index: &Index| index.tokens.len() + index.authorizations.len() + index.clients.len() + index.users.len();
+        index.values().map(count).sum()
+    }
+
+    /// Whether none are.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Takes in what this process revoked, before it is read back from the store.
     pub fn add(&self, revocation: &Revocation) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).add(revocation);
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.entry(revocation.issuer.clone()).or_default().add(revocation);
     }
 
-    /// Reads on from the store.
-    ///
-    /// # Errors
-    /// The store cannot be read; what is known stays.
-    pub fn read_on(&self, store: &Store) -> Result<(), StoreFault> {
-        let number = self.0.read().unwrap_or_else(PoisonError::into_inner).number;
-        let new = store.revocations_after(number)?;
-        if let Some((last, _)) = new.last() {
-            let mut index = self.0.write().unwrap_or_else(PoisonError::into_inner);
-            for (_, revocation) in &new {
-                index.add(revocation);
-            }
-            index.number = index.number.max(*last);
-        }
-        Ok(())
+    fn take(&self, news: &News) {
+        news.revocations.iter().for_each(|revocation| self.add(revocation));
+        *self.position.write().unwrap_or_else(PoisonError::into_inner) = news.position;
+        *self.heard.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn take_blocks(&self, blocks: Vec<CommandedBlock>) {
+        let blocks: Vec<Block> = blocks.into_iter().map(block).collect();
+        self.blocks.store(Arc::new(Blocks::new(&blocks)));
+    }
+
+    fn position(&self) -> Position {
+        *self.position.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget(&self, now: Timestamp) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).forget(now);
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.values_mut().for_each(|index| index.forget(now));
     }
+}
+
+/// A block set by command as a policy file would say it.
+fn block(commanded: CommandedBlock) -> Block {
+    let mut block = Block { until: commanded.until, ..Block::default() };
+    match commanded.blocked {
+        Blocked::Client(id) => block.clients.push(crate::names::ClientId::new(&id)),
+        Blocked::User(name) => block.users.push(UserName::new(&name)),
+        Blocked::Token(id) => block.tokens.push(id),
+        Blocked::Network(network) => block.from.push(network),
+    }
+    block
 }
 
 /// Follows the store, and removes from it what has expired.
@@ -136,14 +230,51 @@ impl Follow {
         Self(shared)
     }
 
-    async fn read_on(&self) {
+    /// Waits for news and takes them in, over and over.
+    async fn follow(&self) {
+        let revocations = &self.0.revocations;
+        let mut silent = false;
+        loop {
+            match self.0.store.news(revocations.position()).await {
+                Ok(news) => {
+                    revocations.take(&news);
+                    for delay in &news.delays {
+                        self.0.metrics.revocation_delay.observe(delay.as_secs_f64());
+                    }
+                    if news.blocks {
+                        self.read_blocks().await;
+                    }
+                    if silent {
+                        tracing::info!("revocations of other gateways are heard again");
+                    }
+                    silent = false;
+                }
+                Err(error) => {
+                    if !silent {
+                        tracing::error!(%error, "revocations of other gateways cannot be heard");
+                    }
+                    silent = true;
+                    tokio::time::sleep(KEYS).await;
+                }
+            }
+        }
+    }
+
+    async fn read_blocks(&self) {
+        let shared = self.0.clone();
+        let read = tokio::task::spawn_blocking(move || match shared.store.blocks(clock::now()) {
+            Ok(blocks) => shared.revocations.take_blocks(blocks),
+            Err(error) => tracing::error!(%error, "blocks cannot be read; the last known stay"),
+        });
+        let _ = read.await;
+    }
+
+    async fn look_at_keys(&self) {
         let shared = self.0.clone();
         let read = tokio::task::spawn_blocking(move || {
-            if let Err(error) = shared.store.look() {
-                return tracing::error!(%error, "the store cannot be used");
-            }
-            if let Err(error) = shared.revocations.read_on(&shared.store) {
-                tracing::warn!(%error, "revocations of other processes cannot be read");
+            if shared.store.look().is_err() {
+                // Said by whoever follows the store.
+                return;
             }
             match shared.own_keys.refresh(&shared.store, clock::now()) {
                 Ok(true) => {
@@ -170,19 +301,30 @@ impl Follow {
             }
         }
     }
+
+    async fn keep(&self) {
+        let mut keys = tokio::time::interval(KEYS);
+        let mut sweep = tokio::time::interval(SWEEP);
+        loop {
+            tokio::select! {
+                _ = keys.tick() => {
+                    let most = self.0.snapshot.load().config.max_revocation_staleness;
+                    self.0.revocations.judge_age(most);
+                    self.look_at_keys().await;
+                }
+                _ = sweep.tick() => self.sweep().await,
+            }
+        }
+    }
 }
 
 #[async_trait]
 impl BackgroundService for Follow {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let mut read = tokio::time::interval(EVERY);
-        let mut sweep = tokio::time::interval(SWEEP);
-        loop {
-            tokio::select! {
-                _ = read.tick() => self.read_on().await,
-                _ = sweep.tick() => self.sweep().await,
-                _ = shutdown.changed() => return,
-            }
+        tokio::select! {
+            () = self.follow() => {}
+            () = self.keep() => {}
+            _ = shutdown.changed() => {}
         }
     }
 }
@@ -190,7 +332,6 @@ impl BackgroundService for Follow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::IssuerName;
 
     fn facts(issuer: &str, issued: i64) -> Facts {
         Facts {
@@ -240,7 +381,12 @@ mod tests {
     #[test]
     fn what_cannot_matter_any_more_is_forgotten() {
         let revocations = Revocations::default();
-        revocations.add(&Revocation { subject: Subject::Token("t1".into()), at: Timestamp(1), expires: Timestamp(50) });
+        revocations.add(&Revocation {
+            issuer: IssuerName::new("self"),
+            subject: Subject::Token("t1".into()),
+            at: Timestamp(1),
+            expires: Timestamp(50),
+        });
         revocations.forget(Timestamp(49));
         assert!(revocations.has(&facts("self", 1), &Registry::default()));
         revocations.forget(Timestamp(50));

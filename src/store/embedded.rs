@@ -5,6 +5,8 @@
 //! and its migration.
 
 mod access;
+mod blocks;
+mod events;
 mod grants;
 mod keys;
 mod refresh;

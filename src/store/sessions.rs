@@ -62,8 +62,14 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn keep_login(&self, digest: ValueDigest, login: Login, expires: Timestamp) -> Result<(), StoreFault> {
-        engine!(self, await keep_login(digest, login, expires))
+    pub async fn keep_login(
+        &self,
+        digest: ValueDigest,
+        login: Login,
+        now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<(), StoreFault> {
+        engine!(self, await keep_login(digest, login, now, expires))
     }
 
     /// Takes such a login, once.

@@ -8,8 +8,8 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn use_assertion(&self, id: String, expires: Timestamp) -> Result<bool, StoreFault> {
-        engine!(self, await use_assertion(id, expires))
+    pub async fn use_assertion(&self, id: String, now: Timestamp, expires: Timestamp) -> Result<bool, StoreFault> {
+        engine!(self, await use_assertion(id, now, expires))
     }
 
     /// Keeps a failure of these subjects until it no longer counts.

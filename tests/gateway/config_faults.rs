@@ -79,7 +79,7 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
         ),
         (
             gateway("embedded: { path: data }", "redis: { url: env:R }"),
-            vec!["gateway.yaml:3:10: `redis` is documented and not built yet"],
+            vec!["gateway.yaml:3:10: the key `encryption_key` is missing"],
         ),
         (
             gateway("path: data }", "path: data }, redis: { url: env:R }"),
@@ -196,7 +196,7 @@ fn all_faults_of_all_files_come_in_one_run() {
     let found = faults(
         &GATEWAY
             .replace("path: data", "pth: data")
-            .replace("policies: ", "max_revocation_staleness: 5m\npolicies: ")
+            .replace("policies: ", "run_tests_at_load: true\npolicies: ")
             .replace("env:PORT", "0.0.0.0:80"),
         &format!("{POLICIES}acls: [{{ api: nope, roles: {{ any: [] }} }}]\nblocks: [{{ from: [300.0.0.0/8] }}]\n"),
         "clients:\n  a: { grants: [password, client_credentials], auth_scopes: [raed] }\n  b: { secret: x }\n",
@@ -204,7 +204,7 @@ fn all_faults_of_all_files_come_in_one_run() {
     for words in [
         "unknown key `pth`",
         "`path` is missing",
-        "`max_revocation_staleness` is documented",
+        "`run_tests_at_load` is documented",
         "there is no API `nope`",
         "an empty role list",
         "300.0.0.0/8",

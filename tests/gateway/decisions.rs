@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use scopegate::config::{Config, Lookup, SourceFile, Sources, load};
 use scopegate::names::{IssuerName, Timestamp};
-use scopegate::policy::decide;
+use scopegate::policy::{Moment, decide};
 use scopegate::reason::Refusal;
 use scopegate::request::Request;
 use scopegate::request::credential::BearerToken;
@@ -237,7 +237,8 @@ pub fn verdict(outcome: &Result<scopegate::policy::Permit, Refusal>) -> String {
 }
 
 pub fn decide_own(config: &Config, request: &Request, client: &str, scopes: &str) -> String {
-    let judgement = decide(&config.rules, request, |_| Ok(Arc::new(own_facts(client, scopes))), Timestamp(10));
+    let judgement =
+        decide(&config.rules, request, |_| Ok(Arc::new(own_facts(client, scopes))), Moment::at(Timestamp(10)));
     verdict(&judgement.outcome)
 }
 

@@ -12,6 +12,7 @@ mod deploy;
 mod edge;
 mod operations;
 mod reference;
+mod shared;
 mod shipped;
 mod support;
 mod tokens;

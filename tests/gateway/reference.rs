@@ -33,13 +33,18 @@ impl Lookup for Surroundings {
     }
 
     fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
-        if ["secrets/admin", "secrets/login"].iter().any(|name| path == Path::new(name)) {
+        if path == Path::new("secrets/redis") {
+            return Ok(b"rediss://gateway:password@redis.example:6379/0\n".to_vec());
+        }
+        let secrets = ["secrets/admin", "secrets/login", "secrets/store", "secrets/sentinel"];
+        if secrets.iter().any(|name| path == Path::new(name)) {
             return Ok(b"a-token-of-at-least-thirty-two-characters\n".to_vec());
         }
         // The P-256 key of RFC 7517, appendix A.1.
         let set = r#"{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1",
             "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
-        let known = ["corp.jwks.json", "crm-sync.jwks.json"].iter().any(|name| path == Path::new(name));
+        let known =
+            ["corp.jwks.json", "crm-sync.jwks.json", "tls/redis-ca.pem"].iter().any(|name| path == Path::new(name));
         known.then(|| set.into()).ok_or_else(|| "No such file".to_owned())
     }
 }
@@ -373,7 +378,7 @@ fn every_key_and_every_choice_of_the_schemas_stands_in_the_reference_with_a_comm
     for (text, name) in [
         ("write_timeout: 30s", "RawEdge.write_timeout"),
         ("token_prefix: pt_", "RawIssuer.token_prefix"),
-        ("# or: redis:", "RawStore.redis"),
+        ("# or: login_url:", "RawLogin.login_url"),
         ("log_level: info", "RawLogLevel = debug"),
     ] {
         let mut lines = lines.clone();

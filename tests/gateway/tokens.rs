@@ -13,7 +13,6 @@ mod outage;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use p256::pkcs8::DecodePrivateKey as _;
-use scopegate::store::Store;
 use serde_json::{Value, json};
 
 use crate::support::issuer::{Key, now};
@@ -134,8 +133,7 @@ fn at_url(name: &str, server: &Issuer) -> String {
 
 /// The gateway's own signing key.
 fn own_key(gateway: &Gateway) -> Key {
-    let store = Store::open(&gateway.folder.path().join("data")).unwrap();
-    let keys = store.keys().unwrap();
+    let keys = gateway.store().keys().unwrap();
     let current = keys.iter().find_map(|key| key.private_key.as_ref()).unwrap();
     let key = p256::ecdsa::SigningKey::from_pkcs8_der(current).unwrap();
     let jwks = gateway.get("/.well-known/jwks.json", None).json();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::document::Value;
 use super::super::format::SecretSource;
 use super::super::raw::gateway::{RawAdmin, RawDecisionLog, RawEdge, RawGateway, RawListener, RawLogLevel, RawStore};
-use super::super::{DecisionLog, Edge, Fixed, Secret};
+use super::super::{DecisionLog, Edge, Fixed, Secret, StoreConfig};
 use super::authorization_server::AuthorizationServer;
 use super::{Builder, Place};
 use crate::request::address::Networks;
@@ -13,6 +13,8 @@ use crate::request::head::Limits;
 
 /// Shortest token of the admin listener.
 const MIN_ADMIN_TOKEN: usize = 32;
+/// How long tokens are served by default while the store is silent.
+const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(300);
 
 /// What gateway.yaml says beside issuers and upstreams.
 pub(super) struct Settings {
@@ -20,6 +22,7 @@ pub(super) struct Settings {
     pub(super) trusted_proxies: Networks,
     pub(super) admin_token: Option<[u8; 32]>,
     pub(super) server: AuthorizationServer,
+    pub(super) max_revocation_staleness: Duration,
 }
 
 impl Builder<'_> {
@@ -37,15 +40,22 @@ impl Builder<'_> {
         if raw.metrics.as_ref().is_some_and(|metrics| listeners.contains(&metrics.address.value)) {
             self.fault(&place.key("metrics").key("address"), "this is a listener's address too", "choose another port");
         }
-        let store = match raw.store {
-            RawStore::Embedded(embedded) => embedded.path,
-            RawStore::Redis(_) => return None,
+        let store = match &raw.store {
+            RawStore::Embedded(embedded) => Some(StoreConfig::Embedded(embedded.path.clone())),
+            RawStore::Redis(redis) => {
+                self.shared_store(redis, &place.key("store").key("redis")).map(StoreConfig::Shared)
+            }
         };
         let server = self.authorization_server(raw.authorization_server.as_ref(), &place.key("authorization_server"));
+        let store = store?;
         let admin_token = raw.admin.as_ref().and_then(|admin| self.admin_token(admin, &place.key("admin")));
         Some(Settings {
             trusted_proxies: Networks::new(raw.trusted_proxies.iter().map(|network| network.value)),
             admin_token,
+            max_revocation_staleness: raw
+                .max_revocation_staleness
+                .as_ref()
+                .map_or(MAX_REVOCATION_STALENESS, |most| most.value),
             fixed: Fixed {
                 public_url,
                 public_host,

@@ -12,9 +12,10 @@ use super::super::raw::policy::{
 use super::{Builder, Entry, Named, Place};
 use crate::names::{ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UpstreamName, UserName, Version};
 use crate::policy::between::Between;
+use crate::policy::block::Block;
 use crate::policy::definition::{
-    AccessPolicy, Acl, Api, AuthScope, Block, ErrorFormat, Mode, Profile, RateLimit, Resource, RoleRequirement,
-    ScopeGrant, Selector,
+    AccessPolicy, Acl, Api, AuthScope, ErrorFormat, Mode, Profile, RateLimit, Resource, RoleRequirement, ScopeGrant,
+    Selector,
 };
 use crate::request::address::Networks;
 use crate::request::method::{Method, MethodSet};

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::issuer::{RawAlgorithm, RawKeys};
 use super::{RawIssuer, RawUpstream};
-use crate::config::format::{Duration, Grace, HttpUrl, Listen, Network, ScopeText, SecretRef, Size};
+use crate::config::format::{Duration, Grace, HostPort, HttpUrl, Listen, Network, ScopeText, SecretRef, Size};
 
 /// config/gateway.yaml: listeners, store, issuers, upstreams, and where policies, clients and users stand.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -53,8 +53,7 @@ pub struct RawGateway {
     /// Threads that serve requests; the number of cores by default.
     #[schemars(range(min = 1, max = 256))]
     pub workers: Option<u16>,
-    /// How long a gateway cut off from the shared store serves JWTs.
-    #[schemars(extend("x-not-built" = true))]
+    /// How long a gateway cut off from the store goes on serving tokens, 5m by default.
     pub max_revocation_staleness: Option<Duration>,
     /// Run the `tests:` of the policies at load.
     #[schemars(extend("x-not-built" = true))]
@@ -118,8 +117,7 @@ pub enum RawStore {
     /// SQLite in a folder of its own.
     Embedded(RawEmbedded),
     /// Redis or Valkey, shared by several gateways.
-    #[schemars(extend("x-not-built" = true))]
-    Redis(RawRedis),
+    Redis(Box<RawRedis>),
 }
 
 /// The embedded store.
@@ -134,10 +132,42 @@ pub struct RawEmbedded {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawRedis {
-    /// redis:// or rediss:// URL.
+    /// redis:// or rediss:// (TLS) URL with user, password and database.
     pub url: SecretRef,
-    /// The key that private signing keys are encrypted with.
-    pub encryption_key: Option<SecretRef>,
+    /// What private signing keys are encrypted with: the same for all gateways, at least 32 characters.
+    pub encryption_key: SecretRef,
+    /// The master is the one that Sentinels name; the host of `url` is not used then.
+    pub sentinel: Option<RawSentinel>,
+    /// The host of `url` is a node of a cluster.
+    pub cluster: Option<RawCluster>,
+    /// PEM file of the CAs that a rediss:// server is verified with; the system's by default.
+    pub ca: Option<String>,
+    /// Replicas that must have a write before it is acknowledged; 0 by default.
+    #[schemars(range(min = 0, max = 16))]
+    pub wait_replicas: Option<u32>,
+}
+
+/// Sentinels.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawSentinel {
+    /// Name of the master.
+    #[schemars(length(min = 1))]
+    pub master: String,
+    /// The Sentinels, HOST:PORT.
+    #[schemars(length(min = 1))]
+    pub nodes: Vec<HostPort>,
+    /// Their password.
+    pub password: Option<SecretRef>,
+}
+
+/// A cluster.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawCluster {
+    /// Further nodes to find it from, HOST:PORT.
+    #[serde(default)]
+    pub nodes: Vec<HostPort>,
 }
 
 /// Our own authorization server.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
+use super::super::clock;
 use super::super::throttle::Account;
 use super::token::stored;
 use super::{Caller, FAILURE, Server};
@@ -127,7 +128,7 @@ pub(super) fn audiences(public_url: &str) -> [String; 3] {
 
 /// Notes that an assertion is used; the inner error is that it was before.
 pub(super) async fn use_once(server: &Server, assertion: &Assertion) -> Result<Result<(), &'static str>, GrantError> {
-    let new = server.shared.store.use_assertion(assertion.id.clone(), assertion.expires).await;
+    let new = server.shared.store.use_assertion(assertion.id.clone(), clock::now(), assertion.expires).await;
     let new = new.map_err(|fault| stored(&fault))?;
     Ok(if new { Ok(()) } else { Err("the assertion has been used before") })
 }

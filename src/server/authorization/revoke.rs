@@ -90,7 +90,7 @@ async fn end(server: &Server, caller: &Caller, client: &Client, token: &str, now
     let Some(facts) = facts_of(server, caller, token).await? else { return Ok(()) };
     // A token of another client is left alone, and it is not said whose it is.
     let (Some(id), true) = (&facts.id, facts.client.as_deref() == Some(client.id.as_str())) else { return Ok(()) };
-    let revocation = Revocation { subject: Subject::Token(id.clone()), at: now, expires: facts.expires };
+    let revocation = Revocation { expires: facts.expires, ..Revocation::now(Subject::Token(id.clone()), now) };
     store.revoke(revocation.clone()).await.map_err(|fault| stored(&fault))?;
     server.shared.revocations.add(&revocation);
     Ok(())

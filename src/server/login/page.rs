@@ -24,7 +24,8 @@ pub async fn accept(shared: &Shared, challenge: &Challenge, subject: &str) -> Re
     let value = Kind::Login.make(&random);
     let digest = Kind::Login.digest(&value).ok_or(Fault::Unavailable)?;
     let login = Login { user: subject.to_owned(), browser: challenge.browser.clone(), back: challenge.back.clone() };
-    shared.store.keep_login(digest, login, clock::now().plus(BACK)).await.map_err(|error| {
+    let now = clock::now();
+    shared.store.keep_login(digest, login, now, now.plus(BACK)).await.map_err(|error| {
         tracing::error!(%error, "the store does not answer");
         Fault::Unavailable
     })?;

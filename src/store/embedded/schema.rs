@@ -8,10 +8,10 @@ use super::BUSY;
 use crate::store::StoreFault;
 
 /// The schema that this version writes; a newer one is refused, an older one migrated.
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 
 /// What each version added: a file of version n gets all from index n on. Nothing here is ever edited, only appended to.
-const STEPS: [&str; 2] = [
+const STEPS: [&str; 3] = [
     "
     CREATE TABLE signing_key (
         id          INTEGER PRIMARY KEY,
@@ -131,12 +131,26 @@ const STEPS: [&str; 2] = [
         PRIMARY KEY (client, secret)
     ) STRICT;
     ",
+    "
+    -- Tokens of other issuers can be revoked too; and how long word of it takes is measured.
+    ALTER TABLE revocation ADD COLUMN issuer TEXT NOT NULL DEFAULT 'self';
+    ALTER TABLE revocation ADD COLUMN noted_ms INTEGER NOT NULL DEFAULT 0;
+    -- Blocks set by command.
+    CREATE TABLE block (
+        kind   TEXT    NOT NULL,
+        value  TEXT    NOT NULL,
+        reason TEXT,
+        since  INTEGER NOT NULL,
+        until  INTEGER,
+        PRIMARY KEY (kind, value)
+    ) STRICT;
+    ",
 ];
 
 /// Rows removed by one sweep of one table: a long delete would hold up writers.
 pub(super) const SLICE: i64 = 1_000;
 /// Removes what has expired (`?1` is now, `?2` the slice).
-pub(super) const SWEEPS: [&str; 8] = [
+pub(super) const SWEEPS: [&str; 9] = [
     "DELETE FROM authorization WHERE rowid IN (SELECT rowid FROM authorization WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM access_token WHERE rowid IN (SELECT rowid FROM access_token WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM refresh_token WHERE rowid IN (SELECT rowid FROM refresh_token WHERE expires_at < ?1 LIMIT ?2)",
@@ -144,6 +158,7 @@ pub(super) const SWEEPS: [&str; 8] = [
     "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM login WHERE rowid IN (SELECT rowid FROM login WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM assertion WHERE rowid IN (SELECT rowid FROM assertion WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM block WHERE rowid IN (SELECT rowid FROM block WHERE until < ?1 LIMIT ?2)",
     "DELETE FROM failure WHERE id IN (SELECT id FROM failure WHERE expires_at < ?1 LIMIT ?2)",
 ];
 

@@ -50,6 +50,7 @@ impl Embedded {
         &self,
         digest: ValueDigest,
         login: Login,
+        _now: Timestamp,
         expires: Timestamp,
     ) -> Result<(), StoreFault> {
         self.write(move |connection| {

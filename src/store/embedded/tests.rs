@@ -126,22 +126,6 @@ async fn an_authorization_is_known_for_as_long_as_its_jwts_live() {
 }
 
 #[tokio::test]
-async fn a_code_says_nothing_to_another_client_and_ends_nothing() {
-    use crate::store::grants::{Gift, Redemption};
-    let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).unwrap();
-    issue(&store).await;
-    let redeem = |client: &str| {
-        let gift = Gift { value: (), expires: Timestamp(1_800), refresh: None, access: None };
-        store.redeem_code([1; 32], client.to_owned(), Timestamp(1), move |_| Ok(gift))
-    };
-    assert!(matches!(redeem("other").await.unwrap(), Redemption::Unknown));
-    assert!(matches!(redeem("crm").await.unwrap(), Redemption::Done(())));
-    assert!(matches!(redeem("other").await.unwrap(), Redemption::Unknown));
-    assert!(store.revocations_after(0).unwrap().is_empty());
-}
-
-#[tokio::test]
 async fn a_store_of_the_first_version_is_brought_forward_with_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("scopegate.db");

@@ -7,7 +7,12 @@ use crate::names::Timestamp;
 use crate::store::StoreFault;
 
 impl Embedded {
-    pub(in crate::store) async fn use_assertion(&self, id: String, expires: Timestamp) -> Result<bool, StoreFault> {
+    pub(in crate::store) async fn use_assertion(
+        &self,
+        id: String,
+        _now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<bool, StoreFault> {
         self.write(move |connection| {
             let added = connection
                 .prepare_cached("INSERT INTO assertion VALUES (?1, ?2) ON CONFLICT DO NOTHING")?

@@ -7,7 +7,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use scopegate::config::{Config, Sources, load};
 use scopegate::names::Timestamp;
-use scopegate::policy::decide;
+use scopegate::policy::{Moment, decide};
 
 use super::{GATEWAY, Nothing, config_of, decide_own, file, own_facts, request_to, verdict};
 use crate::support::{Gateway, Setup};
@@ -306,7 +306,7 @@ proptest! {
                 for path in PATHS {
                     let request = request_to("GET", path, Some("127.0.0.1"));
                     let token = |scopes: &str| {
-                        let judgement = decide(&config.rules, &request, |_| Ok(Arc::new(own_facts(client, scopes))), Timestamp(10));
+                        let judgement = decide(&config.rules, &request, |_| Ok(Arc::new(own_facts(client, scopes))), Moment::at(Timestamp(10)));
                         verdict(&judgement.outcome)
                     };
                     if token("s0") == "permit" {
@@ -325,7 +325,7 @@ proptest! {
         let config = config_of(&Setup::new("apis: { one: { base_path: /one, upstream: api, public: true, resources: { \"/a\": [GET], \"/b/{id}\": [GET] } } }", "clients: {}"));
         let judge = |target: &str| {
             let request = request_to("GET", target, None);
-            decide(&config.rules, &request, |_| unreachable!("a public API reads no token"), Timestamp(0)).operation.map(|matched| matched.operation)
+            decide(&config.rules, &request, |_| unreachable!("a public API reads no token"), Moment::at(Timestamp(0))).operation.map(|matched| matched.operation)
         };
         prop_assert_eq!(judge(PATHS[path]), judge(&format!("{}?{query}", PATHS[path])));
     }

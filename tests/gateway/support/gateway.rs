@@ -3,12 +3,14 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use base64::Engine as _;
+use scopegate::store::Store;
 use serde_json::Value;
 
 use super::http::{Response, form, request, send};
-use super::{SECRET, Upstream, free_addresses, secret_digest, wait_for};
+use super::{Redis, SECRET, Upstream, free_addresses, on_redis, secret_digest, wait_for};
 
 /// The text of a configuration. `@UPSTREAM@`, `@SHA256@` and the like are filled in.
 #[derive(Clone, Debug, Default)]
@@ -40,15 +42,16 @@ impl Setup {
                 .replace("@SHA256@", &secret_digest())
                 .replace("@LISTEN@", &address.to_string())
         };
+        let public_url = format!("public_url: http://127.0.0.1:{}\n", address.port());
         let mut gateway = format!(
-            "public_url: http://127.0.0.1:{}\nlisteners: [{{ address: \"{address}\" }}]\nmetrics: {{ address: \"{metrics}\" }}\n\
+            "listeners: [{{ address: \"{address}\" }}]\nmetrics: {{ address: \"{metrics}\" }}\n\
              policies: policies.yaml\nclients: clients.yaml\nusers: users.yaml\n\
              decision_log: {{ file: \"{}\" }}\n",
-            address.port(),
             folder.join("decisions.jsonl").display(),
         );
         let store = format!("store: {{ embedded: {{ path: \"{}\" }} }}\n", folder.join("data").display());
         for (key, default) in [
+            ("public_url", public_url.as_str()),
             ("store", store.as_str()),
             ("authorization_server", "authorization_server: { grants: [client_credentials] }\n"),
             ("upstreams", "upstreams: { api: { servers: [\"@UPSTREAM@\"] } }\n"),
@@ -80,6 +83,8 @@ pub struct Gateway {
     pub upstream: Upstream,
     pub folder: tempfile::TempDir,
     child: Child,
+    /// The shared store, where the tests run over one.
+    pub redis: Option<Arc<Redis>>,
 }
 
 impl Gateway {
@@ -104,6 +109,13 @@ impl Gateway {
     fn spawn(setup: &Setup, upstream: &Upstream) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [address, metrics] = free_addresses();
+        let own_store = setup.gateway.lines().any(|line| line.starts_with("store"));
+        let redis = (on_redis() && !own_store).then(|| Arc::new(Redis::start()));
+        let mut setup = setup.clone();
+        if let Some(redis) = &redis {
+            setup.gateway.push_str(&Redis::yaml());
+            setup.files.extend(redis.files());
+        }
         let file = setup.write(folder.path(), address, metrics, upstream.address);
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
@@ -115,7 +127,7 @@ impl Gateway {
             .stderr(log)
             .spawn()
             .unwrap();
-        Self { address, metrics, upstream: upstream.clone(), folder, child }
+        Self { address, metrics, upstream: upstream.clone(), folder, child, redis }
     }
 
     /// Kills the process and starts another over the same files.
@@ -147,6 +159,14 @@ impl Gateway {
     /// What it wrote to its own log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Its store, opened beside it.
+    pub fn store(&self) -> Store {
+        match &self.redis {
+            Some(redis) => Store::of(&redis.config()).unwrap(),
+            None => Store::open(&self.folder.path().join("data")).unwrap(),
+        }
     }
 
     pub fn pid(&self) -> u32 {
@@ -208,6 +228,11 @@ impl Gateway {
             }
             new.iter().any(|line| line.contains("configuration refused")).then_some(false)
         })
+    }
+
+    /// Asks the metrics listener.
+    pub fn get_metrics(&self, target: &str) -> Response {
+        send(self.metrics, format!("GET {target} HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n"))
     }
 
     pub fn metrics_text(&self) -> String {

@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod http;
 pub mod issuer;
 pub mod provider;
+pub mod redis;
 pub mod upstream;
 
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ pub use browser::Browser;
 pub use gateway::{Gateway, Setup};
 pub use http::{Response, send};
 pub use issuer::Issuer;
+pub use redis::Redis;
 pub use upstream::Upstream;
 
 /// Waits for a condition; fails the test after ten seconds.
@@ -37,6 +39,12 @@ pub fn free_address() -> std::net::SocketAddr {
 pub fn free_addresses<const N: usize>() -> [std::net::SocketAddr; N] {
     let listeners = [(); N].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
     listeners.map(|listener| listener.local_addr().unwrap())
+}
+
+/// Whether the tests run over the shared store: `SCOPEGATE_TEST_STORE=redis`.
+#[expect(clippy::disallowed_methods, reason = "it is about the tests, not about the gateway")]
+pub fn on_redis() -> bool {
+    std::env::var("SCOPEGATE_TEST_STORE").is_ok_and(|store| store == "redis")
 }
 
 /// The secret of every client in the tests, and its digest.

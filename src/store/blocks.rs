@@ -1,0 +1,90 @@
+//! Blocks set by command: who is kept out before all policies, without an edit of the YAML.
+
+use super::{Store, StoreFault, engine};
+use crate::names::Timestamp;
+
+/// Who is blocked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Blocked {
+    /// A client, by its id.
+    Client(String),
+    /// A user, by its name.
+    User(String),
+    /// A token, by its `jti`.
+    Token(String),
+    /// A network, in CIDR notation.
+    Network(ipnet::IpNet),
+}
+
+impl Blocked {
+    /// How it is called in the store and in messages.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Client(_) => "client",
+            Self::User(_) => "user",
+            Self::Token(_) => "token",
+            Self::Network(_) => "network",
+        }
+    }
+
+    /// What stands for it.
+    #[must_use]
+    pub fn value(&self) -> String {
+        match self {
+            Self::Client(value) | Self::User(value) | Self::Token(value) => value.clone(),
+            Self::Network(network) => network.to_string(),
+        }
+    }
+
+    /// What a kind and a value say; `None` for what no version of ours writes.
+    #[must_use]
+    pub fn parse(kind: &str, value: &str) -> Option<Self> {
+        match kind {
+            "client" => Some(Self::Client(value.to_owned())),
+            "user" => Some(Self::User(value.to_owned())),
+            "token" => Some(Self::Token(value.to_owned())),
+            "network" => value.parse().ok().map(Self::Network),
+            _ => None,
+        }
+    }
+}
+
+/// A block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandedBlock {
+    /// Who.
+    pub blocked: Blocked,
+    /// Why, for those who look later.
+    pub reason: Option<String>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; without an end where there is none.
+    pub until: Option<Timestamp>,
+}
+
+impl Store {
+    /// Blocks, in place of a block of the same; whoever shares the store learns of it.
+    ///
+    /// # Errors
+    /// The store cannot be written: nobody is blocked.
+    pub fn block(&self, block: &CommandedBlock) -> Result<(), StoreFault> {
+        engine!(self, block(block))
+    }
+
+    /// Ends a block; false if there is none.
+    ///
+    /// # Errors
+    /// The store cannot be written: the block stays.
+    pub fn unblock(&self, blocked: &Blocked, now: Timestamp) -> Result<bool, StoreFault> {
+        engine!(self, unblock(blocked, now))
+    }
+
+    /// All blocks that have not ended, by whom they block.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn blocks(&self, now: Timestamp) -> Result<Vec<CommandedBlock>, StoreFault> {
+        engine!(self, blocks(now))
+    }
+}

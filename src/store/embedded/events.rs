@@ -1,0 +1,79 @@
+//! What another process on the same file has to hear of.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, params};
+
+use super::Embedded;
+use crate::names::{IssuerName, Timestamp};
+use crate::store::StoreFault;
+use crate::store::events::{News, Position};
+use crate::store::revocations::{Revocation, Subject};
+
+/// How often the file is asked: nobody tells us of another process's write.
+const EVERY: Duration = Duration::from_millis(500);
+/// The kind of an event that is no revocation: blocks have changed.
+const BLOCKS: &str = "blocks";
+/// The store's clock in milliseconds.
+const CLOCK: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
+
+impl Embedded {
+    pub(in crate::store) async fn news(&self, after: Position) -> Result<News, StoreFault> {
+        tokio::time::sleep(EVERY).await;
+        self.look()?;
+        self.read(move |connection| read(connection, after)).await
+    }
+
+    pub(in crate::store) fn news_now(&self) -> Result<News, StoreFault> {
+        let mut news = self.read_now(|connection| read(connection, Position::default()))?;
+        news.delays.clear();
+        Ok(news)
+    }
+}
+
+fn read(connection: &Connection, after: Position) -> rusqlite::Result<News> {
+    let mut news = News { position: after, ..News::default() };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT number, kind, value, at, expires_at, issuer, max(0, {CLOCK} - noted_ms)
+         FROM revocation WHERE number > ?1 ORDER BY number"
+    ))?;
+    let mut rows = statement.query([after.number])?;
+    while let Some(row) = rows.next()? {
+        news.position.number = row.get(0)?;
+        let (kind, value, issuer): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(5)?);
+        news.delays.push(Duration::from_millis(row.get::<_, i64>(6)?.unsigned_abs()));
+        if kind == BLOCKS {
+            news.blocks = true;
+            continue;
+        }
+        news.revocations.push(Revocation {
+            issuer: IssuerName::new(&issuer),
+            subject: Subject::of(&kind, value),
+            at: Timestamp(row.get(3)?),
+            expires: Timestamp(row.get(4)?),
+        });
+    }
+    Ok(news)
+}
+
+/// Leaves word.
+pub(super) fn note(
+    connection: &Connection,
+    kind: &str,
+    value: &str,
+    at: Timestamp,
+    expires: Timestamp,
+    issuer: &str,
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(&format!(
+            "INSERT INTO revocation (kind, value, at, expires_at, issuer, noted_ms) VALUES (?1, ?2, ?3, ?4, ?5, {CLOCK})"
+        ))?
+        .execute(params![kind, value, at.0, expires.0, issuer])?;
+    Ok(())
+}
+
+/// Leaves word that blocks have changed; for a day, which is longer than anybody reads behind.
+pub(super) fn note_blocks(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    note(connection, BLOCKS, "", now, now.plus(86_400), IssuerName::OWN)
+}

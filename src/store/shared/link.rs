@@ -1,0 +1,338 @@
+//! The connection to the server: made, watched and made anew in the background. While there is none, operations fail at once: no
+//! request waits for a server that is away.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use redis::aio::MultiplexedConnection;
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
+    RedisResult, ScriptInvocation, TlsCertificates, TlsMode, Value,
+};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use super::key;
+use crate::config::{SharedStore, Topology};
+use crate::store::StoreFault;
+
+/// Time to connect, and for one answer.
+const ANSWER: Duration = Duration::from_millis(500);
+/// Between two attempts to connect.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Between two looks at a connection that nobody complains of.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long the first connection may take.
+const FIRST: Duration = Duration::from_secs(5);
+/// What this version writes.
+const SCHEMA: &str = "1";
+
+/// One connection. Clones share it.
+#[derive(Clone)]
+pub(super) enum Link {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Link")
+    }
+}
+
+impl Link {
+    pub(super) async fn ask<T: FromRedisValue>(&mut self, command: &Cmd) -> RedisResult<T> {
+        match self {
+            Self::Single(connection) => command.query_async(connection).await,
+            Self::Cluster(connection) => command.query_async(connection).await,
+        }
+    }
+
+    pub(super) async fn script<T: FromRedisValue>(&mut self, call: &ScriptInvocation<'_>) -> RedisResult<T> {
+        match self {
+            Self::Single(connection) => call.invoke_async(connection).await,
+            Self::Cluster(connection) => call.invoke_async(connection).await,
+        }
+    }
+
+    /// How many replicas have what was written on this connection, after at most some time.
+    pub(super) async fn wait(&mut self, wanted: u32, time: Duration) -> RedisResult<u32> {
+        if wanted == 0 {
+            return Ok(0);
+        }
+        self.ask(redis::cmd("WAIT").arg(wanted).arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))).await
+    }
+}
+
+/// The connection in use, and a second one that waits for news.
+#[derive(Debug)]
+pub(super) struct Links(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    name: String,
+    declared: SharedStore,
+    now: ArcSwapOption<Connected>,
+    /// Why there is none.
+    fault: Mutex<String>,
+    suspect: Notify,
+}
+
+/// What one attempt to connect gave.
+#[derive(Debug)]
+struct Connected {
+    link: Link,
+    news: Link,
+    /// Tells one connection from the next: what was known of the server may not be so any more.
+    generation: u64,
+}
+
+impl Links {
+    /// Starts the thread, and waits for the first connection.
+    pub(super) fn start(declared: &SharedStore) -> Result<(Self, Handle), StoreFault> {
+        let name = describe(declared);
+        let fault = |cause: String| StoreFault::Shared { server: name.clone(), cause };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("store")
+            .enable_all()
+            .build()
+            .map_err(|error| fault(error.to_string()))?;
+        let handle = runtime.handle().clone();
+        let shared = Arc::new(Shared {
+            name: name.clone(),
+            declared: declared.clone(),
+            now: ArcSwapOption::empty(),
+            fault: Mutex::new("not connected yet".to_owned()),
+            suspect: Notify::new(),
+        });
+        let weak = Arc::downgrade(&shared);
+        let (sender, first) = std::sync::mpsc::channel();
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || runtime.block_on(keep(weak, sender)))
+            .map_err(|error| fault(error.to_string()))?;
+        match first.recv_timeout(FIRST) {
+            Ok(Ok(())) => Ok((Self(shared), handle)),
+            Ok(Err(cause)) => Err(fault(cause)),
+            Err(_) => Err(fault(format!("no answer within {} s", FIRST.as_secs()))),
+        }
+    }
+
+    /// The connection now.
+    pub(super) fn now(&self) -> Option<Link> {
+        self.0.now.load().as_ref().map(|connected| connected.link.clone())
+    }
+
+    /// The connection that may wait for news, and which one it is.
+    pub(super) fn news(&self) -> Option<(Link, u64)> {
+        self.0.now.load().as_ref().map(|connected| (connected.news.clone(), connected.generation))
+    }
+
+    /// Why there is none.
+    pub(super) fn fault(&self) -> String {
+        self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Something went wrong: the connection is looked at.
+    pub(super) fn suspect(&self) {
+        self.0.suspect.notify_one();
+    }
+
+    /// The server without its password.
+    pub(super) fn name(&self) -> &str {
+        &self.0.name
+    }
+}
+
+/// Keeps a connection for as long as somebody holds the store.
+async fn keep(shared: Weak<Shared>, first: std::sync::mpsc::Sender<Result<(), String>>) {
+    let mut first = Some(first);
+    let mut generation = 0;
+    let began = std::time::Instant::now();
+    while let Some(shared) = shared.upgrade() {
+        if let Some(connected) = shared.now.load_full() {
+            // A connection that nobody complains of is looked at all the same: a server may stop to be one that can be written.
+            let _ = tokio::time::timeout(LOOK, shared.suspect.notified()).await;
+            if let Err(fault) = check(&mut connected.link.clone()).await {
+                tracing::warn!(store = %shared.name, %fault, "the connection to the store is given up");
+                *shared.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
+                shared.now.store(None);
+            }
+            continue;
+        }
+        generation += 1;
+        match connect(&shared.declared, generation).await {
+            Ok(connected) => {
+                shared.now.store(Some(Arc::new(connected)));
+                if let Some(first) = first.take() {
+                    let _ = first.send(Ok(()));
+                } else {
+                    tracing::info!(store = %shared.name, "the store is back");
+                }
+                // Complaints about the one before.
+                let _ = tokio::time::timeout(Duration::ZERO, shared.suspect.notified()).await;
+            }
+            Err(Trouble { text, lasting }) => {
+                // The first attempts have a time, and whoever waits for them is told why; later ones have not.
+                if (lasting || began.elapsed() + AGAIN > FIRST)
+                    && let Some(first) = first.take()
+                {
+                    let _ = first.send(Err(text));
+                    return;
+                }
+                *shared.fault.lock().unwrap_or_else(PoisonError::into_inner) = text;
+                drop(shared);
+                tokio::time::sleep(AGAIN).await;
+            }
+        }
+    }
+}
+
+/// Why there is no connection, and whether another attempt may help.
+struct Trouble {
+    text: String,
+    lasting: bool,
+}
+
+async fn connect(declared: &SharedStore, generation: u64) -> Result<Connected, Trouble> {
+    let passing = |error: redis::RedisError| Trouble { text: error.to_string(), lasting: false };
+    let in_time = |what| async { tokio::time::timeout(2 * ANSWER, what).await.unwrap_or_else(|_| Err(slow())) };
+    let mut link = in_time(open(declared, ANSWER)).await.map_err(passing)?;
+    fit(&mut link).await?;
+    // Waiting for news takes as long as there are none.
+    let news = in_time(open(declared, ANSWER + super::events::WAIT)).await.map_err(passing)?;
+    Ok(Connected { link, news, generation })
+}
+
+fn slow() -> redis::RedisError {
+    redis::RedisError::from((redis::ErrorKind::Io, "no connection in time"))
+}
+
+async fn open(declared: &SharedStore, answer: Duration) -> RedisResult<Link> {
+    let url = declared.url.expose().into_connection_info()?;
+    let certificates = || declared.ca.clone().map(|ca| TlsCertificates { client_tls: None, root_cert: Some(ca) });
+    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(ANSWER)).set_response_timeout(Some(answer));
+    match &declared.topology {
+        Topology::Single => {
+            let client = match certificates() {
+                Some(certificates) => Client::build_with_tls(url, certificates)?,
+                None => Client::open(url)?,
+            };
+            client.get_multiplexed_async_connection_with_config(&config).await.map(Link::Single)
+        }
+        Topology::Sentinel { master, nodes, password } => {
+            let nodes = nodes.iter().map(|(host, port)| ConnectionAddr::Tcp(host.clone(), *port));
+            let mut builder = SentinelClientBuilder::new(nodes, master.clone(), SentinelServerType::Master)?
+                .set_client_to_redis_db(url.redis_settings().db());
+            if let Some(password) = password {
+                builder = builder.set_client_to_sentinel_password(password.expose());
+            }
+            if let Some(username) = url.redis_settings().username() {
+                builder = builder.set_client_to_redis_username(username);
+            }
+            if let Some(password) = url.redis_settings().password() {
+                builder = builder.set_client_to_redis_password(password);
+            }
+            if is_tls(&url) {
+                builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+                if let Some(certificates) = certificates() {
+                    builder = builder.set_client_to_redis_certificates(certificates);
+                }
+            }
+            builder.build()?.get_async_connection_with_config(&config).await.map(Link::Single)
+        }
+        Topology::Cluster { nodes } => {
+            let others = nodes.iter().map(|(host, port)| {
+                let (host, port) = (host.clone(), *port);
+                let addr = if let ConnectionAddr::TcpTls { insecure, tls_params, .. } = url.addr() {
+                    ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+                } else {
+                    ConnectionAddr::Tcp(host, port)
+                };
+                url.clone().set_addr(addr)
+            });
+            let mut builder = ClusterClientBuilder::new(std::iter::once(url.clone()).chain(others))
+                .connection_timeout(ANSWER)
+                .response_timeout(answer)
+                .retries(2);
+            if let Some(certificates) = certificates() {
+                builder = builder.certs(certificates);
+            }
+            builder.build()?.get_async_connection().await.map(Link::Cluster)
+        }
+    }
+}
+
+fn is_tls(url: &ConnectionInfo) -> bool {
+    matches!(url.addr(), ConnectionAddr::TcpTls { .. })
+}
+
+/// Whether the server may keep what must not be lost: it throws nothing away, and nobody newer wrote there.
+async fn fit(link: &mut Link) -> Result<(), Trouble> {
+    let passing = |error: redis::RedisError| Trouble { text: error.to_string(), lasting: false };
+    let lasting = |text: String| Trouble { text, lasting: true };
+    let info: Value = link.ask(redis::cmd("INFO").arg("memory")).await.map_err(passing)?;
+    let mut policies = Vec::new();
+    policies_of(&info, &mut policies);
+    if let Some(policy) = policies.iter().find(|policy| *policy != "noeviction") {
+        return Err(lasting(format!(
+            "its maxmemory-policy is {policy}: it would throw tokens away when memory is short. Set `maxmemory-policy noeviction`"
+        )));
+    }
+    let mut make = redis::cmd("SET");
+    make.arg(key("schema")).arg(SCHEMA).arg("NX");
+    let _: Value = link.ask(&make).await.map_err(passing)?;
+    let found: Option<String> = link.ask(redis::cmd("GET").arg(key("schema"))).await.map_err(passing)?;
+    match found.as_deref() {
+        Some(SCHEMA) => Ok(()),
+        found => Err(lasting(format!(
+            "what is in it has the schema {}, this version writes {SCHEMA}",
+            found.unwrap_or("none")
+        ))),
+    }
+}
+
+/// Whether a connection is still one to a server that takes writes: a master that has become a replica answers reads.
+async fn check(link: &mut Link) -> Result<(), String> {
+    let mut write = redis::cmd("SET");
+    write.arg(key("looked")).arg("1").arg("EX").arg(3_600);
+    let wrote: RedisResult<Value> = link.ask(&write).await;
+    wrote.map(drop).map_err(|error| error.to_string())
+}
+
+/// The policies that an answer to INFO names; a cluster gives one answer for each node.
+fn policies_of(value: &Value, found: &mut Vec<String>) {
+    if let Value::BulkString(bytes) = value {
+        policies_in(&String::from_utf8_lossy(bytes), found);
+    } else if let Value::VerbatimString { text, .. } | Value::SimpleString(text) = value {
+        policies_in(text, found);
+    } else if let Value::Array(values) | Value::Set(values) = value {
+        for value in values {
+            policies_of(value, found);
+        }
+    } else if let Value::Map(pairs) = value {
+        for (_, value) in pairs {
+            policies_of(value, found);
+        }
+    }
+}
+
+fn policies_in(text: &str, found: &mut Vec<String>) {
+    found.extend(text.lines().filter_map(|line| line.trim().strip_prefix("maxmemory_policy:")).map(str::to_owned));
+}
+
+/// The server for messages: never the password.
+fn describe(declared: &SharedStore) -> String {
+    let address = |url: ConnectionInfo| url.addr().to_string();
+    let single = || declared.url.expose().into_connection_info().map_or_else(|_| "redis".to_owned(), address);
+    match &declared.topology {
+        Topology::Single => format!("redis {}", single()),
+        Topology::Sentinel { master, .. } => format!("redis {master} (Sentinel)"),
+        Topology::Cluster { .. } => format!("redis cluster {}", single()),
+    }
+}

@@ -1,0 +1,295 @@
+-- Every operation that reads and writes as one. KEYS[1] is the prefix of all keys, which has a hash tag: in a cluster they are on
+-- one node. ARGV[1] names the operation, the rest is its own.
+--
+-- auth:ID          what a user allowed: client, subject, scopes, resource, made (when), expires, code (digest)
+-- auths:USER CLIENT  their ids by expiry
+-- code:DIGEST      auth, redirect, challenge, expires, used
+-- refresh:DIGEST   auth, expires, used, successor
+-- access:DIGEST    id, auth, client, subject, scopes, audience, issued, expires
+-- access_id:ID     the digest
+-- until:all, until:client:ID, until:user:NAME   what was made until then is dead
+-- session:DIGEST   user, proof, made, expires
+-- events           what every gateway has to hear of, numbered by events:last
+local prefix = KEYS[1]
+local call = redis.call
+-- Clocks differ: a key lives a little longer than what it is about, which is judged by its own times.
+local SLACK = 60
+
+local function key(name) return prefix .. name end
+
+local function live(name, seconds)
+  call('EXPIRE', key(name), math.max(1, math.ceil(seconds)) + SLACK)
+end
+
+local function dead(made, client, user)
+  local names = { 'until:all' }
+  if client then table.insert(names, 'until:client:' .. client) end
+  if user then table.insert(names, 'until:user:' .. user) end
+  for _, name in ipairs(names) do
+    local at = call('GET', key(name))
+    if at and tonumber(made) <= tonumber(at) then return true end
+  end
+  return false
+end
+
+-- An authorization that is alive: client, subject, scopes, resource, made.
+local function authorization(id)
+  local found = call('HMGET', key('auth:' .. id), 'client', 'subject', 'scopes', 'resource', 'made')
+  if not found[1] or dead(found[5], found[1], found[2]) then return nil end
+  return found
+end
+
+-- Leaves word for every gateway, stamped by this server's clock.
+local function note(kind, value, event)
+  local number = call('INCR', key('events:last'))
+  local time = call('TIME')
+  local ms = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
+  call('XADD', key('events'), number .. '-0', 'kind', kind, 'value', value, 'at', event.at, 'expires', event.expires,
+    'issuer', event.issuer, 'ms', ms)
+  return number
+end
+
+local function finish(id, event)
+  call('DEL', key('auth:' .. id))
+  note('authorization', id, event)
+end
+
+local function put_access(access, now)
+  local name = 'access:' .. access.digest
+  call('HSET', key(name), 'id', access.id, 'client', access.client, 'subject', access.subject, 'scopes', access.scopes,
+    'audience', access.audience, 'issued', access.issued, 'expires', access.expires)
+  if access.auth then call('HSET', key(name), 'auth', access.auth) end
+  live(name, access.expires - now)
+  call('SET', key('access_id:' .. access.id), access.digest)
+  live('access_id:' .. access.id, access.expires - now)
+end
+
+-- Stores what a use gives, and lets the authorization live as long as the last of it.
+local function give(id, gift, now)
+  local last = gift.expires
+  if gift.refresh then
+    local name = 'refresh:' .. gift.refresh.digest
+    call('HSET', key(name), 'auth', id, 'expires', gift.refresh.expires)
+    live(name, gift.refresh.expires - now)
+    last = math.max(last, gift.refresh.expires)
+  end
+  if gift.access then put_access(gift.access, now) end
+  local own = call('HMGET', key('auth:' .. id), 'expires', 'code', 'subject', 'client')
+  if last > tonumber(own[1]) then
+    call('HSET', key('auth:' .. id), 'expires', last)
+    live('auth:' .. id, last - now)
+    -- Used codes stay with their authorization: a second use must be known for what it is.
+    if own[2] then live('code:' .. own[2], last - now) end
+    local all = 'auths:' .. own[3] .. ' ' .. own[4]
+    call('ZADD', key(all), last, id)
+    if call('TTL', key(all)) < last - now + SLACK then live(all, last - now) end
+  end
+end
+
+local function put_authorization(auth, now)
+  local name = 'auth:' .. auth.id
+  call('HSET', key(name), 'client', auth.client, 'subject', auth.subject, 'scopes', auth.scopes, 'made', now, 'expires', auth.expires)
+  if auth.resource then call('HSET', key(name), 'resource', auth.resource) end
+  live(name, auth.expires - now)
+  local all = 'auths:' .. auth.subject .. ' ' .. auth.client
+  call('ZREMRANGEBYSCORE', key(all), '-inf', '(' .. now)
+  call('ZADD', key(all), auth.expires, auth.id)
+  if call('TTL', key(all)) < auth.expires - now + SLACK then live(all, auth.expires - now) end
+end
+
+local operations = {}
+
+function operations.issue_code(now, auth, code)
+  now, auth, code = tonumber(now), cjson.decode(auth), cjson.decode(code)
+  put_authorization(auth, now)
+  call('HSET', key('auth:' .. auth.id), 'code', code.digest)
+  local name = 'code:' .. code.digest
+  call('HSET', key(name), 'auth', auth.id, 'expires', code.expires)
+  if code.redirect then call('HSET', key(name), 'redirect', code.redirect) end
+  if code.challenge then call('HSET', key(name), 'challenge', code.challenge) end
+  live(name, auth.expires - now)
+  return 'done'
+end
+
+-- A code: its authorization's id and five facts, redirect, challenge, expires, used; nothing if there is none.
+function operations.code(digest)
+  local code = call('HMGET', key('code:' .. digest), 'auth', 'redirect', 'challenge', 'expires', 'used')
+  local auth = code[1] and authorization(code[1])
+  if not auth then return {} end
+  return { code[1], auth[1], auth[2], auth[3], auth[4] or '', code[2] or '', code[3] or '', code[4], code[5] or '' }
+end
+
+function operations.redeem(digest, now, gift, event)
+  local used = call('HMGET', key('code:' .. digest), 'auth', 'used')
+  if not used[1] or not authorization(used[1]) then return 'unknown' end
+  if used[2] then
+    finish(used[1], cjson.decode(event))
+    return 'reused'
+  end
+  call('HSET', key('code:' .. digest), 'used', now)
+  give(used[1], cjson.decode(gift), tonumber(now))
+  return 'done'
+end
+
+function operations.authorize(now, auth, gift)
+  auth = cjson.decode(auth)
+  put_authorization(auth, tonumber(now))
+  give(auth.id, cjson.decode(gift), tonumber(now))
+  return 'done'
+end
+
+-- Ends an authorization, if it is still there.
+function operations.finish(id, event)
+  if call('EXISTS', key('auth:' .. id)) == 0 then return 'unknown' end
+  finish(id, cjson.decode(event))
+  return 'done'
+end
+
+function operations.disconnect(user, client, event)
+  event = cjson.decode(event)
+  for _, field in ipairs(call('HKEYS', key('consent:' .. user))) do
+    if string.sub(field, 1, #client + 1) == client .. ' ' then call('HDEL', key('consent:' .. user), field) end
+  end
+  local ended = {}
+  local all = key('auths:' .. user .. ' ' .. client)
+  for _, id in ipairs(call('ZRANGE', all, 0, -1)) do
+    if call('EXISTS', key('auth:' .. id)) == 1 then
+      finish(id, event)
+      table.insert(ended, id)
+    end
+  end
+  call('DEL', all)
+  return ended
+end
+
+-- A refresh token: its authorization's id and facts, expires, used, successor.
+function operations.refresh(digest)
+  local token = call('HMGET', key('refresh:' .. digest), 'auth', 'expires', 'used', 'successor')
+  local auth = token[1] and authorization(token[1])
+  if not auth then return {} end
+  return { token[1], auth[1], auth[2], auth[3], auth[4] or '', token[2], token[3] or '', token[4] or '' }
+end
+
+-- First use: the token gives way to its successor.
+function operations.rotate(digest, now, successor, gift)
+  local token = call('HMGET', key('refresh:' .. digest), 'auth', 'used', 'expires')
+  if not token[1] or not authorization(token[1]) then return 'unknown' end
+  if token[2] then return 'changed' end
+  call('HSET', key('refresh:' .. digest), 'used', now, 'successor', successor)
+  give(token[1], cjson.decode(gift), tonumber(now))
+  return 'done'
+end
+
+-- Another answer for a token used a moment ago, as long as its successor has not been used.
+function operations.again(digest, successor, now, gift)
+  local id = call('HGET', key('refresh:' .. digest), 'auth')
+  if not id or not authorization(id) then return 'unknown' end
+  local next = call('HMGET', key('refresh:' .. successor), 'auth', 'used')
+  if not next[1] or next[2] then return 'changed' end
+  give(id, cjson.decode(gift), tonumber(now))
+  return 'done'
+end
+
+function operations.put_access(now, access)
+  put_access(cjson.decode(access), tonumber(now))
+  return 'done'
+end
+
+-- An opaque token, unless what it hangs on is dead.
+function operations.access(digest)
+  local found = call('HMGET', key('access:' .. digest), 'id', 'auth', 'client', 'subject', 'scopes', 'audience', 'issued', 'expires')
+  if not found[1] then return {} end
+  if found[2] and not authorization(found[2]) then return {} end
+  if dead(found[7], found[3], found[4]) then return {} end
+  for at = 1, 8 do found[at] = found[at] or '' end
+  return found
+end
+
+function operations.revoke(kind, value, event)
+  event = cjson.decode(event)
+  local own = event.issuer == 'self'
+  if own and kind == 'token' then
+    local digest = call('GET', key('access_id:' .. value))
+    if digest then call('DEL', key('access:' .. digest), key('access_id:' .. value)) end
+  elseif own and kind == 'authorization' then
+    call('DEL', key('auth:' .. value))
+  elseif own then
+    local name = kind == 'everything' and 'until:all' or ('until:' .. kind .. ':' .. value)
+    local before = call('GET', key(name))
+    if not before or tonumber(before) < event.at then call('SET', key(name), event.at) end
+    live(name, event.expires - event.now)
+  end
+  return note(kind, value, event)
+end
+
+-- Word that blocks have changed is kept for a day, which is longer than anybody reads behind.
+local function note_blocks(now)
+  return note('blocks', '', { at = now, expires = tonumber(now) + 86400, issuer = 'self' })
+end
+
+function operations.block(field, value, now)
+  call('HSET', key('blocks'), field, value)
+  return note_blocks(now)
+end
+
+function operations.unblock(field, now)
+  local removed = call('HDEL', key('blocks'), field)
+  note_blocks(now)
+  return removed
+end
+
+function operations.session(digest)
+  local found = call('HMGET', key('session:' .. digest), 'user', 'proof', 'made', 'expires')
+  if not found[1] or dead(found[3], nil, found[1]) then return {} end
+  return found
+end
+
+function operations.remember_consent(user, field, scopes, now)
+  local before = call('HGET', key('consent:' .. user), field)
+  local since, all = now, scopes
+  if before then
+    local made, known = string.match(before, '^(%S+) ?(.*)$')
+    since = made
+    local seen = {}
+    for scope in string.gmatch(known, '%S+') do seen[scope] = true end
+    all = known
+    for scope in string.gmatch(scopes, '%S+') do
+      if not seen[scope] then all = all == '' and scope or (all .. ' ' .. scope) end
+    end
+  end
+  call('HSET', key('consent:' .. user), field, since .. ' ' .. all)
+  return 'done'
+end
+
+function operations.secret_use(field, day)
+  local before = call('HGET', key('secret_use'), field)
+  if not before or tonumber(before) < tonumber(day) then call('HSET', key('secret_use'), field, day) end
+  return 'done'
+end
+
+-- Writes what was made of what is there now, or says that it has changed.
+function operations.replace(name, before, after)
+  if (call('GET', key(name)) or '') ~= before then return 'changed' end
+  call('SET', key(name), after)
+  return 'done'
+end
+
+-- Removes a slice of the events that have expired, failures, and blocks that have ended.
+function operations.sweep(now, slice)
+  call('ZREMRANGEBYSCORE', key('failures'), '-inf', '(' .. now)
+  for _, field in ipairs(call('HKEYS', key('blocks'))) do
+    local ends = cjson.decode(call('HGET', key('blocks'), field))['until']
+    if type(ends) == 'number' and ends < tonumber(now) then call('HDEL', key('blocks'), field) end
+  end
+  local old = {}
+  local entries = call('XRANGE', key('events'), '-', '+', 'COUNT', slice)
+  for _, entry in ipairs(entries) do
+    for at = 1, #entry[2], 2 do
+      if entry[2][at] == 'expires' and tonumber(entry[2][at + 1]) < tonumber(now) then table.insert(old, entry[1]) end
+    end
+  end
+  if #old > 0 then call('XDEL', key('events'), unpack(old)) end
+  return (#old == tonumber(slice)) and 1 or 0
+end
+
+return operations[ARGV[1]](unpack(ARGV, 2))

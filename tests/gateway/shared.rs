@@ -1,0 +1,194 @@
+//! Several gateways on one Redis, and what becomes of them when it goes.
+
+mod outage;
+mod topology;
+
+use std::time::{Duration, Instant};
+
+use crate::authorization::{PASSWORD, code, member, redeem, refresh, request, setup, token, tokens};
+use crate::support::{Browser, Gateway, Redis, Setup, wait_for};
+
+/// The configuration that all gateways of a test have: one public URL, one store.
+pub fn over(redis: &Redis) -> Setup {
+    let mut setup = setup("");
+    setup.gateway.push_str("public_url: http://127.0.0.1:1\n");
+    setup.gateway.push_str(&Redis::yaml());
+    setup.files = redis.files();
+    setup
+}
+
+/// A token of client credentials.
+pub fn own_token(gateway: &Gateway, client: &str) -> String {
+    member(&token(gateway, client, &[("grant_type", "client_credentials")]), "access_token")
+}
+
+fn verdict(gateway: &Gateway, token: &str) -> String {
+    let headers = [("X-Forwarded-For", "203.0.113.7")];
+    gateway.send(crate::support::http::request("GET", "/orders/1", Some(token), &headers)).verdict()
+}
+
+/// A command over the configuration of a gateway.
+fn command(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        .args(arguments)
+        .arg("--config")
+        .arg(gateway.folder.path().join("gateway.yaml"))
+        .output()
+        .unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn what_one_gives_the_others_take() {
+    let redis = Redis::start();
+    let setup = over(&redis);
+    let gateways = [(); 3].map(|()| Gateway::start(&setup));
+    let jwks = gateways.each_ref().map(|gateway| gateway.get("/.well-known/jwks.json", None).body);
+    assert!(jwks.iter().all(|set| *set == jwks[0]), "one key: {jwks:?}");
+    for client in ["machine", "opaque"] {
+        for giver in &gateways {
+            let token = own_token(giver, client);
+            for taker in &gateways {
+                assert_eq!(verdict(taker, &token), "permit", "{client}");
+            }
+        }
+    }
+    // Signed in at one, allowed at another, redeemed at the third, refreshed at the first.
+    let mut browser = Browser::new(gateways[0].address);
+    let page = browser.get(&request("web", &[]));
+    browser.sign_in(&page, "alice", PASSWORD);
+    let mut elsewhere = Browser::new(gateways[1].address);
+    elsewhere.cookie = browser.cookie;
+    let code = code(&mut elsewhere, &request("web", &[]));
+    let answer = redeem(&gateways[2], "web", &code);
+    let next = refresh(&gateways[0], "web", &member(&answer, "refresh_token"));
+    assert_eq!(verdict(&gateways[1], &member(&next, "access_token")), "permit");
+    // A fourth comes later, and one that is started again.
+    let late = Gateway::start(&setup);
+    assert_eq!(verdict(&late, &member(&next, "access_token")), "permit");
+    // What is in there is no secret of ours in plain text.
+    let dump = redis.ask(&["--raw", "GET", "{scopegate}:keys"]);
+    assert!(dump.contains("\"public\"") && !dump.contains("\"d\""), "{dump}");
+}
+
+#[test]
+fn a_revocation_at_one_is_refused_at_all_within_a_second() {
+    let redis = Redis::start();
+    let setup = over(&redis);
+    let gateways = [(); 3].map(|()| Gateway::start(&setup));
+    let mut waits = Vec::new();
+    for round in 0..60 {
+        let (by, client) = (&gateways[round % 3], if round % 2 == 0 { "machine" } else { "opaque" });
+        let access = own_token(by, client);
+        for gateway in &gateways {
+            assert_eq!(verdict(gateway, &access), "permit");
+        }
+        let body = crate::support::browser::encode(&[("token", &access)]);
+        let revoked = by.send(crate::support::http::form(
+            "/oauth2/revoke",
+            &[("Authorization", &crate::authorization::basic(client))],
+            &body,
+        ));
+        assert_eq!(revoked.status, 200, "{revoked:?}");
+        let began = Instant::now();
+        assert_eq!(verdict(by, &access), "token.invalid", "at once where it was made");
+        for gateway in &gateways {
+            wait_for("the token to be refused", || (verdict(gateway, &access) == "token.invalid").then_some(()));
+        }
+        waits.push(began.elapsed());
+    }
+    waits.sort();
+    let (median, worst) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
+    println!("revocation at all three: median {median:?}, 99th percentile {worst:?}");
+    assert!(worst < Duration::from_secs(1), "{waits:?}");
+    let heard = gateways[0].metric("scopegate_revocation_propagation_seconds_count").unwrap();
+    assert!(heard >= 60.0, "{heard}");
+}
+
+#[test]
+fn codes_and_refresh_tokens_are_single_use_over_all_gateways() {
+    let redis = Redis::start();
+    let mut setup = over(&redis);
+    setup.gateway = setup.gateway.replace("refresh_token] }", "refresh_token], refresh_grace: 0s }");
+    let gateways = [(); 2].map(|()| Gateway::start(&setup));
+    let mut browser = crate::authorization::alice(&gateways[0]);
+    for round in 0..20 {
+        let code = code(&mut browser, &request("web", &[("state", &format!("s{round}"))]));
+        let parallel = |attempt: &(dyn Fn(&Gateway) -> u16 + Sync)| -> usize {
+            std::thread::scope(|scope| {
+                let attempts: Vec<_> = (0..10)
+                    .map(|n| {
+                        let gateway = &gateways[n % 2];
+                        scope.spawn(move || attempt(gateway))
+                    })
+                    .collect();
+                attempts
+                    .into_iter()
+                    .filter(|_| true)
+                    .map(|attempt| attempt.join().unwrap())
+                    .filter(|status| *status == 200)
+                    .count()
+            })
+        };
+        assert_eq!(parallel(&|gateway| redeem(gateway, "web", &code).status), 1, "round {round}");
+        let (_, refresh_token) = tokens(&gateways[round % 2], "web");
+        assert_eq!(parallel(&|gateway| refresh(gateway, "web", &refresh_token).status), 1, "round {round}");
+    }
+}
+
+#[test]
+fn a_block_by_command_bites_everywhere_and_ends() {
+    let redis = Redis::start();
+    let setup = over(&redis);
+    let gateways = [(); 2].map(|()| Gateway::start(&setup));
+    let access = own_token(&gateways[0], "machine");
+    let acting = own_token(&gateways[1], "acting");
+    let id = {
+        use base64::Engine as _;
+        let claims =
+            base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(access.split('.').nth(1).unwrap()).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&claims).unwrap()["jti"].as_str().unwrap().to_owned()
+    };
+    for (whom, value, token, reason) in [
+        ("--client", "machine", &access, "blocked.client"),
+        ("--user", "bob", &acting, "blocked.user"),
+        ("--token", id.as_str(), &access, "blocked.token"),
+        ("--network", "203.0.113.0/24", &access, "blocked.network"),
+    ] {
+        let (code, text) = command(&gateways[0], &["block", whom, value, "--reason", "abuse", "--for", "1h"]);
+        assert_eq!(code, Some(0), "{text}");
+        for gateway in &gateways {
+            let began = Instant::now();
+            wait_for(reason, || (verdict(gateway, token) == reason).then_some(()));
+            assert!(began.elapsed() < Duration::from_secs(1), "{reason}");
+        }
+        let (_, listed) = command(&gateways[1], &["block", "--list"]);
+        assert!(listed.contains(value) && listed.contains("abuse"), "{listed}");
+        let late = Gateway::start(&setup);
+        assert_eq!(verdict(&late, token), reason, "and where it was not there yet");
+        let (code, text) = command(&gateways[1], &["unblock", whom, value]);
+        assert_eq!(code, Some(0), "{text}");
+        for gateway in &gateways {
+            wait_for("the block to end", || (verdict(gateway, token) == "permit").then_some(()));
+        }
+        assert_eq!(command(&gateways[1], &["unblock", whom, value]).0, Some(2), "there is none");
+    }
+    for wrong in [
+        &["block", "--client", "mashine"][..],
+        &["block", "--network", "10.0.0.0/99"],
+        &["block", "--user", "bob", "--for", "soon"],
+        &["block", "--user", "bob", "--for", "-1h"],
+        &["block"],
+        &["block", "--list", "--client", "machine"],
+    ] {
+        let (code, text) = command(&gateways[0], wrong);
+        assert_eq!(code, Some(2), "{wrong:?}: {text}");
+    }
+    let (_, listed) = command(&gateways[0], &["block", "--list", "--format", "json"]);
+    assert!(listed.contains("\"blocks\":[]"), "{listed}");
+    // One that ends by itself.
+    assert_eq!(command(&gateways[0], &["block", "--client", "machine", "--for", "2s"]).0, Some(0));
+    wait_for("the block", || (verdict(&gateways[1], &access) == "blocked.client").then_some(()));
+    wait_for("its end", || (verdict(&gateways[1], &access) == "permit").then_some(()));
+}
