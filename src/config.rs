@@ -95,6 +95,8 @@ pub struct Config {
     pub rules: Arc<Rules>,
     /// Where the keys of other issuers are.
     pub key_sources: Vec<(IssuerName, KeySource)>,
+    /// Issuers that are asked about their opaque tokens.
+    pub introspections: Vec<(IssuerName, Introspection)>,
     /// Servers, by name.
     pub upstreams: Vec<Upstream>,
     /// Proxies whose X-Forwarded-For counts.
@@ -137,6 +139,19 @@ pub struct Provider {
     pub algorithms: Vec<Algorithm>,
     /// Where its keys are.
     pub keys: KeySource,
+}
+
+/// Where an issuer is asked about its tokens (RFC 7662), and what we are there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introspection {
+    /// The endpoint.
+    pub url: String,
+    /// Our client id.
+    pub client_id: String,
+    /// Our secret.
+    pub client_secret: Secret,
+    /// How long an answer is taken for true.
+    pub cache: Duration,
 }
 
 /// A secret that we present to others, read from where the configuration says it is.

@@ -32,6 +32,17 @@ pub struct Issuer {
     pub rules: IssuerRules,
     /// Its role values and what they are here. Nothing unmapped.
     pub roles: HashMap<String, RoleName>,
+    /// How its opaque tokens are known, if it is asked about them.
+    pub opaque: Option<Opaque>,
+}
+
+/// Opaque tokens of another issuer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opaque {
+    /// How they begin. Without one they are those of operations whose policy names this issuer alone.
+    pub prefix: Option<String>,
+    /// It has no keys: its JWTs are asked about too.
+    pub jwts_too: bool,
 }
 
 /// Everything a decision looks at, compiled: immutable, shared, replaced as a whole on reload.
@@ -45,6 +56,8 @@ pub struct Rules {
     registry: Registry,
     issuers: HashMap<IssuerName, Issuer>,
     issuer_names: HashMap<String, IssuerName>,
+    /// Prefixes of opaque tokens; none begins like another.
+    prefixes: Vec<(String, IssuerName)>,
     master_scope: ScopeName,
     blocks: Blocks,
     address_limits: Vec<RateLimit>,
@@ -95,6 +108,28 @@ impl Rules {
     #[must_use]
     pub fn issuer_by_claim(&self, iss: &str) -> Option<&Issuer> {
         self.issuers.get(self.issuer_names.get(iss)?)
+    }
+
+    /// The issuer that is asked about a token that is none of ours and no JWT: by how it begins, or by the operation's policy
+    /// (decisions.md, "Foreign opaque tokens"). A token is shown to nobody else.
+    #[must_use]
+    pub fn issuer_of_opaque(&self, token: &str, operation: OperationId) -> Option<&Issuer> {
+        let asked = |issuer: &&Issuer| issuer.opaque.is_some();
+        let by_prefix = self.issuer_by_prefix(token);
+        by_prefix.or_else(|| {
+            let policy = self.policies.get(self.operation(operation)?.enforced.policy?)?;
+            let names: HashSet<&IssuerName> = policy.profiles.iter().flat_map(|profile| &profile.issuers).collect();
+            let mut named = names.into_iter().filter_map(|name| self.issuers.get(name)).filter(asked);
+            let one = named.next()?;
+            let bare = one.opaque.as_ref().is_some_and(|opaque| opaque.prefix.is_none());
+            (bare && named.next().is_none()).then_some(one)
+        })
+    }
+
+    /// The issuer whose opaque tokens begin like this one.
+    #[must_use]
+    pub fn issuer_by_prefix(&self, token: &str) -> Option<&Issuer> {
+        self.prefixes.iter().find(|(prefix, _)| token.starts_with(prefix)).and_then(|(_, name)| self.issuers.get(name))
     }
 
     /// All issuers.

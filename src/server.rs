@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod guard;
 pub mod identify;
 pub mod identity;
+pub mod introspection;
 pub mod limiter;
 pub mod lifecycle;
 pub mod login;

@@ -5,6 +5,7 @@
 
 pub mod claims;
 pub mod id_token;
+pub mod introspection;
 pub mod json;
 pub mod jws;
 pub mod keyset;

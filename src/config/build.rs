@@ -322,14 +322,13 @@ impl Builder<'_> {
         let server = settings.as_ref().map(|settings| &settings.server);
         let users = self.users();
         let clients = self.clients(server.map(|server| server.lifespans).unwrap_or_default());
-        let (mut issuers, key_sources, defaults) =
-            self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
+        let mut issuers = self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
         let upstreams = self.upstreams();
         let mut policies = self.policies();
         let settings = settings?;
         self.check_kept_keys(settings.fixed.signing, &clients);
         self.check_login(&settings, &clients);
-        name_resources(&mut policies.apis, &mut issuers, &settings.fixed);
+        name_resources(&mut policies.apis, &mut issuers.rules, &settings.fixed);
         let definitions = Definitions {
             apis: policies.apis,
             scopes: policies.scopes,
@@ -337,14 +336,15 @@ impl Builder<'_> {
             acls: policies.acls,
             blocks: policies.blocks,
             address_limits: policies.address_limits,
-            registry: Registry::new(clients, users, defaults),
-            issuers,
+            registry: Registry::new(clients, users, issuers.defaults),
+            issuers: issuers.rules,
             master_scope: settings.server.master_scope,
         };
         let unfinished: Unfinished = Box::new(move |rules, version| Config {
             fixed: settings.fixed,
             rules: rules.into(),
-            key_sources,
+            key_sources: issuers.sources,
+            introspections: issuers.introspections,
             upstreams,
             trusted_proxies: settings.trusted_proxies,
             grants: settings.server.grants,

@@ -30,6 +30,9 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Code, Self::Refresh, Self::Access, Self::Session, Self::Login];
+
     /// How values of this kind begin.
     #[must_use]
     pub const fn prefix(self) -> &'static str {

@@ -98,6 +98,11 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
             .iter()
             .map(|issuer| (issuer.rules.issuer.clone(), issuer.rules.name.clone()))
             .collect(),
+        prefixes: definitions
+            .issuers
+            .iter()
+            .filter_map(|issuer| Some((issuer.opaque.as_ref()?.prefix.clone()?, issuer.rules.name.clone())))
+            .collect(),
         issuers: definitions.issuers.into_iter().map(|issuer| (issuer.rules.name.clone(), issuer)).collect(),
         apis: definitions.apis,
         operations,

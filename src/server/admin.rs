@@ -112,7 +112,7 @@ async fn revoke(State(shared): State<Arc<Shared>>, Json(what): Json<Revoke>) -> 
         Revoke::Token(token) => {
             let snapshot = shared.snapshot.load_full();
             let Ok(token) = BearerToken::parse(&token) else { return said(StatusCode::BAD_REQUEST, "no token") };
-            let facts = identify::identify(&shared, &snapshot, &token).await.ok();
+            let facts = identify::identify(&shared, &snapshot, &token, None, clock::now()).await.ok();
             let id = facts.filter(|facts| facts.issuer.is_own()).and_then(|facts| facts.id.clone());
             match id {
                 Some(id) => Subject::Token(id),

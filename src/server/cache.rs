@@ -1,4 +1,5 @@
-//! Verified tokens: facts by the SHA-256 of the token, so that a signature is checked once. Holds no token, judges nothing.
+//! What was found out about tokens, by their SHA-256: facts of good ones, so that a signature is checked or an issuer asked once,
+//! and which ones their issuer does not know. Holds no token, judges nothing.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use dashmap::DashMap;
 use sha2::{Digest, Sha256};
 
+use crate::names::Timestamp;
 use crate::token::Facts;
 
 /// Most entries.
@@ -39,18 +41,23 @@ impl Hasher for DigestHasher {
 }
 
 #[derive(Debug)]
-struct Entry {
-    facts: Arc<Facts>,
+struct Entry<V> {
+    value: V,
+    /// From then on it says nothing any more.
+    until: Option<Timestamp>,
     /// Which set of issuers read the claims; facts read by another are not used.
     issuers: u64,
     /// Used since the hand last passed.
     used: AtomicBool,
 }
 
+/// Facts of verified tokens.
+pub type TokenCache = Cache<Arc<Facts>>;
+
 /// The cache: bounded, second chance (CLOCK), so that a flood of tokens seen once does not push out those in use.
 #[derive(Debug)]
-pub struct TokenCache {
-    entries: DashMap<TokenDigest, Entry, BuildHasherDefault<DigestHasher>>,
+pub struct Cache<V> {
+    entries: DashMap<TokenDigest, Entry<V>, BuildHasherDefault<DigestHasher>>,
     clock: Mutex<Clock>,
     capacity: usize,
 }
@@ -61,29 +68,29 @@ struct Clock {
     hand: usize,
 }
 
-impl TokenCache {
+impl<V: Clone> Cache<V> {
     /// An empty cache.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { entries: DashMap::default(), clock: Mutex::new(Clock::default()), capacity: capacity.max(1) }
     }
 
-    /// The facts of a token, as read by this set of issuers.
+    /// What is known of a token, as found out by this set of issuers.
     #[must_use]
-    pub fn find(&self, token: &TokenDigest, issuers: u64) -> Option<Arc<Facts>> {
+    pub fn find(&self, token: &TokenDigest, issuers: u64, now: Timestamp) -> Option<V> {
         let entry = self.entries.get(token)?;
-        if entry.issuers != issuers {
+        if entry.issuers != issuers || entry.until.is_some_and(|until| until <= now) {
             return None;
         }
         if !entry.used.load(Ordering::Relaxed) {
             entry.used.store(true, Ordering::Relaxed);
         }
-        Some(entry.facts.clone())
+        Some(entry.value.clone())
     }
 
-    /// Puts facts in; where the cache is full, an entry that was not used of late makes room.
-    pub fn put(&self, token: TokenDigest, issuers: u64, facts: Arc<Facts>) {
-        let entry = Entry { facts, issuers, used: AtomicBool::new(false) };
+    /// Puts something in, until a time if it has one; where the cache is full, an entry that was not used of late makes room.
+    pub fn put(&self, token: TokenDigest, issuers: u64, value: V, until: Option<Timestamp>) {
+        let entry = Entry { value, until, issuers, used: AtomicBool::new(false) };
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
         if self.entries.insert(token, entry).is_some() {
             return;
@@ -132,7 +139,7 @@ impl TokenCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::names::{IssuerName, Timestamp};
+    use crate::names::IssuerName;
 
     fn facts() -> Arc<Facts> {
         Arc::new(Facts {
@@ -156,12 +163,15 @@ mod tests {
     #[test]
     fn facts_read_by_other_issuers_settings_are_not_used() {
         let cache = TokenCache::new(4);
-        cache.put(digest("a"), 1, facts());
-        assert!(cache.find(&digest("a"), 1).is_some());
-        assert!(cache.find(&digest("a"), 2).is_none());
-        cache.put(digest("a"), 2, facts());
-        assert!(cache.find(&digest("a"), 2).is_some());
+        cache.put(digest("a"), 1, facts(), None);
+        assert!(cache.find(&digest("a"), 1, Timestamp(5)).is_some());
+        assert!(cache.find(&digest("a"), 2, Timestamp(5)).is_none());
+        cache.put(digest("a"), 2, facts(), None);
+        assert!(cache.find(&digest("a"), 2, Timestamp(5)).is_some());
         assert_eq!(cache.len(), 1);
+        cache.put(digest("a"), 2, facts(), Some(Timestamp(6)));
+        assert!(cache.find(&digest("a"), 2, Timestamp(5)).is_some());
+        assert!(cache.find(&digest("a"), 2, Timestamp(6)).is_none(), "it has an end");
     }
 
     #[test]
@@ -169,13 +179,13 @@ mod tests {
         let cache = TokenCache::new(100);
         let hot: Vec<TokenDigest> = (0..50).map(|n| digest(&format!("hot{n}"))).collect();
         for token in &hot {
-            cache.put(*token, 1, facts());
+            cache.put(*token, 1, facts(), None);
         }
         for n in 0..10_000 {
-            cache.put(digest(&format!("cold{n}")), 1, facts());
+            cache.put(digest(&format!("cold{n}")), 1, facts(), None);
             if n % 10 == 0 {
                 for token in &hot {
-                    assert!(cache.find(token, 1).is_some(), "{n}");
+                    assert!(cache.find(token, 1, Timestamp(5)).is_some(), "{n}");
                 }
             }
             assert!(cache.len() <= 100);

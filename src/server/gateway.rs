@@ -94,19 +94,21 @@ impl Gateway {
         let snapshot = &exchange.snapshot;
         match open(snapshot.rules(), request) {
             Opened::Decided(judgement) => *judgement,
-            Opened::Token(matched, token) => match identify::identify(&self.shared, snapshot, token).await {
-                Ok(facts) => {
-                    let issuer = facts.issuer.clone();
-                    let blocks = self.shared.revocations.blocks();
-                    let moment = Moment { now, blocks: &blocks };
-                    let judgement = judge(snapshot.rules(), request, matched, facts, moment);
-                    if let Err(refusal) = &judgement.outcome {
-                        self.shared.metrics.token_fault(issuer.as_str(), refusal);
+            Opened::Token(matched, token) => {
+                match identify::identify(&self.shared, snapshot, token, Some(matched.operation), now).await {
+                    Ok(facts) => {
+                        let issuer = facts.issuer.clone();
+                        let blocks = self.shared.revocations.blocks();
+                        let moment = Moment { now, blocks: &blocks };
+                        let judgement = judge(snapshot.rules(), request, matched, facts, moment);
+                        if let Err(refusal) = &judgement.outcome {
+                            self.shared.metrics.token_fault(issuer.as_str(), refusal);
+                        }
+                        judgement
                     }
-                    judgement
+                    Err(refusal) => Judgement::refused_at(matched, refusal),
                 }
-                Err(refusal) => Judgement::refused_at(matched, refusal),
-            },
+            }
         }
     }
 

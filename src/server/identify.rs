@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::Shared;
 use super::cache::{self, TokenDigest};
+use super::introspection;
 use super::snapshot::Snapshot;
 use crate::grant::opaque::{Kind, ValueDigest};
 use crate::keys::VerifyFault;
-use crate::names::IssuerName;
+use crate::names::{IssuerName, Timestamp};
 use crate::policy::Issuer;
+use crate::policy::route::OperationId;
 use crate::reason::{Reason, Refusal, Remedy, TokenFault};
 use crate::request::credential::BearerToken;
 use crate::token::jws::Unverified;
@@ -21,8 +23,14 @@ const RETRY_AFTER: u32 = 5;
 ///
 /// # Errors
 /// `token.invalid` with its fault; `issuer.unavailable`, `store.unavailable` when keys or store cannot be asked.
-pub async fn identify(shared: &Shared, snapshot: &Snapshot, token: &BearerToken) -> Result<Arc<Facts>, Refusal> {
-    let facts = read(shared, snapshot, token).await?;
+pub async fn identify(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    token: &BearerToken,
+    operation: Option<OperationId>,
+    now: Timestamp,
+) -> Result<Arc<Facts>, Refusal> {
+    let facts = read(shared, snapshot, token, operation, now).await?;
     if shared.revocations.is_stale() {
         let text = format!("what has been revoked elsewhere is not known for {} s", shared.revocations.age().as_secs());
         let refusal = Refusal::because(Reason::StoreUnavailable, text);
@@ -35,34 +43,76 @@ pub async fn identify(shared: &Shared, snapshot: &Snapshot, token: &BearerToken)
     Ok(facts)
 }
 
-async fn read(shared: &Shared, snapshot: &Snapshot, token: &BearerToken) -> Result<Arc<Facts>, Refusal> {
+async fn read(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    token: &BearerToken,
+    operation: Option<OperationId>,
+    now: Timestamp,
+) -> Result<Arc<Facts>, Refusal> {
     let digest = cache::digest(token.expose());
-    if let Some(facts) = shared.cache.find(&digest, snapshot.issuers).filter(|facts| is_signed(shared, snapshot, facts))
-    {
+    let known = shared.cache.find(&digest, snapshot.issuers, now);
+    if let Some(facts) = known.filter(|facts| is_signed(shared, snapshot, facts)) {
         shared.metrics.cache_hits.inc();
         return Ok(facts);
     }
     shared.metrics.cache_misses.inc();
+    let rules = snapshot.rules();
     if let Some(stored) = Kind::Access.digest(token.expose()) {
         // A token with our own prefix never leaves (decisions.md, "Foreign opaque tokens").
         return opaque(shared, snapshot, digest, stored).await;
     }
+    if let Some(issuer) = rules.issuer_by_prefix(token.expose()) {
+        return ask(shared, snapshot, issuer, token, digest).await;
+    }
     let parsed = match Unverified::parse(token.expose()) {
         Ok(parsed) => parsed,
-        Err(fault) => return Err(refuse(shared, "", fault)),
+        Err(fault) => {
+            let own = Kind::ALL.iter().any(|kind| token.expose().starts_with(kind.prefix()));
+            let issuer =
+                operation.filter(|_| !own).and_then(|operation| rules.issuer_of_opaque(token.expose(), operation));
+            let Some(issuer) = issuer else { return Err(refuse(shared, "", fault)) };
+            return ask(shared, snapshot, issuer, token, digest).await;
+        }
     };
     // The claim is not verified: it chooses whose keys are asked, and nothing else.
-    let issuer = parsed
-        .claims
-        .get("iss")
-        .and_then(serde_json::Value::as_str)
-        .and_then(|iss| snapshot.rules().issuer_by_claim(iss));
-    let Some(issuer) = issuer else { return Err(refuse(shared, "", TokenFault::Issuer)) };
-    if looks_expired(&parsed, issuer) {
+    let claimed = parsed.claims.get("iss").and_then(serde_json::Value::as_str);
+    let Some(issuer) = claimed.and_then(|iss| rules.issuer_by_claim(iss)) else {
+        return Err(refuse(shared, "", TokenFault::Issuer));
+    };
+    if looks_expired(&parsed, issuer, now) {
         return Err(refuse(shared, issuer.rules.name.as_str(), TokenFault::Expired));
+    }
+    if issuer.opaque.as_ref().is_some_and(|opaque| opaque.jwts_too) {
+        return ask(shared, snapshot, issuer, token, digest).await;
     }
     let facts = verify(shared, snapshot, issuer, &parsed).await?;
     Ok(remember(shared, snapshot, digest, facts))
+}
+
+/// A token of another issuer that only the issuer can read.
+async fn ask(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    issuer: &Issuer,
+    token: &BearerToken,
+    digest: TokenDigest,
+) -> Result<Arc<Facts>, Refusal> {
+    let name = &issuer.rules.name;
+    let Some(introspection) = snapshot.introspections.get(name) else {
+        return Err(refuse(shared, name.as_str(), TokenFault::Issuer));
+    };
+    match introspection.ask(shared, &issuer.rules, token.expose(), digest, snapshot.issuers).await {
+        Ok((facts, until)) => {
+            shared.cache.put(digest, snapshot.issuers, facts.clone(), Some(until));
+            Ok(facts)
+        }
+        Err(introspection::Fault::Token(fault)) => Err(refuse(shared, name.as_str(), fault)),
+        Err(introspection::Fault::Unavailable(cause)) => {
+            let refusal = Refusal::because(Reason::IssuerUnavailable, format!("`{name}` cannot be asked: {cause}"));
+            Err(refusal.with(Remedy::RetryAfter(RETRY_AFTER)))
+        }
+    }
 }
 
 /// An opaque token of our own: what the store says of it.
@@ -81,14 +131,14 @@ async fn opaque(
 }
 
 /// Refusing must be cheaper than serving: a token that says itself that it has expired is not worth a signature check.
-fn looks_expired(parsed: &Unverified<'_>, issuer: &Issuer) -> bool {
+fn looks_expired(parsed: &Unverified<'_>, issuer: &Issuer, now: Timestamp) -> bool {
     let expires = parsed.claims.get("exp").and_then(serde_json::Value::as_i64);
-    expires.is_some_and(|expires| super::clock::now().0 >= expires.saturating_add(issuer.rules.leeway))
+    expires.is_some_and(|expires| now.0 >= expires.saturating_add(issuer.rules.leeway))
 }
 
 fn remember(shared: &Shared, snapshot: &Snapshot, digest: TokenDigest, facts: Facts) -> Arc<Facts> {
     let facts = Arc::new(facts);
-    shared.cache.put(digest, snapshot.issuers, facts.clone());
+    shared.cache.put(digest, snapshot.issuers, facts.clone(), None);
     facts
 }
 

@@ -43,6 +43,7 @@ pub struct Metrics {
     /// Codes and refresh tokens used twice: each ended all that was given for it.
     pub reuse: IntCounter,
     provider_logins: IntCounterVec,
+    introspections: IntCounterVec,
     cache_entries: IntGauge,
     jwks_age: IntGaugeVec,
     jwks_fetches: IntCounterVec,
@@ -146,6 +147,11 @@ impl Metrics {
             token_errors: counters("scopegate_token_errors_total", "Token requests refused", &["error"])?,
             cache_hits: lookups.with_label_values(&["hit"]),
             cache_misses: lookups.with_label_values(&["miss"]),
+            introspections: counters(
+                "scopegate_introspections_total",
+                "Questions to other issuers about their tokens, by what came of them",
+                &["issuer", "result"],
+            )?,
             provider_logins: counters(
                 "scopegate_provider_logins_total",
                 "Browsers back from the login provider, by what became of them",
@@ -248,6 +254,11 @@ impl Metrics {
     /// Counts a browser that is back from the login provider.
     pub fn provider_login(&self, outcome: &str) {
         self.provider_logins.with_label_values(&[outcome]).inc();
+    }
+
+    /// Counts what came of the wish to ask an issuer about a token.
+    pub fn introspection(&self, issuer: &IssuerName, result: &str) {
+        self.introspections.with_label_values(&[issuer.as_str(), result]).inc();
     }
 
     /// Counts a connection over a cap.

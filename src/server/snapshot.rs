@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use super::introspection::Introspection;
 use super::limiter::AddressLimits;
 use super::login::provider::Provider;
 use super::metrics::{Metrics, OperationMetrics};
@@ -21,6 +22,8 @@ pub struct Snapshot {
     pub config: Config,
     /// Keys of other issuers.
     pub keys: HashMap<IssuerName, Arc<IssuerKeys>>,
+    /// Issuers that are asked about their opaque tokens.
+    pub introspections: HashMap<IssuerName, Arc<Introspection>>,
     /// The OpenID provider that users sign in at.
     pub provider: Option<Arc<Provider>>,
     /// Limits per address.
@@ -42,6 +45,12 @@ impl Snapshot {
             (name.clone(), keys)
         });
         let keys = keys.collect();
+        let introspections = config.introspections.iter().map(|(name, declared)| {
+            let kept = before.and_then(|before| before.introspections.get(name));
+            let kept = kept.filter(|kept| kept.declared == *declared);
+            (name.clone(), kept.cloned().unwrap_or_else(|| Arc::new(Introspection::new(declared.clone()))))
+        });
+        let introspections = introspections.collect();
         let provider = config.login.provider.as_ref().map(|declared| {
             let old = before.and_then(|before| before.provider.as_deref());
             Arc::new(Provider::new(declared.clone(), old))
@@ -74,7 +83,16 @@ impl Snapshot {
         let limits = before
             .filter(|before| before.limits.same(rules.address_limits()))
             .map_or_else(|| Arc::new(AddressLimits::new(rules.address_limits())), |before| before.limits.clone());
-        Self { keys, provider, limits, issuers: issuers_hash(rules), upstreams, metrics: operation_metrics, config }
+        Self {
+            keys,
+            introspections,
+            provider,
+            limits,
+            issuers: issuers_hash(&config),
+            upstreams,
+            metrics: operation_metrics,
+            config,
+        }
     }
 
     /// The rules.
@@ -114,8 +132,10 @@ impl Snapshot {
 }
 
 /// Issuers' settings decide how claims are read: other settings, other facts.
-fn issuers_hash(rules: &Rules) -> u64 {
-    let mut settings: Vec<String> = rules.issuers().map(|issuer| format!("{:?}", issuer.rules)).collect();
+fn issuers_hash(config: &Config) -> u64 {
+    let issuers = config.rules.issuers().map(|issuer| format!("{:?} {:?}", issuer.rules, issuer.opaque));
+    let asked = config.introspections.iter().map(|(name, introspection)| format!("{name} {introspection:?}"));
+    let mut settings: Vec<String> = issuers.chain(asked).collect();
     settings.sort();
     let mut hasher = DefaultHasher::new();
     settings.hash(&mut hasher);

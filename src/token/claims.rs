@@ -83,17 +83,13 @@ impl IssuerRules {
     }
 
     /// Reads the claims: a claim of the wrong type is a fault, never absent.
-    fn facts(&self, claims: &Map<String, Value>, key: Option<KeyId>) -> Result<Facts, TokenFault> {
+    pub(super) fn facts(&self, claims: &Map<String, Value>, key: Option<KeyId>) -> Result<Facts, TokenFault> {
         if text(claims, "iss")?.as_deref() != Some(self.issuer.as_str()) {
             return Err(TokenFault::Issuer);
         }
         let issued = date(claims, "iat")?;
         let id = text(claims, "jti")?;
-        let client = match find(claims, &self.claims.client) {
-            None => None,
-            Some(Value::String(client)) => Some(client.clone()),
-            Some(_) => return Err(TokenFault::Claims),
-        };
+        let client = self.client_of(claims)?;
         if self.name.is_own() && (issued.is_none() || id.is_none() || client.is_none()) {
             return Err(TokenFault::Claims);
         }
@@ -117,6 +113,15 @@ impl IssuerRules {
             bound: claims.contains_key("cnf"),
             claims: kept.collect(),
         })
+    }
+
+    /// The client claim.
+    pub(super) fn client_of(&self, claims: &Map<String, Value>) -> Result<Option<String>, TokenFault> {
+        match find(claims, &self.claims.client) {
+            None => Ok(None),
+            Some(Value::String(client)) => Ok(Some(client.clone())),
+            Some(_) => Err(TokenFault::Claims),
+        }
     }
 
     fn scopes(&self, claims: &Map<String, Value>) -> Result<Option<ScopeSet>, TokenFault> {

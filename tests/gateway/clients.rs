@@ -188,6 +188,72 @@ impl Drop for Provider {
     }
 }
 
+impl Provider {
+    /// `oidc-provider` on a port, for a gateway that is one of its clients.
+    fn start(port: u16, gateway: &Gateway) -> Self {
+        let mut child = Command::new("node")
+            // Modules are found from where a script stands.
+            .args(["--input-type=module", "--eval", &std::fs::read_to_string(scripts().join("provider.mjs")).unwrap()])
+            .current_dir(installed())
+            .env("PORT", port.to_string())
+            .env("CLIENT_ID", "gw")
+            .env("CLIENT_SECRET", SECRET)
+            .env("REDIRECT_URI", format!("http://127.0.0.1:{}/oauth2/login/callback", gateway.address.port()))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut output = std::io::BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        output.read_line(&mut line).unwrap();
+        assert_eq!(line, "ok listening\n");
+        // Read on to the end: the provider goes on writing.
+        std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
+        Self(child)
+    }
+}
+
+/// Its opaque tokens are asked about there (RFC 7662), and are refused once it has revoked them.
+#[test]
+fn opaque_tokens_of_oidc_provider_are_introspected() {
+    let [there] = free_addresses();
+    let issuer = format!("http://127.0.0.1:{}", there.port());
+    let mut setup = setup(&callback());
+    setup.policies.push_str("access_policies: { table: { api: table, allow: [{ issuers: [corp] }] } }\n");
+    setup.clients.push_str("  theirs: { auth_scopes: [table_read], external: { corp: [machine] } }\n");
+    setup.gateway.push_str(&format!(
+        "issuers:\n  corp: {{ issuer: '{issuer}', any_audience: true, claims: {{ scopes: scope }}, introspection: {{ \
+         url: '{issuer}/token/introspection', client_id: gw, client_secret: file:secret, cache: 1s }} }}\n"
+    ));
+    setup.files = vec![("secret".into(), format!("{SECRET}\n"))];
+    let gateway = Gateway::start(&setup);
+    let _provider = Provider::start(there.port(), &gateway);
+    let post = |path: &str, fields: &[(&str, &str)]| {
+        let all = [&[("client_id", "machine"), ("client_secret", SECRET)], fields].concat();
+        let host = format!("127.0.0.1:{}", there.port());
+        let body = crate::support::browser::encode(&all);
+        crate::support::send(
+            there,
+            format!(
+                "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        )
+    };
+    let answer = post("/token", &[("grant_type", "client_credentials"), ("scope", "table_read")]);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+    assert!(!token.contains('.'), "opaque: {token}");
+    assert_eq!(gateway.get("/api/now/table/incident", Some(&token)).verdict(), "permit", "{}", gateway.log());
+    assert_eq!(gateway.get("/api/now/table/incident", Some(&format!("{token}x"))).verdict(), "token.invalid");
+    assert_eq!(post("/token/revocation", &[("token", &token)]).status, 200);
+    wait_for("the issuer's own revocation", || {
+        (gateway.get("/api/now/table/incident", Some(&token)).verdict() == "token.invalid").then_some(())
+    });
+}
+
 /// A certified OpenID provider that nobody here wrote signs users in, in a real browser.
 #[test]
 fn chromium_signs_in_at_oidc_provider() {
@@ -202,25 +268,7 @@ fn chromium_signs_in_at_oidc_provider() {
     );
     setup.files = vec![("secret".into(), format!("{SECRET}\n"))];
     let gateway = Gateway::start(&setup);
-    let mut provider = Command::new("node")
-        // Modules are found from where a script stands.
-        .args(["--input-type=module", "--eval", &std::fs::read_to_string(scripts().join("provider.mjs")).unwrap()])
-        .current_dir(installed())
-        .env("PORT", there.port().to_string())
-        .env("CLIENT_ID", "gw")
-        .env("CLIENT_SECRET", SECRET)
-        .env("REDIRECT_URI", format!("http://127.0.0.1:{}/oauth2/login/callback", gateway.address.port()))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    // Kept open to the end: the provider goes on writing.
-    let mut output = std::io::BufReader::new(provider.stdout.take().unwrap());
-    let _provider = Provider(provider);
-    let mut line = String::new();
-    output.read_line(&mut line).unwrap();
-    assert_eq!(line, "ok listening\n");
+    let _provider = Provider::start(there.port(), &gateway);
     // It was away when the gateway asked for its keys first.
     wait_for("the provider's keys", || {
         gateway.metrics_text().contains("jwks_age_seconds{issuer=\"login").then_some(())

@@ -6,6 +6,7 @@ mod claims;
 mod clients;
 mod forged;
 mod form;
+mod introspection;
 mod keys;
 mod library;
 mod outage;

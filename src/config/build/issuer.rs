@@ -1,29 +1,41 @@
 //! `issuers:` of gateway.yaml, and our own authorization server as one of them.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use super::super::format::HttpUrl;
 use super::super::raw::RawIssuer;
-use super::super::raw::issuer::{RawAlgorithm, RawKeys};
-use super::super::{KeyFile, KeySource};
+use super::super::raw::issuer::{RawAlgorithm, RawIntrospection, RawKeys};
+use super::super::{Introspection, KeyFile, KeySource};
 use super::gateway::{beside, is_loopback};
 use super::{Builder, Entry, Named, Place};
+use crate::grant::opaque::Kind;
 use crate::names::{ClientId, IssuerName, RoleName};
-use crate::policy::Issuer;
+use crate::policy::{Issuer, Opaque};
 use crate::token::IssuerRules;
 use crate::token::claims::{Audience, ClaimNames};
 use crate::token::jws::Algorithm;
 
+/// How long an introspection's answer is taken for true by default.
+const INTROSPECTION_CACHE: Duration = Duration::from_secs(30);
+/// And at most.
+const MAX_INTROSPECTION_CACHE: Duration = Duration::from_secs(300);
+
+/// What the section says.
+#[derive(Default)]
+pub(super) struct Issuers {
+    pub(super) rules: Vec<Issuer>,
+    pub(super) sources: Vec<(IssuerName, KeySource)>,
+    pub(super) introspections: Vec<(IssuerName, Introspection)>,
+    pub(super) defaults: Vec<(IssuerName, ClientId)>,
+}
+
 impl Builder<'_> {
-    #[expect(clippy::type_complexity, reason = "three lists of one walk")]
-    pub(super) fn issuers(
-        &mut self,
-        public_url: Option<&str>,
-    ) -> (Vec<Issuer>, Vec<(IssuerName, KeySource)>, Vec<(IssuerName, ClientId)>) {
-        let (mut issuers, mut sources, mut defaults) = (Vec::new(), Vec::new(), Vec::new());
+    pub(super) fn issuers(&mut self, public_url: Option<&str>) -> Issuers {
+        let mut all = Issuers::default();
         let mut seen: HashMap<String, String> = HashMap::new();
         if let Some(url) = public_url {
-            issuers.push(own_issuer(url));
+            all.rules.push(own_issuer(url));
             seen.insert(url.to_owned(), IssuerName::OWN.to_owned());
         }
         for Entry { name, place, value } in self.entries(std::slice::from_ref(self.gateway), "issuers") {
@@ -41,18 +53,23 @@ impl Builder<'_> {
             if let Some(client) = &raw.default_client
                 && self.refer(&place.key("default_client"), Named::Client, client)
             {
-                defaults.push((name.clone(), ClientId::new(client)));
+                all.defaults.push((name.clone(), ClientId::new(client)));
             }
             let audience = self.audience(&raw, &place);
-            if raw.keys.is_none() {
-                let help = "write `keys: discover`, or { jwks_url: … }, or { jwks_file: … }";
+            if raw.keys.is_none() && raw.introspection.is_none() {
+                let help = "write `keys: discover`, or { jwks_url: … }, or { jwks_file: … }; or `introspection`";
                 self.fault_at_key(&place, "the issuer has no `keys`", help);
             }
+            let introspection = raw.introspection.as_ref();
+            let introspection = introspection.and_then(|raw| self.introspection(raw, &place.key("introspection")));
+            all.introspections.extend(introspection.map(|introspection| (name.clone(), introspection)));
+            self.check_prefix(&raw, &place.key("token_prefix"), &all.rules);
             let source = raw.keys.as_ref().and_then(|keys| self.key_source(&raw.issuer, keys, &place.key("keys")));
-            sources.extend(source.map(|source| (name.clone(), source)));
-            issuers.push(self.issuer(&raw, &place, name, audience));
+            all.sources.extend(source.map(|source| (name.clone(), source)));
+            let issuer = self.issuer(&raw, &place, name, audience);
+            all.rules.push(issuer);
         }
-        (issuers, sources, defaults)
+        all
     }
 
     fn issuer(&mut self, raw: &RawIssuer, place: &Place<'_>, name: IssuerName, audience: Audience) -> Issuer {
@@ -80,6 +97,53 @@ impl Builder<'_> {
                 kept: Vec::new(),
             },
             roles: raw.roles.iter().map(|(value, role)| (value.clone(), RoleName::new(role))).collect(),
+            opaque: raw
+                .introspection
+                .as_ref()
+                .map(|_| Opaque { prefix: raw.token_prefix.clone(), jwts_too: raw.keys.is_none() }),
+        }
+    }
+
+    fn introspection(&mut self, raw: &RawIntrospection, place: &Place<'_>) -> Option<Introspection> {
+        if raw.url.value.scheme() != "https" && !is_loopback(&raw.url.value) {
+            let help = "write an https URL";
+            self.fault(&place.key("url"), "tokens and our secret would go over plain http", help);
+        }
+        let cache = raw.cache.as_ref().map_or(INTROSPECTION_CACHE, |cache| cache.value);
+        if cache > MAX_INTROSPECTION_CACHE {
+            let help = "a token revoked there is good here for so long; write at most 300s";
+            self.fault(&place.key("cache"), "answers would be kept for too long", help);
+        }
+        let client_secret = self.secret(&raw.client_secret.value, &place.key("client_secret"))?;
+        let (url, client_id) = (raw.url.text().to_owned(), raw.client_id.clone());
+        Some(Introspection { url, client_id, client_secret, cache })
+    }
+
+    /// A prefix has to tell its issuer's tokens from all others.
+    fn check_prefix(&mut self, raw: &RawIssuer, place: &Place<'_>, others: &[Issuer]) {
+        let Some(prefix) = &raw.token_prefix else { return };
+        let begins_alike = |other: &str| prefix.starts_with(other) || other.starts_with(prefix.as_str());
+        if raw.introspection.is_none() {
+            self.fault(place, "`token_prefix` without `introspection`", "write where these tokens are asked about");
+        }
+        if Kind::ALL.iter().any(|kind| begins_alike(kind.prefix())) {
+            self.fault(
+                place,
+                format!("`{prefix}` is how our own tokens begin"),
+                "they never leave; choose the issuer's own",
+            );
+        }
+        for other in others {
+            if let Some(known) = other.opaque.as_ref().and_then(|opaque| opaque.prefix.as_ref())
+                && begins_alike(known)
+            {
+                let message = format!("`{prefix}` and `{known}` of the issuer `{}` begin alike", other.rules.name);
+                self.fault(
+                    place,
+                    message,
+                    "a token would belong to both; choose prefixes of which none begins another",
+                );
+            }
         }
     }
 
@@ -170,6 +234,7 @@ fn own_issuer(public_url: &str) -> Issuer {
             kept: Vec::new(),
         },
         roles: HashMap::new(),
+        opaque: None,
     }
 }
 

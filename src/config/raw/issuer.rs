@@ -35,11 +35,10 @@ pub struct RawIssuer {
     /// PEM file of the CAs that its https servers are verified with; the system's by default.
     #[schemars(extend("x-not-built" = true))]
     pub ca: Option<String>,
-    /// Opaque tokens that look like this are its own.
-    #[schemars(extend("x-not-built" = true))]
+    /// Opaque tokens that begin so are its own; at least three characters.
+    #[schemars(length(min = 3, max = 64))]
     pub token_prefix: Option<String>,
     /// Where its opaque tokens are asked about (RFC 7662).
-    #[schemars(extend("x-not-built" = true))]
     pub introspection: Option<RawIntrospection>,
 }
 
@@ -109,4 +108,6 @@ pub struct RawIntrospection {
     pub client_id: String,
     /// Our secret there.
     pub client_secret: SecretRef,
+    /// How long an answer is taken for true, 30s by default, at most 300s; never longer than the token lives.
+    pub cache: Option<Duration>,
 }

@@ -68,7 +68,7 @@ pub(super) async fn facts_of(
     token: &str,
 ) -> Result<Option<std::sync::Arc<Facts>>, GrantError> {
     let Ok(token) = BearerToken::parse(token) else { return Ok(None) };
-    match identify::identify(&server.shared, &caller.snapshot, &token).await {
+    match identify::identify(&server.shared, &caller.snapshot, &token, None, clock::now()).await {
         Ok(facts) => Ok(Some(facts).filter(|facts| facts.issuer.is_own())),
         Err(refusal) if refusal.reason == Reason::StoreUnavailable => {
             Err(super::issue::unavailable("the store does not answer"))
