@@ -9,6 +9,7 @@ pub mod compile;
 pub mod decide;
 pub mod definition;
 pub mod gate;
+pub mod limit;
 pub mod principal;
 pub mod route;
 
@@ -61,6 +62,9 @@ pub struct Rules {
     master_scope: ScopeName,
     blocks: Blocks,
     address_limits: Vec<RateLimit>,
+    limits: Vec<limit::Limit>,
+    /// Indices of limits, by API.
+    limits_of_apis: Vec<Vec<usize>>,
     profile_index: Vec<gate::ProfileIndex>,
     inactive_scopes: HashSet<ScopeName>,
     descriptions: HashMap<ScopeName, String>,

@@ -16,6 +16,7 @@ pub mod identify;
 pub mod identity;
 pub mod introspection;
 pub mod limiter;
+pub mod limits;
 pub mod lifecycle;
 pub mod login;
 pub mod metrics;
@@ -161,6 +162,7 @@ pub fn run(config: Config, gateway_file: &Path, temporary: Option<tempfile::Temp
     let resolver = server.add_service(background_service("names", upstream::Resolver::new(shared.clone())));
     server.add_service(background_service("keys", refresh::KeyRefresh::new(shared.clone())));
     server.add_service(background_service("store", revocations::Follow::new(shared.clone())));
+    server.add_service(background_service("limits", limits::Teller::new(shared.clone())));
     server.add_service(background_service("reload", reload::Reload::new(shared.clone(), gateway_file)));
     if let Some(listener) = operations {
         server.add_service(background_service("operations", operations::Operations::new(shared.clone(), listener)));

@@ -9,6 +9,7 @@ mod embedded;
 pub mod events;
 pub mod grants;
 pub mod keys;
+pub mod limits;
 pub mod refresh;
 pub mod revocations;
 pub mod sessions;

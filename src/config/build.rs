@@ -336,6 +336,7 @@ impl Builder<'_> {
             acls: policies.acls,
             blocks: policies.blocks,
             address_limits: policies.address_limits,
+            limits: policies.limits,
             registry: Registry::new(clients, users, issuers.defaults),
             issuers: issuers.rules,
             master_scope: settings.server.master_scope,

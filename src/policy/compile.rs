@@ -27,6 +27,8 @@ pub struct Definitions {
     pub blocks: Vec<Block>,
     /// Limits per address.
     pub address_limits: Vec<RateLimit>,
+    /// Limits on permitted requests.
+    pub limits: Vec<super::limit::Limit>,
     /// Clients and users.
     pub registry: Registry,
     /// Issuers, our own among them.
@@ -79,6 +81,11 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
     for issuer in &mut definitions.issuers {
         issuer.rules.kept.clone_from(&kept);
     }
+    let limits_of = |api: &Api| {
+        let limits = definitions.limits.iter().enumerate();
+        limits.filter(|(_, limit)| limit.api.as_ref().is_none_or(|name| *name == api.name)).map(|(at, _)| at).collect()
+    };
+    let limits_of_apis = definitions.apis.iter().map(limits_of).collect();
     Rules {
         blocks: Blocks::new(&definitions.blocks),
         inactive_scopes: definitions
@@ -112,6 +119,8 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
         registry: definitions.registry,
         master_scope: definitions.master_scope,
         address_limits: definitions.address_limits,
+        limits_of_apis,
+        limits: definitions.limits,
     }
 }
 

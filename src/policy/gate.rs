@@ -121,20 +121,12 @@ impl Inquiry<'_> {
         }
     }
 
-    /// Whether the scope is in S: in the token, and held by the client now.
     fn holds(&self, client: &Client, scope: &ScopeName) -> bool {
-        let in_token = match &self.principal.facts().scopes {
-            Some(scopes) => scopes.contains(scope.as_str()),
-            None => true,
-        };
-        in_token && client.scopes.contains(scope)
+        holds(self.principal, client, scope)
     }
 
     fn applies(&self, grant: &GrantEntry) -> bool {
-        grant.conditions.iter().all(|(name, values)| {
-            let value = self.matched.parameters.iter().find(|(parameter, _)| parameter == name);
-            value.is_some_and(|(_, value)| values.contains(value))
-        })
+        applies(grant, self.matched)
     }
 
     /// Gate 3, and the invariant: a permit needs a rule that names the operation.
@@ -150,6 +142,34 @@ impl Inquiry<'_> {
             || grounds.scope.is_some()
             || (grounds.profile.is_some() && grounds.policy_names_api);
         if named { Ok(()) } else { Err(Refusal::new(Reason::AclNone)) }
+    }
+}
+
+/// Whether the scope is in S: in the token, and held by the client now.
+fn holds(principal: &Principal, client: &Client, scope: &ScopeName) -> bool {
+    let in_token = match &principal.facts().scopes {
+        Some(scopes) => scopes.contains(scope.as_str()),
+        None => true,
+    };
+    in_token && client.scopes.contains(scope)
+}
+
+fn applies(grant: &GrantEntry, matched: &Matched) -> bool {
+    grant.conditions.iter().all(|(name, values)| {
+        let value = matched.parameters.iter().find(|(parameter, _)| parameter == name);
+        value.is_some_and(|(_, value)| values.contains(value))
+    })
+}
+
+impl Rules {
+    /// G ∩ S: the scopes that a caller makes use of.
+    pub(super) fn scopes_used(&self, matched: &Matched, principal: &Principal) -> Vec<&ScopeName> {
+        let grants = self.operation(matched.operation).map(|operation| operation.grants.as_slice()).unwrap_or_default();
+        let used =
+            grants.iter().filter(|grant| applies(grant, matched) && holds(principal, principal.client(), &grant.scope));
+        let mut scopes: Vec<&ScopeName> = used.map(|grant| &grant.scope).collect();
+        scopes.dedup();
+        scopes
     }
 }
 

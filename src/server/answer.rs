@@ -7,7 +7,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::Session;
 use serde_json::json;
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Stage};
+use super::limits::Standing;
 use crate::policy::definition::ErrorFormat;
 use crate::reason::{Refusal, Remedy};
 
@@ -37,6 +38,11 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
         Remedy::RetryAfter(seconds) => head.insert_header("retry-after", seconds.to_string())?,
         Remedy::None | Remedy::Scopes(_) => {}
     }
+    if let Stage::Refused(refused) = &exchange.stage
+        && let Some(standing) = &refused.standing
+    {
+        say_standing(&mut head, standing)?;
+    }
     exchange.status = row.status;
     let close = close || has_more_than_is_worth_reading(session.req_header());
     if close {
@@ -51,6 +57,15 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
         session.write_response_body(Some(Bytes::from(body)), true).await.map_err(pingora::Error::into_down)?;
     }
     Ok(())
+}
+
+/// How a limit stands (draft-ietf-httpapi-ratelimit-headers). Ours are the ones that count: an upstream's say nothing here.
+///
+/// # Errors
+/// A name that does not fit into a header, which the configuration does not let through.
+pub fn say_standing(head: &mut ResponseHeader, standing: &Standing) -> Result<()> {
+    head.insert_header("ratelimit-policy", &standing.policy)?;
+    head.insert_header("ratelimit", &standing.limit)
 }
 
 /// Where the API describes itself, so that a client finds out by itself where to get a token (RFC 9728 §5.1).

@@ -9,15 +9,18 @@ use std::time::{Duration, Instant};
 use http::HeaderValue;
 
 use super::authorization::Outcome;
+use super::limits::Standing;
 use super::snapshot::Snapshot;
 use super::upstream::Address;
 use super::{Shared, outcome};
+use crate::names::Timestamp;
 use crate::policy::definition::ErrorFormat;
 use crate::policy::principal::Principal;
 use crate::policy::route::{Matched, OperationId};
 use crate::policy::{Judgement, Permit};
 use crate::reason::{Reason, Refusal};
 use crate::request::target::Target;
+use crate::store::Store;
 
 /// Names one decision: in the answer, in the log, to the operator.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -93,6 +96,8 @@ pub struct Permitted {
     pub body: u64,
     /// Interim answers so far.
     pub informational: u8,
+    /// How the tightest of its limits stands.
+    pub standing: Option<Standing>,
     /// A refusal after the permit: the upstream failed, or the body grew too large.
     pub failed: Option<Refusal>,
 }
@@ -108,13 +113,15 @@ pub struct Refused {
     pub principal: Option<Principal>,
     /// What shadow rules would have said.
     pub shadow: Option<Result<(), Reason>>,
+    /// How the limit stands that refused it.
+    pub standing: Option<Standing>,
 }
 
 impl Refused {
     /// A refusal before anything was matched.
     #[must_use]
     pub const fn early(refusal: Refusal) -> Self {
-        Self { refusal, matched: None, principal: None, shadow: None }
+        Self { refusal, matched: None, principal: None, shadow: None, standing: None }
     }
 }
 
@@ -217,11 +224,36 @@ impl Exchange {
                 server: None,
                 body: 0,
                 informational: 0,
+                standing: None,
                 failed: None,
             })),
             (Ok(_), None) => Stage::Refused(Box::new(Refused::early(Refusal::new(Reason::GatewayBroken)))),
-            (Err(refusal), matched) => Stage::Refused(Box::new(Refused { refusal, matched, principal, shadow })),
+            (Err(refusal), matched) => {
+                Stage::Refused(Box::new(Refused { refusal, matched, principal, shadow, standing: None }))
+            }
         };
+    }
+
+    /// Step 10: counts a permitted request; one over a limit is refused after all.
+    pub async fn count(&mut self, store: &Store, now: Timestamp) {
+        let Stage::Permitted(permitted) = &mut self.stage else { return };
+        let rules = self.snapshot.rules();
+        if rules.limits().is_empty() {
+            return;
+        }
+        let counted = rules.counted(&permitted.matched, permitted.principal.as_ref(), self.address).collect();
+        let (refusal, standing) = match self.snapshot.counted.take(store, counted, now).await {
+            Ok(standing) => {
+                permitted.standing = standing;
+                return;
+            }
+            Err(refused) => refused,
+        };
+        if let Stage::Permitted(permitted) = std::mem::replace(&mut self.stage, Stage::Received) {
+            let Permitted { matched, principal, shadow, .. } = *permitted;
+            let (matched, standing) = (Some(matched), Some(standing));
+            self.stage = Stage::Refused(Box::new(Refused { refusal, matched, principal, shadow, standing }));
+        }
     }
 
     /// Counts and records it, once.

@@ -86,6 +86,7 @@ impl Gateway {
         let request = Request::new(head, exchange.address, credential);
         let judgement = self.decide(exchange, &request, now).await;
         exchange.settle(judgement, request.target);
+        exchange.count(&self.shared.store, now).await;
         self.answer_if_refused(session, exchange).await
     }
 
@@ -293,6 +294,11 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         forward::strip_hop(head);
+        if let Stage::Permitted(permitted) = &exchange.stage
+            && let Some(standing) = &permitted.standing
+        {
+            answer::say_standing(head, standing)?;
+        }
         head.insert_header(answer::DECISION_ID, exchange.id.to_value())?;
         Ok(())
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::introspection::Introspection;
 use super::limiter::AddressLimits;
+use super::limits::Limits;
 use super::login::provider::Provider;
 use super::metrics::{Metrics, OperationMetrics};
 use super::upstream::Servers;
@@ -28,6 +29,8 @@ pub struct Snapshot {
     pub provider: Option<Arc<Provider>>,
     /// Limits per address.
     pub limits: Arc<AddressLimits>,
+    /// Limits on permitted requests.
+    pub counted: Arc<Limits>,
     /// Names the settings of issuers that cached facts depend on.
     pub issuers: u64,
     upstreams: Vec<Option<Arc<Servers>>>,
@@ -83,7 +86,11 @@ impl Snapshot {
         let limits = before
             .filter(|before| before.limits.same(rules.address_limits()))
             .map_or_else(|| Arc::new(AddressLimits::new(rules.address_limits())), |before| before.limits.clone());
+        let counted = before
+            .filter(|before| before.counted.same(rules.limits()))
+            .map_or_else(|| Arc::new(Limits::new(rules.limits())), |before| before.counted.clone());
         Self {
+            counted,
             keys,
             introspections,
             provider,

@@ -9,6 +9,7 @@ mod blocks;
 mod events;
 mod grants;
 mod keys;
+mod limits;
 mod refresh;
 mod revocations;
 mod schema;

@@ -10,6 +10,7 @@ mod config_faults;
 mod decisions;
 mod deploy;
 mod edge;
+mod limits;
 mod operations;
 mod reference;
 mod shared;

@@ -7,7 +7,7 @@ use super::super::document::Document;
 use super::super::format::{self, VersionText};
 use super::super::raw::policy::{
     RawAccessPolicy, RawAcl, RawAllowance, RawApi, RawAuthScope, RawBlock, RawErrorFormat, RawLimit, RawMethod,
-    RawMode, RawProfile, RawResource, RawRoles, RawScopeGrant,
+    RawMode, RawPer, RawProfile, RawResource, RawRoles, RawScopeGrant,
 };
 use super::{Builder, Entry, Named, Place};
 use crate::names::{ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UpstreamName, UserName, Version};
@@ -17,6 +17,7 @@ use crate::policy::definition::{
     AccessPolicy, Acl, Api, AuthScope, ErrorFormat, Mode, Profile, RateLimit, Resource, RoleRequirement, ScopeGrant,
     Selector,
 };
+use crate::policy::limit::{Limit, Per, Quota};
 use crate::request::address::Networks;
 use crate::request::method::{Method, MethodSet};
 use crate::request::target::Allowances;
@@ -29,6 +30,7 @@ pub(super) struct Policies {
     pub(super) acls: Vec<Acl>,
     pub(super) blocks: Vec<Block>,
     pub(super) address_limits: Vec<RateLimit>,
+    pub(super) limits: Vec<Limit>,
 }
 
 /// The narrowing parts that policies, grants and ACLs share.
@@ -72,7 +74,9 @@ impl Builder<'_> {
                 acls.extend(self.acl(&raw, &place, &index));
             }
         }
-        Policies { apis, scopes, access: policies, acls, blocks: self.blocks(), address_limits: self.limits() }
+        let blocks = self.blocks();
+        let (address_limits, limits) = self.limits();
+        Policies { apis, scopes, access: policies, acls, blocks, address_limits, limits }
     }
 
     fn api(&mut self, name: &str, raw: &RawApi, place: &Place<'_>) -> Api {
@@ -374,14 +378,50 @@ impl Builder<'_> {
         blocks
     }
 
-    fn limits(&mut self) -> Vec<RateLimit> {
-        let mut limits = Vec::new();
+    /// Limits per address that count before anything else, and those on permitted requests.
+    fn limits(&mut self) -> (Vec<RateLimit>, Vec<Limit>) {
+        let (mut early, mut limits) = (Vec::new(), Vec::<Limit>::new());
         for (place, value) in Self::items(self.policies, "limits") {
-            if let Some(raw) = self.read::<RawLimit>(&place, value) {
-                limits.push(raw.rate.limit(raw.burst));
+            let Some(raw) = self.read::<RawLimit>(&place, value) else { continue };
+            if raw.rate.is_none() && raw.quota.is_none() {
+                self.fault(&place, "a limit without `rate` and `quota`", "write for instance `rate: 100/s`");
             }
+            if raw.burst.is_some() && raw.rate.is_none() {
+                self.fault(&place.key("burst"), "`burst` without `rate`", "a quota has no burst");
+            }
+            if let Some(api) = &raw.api {
+                self.refer(&place.key("api"), Named::Api, api);
+            }
+            let rate = raw.rate.as_ref().map(|rate| rate.limit(raw.burst));
+            let quota = raw.quota.as_ref().map(|quota| Quota { count: quota.value.0, period: quota.value.1 });
+            let per = per(raw.per);
+            if let (Per::Address, None, None, Some(rate)) = (per, &raw.api, quota, rate) {
+                early.push(rate);
+                continue;
+            }
+            let stem = format!("{}-{}", raw.api.as_deref().unwrap_or("all"), per.as_str());
+            let same =
+                limits.iter().filter(|limit| limit.name == stem || limit.name.starts_with(&format!("{stem}-"))).count();
+            let name = if same == 0 { stem } else { format!("{stem}-{}", same + 1) };
+            limits.push(Limit {
+                name,
+                api: raw.api.as_deref().map(ApiName::new),
+                per,
+                rate,
+                quota,
+                origin: place.origin(),
+            });
         }
-        limits
+        (early, limits)
+    }
+}
+
+const fn per(raw: RawPer) -> Per {
+    match raw {
+        RawPer::Client => Per::Client,
+        RawPer::User => Per::User,
+        RawPer::Scope => Per::Scope,
+        RawPer::Address => Per::Address,
     }
 }
 

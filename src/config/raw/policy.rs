@@ -299,18 +299,16 @@ pub struct RawAcl {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawLimit {
-    /// The API.
-    #[schemars(extend("x-not-built" = true))]
+    /// The API; all without one. Per address and without one it counts before anything else, our own endpoints included.
     pub api: Option<String>,
     /// What is counted.
     pub per: RawPer,
     /// How much in what time.
-    pub rate: Rate,
+    pub rate: Option<Rate>,
     /// How much at once; as much as in one period when left out.
     #[schemars(range(min = 1))]
     pub burst: Option<u32>,
-    /// How much in a longer time.
-    #[schemars(extend("x-not-built" = true))]
+    /// How much in a longer time, in windows of that length in UTC.
     pub quota: Option<Rate>,
 }
 
@@ -318,16 +316,13 @@ pub struct RawLimit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawPer {
-    /// Client address; before an API is known.
+    /// Client address.
     Address,
     /// Issuer and client.
-    #[schemars(extend("x-not-built" = true))]
     Client,
     /// Issuer and subject.
-    #[schemars(extend("x-not-built" = true))]
     User,
-    /// Scope.
-    #[schemars(extend("x-not-built" = true))]
+    /// Each scope that a request makes use of.
     Scope,
 }
 

@@ -144,13 +144,20 @@ const STEPS: [&str; 3] = [
         until  INTEGER,
         PRIMARY KEY (kind, value)
     ) STRICT;
+    -- What has been used of quotas, by limit, subject and window.
+    CREATE TABLE quota (
+        key        TEXT    PRIMARY KEY,
+        used       INTEGER NOT NULL,
+        expires_at INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX quota_expires ON quota (expires_at);
     ",
 ];
 
 /// Rows removed by one sweep of one table: a long delete would hold up writers.
 pub(super) const SLICE: i64 = 1_000;
 /// Removes what has expired (`?1` is now, `?2` the slice).
-pub(super) const SWEEPS: [&str; 9] = [
+pub(super) const SWEEPS: [&str; 10] = [
     "DELETE FROM authorization WHERE rowid IN (SELECT rowid FROM authorization WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM access_token WHERE rowid IN (SELECT rowid FROM access_token WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM refresh_token WHERE rowid IN (SELECT rowid FROM refresh_token WHERE expires_at < ?1 LIMIT ?2)",
@@ -158,6 +165,7 @@ pub(super) const SWEEPS: [&str; 9] = [
     "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM login WHERE rowid IN (SELECT rowid FROM login WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM assertion WHERE rowid IN (SELECT rowid FROM assertion WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM quota WHERE rowid IN (SELECT rowid FROM quota WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM block WHERE rowid IN (SELECT rowid FROM block WHERE until < ?1 LIMIT ?2)",
     "DELETE FROM failure WHERE id IN (SELECT id FROM failure WHERE expires_at < ?1 LIMIT ?2)",
 ];

@@ -267,6 +267,37 @@ function operations.secret_use(field, day)
   return 'done'
 end
 
+-- What was used of limits. A rate is its theoretical arrival (GCRA) by this server's clock: the answer is how far that lies ahead,
+-- in microseconds. A quota is a count: the answer is all of it.
+function operations.draw(entries)
+  local time = call('TIME')
+  local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+  local answers = {}
+  for _, entry in ipairs(cjson.decode(entries)) do
+    if entry.each then
+      local name = key('rate:' .. entry.key)
+      local arrival = math.max(tonumber(call('GET', name) or '0'), now) + entry.n * entry.each
+      if entry.n > 0 then
+        call('SET', name, string.format('%.0f', arrival), 'PX', math.ceil((arrival - now) / 1000) + 1000)
+      end
+      table.insert(answers, string.format('%.0f', arrival - now))
+    else
+      local name = key('quota:' .. entry.key)
+      local used = entry.n > 0 and call('INCRBY', name, entry.n) or tonumber(call('GET', name) or '0')
+      call('EXPIRE', name, entry.left + SLACK)
+      table.insert(answers, tostring(used))
+    end
+  end
+  return answers
+end
+
+function operations.gateways(id)
+  local now = tonumber(call('TIME')[1])
+  call('ZADD', key('gateways'), now, id)
+  call('ZREMRANGEBYSCORE', key('gateways'), '-inf', now - 10)
+  return call('ZCARD', key('gateways'))
+end
+
 -- Writes what was made of what is there now, or says that it has changed.
 function operations.replace(name, before, after)
   if (call('GET', key(name)) or '') ~= before then return 'changed' end

@@ -314,7 +314,7 @@ fn an_outage_is_a_503_and_never_a_401_and_is_not_asked_into() {
         assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
     }
     let asked = bench.partner.asked().len() - before;
-    assert!(asked as f64 <= began.elapsed().as_secs_f64() + 1.0, "{asked} in {:?}", began.elapsed());
+    assert!(asked as u64 <= began.elapsed().as_secs() + 2, "{asked} in {:?}", began.elapsed());
     bench.second.know("bare-1", active());
     assert_eq!(bench.verdict("/bare/x", "bare-1"), "permit", "another issuer is none the worse");
     bench.partner.mode(Mode::Good);

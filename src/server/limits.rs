@@ -1,0 +1,459 @@
+//! Step 10, the counting: rates (GCRA) and quotas of permitted requests. Exact on this gateway. Where gateways share a store, each
+//! tells it ten times a second what it has let through and hears how all stand; a subject that it has not seen of late is asked about
+//! before its first request. While the store is away, each gateway lets through its share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use sha2::{Digest, Sha256};
+
+use super::Shared;
+use crate::names::{Timestamp, hex};
+use crate::policy::limit::Limit;
+use crate::reason::{Reason, Refusal, Remedy};
+use crate::store::Store;
+use crate::store::limits::Draw;
+
+/// How often what was used is told to a shared store.
+const TELL: Duration = Duration::from_millis(100);
+/// And how often quotas to an embedded one.
+const KEEP: Duration = Duration::from_secs(1);
+/// How long a first request waits for the store.
+const ASK: Duration = Duration::from_millis(100);
+/// Subjects of limits that are kept apart; beyond, those that come new share one count.
+const MOST: usize = 200_000;
+/// Most draws told at once.
+const SLICE: usize = 2_000;
+
+/// The state of all limits of a configuration.
+#[derive(Debug)]
+pub struct Limits {
+    declared: Vec<Limit>,
+    counts: DashMap<Counted, Count>,
+    began: Instant,
+    /// Gateways that share the limits, and whether the store is away so that each has its share.
+    gateways: AtomicU64,
+    alone: AtomicBool,
+}
+
+/// The index of a limit, and what is counted under it.
+type Counted = (usize, String);
+
+/// How one subject stands with one limit.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    /// Theoretical arrival of the rate, microseconds since the beginning.
+    arrival: u64,
+    /// Requests since the store was last told.
+    untold: u64,
+    /// The window of the quota, and how many in it.
+    window: i64,
+    used: u64,
+    quota_untold: u64,
+    /// Last used, microseconds since the beginning.
+    touched: u64,
+}
+
+/// How the tightest limit of a request stands after it, for the headers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// `RateLimit-Policy`.
+    pub policy: String,
+    /// `RateLimit`.
+    pub limit: String,
+    /// Seconds to wait, if there is nothing left.
+    pub wait: Option<u32>,
+}
+
+/// What one limit said to one request: how many are left of how many, and when it is as it was, seconds.
+struct Taken {
+    limit: usize,
+    is_quota: bool,
+    remaining: u64,
+    of: u64,
+    reset: u64,
+}
+
+impl Taken {
+    const fn is_tighter_than(&self, other: &Self) -> bool {
+        self.remaining * other.of < other.remaining * self.of
+    }
+}
+
+impl Limits {
+    /// Limits of which nothing is used.
+    #[must_use]
+    pub fn new(limits: &[Limit]) -> Self {
+        Self {
+            declared: limits.to_vec(),
+            counts: DashMap::new(),
+            began: Instant::now(),
+            gateways: AtomicU64::new(1),
+            alone: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether these are those limits.
+    #[must_use]
+    pub fn same(&self, limits: &[Limit]) -> bool {
+        self.declared == limits
+    }
+
+    /// Counts a permitted request for all of these limits and subjects, or for none.
+    ///
+    /// # Errors
+    /// `limit.rate` or `limit.quota` with the seconds to wait; and how the limit stands.
+    pub async fn take(
+        &self,
+        store: &Store,
+        counted: Vec<Counted>,
+        now: Timestamp,
+    ) -> Result<Option<Standing>, (Refusal, Standing)> {
+        let mut done: Vec<Counted> = Vec::new();
+        let mut tightest: Option<Taken> = None;
+        for key in counted {
+            let known = self.counts.contains_key(&key);
+            let key = if known || self.counts.len() < MOST { key } else { (key.0, String::new()) };
+            if !known {
+                self.ask(store, &key, now).await;
+            }
+            let Some(limit) = self.declared.get(key.0) else { continue };
+            match self.take_one(limit, &key, now) {
+                Ok(taken) => {
+                    for taken in taken {
+                        if tightest.as_ref().is_none_or(|known| taken.is_tighter_than(known)) {
+                            tightest = Some(taken);
+                        }
+                    }
+                    done.push(key);
+                }
+                Err((reason, taken)) => {
+                    for key in &done {
+                        self.give_back(key);
+                    }
+                    let wait = u32::try_from(taken.reset.max(1)).unwrap_or(u32::MAX);
+                    let refusal = Refusal::new(reason).with(Remedy::RetryAfter(wait));
+                    return Err((refusal, self.standing(&taken, Some(wait))));
+                }
+            }
+        }
+        Ok(tightest.map(|taken| self.standing(&taken, None)))
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Gateways among which a limit is divided now.
+    fn sharers(&self) -> u64 {
+        if self.alone.load(Ordering::Relaxed) { self.gateways.load(Ordering::Relaxed).max(1) } else { 1 }
+    }
+
+    fn take_one(&self, limit: &Limit, key: &Counted, now: Timestamp) -> Result<Vec<Taken>, (Reason, Taken)> {
+        let (micros, sharers) = (self.micros(), self.sharers());
+        let mut count = self.counts.entry(key.clone()).or_default();
+        count.touched = micros;
+        let said = |is_quota, remaining, of, reset| Taken { limit: key.0, is_quota, remaining, of, reset };
+        let mut taken = Vec::new();
+        let mut arrival = count.arrival;
+        if let Some(rate) = limit.rate {
+            let each = each(limit).saturating_mul(sharers);
+            let burst = (u64::from(rate.burst) / sharers).max(1);
+            let room = each.saturating_mul(burst);
+            arrival = count.arrival.max(micros).saturating_add(each);
+            let ahead = arrival - micros;
+            if ahead > room {
+                let reset = (ahead - room).div_ceil(1_000_000);
+                return Err((Reason::LimitRate, said(false, 0, burst, reset)));
+            }
+            taken.push(said(false, (room - ahead) / each, burst, ahead.div_ceil(1_000_000)));
+        }
+        if let Some(quota) = limit.quota {
+            let (window, left) = window(quota.period, now);
+            if count.window != window {
+                (count.window, count.used, count.quota_untold) = (window, 0, 0);
+            }
+            let of = (u64::from(quota.count) / sharers).max(1);
+            if count.used >= of {
+                return Err((Reason::LimitQuota, said(true, 0, of, left)));
+            }
+            count.used += 1;
+            count.quota_untold += 1;
+            taken.push(said(true, of - count.used, of, left));
+        }
+        count.arrival = arrival;
+        count.untold += 1;
+        Ok(taken)
+    }
+
+    /// A request that another limit has refused is none.
+    fn give_back(&self, key: &Counted) {
+        let (Some(limit), Some(mut count)) = (self.declared.get(key.0), self.counts.get_mut(key)) else { return };
+        count.arrival = count.arrival.saturating_sub(each(limit));
+        count.untold = count.untold.saturating_sub(1);
+        count.used = count.used.saturating_sub(u64::from(limit.quota.is_some()));
+        count.quota_untold = count.quota_untold.saturating_sub(u64::from(limit.quota.is_some()));
+    }
+
+    /// `draft-ietf-httpapi-ratelimit-headers`.
+    fn standing(&self, taken: &Taken, wait: Option<u32>) -> Standing {
+        let Some(limit) = self.declared.get(taken.limit) else {
+            return Standing { policy: String::new(), limit: String::new(), wait };
+        };
+        let (count, period) = match (limit.rate, limit.quota) {
+            (_, Some(quota)) if taken.is_quota => (quota.count, quota.period),
+            (Some(rate), _) => (rate.count, rate.period),
+            (None, Some(quota)) => (quota.count, quota.period),
+            (None, None) => (0, 0),
+        };
+        Standing {
+            policy: format!("\"{}\";q={count};w={period}", limit.name),
+            limit: format!("\"{}\";r={};t={}", limit.name, taken.remaining, taken.reset),
+            wait,
+        }
+    }
+
+    /// Asks how a subject stands that was not seen of late.
+    async fn ask(&self, store: &Store, key: &Counted, now: Timestamp) {
+        let draws = self.draws(store, key, Count::default(), now);
+        if draws.is_empty() || self.alone.load(Ordering::Relaxed) {
+            return;
+        }
+        match tokio::time::timeout(ASK, store.draw(draws.clone())).await {
+            Ok(Ok(answers)) => self.hear(key, &draws, &answers, now),
+            Ok(Err(_)) | Err(_) => self.alone.store(true, Ordering::Relaxed),
+        }
+    }
+
+    /// What the store is to be told of a subject.
+    fn draws(&self, store: &Store, key: &Counted, count: Count, now: Timestamp) -> Vec<Draw> {
+        let Some(limit) = self.declared.get(key.0) else { return Vec::new() };
+        let stem = hex(Sha256::digest(format!("{} {:?} {:?} {}", limit.name, limit.rate, limit.quota, key.1))
+            .get(..16)
+            .unwrap_or_default());
+        let mut draws = Vec::new();
+        if limit.rate.is_some() && store.shares_rates() {
+            draws.push(Draw::Rate { key: stem.clone(), count: count.untold, each: each(limit) });
+        }
+        if let Some(quota) = limit.quota {
+            let (window, left) = window(quota.period, now);
+            let count = if count.window == window { count.quota_untold } else { 0 };
+            draws.push(Draw::Quota { key: format!("{stem}:{window}"), count, left });
+        }
+        draws
+    }
+
+    /// Takes in how a subject stands with all gateways. What was let through since the question is still to be told.
+    fn hear(&self, key: &Counted, draws: &[Draw], answers: &[u64], now: Timestamp) {
+        let micros = self.micros();
+        let mut count = self.counts.entry(key.clone()).or_default();
+        for (draw, answer) in draws.iter().zip(answers) {
+            match draw {
+                Draw::Rate { count: told, each, .. } => {
+                    count.untold = count.untold.saturating_sub(*told);
+                    count.arrival = micros.saturating_add(*answer).saturating_add(count.untold.saturating_mul(*each));
+                }
+                Draw::Quota { count: told, .. } => {
+                    let period = self.declared.get(key.0).and_then(|limit| limit.quota).map_or(1, |quota| quota.period);
+                    let (window, _) = window(period, now);
+                    if count.window != window {
+                        (count.window, count.quota_untold) = (window, *told);
+                    }
+                    count.quota_untold = count.quota_untold.saturating_sub(*told);
+                    count.used = answer.saturating_add(count.quota_untold);
+                }
+            }
+        }
+    }
+
+    /// Tells the store what was used, and forgets subjects that are as if they had never come.
+    async fn tell(&self, store: &Store, now: Timestamp) {
+        let micros = self.micros();
+        let recent = u64::try_from(Duration::from_secs(5).as_micros()).unwrap_or(u64::MAX);
+        let due: Vec<(Counted, Count)> = self
+            .counts
+            .iter()
+            .filter(|entry| entry.untold > 0 || entry.quota_untold > 0 || micros.saturating_sub(entry.touched) < recent)
+            .map(|entry| (entry.key().clone(), *entry.value()))
+            .collect();
+        for slice in due.chunks(SLICE) {
+            let draws: Vec<Vec<Draw>> = slice.iter().map(|(key, count)| self.draws(store, key, *count, now)).collect();
+            let all: Vec<Draw> = draws.iter().flatten().cloned().collect();
+            if all.is_empty() {
+                continue;
+            }
+            let Ok(answers) = store.draw(all).await else {
+                if !self.alone.swap(true, Ordering::Relaxed) {
+                    tracing::warn!(
+                        share = self.gateways.load(Ordering::Relaxed),
+                        "limits are not shared: each gateway has its share"
+                    );
+                }
+                return;
+            };
+            if self.alone.swap(false, Ordering::Relaxed) {
+                tracing::info!("limits are shared again");
+            }
+            let mut answers = answers.as_slice();
+            for ((key, _), draws) in slice.iter().zip(&draws) {
+                let (own, rest) = answers.split_at_checked(draws.len()).unwrap_or((answers, &[]));
+                self.hear(key, draws, own, now);
+                answers = rest;
+            }
+        }
+        self.counts.retain(|key, count| {
+            let quota = self.declared.get(key.0).is_some_and(|limit| limit.quota.is_some());
+            let idle = micros.saturating_sub(count.touched) > recent;
+            // Without a shared store a rate has nothing to be told.
+            let told = (count.untold == 0 || !store.shares_rates()) && count.quota_untold == 0;
+            !(idle && told && count.arrival <= micros && (!quota || micros.saturating_sub(count.touched) > 12 * recent))
+        });
+    }
+}
+
+/// Microseconds that one request stands for.
+fn each(limit: &Limit) -> u64 {
+    limit.rate.map_or(0, |rate| (u64::from(rate.period) * 1_000_000 / u64::from(rate.count.max(1))).max(1))
+}
+
+/// The window of a time, and how many seconds it still has.
+fn window(period: u32, now: Timestamp) -> (i64, u64) {
+    let period = i64::from(period.max(1));
+    (now.0.div_euclid(period), (period - now.0.rem_euclid(period)).unsigned_abs())
+}
+
+/// Tells the store, over and over.
+#[derive(Debug)]
+pub struct Teller(Arc<Shared>);
+
+impl Teller {
+    /// The service over the shared state.
+    #[must_use]
+    pub const fn new(shared: Arc<Shared>) -> Self {
+        Self(shared)
+    }
+
+    async fn tell(&self) {
+        let (store, every) = (&self.0.store, if self.0.store.shares_rates() { TELL } else { KEEP });
+        let id = format!("{:016x}", self.0.process);
+        let mut turn = 0_u32;
+        loop {
+            tokio::time::sleep(every).await;
+            let limits = self.0.snapshot.load().counted.clone();
+            if limits.declared.is_empty() {
+                continue;
+            }
+            if turn.is_multiple_of(20)
+                && let Ok(gateways) = store.gateways(id.clone()).await
+            {
+                limits.gateways.store(gateways.max(1), Ordering::Relaxed);
+            }
+            turn = turn.wrapping_add(1);
+            limits.tell(store, super::clock::now()).await;
+        }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Teller {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        tokio::select! {
+            () = self.tell() => {}
+            _ = shutdown.changed() => {}
+        }
+        // What was used of quotas since is not to be forgotten with the process.
+        let limits = self.0.snapshot.load().counted.clone();
+        limits.tell(&self.0.store, super::clock::now()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::{ApiName, Origin};
+    use crate::policy::definition::RateLimit;
+    use crate::policy::limit::{Per, Quota};
+
+    fn limit(rate: Option<(u32, u32)>, quota: Option<(u32, u32)>) -> Limit {
+        Limit {
+            name: "orders-client".into(),
+            api: Some(ApiName::new("orders")),
+            per: Per::Client,
+            rate: rate.map(|(count, burst)| RateLimit { count, period: 60, burst }),
+            quota: quota.map(|(count, period)| Quota { count, period }),
+            origin: Origin::default(),
+        }
+    }
+
+    fn key(subject: &str) -> Vec<(usize, String)> {
+        vec![(0, subject.to_owned())]
+    }
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        (folder, store)
+    }
+
+    #[tokio::test]
+    async fn a_burst_is_exact_for_each_subject_and_the_headers_say_how_it_stands() {
+        let (_folder, store) = store();
+        let limits = Limits::new(&[limit(Some((60, 3)), None)]);
+        for remaining in [2, 1, 0] {
+            let standing = limits.take(&store, key("a"), Timestamp(0)).await.unwrap().unwrap();
+            assert_eq!(standing.policy, "\"orders-client\";q=60;w=60");
+            assert!(standing.limit.starts_with(&format!("\"orders-client\";r={remaining};t=")), "{standing:?}");
+        }
+        let (refusal, standing) = limits.take(&store, key("a"), Timestamp(0)).await.unwrap_err();
+        assert_eq!((refusal.reason, standing.wait), (Reason::LimitRate, Some(1)));
+        assert!(limits.take(&store, key("b"), Timestamp(0)).await.is_ok(), "another subject");
+    }
+
+    #[tokio::test]
+    async fn a_quota_counts_its_window_and_outlives_the_process() {
+        let (_folder, store) = store();
+        let day = Some((3, 86_400));
+        let limits = Limits::new(&[limit(None, day)]);
+        for _ in 0..2 {
+            limits.take(&store, key("a"), Timestamp(100)).await.unwrap();
+        }
+        limits.tell(&store, Timestamp(100)).await;
+        let again = Limits::new(&[limit(None, day)]);
+        assert!(again.take(&store, key("a"), Timestamp(101)).await.is_ok());
+        let (refusal, standing) = again.take(&store, key("a"), Timestamp(101)).await.unwrap_err();
+        assert_eq!((refusal.reason, standing.wait), (Reason::LimitQuota, Some(86_299)));
+        assert!(again.take(&store, key("a"), Timestamp(86_400)).await.is_ok(), "the next window");
+    }
+
+    #[tokio::test]
+    async fn what_one_limit_refuses_counts_for_no_other() {
+        let (_folder, store) = store();
+        let limits = Limits::new(&[limit(Some((60, 10)), Some((10, 60))), limit(Some((60, 1)), None)]);
+        let both = || vec![(0, "a".to_owned()), (1, "a".to_owned())];
+        assert!(limits.take(&store, both(), Timestamp(0)).await.is_ok());
+        for _ in 0..20 {
+            assert!(limits.take(&store, both(), Timestamp(0)).await.is_err());
+        }
+        for _ in 0..9 {
+            assert!(limits.take(&store, key("a"), Timestamp(0)).await.is_ok());
+        }
+        assert!(limits.take(&store, key("a"), Timestamp(0)).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn alone_each_gateway_has_its_share() {
+        let (_folder, store) = store();
+        let limits = Limits::new(&[limit(Some((60, 9)), None)]);
+        limits.gateways.store(3, Ordering::Relaxed);
+        limits.alone.store(true, Ordering::Relaxed);
+        for _ in 0..3 {
+            assert!(limits.take(&store, key("a"), Timestamp(0)).await.is_ok());
+        }
+        assert!(limits.take(&store, key("a"), Timestamp(0)).await.is_err());
+    }
+}
