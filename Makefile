@@ -1,6 +1,6 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
-.PHONY: ci system fmt lint core test test-shared doc schema golden fuzz fuzz-build bench demo
+.PHONY: ci system fmt lint core test test-shared doc schema golden faults fuzz fuzz-build bench demo
 
 CARGO ?= cargo
 
@@ -37,6 +37,13 @@ test:
 test-shared:
 	SCOPEGATE_TEST_STORE=redis $(CARGO) test --locked --test gateway -- authorization:: clients:: commands:: token_endpoint:: \
 	  tokens:: --skip tokens_survive_a_restart_because_keys_do
+
+# What a release has to stand, in the release build: crashes, power cuts, corruptions, gateways at once, a million tokens. Needs root
+# for small disks.
+faults:
+	ROUNDS=100 TOKENS=100000 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::crash faults::disk
+	ROUNDS=200 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::corruption shared::
+	TOKENS=1000000 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::size
 
 # Write the files that tests compare: JSON Schemas and golden files.
 golden:

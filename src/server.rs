@@ -183,6 +183,9 @@ pub fn run(config: Config, gateway_file: &Path, temporary: Option<tempfile::Temp
     }
     server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals::new(shared.clone(), temporary)) });
     shared.recorder.flush(FLUSH);
+    if let Err(error) = shared.store.settle() {
+        tracing::warn!(%error, "the store's log could not be brought into its file; the next start does it");
+    }
     Ok(())
 }
 

@@ -154,6 +154,14 @@ impl Store {
         engine!(self, ping())
     }
 
+    /// At the end of a process: what is written stands in the one file, which can then be copied or moved.
+    ///
+    /// # Errors
+    /// It could not be; nothing is lost, for the next start does it.
+    pub fn settle(&self) -> Result<(), StoreFault> {
+        engine!(self, settle())
+    }
+
     /// Removes a slice of what has expired; true when there may be more.
     ///
     /// # Errors

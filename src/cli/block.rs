@@ -38,7 +38,7 @@ pub(super) struct BlockArguments {
     /// Why, for those who look later
     #[arg(long)]
     reason: Option<String>,
-    /// For how long, for instance 30m or 2h; without an end when left out
+    /// For how long, for instance 30m, 2h or 7d; without an end when left out
     #[arg(long, value_name = "TIME")]
     r#for: Option<String>,
     /// Print the blocks that hold now
@@ -138,11 +138,7 @@ fn blocked(whom: Whom) -> Result<Blocked, ExitCode> {
 }
 
 fn end_of(text: &str, now: Timestamp) -> Result<Timestamp, ExitCode> {
-    let time: Result<jiff::SignedDuration, _> = text.parse();
-    let seconds = time.map_or(0, |time| time.as_secs());
-    if seconds > 0 {
-        Ok(now.plus(seconds))
-    } else {
-        Err(wrong(&format!("--for: `{text}`; write for instance 30m or 2h")))
-    }
+    let time = crate::config::format::duration(text).map_err(|fault| wrong(&format!("--for: {fault}")))?;
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    if seconds > 0 { Ok(now.plus(seconds)) } else { Err(wrong("--for: at least a second")) }
 }

@@ -135,6 +135,14 @@ fn parse_grace(text: &str) -> Result<std::time::Duration, String> {
     parse_duration(text)
 }
 
+/// A length of time as the YAML writes it.
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn duration(text: &str) -> Result<std::time::Duration, String> {
+    parse_duration(text)
+}
+
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     let wrong = || {
         format!("`{text}` is not a duration; write a whole number and a unit, for instance 500ms, 30s, 15m, 12h or 90d")

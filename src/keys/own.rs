@@ -30,7 +30,7 @@ pub struct InForce {
     set: Arc<KeySet>,
     jwks: String,
     /// What of the store this was made of.
-    made_of: Vec<(i64, bool)>,
+    made_of: Vec<(i64, bool, String)>,
     current_number: i64,
 }
 
@@ -63,7 +63,7 @@ impl OwnKeys {
     /// # Errors
     /// A store that cannot be used, or keys in it that cannot.
     pub fn load(store: &Store, signing: Signing, now: Timestamp) -> Result<Self, OwnKeysFault> {
-        turn(store, signing, now)?;
+        turn(store, signing, now, true)?;
         let keys = InForce::read(&store.keys()?, now)?;
         Ok(Self { signing, now: ArcSwap::from_pointee(keys) })
     }
@@ -73,7 +73,7 @@ impl OwnKeys {
     /// # Errors
     /// As for [`OwnKeys::load`]; the keys stay as they were.
     pub fn refresh(&self, store: &Store, now: Timestamp) -> Result<bool, OwnKeysFault> {
-        turn(store, self.signing, now)?;
+        turn(store, self.signing, now, false)?;
         let stored = store.keys()?;
         let before = self.now.load();
         let number = keys::current(&stored, now).map(|key| key.number);
@@ -138,15 +138,20 @@ impl InForce {
 }
 
 /// Which keys there are, and which of them have a private half.
-fn made_of(stored: &[StoredKey]) -> Vec<(i64, bool)> {
-    stored.iter().map(|key| (key.number, key.private_key.is_some())).collect()
+fn made_of(stored: &[StoredKey]) -> Vec<(i64, bool, String)> {
+    stored.iter().map(|key| (key.number, key.private_key.is_some(), key.public_jwk.clone())).collect()
 }
 
 /// Does what is due. Nothing is written where nothing is; a key is made before the transaction: an RSA key takes longer than
 /// other writes should wait.
-fn turn(store: &Store, signing: Signing, now: Timestamp) -> Result<(), OwnKeysFault> {
-    let (algorithm, schedule) = (signing.algorithm, schedule(signing));
+///
+/// Another algorithm is begun only when a process begins: two gateways that were told different ones would replace each other's
+/// keys for ever.
+fn turn(store: &Store, signing: Signing, now: Timestamp, begins: bool) -> Result<(), OwnKeysFault> {
+    let schedule = schedule(signing);
     let stored = store.keys()?;
+    let in_use = keys::current(&stored, now).and_then(|key| Algorithm::parse(&key.algorithm));
+    let algorithm = in_use.filter(|_| !begins).unwrap_or(signing.algorithm);
     let missing = keys::lacking(&stored, algorithm.as_str(), schedule, now).is_some();
     let current = keys::current(&stored, now).map(|key| key.number);
     let retires = stored

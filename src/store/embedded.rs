@@ -141,6 +141,13 @@ impl Embedded {
         read().map_err(|source| StoreFault::Sqlite { path: self.0.path.clone(), source })
     }
 
+    /// Brings what stands in the write-ahead log into the file. A connection of its own: the writer is in a transaction.
+    pub(super) fn settle(&self) -> Result<(), StoreFault> {
+        let sqlite = |source| StoreFault::Sqlite { path: self.0.path.clone(), source };
+        let connection = connect(&self.0.path).map_err(sqlite)?;
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(sqlite)
+    }
+
     fn there(&self) -> Result<(), StoreFault> {
         if self.0.gone.load(Ordering::Relaxed) { Err(StoreFault::Gone { path: self.0.path.clone() }) } else { Ok(()) }
     }

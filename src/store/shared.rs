@@ -127,13 +127,17 @@ impl Shared {
         arguments: Vec<Vec<u8>>,
     ) -> Result<T, StoreFault> {
         let wanted = self.0.wait_replicas;
-        let (value, replicas): (T, u32) = self
-            .run(move |mut link| async move {
-                let value = operate(&mut link, operation, &arguments).await?;
-                Ok((value, link.wait(wanted, REPLICAS).await?))
-            })
-            .await?;
+        if wanted == 0 {
+            return self.operate(operation, arguments).await;
+        }
+        let link = self.0.links.writes().map_err(|cause| self.fault(cause))?;
+        let work = move |mut link: Link| async move {
+            let value = operate(&mut link, operation, &arguments).await?;
+            Ok((value, link.wait(wanted, REPLICAS).await?))
+        };
+        let (value, replicas): (T, u32) = self.run_on(link, work).await?;
         if replicas < wanted {
+            self.0.links.is_short();
             return Err(self.fault(format!("{replicas} of {wanted} replicas have acknowledged the write in time")));
         }
         Ok(value)
@@ -146,6 +150,14 @@ impl Shared {
         F: Future<Output = RedisResult<T>> + Send,
     {
         let link = self.0.links.now().ok_or_else(|| self.fault(self.0.links.fault()))?;
+        self.run_on(link, work).await
+    }
+
+    async fn run_on<T, F>(&self, link: Link, work: impl FnOnce(Link) -> F + Send + 'static) -> Result<T, StoreFault>
+    where
+        T: Send + 'static,
+        F: Future<Output = RedisResult<T>> + Send,
+    {
         let (sender, receiver) = oneshot::channel();
         self.0.runtime.spawn(async move {
             // Nobody may be waiting any more: the client went away.
@@ -191,6 +203,12 @@ impl Shared {
             Some(_) => Ok(()),
             None => Err(self.fault(self.0.links.fault())),
         }
+    }
+
+    /// Nothing of ours is on a disk here.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as the other engine's")]
+    pub(super) const fn settle(&self) -> Result<(), StoreFault> {
+        Ok(())
     }
 
     pub(super) fn ping(&self) -> Result<(), StoreFault> {

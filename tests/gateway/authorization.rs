@@ -140,6 +140,11 @@ pub fn token(gateway: &Gateway, client: &str, fields: &[(&str, &str)]) -> Respon
     gateway.send(form("/oauth2/token", &[("Authorization", &basic(client))], &encode(fields)))
 }
 
+/// An access token of client credentials.
+pub fn own_token(gateway: &Gateway, client: &str) -> String {
+    member(&token(gateway, client, &[("grant_type", "client_credentials")]), "access_token")
+}
+
 pub fn redeem(gateway: &Gateway, client: &str, code: &str) -> Response {
     token(
         gateway,

@@ -113,10 +113,7 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
             policies("blocks: [{ clients: [ap], until: 2027-02-30 }]"),
             vec!["policies.yaml:3:34: `2027-02-30` is not a date"],
         ),
-        (
-            policies("limits: [{ per: client, rate: 1/s }]"),
-            vec!["policies.yaml:3:12: `client` is documented and not built yet"],
-        ),
+        (policies("limits: [{ per: client }]"), vec!["policies.yaml:3:10: a limit without `rate` and `quota`"]),
         (
             policies("limits: [{ per: address, rate: 1 }]"),
             vec!["policies.yaml:3:32: the number 1 where text is expected | put it in quotes"],

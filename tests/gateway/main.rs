@@ -10,6 +10,7 @@ mod config_faults;
 mod decisions;
 mod deploy;
 mod edge;
+mod faults;
 mod limits;
 mod operations;
 mod reference;

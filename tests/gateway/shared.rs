@@ -5,7 +5,7 @@ mod topology;
 
 use std::time::{Duration, Instant};
 
-use crate::authorization::{PASSWORD, code, member, redeem, refresh, request, setup, token, tokens};
+use crate::authorization::{PASSWORD, code, member, own_token, redeem, refresh, request, setup, tokens};
 use crate::support::{Browser, Gateway, Redis, Setup, wait_for};
 
 /// The configuration that all gateways of a test have: one public URL, one store.
@@ -15,11 +15,6 @@ pub fn over(redis: &Redis) -> Setup {
     setup.gateway.push_str(&Redis::yaml());
     setup.files = redis.files();
     setup
-}
-
-/// A token of client credentials.
-pub fn own_token(gateway: &Gateway, client: &str) -> String {
-    member(&token(gateway, client, &[("grant_type", "client_credentials")]), "access_token")
 }
 
 fn verdict(gateway: &Gateway, token: &str) -> String {
@@ -179,6 +174,7 @@ fn a_block_by_command_bites_everywhere_and_ends() {
         &["block", "--network", "10.0.0.0/99"],
         &["block", "--user", "bob", "--for", "soon"],
         &["block", "--user", "bob", "--for", "-1h"],
+        &["block", "--user", "bob", "--for", "1ms"],
         &["block"],
         &["block", "--list", "--client", "machine"],
     ] {

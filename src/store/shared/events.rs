@@ -55,12 +55,15 @@ impl Shared {
             let entries: Vec<Entry> =
                 read.into_iter().flat_map(|read| read.keys).flat_map(|key| key.ids).map(entry).collect();
             let now = if entries.is_empty() { 0 } else { milliseconds(link.ask(&redis::cmd("TIME")).await?) };
-            Ok::<_, redis::RedisError>((entries, now))
+            let last: Option<i64> = link.ask(redis::cmd("GET").arg(key("events:last"))).await?;
+            Ok::<_, redis::RedisError>((entries, now, last.unwrap_or(0)))
         });
         match wait.await {
-            Ok(Ok((entries, now))) => Ok(news(entries, generation, after.number, Some(now))),
+            // The server knows less than it did: one that has taken over without the last writes of the one before.
+            Ok(Ok((_, _, last))) if last < after.number => self.all_news(generation).await,
+            Ok(Ok((entries, now, _))) => Ok(news(entries, generation, after.number, Some(now))),
             Ok(Err(error)) => {
-                self.0.links.suspect();
+                self.0.links.renew(generation);
                 tokio::time::sleep(AWAY).await;
                 Err(self.fault(error.to_string()))
             }

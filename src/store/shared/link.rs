@@ -1,6 +1,7 @@
 //! The connection to the server: made, watched and made anew in the background. While there is none, operations fail at once: no
 //! request waits for a server that is away.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
@@ -80,12 +81,16 @@ struct Shared {
     /// Why there is none.
     fault: Mutex<String>,
     suspect: Notify,
+    /// Fewer replicas than a write needs: none is begun that could not be acknowledged.
+    short: AtomicBool,
 }
 
 /// What one attempt to connect gave.
 #[derive(Debug)]
 struct Connected {
     link: Link,
+    /// For writes that wait for replicas, which hold up whatever comes behind them.
+    writes: Link,
     news: Link,
     /// Tells one connection from the next: what was known of the server may not be so any more.
     generation: u64,
@@ -109,6 +114,7 @@ impl Links {
             now: ArcSwapOption::empty(),
             fault: Mutex::new("not connected yet".to_owned()),
             suspect: Notify::new(),
+            short: AtomicBool::new(false),
         });
         let weak = Arc::downgrade(&shared);
         let (sender, first) = std::sync::mpsc::channel();
@@ -126,6 +132,33 @@ impl Links {
     /// The connection now.
     pub(super) fn now(&self) -> Option<Link> {
         self.0.now.load().as_ref().map(|connected| connected.link.clone())
+    }
+
+    /// The connection for writes that wait for replicas.
+    ///
+    /// # Errors
+    /// There is none, or there are too few replicas: nothing is begun.
+    pub(super) fn writes(&self) -> Result<Link, String> {
+        if self.0.short.load(Ordering::Relaxed) {
+            return Err(format!("fewer than {} replicas are connected", self.0.declared.wait_replicas));
+        }
+        let now = self.0.now.load();
+        now.as_ref().map(|connected| connected.writes.clone()).ok_or_else(|| self.fault())
+    }
+
+    /// A write was not acknowledged by enough replicas.
+    pub(super) fn is_short(&self) {
+        self.0.short.store(true, Ordering::Relaxed);
+        self.suspect();
+    }
+
+    /// The connection that waits for news is of no use: all are made anew.
+    pub(super) fn renew(&self, generation: u64) {
+        let current = self.0.now.load_full();
+        if current.is_some_and(|connected| connected.generation == generation) {
+            self.0.now.store(None);
+        }
+        self.suspect();
     }
 
     /// The connection that may wait for news, and which one it is.
@@ -157,8 +190,12 @@ async fn keep(shared: Weak<Shared>, first: std::sync::mpsc::Sender<Result<(), St
     while let Some(shared) = shared.upgrade() {
         if let Some(connected) = shared.now.load_full() {
             // A connection that nobody complains of is looked at all the same: a server may stop to be one that can be written.
-            let _ = tokio::time::timeout(LOOK, shared.suspect.notified()).await;
-            if let Err(fault) = check(&mut connected.link.clone()).await {
+            let short = shared.short.load(Ordering::Relaxed);
+            let _ = tokio::time::timeout(if short { AGAIN } else { LOOK }, shared.suspect.notified()).await;
+            if shared.now.load().is_none() {
+                continue;
+            }
+            if let Err(fault) = check(&mut connected.link.clone(), &shared).await {
                 tracing::warn!(store = %shared.name, %fault, "the connection to the store is given up");
                 *shared.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
                 shared.now.store(None);
@@ -204,9 +241,14 @@ async fn connect(declared: &SharedStore, generation: u64) -> Result<Connected, T
     let in_time = |what| async { tokio::time::timeout(2 * ANSWER, what).await.unwrap_or_else(|_| Err(slow())) };
     let mut link = in_time(open(declared, ANSWER)).await.map_err(passing)?;
     fit(&mut link).await?;
+    let writes = if declared.wait_replicas > 0 {
+        in_time(open(declared, ANSWER + super::REPLICAS)).await.map_err(passing)?
+    } else {
+        link.clone()
+    };
     // Waiting for news takes as long as there are none.
     let news = in_time(open(declared, ANSWER + super::events::WAIT)).await.map_err(passing)?;
-    Ok(Connected { link, news, generation })
+    Ok(Connected { link, writes, news, generation })
 }
 
 fn slow() -> redis::RedisError {
@@ -277,9 +319,11 @@ async fn fit(link: &mut Link) -> Result<(), Trouble> {
     let passing = |error: redis::RedisError| Trouble { text: error.to_string(), lasting: false };
     let lasting = |text: String| Trouble { text, lasting: true };
     let info: Value = link.ask(redis::cmd("INFO").arg("memory")).await.map_err(passing)?;
-    let mut policies = Vec::new();
-    policies_of(&info, &mut policies);
-    if let Some(policy) = policies.iter().find(|policy| *policy != "noeviction") {
+    let mut texts = Vec::new();
+    texts_of(&info, &mut texts);
+    let lines = texts.iter().flat_map(|text| text.lines());
+    let mut policies = lines.filter_map(|line| line.trim().strip_prefix("maxmemory_policy:"));
+    if let Some(policy) = policies.find(|policy| *policy != "noeviction") {
         return Err(lasting(format!(
             "its maxmemory-policy is {policy}: it would throw tokens away when memory is short. Set `maxmemory-policy noeviction`"
         )));
@@ -298,32 +342,40 @@ async fn fit(link: &mut Link) -> Result<(), Trouble> {
 }
 
 /// Whether a connection is still one to a server that takes writes: a master that has become a replica answers reads.
-async fn check(link: &mut Link) -> Result<(), String> {
+async fn check(link: &mut Link, shared: &Shared) -> Result<(), String> {
+    let said = |error: redis::RedisError| error.to_string();
     let mut write = redis::cmd("SET");
     write.arg(key("looked")).arg("1").arg("EX").arg(3_600);
-    let wrote: RedisResult<Value> = link.ask(&write).await;
-    wrote.map(drop).map_err(|error| error.to_string())
+    let _: Value = link.ask(&write).await.map_err(said)?;
+    let wanted = shared.declared.wait_replicas;
+    if wanted > 0 {
+        let info: Value = link.ask(redis::cmd("INFO").arg("replication")).await.map_err(said)?;
+        let mut texts = Vec::new();
+        texts_of(&info, &mut texts);
+        let online = texts.iter().flat_map(|text| text.lines()).filter(|line| line.contains("state=online")).count();
+        let short = online < wanted as usize;
+        if short != shared.short.swap(short, Ordering::Relaxed) {
+            tracing::warn!(store = %shared.name, online, wanted, "replicas of the store");
+        }
+    }
+    Ok(())
 }
 
-/// The policies that an answer to INFO names; a cluster gives one answer for each node.
-fn policies_of(value: &Value, found: &mut Vec<String>) {
+/// The texts of an answer to INFO; a cluster gives one for each node.
+fn texts_of(value: &Value, found: &mut Vec<String>) {
     if let Value::BulkString(bytes) = value {
-        policies_in(&String::from_utf8_lossy(bytes), found);
+        found.push(String::from_utf8_lossy(bytes).into_owned());
     } else if let Value::VerbatimString { text, .. } | Value::SimpleString(text) = value {
-        policies_in(text, found);
+        found.push(text.clone());
     } else if let Value::Array(values) | Value::Set(values) = value {
         for value in values {
-            policies_of(value, found);
+            texts_of(value, found);
         }
     } else if let Value::Map(pairs) = value {
         for (_, value) in pairs {
-            policies_of(value, found);
+            texts_of(value, found);
         }
     }
-}
-
-fn policies_in(text: &str, found: &mut Vec<String>) {
-    found.extend(text.lines().filter_map(|line| line.trim().strip_prefix("maxmemory_policy:")).map(str::to_owned));
 }
 
 /// The server for messages: never the password.

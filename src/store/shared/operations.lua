@@ -9,7 +9,7 @@
 -- access_id:ID     the digest
 -- until:all, until:client:ID, until:user:NAME   what was made until then is dead
 -- session:DIGEST   user, proof, made, expires
--- events           what every gateway has to hear of, numbered by events:last
+-- events           what every gateway has to hear of, numbered by events:last; events:expiry has their ends
 local prefix = KEYS[1]
 local call = redis.call
 -- Clocks differ: a key lives a little longer than what it is about, which is judged by its own times.
@@ -46,6 +46,7 @@ local function note(kind, value, event)
   local ms = string.format('%.0f', tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000))
   call('XADD', key('events'), number .. '-0', 'kind', kind, 'value', value, 'at', event.at, 'expires', event.expires,
     'issuer', event.issuer, 'ms', ms)
+  call('ZADD', key('events:expiry'), event.expires, number)
   return number
 end
 
@@ -291,6 +292,11 @@ function operations.draw(entries)
   return answers
 end
 
+-- 1 the first time, 0 ever after.
+function operations.once(name, seconds)
+  return call('SET', key(name), '1', 'NX', 'EX', seconds) and 1 or 0
+end
+
 function operations.gateways(id)
   local now = tonumber(call('TIME')[1])
   call('ZADD', key('gateways'), now, id)
@@ -312,14 +318,9 @@ function operations.sweep(now, slice)
     local ends = cjson.decode(call('HGET', key('blocks'), field))['until']
     if type(ends) == 'number' and ends < tonumber(now) then call('HDEL', key('blocks'), field) end
   end
-  local old = {}
-  local entries = call('XRANGE', key('events'), '-', '+', 'COUNT', slice)
-  for _, entry in ipairs(entries) do
-    for at = 1, #entry[2], 2 do
-      if entry[2][at] == 'expires' and tonumber(entry[2][at + 1]) < tonumber(now) then table.insert(old, entry[1]) end
-    end
-  end
-  if #old > 0 then call('XDEL', key('events'), unpack(old)) end
+  local old = call('ZRANGEBYSCORE', key('events:expiry'), '-inf', '(' .. now, 'LIMIT', 0, slice)
+  for _, number in ipairs(old) do call('XDEL', key('events'), number .. '-0') end
+  if #old > 0 then call('ZREM', key('events:expiry'), unpack(old)) end
   return (#old == tonumber(slice)) and 1 or 0
 end
 

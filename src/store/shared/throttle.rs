@@ -12,13 +12,8 @@ impl Shared {
         now: Timestamp,
         expires: Timestamp,
     ) -> Result<bool, StoreFault> {
-        let name = key(&format!("assertion:{id}"));
-        let new: Option<String> = self
-            .run(move |mut link| async move {
-                link.ask(redis::cmd("SET").arg(name).arg("1").arg("NX").arg("EX").arg(lifetime(now, expires))).await
-            })
-            .await?;
-        Ok(new.is_some())
+        let seconds = lifetime(now, expires).to_string();
+        Ok(self.change::<i64>("once", arguments![format!("assertion:{id}"), seconds]).await? == 1)
     }
 
     pub(in crate::store) async fn record_failures(

@@ -99,6 +99,62 @@ fn what_was_revoked_while_one_was_cut_off_bites_when_it_is_back() {
     wait_for("the revocation", || (verdict(&gateway, &jwt) == "token.invalid").then_some(()));
 }
 
+#[test]
+fn a_connection_for_news_that_dies_alone_is_made_anew() {
+    let redis = Redis::start();
+    let gateway = Gateway::start(&over(&redis));
+    let jwt = own_token(&gateway, "machine");
+    for _ in 0..3 {
+        let clients = redis.ask(&["CLIENT", "LIST"]);
+        let waiting = clients.lines().find(|line| line.contains("cmd=xread")).expect("somebody waits for news");
+        let id = waiting.split_once("id=").unwrap().1.split(' ').next().unwrap();
+        assert_eq!(redis.ask(&["CLIENT", "KILL", "ID", id]), "1");
+        wait_for("the gateway to wait for news again", || {
+            redis.ask(&["CLIENT", "LIST"]).contains("cmd=xread").then_some(())
+        });
+    }
+    let store = scopegate::store::Store::of(&redis.config()).unwrap();
+    let now = scopegate::server::clock::now();
+    let subject = scopegate::store::revocations::Subject::Client("machine".into());
+    store.revoke_now(scopegate::store::revocations::Revocation::now(subject, now)).unwrap();
+    wait_for("the revocation", || (verdict(&gateway, &jwt) == "token.invalid").then_some(()));
+}
+
+#[test]
+fn a_server_that_has_lost_everything_is_no_end_and_a_changed_set_of_keys_is_taken_in() {
+    let mut redis = Redis::start();
+    let setup = over(&redis);
+    let gateway = Gateway::start(&setup);
+    let before = gateway.get("/.well-known/jwks.json", None).body;
+    redis.kill();
+    redis.resume();
+    wait_for("new keys", || {
+        let now = gateway.get("/.well-known/jwks.json", None).body;
+        (now != before).then_some(())
+    });
+    let late = Gateway::start(&setup);
+    wait_for("one key for both", || {
+        (gateway.get("/.well-known/jwks.json", None).body == late.get("/.well-known/jwks.json", None).body)
+            .then_some(())
+    });
+    let jwt = own_token(&gateway, "machine");
+    assert_eq!(verdict(&late, &jwt), "permit");
+}
+
+#[test]
+fn gateways_that_were_told_different_algorithms_do_not_fight() {
+    let redis = Redis::start();
+    let setup = over(&redis);
+    let mut other = setup.clone();
+    other.gateway = other.gateway.replace("refresh_token] }", "refresh_token], signing: { algorithm: EdDSA } }");
+    let gateways = [Gateway::start(&setup), Gateway::start(&other)];
+    std::thread::park_timeout(Duration::from_millis(2_500));
+    let keys = gateways[0].get("/.well-known/jwks.json", None).json()["keys"].as_array().unwrap().len();
+    assert_eq!(keys, 2, "one for each algorithm, and no more");
+    let jwt = own_token(&gateways[0], "machine");
+    assert_eq!(verdict(&gateways[1], &jwt), "permit");
+}
+
 /// What `serve` says when it does not start.
 fn refused(setup: &Setup) -> String {
     let folder = tempfile::tempdir().unwrap();

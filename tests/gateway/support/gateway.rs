@@ -130,10 +130,15 @@ impl Gateway {
         Self { address, metrics, upstream: upstream.clone(), folder, child, redis }
     }
 
-    /// Kills the process and starts another over the same files.
-    pub fn restart(&mut self) {
+    /// Ends the process as a crash would.
+    pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Kills the process and starts another over the same files.
+    pub fn restart(&mut self) {
+        self.kill();
         let log = std::fs::OpenOptions::new().append(true).open(self.folder.path().join("log")).unwrap();
         self.child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
             .args(["serve", "--config"])

@@ -146,6 +146,15 @@ pub fn try_send(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Response
     connection.read(bytes.starts_with(b"HEAD "))
 }
 
+/// The same for a server that may go at any moment.
+pub fn send_if_possible(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Response> {
+    let stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(15))).ok()?;
+    let mut connection = Connection(stream, Vec::new());
+    connection.write(bytes.as_ref());
+    connection.read(false)
+}
+
 /// A request without a body; `token` becomes the Authorization header.
 pub fn request(method: &str, target: &str, token: Option<&str>, extra: &[(&str, &str)]) -> String {
     let mut text = format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n");

@@ -1,0 +1,126 @@
+//! Very many tokens.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use scopegate::names::Timestamp;
+use scopegate::scope::ScopeSet;
+use scopegate::server::clock;
+use scopegate::store::Store;
+use scopegate::store::access::StoredAccess;
+
+use super::{fixed, many};
+use crate::authorization::own_token;
+use crate::support::Gateway;
+
+/// Puts so many opaque tokens of the client `opaque` into a store, as fast as it takes them.
+pub fn fill(store: &Path, count: usize) {
+    put(store, count, clock::now().plus(86_400));
+}
+
+fn put(store: &Path, count: usize, expires: Timestamp) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let store = Store::open(store).unwrap();
+    runtime.block_on(async {
+        for from in (0..count).step_by(2_000) {
+            let tasks: Vec<_> = (from..(from + 2_000).min(count))
+                .map(|n| {
+                    let (store, access) = (store.clone(), stored(n, expires));
+                    tokio::spawn(async move { store.put_access(access).await.unwrap() })
+                })
+                .collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        }
+    });
+}
+
+/// The value of a token by its number, and the token as stored.
+fn value(n: usize) -> String {
+    use base64::Engine as _;
+    let mut random = [9_u8; 32];
+    random[..8].copy_from_slice(&n.to_be_bytes());
+    format!("sga_{}", base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(random))
+}
+
+fn stored(n: usize, expires: Timestamp) -> StoredAccess {
+    use sha2::{Digest, Sha256};
+    StoredAccess {
+        digest: Sha256::digest(value(n)).into(),
+        id: format!("filled-{n}"),
+        authorization: None,
+        client: "opaque".into(),
+        subject: "opaque".into(),
+        scopes: ScopeSet::parse_unbounded("orders_read").unwrap(),
+        audience: "http://127.0.0.1:1".into(),
+        issued: clock::now(),
+        expires,
+    }
+}
+
+fn percentile(times: &mut [Duration], of_hundred: usize) -> Duration {
+    times.sort();
+    times[(times.len() * of_hundred / 100).min(times.len() - 1)]
+}
+
+#[test]
+fn tokens_never_seen_are_found_among_very_many() {
+    let count = many("TOKENS", 20_000);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("data");
+    fill(&store, count);
+    let gateway = Gateway::start(&fixed(Some(&store)));
+    let mut connection = crate::support::http::Connection::open(gateway.address);
+    let mut times: Vec<Duration> = (0..2_000)
+        .map(|n| {
+            let token = value(n * 7_919 % count);
+            let request = crate::support::http::request("GET", "/orders/1", Some(&token), &[]);
+            let began = Instant::now();
+            connection.write(request.as_bytes());
+            let answer = connection.read(false).unwrap();
+            let took = began.elapsed();
+            assert_eq!(answer.status, 200, "{answer:?}");
+            took
+        })
+        .collect();
+    let (median, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
+    println!("{count} tokens: a first request takes {median:?} in the median, {p99:?} in the 99th percentile");
+    let memory = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
+    println!("{}", memory.lines().find(|line| line.starts_with("VmRSS")).unwrap());
+    assert!(p99 < Duration::from_millis(20), "{p99:?}");
+}
+
+#[test]
+fn what_has_expired_is_swept_beside_requests() {
+    let count = many("TOKENS", 20_000);
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("data");
+    put(&store, count, clock::now().plus(-10));
+    let gateway = Gateway::start(&fixed(Some(&store)));
+    let fresh: Vec<String> = (0..50).map(|_| own_token(&gateway, "opaque")).collect();
+    let measure = || {
+        let mut times: Vec<Duration> = fresh
+            .iter()
+            .cycle()
+            .take(500)
+            .map(|token| {
+                let began = Instant::now();
+                assert_eq!(gateway.get("/orders/1", Some(token)).verdict(), "permit");
+                began.elapsed()
+            })
+            .collect();
+        percentile(&mut times, 99)
+    };
+    let left = || Store::open(&store).unwrap();
+    // The sweep begins with the process: measured beside it, and once more when it is over.
+    let during = measure();
+    let began = Instant::now();
+    while left().find_access(stored(count - 1, Timestamp(0)).digest).unwrap().is_some() {
+        assert!(began.elapsed() < Duration::from_secs(120), "the sweep does not end");
+        std::thread::park_timeout(super::millis(50));
+    }
+    let after = measure();
+    println!("{count} expired tokens: p99 {during:?} beside the sweep, {after:?} after it");
+    assert!(during <= after * 2 + super::millis(10), "{during:?} against {after:?}");
+}
