@@ -7,6 +7,7 @@ mod demo;
 mod key;
 mod schema;
 mod state;
+mod store;
 mod token;
 mod user;
 
@@ -92,6 +93,13 @@ enum Command {
         #[command(flatten)]
         whom: block::Whom,
     },
+    /// Copy the embedded store, and put a copy back
+    Store {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: store::StoreCommand,
+    },
     /// Print the JSON Schema of the YAML
     Schema {
         /// Kind of file; all of them when left out
@@ -137,6 +145,7 @@ pub fn main() -> ExitCode {
         Command::Token { options, command } => token::run(&options.config, command, options.format),
         Command::Block { options, arguments } => block::block(&options.config, arguments, options.format),
         Command::Unblock { options, whom } => block::unblock(&options.config, whom, options.format),
+        Command::Store { options, command } => store::run(&options.config, command, options.format),
         Command::Schema { kind } => schema::run(kind),
     }
 }

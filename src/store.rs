@@ -162,6 +162,22 @@ impl Store {
         engine!(self, settle())
     }
 
+    /// Copies everything committed into a new file, while others read and write.
+    ///
+    /// # Errors
+    /// The file is there already or cannot be written; or the store is a shared one, which its server copies.
+    pub fn backup(&self, to: &Path) -> Result<(), StoreFault> {
+        engine!(self, backup(to))
+    }
+
+    /// Puts such a copy into a folder that has no store.
+    ///
+    /// # Errors
+    /// There is a store, or the file is damaged, none of ours, or of a newer version. Nothing is changed then.
+    pub fn restore(from: &Path, folder: &Path) -> Result<(), StoreFault> {
+        Embedded::restore(from, folder)
+    }
+
     /// Removes a slice of what has expired; true when there may be more.
     ///
     /// # Errors

@@ -8,8 +8,11 @@ use serde_json::json;
 
 use super::client::said;
 use super::{Format, report, say, state, wrong};
+use crate::config::KeySource;
+use crate::keys::IssuerKeys;
+use crate::keys::fetch::Fetch;
 use crate::keys::own::fresh;
-use crate::names::Timestamp;
+use crate::names::{IssuerName, Timestamp};
 use crate::server::{clock, source};
 use crate::store::keys::{NewKey, StoredKey, current};
 
@@ -21,6 +24,8 @@ const LEAD: i64 = 600;
 pub(super) enum KeyCommand {
     /// List all keys: the current one, the next and the retired ones
     List,
+    /// Fetch the keys of every issuer whose tokens are taken, and say how that went
+    Issuers,
     /// Make the next key now; it signs in ten minutes, when verifiers have read it
     Rotate {
         /// Sign with it at once: verifiers that have not read it refuse its tokens for some minutes
@@ -37,6 +42,7 @@ pub(super) enum KeyCommand {
 pub(super) fn run(gateway: &Path, command: KeyCommand, format: Format) -> ExitCode {
     let outcome = match command {
         KeyCommand::List => list(gateway, format),
+        KeyCommand::Issuers => issuers(gateway, format),
         KeyCommand::Rotate { now } => rotate(gateway, now, format),
         KeyCommand::Revoke { kid } => revoke(gateway, &kid, format),
     };
@@ -79,6 +85,49 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
 
 fn make(algorithm: crate::token::jws::Algorithm) -> Result<NewKey, ExitCode> {
     fresh(algorithm).ok_or_else(|| wrong("no key could be made"))
+}
+
+/// The keys of other issuers as this machine gets them now: what a gateway here would see. How old the keys of a running gateway
+/// are, its metrics say.
+fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
+    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let fetch = Fetch::new().map_err(|fault| wrong(&fault))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|fault| wrong(&format!("no runtime: {fault}")))?;
+    let provider =
+        config.login.provider.as_ref().map(|provider| (IssuerName::new("login provider"), provider.keys.clone()));
+    let mut rows = Vec::new();
+    for (name, source) in config.key_sources.iter().cloned().chain(provider) {
+        let from = match &source {
+            KeySource::Discover { issuer, .. } => format!("the metadata of {issuer}"),
+            KeySource::Url(url) => url.clone(),
+            KeySource::File(file) => file.path.clone(),
+        };
+        let keys = IssuerKeys::new(name.clone(), source);
+        let outcome = runtime.block_on(keys.fetch_once(&fetch));
+        let set = keys.set();
+        let names: Vec<String> = set
+            .keys()
+            .iter()
+            .map(|key| key.name.clone().unwrap_or_else(|| format!("(no kid) {}", key.id.to_text())))
+            .collect();
+        rows.push(json!({
+            "issuer": name.as_str(),
+            "from": from,
+            "keys": names,
+            "of_no_use": outcome.as_ref().ok(),
+            "fault": outcome.as_ref().err(),
+        }));
+    }
+    let failed = rows.iter().any(|row| !row["fault"].is_null());
+    match format {
+        Format::Json => say(&json!({ "issuers": rows }).to_string()),
+        Format::Text => state::table(&rows, &["issuer", "from", "keys", "of_no_use", "fault"]),
+    }
+    Ok(if failed { ExitCode::from(super::FINDINGS) } else { ExitCode::SUCCESS })
 }
 
 fn rotate(gateway: &Path, at_once: bool, format: Format) -> Result<ExitCode, ExitCode> {

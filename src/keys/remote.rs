@@ -22,6 +22,8 @@ pub const REFRESH: Duration = Duration::from_secs(300);
 pub const COOL_DOWN: Duration = Duration::from_secs(30);
 /// Longest back-off after failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
+/// How long the last good keys stay while none can be fetched: a key that its issuer has removed must end some day.
+pub const STALE: Duration = Duration::from_secs(24 * 3_600);
 /// How long a request with an unknown `kid` waits for a refresh under way.
 const WAIT: Duration = Duration::from_secs(2);
 
@@ -196,7 +198,18 @@ impl IssuerKeys {
             // Before the first success nobody is served by waiting long.
             let longest = if state.last_success.is_some() { MAX_BACKOFF } else { COOL_DOWN };
             state.next = now + jittered(backoff.min(longest));
+            if state.last_success.is_some_and(|at| now.duration_since(at) > STALE) {
+                self.set.store(Arc::default());
+            }
         }
+    }
+
+    /// Fetches once, for who wants to know how it goes.
+    ///
+    /// # Errors
+    /// Why there are no keys, in words for the operator.
+    pub async fn fetch_once(&self, fetch: &Fetch) -> Attempt {
+        self.fetch(fetch).await
     }
 
     /// One fetch: how many keys were left out of the set, or why it was not replaced.

@@ -5,6 +5,7 @@
 //! and its migration.
 
 mod access;
+mod backup;
 mod blocks;
 mod events;
 mod grants;
@@ -29,6 +30,8 @@ use super::StoreFault;
 use crate::names::Timestamp;
 use writer::Writer;
 
+/// The file's name in its folder.
+const FILE: &str = "scopegate.db";
 /// How long to wait for the other process's write, during an upgrade.
 const BUSY: Duration = Duration::from_secs(3);
 /// Connections that read at once; further readers wait for one.
@@ -77,10 +80,8 @@ impl Embedded {
             let path = path.to_owned();
             move |source| StoreFault::Io { path, source }
         };
-        if !folder.is_dir() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io(folder))?;
-        }
-        let path = folder.join("scopegate.db");
+        make_folder(folder).map_err(io(folder))?;
+        let path = folder.join(FILE);
         // SQLite gives its journal files the mode of the database: it has to be private before the first write.
         let open = |create_new: bool| {
             std::fs::OpenOptions::new().read(true).append(true).create_new(create_new).mode(0o600).open(&path)
@@ -196,6 +197,14 @@ impl Embedded {
         })
         .await
     }
+}
+
+/// The folder, which its owner alone can look into.
+fn make_folder(folder: &Path) -> std::io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 fn identity(path: &Path) -> std::io::Result<(u64, u64)> {

@@ -211,6 +211,10 @@ impl Shared {
         Ok(())
     }
 
+    pub(super) fn backup(&self, _: &std::path::Path) -> Result<(), StoreFault> {
+        Err(self.fault("the server copies itself: see BGSAVE and its append-only file".to_owned()))
+    }
+
     pub(super) fn ping(&self) -> Result<(), StoreFault> {
         let store = self.clone();
         self.wait(async move { store.run(|mut link| async move { link.ask(&redis::cmd("PING")).await }).await })

@@ -1,6 +1,7 @@
 //! The commands over the registry and the state, beside a running gateway.
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -278,4 +279,69 @@ fn kill_9_during_rotations_leaves_exactly_one_key_that_signs() {
         );
         assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200, "round {round}");
     }
+}
+
+#[test]
+fn a_backup_made_while_serving_is_put_back_whole_and_never_over_a_store() {
+    let gateway = gateway();
+    let (access, refresh_token) = tokens(&gateway, "opaque");
+    let copy = gateway.folder.path().join("copy.db");
+    let path = copy.to_str().unwrap();
+    if gateway.redis.is_some() {
+        assert!(run(&gateway, &["store", "backup", path], "").2.contains("copies itself"));
+        return;
+    }
+    let (code, said, _) = run(&gateway, &["store", "backup", path], "");
+    assert!(code == 0 && said.contains("secret"), "{said}");
+    assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(run(&gateway, &["store", "backup", path], "").0, 2, "never over a file that is there");
+    let later = member(
+        &crate::authorization::token(&gateway, "opaque", &[("grant_type", "client_credentials")]),
+        "access_token",
+    );
+    let (code, _, complaint) = run(&gateway, &["store", "restore", path], "");
+    assert!(code == 2 && complaint.contains("never replaced"), "{complaint}");
+
+    let file = gateway.folder.path().join("gateway.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let elsewhere = text.replace("/data", "/restored");
+    let mut gateway = gateway;
+    gateway.kill();
+    std::fs::write(&file, &elsewhere).unwrap();
+    let whole = std::fs::read(&copy).unwrap();
+    for (damage, words) in
+        [(&whole[..whole.len() / 2], "copy.db"), (&b"not a database at all, but long enough"[..], "copy.db")]
+    {
+        std::fs::write(&copy, damage).unwrap();
+        let (code, _, complaint) = run(&gateway, &["store", "restore", path], "");
+        assert!(code == 2 && complaint.contains(words), "{complaint}");
+        assert!(!gateway.folder.path().join("restored/scopegate.db").exists(), "nothing is half there");
+    }
+    std::fs::write(&copy, &whole).unwrap();
+    let (code, said, complaint) = run(&gateway, &["store", "restore", path], "");
+    assert!(code == 0 && said.contains("since the backup"), "{said}{complaint}");
+    gateway.restart();
+    assert_eq!(gateway.get("/orders/1", Some(&access)).verdict(), "permit");
+    assert_eq!(gateway.get("/orders/1", Some(&later)).verdict(), "token.invalid", "given after the backup");
+    assert_eq!(refresh(&gateway, "opaque", &refresh_token).status, 200);
+}
+
+#[test]
+fn the_keys_of_other_issuers_are_shown_as_they_are_fetched() {
+    use crate::support::Issuer;
+    use crate::support::issuer::{Key, Mode};
+    let issuer = Issuer::start(&[Key::p256("k-one"), Key::ed25519("k-two")]);
+    let mut setup = setup("");
+    setup.gateway.push_str(&format!(
+        "issuers: {{ corp: {{ issuer: '{0}', any_audience: true, keys: discover }}, gone: {{ issuer: 'http://127.0.0.1:9', any_audience: true, keys: discover }} }}\n",
+        issuer.url
+    ));
+    let gateway = Gateway::start(&setup);
+    let (code, shown) = json(&gateway, "key", &["issuers"], "");
+    assert_eq!(code, 1, "one of them is not there");
+    let rows = shown["issuers"].as_array().unwrap();
+    assert_eq!((&rows[0]["keys"], &rows[0]["fault"]), (&serde_json::json!(["k-one", "k-two"]), &Value::Null));
+    assert!(rows[1]["fault"].as_str().unwrap().contains("127.0.0.1:9"), "{shown}");
+    issuer.set_mode(Mode::Answer(500, Vec::new()));
+    assert!(run(&gateway, &["key", "issuers"], "").1.contains("status 500"));
 }
