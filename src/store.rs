@@ -10,6 +10,7 @@ pub mod events;
 pub mod grants;
 pub mod keys;
 pub mod limits;
+pub mod moving;
 pub mod refresh;
 pub mod revocations;
 pub mod sessions;

@@ -1,5 +1,6 @@
-//! `scopegate store`: a copy of the embedded store while it serves, and back from it.
+//! `scopegate store`: a copy of the embedded store while it serves, back from it, and on into a shared one.
 
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -7,9 +8,9 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::client::said;
-use super::{Format, report, state, wrong};
+use super::{Format, complain, report, say, state, wrong};
 use crate::config::{Config, StoreConfig};
-use crate::server::source;
+use crate::server::{clock, source};
 use crate::store::Store;
 
 /// What to do with the store.
@@ -25,12 +26,19 @@ pub(super) enum StoreCommand {
         /// A file that `backup` has made
         file: PathBuf,
     },
+    /// Copy the embedded store into a shared one, also while gateways serve; once more for what they wrote meanwhile
+    Move {
+        /// The gateway.yaml with the shared store
+        #[arg(long, value_name = "GATEWAY_YAML")]
+        to: PathBuf,
+    },
 }
 
 pub(super) fn run(gateway: &Path, command: StoreCommand, format: Format) -> ExitCode {
     let outcome = match command {
         StoreCommand::Backup { file } => backup(gateway, &file, format),
         StoreCommand::Restore { file } => restore(gateway, &file, format),
+        StoreCommand::Move { to } => copy(gateway, &to, format),
     };
     outcome.unwrap_or_else(|code| code)
 }
@@ -69,5 +77,40 @@ fn restore(gateway: &Path, file: &Path, format: Format) -> Result<ExitCode, Exit
             folder.display()
         )
     });
+    Ok(ExitCode::SUCCESS)
+}
+
+fn copy(gateway: &Path, to: &Path, format: Format) -> Result<ExitCode, ExitCode> {
+    let load = |file: &Path| source::load(file).map_err(|fault| report(&fault, format));
+    let (from, to) = (load(gateway)?, load(to)?);
+    folder(&from)?;
+    if from.fixed.public_url != to.fixed.public_url {
+        return Err(wrong(&format!(
+            "public_url is {} here and {} there: tokens of the one would be none of the other",
+            from.fixed.public_url, to.fixed.public_url
+        )));
+    }
+    let wrong_store = |fault: crate::store::StoreFault| wrong(&fault.to_string());
+    let (store, target) = (state::store(&from)?, Store::of(&to.fixed.store).map_err(wrong_store)?);
+    let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    let shows = std::io::stderr().is_terminal();
+    let copied = store.copy_to(&target, clock::now(), |table, count| {
+        counts.insert(table, count);
+        if shows && count.is_multiple_of(10_000) {
+            complain(&format!("{table}: {count}"));
+        }
+    });
+    copied.map_err(wrong_store)?;
+    let rows: Vec<serde_json::Value> =
+        counts.iter().map(|(table, count)| json!({ "table": table, "rows": count })).collect();
+    match format {
+        Format::Json => say(&json!({ "moved": rows }).to_string()),
+        Format::Text => {
+            state::table(&rows, &["table", "rows"]);
+            say(
+                "Start the gateways with the shared store now, then move once more: what the old ones wrote meanwhile comes too.",
+            );
+        }
+    }
     Ok(ExitCode::SUCCESS)
 }

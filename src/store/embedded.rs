@@ -11,6 +11,7 @@ mod events;
 mod grants;
 mod keys;
 mod limits;
+mod moving;
 mod refresh;
 mod revocations;
 mod schema;

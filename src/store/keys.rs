@@ -139,7 +139,10 @@ impl Store {
     }
 
     /// Changes all keys at one time. `change` may be asked more than once, where another process was faster.
-    fn change_keys(&self, change: impl Fn(&mut Vec<StoredKey>) + Send + Sync + 'static) -> Result<(), StoreFault> {
+    pub(super) fn change_keys(
+        &self,
+        change: impl Fn(&mut Vec<StoredKey>) + Send + Sync + 'static,
+    ) -> Result<(), StoreFault> {
         engine!(self, change_keys(change))
     }
 }

@@ -11,6 +11,7 @@ mod grants;
 mod keys;
 mod limits;
 mod link;
+mod moving;
 mod refresh;
 mod seal;
 mod sessions;

@@ -188,3 +188,80 @@ fn a_block_by_command_bites_everywhere_and_ends() {
     wait_for("the block", || (verdict(&gateways[1], &access) == "blocked.client").then_some(()));
     wait_for("its end", || (verdict(&gateways[1], &access) == "permit").then_some(()));
 }
+
+#[test]
+fn an_embedded_store_moves_into_redis_while_it_serves() {
+    let redis = Redis::start();
+    let mut old = setup("");
+    old.gateway.push_str("public_url: http://127.0.0.1:1\nstore: { embedded: { path: data } }\n");
+    let folder = tempfile::tempdir().unwrap();
+    old.gateway = old.gateway.replace("path: data", &format!("path: {}", folder.path().join("data").display()));
+    let (before, jwt) = {
+        let gateway = Gateway::start(&old);
+        let jwt = own_token(&gateway, "machine");
+        (gateway, jwt)
+    };
+    let opaque = own_token(&before, "opaque");
+    let gone = own_token(&before, "opaque");
+    let (access, first) = tokens(&before, "web");
+    let second = member(&refresh(&before, "web", &first), "refresh_token");
+    let (_, other) = tokens(&before, "opaque");
+    let browser = crate::authorization::alice(&before);
+    assert_eq!(command(&before, &["block", "--client", "acting", "--reason", "moved"]).0, Some(0));
+    let revoke = |gateway: &Gateway, token: &str| {
+        let body = crate::support::browser::encode(&[("token", token)]);
+        let basic = crate::authorization::basic("opaque");
+        let answer = gateway.send(crate::support::http::form("/oauth2/revoke", &[("Authorization", &basic)], &body));
+        assert_eq!(answer.status, 200);
+    };
+    revoke(&before, &gone);
+    let after = over(&redis);
+    let place = tempfile::tempdir().unwrap();
+    let [a, b, c] = crate::support::free_addresses();
+    let target = after.write(place.path(), a, b, c);
+    let moves = || {
+        let (code, text) = command(&before, &["store", "move", "--to", target.to_str().unwrap()]);
+        assert_eq!(code, Some(0), "{text}");
+    };
+    moves();
+    let gateway = Gateway::start(&after);
+    for token in [&jwt, &opaque, &access] {
+        assert_eq!(verdict(&gateway, token), "permit");
+    }
+    assert_eq!(verdict(&gateway, &gone), "token.invalid", "what was revoked stays so");
+    let acting = own_token(&gateway, "acting");
+    assert_eq!(verdict(&gateway, &acting), "blocked.client");
+    let mut here = Browser::new(gateway.address);
+    here.cookie.clone_from(&browser.cookie);
+    let code = code(&mut here, &request("web", &[]));
+    assert_eq!(redeem(&gateway, "web", &code).status, 200, "signed in, and its consent remembered");
+    let third = member(&refresh(&gateway, "web", &second), "refresh_token");
+    // What happens meanwhile: there something is revoked and signed out, here something is issued and used.
+    revoke(&gateway, &opaque);
+    assert_eq!(command(&gateway, &["unblock", "--client", "acting"]).0, Some(0));
+    let late = own_token(&before, "opaque");
+    let next = member(&refresh(&before, "opaque", &other), "refresh_token");
+    moves();
+    assert_eq!(verdict(&gateway, &late), "permit");
+    assert_eq!(verdict(&gateway, &opaque), "token.invalid", "what was ended there is not revived");
+    assert_eq!(refresh(&gateway, "opaque", &next).status, 200, "what was rotated here goes on there");
+    wait_for("the block to stay ended", || (verdict(&gateway, &acting) == "permit").then_some(()));
+    let fourth = refresh(&gateway, "web", &third);
+    assert_eq!(fourth.status, 200, "what was rotated there is as it was");
+    assert_eq!(refresh(&gateway, "web", &first).status, 400, "used here, used there");
+    assert_eq!(
+        refresh(&gateway, "web", &member(&fourth, "refresh_token")).status,
+        400,
+        "and its second use ends the family"
+    );
+    // Only from here to there, and only for one issuer.
+    let (status, text) = command(&gateway, &["store", "move", "--to", target.to_str().unwrap()]);
+    assert!(status == Some(2) && text.contains("Redis"), "{text}");
+    std::fs::write(
+        &target,
+        std::fs::read_to_string(&target).unwrap().replace("http://127.0.0.1:1\n", "http://127.0.0.1:2\n"),
+    )
+    .unwrap();
+    let (status, text) = command(&before, &["store", "move", "--to", target.to_str().unwrap()]);
+    assert!(status == Some(2) && text.contains("public_url"), "{text}");
+}

@@ -304,6 +304,118 @@ function operations.gateways(id)
   return call('ZCARD', key('gateways'))
 end
 
+-- Rows of an embedded store. What is known better here stays: what was used or ended is so for good. `moved` has the authorizations
+-- that came before: one of those that is not there any more was ended here.
+local taking = {}
+
+function taking.revocation(row, now)
+  local last = tonumber(call('GET', key('moved:revocation')) or '0')
+  if row.rowid <= last then return end
+  call('SET', key('moved:revocation'), row.rowid)
+  if row.kind == 'blocks' then return end
+  local event = { at = row.at, expires = row.expires_at, issuer = row.issuer, now = now }
+  operations.revoke(row.kind, row.value, cjson.encode(event))
+end
+
+function taking.authorization(row, now)
+  local name = 'auth:' .. row.id
+  local known = call('EXISTS', key(name)) == 1
+  if call('SADD', key('moved'), row.id) == 0 and not known then return end
+  if not known then
+    call('HSET', key(name), 'client', row.client, 'subject', row.subject, 'scopes', row.scopes, 'made', row.created_at, 'expires', row.expires_at)
+    if row.resource then call('HSET', key(name), 'resource', row.resource) end
+  end
+  local expires = math.max(row.expires_at, tonumber(call('HGET', key(name), 'expires')))
+  call('HSET', key(name), 'expires', expires)
+  live(name, expires - now)
+  local all = 'auths:' .. row.subject .. ' ' .. row.client
+  call('ZADD', key(all), expires, row.id)
+  if call('TTL', key(all)) < expires - now + SLACK then live(all, expires - now) end
+end
+
+local function take_part(name, row, now, fields)
+  local expires = call('HGET', key('auth:' .. row.authorization_id), 'expires')
+  if not expires then return false end
+  call('HSETNX', key(name), 'auth', row.authorization_id)
+  call('HSETNX', key(name), 'expires', row.expires_at)
+  for to, from in pairs(fields) do
+    if row[from] then call('HSETNX', key(name), to, row[from]) end
+  end
+  return tonumber(expires)
+end
+
+function taking.code(row, now)
+  local expires = take_part('code:' .. row.digest, row, now, { redirect = 'redirect_uri', challenge = 'challenge', used = 'used_at' })
+  if not expires then return end
+  call('HSET', key('auth:' .. row.authorization_id), 'code', row.digest)
+  live('code:' .. row.digest, expires - now)
+end
+
+function taking.refresh_token(row, now)
+  if take_part('refresh:' .. row.digest, row, now, { used = 'used_at', successor = 'successor' }) then
+    live('refresh:' .. row.digest, row.expires_at - now)
+  end
+end
+
+function taking.access_token(row, now)
+  if row.authorization_id and call('EXISTS', key('auth:' .. row.authorization_id)) == 0 then return end
+  if call('EXISTS', key('access:' .. row.digest)) == 1 then return end
+  put_access({ digest = row.digest, id = row.id, auth = row.authorization_id, client = row.client, subject = row.subject,
+    scopes = row.scopes, audience = row.audience, issued = row.issued_at, expires = row.expires_at }, now)
+end
+
+function taking.session(row, now, first)
+  if not first then return end
+  local name = 'session:' .. row.digest
+  call('HSET', key(name), 'user', row.user, 'proof', row.proof, 'made', row.created_at, 'expires', row.expires_at)
+  live(name, row.expires_at - now)
+end
+
+function taking.consent(row)
+  operations.remember_consent(row.user, row.client .. ' ' .. row.resource, row.scopes, row.given_at)
+end
+
+function taking.assertion(row, now)
+  call('SET', key('assertion:' .. row.id), '1', 'NX', 'EX', row.expires_at - now + SLACK)
+end
+
+function taking.secret_use(row)
+  operations.secret_use(row.client .. ' ' .. row.secret, row.day)
+end
+
+function taking.failure(row)
+  call('ZADD', key('failures'), row.expires_at, row.at .. ' moved' .. row.rowid .. ' ' .. row.subject)
+end
+
+function taking.block(row, now, first)
+  if not first then return end
+  local value = { since = row.since, reason = row.reason, ['until'] = row['until'] }
+  if call('HSETNX', key('blocks'), row.kind .. ' ' .. row.value, cjson.encode(value)) == 1 then note_blocks(now) end
+end
+
+function taking.quota(row, now)
+  call('SET', key('quota:' .. row.key), row.used, 'NX', 'EX', row.expires_at - now + SLACK)
+end
+
+function operations.begin_move()
+  return call('EXISTS', key('moved:done')) == 0 and 1 or 0
+end
+
+function operations.end_move()
+  call('SET', key('moved:done'), '1')
+  -- As long as anything that came may live.
+  call('EXPIRE', key('moved'), 400 * 86400)
+  return 'done'
+end
+
+function operations.take_rows(table, now, first, rows)
+  now, first = tonumber(now), first == '1'
+  for _, row in ipairs(cjson.decode(rows)) do
+    if not row.expires_at or row.expires_at > now then taking[table](row, now, first) end
+  end
+  return 'done'
+end
+
 -- Writes what was made of what is there now, or says that it has changed.
 function operations.replace(name, before, after)
   if (call('GET', key(name)) or '') ~= before then return 'changed' end
