@@ -35,6 +35,8 @@ use writer::Writer;
 const FILE: &str = "scopegate.db";
 /// How long to wait for the other process's write, during an upgrade.
 const BUSY: Duration = Duration::from_secs(3);
+/// Free pages given back at once, and left without.
+const FREE_PAGES: i64 = 512;
 /// Connections that read at once; further readers wait for one.
 const READERS: usize = 8;
 
@@ -194,6 +196,7 @@ impl Embedded {
                 let removed = connection.prepare_cached(statement)?.execute([now.0, schema::SLICE])?;
                 more |= i64::try_from(removed).is_ok_and(|removed| removed == schema::SLICE);
             }
+            more |= give_back(connection)?;
             Ok(more)
         })
         .await
@@ -213,9 +216,24 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
+/// Gives a slice of free pages back where more than a third of the file is free: it grows with what is in it, and shrinks too. True
+/// when there may be more.
+fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
+    let number =
+        |pragma: &str| -> rusqlite::Result<i64> { connection.pragma_query_value(None, pragma, |row| row.get(0)) };
+    let (all, free) = (number("page_count")?, number("freelist_count")?);
+    if number("auto_vacuum")? == 0 || free < FREE_PAGES || free * 3 < all {
+        return Ok(false);
+    }
+    connection.execute_batch(&format!("PRAGMA incremental_vacuum({FREE_PAGES})"))?;
+    Ok(true)
+}
+
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
+    // Of effect in a file without tables alone: what is swept gives its space back.
+    connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;

@@ -18,6 +18,8 @@ pub const TABLES: [&str; 12] = [
     "block",
     "quota",
 ];
+/// A row with its number: values by the names of their columns.
+pub(super) type Row = (i64, serde_json::Map<String, serde_json::Value>);
 /// Rows sent at once.
 const SLICE: usize = 200;
 

@@ -1,10 +1,11 @@
 //! Rows of an embedded store, taken in.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{Shared, arguments};
 use crate::names::Timestamp;
 use crate::store::StoreFault;
+use crate::store::moving::Row;
 
 impl Shared {
     /// Whether nothing was moved here before.
@@ -21,7 +22,7 @@ impl Shared {
     pub(in crate::store) fn take_rows(
         &self,
         table: &'static str,
-        rows: Vec<(i64, Map<String, Value>)>,
+        rows: Vec<Row>,
         now: Timestamp,
         first: bool,
     ) -> Result<(), StoreFault> {

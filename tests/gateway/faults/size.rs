@@ -97,9 +97,10 @@ fn what_has_expired_is_swept_beside_requests() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("data");
     put(&store, count, clock::now().plus(-10));
-    let gateway = Gateway::start(&fixed(Some(&store)));
+    let full = std::fs::metadata(store.join("scopegate.db")).unwrap().len();
+    let mut gateway = Gateway::start(&fixed(Some(&store)));
     let fresh: Vec<String> = (0..50).map(|_| own_token(&gateway, "opaque")).collect();
-    let measure = || {
+    let measure = |gateway: &Gateway| {
         let mut times: Vec<Duration> = fresh
             .iter()
             .cycle()
@@ -114,13 +115,19 @@ fn what_has_expired_is_swept_beside_requests() {
     };
     let left = || Store::open(&store).unwrap();
     // The sweep begins with the process: measured beside it, and once more when it is over.
-    let during = measure();
+    let during = measure(&gateway);
     let began = Instant::now();
     while left().find_access(stored(count - 1, Timestamp(0)).digest).unwrap().is_some() {
         assert!(began.elapsed() < Duration::from_secs(120), "the sweep does not end");
         std::thread::park_timeout(super::millis(50));
     }
-    let after = measure();
+    let after = measure(&gateway);
     println!("{count} expired tokens: p99 {during:?} beside the sweep, {after:?} after it");
     assert!(during <= after * 2 + super::millis(10), "{during:?} against {after:?}");
+    // What is swept gives its space back.
+    gateway.signal("TERM");
+    gateway.wait();
+    let left = std::fs::metadata(store.join("scopegate.db")).unwrap().len();
+    println!("the file had {full} bytes and has {left}");
+    assert!(left < full / 4 + (4 << 20), "{left} of {full}");
 }
