@@ -17,12 +17,6 @@ use crate::support::browser::encode;
 use crate::support::http::{form, send_if_possible};
 use crate::support::{Gateway, Setup};
 
-/// A number out of the environment.
-#[expect(clippy::disallowed_methods, reason = "it is about the tests, not about the gateway")]
-fn many(name: &str, default: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
-}
-
 /// A configuration with a fixed public URL, so that a second process can go on with the tokens of the first.
 fn fixed(store: Option<&std::path::Path>) -> Setup {
     let mut setup = setup("");

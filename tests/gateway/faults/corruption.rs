@@ -2,9 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use super::{families, fixed, many};
+use super::{families, fixed};
 use crate::authorization::own_token;
-use crate::support::{Gateway, free_addresses};
+use crate::support::{Gateway, free_addresses, many};
 
 #[test]
 fn corrupted_files_are_refused_by_name_or_lose_nothing() {

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::{Load, families, fixed, holds, many, millis, used_stay_used};
-use crate::support::Gateway;
+use super::{Load, families, fixed, holds, millis, used_stay_used};
+use crate::support::{Gateway, many};
 
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged() {

@@ -9,9 +9,9 @@ use scopegate::server::clock;
 use scopegate::store::Store;
 use scopegate::store::access::StoredAccess;
 
-use super::{fixed, many};
+use super::fixed;
 use crate::authorization::own_token;
-use crate::support::Gateway;
+use crate::support::{Gateway, many};
 
 /// Puts so many opaque tokens of the client `opaque` into a store, as fast as it takes them.
 pub fn fill(store: &Path, count: usize) {

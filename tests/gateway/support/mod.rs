@@ -47,6 +47,12 @@ pub fn on_redis() -> bool {
     std::env::var("SCOPEGATE_TEST_STORE").is_ok_and(|store| store == "redis")
 }
 
+/// A number out of the environment.
+#[expect(clippy::disallowed_methods, reason = "it is about the tests, not about the gateway")]
+pub fn many(name: &str, default: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
 /// The secret of every client in the tests, and its digest.
 pub const SECRET: &str = "test-secret-of-fifty-characters-aaaaaaaaaaaaaaaaaa";
 
