@@ -106,6 +106,7 @@ impl Shared {
     pub fn new(config: Config) -> Result<Self, String> {
         let fixed = config.fixed.clone();
         let store = Store::of(&fixed.store).map_err(|fault| format!("store: {fault}"))?;
+        store.examine().map_err(|fault| format!("store: {fault}"))?;
         let own_keys = OwnKeys::load(&store, fixed.signing, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
         let metrics = Metrics::new().map_err(|fault| format!("metrics: {fault}"))?;

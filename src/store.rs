@@ -163,6 +163,15 @@ impl Store {
         engine!(self, settle())
     }
 
+    /// Looks through the whole store before anything is served from it: damage is found at the start, and not by the request that
+    /// meets it.
+    ///
+    /// # Errors
+    /// What is damaged.
+    pub fn examine(&self) -> Result<(), StoreFault> {
+        engine!(self, examine())
+    }
+
     /// Copies everything committed into a new file, while others read and write.
     ///
     /// # Errors

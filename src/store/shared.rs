@@ -212,6 +212,12 @@ impl Shared {
         Ok(())
     }
 
+    /// The server's own matter.
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as the other engine's")]
+    pub(super) const fn examine(&self) -> Result<(), StoreFault> {
+        Ok(())
+    }
+
     pub(super) fn backup(&self, _: &std::path::Path) -> Result<(), StoreFault> {
         Err(self.fault("the server copies itself: see BGSAVE and its append-only file".to_owned()))
     }
