@@ -23,6 +23,8 @@ use crate::token::Facts;
 
 /// How often our own keys are looked at.
 const KEYS: Duration = Duration::from_millis(500);
+/// How much longer than a slice of the sweep the rest after it is.
+const REST: u32 = 4;
 /// How often what has expired is removed.
 const SWEEP: Duration = Duration::from_secs(60);
 
@@ -293,9 +295,10 @@ impl Follow {
         self.0.revocations.forget(now);
         self.0.throttle.forget(now);
         loop {
+            let began = Instant::now();
             match self.0.store.sweep(now).await {
-                // Slice after slice, so that writers come in between.
-                Ok(true) => tokio::task::yield_now().await,
+                // Slice after slice, with rests between: writers come in between, and requests do not notice.
+                Ok(true) => tokio::time::sleep(began.elapsed() * REST).await,
                 Ok(false) => return,
                 Err(error) => return tracing::warn!(%error, "what has expired cannot be removed"),
             }

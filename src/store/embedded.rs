@@ -225,7 +225,10 @@ fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
     if number("auto_vacuum")? == 0 || free < FREE_PAGES || free * 3 < all {
         return Ok(false);
     }
-    connection.execute_batch(&format!("PRAGMA incremental_vacuum({FREE_PAGES})"))?;
+    // Each step frees one page: a statement that is stepped once frees no more.
+    let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({FREE_PAGES})"))?;
+    let mut rows = statement.query([])?;
+    while rows.next()?.is_some() {}
     Ok(true)
 }
 
