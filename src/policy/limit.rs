@@ -7,6 +7,7 @@ use super::definition::RateLimit;
 use super::principal::Principal;
 use super::route::Matched;
 use crate::names::{ApiName, Origin};
+use crate::request::address::site;
 
 /// What a limit counts by (decisions.md, "Limits").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -88,7 +89,7 @@ impl Rules {
                 (Some(Per::Scope), Some(principal)) => {
                     self.scopes_used(matched, principal).into_iter().map(|scope| scope.as_str().to_owned()).collect()
                 }
-                (Some(Per::Address), _) => address.map(|address| address.to_string()).into_iter().collect(),
+                (Some(Per::Address), _) => address.map(|address| site(address).to_string()).into_iter().collect(),
                 (Some(Per::Client | Per::User | Per::Scope), None) | (None, _) => Vec::new(),
             };
             subjects.into_iter().map(|subject| (*index, subject))

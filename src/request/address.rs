@@ -1,9 +1,18 @@
 //! Networks, and the address of the client behind trusted proxies.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
+
+/// What counts as one address: of IPv6 the /64, which one caller has whole (RFC 6177 §2).
+#[must_use]
+pub fn site(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
 
 /// Values by network. A look-up costs one hash per prefix length in use, however many networks there are.
 #[derive(Clone, Debug)]

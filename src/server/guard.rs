@@ -28,7 +28,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
-use super::{Shared, limiter};
+use super::Shared;
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
 use crate::request::head::{self, Head, Limits};
@@ -452,7 +452,7 @@ impl Place {
     fn take(shared: &Arc<Shared>, address: Option<IpAddr>) -> Result<Self, &'static str> {
         let counted = address
             .filter(|address| !shared.snapshot.load().config.trusted_proxies.contains(*address))
-            .map(limiter::site);
+            .map(crate::request::address::site);
         let edge = &shared.fixed.edge;
         let mut open = shared.connections.lock();
         if open.0 >= edge.max_connections {

@@ -52,7 +52,8 @@ async fn read(
 ) -> Result<Arc<Facts>, Refusal> {
     let digest = cache::digest(token.expose());
     let known = shared.cache.find(&digest, snapshot.issuers, now);
-    if let Some(facts) = known.filter(|facts| is_signed(shared, snapshot, facts)) {
+    let known = known.filter(|facts| is_signed(shared, snapshot, facts));
+    if let Some(facts) = known.filter(|facts| is_asked(snapshot, facts, token, operation)) {
         shared.metrics.cache_hits.inc();
         return Ok(facts);
     }
@@ -68,9 +69,7 @@ async fn read(
     let parsed = match Unverified::parse(token.expose()) {
         Ok(parsed) => parsed,
         Err(fault) => {
-            let own = Kind::ALL.iter().any(|kind| token.expose().starts_with(kind.prefix()));
-            let issuer =
-                operation.filter(|_| !own).and_then(|operation| rules.issuer_of_opaque(token.expose(), operation));
+            let issuer = issuer_of_opaque(snapshot, token, operation);
             let Some(issuer) = issuer else { return Err(refuse(shared, "", fault)) };
             return ask(shared, snapshot, issuer, token, digest).await;
         }
@@ -88,6 +87,30 @@ async fn read(
     }
     let facts = verify(shared, snapshot, issuer, &parsed).await?;
     Ok(remember(shared, snapshot, digest, facts))
+}
+
+/// The issuer that is asked about a token which is neither ours nor a JWT, not even one that we cannot read.
+fn issuer_of_opaque<'a>(
+    snapshot: &'a Snapshot,
+    token: &BearerToken,
+    operation: Option<OperationId>,
+) -> Option<&'a Issuer> {
+    let text = token.expose();
+    let own = Kind::ALL.iter().any(|kind| text.starts_with(kind.prefix()));
+    // `{"` in base64url: the header of a JWS or JWE (RFC 7515 §7.1, RFC 7516 §7.1).
+    let jwt = text.starts_with("eyJ") && text.contains('.');
+    if own || jwt { None } else { snapshot.rules().issuer_of_opaque(text, operation?) }
+}
+
+/// Whether what an issuer said of an opaque token counts for this operation: where the operation chooses whom to ask, another one
+/// may not have been asked.
+fn is_asked(snapshot: &Snapshot, facts: &Facts, token: &BearerToken, operation: Option<OperationId>) -> bool {
+    let issuer = snapshot.rules().issuer(facts.issuer.as_str());
+    let by_operation = issuer.and_then(|issuer| issuer.opaque.as_ref()).is_some_and(|opaque| opaque.prefix.is_none());
+    if !by_operation || facts.key.is_some() || token.expose().starts_with("eyJ") {
+        return true;
+    }
+    issuer_of_opaque(snapshot, token, operation).is_some_and(|issuer| issuer.rules.name == facts.issuer)
 }
 
 /// A token of another issuer that only the issuer can read.

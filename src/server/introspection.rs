@@ -18,6 +18,8 @@ use crate::token::{Facts, IssuerRules};
 const TIME: Duration = Duration::from_secs(2);
 /// Questions to one issuer at once.
 const AT_ONCE: usize = 64;
+/// How long a question waits for its turn.
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Failures in a row after which the issuer is left alone.
 const FAILURES: u32 = 5;
 /// Between two questions while it is.
@@ -34,14 +36,26 @@ const MAX_ANSWER: usize = 65_536;
 pub struct Introspection {
     /// What the configuration says of it.
     pub declared: config::Introspection,
-    under_way: Mutex<HashMap<TokenDigest, Arc<OnceCell<Answer>>>>,
+    under_way: Mutex<HashMap<Question, Arc<OnceCell<Answer>>>>,
     unknown: Cache<TokenFault>,
     turns: Semaphore,
     breaker: Mutex<Breaker>,
 }
 
+/// A token, and the settings of issuers under which it is asked about.
+type Question = (TokenDigest, u64);
+
 /// What came of a question.
 type Answer = Result<Result<(Arc<Facts>, Timestamp), TokenFault>, String>;
+
+/// A question under way, for one who waits.
+struct Asked<'a>(&'a Introspection, Question);
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.under_way().remove(&self.1);
+    }
+}
 
 /// Whether the issuer is asked at all.
 #[derive(Debug, Default)]
@@ -91,10 +105,11 @@ impl Introspection {
             shared.metrics.introspection(&rules.name, "cached");
             return Err(Fault::Token(fault));
         }
-        let cell = self.under_way().entry(digest).or_default().clone();
+        let question = (digest, issuers);
+        let cell = self.under_way().entry(question).or_default().clone();
+        // Whoever comes later asks anew, or finds it in the cache; also where who asked has gone away.
+        let _asked = Asked(self, question);
         let answer = cell.get_or_init(|| self.question(shared, rules, token)).await.clone();
-        // Whoever comes later asks anew, or finds it in the cache.
-        self.under_way().remove(&digest);
         match answer {
             Ok(Ok(known)) => Ok(known),
             Ok(Err(fault)) => {
@@ -105,7 +120,7 @@ impl Introspection {
         }
     }
 
-    fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<TokenDigest, Arc<OnceCell<Answer>>>> {
+    fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<Question, Arc<OnceCell<Answer>>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -114,12 +129,18 @@ impl Introspection {
             shared.metrics.introspection(&rules.name, "refused");
             return Err("it has failed too often, and is asked again in a second".to_owned());
         }
+        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
+        let Ok(Ok(_turn)) = turn else {
+            // Our own queue says nothing of the issuer.
+            shared.metrics.introspection(&rules.name, "refused");
+            return Err("too many questions at once".to_owned());
+        };
         let asked = tokio::time::timeout(TIME, self.post(shared, token)).await;
-        let asked = asked.unwrap_or_else(|_| Err(format!("no answer within {} s", TIME.as_secs())));
-        self.settle(asked.is_ok());
+        let asked = asked.unwrap_or_else(|_| Err((true, format!("no answer within {} s", TIME.as_secs()))));
+        self.settle(!matches!(asked, Err((true, _))));
         let answer = match asked {
             Ok(answer) => answer,
-            Err(cause) => {
+            Err((_, cause)) => {
                 shared.metrics.introspection(&rules.name, "failed");
                 tracing::warn!(issuer = %rules.name, %cause, "an issuer could not be asked about a token");
                 return Err(cause);
@@ -138,20 +159,25 @@ impl Introspection {
         }
     }
 
-    async fn post(&self, shared: &Shared, token: &str) -> Result<serde_json::Map<String, serde_json::Value>, String> {
-        let _turn = self.turns.acquire().await.map_err(|_| "too many questions at once".to_owned())?;
+    /// The answer; or whether the issuer itself is in trouble, and how. What it says of one odd token is no trouble of its own.
+    async fn post(
+        &self,
+        shared: &Shared,
+        token: &str,
+    ) -> Result<serde_json::Map<String, serde_json::Value>, (bool, String)> {
         let form = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs([("token", token), ("token_type_hint", "access_token")])
             .finish();
         let declared = &self.declared;
         let credentials = (declared.client_id.as_str(), declared.client_secret.expose());
         let posted = shared.fetch.post_form(&declared.url, Some(credentials), &form).await;
-        let (status, body) = posted.map_err(|fault| fault.to_string())?;
+        let (status, body) = posted.map_err(|fault| (true, fault.to_string()))?;
         match status {
-            200 if body.len() > MAX_ANSWER => Err("an answer over 64 KiB".to_owned()),
-            200 => parse_object(&body).map_err(|_| "the answer is no JSON object".to_owned()),
-            401 => Err("status 401: our client_id and client_secret there are wrong".to_owned()),
-            _ => Err(format!("status {status} instead of 200")),
+            200 if body.len() > MAX_ANSWER => Err((true, "an answer over 64 KiB".to_owned())),
+            200 => parse_object(&body).map_err(|_| (true, "the answer is no JSON object".to_owned())),
+            401 => Err((true, "status 401: our client_id and client_secret there are wrong".to_owned())),
+            400 | 413 | 414 | 422 => Err((false, format!("status {status} for this token"))),
+            _ => Err((true, format!("status {status} instead of 200"))),
         }
     }
 

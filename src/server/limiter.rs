@@ -1,6 +1,6 @@
 //! Limits per address (step 1): GCRA, exact on this gateway.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,6 +10,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use crate::policy::definition::RateLimit;
 use crate::reason::{Reason, Refusal, Remedy};
+use crate::request::address::site;
 
 /// After so many requests, addresses whose limit is full again are forgotten.
 const SWEEP: u32 = 8_192;
@@ -54,15 +55,6 @@ impl AddressLimits {
             }
         }
         Ok(())
-    }
-}
-
-/// What counts as one address: of IPv6 the /64, which one caller has whole (RFC 6177 §2).
-#[must_use]
-pub fn site(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
-        v4 @ IpAddr::V4(_) => v4,
     }
 }
 

@@ -16,13 +16,15 @@ use super::Shared;
 use crate::names::{Timestamp, hex};
 use crate::policy::limit::Limit;
 use crate::reason::{Reason, Refusal, Remedy};
-use crate::store::Store;
 use crate::store::limits::Draw;
+use crate::store::{Store, StoreFault};
 
 /// How often what was used is told to a shared store.
 const TELL: Duration = Duration::from_millis(100);
 /// And how often quotas to an embedded one.
 const KEEP: Duration = Duration::from_secs(1);
+/// How often a gateway says that it is there.
+const THERE: Duration = Duration::from_secs(2);
 /// How long a first request waits for the store.
 const ASK: Duration = Duration::from_millis(100);
 /// Subjects of limits that are kept apart; beyond, those that come new share one count.
@@ -49,9 +51,10 @@ type Counted = (usize, String);
 struct Count {
     /// Theoretical arrival of the rate, microseconds since the beginning.
     arrival: u64,
-    /// Requests since the store was last told.
+    /// Requests since the store was last told, and when the first of them was.
     untold: u64,
-    /// The window of the quota, and how many in it.
+    since: u64,
+    /// The window of the quota, how many in it, and how many of these the store knows.
     window: i64,
     used: u64,
     quota_untold: u64,
@@ -86,22 +89,31 @@ impl Taken {
 }
 
 impl Limits {
-    /// Limits of which nothing is used.
+    /// These limits, with what was used of those that the configuration before had too.
     #[must_use]
-    pub fn new(limits: &[Limit]) -> Self {
-        Self {
+    pub fn new(limits: &[Limit], before: Option<&Self>) -> Self {
+        let of = |place: fn(&Self) -> u64, or: u64| before.map_or(or, place);
+        let all = Self {
             declared: limits.to_vec(),
             counts: DashMap::new(),
-            began: Instant::now(),
-            gateways: AtomicU64::new(1),
-            alone: AtomicBool::new(false),
+            began: before.map_or_else(Instant::now, |before| before.began),
+            gateways: AtomicU64::new(of(|before| before.gateways.load(Ordering::Relaxed), 1)),
+            alone: AtomicBool::new(before.is_some_and(|before| before.alone.load(Ordering::Relaxed))),
+        };
+        for entry in before.iter().flat_map(|before| before.counts.iter()) {
+            let (at, subject) = entry.key();
+            let old = before.and_then(|before| before.declared.get(*at));
+            if let Some(new) = old.and_then(|old| limits.iter().position(|limit| is_same(limit, old))) {
+                all.counts.insert((new, subject.clone()), *entry.value());
+            }
         }
+        all
     }
 
-    /// Whether these are those limits.
+    /// Whether these are those limits, wherever they stand.
     #[must_use]
     pub fn same(&self, limits: &[Limit]) -> bool {
-        self.declared == limits
+        self.declared.len() == limits.len() && self.declared.iter().zip(limits).all(|(one, other)| is_same(one, other))
     }
 
     /// Counts a permitted request for all of these limits and subjects, or for none.
@@ -114,27 +126,27 @@ impl Limits {
         counted: Vec<Counted>,
         now: Timestamp,
     ) -> Result<Option<Standing>, (Refusal, Standing)> {
-        let mut done: Vec<Counted> = Vec::new();
+        let mut done: Vec<(Counted, u64)> = Vec::new();
         let mut tightest: Option<Taken> = None;
         for key in counted {
-            let known = self.counts.contains_key(&key);
-            let key = if known || self.counts.len() < MOST { key } else { (key.0, String::new()) };
-            if !known {
+            let key =
+                if self.counts.contains_key(&key) || self.counts.len() < MOST { key } else { (key.0, String::new()) };
+            if !self.counts.contains_key(&key) {
                 self.ask(store, &key, now).await;
             }
             let Some(limit) = self.declared.get(key.0) else { continue };
             match self.take_one(limit, &key, now) {
-                Ok(taken) => {
+                Ok((taken, each)) => {
                     for taken in taken {
                         if tightest.as_ref().is_none_or(|known| taken.is_tighter_than(known)) {
                             tightest = Some(taken);
                         }
                     }
-                    done.push(key);
+                    done.push((key, each));
                 }
                 Err((reason, taken)) => {
-                    for key in &done {
-                        self.give_back(key);
+                    for (key, each) in &done {
+                        self.give_back(key, *each);
                     }
                     let wait = u32::try_from(taken.reset.max(1)).unwrap_or(u32::MAX);
                     let refusal = Refusal::new(reason).with(Remedy::RetryAfter(wait));
@@ -154,15 +166,15 @@ impl Limits {
         if self.alone.load(Ordering::Relaxed) { self.gateways.load(Ordering::Relaxed).max(1) } else { 1 }
     }
 
-    fn take_one(&self, limit: &Limit, key: &Counted, now: Timestamp) -> Result<Vec<Taken>, (Reason, Taken)> {
+    fn take_one(&self, limit: &Limit, key: &Counted, now: Timestamp) -> Result<(Vec<Taken>, u64), (Reason, Taken)> {
         let (micros, sharers) = (self.micros(), self.sharers());
         let mut count = self.counts.entry(key.clone()).or_default();
         count.touched = micros;
         let said = |is_quota, remaining, of, reset| Taken { limit: key.0, is_quota, remaining, of, reset };
         let mut taken = Vec::new();
         let mut arrival = count.arrival;
+        let each = each(limit).saturating_mul(sharers);
         if let Some(rate) = limit.rate {
-            let each = each(limit).saturating_mul(sharers);
             let burst = (u64::from(rate.burst) / sharers).max(1);
             let room = each.saturating_mul(burst);
             arrival = count.arrival.max(micros).saturating_add(each);
@@ -178,23 +190,29 @@ impl Limits {
             if count.window != window {
                 (count.window, count.used, count.quota_untold) = (window, 0, 0);
             }
-            let of = (u64::from(quota.count) / sharers).max(1);
-            if count.used >= of {
+            let of = u64::from(quota.count);
+            // Alone, a gateway has its share of what was left when the store was last heard.
+            let heard = count.used.saturating_sub(count.quota_untold);
+            let share = of.saturating_sub(heard).div_ceil(sharers);
+            if count.quota_untold >= share {
                 return Err((Reason::LimitQuota, said(true, 0, of, left)));
             }
             count.used += 1;
             count.quota_untold += 1;
-            taken.push(said(true, of - count.used, of, left));
+            taken.push(said(true, share - count.quota_untold, of, left));
         }
         count.arrival = arrival;
+        if count.untold == 0 {
+            count.since = micros;
+        }
         count.untold += 1;
-        Ok(taken)
+        Ok((taken, each))
     }
 
     /// A request that another limit has refused is none.
-    fn give_back(&self, key: &Counted) {
+    fn give_back(&self, key: &Counted, each: u64) {
         let (Some(limit), Some(mut count)) = (self.declared.get(key.0), self.counts.get_mut(key)) else { return };
-        count.arrival = count.arrival.saturating_sub(each(limit));
+        count.arrival = count.arrival.saturating_sub(each);
         count.untold = count.untold.saturating_sub(1);
         count.used = count.used.saturating_sub(u64::from(limit.quota.is_some()));
         count.quota_untold = count.quota_untold.saturating_sub(u64::from(limit.quota.is_some()));
@@ -225,44 +243,56 @@ impl Limits {
             return;
         }
         match tokio::time::timeout(ASK, store.draw(draws.clone())).await {
-            Ok(Ok(answers)) => self.hear(key, &draws, &answers, now),
-            Ok(Err(_)) | Err(_) => self.alone.store(true, Ordering::Relaxed),
+            Ok(Ok(answers)) => self.hear(key, &draws, &answers),
+            Ok(Err(error)) => self.is_alone(&error),
+            // One late answer is no outage: who tells the store finds out.
+            Err(_) => {}
+        }
+    }
+
+    /// The store is away.
+    fn is_alone(&self, error: &StoreFault) {
+        if !self.alone.swap(true, Ordering::Relaxed) {
+            let gateways = self.gateways.load(Ordering::Relaxed);
+            tracing::warn!(%error, gateways, "what was used of limits cannot be told: each gateway has its share");
         }
     }
 
     /// What the store is to be told of a subject.
     fn draws(&self, store: &Store, key: &Counted, count: Count, now: Timestamp) -> Vec<Draw> {
         let Some(limit) = self.declared.get(key.0) else { return Vec::new() };
-        let stem = hex(Sha256::digest(format!("{} {:?} {:?} {}", limit.name, limit.rate, limit.quota, key.1))
-            .get(..16)
-            .unwrap_or_default());
+        let named = |what: String| hex(Sha256::digest(format!("{what} {}", key.1)).get(..16).unwrap_or_default());
         let mut draws = Vec::new();
         if limit.rate.is_some() && store.shares_rates() {
-            draws.push(Draw::Rate { key: stem.clone(), count: count.untold, each: each(limit) });
+            let ago = if count.untold > 0 { self.micros().saturating_sub(count.since) } else { 0 };
+            let key = named(format!("{} {:?}", limit.name, limit.rate));
+            draws.push(Draw::Rate { key, count: count.untold, each: each(limit), ago });
         }
         if let Some(quota) = limit.quota {
             let (window, left) = window(quota.period, now);
             let count = if count.window == window { count.quota_untold } else { 0 };
-            draws.push(Draw::Quota { key: format!("{stem}:{window}"), count, left });
+            let stem = named(format!("{} {}", limit.name, quota.period));
+            draws.push(Draw::Quota { key: format!("{stem}:{window}"), count, left, window });
         }
         draws
     }
 
     /// Takes in how a subject stands with all gateways. What was let through since the question is still to be told.
-    fn hear(&self, key: &Counted, draws: &[Draw], answers: &[u64], now: Timestamp) {
+    fn hear(&self, key: &Counted, draws: &[Draw], answers: &[u64]) {
         let micros = self.micros();
         let mut count = self.counts.entry(key.clone()).or_default();
         for (draw, answer) in draws.iter().zip(answers) {
             match draw {
                 Draw::Rate { count: told, each, .. } => {
                     count.untold = count.untold.saturating_sub(*told);
+                    count.since = micros;
                     count.arrival = micros.saturating_add(*answer).saturating_add(count.untold.saturating_mul(*each));
                 }
-                Draw::Quota { count: told, .. } => {
-                    let period = self.declared.get(key.0).and_then(|limit| limit.quota).map_or(1, |quota| quota.period);
-                    let (window, _) = window(period, now);
-                    if count.window != window {
-                        (count.window, count.quota_untold) = (window, *told);
+                // The window may have turned since the question.
+                Draw::Quota { window, .. } if count.touched > 0 && *window < count.window => {}
+                Draw::Quota { count: told, window, .. } => {
+                    if count.window != *window {
+                        (count.window, count.quota_untold) = (*window, *told);
                     }
                     count.quota_untold = count.quota_untold.saturating_sub(*told);
                     count.used = answer.saturating_add(count.quota_untold);
@@ -287,14 +317,9 @@ impl Limits {
             if all.is_empty() {
                 continue;
             }
-            let Ok(answers) = store.draw(all).await else {
-                if !self.alone.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(
-                        share = self.gateways.load(Ordering::Relaxed),
-                        "limits are not shared: each gateway has its share"
-                    );
-                }
-                return;
+            let answers = match store.draw(all).await {
+                Ok(answers) => answers,
+                Err(error) => return self.is_alone(&error),
             };
             if self.alone.swap(false, Ordering::Relaxed) {
                 tracing::info!("limits are shared again");
@@ -302,7 +327,7 @@ impl Limits {
             let mut answers = answers.as_slice();
             for ((key, _), draws) in slice.iter().zip(&draws) {
                 let (own, rest) = answers.split_at_checked(draws.len()).unwrap_or((answers, &[]));
-                self.hear(key, draws, own, now);
+                self.hear(key, draws, own);
                 answers = rest;
             }
         }
@@ -314,6 +339,11 @@ impl Limits {
             !(idle && told && count.arrival <= micros && (!quota || micros.saturating_sub(count.touched) > 12 * recent))
         });
     }
+}
+
+/// Whether two limits are one, wherever they stand.
+fn is_same(one: &Limit, other: &Limit) -> bool {
+    (&one.name, &one.api, one.per, one.rate, one.quota) == (&other.name, &other.api, other.per, other.rate, other.quota)
 }
 
 /// Microseconds that one request stands for.
@@ -341,19 +371,19 @@ impl Teller {
     async fn tell(&self) {
         let (store, every) = (&self.0.store, if self.0.store.shares_rates() { TELL } else { KEEP });
         let id = format!("{:016x}", self.0.process);
-        let mut turn = 0_u32;
+        let mut said: Option<Instant> = None;
         loop {
             tokio::time::sleep(every).await;
             let limits = self.0.snapshot.load().counted.clone();
             if limits.declared.is_empty() {
                 continue;
             }
-            if turn.is_multiple_of(20)
+            if said.is_none_or(|said| said.elapsed() > THERE)
                 && let Ok(gateways) = store.gateways(id.clone()).await
             {
                 limits.gateways.store(gateways.max(1), Ordering::Relaxed);
+                said = Some(Instant::now());
             }
-            turn = turn.wrapping_add(1);
             limits.tell(store, super::clock::now()).await;
         }
     }
@@ -403,7 +433,7 @@ mod tests {
     #[tokio::test]
     async fn a_burst_is_exact_for_each_subject_and_the_headers_say_how_it_stands() {
         let (_folder, store) = store();
-        let limits = Limits::new(&[limit(Some((60, 3)), None)]);
+        let limits = Limits::new(&[limit(Some((60, 3)), None)], None);
         for remaining in [2, 1, 0] {
             let standing = limits.take(&store, key("a"), Timestamp(0)).await.unwrap().unwrap();
             assert_eq!(standing.policy, "\"orders-client\";q=60;w=60");
@@ -418,12 +448,12 @@ mod tests {
     async fn a_quota_counts_its_window_and_outlives_the_process() {
         let (_folder, store) = store();
         let day = Some((3, 86_400));
-        let limits = Limits::new(&[limit(None, day)]);
+        let limits = Limits::new(&[limit(None, day)], None);
         for _ in 0..2 {
             limits.take(&store, key("a"), Timestamp(100)).await.unwrap();
         }
         limits.tell(&store, Timestamp(100)).await;
-        let again = Limits::new(&[limit(None, day)]);
+        let again = Limits::new(&[limit(None, day)], None);
         assert!(again.take(&store, key("a"), Timestamp(101)).await.is_ok());
         let (refusal, standing) = again.take(&store, key("a"), Timestamp(101)).await.unwrap_err();
         assert_eq!((refusal.reason, standing.wait), (Reason::LimitQuota, Some(86_299)));
@@ -433,7 +463,7 @@ mod tests {
     #[tokio::test]
     async fn what_one_limit_refuses_counts_for_no_other() {
         let (_folder, store) = store();
-        let limits = Limits::new(&[limit(Some((60, 10)), Some((10, 60))), limit(Some((60, 1)), None)]);
+        let limits = Limits::new(&[limit(Some((60, 10)), Some((10, 60))), limit(Some((60, 1)), None)], None);
         let both = || vec![(0, "a".to_owned()), (1, "a".to_owned())];
         assert!(limits.take(&store, both(), Timestamp(0)).await.is_ok());
         for _ in 0..20 {
@@ -446,9 +476,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_limit_that_has_moved_within_its_file_is_the_same_limit() {
+        let (_folder, store) = store();
+        let limits = Limits::new(&[limit(Some((60, 2)), None)], None);
+        assert!(limits.take(&store, key("a"), Timestamp(0)).await.is_ok());
+        let moved = Limit { origin: Origin { line: 7, ..Origin::default() }, ..limit(Some((60, 2)), None) };
+        assert!(limits.same(std::slice::from_ref(&moved)));
+        let other = Limit { name: "other".into(), ..limit(Some((60, 9)), None) };
+        let more = Limits::new(&[other, moved], Some(&limits));
+        let moved_key = || vec![(1, "a".to_owned())];
+        assert!(more.take(&store, moved_key(), Timestamp(0)).await.is_ok());
+        assert!(more.take(&store, moved_key(), Timestamp(0)).await.is_err(), "what was used stays used");
+    }
+
+    #[tokio::test]
     async fn alone_each_gateway_has_its_share() {
         let (_folder, store) = store();
-        let limits = Limits::new(&[limit(Some((60, 9)), None)]);
+        let limits = Limits::new(&[limit(Some((60, 9)), None)], None);
         limits.gateways.store(3, Ordering::Relaxed);
         limits.alone.store(true, Ordering::Relaxed);
         for _ in 0..3 {

@@ -235,7 +235,7 @@ impl Follow {
     /// Waits for news and takes them in, over and over.
     async fn follow(&self) {
         let revocations = &self.0.revocations;
-        let mut silent = false;
+        let (mut silent, mut blocks_due) = (false, false);
         loop {
             match self.0.store.news(revocations.position()).await {
                 Ok(news) => {
@@ -243,8 +243,10 @@ impl Follow {
                     for delay in &news.delays {
                         self.0.metrics.revocation_delay.observe(delay.as_secs_f64());
                     }
-                    if news.blocks {
-                        self.read_blocks().await;
+                    // Heard of and not read, they are read the next time.
+                    blocks_due |= news.blocks;
+                    if blocks_due {
+                        blocks_due = !self.read_blocks().await;
                     }
                     if silent {
                         tracing::info!("revocations of other gateways are heard again");
@@ -262,13 +264,20 @@ impl Follow {
         }
     }
 
-    async fn read_blocks(&self) {
+    /// Whether they could be read.
+    async fn read_blocks(&self) -> bool {
         let shared = self.0.clone();
         let read = tokio::task::spawn_blocking(move || match shared.store.blocks(clock::now()) {
-            Ok(blocks) => shared.revocations.take_blocks(blocks),
-            Err(error) => tracing::error!(%error, "blocks cannot be read; the last known stay"),
+            Ok(blocks) => {
+                shared.revocations.take_blocks(blocks);
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "blocks cannot be read; the last known stay, and they are read once more");
+                false
+            }
         });
-        let _ = read.await;
+        read.await.unwrap_or(false)
     }
 
     async fn look_at_keys(&self) {
@@ -307,16 +316,19 @@ impl Follow {
 
     async fn keep(&self) {
         let mut keys = tokio::time::interval(KEYS);
+        loop {
+            keys.tick().await;
+            let most = self.0.snapshot.load().config.max_revocation_staleness;
+            self.0.revocations.judge_age(most);
+            self.look_at_keys().await;
+        }
+    }
+
+    async fn clean(&self) {
         let mut sweep = tokio::time::interval(SWEEP);
         loop {
-            tokio::select! {
-                _ = keys.tick() => {
-                    let most = self.0.snapshot.load().config.max_revocation_staleness;
-                    self.0.revocations.judge_age(most);
-                    self.look_at_keys().await;
-                }
-                _ = sweep.tick() => self.sweep().await,
-            }
+            sweep.tick().await;
+            self.sweep().await;
         }
     }
 }
@@ -327,6 +339,7 @@ impl BackgroundService for Follow {
         tokio::select! {
             () = self.follow() => {}
             () = self.keep() => {}
+            () = self.clean() => {}
             _ = shutdown.changed() => {}
         }
     }

@@ -86,9 +86,10 @@ impl Snapshot {
         let limits = before
             .filter(|before| before.limits.same(rules.address_limits()))
             .map_or_else(|| Arc::new(AddressLimits::new(rules.address_limits())), |before| before.limits.clone());
-        let counted = before
-            .filter(|before| before.counted.same(rules.limits()))
-            .map_or_else(|| Arc::new(Limits::new(rules.limits())), |before| before.counted.clone());
+        let counted = before.filter(|before| before.counted.same(rules.limits())).map_or_else(
+            || Arc::new(Limits::new(rules.limits(), before.map(|before| &*before.counted))),
+            |before| before.counted.clone(),
+        );
         Self {
             counted,
             keys,

@@ -8,8 +8,8 @@ use std::time::Duration;
 use dashmap::DashMap;
 use tokio::sync::Notify;
 
-use super::limiter::site;
 use crate::names::{Timestamp, hex};
+use crate::request::address::site;
 use crate::store::{Store, StoreFault};
 
 /// Failures count for so long, seconds.

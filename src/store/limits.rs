@@ -13,6 +13,8 @@ pub enum Draw {
         count: u64,
         /// Microseconds that one stands for.
         each: u64,
+        /// Microseconds since the first of them.
+        ago: u64,
     },
     /// Of a quota's window: the answer is how many in all.
     Quota {
@@ -22,6 +24,8 @@ pub enum Draw {
         count: u64,
         /// Seconds that the window still has.
         left: u64,
+        /// Which window it is.
+        window: i64,
     },
 }
 

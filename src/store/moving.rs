@@ -25,8 +25,8 @@ const SLICE: usize = 200;
 
 impl Store {
     /// Copies everything that has not expired. What the target knows better stays: what was used or ended there is so for good. A
-    /// second time brings what was written since; sessions and blocks only the first time, for who has signed out or was unblocked
-    /// there meanwhile must stay so. `progress` hears of each table how many rows it had so far.
+    /// second time brings what was written since. What was ended here between the two, and leaves no event (a sign-out, a consent
+    /// taken back, an unblocking), stays there. `progress` hears of each table how many rows it had so far.
     ///
     /// # Errors
     /// Either store cannot be used, or this one is not an embedded or the target not a shared one. What was copied until then is
@@ -51,7 +51,6 @@ impl Store {
             }
             known.sort_by_key(|key| (key.signs_from, key.number));
         })?;
-        let first = to.begin_move()?;
         for table in TABLES {
             let (mut last, mut count) = (0, 0);
             loop {
@@ -59,7 +58,7 @@ impl Store {
                 let Some((row, _)) = rows.last() else { break };
                 last = *row;
                 count += rows.len();
-                to.take_rows(table, rows, now, first)?;
+                to.take_rows(table, rows, now)?;
                 progress(table, count);
             }
             progress(table, count);

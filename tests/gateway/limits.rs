@@ -202,3 +202,21 @@ fn without_the_store_each_gateway_has_its_share() {
     redis.resume();
     wait_for("the limits to be shared again", || gateways[0].log().contains("shared again").then_some(()));
 }
+
+#[test]
+fn an_outage_of_the_store_is_not_booked_at_its_end() {
+    let mut redis = Redis::start_with(&["--appendonly", "yes"]);
+    let (gateways, token) = two(&redis, "  - { api: items, per: client, rate: 20/s, burst: 10 }");
+    assert_eq!(passed(&gateways[0], 1, "/api/items", &token, ""), 1);
+    redis.kill();
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(4) {
+        send(&gateways[0], "GET", "/api/items", Some(&token), "203.0.113.1");
+        std::thread::park_timeout(Duration::from_millis(60));
+    }
+    redis.resume();
+    wait_for("the limits to be shared again", || gateways[0].log().contains("shared again").then_some(()));
+    std::thread::park_timeout(Duration::from_millis(700));
+    let through = passed(&gateways[0], 8, "/api/items", &token, "limit.rate");
+    assert!(through >= 7, "a caller within its rate pays for no outage: {through}");
+}

@@ -126,6 +126,9 @@ impl Builder<'_> {
         if raw.introspection.is_none() {
             self.fault(place, "`token_prefix` without `introspection`", "write where these tokens are asked about");
         }
+        if begins_alike("eyJ") {
+            self.fault(place, format!("`{prefix}` is how JWTs begin"), "JWTs are told by their `iss`; leave it out");
+        }
         if Kind::ALL.iter().any(|kind| begins_alike(kind.prefix())) {
             self.fault(
                 place,

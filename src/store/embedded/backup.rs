@@ -43,8 +43,15 @@ impl Embedded {
     pub(in crate::store) fn restore(from: &Path, folder: &Path) -> Result<(), StoreFault> {
         check(from)?;
         let path = folder.join(FILE);
-        if path.exists() {
-            return Err(StoreFault::Foreign { path, found: "there is a store already, which is never replaced" });
+        // The log of another file would be played onto this one.
+        for name in [FILE.to_owned(), format!("{FILE}-wal"), format!("{FILE}-shm"), format!("{FILE}-journal")] {
+            let path = folder.join(name);
+            if path.exists() {
+                return Err(StoreFault::Foreign {
+                    path,
+                    found: "it is there already, and never replaced: move it away",
+                });
+            }
         }
         let io = |path: &Path| {
             let path = path.to_owned();

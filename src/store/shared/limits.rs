@@ -11,8 +11,8 @@ impl Shared {
         let entries: Vec<Value> = draws
             .iter()
             .map(|draw| match draw {
-                Draw::Rate { key, count, each } => json!({ "key": key, "n": count, "each": each }),
-                Draw::Quota { key, count, left } => json!({ "key": key, "n": count, "left": left }),
+                Draw::Rate { key, count, each, ago } => json!({ "key": key, "n": count, "each": each, "ago": ago }),
+                Draw::Quota { key, count, left, .. } => json!({ "key": key, "n": count, "left": left }),
             })
             .collect();
         // No replica is waited for: what a failover loses of a limit is a moment of it.

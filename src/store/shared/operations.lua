@@ -277,8 +277,10 @@ function operations.draw(entries)
   for _, entry in ipairs(cjson.decode(entries)) do
     if entry.each then
       local name = key('rate:' .. entry.key)
-      local arrival = math.max(tonumber(call('GET', name) or '0'), now) + entry.n * entry.each
-      if entry.n > 0 then
+      local before = tonumber(call('GET', name) or '0')
+      -- Told later than it happened: what was let through since fills the time since.
+      local arrival = math.max(math.max(before, now - entry.ago) + entry.n * entry.each, now)
+      if entry.n > 0 and arrival > now then
         call('SET', name, string.format('%.0f', arrival), 'PX', math.ceil((arrival - now) / 1000) + 1000)
       end
       table.insert(answers, string.format('%.0f', arrival - now))
@@ -304,9 +306,16 @@ function operations.gateways(id)
   return call('ZCARD', key('gateways'))
 end
 
--- Rows of an embedded store. What is known better here stays: what was used or ended is so for good. `moved` has the authorizations
--- that came before: one of those that is not there any more was ended here.
+-- Rows of an embedded store. What is known better here stays: what was used or ended is so for good. `moved` has what came before,
+-- with its end: what should live still and is not there any more was ended here.
 local taking = {}
+
+-- Whether a row that is not there was ended here since it came.
+local function ended(name, expires, now)
+  local before = tonumber(call('HGET', key('moved'), name) or '0')
+  call('HSET', key('moved'), name, expires or 9999999999)
+  return before > now
+end
 
 function taking.revocation(row, now)
   local last = tonumber(call('GET', key('moved:revocation')) or '0')
@@ -320,7 +329,7 @@ end
 function taking.authorization(row, now)
   local name = 'auth:' .. row.id
   local known = call('EXISTS', key(name)) == 1
-  if call('SADD', key('moved'), row.id) == 0 and not known then return end
+  if ended(name, row.expires_at, now) and not known then return end
   if not known then
     call('HSET', key(name), 'client', row.client, 'subject', row.subject, 'scopes', row.scopes, 'made', row.created_at, 'expires', row.expires_at)
     if row.resource then call('HSET', key(name), 'resource', row.resource) end
@@ -359,19 +368,21 @@ end
 
 function taking.access_token(row, now)
   if row.authorization_id and call('EXISTS', key('auth:' .. row.authorization_id)) == 0 then return end
-  if call('EXISTS', key('access:' .. row.digest)) == 1 then return end
+  if call('EXISTS', key('access:' .. row.digest)) == 1 or ended('access:' .. row.id, row.expires_at, now) then return end
   put_access({ digest = row.digest, id = row.id, auth = row.authorization_id, client = row.client, subject = row.subject,
     scopes = row.scopes, audience = row.audience, issued = row.issued_at, expires = row.expires_at }, now)
 end
 
-function taking.session(row, now, first)
-  if not first then return end
+function taking.session(row, now)
   local name = 'session:' .. row.digest
+  if ended(name, row.expires_at, now) then return end
   call('HSET', key(name), 'user', row.user, 'proof', row.proof, 'made', row.created_at, 'expires', row.expires_at)
   live(name, row.expires_at - now)
 end
 
-function taking.consent(row)
+function taking.consent(row, now)
+  local field = row.client .. ' ' .. row.resource
+  if ended('consent:' .. row.user .. ' ' .. field, nil, now) and call('HEXISTS', key('consent:' .. row.user), field) == 0 then return end
   operations.remember_consent(row.user, row.client .. ' ' .. row.resource, row.scopes, row.given_at)
 end
 
@@ -387,8 +398,8 @@ function taking.failure(row)
   call('ZADD', key('failures'), row.expires_at, row.at .. ' moved' .. row.rowid .. ' ' .. row.subject)
 end
 
-function taking.block(row, now, first)
-  if not first then return end
+function taking.block(row, now)
+  if ended('block:' .. row.kind .. ' ' .. row.value .. ' ' .. row.since, row['until'], now) then return end
   local value = { since = row.since, reason = row.reason, ['until'] = row['until'] }
   if call('HSETNX', key('blocks'), row.kind .. ' ' .. row.value, cjson.encode(value)) == 1 then note_blocks(now) end
 end
@@ -397,21 +408,17 @@ function taking.quota(row, now)
   call('SET', key('quota:' .. row.key), row.used, 'NX', 'EX', row.expires_at - now + SLACK)
 end
 
-function operations.begin_move()
-  return call('EXISTS', key('moved:done')) == 0 and 1 or 0
-end
-
 function operations.end_move()
-  call('SET', key('moved:done'), '1')
   -- As long as anything that came may live.
   call('EXPIRE', key('moved'), 400 * 86400)
   return 'done'
 end
 
-function operations.take_rows(table, now, first, rows)
-  now, first = tonumber(now), first == '1'
+function operations.take_rows(table, now, rows)
+  now = tonumber(now)
   for _, row in ipairs(cjson.decode(rows)) do
-    if not row.expires_at or row.expires_at > now then taking[table](row, now, first) end
+    -- Used codes stay with their authorization, however old.
+    if not row.expires_at or row.expires_at > now or table == 'code' then taking[table](row, now) end
   end
   return 'done'
 end
