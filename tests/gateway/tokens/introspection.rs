@@ -341,6 +341,26 @@ fn an_outage_is_a_503_and_never_a_401_and_is_not_asked_into() {
 }
 
 #[test]
+fn odd_tokens_are_no_outage_of_the_issuer_and_jwts_of_others_are_not_shown_to_it() {
+    let bench = bench();
+    bench.partner.know("pt_1", active());
+    bench.partner.mode(Mode::Raw(400, b"{\"error\":\"invalid_request\"}".to_vec()));
+    for n in 0..12 {
+        assert_eq!(bench.items(&format!("pt_odd{n}")), "issuer.unavailable");
+    }
+    assert_eq!(bench.partner.asked().len(), 12, "each was asked about");
+    bench.partner.mode(Mode::Good);
+    assert_eq!(bench.items("pt_1"), "permit", "and the next one too");
+    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    for header in [r#"{"alg":"ES512"}"#, r#"{"alg":"RS256","crit":["x"]}"#, r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#] {
+        let jwt = format!("{}.{}.c2ln", encode(header), encode(r#"{"iss":"https://other.example"}"#));
+        assert_eq!(bench.verdict("/bare/x", &jwt), "token.invalid", "{header}");
+        assert_eq!(bench.verdict("/bare/x", &format!("{jwt}.eA.eA")), "token.invalid", "{header}");
+    }
+    assert!(bench.second.asked().is_empty(), "{:?}", bench.second.asked());
+}
+
+#[test]
 fn a_revocation_of_a_foreign_token_bites() {
     let bench = bench();
     bench.partner.know("pt_1", active());
