@@ -239,6 +239,14 @@ function operations.unblock(field, now)
   return removed
 end
 
+-- In one go: a session without an end would stay for ever.
+function operations.begin_session(digest, user, proof, now, expires)
+  local name = 'session:' .. digest
+  call('HSET', key(name), 'user', user, 'proof', proof, 'made', now, 'expires', expires)
+  live(name, expires - now)
+  return 'done'
+end
+
 function operations.session(digest)
   local found = call('HMGET', key('session:' .. digest), 'user', 'proof', 'made', 'expires')
   if not found[1] or dead(found[3], nil, found[1]) then return {} end

@@ -17,15 +17,8 @@ impl Shared {
         now: Timestamp,
         expires: Timestamp,
     ) -> Result<(), StoreFault> {
-        let name = key(&format!("session:{}", hex(&digest)));
-        self.run(move |mut link| async move {
-            let mut put = redis::cmd("HSET");
-            put.arg(&name).arg("user").arg(user).arg("proof").arg(proof);
-            put.arg("made").arg(now.0).arg("expires").arg(expires.0);
-            let _: redis::Value = link.ask(&put).await?;
-            link.ask(redis::cmd("EXPIRE").arg(&name).arg(lifetime(now, expires))).await
-        })
-        .await
+        let arguments = arguments![digest, user, proof, now, expires];
+        self.operate::<String>("begin_session", arguments).await.map(drop)
     }
 
     pub(in crate::store) async fn session(

@@ -75,17 +75,19 @@ fn whom_a_user_lists_as_himself_is_signed_in_and_goes_on_to_consent() {
     assert!(metrics.contains("scopegate_jwks_age_seconds{issuer=\"login provider\"}"), "{metrics}");
 }
 
-#[test]
-fn a_session_ends_with_the_identity_that_began_it() {
+/// A session by the provider ends when this file says something else.
+fn session_ends(file: &str, change: impl Fn(&str, &Provider) -> String) {
     let provider = Provider::start();
     let setup = with_provider(&provider);
     let gateway = Gateway::start(&setup);
     let (mut browser, url) = sent_away(&gateway);
     browser.get(&callback(&provider.sign_in(&url, ALICE)));
     assert!(browser.get("/oauth2/connections").body.contains("Alice Doe"));
-    let users = gateway.folder.path().join("users.yaml");
-    let text = std::fs::read_to_string(&users).unwrap();
-    std::fs::write(&users, text.replace(ALICE, "another")).unwrap();
+    let file = gateway.folder.path().join(file);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let changed = change(&text, &provider);
+    assert_ne!(changed, text);
+    std::fs::write(&file, changed).unwrap();
     gateway.signal("HUP");
     wait_for("the session to end", || {
         browser.get("/oauth2/connections").body.contains("name=\"password\"").then_some(())
@@ -93,20 +95,13 @@ fn a_session_ends_with_the_identity_that_began_it() {
 }
 
 #[test]
+fn a_session_ends_with_the_identity_that_began_it() {
+    session_ends("users.yaml", |text, _| text.replace(ALICE, "another"));
+}
+
+#[test]
 fn a_session_ends_with_the_provider_that_began_it() {
-    let provider = Provider::start();
-    let setup = with_provider(&provider);
-    let gateway = Gateway::start(&setup);
-    let (mut browser, url) = sent_away(&gateway);
-    browser.get(&callback(&provider.sign_in(&url, ALICE)));
-    assert!(browser.get("/oauth2/connections").body.contains("Alice Doe"));
-    let file = gateway.folder.path().join("gateway.yaml");
-    let text = std::fs::read_to_string(&file).unwrap();
-    std::fs::write(&file, text.replace(&provider.url, "http://127.0.0.1:1")).unwrap();
-    gateway.signal("HUP");
-    wait_for("the session to end", || {
-        browser.get("/oauth2/connections").body.contains("name=\"password\"").then_some(())
-    });
+    session_ends("gateway.yaml", |text, provider| text.replace(&provider.url, "http://127.0.0.1:1"));
 }
 
 #[test]

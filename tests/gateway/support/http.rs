@@ -181,3 +181,22 @@ pub fn form(path: &str, extra: &[(&str, &str)], body: &str) -> String {
     text.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
     text
 }
+
+/// The server's side: head and body of one whole request; `None` when the connection ends before.
+pub fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
+    let mut bytes = Vec::new();
+    let mut space = [0; 4096];
+    loop {
+        match stream.read(&mut space) {
+            Ok(count) if count > 0 => bytes.extend_from_slice(&space[..count]),
+            _ => return None,
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        let length =
+            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        if body.len() >= length.unwrap_or(0) {
+            return Some((head.to_owned(), body.to_owned()));
+        }
+    }
+}

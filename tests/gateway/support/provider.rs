@@ -1,7 +1,7 @@
 //! An OpenID provider that can lie. The real one is `oidc-provider`, in `clients.rs`.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +10,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::http;
 use super::issuer::{Key, now};
 
 pub const CLIENT_ID: &str = "scope gate";
@@ -94,21 +95,7 @@ impl Provider {
         if lie.closed {
             return;
         }
-        let mut bytes = Vec::new();
-        let mut space = [0; 4096];
-        let (head, body) = loop {
-            match stream.read(&mut space) {
-                Ok(count) if count > 0 => bytes.extend_from_slice(&space[..count]),
-                _ => return,
-            }
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length =
-                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-            if body.len() >= length.unwrap_or(0) {
-                break (head.to_owned(), body.to_owned());
-            }
-        };
+        let Some((head, body)) = http::read_request(&mut stream) else { return };
         let (status, body) = match head.split(' ').nth(1).unwrap() {
             "/.well-known/openid-configuration" => {
                 let mut metadata = json!({

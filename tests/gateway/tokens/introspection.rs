@@ -1,7 +1,7 @@
 //! Opaque tokens of other issuers: who is asked, how often, and what becomes of answers that are wrong.
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::support::issuer::now;
-use crate::support::{Gateway, Setup, wait_for};
+use crate::support::{Gateway, Setup, http, wait_for};
 
 const SECRET: &str = "planted:introspection secret";
 
@@ -90,21 +90,7 @@ impl Endpoint {
     }
 
     fn serve(&self, mut stream: TcpStream) {
-        let mut bytes = Vec::new();
-        let mut space = [0; 4096];
-        let (head, body) = loop {
-            match stream.read(&mut space) {
-                Ok(count) if count > 0 => bytes.extend_from_slice(&space[..count]),
-                _ => return,
-            }
-            let text = String::from_utf8_lossy(&bytes).into_owned();
-            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-            let length =
-                head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
-            if body.len() >= length.unwrap_or(0) {
-                break (head.to_owned(), body.to_owned());
-            }
-        };
+        let Some((head, body)) = http::read_request(&mut stream) else { return };
         let form: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         self.state.asked.lock().unwrap().push(form["token"].clone());
         let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
