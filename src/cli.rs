@@ -18,6 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use crate::server::Options as ServeOptions;
 use crate::server::source::{self, LoadFault};
 
 /// The gateway that gives any REST API OAuth.
@@ -35,6 +36,9 @@ enum Command {
         /// gateway.yaml
         #[arg(long, default_value = "config/gateway.yaml")]
         config: PathBuf,
+        /// Take over from the gateway that serves with this run folder: its sockets, without a lost connection. It ends once it is idle
+        #[arg(long)]
+        upgrade: bool,
     },
     /// Run the gateway with a built-in upstream, a client and policies, and print curl lines to paste
     Demo {
@@ -136,7 +140,7 @@ const UNREADABLE: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Serve { config } => serve(&config),
+        Command::Serve { config, upgrade } => serve(&config, ServeOptions { upgrade, temporary: None }),
         Command::Demo { port } => demo::run(port),
         Command::Check { config, format } => check::run(&config, format),
         Command::Client { options, command } => client::run(&options.config, command, options.format),
@@ -150,13 +154,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(gateway: &Path) -> ExitCode {
+fn serve(gateway: &Path, options: ServeOptions) -> ExitCode {
     let config = match source::load(gateway) {
         Ok(config) => config,
         Err(fault) => return report(&fault, Format::Text),
     };
     start_log(config.fixed.log_level);
-    finish(crate::server::run(config, gateway, None))
+    finish(crate::server::run(config, gateway, options))
 }
 
 fn finish(outcome: Result<(), String>) -> ExitCode {

@@ -9,6 +9,7 @@ pub mod format;
 pub mod raw;
 pub mod schema;
 pub mod shape;
+pub mod tls;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -99,7 +100,9 @@ pub struct Config {
     pub introspections: Vec<(IssuerName, Introspection)>,
     /// Servers, by name.
     pub upstreams: Vec<Upstream>,
-    /// Proxies whose X-Forwarded-For counts.
+    /// TLS of each listener, in their order.
+    pub tls: Vec<Option<tls::ListenerTls>>,
+    /// Proxies whose X-Forwarded-For and PROXY protocol count.
     pub trusted_proxies: Networks,
     /// Grants that are on.
     pub grants: BTreeSet<GrantType>,
@@ -185,16 +188,16 @@ pub struct Fixed {
     pub public_url: String,
     /// Its host, lower case: where our own endpoints answer.
     pub public_host: String,
-    /// Addresses.
-    pub listeners: Vec<SocketAddr>,
-    /// A TLS proxy stands before one of them.
-    pub behind_tls: bool,
+    /// Where requests come in.
+    pub listeners: Vec<Listener>,
     /// Metrics address.
     pub metrics: Option<SocketAddr>,
     /// Admin address.
     pub admin: Option<SocketAddr>,
     /// Where keys, grants and tokens are kept.
     pub store: StoreConfig,
+    /// Folder of the socket that an upgrade goes through, where one is declared.
+    pub run_folder: Option<String>,
     /// Serving threads; 0 is the number of cores.
     pub workers: usize,
     /// Edge limits.
@@ -253,15 +256,31 @@ pub enum Topology {
 }
 
 impl Fixed {
+    /// Folder of the socket that an upgrade goes through: the declared one, or the embedded store's.
+    #[must_use]
+    pub fn upgrade_folder(&self) -> Option<&str> {
+        match (&self.run_folder, &self.store) {
+            (Some(folder), _) | (None, StoreConfig::Embedded(folder)) => Some(folder),
+            (None, StoreConfig::Shared(_)) => None,
+        }
+    }
+
+    /// Every address that something is listened on.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|listener| listener.address).chain(self.metrics).chain(self.admin).collect()
+    }
+
     /// Names of the settings that differ.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let pairs = [
             ("public_url", self.public_url == other.public_url),
-            ("listeners", self.listeners == other.listeners && self.behind_tls == other.behind_tls),
+            ("listeners", self.listeners == other.listeners),
             ("metrics", self.metrics == other.metrics),
             ("admin", self.admin == other.admin),
             ("store", self.store == other.store),
+            ("run_folder", self.run_folder == other.run_folder),
             ("workers", self.workers == other.workers),
             ("edge", self.edge == other.edge),
             ("decision_log", self.decision_log == other.decision_log),
@@ -270,6 +289,21 @@ impl Fixed {
         ];
         pairs.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
     }
+}
+
+/// An address to listen on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The address.
+    pub address: SocketAddr,
+    /// A TLS proxy stands before it.
+    pub behind_tls: bool,
+    /// It speaks TLS.
+    pub tls: bool,
+    /// It speaks HTTP/2 without TLS too.
+    pub h2c: bool,
+    /// Trusted proxies begin with the PROXY protocol.
+    pub proxy_protocol: bool,
 }
 
 /// Edge limits.
@@ -289,6 +323,8 @@ pub struct Edge {
     pub write_timeout: Duration,
     /// Time for requests under way at the end.
     pub drain_timeout: Duration,
+    /// Time that new connections are served at the end, at least.
+    pub drain_delay: Duration,
     /// Bounds of a head and a body.
     pub limits: Limits,
 }
@@ -303,6 +339,7 @@ impl Default for Edge {
             body_timeout: Duration::from_secs(30),
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(25),
+            drain_delay: Duration::ZERO,
             limits: Limits::default(),
         }
     }

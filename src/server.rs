@@ -8,10 +8,10 @@ pub mod authorization;
 pub mod bridge;
 pub mod cache;
 pub mod clock;
+pub mod edge;
 pub mod exchange;
 pub mod forward;
 pub mod gateway;
-pub mod guard;
 pub mod identify;
 pub mod identity;
 pub mod introspection;
@@ -32,26 +32,29 @@ pub mod source;
 pub mod throttle;
 pub mod upstream;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
-use pingora::services::listening::Service;
 use tokio::sync::Notify;
 
-use crate::config::{Config, Fixed, StoreConfig};
+use crate::config::{Config, Fixed, Listener};
 use crate::keys::OwnKeys;
 use crate::keys::fetch::Fetch;
 use crate::names::{ClientId, Timestamp};
 use crate::store::Store;
 use cache::TokenCache;
-use guard::{Connections, Guard};
+use edge::Edge;
+use edge::admission::{self, Connections};
+use edge::handover::{Offer, Predecessor};
+use edge::listen::{self, Inherited};
+use lifecycle::Life;
 use metrics::Metrics;
 use record::Recorder;
 use revocations::Revocations;
@@ -90,8 +93,10 @@ pub struct Shared {
     pub store: Store,
     /// Exchanges under way.
     pub in_flight: AtomicUsize,
-    /// The gateway is shutting down.
-    pub draining: AtomicBool,
+    /// How far the process is from its end.
+    pub life: Life,
+    /// Our sockets, for a successor.
+    pub offer: OnceLock<Offer>,
     /// Told when the snapshot has changed.
     pub reloaded: Notify,
     /// Random, the first half of every decision id.
@@ -117,7 +122,8 @@ impl Shared {
         getrandom::fill(&mut process).map_err(|fault| format!("no randomness: {fault}"))?;
         metrics.loaded(true, &config.version, clock::now().0);
         Ok(Self {
-            snapshot: ArcSwap::from_pointee(Snapshot::new(config, None, &metrics)),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(config, None, &metrics)?),
+            connections: Connections::new(admission::affordable(fixed.edge.max_connections)),
             fixed,
             own_keys,
             cache: TokenCache::new(cache::CAPACITY),
@@ -126,11 +132,11 @@ impl Shared {
             revocations,
             throttle,
             secret_days: DashMap::new(),
-            connections: Connections::default(),
             fetch,
             store,
             in_flight: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
+            life: Life::default(),
+            offer: OnceLock::new(),
             reloaded: Notify::new(),
             process: u64::from_be_bytes(process),
         })
@@ -143,46 +149,78 @@ impl Shared {
     }
 }
 
-/// Serves until a signal ends it. `temporary` is a folder that is to vanish with the process.
+/// What `serve` was asked for beside its configuration.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Take over from the gateway that serves with this configuration.
+    pub upgrade: bool,
+    /// A folder that is to vanish with the process.
+    pub temporary: Option<tempfile::TempDir>,
+}
+
+/// The sockets of all listeners.
+struct Sockets {
+    edge: Vec<(Listener, TcpListener)>,
+    metrics: Option<TcpListener>,
+    admin: Option<TcpListener>,
+    offer: Offer,
+}
+
+impl Sockets {
+    /// Binds what is not inherited. What is inherited and not declared any more is closed.
+    fn bind(fixed: &Fixed, mut inherited: Inherited) -> Result<Self, String> {
+        let mut offer = Offer::default();
+        let mut bind = |key: &str, address: SocketAddr| {
+            let socket = listen::bind(key, address, &mut inherited)?;
+            offer.add(address, &socket)?;
+            Ok::<_, String>(socket)
+        };
+        let each = fixed.listeners.iter().map(|listener| Ok((*listener, bind("listeners", listener.address)?)));
+        let edge = each.collect::<Result<_, String>>()?;
+        let metrics = fixed.metrics.map(|address| bind("metrics", address)).transpose()?;
+        let admin = fixed.admin.map(|address| bind("admin", address)).transpose()?;
+        Ok(Self { edge, metrics, admin, offer })
+    }
+}
+
+/// Serves until a signal ends it.
 ///
 /// # Errors
 /// What keeps it from starting, in words for the operator.
-pub fn run(config: Config, gateway_file: &Path, temporary: Option<tempfile::TempDir>) -> Result<(), String> {
+pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), String> {
     // One TLS provider for the process, chosen before any library does.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let hangups = lifecycle::hear_signals()?;
+    let folder = config.fixed.upgrade_folder().map(str::to_owned);
     let shared = Arc::new(Shared::new(config)?);
     lifecycle::count_panics(&shared);
-    for address in &shared.fixed.listeners {
-        // The proxy library would panic on an address in use; this says which.
-        TcpListener::bind(address).map_err(|fault| format!("listeners: {address}: {fault}"))?;
-    }
-    let bind = |key, address: Option<_>| address.map(|address| operations::bind(key, address)).transpose();
-    let operations = bind("metrics", shared.fixed.metrics)?;
-    let admin = bind("admin", shared.fixed.admin)?;
+    // Only now: whoever finds the addresses taken may take the gateway for ready.
+    let (predecessor, inherited) = match (options.upgrade, folder) {
+        (false, _) => (None, Inherited::new()),
+        (true, Some(folder)) => Predecessor::ask(&folder).map(|(process, sockets)| (Some(process), sockets))?,
+        (true, None) => {
+            return Err("--upgrade: with a shared store, `run_folder` says where the socket for it is".to_owned());
+        }
+    };
+    let Sockets { edge, metrics, admin, offer } = Sockets::bind(&shared.fixed, inherited)?;
+    let _ = shared.offer.set(offer);
     let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
     let resolver = server.add_service(background_service("names", upstream::Resolver::new(shared.clone())));
     server.add_service(background_service("keys", refresh::KeyRefresh::new(shared.clone())));
     server.add_service(background_service("store", revocations::Follow::new(shared.clone())));
     server.add_service(background_service("limits", limits::Teller::new(shared.clone())));
-    server.add_service(background_service("reload", reload::Reload::new(shared.clone(), gateway_file)));
-    if let Some(listener) = operations {
+    server.add_service(background_service("reload", reload::Reload::new(shared.clone(), gateway_file, hangups)));
+    if let Some(listener) = metrics {
         server.add_service(background_service("operations", operations::Operations::new(shared.clone(), listener)));
     }
     if let Some(listener) = admin {
         server.add_service(background_service("admin", admin::Admin::new(shared.clone(), listener)));
     }
     let proxy = pingora::proxy::http_proxy(&server.configuration, gateway::Gateway::new(shared.clone()));
-    let mut edge = Service::new("edge".to_owned(), Guard::new(proxy, shared.clone()));
-    for address in &shared.fixed.listeners {
-        edge.add_tcp(&address.to_string());
-    }
-    edge.threads = Some(workers(&shared.fixed));
-    let edge = server.add_service(edge);
+    let threads = workers(&shared.fixed);
+    let edge = server.add_service(Edge::new(shared.clone(), proxy, edge, predecessor, threads));
     edge.add_dependency(&resolver);
-    for address in &shared.fixed.listeners {
-        tracing::info!(%address, public_url = %shared.fixed.public_url, "serving");
-    }
-    server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals::new(shared.clone(), temporary)) });
+    server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals::new(shared.clone(), options.temporary)) });
     shared.recorder.flush(FLUSH);
     if let Err(error) = shared.store.settle() {
         tracing::warn!(%error, "the store's log could not be brought into its file; the next start does it");
@@ -197,21 +235,14 @@ fn workers(fixed: &Fixed) -> usize {
     }
 }
 
-/// Our own values, never the library's: nothing in a shared temporary folder, no wait without need, one retry.
+/// Our own values, never the library's.
 fn conf(shared: &Shared) -> ServerConf {
-    let private = |name: &str| match &shared.fixed.store {
-        StoreConfig::Embedded(folder) => Path::new(folder).join(name).to_string_lossy().into_owned(),
-        // Nothing of ours is on the disk: where the process stands, as the paths of the library have to be something.
-        StoreConfig::Shared(_) => name.to_owned(),
-    };
     ServerConf {
         threads: workers(&shared.fixed),
         // Connections stay on their thread: fewer wake-ups and no shared queues.
         work_stealing: false,
-        pid_file: private("scopegate.pid"),
-        upgrade_sock: private("upgrade.sock"),
-        // The drain is ours (lifecycle.rs); the library then stops accepting and waits this long.
-        grace_period_seconds: Some(lifecycle::GRACE.as_secs()),
+        // Drain and hand-over are ours (lifecycle.rs): once told, the library has nothing to wait for.
+        grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
         // Tries, the first included: an idempotent request that met a pooled connection just closed, or any that could not
         // connect, goes to the next server.

@@ -30,7 +30,7 @@ pub(super) fn run(gateway: &Path, format: Format) -> ExitCode {
 /// What of the whole deserves a second look.
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    if config.fixed.behind_tls && config.trusted_proxies.is_empty() {
+    if config.fixed.listeners.iter().any(|listener| listener.behind_tls) && config.trusted_proxies.is_empty() {
         let text = "a listener is `behind_tls` and no proxy is named under `trusted_proxies`: all callers have one address, and limits \
              on guessing shut them out together";
         warnings.push(text.to_owned());

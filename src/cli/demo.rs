@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::{complain, finish, say, start_log};
 use crate::keys::OwnKeys;
-use crate::server::{clock, source};
+use crate::server::{Options, clock, source};
 use crate::store::Store;
 use crate::token::mint::AccessClaims;
 
@@ -50,7 +50,7 @@ fn demo(port: u16) -> Result<(), String> {
     let expired = expired_token(&store, &config.fixed.public_url, config.fixed.signing)?;
     start_log("warn");
     print_guide(folder.path(), &gateway, &metrics, &secret, &expired);
-    crate::server::run(config, &file, Some(folder))
+    crate::server::run(config, &file, Options { temporary: Some(folder), ..Options::default() })
 }
 
 /// The wished port and the next, or free ones. Both are held until both are known, so that they are two.

@@ -6,6 +6,7 @@ mod issuer;
 mod policy;
 mod registry;
 mod store;
+mod tls;
 mod upstream;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -347,6 +348,7 @@ impl Builder<'_> {
             key_sources: issuers.sources,
             introspections: issuers.introspections,
             upstreams,
+            tls: settings.tls,
             trusted_proxies: settings.trusted_proxies,
             grants: settings.server.grants,
             refresh_grace: settings.server.refresh_grace,

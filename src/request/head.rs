@@ -78,18 +78,43 @@ impl Head {
             }
             fields.read(line?)?;
         }
-        let length = fields.body_length(http_11)?;
-        let (host, authority) = parse_host(fields.host)?;
-        if matches!(method, "CONNECT" | "TRACE") {
-            let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned();
-            return Err(Refusal::new(Reason::OperationMethod).with(crate::reason::Remedy::Allow(allow)));
+        fields.judge(method, raw_target, http_11, limits)
+    }
+}
+
+impl Head {
+    /// Reads the head of an HTTP/2 request, of which the frame layer has checked the names, the order of pseudo-fields and the
+    /// absence of connection-specific fields (RFC 9113 §8.2, §8.3). The same facts, the same refusals.
+    ///
+    /// # Errors
+    /// As [`Head::parse`].
+    pub fn of_http2<'a>(
+        method: &str,
+        target: &[u8],
+        host: Option<&'a [u8]>,
+        lines: impl Iterator<Item = (&'a str, &'a [u8])>,
+        limits: &Limits,
+    ) -> Result<Self, Refusal> {
+        let mut size = method.len() + target.len() + host.map_or(0, <[u8]>::len);
+        let mut fields = Fields::default();
+        for (count, (name, value)) in lines.enumerate() {
+            // As on a line of HTTP/1: name, colon, space, value, CRLF.
+            size += name.len() + value.len() + 4;
+            if count >= limits.fields || size > limits.head_bytes {
+                return Err(Refusal::new(Reason::RequestHeaders));
+            }
+            if trim_blanks(value).len() != value.len() || has_control(value) {
+                return Err(malformed("a header value that begins or ends with a blank, or holds a control byte"));
+            }
+            if name != "host" {
+                fields.see(name.as_bytes(), value)?;
+            }
         }
-        let target = parse_target(raw_target, method, authority, limits)?;
-        let body = if fields.chunked { Body::chunked() } else { Body::of_length(length) };
-        if length > limits.body_bytes {
-            return Err(Refusal::new(Reason::RequestBody));
+        if method.len() > 32 || !is_token(method.as_bytes()) {
+            return Err(malformed("the method is not a token"));
         }
-        Ok(Self { method: method.to_owned(), target, host, upgrade: fields.upgrade, body })
+        fields.host = host;
+        fields.judge(method, target, true, limits)
     }
 }
 
@@ -203,6 +228,11 @@ impl<'a> Fields<'a> {
         if has_control(value) {
             return Err(malformed("a control byte in a header value"));
         }
+        self.see(name, value)
+    }
+
+    /// Notes what a field says of the framing and the target.
+    fn see(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Refusal> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") && self.host.replace(value).is_some() => {
                 return Err(malformed("two Host lines"));
@@ -226,6 +256,22 @@ impl<'a> Fields<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// The head that they make with a request line.
+    fn judge(&self, method: &str, target: &[u8], http_11: bool, limits: &Limits) -> Result<Head, Refusal> {
+        let length = self.body_length(http_11)?;
+        let (host, authority) = parse_host(self.host)?;
+        if matches!(method, "CONNECT" | "TRACE") {
+            let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned();
+            return Err(Refusal::new(Reason::OperationMethod).with(crate::reason::Remedy::Allow(allow)));
+        }
+        let target = parse_target(target, method, authority, limits)?;
+        let body = if self.chunked { Body::chunked() } else { Body::of_length(length) };
+        if length > limits.body_bytes {
+            return Err(Refusal::new(Reason::RequestBody));
+        }
+        Ok(Head { method: method.to_owned(), target, host, upgrade: self.upgrade, body })
     }
 
     /// The declared length of the body; 0 where it is chunked or absent.

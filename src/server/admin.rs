@@ -43,7 +43,7 @@ impl Admin {
 
 #[async_trait]
 impl BackgroundService for Admin {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    async fn start(&self, shutdown: ShutdownWatch) {
         let router = Router::new()
             .route("/revoke", post(revoke))
             .route("/login", get(show_login))
@@ -52,17 +52,7 @@ impl BackgroundService for Admin {
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(from_fn_with_state(self.shared.clone(), guard))
             .with_state(self.shared.clone());
-        let listener = self.listener.try_clone().and_then(tokio::net::TcpListener::from_std);
-        let listener = match listener {
-            Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "the admin listener cannot be served"),
-        };
-        let end = async move {
-            let _ = shutdown.changed().await;
-        };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
-            tracing::error!(%error, "the admin listener failed");
-        }
+        super::operations::serve(&self.shared, "admin", &self.listener, router, shutdown).await;
     }
 }
 

@@ -53,10 +53,9 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
     let is_head = session.req_header().method == http::Method::HEAD;
     // pingora does not say whose fault a failed write is: it is the client's, who went away.
     session.write_response_header(Box::new(head), is_head).await.map_err(pingora::Error::into_down)?;
-    if !is_head {
-        session.write_response_body(Some(Bytes::from(body)), true).await.map_err(pingora::Error::into_down)?;
-    }
-    Ok(())
+    // On HTTP/2 an answer without a body is ended like one with it, or it would be taken back with the stream.
+    let body = (!is_head).then(|| Bytes::from(body));
+    session.write_response_body(body, true).await.map_err(pingora::Error::into_down)
 }
 
 /// How a limit stands (draft-ietf-httpapi-ratelimit-headers). Ours are the ones that count: an upstream's say nothing here.

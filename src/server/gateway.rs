@@ -1,7 +1,6 @@
 //! The proxy's phases. Each calls the module that owns the step; nothing is decided here.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,8 +10,9 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use super::edge::conn::Conn;
+use super::edge::http2::Stream;
 use super::exchange::{Exchange, Permitted, Stage};
-use super::guard::Conn;
 use super::{Shared, answer, authorization, bridge, clock, forward, identify, outcome};
 use crate::policy::Judgement;
 use crate::policy::decide::{Moment, Opened, check_network, judge, open};
@@ -48,9 +48,13 @@ impl Gateway {
     /// Steps 0 to 9, in order. True when the request has been answered here.
     async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
         // Known before the head is: a refusal of the head says who sent it. What a proxy forwards counts once the head is good.
-        let peer = peer_address(session);
+        let Some(conn) = Conn::of(session.as_downstream()).cloned() else {
+            let refusal = Refusal::because(Reason::RequestMalformed, "a connection that the guard does not know");
+            return self.refuse_head(session, exchange, refusal).await;
+        };
+        let peer = Some(conn.peer);
         exchange.address = peer.filter(|peer| !exchange.snapshot.config.trusted_proxies.contains(*peer));
-        let head = match Conn::of(session.as_downstream()).and_then(|conn| conn.take_head()) {
+        let head = match conn.take_head(session.as_downstream()) {
             Some(Ok(head)) if is_same(&head, session.req_header()) => head,
             Some(Ok(_)) => {
                 let refusal =
@@ -67,7 +71,7 @@ impl Gateway {
         let now = clock::now();
         let snapshot = exchange.snapshot.clone();
         exchange.method.clone_from(&head.method);
-        exchange.address = Self::address(session, &snapshot.config.trusted_proxies);
+        exchange.address = Self::address(session, peer, &snapshot.config.trusted_proxies);
         let refused = {
             let blocks = self.shared.revocations.blocks();
             check_network(snapshot.rules(), exchange.address, Moment { now, blocks: &blocks })
@@ -113,9 +117,13 @@ impl Gateway {
         }
     }
 
-    fn address(session: &Session, trusted: &crate::request::address::Networks) -> Option<std::net::IpAddr> {
+    fn address(
+        session: &Session,
+        peer: Option<std::net::IpAddr>,
+        trusted: &crate::request::address::Networks,
+    ) -> Option<std::net::IpAddr> {
         let lines = session.req_header().headers.get_all("x-forwarded-for");
-        client_address(peer_address(session), lines.iter().map(http::HeaderValue::as_bytes), trusted)
+        client_address(peer, lines.iter().map(http::HeaderValue::as_bytes), trusted)
     }
 
     async fn refuse_head(&self, session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<bool> {
@@ -172,9 +180,10 @@ fn is_same(head: &Head, forwarded: &RequestHeader) -> bool {
         && host.and_then(crate::request::head::host_name).as_ref() == Some(&head.host)
 }
 
-/// The TCP peer.
-fn peer_address(session: &Session) -> Option<std::net::IpAddr> {
-    session.client_addr()?.as_inet().map(std::net::SocketAddr::ip)
+/// Whether a final answer has begun; an interim one (1xx) may still be followed by a refusal.
+fn has_answered(session: &Session) -> bool {
+    let written = session.response_written();
+    written.is_some_and(|head| !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS)
 }
 
 fn permitted(exchange: &mut Exchange) -> Result<&mut Permitted> {
@@ -200,7 +209,7 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, _: &mut Exchange) -> Result<()> {
         let edge = &self.shared.fixed.edge;
         // Only where the client's version and Connection line allow it (RFC 9112 §9.3).
-        let wanted = session.get_keepalive().is_some() && !self.shared.draining.load(Ordering::Relaxed);
+        let wanted = session.get_keepalive().is_some() && !self.shared.life.is_draining();
         // Without an end of its own: the guard watches how long a kept connection waits.
         session.set_keepalive(wanted.then_some(0));
         session.set_read_timeout(Some(edge.body_timeout));
@@ -240,11 +249,14 @@ impl ProxyHttp for Gateway {
 
     async fn request_body_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
         _: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        if let Some(stream) = Stream::of(session.as_downstream()) {
+            stream.moved();
+        }
         let limit = self.shared.fixed.edge.limits.body_bytes;
         let permitted = permitted(exchange)?;
         permitted.body += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
@@ -282,7 +294,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.status = head.status.as_u16();
-        if self.shared.draining.load(Ordering::Relaxed) {
+        if self.shared.life.is_draining() {
             session.set_keepalive(None);
         }
         // The version is ours to say, whatever the upstream speaks (RFC 9112 §2.3).
@@ -303,9 +315,22 @@ impl ProxyHttp for Gateway {
         Ok(())
     }
 
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        _: &mut Option<Bytes>,
+        _: bool,
+        _: &mut Exchange,
+    ) -> Result<Option<std::time::Duration>> {
+        if let Some(stream) = Stream::of(session.as_downstream()) {
+            stream.moved();
+        }
+        Ok(None)
+    }
+
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
         let code = match outcome::of_error(error, exchange) {
-            Some(refusal) if session.response_written().is_none() => {
+            Some(refusal) if !has_answered(session) => {
                 let code = refusal.reason.row().status;
                 if let Err(error) = answer::refuse(session, exchange, &refusal, true).await {
                     tracing::debug!(%error, "a refusal could not be written");

@@ -1,22 +1,142 @@
-//! Signals and the end: stop cleanly on SIGTERM, at once on SIGINT, and on nothing else.
+//! Signals and the end: stop cleanly on SIGTERM or once a successor serves, at once on SIGINT, and on nothing else.
 
-use std::sync::atomic::Ordering;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use sd_notify::NotifyState;
 use tempfile::TempDir;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 use super::Shared;
+use super::edge::handover::{self, Predecessor};
 
 /// How long nothing must be under way before the gateway takes the drain for finished.
 const QUIET: Duration = Duration::from_millis(500);
-/// How long requests may still finish once nothing new is accepted.
-pub const GRACE: Duration = Duration::from_secs(2);
+/// How long requests may still finish once nothing new is accepted, within the drain's time.
+const GRACE: Duration = Duration::from_secs(2);
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Whether listeners go on accepting.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stop {
+    /// They do.
+    #[default]
+    Not,
+    /// The gateway ends, and nobody accepts after it.
+    End,
+    /// A successor accepts on these addresses.
+    Successor(Vec<SocketAddr>),
+}
+
+impl Stop {
+    /// Whether a successor accepts on an address.
+    #[must_use]
+    pub fn takes(&self, address: SocketAddr) -> bool {
+        matches!(self, Self::Successor(taken) if taken.contains(&address))
+    }
+}
+
+/// How far the process is from its end.
+#[derive(Debug, Default)]
+pub struct Life {
+    drain: watch::Sender<bool>,
+    stop: watch::Sender<Stop>,
+    /// Listeners that accept.
+    listeners: AtomicUsize,
+    serving: AtomicBool,
+}
+
+impl Life {
+    /// Whether all listeners accept, or have.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    /// Whether the gateway drains: no longer ready, and every answer says that its connection closes.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        *self.drain.borrow()
+    }
+
+    /// Told when the gateway drains.
+    #[must_use]
+    pub fn drain(&self) -> watch::Receiver<bool> {
+        self.drain.subscribe()
+    }
+
+    /// Told when listeners stop.
+    #[must_use]
+    pub fn stop(&self) -> watch::Receiver<Stop> {
+        self.stop.subscribe()
+    }
+
+    /// A successor serves: this process ends once what it has under way is over.
+    pub fn succeeded(&self, taken: Vec<SocketAddr>) {
+        self.drain.send_replace(true);
+        self.stop.send_replace(Stop::Successor(taken));
+    }
+
+    /// A listener accepts.
+    pub fn opened(&self) {
+        self.listeners.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// A listener is closed.
+    pub fn closed(&self) {
+        self.listeners.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// All listeners accept: tells the predecessor, so that it ends, and whoever started the gateway.
+    pub async fn serving(&self, shared: &Arc<Shared>, predecessor: Option<Predecessor>) {
+        for listener in &shared.fixed.listeners {
+            tracing::info!(address = %listener.address, public_url = %shared.fixed.public_url, "serving");
+        }
+        self.serving.store(true, Ordering::Release);
+        let upgraded = predecessor.is_some();
+        if let Some(predecessor) = predecessor {
+            let addresses = shared.fixed.addresses();
+            let told = tokio::task::spawn_blocking(move || predecessor.serving(&addresses)).await;
+            let told = told.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+            match told {
+                Ok(()) => tracing::info!("taken over: the process before this one ends once it is idle"),
+                Err(error) => tracing::error!(%error, "the process before this one was not told to end: both serve"),
+            }
+        }
+        handover::offer(shared);
+        let process = std::process::id();
+        let states = [NotifyState::Ready, NotifyState::MainPid(process)];
+        tell(if upgraded { &states } else { states.get(..1).unwrap_or_default() });
+    }
+}
+
+/// Tells systemd, where it listens.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::warn!(%error, "systemd could not be told");
+    }
+}
+
+/// Takes the signals that are dealt with later from their defaults, which would end the process: for one that comes while the
+/// gateway starts. Gives those that ask for a reload; one that comes before anybody waits is kept.
+///
+/// # Errors
+/// No signals can be heard.
+pub fn hear_signals() -> Result<Signal, String> {
+    let said = |fault: std::io::Error| format!("signals: {fault}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(said)?;
+    let _runtime = runtime.enter();
+    for kind in [SignalKind::quit(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        drop(signal(kind).map_err(said)?);
+    }
+    signal(SignalKind::hangup()).map_err(said)
+}
 
 /// Counts and logs panics; each costs one request, never the process.
 pub fn count_panics(shared: &Arc<Shared>) {
@@ -53,22 +173,42 @@ impl Signals {
         std::process::exit(0)
     }
 
-    /// Ready no longer; every answer says that its connection closes, and new connections are still served. Waits until nothing
-    /// is under way, or the drain's time but for [`GRACE`] is up.
+    /// Ready no longer; every answer says that its connection closes, and new connections are still served, until nothing is under
+    /// way or the drain's time but for [`GRACE`] is up. Then listeners close, and what they had accepted is served.
     async fn drain(&self) {
-        self.shared.draining.store(true, Ordering::Relaxed);
-        let deadline = Instant::now() + self.shared.fixed.edge.drain_timeout.saturating_sub(GRACE);
-        let mut quiet_since = Instant::now();
+        let (shared, edge) = (&self.shared, &self.shared.fixed.edge);
+        tell(&[NotifyState::Stopping]);
+        shared.life.drain.send_replace(true);
+        let began = Instant::now();
         tracing::info!("draining");
+        tokio::time::sleep(edge.drain_delay.min(edge.drain_timeout)).await;
+        self.quiet(began + edge.drain_timeout.saturating_sub(GRACE), || 0).await;
+        shared.life.stop.send_replace(Stop::End);
+        tracing::info!(in_flight = shared.in_flight.load(Ordering::Relaxed), "accepting no more connections");
+        let listeners = || shared.life.listeners.load(Ordering::Acquire);
+        self.quiet(Instant::now() + GRACE, listeners).await;
+    }
+
+    /// A successor accepts: what is connected here is served until it has gone over, or the drain's time is up.
+    async fn hand_on(&self) {
+        tell(&[NotifyState::Stopping]);
+        tracing::info!("a successor serves; ending once nothing is connected");
+        let shared = &self.shared;
+        let open = || shared.connections.open() + shared.life.listeners.load(Ordering::Acquire);
+        self.quiet(Instant::now() + shared.fixed.edge.drain_timeout, open).await;
+    }
+
+    /// Waits until no request has been under way for a moment and nothing is left of what `left` counts, or the deadline.
+    async fn quiet(&self, deadline: Instant, left: impl Fn() -> usize) {
+        let mut quiet_since = Instant::now();
         while Instant::now() < deadline {
-            if self.shared.in_flight.load(Ordering::Relaxed) > 0 {
+            if self.shared.in_flight.load(Ordering::Relaxed) + left() > 0 {
                 quiet_since = Instant::now();
             } else if quiet_since.elapsed() >= QUIET {
                 return;
             }
             tokio::time::sleep(LOOK).await;
         }
-        tracing::info!(in_flight = self.shared.in_flight.load(Ordering::Relaxed), "accepting no more connections");
     }
 }
 
@@ -82,16 +222,19 @@ impl ShutdownSignalWatch for Signals {
         };
         // Heard so that they do not end the process: tools that rotate logs send them to whoever they find.
         let _stray = (hear(SignalKind::user_defined1()), hear(SignalKind::user_defined2()));
-        loop {
+        let mut stop = self.shared.life.stop();
+        let succeeded = loop {
             tokio::select! {
-                _ = terminate.recv() => break,
+                _ = stop.wait_for(|stop| *stop != Stop::Not) => break true,
+                _ = terminate.recv() => break false,
                 _ = interrupt.recv() => self.exit(),
-                // The library would drain and exit although no successor has taken the sockets over.
-                _ = quit.recv() => tracing::warn!("SIGQUIT ignored: there is no successor to hand over to"),
+                // An upgrade is asked for by the successor, and only once it can serve.
+                _ = quit.recv() => tracing::warn!("SIGQUIT ignored: `scopegate serve --upgrade` takes over"),
             }
-        }
+        };
+        let over = async { if succeeded { self.hand_on().await } else { self.drain().await } };
         tokio::select! {
-            () = self.drain() => ShutdownSignal::GracefulTerminate,
+            () = over => ShutdownSignal::GracefulTerminate,
             _ = terminate.recv() => self.exit(),
             _ = interrupt.recv() => self.exit(),
         }

@@ -1,8 +1,7 @@
 //! The listener for those who run the gateway: /metrics, /healthz, /readyz, nothing else.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -14,20 +13,34 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use super::Shared;
+use super::lifecycle::Stop;
 use super::metrics::Scrape;
 
 /// How long the store may take to answer for the gateway to be ready.
 const STORE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Takes the address of a listener for those who run the gateway, by the key that declares it, before anything else starts.
-///
-/// # Errors
-/// It cannot be had.
-pub fn bind(key: &str, address: SocketAddr) -> Result<TcpListener, String> {
-    let said = |fault: std::io::Error| format!("{key}: {address}: {fault}");
-    let listener = TcpListener::bind(address).map_err(said)?;
-    listener.set_nonblocking(true).map_err(said)?;
-    Ok(listener)
+/// Serves a listener for those who run the gateway, until it ends or a successor accepts on it.
+pub async fn serve(
+    shared: &Shared,
+    key: &'static str,
+    listener: &TcpListener,
+    router: Router,
+    mut shutdown: ShutdownWatch,
+) {
+    let listener = match listener.try_clone().and_then(tokio::net::TcpListener::from_std) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!(%error, key, "the listener cannot be served"),
+    };
+    let mut stop = shared.life.stop();
+    let end = async move {
+        tokio::select! {
+            _ = shutdown.changed() => {}
+            _ = stop.wait_for(|stop| matches!(stop, Stop::Successor(_))) => {}
+        }
+    };
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
+        tracing::error!(%error, key, "the listener failed");
+    }
 }
 
 /// The background service.
@@ -47,23 +60,13 @@ impl Operations {
 
 #[async_trait]
 impl BackgroundService for Operations {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
+    async fn start(&self, shutdown: ShutdownWatch) {
         let router = Router::new()
             .route("/metrics", get(metrics))
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .with_state(self.shared.clone());
-        let listener = self.listener.try_clone().and_then(tokio::net::TcpListener::from_std);
-        let listener = match listener {
-            Ok(listener) => listener,
-            Err(error) => return tracing::error!(%error, "the metrics listener cannot be served"),
-        };
-        let end = async move {
-            let _ = shutdown.changed().await;
-        };
-        if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
-            tracing::error!(%error, "the metrics listener failed");
-        }
+        serve(&self.shared, "metrics", &self.listener, router, shutdown).await;
     }
 }
 
@@ -85,9 +88,13 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
     }
 }
 
-/// Ready means configuration, store and our own keys; the first and the last are there since the start.
+/// Ready means configuration, store and our own keys; the first and the last are there since the start. And that requests can come
+/// in: listeners accept, and will go on to.
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
-    if shared.draining.load(Ordering::Relaxed) {
+    if !shared.life.is_serving() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned());
+    }
+    if shared.life.is_draining() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     let asked = shared.clone();

@@ -1,12 +1,12 @@
 //! SIGHUP: the configuration is read again and taken as a whole, or refused as a whole while the old one serves.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 
 use super::snapshot::Snapshot;
 use super::{Shared, clock, source, upstream};
@@ -16,13 +16,14 @@ use super::{Shared, clock, source, upstream};
 pub struct Reload {
     shared: Arc<Shared>,
     gateway_file: PathBuf,
+    hangups: Mutex<Option<Signal>>,
 }
 
 impl Reload {
-    /// The service over the shared state.
+    /// The service over the shared state; `hangups` ask for a reload.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, gateway_file: &Path) -> Self {
-        Self { shared, gateway_file: gateway_file.to_owned() }
+    pub fn new(shared: Arc<Shared>, gateway_file: &Path, hangups: Signal) -> Self {
+        Self { shared, gateway_file: gateway_file.to_owned(), hangups: Mutex::new(Some(hangups)) }
     }
 
     async fn reload(&self) {
@@ -45,12 +46,16 @@ impl Reload {
     async fn take(&self, config: crate::config::Config) -> Result<(), Vec<String>> {
         let differences = self.shared.fixed.differences(&config.fixed);
         if !differences.is_empty() {
-            let text = format!("{} cannot change while the gateway runs: restart it", differences.join(", "));
+            let text = format!(
+                "{} cannot change while the gateway runs: upgrade it (`scopegate serve --upgrade`) or restart it",
+                differences.join(", ")
+            );
             return Err(vec![text]);
         }
         let version = config.version.clone();
         let before = self.shared.snapshot.load_full();
-        let snapshot = Arc::new(Snapshot::new(config, Some(&before), &self.shared.metrics));
+        let snapshot = Snapshot::new(config, Some(&before), &self.shared.metrics).map_err(|fault| vec![fault])?;
+        let snapshot = Arc::new(snapshot);
         // New names are looked up before the set that needs them is in force.
         upstream::resolve_all(&snapshot).await;
         self.shared.snapshot.store(snapshot);
@@ -64,10 +69,7 @@ impl Reload {
 #[async_trait]
 impl BackgroundService for Reload {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let Ok(mut hangups) = signal(SignalKind::hangup()) else {
-            tracing::error!("SIGHUP cannot be heard: the configuration will not be reloaded");
-            return;
-        };
+        let Some(mut hangups) = self.hangups.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         loop {
             tokio::select! {
                 _ = hangups.recv() => self.reload().await,

@@ -3,7 +3,11 @@
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
+use rustls::ServerConfig;
+
+use super::edge::tls::{self, Tls};
 use super::introspection::Introspection;
 use super::limiter::AddressLimits;
 use super::limits::Limits;
@@ -33,6 +37,7 @@ pub struct Snapshot {
     pub counted: Arc<Limits>,
     /// Names the settings of issuers that cached facts depend on.
     pub issuers: u64,
+    tls: Vec<Option<Tls>>,
     upstreams: Vec<Option<Arc<Servers>>>,
     metrics: Vec<OperationMetrics>,
 }
@@ -40,8 +45,11 @@ pub struct Snapshot {
 impl Snapshot {
     /// Builds a snapshot. Keys, addresses and limits that the configuration did not change are taken over from the one before:
     /// a reload loses nothing that was fetched.
-    #[must_use]
-    pub fn new(config: Config, before: Option<&Self>, metrics: &Metrics) -> Self {
+    ///
+    /// # Errors
+    /// The TLS library refuses what was read, in words for the operator.
+    pub fn new(config: Config, before: Option<&Self>, metrics: &Metrics) -> Result<Self, String> {
+        let tls = tls::build(&config.tls, before.map_or(&[], |before| &before.tls))?;
         let keys = config.key_sources.iter().map(|(name, source)| {
             let kept = before.and_then(|before| before.keys.get(name)).filter(|keys| keys.source() == source);
             let keys = kept.cloned().unwrap_or_else(|| Arc::new(IssuerKeys::new(name.clone(), source.clone())));
@@ -90,7 +98,8 @@ impl Snapshot {
             || Arc::new(Limits::new(rules.limits(), before.map(|before| &*before.counted))),
             |before| before.counted.clone(),
         );
-        Self {
+        Ok(Self {
+            tls,
             counted,
             keys,
             introspections,
@@ -100,7 +109,19 @@ impl Snapshot {
             upstreams,
             metrics: operation_metrics,
             config,
-        }
+        })
+    }
+
+    /// TLS of a listener, by its place among them.
+    #[must_use]
+    pub fn tls(&self, listener: usize) -> Option<Arc<ServerConfig>> {
+        self.tls.get(listener)?.as_ref().map(|tls| tls.config.clone())
+    }
+
+    /// How long the slowest upstream may take.
+    #[must_use]
+    pub fn slowest(&self) -> Duration {
+        self.upstreams.iter().flatten().map(|servers| servers.declared.response).max().unwrap_or_default()
     }
 
     /// The rules.

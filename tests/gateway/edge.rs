@@ -1,6 +1,10 @@
 //! What the guard adds to the proxy below: framing, limits and deadlines, over raw sockets, with an upstream that records every
 //! byte.
 
+mod http2;
+mod lifecycle;
+mod tls;
+
 use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};

@@ -4,12 +4,15 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use scopegate::config::document::{Document, Step, Value};
 use scopegate::config::schema::{Kind, NOT_BUILT, schema};
 use scopegate::config::{Config, Edge, Fault, Lookup, SourceFile, Sources, load, shape};
 use scopegate::names::Timestamp;
 use serde_json::Value as Json;
+
+use crate::support::tls::{Ca, Pair};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Marks a line whose key or value is refused at load.
@@ -23,6 +26,8 @@ const PARTS: [(Kind, &str); 4] = [
     (Kind::Users, "# ── config/users.yaml ──"),
     (Kind::Policies, "# ── policies/*.yaml ──"),
 ];
+
+static PAIR: OnceLock<Pair> = OnceLock::new();
 
 /// What the file names beside itself.
 struct Surroundings;
@@ -39,6 +44,14 @@ impl Lookup for Surroundings {
         let secrets = ["secrets/admin", "secrets/login", "secrets/store", "secrets/sentinel", "secrets/partner"];
         if secrets.iter().any(|name| path == Path::new(name)) {
             return Ok(b"a-token-of-at-least-thirty-two-characters\n".to_vec());
+        }
+        let pair = PAIR.get_or_init(|| Ca::new().issue(&["api.example.com"]));
+        match path.to_str().unwrap() {
+            "tls/gateway.pem" | "tls/portal.pem" | "tls/clients.pem" | "tls/ca.pem" | "tls/our.pem" => {
+                return Ok(pair.certificate.clone().into());
+            }
+            "tls/gateway.key" | "tls/portal.key" | "tls/our.key" => return Ok(pair.key.clone().into()),
+            _ => {}
         }
         // The P-256 key of RFC 7517, appendix A.1.
         let set = r#"{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1",
@@ -321,7 +334,8 @@ impl<'a> Coverage<'a> {
         if let Some(text) = value.as_str() {
             // The words of a choice stand in the comment, or are the value.
             let comment = self.comment().unwrap_or_default();
-            let said = |word: &str| comment.split(|c: char| !c.is_alphanumeric() && c != '_').any(|said| said == word);
+            let split = || comment.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let said = |word: &str| split().any(|said| said == word) || comment.contains(&format!("\"{word}\""));
             let choices = branches(schema).iter().flat_map(words).chain(words(schema));
             self.names
                 .extend(choices.filter(|word| *word == text || said(word)).map(|word| format!("{owner} = {word}")));

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::super::document::Value;
 use super::super::format::SecretSource;
 use super::super::raw::gateway::{RawAdmin, RawDecisionLog, RawEdge, RawGateway, RawListener, RawLogLevel, RawStore};
-use super::super::{DecisionLog, Edge, Fixed, Secret, StoreConfig};
+use super::super::tls::ListenerTls;
+use super::super::{DecisionLog, Edge, Fixed, Listener, Secret, StoreConfig};
 use super::authorization_server::AuthorizationServer;
 use super::{Builder, Place};
 use crate::request::address::Networks;
@@ -20,6 +21,8 @@ const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(300);
 pub(super) struct Settings {
     pub(super) fixed: Fixed,
     pub(super) trusted_proxies: Networks,
+    /// For each listener, in their order.
+    pub(super) tls: Vec<Option<ListenerTls>>,
     pub(super) admin_token: Option<[u8; 32]>,
     pub(super) server: AuthorizationServer,
     pub(super) max_revocation_staleness: Duration,
@@ -37,7 +40,11 @@ impl Builder<'_> {
         let raw: RawGateway = self.read(&place, &value)?;
         let (public_url, public_host) = self.public_url(&raw, &place.key("public_url"));
         let listeners = self.listeners(&raw.listeners, &place.key("listeners"));
-        if raw.metrics.as_ref().is_some_and(|metrics| listeners.contains(&metrics.address.value)) {
+        if raw
+            .metrics
+            .as_ref()
+            .is_some_and(|metrics| listeners.iter().any(|listener| listener.address == metrics.address.value))
+        {
             self.fault(&place.key("metrics").key("address"), "this is a listener's address too", "choose another port");
         }
         let store = match &raw.store {
@@ -48,9 +55,11 @@ impl Builder<'_> {
         };
         let server = self.authorization_server(raw.authorization_server.as_ref(), &place.key("authorization_server"));
         let store = store?;
+        let tls = self.listeners_tls(&raw.listeners, &place.key("listeners"));
         let admin_token = raw.admin.as_ref().and_then(|admin| self.admin_token(admin, &place.key("admin")));
         Some(Settings {
             trusted_proxies: Networks::new(raw.trusted_proxies.iter().map(|network| network.value)),
+            tls,
             admin_token,
             max_revocation_staleness: raw
                 .max_revocation_staleness
@@ -60,7 +69,7 @@ impl Builder<'_> {
                 public_url,
                 public_host,
                 listeners,
-                behind_tls: raw.listeners.iter().any(|listener| listener.behind_tls),
+                run_folder: raw.run_folder.clone(),
                 metrics: raw.metrics.as_ref().map(|metrics| metrics.address.value),
                 admin: raw.admin.as_ref().map(|admin| admin.address.value),
                 store,
@@ -143,24 +152,35 @@ impl Builder<'_> {
     }
 
     /// Plain HTTP serves tokens only on loopback or behind a TLS proxy (decisions.md, "Plain HTTP").
-    fn listeners(&mut self, raw: &[RawListener], place: &Place<'_>) -> Vec<std::net::SocketAddr> {
-        let mut seen = Vec::new();
+    fn listeners(&mut self, raw: &[RawListener], place: &Place<'_>) -> Vec<Listener> {
+        let mut listeners: Vec<Listener> = Vec::new();
         for (at, listener) in raw.iter().enumerate() {
-            let address = listener.address.value;
-            let place = place.at(at).key("address");
-            if !address.ip().is_loopback() && !listener.behind_tls {
+            let (address, tls) = (listener.address.value, listener.tls.is_some());
+            let here = place.at(at);
+            let place = here.key("address");
+            if !address.ip().is_loopback() && !listener.behind_tls && !tls {
                 self.fault(
                     &place,
                     format!("{address} is plain HTTP on an address that is not loopback"),
-                    "say `behind_tls: true` if a TLS proxy stands before it, or listen on 127.0.0.1",
+                    "give it `tls`, say `behind_tls: true` if a TLS proxy stands before it, or listen on 127.0.0.1",
                 );
             }
-            if seen.contains(&address) {
+            if tls && listener.h2c {
+                let help = "leave it out: HTTP/2 is offered by ALPN";
+                self.fault(&here.key("h2c"), "h2c is HTTP/2 without TLS, and this listener has `tls`", help);
+            }
+            if listeners.iter().any(|listener| listener.address == address) {
                 self.fault(&place, format!("{address} is listened on twice"), "remove one of the two");
             }
-            seen.push(address);
+            listeners.push(Listener {
+                address,
+                behind_tls: listener.behind_tls,
+                tls,
+                h2c: listener.h2c,
+                proxy_protocol: listener.proxy_protocol,
+            });
         }
-        seen
+        listeners
     }
 }
 
@@ -196,6 +216,7 @@ fn edge(raw: &RawEdge) -> Edge {
         body_timeout: time(&raw.body_timeout, default.body_timeout),
         write_timeout: time(&raw.write_timeout, default.write_timeout),
         drain_timeout: time(&raw.drain_timeout, default.drain_timeout),
+        drain_delay: raw.drain_delay.as_ref().map_or(default.drain_delay, |delay| delay.value),
         limits: Limits {
             head_bytes: size(&raw.max_header_size, default.limits.head_bytes),
             target_bytes: size(&raw.max_target_size, default.limits.target_bytes),

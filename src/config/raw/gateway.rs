@@ -27,6 +27,9 @@ pub struct RawGateway {
     pub trusted_proxies: Vec<Network>,
     /// Where keys, grants and tokens are kept.
     pub store: RawStore,
+    /// Folder of the socket through which an upgrade is handed over; relative to the working directory, the embedded store's
+    /// by default.
+    pub run_folder: Option<String>,
     /// A policies file, or a directory of them.
     pub policies: String,
     /// A clients file, or a directory of them.
@@ -69,27 +72,66 @@ pub struct RawListener {
     /// A proxy before it terminates TLS.
     #[serde(default)]
     pub behind_tls: bool,
-    /// Certificate and key of the listener.
-    #[schemars(extend("x-not-built" = true))]
+    /// TLS of the listener. Files are read again when they change.
     pub tls: Option<RawListenerTls>,
-    /// HTTP/2 without TLS (prior knowledge).
-    #[schemars(extend("x-not-built" = true))]
-    pub h2c: Option<bool>,
-    /// Expect the PROXY protocol from trusted proxies.
-    #[schemars(extend("x-not-built" = true))]
-    pub proxy_protocol: Option<bool>,
+    /// HTTP/2 without TLS too (prior knowledge).
+    #[serde(default)]
+    pub h2c: bool,
+    /// Trusted proxies begin with the PROXY protocol, version 1 or 2.
+    #[serde(default)]
+    pub proxy_protocol: bool,
 }
 
-/// TLS of a listener.
+/// TLS of a listener. HTTP/2 and HTTP/1.1 are offered by ALPN.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawListenerTls {
+    /// PEM file of the certificate chain; also for clients that name no host.
+    pub certificate: String,
+    /// PEM file of the private key.
+    pub key: String,
+    /// Further certificates, chosen by the host that the client names (SNI).
+    #[serde(default)]
+    pub more: Vec<RawCertificate>,
+    /// PEM file of the CAs whose client certificates are verified; none are asked for when left out.
+    pub client_ca: Option<String>,
+    /// Whether a client must have a certificate; it must by default where `client_ca` is given.
+    pub client_certificate: Option<RawClientCertificate>,
+    /// The lowest version of TLS, "1.2" by default.
+    #[serde(default)]
+    pub min_version: RawTlsVersion,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawCertificate {
     /// PEM file of the certificate chain.
     pub certificate: String,
     /// PEM file of the private key.
     pub key: String,
-    /// PEM file of the CAs whose client certificates are verified.
-    pub client_ca: Option<String>,
+}
+
+/// Whether a client must have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawClientCertificate {
+    /// Without one there is no connection.
+    Required,
+    /// One that is shown is verified; policies can ask for it.
+    Optional,
+}
+
+/// A version of TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+pub enum RawTlsVersion {
+    /// RFC 5246, with its AEAD suites alone.
+    #[default]
+    #[serde(rename = "1.2")]
+    V12,
+    /// RFC 8446.
+    #[serde(rename = "1.3")]
+    V13,
 }
 
 /// The metrics listener.
@@ -295,6 +337,8 @@ pub struct RawEdge {
     pub max_body_size: Option<Size>,
     /// Time for requests under way when the gateway stops, 25s by default.
     pub drain_timeout: Option<Duration>,
+    /// Time after SIGTERM in which new connections are served in any case, so that load balancers notice; 0s by default.
+    pub drain_delay: Option<Grace>,
     /// Trust the request id of a trusted proxy.
     #[schemars(extend("x-not-built" = true))]
     pub request_id_header: Option<String>,

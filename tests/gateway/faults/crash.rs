@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{Load, families, fixed, holds, millis, used_stay_used};
-use crate::support::{Gateway, many};
+use crate::support::{Gateway, many, wait_for};
 
 #[test]
 fn kill_9_loses_nothing_that_was_acknowledged() {
@@ -72,6 +72,20 @@ impl Drop for Disk<'_> {
     }
 }
 
+/// Waits until every thread of the gateway stands still, and until the clients have taken in what it had answered: an answer that is
+/// still on its way would be followed by a use of what it gave, and not be in the list.
+fn stopped(gateway: &Gateway) {
+    let tasks = format!("/proc/{}/task", gateway.pid());
+    wait_for("the gateway to stand still", || {
+        let states = std::fs::read_dir(&tasks).unwrap().flatten().filter_map(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+            Some(stat.rsplit_once(") ")?.1.starts_with('T'))
+        });
+        states.into_iter().all(|still| still).then_some(())
+    });
+    std::thread::park_timeout(millis(50));
+}
+
 #[test]
 fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let rounds = many("ROUNDS", 3).min(30);
@@ -91,6 +105,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
         let load = Load::start(&gateway, &families);
         std::thread::park_timeout(millis(300 + 53 * (round as u64 % 5)));
         gateway.signal("STOP");
+        stopped(&gateway);
         // What was acknowledged until then; requests under way are answered later, and are not asked about.
         let last: Vec<usize> = families.iter().map(|family| family.lock().unwrap().len()).collect();
         let (issued, revoked) = {

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use scopegate::store::Store;
 use serde_json::Value;
 
-use super::http::{Response, form, request, send};
+use super::http::{Response, form, request, send, send_if_possible};
 use super::{Redis, SECRET, Upstream, free_addresses, on_redis, secret_digest, wait_for};
 
 /// The text of a configuration. `@UPSTREAM@`, `@SHA256@` and the like are filled in.
@@ -44,13 +44,15 @@ impl Setup {
         };
         let public_url = format!("public_url: http://127.0.0.1:{}\n", address.port());
         let mut gateway = format!(
-            "listeners: [{{ address: \"{address}\" }}]\nmetrics: {{ address: \"{metrics}\" }}\n\
+            "metrics: {{ address: \"{metrics}\" }}\n\
              policies: policies.yaml\nclients: clients.yaml\nusers: users.yaml\n\
              decision_log: {{ file: \"{}\" }}\n",
             folder.join("decisions.jsonl").display(),
         );
         let store = format!("store: {{ embedded: {{ path: \"{}\" }} }}\n", folder.join("data").display());
+        let listeners = format!("listeners: [{{ address: \"{address}\" }}]\n");
         for (key, default) in [
+            ("listeners", listeners.as_str()),
             ("public_url", public_url.as_str()),
             ("store", store.as_str()),
             ("authorization_server", "authorization_server: { grants: [client_credentials] }\n"),
@@ -151,13 +153,27 @@ impl Gateway {
         assert!(self.wait_until_ready(), "{}", self.log());
     }
 
+    /// Starts a successor over the same files, which takes over; the process before it, still to be waited for.
+    pub fn upgrade(&mut self) -> Child {
+        let log = std::fs::OpenOptions::new().append(true).open(self.folder.path().join("log")).unwrap();
+        let successor = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+            .args(["serve", "--upgrade", "--config"])
+            .arg(self.folder.path().join("gateway.yaml"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        std::mem::replace(&mut self.child, successor)
+    }
+
     fn wait_until_ready(&mut self) -> bool {
         wait_for("the gateway to listen", || {
             if self.child.try_wait().unwrap().is_some() {
                 return Some(false);
             }
-            let listens = |address| std::net::TcpStream::connect(address).is_ok();
-            (listens(self.address) && listens(self.metrics)).then_some(true)
+            let ready = send_if_possible(self.metrics, "GET /readyz HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n");
+            ready.is_some_and(|response| !response.body.starts_with("starting")).then_some(true)
         })
     }
 

@@ -7,6 +7,7 @@ pub mod http;
 pub mod issuer;
 pub mod provider;
 pub mod redis;
+pub mod tls;
 pub mod upstream;
 
 use std::time::{Duration, Instant};

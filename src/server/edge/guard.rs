@@ -1,37 +1,34 @@
-//! Stands before the proxy library on every connection: reads each request head whole and strictly ([`Head`]), under one
-//! deadline and one size limit, delimits each body, and caps connections.
+//! Stands before the proxy library on every connection. Of HTTP/1 it reads each request head whole and strictly ([`Head`]), under one
+//! deadline and one size limit, and delimits each body. Frames of HTTP/2 pass (`http2.rs` reads their requests).
 //!
 //! Only a head that passed is handed on, its target in canonical form. For one that did not, a harmless stand-in is handed on
 //! and the refusal travels beside it, so that it is answered, counted and recorded where all refusals are.
 
-use std::collections::HashMap;
-use std::future::Future;
-use std::io::{IoSlice, Result as IoResult};
-use std::net::IpAddr;
+use std::io::{Error, ErrorKind, IoSlice, Result as IoResult};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::apps::ServerApp;
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, Stream, TimingDigest,
-    UniqueID, UniqueIDType, http::ServerSession,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
+    UniqueIDType,
 };
-use pingora::server::ShutdownWatch;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
-use super::Shared;
+use super::conn::Conn;
+use super::deadline::{Alarm, Pace, Stall};
+use super::transport::Transport;
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
 use crate::request::head::{self, Head, Limits};
+use crate::server::Shared;
 
 /// What is handed on in the place of a refused head. The host cannot exist (RFC 6761 §6.4), so nothing could match it.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: refused.invalid\r\nConnection: close\r\n\r\n";
@@ -42,44 +39,13 @@ const LINGER_BYTES: usize = 64 * 1024;
 /// Time for that.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// What the guard and the proxy's filters know of one connection. Travels in the slot of the downstream `ProxyDigest`.
-#[derive(Debug, Default)]
-pub struct Conn {
-    head: Mutex<Option<Result<Head, Refusal>>>,
-    busy: AtomicBool,
-}
-
-impl Conn {
-    /// The connection of a session.
-    #[must_use]
-    pub fn of(session: &ServerSession) -> Option<&Arc<Self>> {
-        session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
-    }
-
-    /// The head that was read for the request now beginning; `None` means that the guard has seen none, and the request must not
-    /// be served.
-    #[must_use]
-    pub fn take_head(&self) -> Option<Result<Head, Refusal>> {
-        self.head.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    fn put_head(&self, head: Result<Head, Refusal>) {
-        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
-        self.busy.store(true, Ordering::Release);
-    }
-
-    /// The request is over: the next head may be handed on. What is left of this one's body is still its body.
-    pub fn request_done(&self) {
-        self.busy.store(false, Ordering::Release);
-    }
-
-    fn is_busy(&self) -> bool {
-        self.busy.load(Ordering::Acquire)
-    }
-}
+/// What a client that speaks HTTP/2 begins with (RFC 9113 §3.4). No HTTP/1 request begins like it.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
+    /// HTTP/2: frames pass as they are.
+    Frames,
     /// Collecting a head.
     Head,
     /// Handing a body on, exactly to its end.
@@ -91,8 +57,8 @@ enum Phase {
 }
 
 /// A connection with its requests delimited by us.
-struct GuardIo {
-    inner: Stream,
+pub struct GuardIo {
+    inner: Transport,
     conn: Arc<Conn>,
     digest: Arc<ProxyDigest>,
     shared: Arc<Shared>,
@@ -104,6 +70,8 @@ struct GuardIo {
     ready: usize,
     wait: Wait,
     alarm: Alarm,
+    stall: Stall,
+    pace: Pace,
 }
 
 /// What the connection waits for under a deadline.
@@ -117,44 +85,61 @@ enum Wait {
     Head,
 }
 
-/// A deadline that is set anew for every request and hardly ever reached: moving it costs nothing, because the timer below it
-/// stays where it is until it fires, and is set anew only then.
-struct Alarm {
-    at: Instant,
-    timer: Pin<Box<Sleep>>,
-}
-
-impl Alarm {
-    fn after(time: Duration) -> Self {
-        let at = Instant::now() + time;
-        Self { at, timer: Box::pin(sleep_until(at)) }
-    }
-
-    fn set(&mut self, time: Duration) {
-        self.at = Instant::now() + time;
-        if self.timer.deadline() > self.at {
-            self.timer.as_mut().reset(self.at);
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            ready!(self.timer.as_mut().poll(cx));
-            if self.timer.deadline() >= self.at {
-                return Poll::Ready(());
-            }
-            self.timer.as_mut().reset(self.at);
-        }
-    }
-}
-
 impl std::fmt::Debug for GuardIo {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("GuardIo").field("phase", &self.phase).finish_non_exhaustive()
     }
 }
 
+/// Whether a connection begins with HTTP/2, and what was read to find out.
+///
+/// # Errors
+/// The client went away.
+pub async fn begins_http2(inner: &mut Transport) -> IoResult<(bool, Vec<u8>)> {
+    let mut begin = Vec::with_capacity(READ);
+    loop {
+        if inner.read_buf(&mut begin).await? == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let same = begin.iter().zip(PREFACE).all(|(got, expected)| got == expected);
+        if !same || begin.len() >= PREFACE.len() {
+            return Ok((same, begin));
+        }
+    }
+}
+
 impl GuardIo {
+    /// Guards a connection of which `begin` was read already, and whose first request must be there by `deadline`.
+    ///
+    /// # Errors
+    /// Never, as far as is known: a header of our own that the proxy library cannot make.
+    pub fn new(
+        inner: Transport,
+        conn: Arc<Conn>,
+        shared: Arc<Shared>,
+        begin: Vec<u8>,
+        deadline: Instant,
+    ) -> pingora::Result<Self> {
+        let head = Box::new(ResponseHeader::build_no_case(200, Some(0))?);
+        let http2 = conn.http2;
+        Ok(Self {
+            inner,
+            digest: Arc::new(ProxyDigest::new(head, Some(Box::new(conn.clone())))),
+            conn,
+            limits: shared.fixed.edge.limits,
+            wait: Wait::Head,
+            alarm: Alarm::at(deadline),
+            shared,
+            phase: if http2 { Phase::Frames } else { Phase::Head },
+            cursor: 0,
+            // Of HTTP/2 everything may be handed on; of HTTP/1 nothing before it was looked at.
+            ready: if http2 { begin.len() } else { 0 },
+            buffer: begin,
+            stall: Stall::default(),
+            pace: Pace::default(),
+        })
+    }
+
     /// Reads until a head is whole, too large or late. Ready with true when there is something to hand on, with false at the end
     /// of the connection. While a request is under way the next head waits: bytes of it are kept, not looked at.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<bool>> {
@@ -171,7 +156,7 @@ impl GuardIo {
                 self.watch();
             }
             self.buffer.reserve(READ);
-            match poll_read_buf(Pin::new(&mut *self.inner), cx, &mut self.buffer) {
+            match poll_read_buf(Pin::new(&mut self.inner), cx, &mut self.buffer) {
                 Poll::Pending => return self.poll_deadline(cx),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(false)),
@@ -189,7 +174,7 @@ impl GuardIo {
             _ => return,
         };
         self.wait = wait;
-        self.alarm.set(time);
+        self.alarm.set(Instant::now() + time);
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<bool>> {
@@ -279,10 +264,20 @@ impl GuardIo {
     /// Hands body bytes on as they come; what comes behind the body is kept for the next head.
     fn poll_body(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<IoResult<()>> {
         let start = out.filled().len();
-        ready!(Pin::new(&mut *self.inner).poll_read(cx, out))?;
+        match Pin::new(&mut self.inner).poll_read(cx, out) {
+            Poll::Pending => {
+                self.pace.wait();
+                return Poll::Pending;
+            }
+            Poll::Ready(read) => read?,
+        }
         let Phase::Body(body) = &mut self.phase else { return Poll::Ready(Ok(())) };
         let got = out.filled().get(start..).unwrap_or_default();
-        if let Ok(count) = body.take(got) {
+        if !self.pace.came(got.len(), self.shared.fixed.edge.body_timeout) {
+            out.set_filled(start);
+            self.shared.metrics.connection_cut("body_pace");
+            self.phase = Phase::Broken;
+        } else if let Ok(count) = body.take(got) {
             let done = body.is_done();
             self.buffer.extend_from_slice(got.get(count..).unwrap_or_default());
             if done {
@@ -301,7 +296,7 @@ impl GuardIo {
         let mut space = [0_u8; 4 * 1024];
         for _ in 0..16 {
             let mut chunk = ReadBuf::new(&mut space);
-            ready!(Pin::new(&mut *self.inner).poll_read(cx, &mut chunk))?;
+            ready!(Pin::new(&mut self.inner).poll_read(cx, &mut chunk))?;
             if chunk.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -320,6 +315,7 @@ impl AsyncRead for GuardIo {
                 return Poll::Ready(Ok(()));
             }
             match me.phase {
+                Phase::Frames => return Pin::new(&mut me.inner).poll_read(cx, out),
                 Phase::Head => {
                     if !ready!(me.poll_head(cx))? {
                         return Poll::Ready(Ok(()));
@@ -333,17 +329,41 @@ impl AsyncRead for GuardIo {
     }
 }
 
+impl GuardIo {
+    /// Notes what came of a write: a client that takes nothing is cut off.
+    fn written<T>(&mut self, written: Poll<IoResult<T>>, cx: &mut Context<'_>) -> Poll<IoResult<T>> {
+        let written = self.stall.watch(written, self.shared.fixed.edge.write_timeout, cx);
+        if let Poll::Ready(Err(error)) = &written
+            && error.kind() == ErrorKind::TimedOut
+        {
+            self.shared.metrics.connection_cut("write_timeout");
+        }
+        written
+    }
+}
+
+impl Drop for GuardIo {
+    fn drop(&mut self) {
+        // What was written of an answer that broke off is sent as far as the socket takes it: the client is to see that it broke off.
+        let waker = futures_util::task::noop_waker();
+        let _ = Pin::new(&mut self.inner).poll_flush(&mut Context::from_waker(&waker));
+    }
+}
+
 impl AsyncWrite for GuardIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<IoResult<usize>> {
-        Pin::new(&mut *self.inner).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
+        self.written(written, cx)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<IoResult<()>> {
-        Pin::new(&mut *self.inner).poll_flush(cx)
+        let written = Pin::new(&mut self.inner).poll_flush(cx);
+        self.written(written, cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<IoResult<()>> {
-        Pin::new(&mut *self.inner).poll_shutdown(cx)
+        let written = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.written(written, cx)
     }
 
     fn poll_write_vectored(
@@ -351,7 +371,8 @@ impl AsyncWrite for GuardIo {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<IoResult<usize>> {
-        Pin::new(&mut *self.inner).poll_write_vectored(cx, bytes)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bytes);
+        self.written(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -362,8 +383,9 @@ impl AsyncWrite for GuardIo {
 #[async_trait]
 impl Shutdown for GuardIo {
     async fn shutdown(&mut self) {
-        self.inner.shutdown().await;
-        if self.phase == Phase::Head && self.buffer.is_empty() {
+        // What cannot be sent any more is lost with the connection.
+        let _ = AsyncWriteExt::shutdown(self).await;
+        if matches!(self.phase, Phase::Frames) || (self.phase == Phase::Head && self.buffer.is_empty()) {
             return;
         }
         // Closing with unread bytes resets the connection, and the refusal might not arrive (RFC 9112 §9.6).
@@ -388,18 +410,19 @@ impl UniqueID for GuardIo {
 }
 
 impl Ssl for GuardIo {
+    // What of TLS matters is in `Conn`.
     fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
+        None
     }
 
     fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
+        self.conn.http2.then_some(ALPN::H2)
     }
 }
 
 impl GetTimingDigest for GuardIo {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
+        Vec::new()
     }
 }
 
@@ -410,131 +433,16 @@ impl GetProxyDigest for GuardIo {
 }
 
 impl GetSocketDigest for GuardIo {
+    // Addresses are in `Conn` too.
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
+        None
     }
 }
 
 #[async_trait]
 impl Peek for GuardIo {
-    // Cleartext HTTP/2 is off on every listener: nothing asks.
+    // Which protocol it is was found out before: nothing asks.
     async fn try_peek(&mut self, _: &mut [u8]) -> IoResult<bool> {
-        Ok(true)
-    }
-}
-
-/// Open connections, in total and by address.
-#[derive(Debug, Default)]
-pub struct Connections {
-    open: Mutex<(usize, HashMap<IpAddr, usize>)>,
-}
-
-impl Connections {
-    fn lock(&self) -> std::sync::MutexGuard<'_, (usize, HashMap<IpAddr, usize>)> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many are open.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.lock().0
-    }
-}
-
-/// One open connection; counts itself out when dropped.
-struct Place {
-    shared: Arc<Shared>,
-    address: Option<IpAddr>,
-}
-
-impl Place {
-    /// Takes a place, unless a cap is reached. Trusted proxies stand for many clients: only the total counts for them.
-    fn take(shared: &Arc<Shared>, address: Option<IpAddr>) -> Result<Self, &'static str> {
-        let counted = address
-            .filter(|address| !shared.snapshot.load().config.trusted_proxies.contains(*address))
-            .map(crate::request::address::site);
-        let edge = &shared.fixed.edge;
-        let mut open = shared.connections.lock();
-        if open.0 >= edge.max_connections {
-            return Err("total");
-        }
-        if let Some(address) = counted {
-            let count = open.1.entry(address).or_default();
-            if *count >= edge.max_connections_per_address {
-                return Err("address");
-            }
-            *count += 1;
-        }
-        open.0 += 1;
-        Ok(Self { shared: shared.clone(), address: counted })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut open = self.shared.connections.lock();
-        open.0 = open.0.saturating_sub(1);
-        if let Some(address) = self.address
-            && let Some(count) = open.1.get_mut(&address)
-        {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                open.1.remove(&address);
-            }
-        }
-    }
-}
-
-/// A [`ServerApp`] around another one whose connections it guards.
-#[derive(Debug)]
-pub struct Guard<A> {
-    app: Arc<A>,
-    shared: Arc<Shared>,
-}
-
-impl<A> Guard<A> {
-    /// Guards an app.
-    #[must_use]
-    pub fn new(app: A, shared: Arc<Shared>) -> Self {
-        Self { app: Arc::new(app), shared }
-    }
-}
-
-#[async_trait]
-impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guard<A> {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
-        let peer = stream.get_socket_digest().and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip()));
-        let _place = match Place::take(&self.shared, peer) {
-            Ok(place) => place,
-            Err(cap) => {
-                self.shared.metrics.connection_refused(cap);
-                return None;
-            }
-        };
-        let conn = Arc::new(Conn::default());
-        let head = Box::new(ResponseHeader::build_no_case(200, Some(0)).ok()?);
-        let io = GuardIo {
-            inner: stream,
-            digest: Arc::new(ProxyDigest::new(head, Some(Box::new(conn.clone())))),
-            conn,
-            limits: self.shared.fixed.edge.limits,
-            wait: Wait::Head,
-            alarm: Alarm::after(self.shared.fixed.edge.header_timeout),
-            shared: self.shared.clone(),
-            phase: Phase::Head,
-            buffer: Vec::with_capacity(READ),
-            cursor: 0,
-            ready: 0,
-        };
-        // The stream is not handed back for another round: the guard's place and state belong to this call.
-        let mut stream: Option<Stream> = Some(Box::new(io));
-        while let Some(next) = stream {
-            stream = self.app.process_new(next, shutdown).await;
-        }
-        None
-    }
-
-    async fn cleanup(&self) {
-        self.app.cleanup().await;
+        Err(Error::from(ErrorKind::Unsupported))
     }
 }

@@ -1,0 +1,225 @@
+//! The edge: every connection of clients, from the listening socket to the request that the proxy library is given.
+//!
+//! Owns listeners, caps, the PROXY protocol, TLS, deadlines and the strict reading of heads; knows nothing of rules.
+
+pub mod admission;
+pub mod conn;
+pub mod deadline;
+pub mod guard;
+pub mod handover;
+pub mod http2;
+pub mod listen;
+pub mod tls;
+pub mod transport;
+
+use std::io::{ErrorKind, Result as IoResult};
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::proxy::HttpProxy;
+use pingora::server::{ListenFds, ShutdownWatch};
+use pingora::services::Service;
+use pingora_runtime::current_handle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use super::Shared;
+use super::gateway::Gateway;
+use super::lifecycle::Stop;
+use crate::config::Listener;
+use admission::Place;
+use conn::Conn;
+use guard::GuardIo;
+use handover::Predecessor;
+use transport::{Handshake, Transport};
+
+/// How long nothing is accepted after the process has run out of descriptors or memory for it.
+const RECOVER: Duration = Duration::from_millis(200);
+
+/// The service that accepts connections.
+#[derive(Debug)]
+pub struct Edge {
+    inner: Arc<Inner>,
+    sockets: Vec<(Listener, StdListener)>,
+    /// Told once everything here serves.
+    predecessor: Option<Predecessor>,
+    threads: usize,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    proxy: Arc<HttpProxy<Gateway>>,
+    /// Never says anything: the proxy library drops connections that wait for a request when told of a shutdown.
+    never: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").finish_non_exhaustive()
+    }
+}
+
+impl Edge {
+    /// The service over bound sockets.
+    #[must_use]
+    pub fn new(
+        shared: Arc<Shared>,
+        proxy: HttpProxy<Gateway>,
+        sockets: Vec<(Listener, StdListener)>,
+        predecessor: Option<Predecessor>,
+        threads: usize,
+    ) -> Self {
+        let inner = Inner { shared, proxy: Arc::new(proxy), never: watch::Sender::new(false) };
+        Self { inner: Arc::new(inner), sockets, predecessor, threads }
+    }
+}
+
+#[async_trait]
+impl Service for Edge {
+    async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
+        let shared = self.inner.shared.clone();
+        let mut loops = Vec::new();
+        for (at, (listener, socket)) in self.sockets.drain(..).enumerate() {
+            shared.life.opened();
+            loops.push(current_handle().spawn(accept(self.inner.clone(), at, listener, socket)));
+        }
+        shared.life.serving(&shared, self.predecessor.take()).await;
+        for accepting in loops {
+            let _ = accepting.await;
+        }
+        // Told when everything under way is over (lifecycle.rs): those that wait for a request are closed.
+        while !*shutdown.borrow() && shutdown.changed().await.is_ok() {}
+        self.inner.proxy.http_cleanup().await;
+    }
+
+    fn name(&self) -> &'static str {
+        "edge"
+    }
+
+    fn threads(&self) -> Option<usize> {
+        Some(self.threads)
+    }
+}
+
+/// Accepts until the gateway stops; the listener is closed then.
+async fn accept(inner: Arc<Inner>, at: usize, listener: Listener, socket: StdListener) {
+    let shared = inner.shared.clone();
+    let mut stop = shared.life.stop();
+    let kept = socket.try_clone();
+    match (TcpListener::from_std(socket), kept) {
+        (Ok(socket), Ok(kept)) => {
+            while *stop.borrow() == Stop::Not {
+                tokio::select! {
+                    accepted = socket.accept() => take(&inner, at, listener, accepted).await,
+                    _ = stop.changed() => {}
+                }
+            }
+            let taken_over = stop.borrow().takes(listener.address);
+            if !taken_over && let Err(error) = listen::turn_away(&kept) {
+                tracing::debug!(%error, "connections on their way to a listener that closes may be reset");
+            }
+            let last = Instant::now() + listen::LAST;
+            while !taken_over && let Ok(accepted) = timeout_at(last, socket.accept()).await {
+                take(&inner, at, listener, accepted).await;
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::error!(address = %listener.address, %error, "not served"),
+    }
+    shared.life.closed();
+}
+
+/// Serves an accepted connection in a task of its own, on any thread.
+async fn take(inner: &Arc<Inner>, at: usize, listener: Listener, accepted: IoResult<(TcpStream, SocketAddr)>) {
+    let metrics = &inner.shared.metrics;
+    let (stream, peer) = match accepted {
+        Ok(accepted) => accepted,
+        Err(error) => {
+            metrics.connection_refused("accept");
+            // That one was gone again. With anything else (no descriptors, no memory) the next attempt fails as well.
+            if !matches!(
+                error.kind(),
+                ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+            ) {
+                tracing::warn!(address = %listener.address, %error, "nothing accepted for a moment");
+                tokio::time::sleep(RECOVER).await;
+            }
+            return;
+        }
+    };
+    match Place::take(&inner.shared) {
+        Ok(place) => {
+            let inner = inner.clone();
+            current_handle().spawn(async move { inner.serve(at, listener, stream, peer, place).await });
+        }
+        Err(cap) => metrics.connection_refused(cap),
+    }
+}
+
+/// A connection ready for HTTP.
+struct Opened {
+    transport: Transport,
+    conn: Conn,
+    begin: Vec<u8>,
+}
+
+impl Inner {
+    async fn serve(&self, at: usize, listener: Listener, stream: TcpStream, peer: SocketAddr, place: Place) {
+        let shared = &self.shared;
+        // One deadline from accept to the end of the first head, whatever comes before it.
+        let deadline = Instant::now() + shared.fixed.edge.header_timeout;
+        let opened = match timeout_at(deadline, self.open(at, listener, stream, peer, place)).await {
+            Ok(Ok(opened)) => opened,
+            Ok(Err(cause)) => return cause.into_iter().for_each(|cause| shared.metrics.connection_cut(cause)),
+            Err(_) => return shared.metrics.connection_cut("header_timeout"),
+        };
+        let conn = Arc::new(opened.conn);
+        let io = GuardIo::new(opened.transport, conn.clone(), shared.clone(), opened.begin, deadline);
+        let Ok(io) = io else { return };
+        if conn.http2 {
+            http2::serve(&self.proxy, shared, io, conn, deadline, &self.never).await;
+        } else {
+            self.proxy.process_new(Box::new(io), &self.never.subscribe()).await;
+        }
+    }
+
+    /// Everything before HTTP. In the place of an error, what is still to be counted.
+    async fn open(
+        &self,
+        at: usize,
+        listener: Listener,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        mut place: Place,
+    ) -> Result<Opened, Option<&'static str>> {
+        let shared = &self.shared;
+        let snapshot = shared.snapshot.load_full();
+        let mut peer = peer.ip().to_canonical();
+        // Answers go out when they are written, not when the client has acknowledged what came before.
+        let _ = stream.set_nodelay(true);
+        if listener.proxy_protocol && snapshot.config.trusted_proxies.contains(peer) {
+            peer = transport::proxied(&mut stream).await.map_err(|_| Some("proxy_protocol"))?.unwrap_or(peer);
+        }
+        if let Err(cap) = place.of(peer) {
+            shared.metrics.connection_refused(cap);
+            return Err(None);
+        }
+        let (mut transport, handshake) = match snapshot.tls(at) {
+            Some(config) => Transport::tls(stream, config).await.map_err(|error| {
+                tracing::debug!(%error, "a TLS handshake failed");
+                Some("tls_handshake")
+            })?,
+            None if listener.tls => return Err(Some("tls_handshake")),
+            None => (Transport::plain(stream), Handshake::default()),
+        };
+        let (http2, begin) = if listener.h2c {
+            guard::begins_http2(&mut transport).await.map_err(|_| Some("no_request"))?
+        } else {
+            (handshake.http2, Vec::new())
+        };
+        Ok(Opened { transport, conn: Conn::new(place, peer, handshake.certificate, http2), begin })
+    }
+}

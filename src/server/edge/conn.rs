@@ -1,0 +1,117 @@
+//! What the guard and the proxy's filters know of one connection.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pingora::protocols::http::ServerSession;
+use tokio::time::Instant;
+
+use super::admission::Place;
+use super::http2::Stream;
+use crate::config::tls::CertificateFacts;
+use crate::reason::Refusal;
+use crate::request::head::Head;
+
+/// One connection. Travels in the slot of the downstream `ProxyDigest`.
+#[derive(Debug)]
+pub struct Conn {
+    /// Who is at its other end: the TCP peer, or whom a trusted proxy names by the PROXY protocol.
+    pub peer: IpAddr,
+    /// The certificate that the client has shown and that was verified.
+    pub certificate: Option<Arc<CertificateFacts>>,
+    /// It speaks HTTP/2.
+    pub http2: bool,
+    head: Mutex<Option<Result<Head, Refusal>>>,
+    busy: AtomicBool,
+    began: Instant,
+    /// Requests under way.
+    active: AtomicUsize,
+    /// Milliseconds from the beginning until the last request ended.
+    quiet: AtomicU64,
+    served: AtomicBool,
+    /// Its place among all: streams of HTTP/2 outlive the connection that they came on.
+    _place: Place,
+}
+
+impl Conn {
+    /// A connection that begins now.
+    #[must_use]
+    pub fn new(place: Place, peer: IpAddr, certificate: Option<Arc<CertificateFacts>>, http2: bool) -> Self {
+        Self {
+            _place: place,
+            peer,
+            certificate,
+            http2,
+            head: Mutex::default(),
+            busy: AtomicBool::default(),
+            began: Instant::now(),
+            active: AtomicUsize::default(),
+            quiet: AtomicU64::default(),
+            served: AtomicBool::default(),
+        }
+    }
+
+    /// The connection of a session.
+    #[must_use]
+    pub fn of(session: &ServerSession) -> Option<&Arc<Self>> {
+        session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+    }
+
+    /// The head that was read for the request now beginning; `None` means that the guard has seen none, and the request must not
+    /// be served.
+    #[must_use]
+    pub fn take_head(&self, session: &ServerSession) -> Option<Result<Head, Refusal>> {
+        if self.http2 {
+            return Stream::of(session)?.take_head();
+        }
+        self.head.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    pub(super) fn put_head(&self, head: Result<Head, Refusal>) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+        self.busy.store(true, Ordering::Release);
+    }
+
+    /// The request is over: the next head may be handed on. What is left of this one's body is still its body.
+    pub fn request_done(&self) {
+        self.busy.store(false, Ordering::Release);
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// A request of this connection is under way until what this gives is dropped. HTTP/2 has many at once.
+    #[must_use]
+    pub fn stream(self: &Arc<Self>) -> OpenStream {
+        self.active.fetch_add(1, Ordering::AcqRel);
+        self.served.store(true, Ordering::Release);
+        OpenStream(self.clone())
+    }
+
+    /// When a connection without a request under way has been quiet for too long: `first` from its beginning if it never had one,
+    /// else `between` from the end of the last. `None` while one is under way.
+    pub(super) fn quiet_until(&self, first: Duration, between: Duration) -> Option<Instant> {
+        if self.active.load(Ordering::Acquire) > 0 {
+            return None;
+        }
+        if !self.served.load(Ordering::Acquire) {
+            return Some(self.began + first);
+        }
+        Some(self.began + Duration::from_millis(self.quiet.load(Ordering::Acquire)) + between)
+    }
+}
+
+/// A request under way on a connection.
+#[derive(Debug)]
+pub struct OpenStream(Arc<Conn>);
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let quiet = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.quiet.store(quiet, Ordering::Release);
+        self.0.active.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,227 @@
+//! Connections of HTTP/2: the library reads frames, we accept requests. Each gets a strict head of the same facts as one of HTTP/1,
+//! and a form in which the proxy cannot tell it from one.
+//!
+//! The loop is ours and not the library's, which has no end for a client that does not acknowledge a GOAWAY, and bounds streams
+//! but not the work that streams leave behind when they are reset.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::{HeaderMap, HeaderValue, Uri};
+use pingora::apps::HttpServerApp;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora::protocols::{Digest, GetProxyDigest};
+use pingora::proxy::HttpProxy;
+use pingora_runtime::current_handle;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use super::conn::Conn;
+use super::guard::GuardIo;
+use crate::reason::{Reason, Refusal};
+use crate::request::head::{Head, Limits};
+use crate::server::Shared;
+use crate::server::gateway::Gateway;
+
+/// Streams at once that a client is told of (RFC 9113 §6.5.2).
+const STREAMS: u32 = 100;
+/// Requests of one connection that may be worked at, those included that the client has reset.
+const WORK: usize = 2 * STREAMS as usize;
+/// Malformed requests after which the connection is given up.
+const MALFORMED: usize = 32;
+/// How long a client that was told to go may take to say that it has heard.
+const GOING: Duration = Duration::from_secs(2);
+/// How often a stream is looked at for progress.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What the guard has found of one request, and when it last went on. Travels in the extensions of its head.
+#[derive(Clone, Debug)]
+pub struct Stream(Arc<StreamFacts>);
+
+#[derive(Debug)]
+struct StreamFacts {
+    head: Mutex<Option<Result<Head, Refusal>>>,
+    began: Instant,
+    /// Milliseconds from the beginning.
+    moved: AtomicU64,
+}
+
+impl Stream {
+    fn new(head: Result<Head, Refusal>) -> Self {
+        Self(Arc::new(StreamFacts { head: Mutex::new(Some(head)), began: Instant::now(), moved: AtomicU64::new(0) }))
+    }
+
+    /// The stream of a session; `None` on HTTP/1.
+    #[must_use]
+    pub fn of(session: &ServerSession) -> Option<&Self> {
+        session.req_header().extensions.get()
+    }
+
+    /// Its head, once.
+    #[must_use]
+    pub fn take_head(&self) -> Option<Result<Head, Refusal>> {
+        self.0.head.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Something of the request or its answer has moved.
+    pub fn moved(&self) {
+        let moved = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.moved.store(moved, Ordering::Relaxed);
+    }
+
+    /// Ready once nothing has moved for `most`. The library has no time for a body of HTTP/2 that does not come.
+    async fn stalled(&self, most: Duration) {
+        loop {
+            let moved = self.0.began + Duration::from_millis(self.0.moved.load(Ordering::Relaxed));
+            if moved.elapsed() >= most {
+                return;
+            }
+            tokio::time::sleep(LOOK.min(most)).await;
+        }
+    }
+}
+
+/// Serves a connection until it closes, is quiet for too long, or the gateway drains.
+pub async fn serve(
+    proxy: &Arc<HttpProxy<Gateway>>,
+    shared: &Arc<Shared>,
+    io: GuardIo,
+    conn: Arc<Conn>,
+    deadline: Instant,
+    never: &watch::Sender<bool>,
+) {
+    let edge = shared.fixed.edge;
+    let digest = Arc::new(Digest { proxy_digest: io.get_proxy_digest(), ..Digest::default() });
+    let Ok(Ok(mut h2)) = timeout_at(deadline, handshake(Box::new(io), Some(options(&edge.limits)))).await else {
+        return shared.metrics.connection_cut("http2_preface");
+    };
+    let mut drain = shared.life.drain();
+    let work = Arc::new(Semaphore::new(WORK));
+    let mut malformed = 0;
+    let mut going: Option<Instant> = None;
+    loop {
+        let quiet = conn.quiet_until(edge.header_timeout, edge.keep_alive_timeout);
+        let until = going.or(quiet).unwrap_or_else(|| Instant::now() + edge.keep_alive_timeout);
+        tokio::select! {
+            biased;
+            _ = drain.wait_for(|drain| *drain), if going.is_none() => {
+                h2.graceful_shutdown();
+                going = Some(Instant::now() + edge.drain_timeout);
+            }
+            accepted = HttpSession::from_h2_conn(&mut h2, digest.clone()) => match accepted {
+                Ok(Some(H2Accept::Session(session))) => {
+                    let Ok(place) = work.clone().try_acquire_owned() else {
+                        shared.metrics.connection_cut("http2_streams");
+                        return h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                    };
+                    let (proxy, shared, watch, open) = (proxy.clone(), shared.clone(), never.subscribe(), conn.stream());
+                    current_handle().spawn(async move {
+                        request(&proxy, &shared, session, &watch).await;
+                        drop((place, open));
+                    });
+                }
+                Ok(Some(H2Accept::Rejected)) => {
+                    shared.metrics.refused("", "", &Refusal::new(Reason::RequestMalformed));
+                    malformed += 1;
+                    if malformed >= MALFORMED {
+                        shared.metrics.connection_cut("http2_malformed");
+                        return h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                    }
+                }
+                Ok(None) => return,
+                Err(_) => return shared.metrics.connection_cut("http2_protocol"),
+            },
+            () = sleep_until(until) => {
+                if going.is_some() {
+                    return;
+                }
+                if conn.quiet_until(edge.header_timeout, edge.keep_alive_timeout).is_some_and(|until| until <= Instant::now()) {
+                    h2.graceful_shutdown();
+                    going = Some(Instant::now() + GOING);
+                }
+            }
+        }
+    }
+}
+
+fn options(limits: &Limits) -> H2Options {
+    let mut options = default_h2_options();
+    let list = u32::try_from(limits.head_bytes).unwrap_or(u32::MAX);
+    options
+        .max_concurrent_streams(STREAMS)
+        // Above our own limit, so that what is a little too large is refused by us, with a reason.
+        .max_header_list_size(list.saturating_mul(2).max(64 * 1024))
+        // What may wait in memory for clients that do not read, each stream of them.
+        .max_send_buffer_size(64 * 1024)
+        // One upload that stands still must not hold up those beside it.
+        .initial_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024);
+    options
+}
+
+/// One request, from its head to its answer.
+async fn request(
+    proxy: &Arc<HttpProxy<Gateway>>,
+    shared: &Shared,
+    session: HttpSession,
+    watch: &watch::Receiver<bool>,
+) {
+    let mut session = ServerSession::new_http2(session);
+    let header = session.req_header_mut();
+    let head = read(header, &shared.fixed.edge.limits);
+    let stream = Stream::new(head);
+    header.extensions_mut().insert(stream.clone());
+    let most = shared.snapshot.load().slowest() + shared.fixed.edge.body_timeout;
+    tokio::select! {
+        _ = proxy.process_new_http(session, watch) => {}
+        // The exchange is recorded as it is dropped.
+        () = stream.stalled(most) => shared.metrics.connection_cut("http2_stalled"),
+    }
+}
+
+/// Reads the head, and gives it the form of one of HTTP/1.1: origin form, one Host, one Cookie line (RFC 9113 §8.2.3).
+fn read(header: &mut RequestHeader, limits: &Limits) -> Result<Head, Refusal> {
+    let authority = header.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    let host = match authority {
+        Some(authority) => Some(authority.map_err(|_| Refusal::because(Reason::RequestMalformed, "an :authority"))?),
+        None => header.headers.get(HOST).cloned(),
+    };
+    let mut head = Head::of_http2(
+        header.method.as_str(),
+        header.raw_path(),
+        host.as_ref().map(HeaderValue::as_bytes),
+        header.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())),
+        limits,
+    )?;
+    let target = Uri::try_from(head.target.as_str());
+    header.set_uri(target.map_err(|_| Refusal::because(Reason::RequestMalformed, "a target that is no URI"))?);
+    if let Some(host) = host {
+        let inserted = header.insert_header(HOST, host);
+        inserted.map_err(|_| Refusal::because(Reason::RequestMalformed, "an :authority"))?;
+    }
+    if let Some(cookie) = joined_cookie(&header.headers) {
+        header.remove_header(&COOKIE);
+        let inserted = header.insert_header(COOKIE, cookie);
+        inserted.map_err(|_| Refusal::because(Reason::RequestMalformed, "a Cookie"))?;
+    }
+    if !header.headers.contains_key(CONTENT_LENGTH) {
+        head.body = crate::request::body::Body::chunked();
+    }
+    Ok(head)
+}
+
+/// The cookies of several lines as one.
+fn joined_cookie(headers: &HeaderMap) -> Option<HeaderValue> {
+    let mut lines = headers.get_all(COOKIE).iter();
+    let (first, second) = (lines.next()?, lines.next()?);
+    let mut joined = first.as_bytes().to_vec();
+    for line in std::iter::once(second).chain(lines) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(line.as_bytes());
+    }
+    HeaderValue::from_bytes(&joined).ok()
+}

@@ -1,0 +1,93 @@
+//! Listening sockets: bound here, or taken over from the process before; closed without losing a connection.
+
+use std::collections::HashMap;
+use std::io::Result as IoResult;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
+/// How long a socket that takes no more connections is watched for those that were on their way: their last packet of the
+/// handshake takes as long as a round trip.
+pub const LAST: Duration = Duration::from_millis(200);
+
+/// Sockets that the process before had, by address.
+pub type Inherited = HashMap<SocketAddr, OwnedFd>;
+
+/// The socket for an address: the inherited one, or a new one. `key` is what declares it.
+///
+/// # Errors
+/// It cannot be had, in words for the operator.
+pub fn bind(key: &str, address: SocketAddr, inherited: &mut Inherited) -> Result<TcpListener, String> {
+    let socket = match inherited.remove(&address) {
+        Some(socket) => Ok(TcpListener::from(socket)),
+        None => new(address),
+    };
+    let socket = socket.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    socket.map_err(|fault| format!("{key}: {address}: {fault}"))
+}
+
+fn new(address: SocketAddr) -> IoResult<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // What a process before us left in TIME_WAIT does not keep us from starting.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// From now on the kernel drops attempts to connect unanswered; those it has answered are finished and can be accepted. To close a
+/// socket resets what waits in it, requests already sent included, so it is emptied first. A client whose attempt was dropped
+/// tries again after a second and is refused then, or reaches the next process.
+///
+/// # Errors
+/// The kernel has no such filters.
+pub fn turn_away(listener: &TcpListener) -> IoResult<()> {
+    // Classic BPF over the TCP header: load its flags (byte 13), drop what has SYN set (bit 1), pass the rest.
+    let (load_byte, jump_if_set, give) = (0x30, 0x45, 0x06);
+    SockRef::from(listener).attach_filter(&[
+        SockFilter::new(load_byte, 0, 0, 13),
+        SockFilter::new(jump_if_set, 0, 1, 2),
+        SockFilter::new(give, 0, 0, 0),
+        SockFilter::new(give, 0, 0, u32::MAX),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    #[test]
+    fn a_socket_that_turns_away_still_gives_those_that_came_before() {
+        let address = "127.0.0.1:0".parse().unwrap();
+        let listener = new(address).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut early = TcpStream::connect(address).unwrap();
+        turn_away(&listener).unwrap();
+        let late = TcpStream::connect_timeout(&address, Duration::from_millis(300));
+        assert_eq!(late.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        early.write_all(b"early").unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        drop(listener);
+        let mut bytes = [0; 5];
+        accepted.read_exact(&mut bytes).unwrap();
+        assert_eq!(&bytes, b"early");
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn an_inherited_socket_is_used_and_a_new_one_is_made_for_what_was_not() {
+        let first = new("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        assert!(bind("listeners", address, &mut Inherited::new()).unwrap_err().contains("listeners: 127.0.0.1:"));
+        let mut inherited = Inherited::from([(address, OwnedFd::from(first.try_clone().unwrap()))]);
+        let second = bind("listeners", address, &mut inherited).unwrap();
+        assert_eq!(second.local_addr().unwrap(), address);
+        assert!(inherited.is_empty());
+    }
+}

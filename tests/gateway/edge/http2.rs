@@ -1,0 +1,214 @@
+//! HTTP/2 without TLS: the same judgements as over HTTP/1, and a library's client that nobody here wrote.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::{Gateway, Setup, wait_for};
+
+const POLICIES: &str = "apis:
+  open: { base_path: /open, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST] } }
+  api: { base_path: /api, upstream: api, resources: { /x: [GET, POST] } }
+auth_scopes: { read: { grants: [{ api: api, methods: [GET] }] } }
+";
+const CLIENTS: &str =
+    "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read] } }\n";
+
+fn gateway(edge: &str) -> Gateway {
+    let mut setup = Setup::new(POLICIES, CLIENTS);
+    setup.gateway = format!("listeners: [{{ address: \"@LISTEN@\", h2c: true }}]\n{edge}");
+    Gateway::start(&setup)
+}
+
+/// What curl makes of a request: status and body.
+fn curl(arguments: &[&str]) -> (String, String) {
+    let mut curl = Command::new("curl");
+    curl.args(["-sS", "--max-time", "10", "-w", "\n%{http_version} %{http_code}"]);
+    let output = curl.args(arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (body, status) = text.rsplit_once('\n').unwrap();
+    (status.to_owned(), body.to_owned())
+}
+
+/// A connection of the `h2` library, and a runtime for it.
+fn with_client<T>(address: SocketAddr, story: impl AsyncFnOnce(h2::client::SendRequest<bytes::Bytes>) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let (client, connection) = h2::client::handshake(stream).await.unwrap();
+        let driver = tokio::spawn(connection);
+        let told = story(client).await;
+        driver.abort();
+        told
+    })
+}
+
+async fn fetch(
+    client: &h2::client::SendRequest<bytes::Bytes>,
+    request: http::Request<()>,
+) -> Result<(u16, String), h2::Error> {
+    let mut client = client.clone().ready().await?;
+    let (response, _) = client.send_request(request, true)?;
+    let (head, mut body) = response.await?.into_parts();
+    let mut text = Vec::new();
+    while let Some(chunk) = body.data().await {
+        let chunk = chunk?;
+        let _ = body.flow_control().release_capacity(chunk.len());
+        text.extend_from_slice(&chunk);
+    }
+    Ok((head.status.as_u16(), String::from_utf8(text).unwrap()))
+}
+
+fn get(gateway: &Gateway, path: &str) -> http::request::Builder {
+    http::Request::get(format!("http://{}{path}", gateway.address))
+}
+
+#[test]
+fn curl_gets_a_token_and_uses_it_over_http2_and_http1_on_one_listener() {
+    let gateway = gateway("");
+    let base = format!("http://{}", gateway.address);
+    for version in ["--http2-prior-knowledge", "--http1.1"] {
+        let credentials = format!("app:{}", crate::support::SECRET);
+        let endpoint = format!("{base}/oauth2/token");
+        let (status, body) = curl(&[version, "-u", &credentials, "-d", "grant_type=client_credentials", &endpoint]);
+        let spoken = if version == "--http1.1" { "1.1" } else { "2" };
+        assert_eq!(status, format!("{spoken} 200"), "{body}");
+        let token: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let bearer = format!("Authorization: Bearer {}", token["access_token"].as_str().unwrap());
+        let target = format!("{base}/api/x?q=1");
+        assert_eq!(curl(&[version, "-H", &bearer, &target]).0, format!("{spoken} 200"));
+        let (status, body) = curl(&[version, "-H", &bearer, "-d", "x", &target]);
+        assert_eq!(status, format!("{spoken} 403"));
+        assert!(body.contains("scope.unscoped"), "{body}");
+        // A head alone is answered by a head alone, also a refusal.
+        assert_eq!(curl(&[version, "-I", "-o", "/dev/null", &target]).0, format!("{spoken} 401"));
+        assert_eq!(curl(&[version, &target]).0, format!("{spoken} 401"));
+        let upload = "x".repeat(100_000);
+        assert_eq!(curl(&[version, "-d", &upload, &format!("{base}/open/upload")]).0, format!("{spoken} 200"));
+    }
+    let heads = gateway.upstream.requests();
+    assert!(heads.iter().all(|head| head.contains(" HTTP/1.1\r\n")), "{heads:?}");
+    assert!(heads.iter().any(|head| head.starts_with("POST /open/upload ") && head.len() > 100_000));
+}
+
+#[test]
+fn an_http2_request_is_judged_as_strictly_as_one_of_http1() {
+    let gateway = gateway("");
+    let refused = |path: &str| {
+        with_client(gateway.address, async |client| fetch(&client, get(&gateway, path).body(()).unwrap()).await)
+    };
+    for path in ["/open/../api/x", "/open/%2e%2e/api/x", "/open//x", "/open/a;b", "/open/%2F", "/open/%00", "/open/\\x"]
+    {
+        let (status, body) = refused(path).unwrap();
+        assert_eq!(status, 400, "{path}: {body}");
+        assert!(body.contains("path.ambiguous"), "{path}: {body}");
+    }
+    with_client(gateway.address, async |client| {
+        let cases = [
+            (get(&gateway, "/open/x").header("content-length", "0").header("expect", "y"), 400, "request.malformed"),
+            (get(&gateway, "/open/x").header("x-large", "a".repeat(40_000)), 431, "request.headers"),
+            (get(&gateway, &format!("/open/{}", "a".repeat(9_000))), 414, "request.target"),
+            (
+                get(&gateway, "/api/x").header("authorization", "Bearer a").header("authorization", "Bearer b"),
+                400,
+                "token.several",
+            ),
+            (get(&gateway, "/open/x").method("TRACE"), 405, "operation.method"),
+            (get(&gateway, "/nothing"), 404, "operation.unknown"),
+        ];
+        for (request, status, reason) in cases {
+            let request = request.body(()).unwrap();
+            let said = format!("{request:?}").chars().take(200).collect::<String>();
+            let (got, body) = fetch(&client, request).await.unwrap();
+            assert_eq!(got, status, "{said}: {body}");
+            assert!(body.contains(reason), "{said}: {body}");
+        }
+        let mut many = get(&gateway, "/open/x");
+        for at in 0..120 {
+            many = many.header(format!("x-{at}"), "y");
+        }
+        assert_eq!(fetch(&client, many.body(()).unwrap()).await.unwrap().0, 431);
+    });
+    assert_eq!(gateway.upstream.requests(), [""; 0], "nothing was forwarded");
+    let refused = gateway
+        .metric("scopegate_requests_total{api=\"\",operation=\"\",reason=\"path.ambiguous\",verdict=\"refuse\"}");
+    assert_eq!(refused, Some(7.0));
+}
+
+#[test]
+fn cookie_crumbs_arrive_as_one_line_and_managed_headers_do_not_arrive() {
+    let gateway = gateway("");
+    with_client(gateway.address, async |client| {
+        let request = get(&gateway, "/open/x").header("cookie", "a=1").header("cookie", "b=2");
+        let request =
+            request.header("x-auth-client", "admin").header("x_auth_client", "admin").header("te", "trailers");
+        assert_eq!(fetch(&client, request.body(()).unwrap()).await.unwrap().0, 200);
+    });
+    let head = gateway.upstream.last_head();
+    assert_eq!(
+        head.iter().filter(|line| line.to_ascii_lowercase().starts_with("cookie:")).collect::<Vec<_>>(),
+        ["cookie: a=1; b=2"]
+    );
+    assert!(head.iter().all(|line| !line.to_ascii_lowercase().replace('_', "-").starts_with("x-auth")), "{head:?}");
+    assert!(head.contains(&format!("x-forwarded-host: {}", gateway.address)), "{head:?}");
+    assert_eq!(head.iter().filter(|line| line.to_ascii_lowercase().starts_with("host:")).count(), 1);
+}
+
+#[test]
+fn requests_of_one_connection_run_beside_each_other() {
+    let gateway = gateway("");
+    let held = gateway.upstream.hold();
+    with_client(gateway.address, async |client| {
+        let slow = tokio::spawn({
+            let (client, request) = (client.clone(), get(&gateway, "/open/slow").body(()).unwrap());
+            async move { fetch(&client, request).await.unwrap().0 }
+        });
+        // Refused here, while the other waits for its upstream.
+        assert_eq!(fetch(&client, get(&gateway, "/api/x").body(()).unwrap()).await.unwrap().0, 401);
+        assert!(!slow.is_finished());
+        drop(held);
+        assert_eq!(slow.await.unwrap(), 200);
+    });
+}
+
+#[test]
+fn an_http2_connection_without_requests_is_closed_whatever_frames_it_sends() {
+    let gateway = gateway("edge: { header_timeout: 400ms, keep_alive_timeout: 800ms }\n");
+    let start = Instant::now();
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let ping = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+    let mut writer = stream.try_clone().unwrap();
+    std::thread::spawn(move || {
+        while writer.write_all(ping).is_ok() {
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+    });
+    let mut space = [0; 4096];
+    while !matches!(stream.read(&mut space), Ok(0) | Err(_)) {}
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(350) && took < Duration::from_secs(4), "{took:?}");
+
+    // What is not HTTP/2 after all is HTTP/1, also when it is shorter than the preface.
+    for (begin, closes) in [("P", true), ("PRI * HTTP/2.0\r\n\r\n", true), ("GET / HTTP/1.0\r\n\r\n", true)] {
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(gateway.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.write_all(begin.as_bytes()).unwrap();
+        let mut text = Vec::new();
+        let ended = stream.read_to_end(&mut text).is_ok();
+        assert!(ended == closes && start.elapsed() < Duration::from_secs(3), "{begin:?}: {:?}", start.elapsed());
+    }
+    wait_for("the connections to be gone", || {
+        (gateway.metric("scopegate_connections_open ") == Some(0.0)).then_some(())
+    });
+}
+
+#[test]
+fn a_listener_that_does_not_say_h2c_takes_the_preface_for_a_bad_request() {
+    let gateway = Gateway::start(&Setup::new(POLICIES, CLIENTS));
+    let response = gateway.send("PRI * HTTP/2.0\r\n\r\n");
+    assert_eq!((response.status, response.verdict().as_str()), (400, "request.malformed"));
+}
