@@ -202,12 +202,16 @@ pub struct Fixed {
     pub workers: usize,
     /// Edge limits.
     pub edge: Edge,
+    /// The header that the id of a request stands in.
+    pub request_id_header: Option<http::HeaderName>,
     /// Where decision records go.
     pub decision_log: DecisionLog,
     /// Level of the gateway's own log.
     pub log_level: &'static str,
     /// How our tokens are signed.
     pub signing: Signing,
+    /// The files are read again when they change.
+    pub watch_files: bool,
 }
 
 /// Where keys, grants and tokens are kept.
@@ -282,8 +286,9 @@ impl Fixed {
             ("store", self.store == other.store),
             ("run_folder", self.run_folder == other.run_folder),
             ("workers", self.workers == other.workers),
-            ("edge", self.edge == other.edge),
+            ("edge", self.edge == other.edge && self.request_id_header == other.request_id_header),
             ("decision_log", self.decision_log == other.decision_log),
+            ("watch_files", self.watch_files == other.watch_files),
             ("log_level", self.log_level == other.log_level),
             ("authorization_server.signing", self.signing == other.signing),
         ];
@@ -388,14 +393,32 @@ pub struct Upstream {
     pub name: UpstreamName,
     /// Its servers.
     pub servers: Vec<Server>,
+    /// TLS to those that speak it.
+    pub tls: tls::UpstreamTls,
+    /// HTTP/2 is spoken to them.
+    pub http2: bool,
     /// Time to connect.
     pub connect: Duration,
     /// Time to answer, and between bytes.
     pub response: Duration,
     /// Idle time of pooled connections.
     pub idle: Duration,
-    /// Whether the caller's Authorization header is forwarded.
-    pub keep_authorization: bool,
+    /// How one is chosen.
+    pub balancing: Balancing,
+    /// How they are asked for their health.
+    pub health: Option<HealthCheck>,
+    /// Failures in a row after which one is left out.
+    pub eject_after: u32,
+    /// For how long at first.
+    pub eject_for: Duration,
+    /// Further tries of an idempotent request.
+    pub retries: u8,
+    /// Requests under way at most.
+    pub max_in_flight: usize,
+    /// What becomes of the caller's Authorization header.
+    pub authorization: UpstreamAuthorization,
+    /// Who calls is said in one signed assertion.
+    pub assertion: bool,
 }
 
 /// One server of an upstream.
@@ -405,6 +428,56 @@ pub struct Server {
     pub host: String,
     /// Port.
     pub port: u16,
+    /// It speaks TLS.
+    pub tls: bool,
+    /// Its part of the requests, beside the others'.
+    pub weight: u32,
+}
+
+/// How a server is chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Balancing {
+    /// In turn, as often as their weights say.
+    RoundRobin,
+    /// The one with the fewest requests under way for its weight.
+    LeastLoad,
+    /// By the caller.
+    ConsistentHash,
+}
+
+/// How servers are asked for their health.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// What is fetched.
+    pub path: String,
+    /// How often.
+    pub every: Duration,
+}
+
+/// What becomes of the caller's Authorization header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamAuthorization {
+    /// Removed.
+    Strip,
+    /// Forwarded.
+    Keep,
+    /// This in its place.
+    Value(Secret),
+    /// A token of ours in its place.
+    ClientCredentials(UpstreamClient),
+}
+
+/// The gateway as a client of another authorization server (RFC 6749 §4.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamClient {
+    /// The token endpoint.
+    pub token_url: String,
+    /// Our id there.
+    pub client_id: String,
+    /// Our secret there.
+    pub client_secret: Secret,
+    /// Scopes, separated by spaces.
+    pub scope: String,
 }
 
 /// Reads a configuration. `now` tells expired secrets from live ones.

@@ -4,14 +4,17 @@
 
 pub mod address;
 pub mod body;
+pub mod certificate;
 pub mod credential;
 pub mod head;
 pub mod method;
 pub mod target;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::reason::Refusal;
+use certificate::CertificateFacts;
 use credential::BearerToken;
 use head::Head;
 use method::Method;
@@ -30,12 +33,24 @@ pub struct Request {
     pub address: Option<IpAddr>,
     /// The one bearer token, or why there is not exactly one (step 4).
     pub credential: Result<BearerToken, Refusal>,
+    /// The certificate that the client has shown, verified.
+    pub certificate: Option<Arc<CertificateFacts>>,
+    /// The method that a browser asks about in a preflight (Fetch standard, CORS-preflight request).
+    pub asked_method: Option<Method>,
 }
 
 impl Request {
     /// Puts the facts together.
     #[must_use]
     pub fn new(head: Head, address: Option<IpAddr>, credential: Result<BearerToken, Refusal>) -> Self {
-        Self { method: Method::judged(&head.method), host: head.host, target: head.target, address, credential }
+        Self {
+            method: Method::judged(&head.method),
+            host: head.host,
+            target: head.target,
+            address,
+            credential,
+            certificate: None,
+            asked_method: None,
+        }
     }
 }

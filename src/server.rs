@@ -3,6 +3,7 @@
 //! Owns sockets, threads and shared state; every judgement is the inner ring's.
 
 pub mod admin;
+pub mod announce;
 pub mod answer;
 pub mod authorization;
 pub mod bridge;
@@ -26,10 +27,13 @@ pub mod pages;
 pub mod record;
 pub mod refresh;
 pub mod reload;
+pub mod response;
+pub mod retry;
 pub mod revocations;
 pub mod snapshot;
 pub mod source;
 pub mod throttle;
+pub mod tunnel;
 pub mod upstream;
 
 use std::net::{SocketAddr, TcpListener};
@@ -39,6 +43,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
+use http::HeaderName;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
@@ -99,6 +104,8 @@ pub struct Shared {
     pub offer: OnceLock<Offer>,
     /// Told when the snapshot has changed.
     pub reloaded: Notify,
+    /// The header that the id of a request stands in.
+    pub request_id: Option<HeaderName>,
     /// Random, the first half of every decision id.
     pub process: u64,
 }
@@ -124,7 +131,6 @@ impl Shared {
         Ok(Self {
             snapshot: ArcSwap::from_pointee(Snapshot::new(config, None, &metrics)?),
             connections: Connections::new(admission::affordable(fixed.edge.max_connections)),
-            fixed,
             own_keys,
             cache: TokenCache::new(cache::CAPACITY),
             metrics,
@@ -138,7 +144,9 @@ impl Shared {
             life: Life::default(),
             offer: OnceLock::new(),
             reloaded: Notify::new(),
+            request_id: fixed.request_id_header.clone(),
             process: u64::from_be_bytes(process),
+            fixed,
         })
     }
 
@@ -205,7 +213,9 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     let Sockets { edge, metrics, admin, offer } = Sockets::bind(&shared.fixed, inherited)?;
     let _ = shared.offer.set(offer);
     let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
-    let resolver = server.add_service(background_service("names", upstream::Resolver::new(shared.clone())));
+    let resolver = server.add_service(background_service("names", upstream::resolve::Resolver::new(shared.clone())));
+    server.add_service(background_service("health", upstream::health::Checks::new(shared.clone())));
+    server.add_service(background_service("credentials", upstream::credentials::TokenFetch::new(shared.clone())));
     server.add_service(background_service("keys", refresh::KeyRefresh::new(shared.clone())));
     server.add_service(background_service("store", revocations::Follow::new(shared.clone())));
     server.add_service(background_service("limits", limits::Teller::new(shared.clone())));
@@ -244,9 +254,8 @@ fn conf(shared: &Shared) -> ServerConf {
         // Drain and hand-over are ours (lifecycle.rs): once told, the library has nothing to wait for.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
-        // Tries, the first included: an idempotent request that met a pooled connection just closed, or any that could not
-        // connect, goes to the next server.
-        max_retries: 3,
+        // Tries, the first included. Whether there is another one is ours to say (retry.rs).
+        max_retries: retry::TRIES,
         ..ServerConf::default()
     }
 }

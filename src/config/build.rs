@@ -1,5 +1,6 @@
 //! From raw files to domain types: references, duplicates and everything that a shape cannot say.
 
+mod api;
 mod authorization_server;
 mod gateway;
 mod issuer;
@@ -326,6 +327,7 @@ impl Builder<'_> {
         let mut issuers = self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
         let upstreams = self.upstreams();
         let mut policies = self.policies();
+        self.check_websockets(&policies.apis, &upstreams);
         let settings = settings?;
         self.check_kept_keys(settings.fixed.signing, &clients);
         self.check_login(&settings, &clients);

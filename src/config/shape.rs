@@ -273,6 +273,12 @@ impl<'a> Walk<'a> {
                 }
                 return Fate::Stay;
             }
+            let is_free = |schema: &&&'a Json| {
+                schema.get("type").and_then(Json::as_str) == Some("string") && words(schema).is_empty()
+            };
+            if let Some(schema) = resolved.iter().find(is_free) {
+                return self.text(schema, value);
+            }
             let choices: Vec<&str> = resolved.iter().flat_map(words).collect();
             if choices.is_empty() {
                 self.fault(

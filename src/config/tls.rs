@@ -10,11 +10,9 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use sha2::{Digest, Sha256};
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::names::Timestamp;
+use crate::request::certificate::CertificateFacts;
 
 /// TLS of a listener.
 #[derive(Clone, Debug)]
@@ -29,6 +27,45 @@ pub struct ListenerTls {
     pub only_13: bool,
     /// SHA-256 over everything it was read from: the same digest is the same TLS.
     pub digest: [u8; 32],
+}
+
+/// TLS to the servers of an upstream. Their certificates are always verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name that certificates must have; each server's host without.
+    pub server_name: Option<String>,
+    /// The CAs (DER); the system's without.
+    pub ca: Option<Vec<Vec<u8>>>,
+    /// What we show to a server that asks.
+    pub shown: Option<Shown>,
+}
+
+/// A certificate that we show, with its key.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// The chain (DER).
+    pub chain: Vec<Vec<u8>>,
+    /// The key (DER).
+    pub key: zeroize::Zeroizing<Vec<u8>>,
+}
+
+impl Shown {
+    /// Reads a chain and its key.
+    ///
+    /// # Errors
+    /// As [`Certificate::read`].
+    pub fn read(chain: &[u8], key: &[u8]) -> Result<Self, String> {
+        Certificate::read(chain, key)?;
+        let key = read_key(key)?;
+        let chain = read_chain(chain)?.into_iter().map(|certificate| certificate.to_vec()).collect();
+        Ok(Self { chain, key: key.secret_der().to_vec().into() })
+    }
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shown")
+    }
 }
 
 /// The TLS library's provider, the same everywhere.
@@ -104,57 +141,6 @@ impl Certificate {
             format!("the key cannot be used: {error}")
         })?;
         Ok(Self { key: Arc::new(key), facts })
-    }
-}
-
-/// What a certificate says of itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateFacts {
-    /// Its DNS names, lower case; the common name where there are none.
-    pub dns: Vec<String>,
-    /// Its URIs, as SPIFFE ids are.
-    pub uris: Vec<String>,
-    /// SHA-256 of it, in hex.
-    pub sha256: String,
-    /// When it expires.
-    pub not_after: Timestamp,
-}
-
-impl CertificateFacts {
-    /// Reads a certificate.
-    ///
-    /// # Errors
-    /// It is none.
-    pub fn read(der: &CertificateDer<'_>) -> Result<Self, String> {
-        let (_, parsed) = X509Certificate::from_der(der).map_err(|error| format!("it is no certificate: {error}"))?;
-        let names = parsed.subject_alternative_name().map_err(|error| format!("its names cannot be read: {error}"))?;
-        let names = names.map(|extension| extension.value.general_names.as_slice()).unwrap_or_default();
-        let (mut dns, mut uris) = (Vec::new(), Vec::new());
-        for name in names {
-            if let GeneralName::DNSName(name) = name {
-                dns.push(name.to_ascii_lowercase());
-            } else if let GeneralName::URI(uri) = name {
-                uris.push((*uri).to_owned());
-            }
-        }
-        if dns.is_empty() && uris.is_empty() {
-            dns.extend(
-                parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_ascii_lowercase),
-            );
-        }
-        let sha256 = crate::names::hex(&Sha256::digest(der));
-        Ok(Self { dns, uris, sha256, not_after: Timestamp(parsed.validity().not_after.timestamp()) })
-    }
-
-    /// Whether a policy's name for a certificate is this one: a DNS name, a URI, or `sha256:` and the digest.
-    #[must_use]
-    pub fn is(&self, name: &str) -> bool {
-        match name.strip_prefix("sha256:") {
-            Some(digest) => digest.eq_ignore_ascii_case(&self.sha256),
-            None => {
-                self.uris.iter().any(|uri| uri == name) || self.dns.iter().any(|dns| dns.eq_ignore_ascii_case(name))
-            }
-        }
     }
 }
 

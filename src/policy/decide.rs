@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Rules;
 use super::block::Blocks;
+use super::definition::Cors;
 use super::gate::{Grounds, Inquiry};
 use super::principal::{Principal, identify};
 use super::route::{Matched, Operation, OperationId, parameters};
@@ -12,6 +13,7 @@ use crate::names::Timestamp;
 use crate::reason::{Reason, Refusal, Remedy, TokenFault};
 use crate::request::Request;
 use crate::request::credential::BearerToken;
+use crate::request::method::Method;
 use crate::request::target::Allowances;
 use crate::token::Facts;
 
@@ -98,6 +100,33 @@ pub enum Opened<'a> {
     Decided(Box<Judgement>),
     /// A token has to be read.
     Token(Matched, &'a BearerToken),
+}
+
+/// A browser's question whether a page of another origin may send a request, and the answer.
+#[derive(Debug)]
+pub struct Preflight<'a> {
+    /// The operation that the page would call.
+    pub operation: OperationId,
+    /// What its API says to other origins.
+    pub cors: &'a Cors,
+    /// The methods of the resource.
+    pub methods: String,
+}
+
+/// Step 2 for a preflight on an API with `cors`: answered by the method that it asks about, without a token, and never forwarded.
+/// `None` where the request is no such question.
+///
+/// # Errors
+/// No operation would be called.
+#[must_use]
+pub fn preflight<'a>(rules: &'a Rules, request: &Request) -> Option<Result<Preflight<'a>, Box<Judgement>>> {
+    let asked = request.asked_method.filter(|_| request.method == Some(Method::Options))?;
+    let leaf = rules.routes.find(&request.host, request.target.path())?;
+    let any = leaf.methods().iter().find_map(|method| leaf.operation(method))?;
+    let cors = rules.api_of(any)?.cors.as_ref()?;
+    let request = Request { method: Some(asked), ..request.clone() };
+    let methods = leaf.methods().allow();
+    Some(find(rules, &request).map(|matched| Preflight { operation: matched.operation, cors, methods }))
 }
 
 /// Steps 2 to 4: match, public, credential.
@@ -191,7 +220,8 @@ fn gates(
     principal: &Principal,
     now: Timestamp,
 ) -> Gated {
-    let inquiry = Inquiry { rules, operation, matched, principal, address: request.address, now };
+    let (address, certificate) = (request.address, request.certificate.as_deref());
+    let inquiry = Inquiry { rules, operation, matched, principal, address, certificate, now };
     let outcome = inquiry.pass(&operation.enforced);
     let shadow =
         operation.shadow.as_ref().map(|gates| inquiry.pass(gates).map(|_| ()).map_err(|refusal| refusal.reason));

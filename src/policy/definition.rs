@@ -4,7 +4,9 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::between::Between;
-use crate::names::{ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, UpstreamName, Version};
+use crate::names::{
+    ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, Timestamp, UpstreamName, Version,
+};
 use crate::request::address::Networks;
 use crate::request::method::MethodSet;
 use crate::request::target::Allowances;
@@ -46,8 +48,50 @@ pub struct Api {
     pub allow: Allowances,
     /// What RFC 8707 and RFC 9728 call it: `public_url` with the base path. Nothing where it is not below `public_url`.
     pub resource: Option<String>,
+    /// Cross-origin requests of browsers.
+    pub cors: Option<Cors>,
+    /// Whole segments taken off the path before it is forwarded; empty for none.
+    pub strip_prefix: String,
+    /// Its announced end.
+    pub deprecated: Option<Deprecated>,
+    /// WebSocket handshakes are forwarded.
+    pub websocket: bool,
+    /// Largest body, where it is another than everywhere.
+    pub max_body: Option<u64>,
     /// Where it stands.
     pub origin: Origin,
+}
+
+/// Cross-origin requests of browsers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// Origins that may read answers, as browsers write them; `None` is every origin.
+    pub origins: Option<BTreeSet<String>>,
+    /// Headers that requests may have, joined.
+    pub headers: String,
+    /// Headers of answers that a page may read, joined.
+    pub expose: String,
+    /// How long the answer to a preflight may be kept, seconds.
+    pub max_age: u64,
+}
+
+impl Cors {
+    /// Whether a page of this origin may read answers.
+    #[must_use]
+    pub fn admits(&self, origin: &str) -> bool {
+        self.origins.as_ref().is_none_or(|origins| origins.contains(origin))
+    }
+}
+
+/// The announced end of an API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deprecated {
+    /// Since (RFC 9745).
+    pub since: Timestamp,
+    /// When it goes (RFC 8594).
+    pub sunset: Option<Timestamp>,
+    /// Where to read about it.
+    pub link: Option<String>,
 }
 
 /// A path template of an API.
@@ -142,6 +186,8 @@ pub struct Profile {
     pub claims: Vec<(String, Vec<String>)>,
     /// Times.
     pub between: Option<Between>,
+    /// Client certificates, one of which must have been shown.
+    pub certificates: Option<Vec<String>>,
     /// Where it stands.
     pub origin: Origin,
 }

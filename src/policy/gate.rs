@@ -7,6 +7,7 @@ use super::route::{GrantEntry, Matched, Operation};
 use crate::client::Client;
 use crate::names::{ClientId, ScopeName, Timestamp};
 use crate::reason::{Reason, Refusal, Remedy};
+use crate::request::certificate::CertificateFacts;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
@@ -39,6 +40,7 @@ pub(super) struct Inquiry<'a> {
     pub(super) matched: &'a Matched,
     pub(super) principal: &'a Principal,
     pub(super) address: Option<IpAddr>,
+    pub(super) certificate: Option<&'a CertificateFacts>,
     pub(super) now: Timestamp,
 }
 
@@ -77,6 +79,11 @@ impl Inquiry<'_> {
                 .is_none_or(|roles| roles.satisfied(|role| self.principal.has_role(role, self.rules)))
             && profile.claims.iter().all(|(name, values)| self.principal.claim_is(name, values))
             && profile.between.as_ref().is_none_or(|between| between.holds(self.now))
+            && profile.certificates.as_ref().is_none_or(|names| self.has_certificate(names))
+    }
+
+    fn has_certificate(&self, names: &[String]) -> bool {
+        self.certificate.is_some_and(|certificate| names.iter().any(|name| certificate.is(name)))
     }
 
     /// Gate 2.

@@ -37,8 +37,12 @@ pub struct Head {
     pub host: String,
     /// Whether it asks for another protocol (RFC 9110 §7.8).
     pub upgrade: bool,
+    /// Whether that is a WebSocket, asked for as RFC 6455 §4.1 says.
+    pub websocket: bool,
     /// Where its body ends.
     pub body: Body,
+    /// The length that it declares; 0 where it declares none.
+    pub length: u64,
 }
 
 fn malformed(why: &'static str) -> Refusal {
@@ -212,6 +216,10 @@ struct Fields<'a> {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
+    /// Every Upgrade line is `websocket`.
+    only_websocket: bool,
+    /// A Connection line names Upgrade.
+    named_upgrade: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -240,7 +248,14 @@ impl<'a> Fields<'a> {
             6 if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
                 return Err(malformed("an Expect other than 100-continue"));
             }
-            7 if name.eq_ignore_ascii_case(b"upgrade") => self.upgrade = true,
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                self.only_websocket = !self.upgrade && value.eq_ignore_ascii_case(b"websocket");
+                self.upgrade = true;
+            }
+            10 if name.eq_ignore_ascii_case(b"connection") => {
+                let mut named = value.split(|byte| *byte == b',');
+                self.named_upgrade |= named.any(|name| trim_blanks(name).eq_ignore_ascii_case(b"upgrade"));
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = parse_length(value).ok_or_else(|| malformed("a Content-Length that is not one number"))?;
                 if self.length.replace(length).is_some() {
@@ -271,7 +286,9 @@ impl<'a> Fields<'a> {
         if length > limits.body_bytes {
             return Err(Refusal::new(Reason::RequestBody));
         }
-        Ok(Head { method: method.to_owned(), target, host, upgrade: self.upgrade, body })
+        let plain = http_11 && method == "GET" && length == 0 && !self.chunked;
+        let websocket = plain && self.only_websocket && self.named_upgrade;
+        Ok(Head { method: method.to_owned(), target, host, upgrade: self.upgrade, websocket, body, length })
     }
 
     /// The declared length of the body; 0 where it is chunked or absent.

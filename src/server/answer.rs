@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderName, StatusCode};
 use pingora::Result;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::HttpTask;
 use pingora::proxy::Session;
 use serde_json::json;
 
@@ -23,11 +24,19 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
     let row = refusal.reason.row();
     let id = exchange.id.to_text();
     let format = exchange.error_format();
+    let grpc = is_grpc(session.req_header());
     let body = body(refusal, &id, format);
+    let status = if grpc { 200 } else { row.status };
     let mut head =
-        ResponseHeader::build(StatusCode::from_u16(row.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Some(8))?;
-    head.insert_header("content-type", content_type(format))?;
-    head.insert_header("content-length", body.len().to_string())?;
+        ResponseHeader::build(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Some(8))?;
+    if grpc {
+        head.insert_header("content-type", "application/grpc")?;
+        head.insert_header("grpc-status", grpc_status(row.status))?;
+        head.insert_header("grpc-message", format!("{} ({}, {id})", row.detail, refusal.reason.label()))?;
+    } else {
+        head.insert_header("content-type", content_type(format))?;
+        head.insert_header("content-length", body.len().to_string())?;
+    }
     head.insert_header("cache-control", "no-store")?;
     head.insert_header(DECISION_ID, id)?;
     if let Some(challenge) = refusal.challenge() {
@@ -43,6 +52,7 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
     {
         say_standing(&mut head, standing)?;
     }
+    super::announce::announce(&mut head, exchange)?;
     exchange.status = row.status;
     let close = close || has_more_than_is_worth_reading(session.req_header());
     if close {
@@ -50,12 +60,37 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
     }
     // A small body is read to its end, so that the answer arrives and the connection goes on.
     session.as_downstream_mut().set_close_on_response_before_downstream_finish(close);
+    if grpc {
+        // Trailers-Only: status and end in one frame.
+        let written = session.write_response_tasks(vec![HttpTask::Header(Box::new(head), true)]).await;
+        return written.map(|_| ()).map_err(pingora::Error::into_down);
+    }
     let is_head = session.req_header().method == http::Method::HEAD;
     // pingora does not say whose fault a failed write is: it is the client's, who went away.
     session.write_response_header(Box::new(head), is_head).await.map_err(pingora::Error::into_down)?;
     // On HTTP/2 an answer without a body is ended like one with it, or it would be taken back with the stream.
     let body = (!is_head).then(|| Bytes::from(body));
     session.write_response_body(body, true).await.map_err(pingora::Error::into_down)
+}
+
+/// Whether the caller reads gRPC, and not HTTP statuses and bodies.
+fn is_grpc(head: &RequestHeader) -> bool {
+    let kind = head.headers.get(http::header::CONTENT_TYPE);
+    head.version == http::Version::HTTP_2 && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The status that a gRPC caller knows a refusal by (gRPC "Status codes and their use").
+const fn grpc_status(status: u16) -> &'static str {
+    match status {
+        400 => "3",
+        401 => "16",
+        403 => "7",
+        404 | 405 => "12",
+        413 | 414 | 429 | 431 => "8",
+        502 | 503 => "14",
+        504 => "4",
+        _ => "13",
+    }
 }
 
 /// How a limit stands (draft-ietf-httpapi-ratelimit-headers). Ours are the ones that count: an upstream's say nothing here.
@@ -118,6 +153,21 @@ fn body(refusal: &Refusal, id: &str, format: ErrorFormat) -> String {
 mod tests {
     use super::*;
     use crate::reason::Reason;
+
+    #[test]
+    fn grpc_callers_get_the_status_that_says_the_same() {
+        for reason in Reason::ALL {
+            let status = reason.row().status;
+            assert_ne!(grpc_status(status), "0", "{status}");
+            assert_eq!(grpc_status(status) == "13", status == 500, "{status} has no gRPC status of its own");
+            // It goes into a header as it is.
+            assert!(
+                reason.row().detail.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '),
+                "{:?}",
+                reason.row().detail
+            );
+        }
+    }
 
     #[test]
     fn both_bodies_carry_reason_and_decision_id() {

@@ -40,6 +40,9 @@ use transport::{Handshake, Transport};
 /// How long nothing is accepted after the process has run out of descriptors or memory for it.
 const RECOVER: Duration = Duration::from_millis(200);
 
+/// How long a tunnel that is to end may take to.
+const TUNNEL: Duration = Duration::from_millis(500);
+
 /// The service that accepts connections.
 #[derive(Debug)]
 pub struct Edge {
@@ -180,9 +183,18 @@ impl Inner {
         let io = GuardIo::new(opened.transport, conn.clone(), shared.clone(), opened.begin, deadline);
         let Ok(io) = io else { return };
         if conn.http2 {
-            http2::serve(&self.proxy, shared, io, conn, deadline, &self.never).await;
+            http2::serve(&self.proxy, shared, io, conn.clone(), deadline, &self.never).await;
         } else {
-            self.proxy.process_new(Box::new(io), &self.never.subscribe()).await;
+            let ended = async {
+                conn.tunnel_end().await;
+                tokio::time::sleep(TUNNEL).await;
+            };
+            let never = self.never.subscribe();
+            tokio::select! {
+                _ = self.proxy.process_new(Box::new(io), &never) => {}
+                // A tunnel whose upstream takes nothing is not looked at by the proxy any more.
+                () = ended => {}
+            }
         }
     }
 

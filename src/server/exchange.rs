@@ -1,20 +1,22 @@
 //! One exchange: how far it has come. Anything but permitted is not forwarded.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio_util::sync::DropGuard;
 
 use super::authorization::Outcome;
 use super::limits::Standing;
 use super::snapshot::Snapshot;
-use super::upstream::Address;
+use super::upstream::Slot;
 use super::{Shared, outcome};
 use crate::names::Timestamp;
-use crate::policy::definition::ErrorFormat;
+use crate::policy::definition::{Api, ErrorFormat};
 use crate::policy::principal::Principal;
 use crate::policy::route::{Matched, OperationId};
 use crate::policy::{Judgement, Permit};
@@ -90,8 +92,20 @@ pub struct Permitted {
     pub shadow: Option<Result<(), Reason>>,
     /// The target as judged: checked against what is forwarded.
     pub target: Target,
-    /// The server chosen.
-    pub server: Option<Address>,
+    /// The place taken at the server chosen.
+    pub slot: Option<Slot>,
+    /// Servers that this request has been sent to, or would not connect.
+    pub tried: Vec<SocketAddr>,
+    /// The head may have been sent to the server chosen.
+    pub sent: bool,
+    /// Tries on another server, so far.
+    pub retries: u8,
+    /// It asks for a WebSocket, and its API lets it.
+    pub websocket: bool,
+    /// Watches its tunnel.
+    pub watch: Option<DropGuard>,
+    /// Largest body.
+    pub max_body: u64,
     /// Bytes of the body so far.
     pub body: u64,
     /// Interim answers so far.
@@ -100,6 +114,22 @@ pub struct Permitted {
     pub standing: Option<Standing>,
     /// A refusal after the permit: the upstream failed, or the body grew too large.
     pub failed: Option<Refusal>,
+}
+
+impl Permitted {
+    /// Tells callers apart where the same one is to reach the same server: by client and subject, or by address.
+    #[must_use]
+    pub fn caller(&self, address: Option<IpAddr>) -> u64 {
+        let mut hash = DefaultHasher::new();
+        match &self.principal {
+            Some(principal) => {
+                (principal.facts().issuer.as_str(), principal.client().id.as_str(), &principal.facts().subject)
+                    .hash(&mut hash);
+            }
+            None => address.hash(&mut hash),
+        }
+        hash.finish()
+    }
 }
 
 /// A refused exchange.
@@ -140,6 +170,14 @@ pub struct Exchange {
     pub address: Option<IpAddr>,
     /// The method as sent.
     pub method: String,
+    /// It came over HTTP/2.
+    pub http2: bool,
+    /// It came from a trusted proxy, whose request id and trace are kept.
+    pub trusted: bool,
+    /// The id that the caller and the upstream know it by, and the header it stands in.
+    pub request_id: Option<(HeaderName, HeaderValue)>,
+    /// The origin whose page may read the answer.
+    pub origin: Option<HeaderValue>,
     /// How far it has come.
     pub stage: Stage,
     /// Status of the answer; 0 while none was sent.
@@ -151,7 +189,10 @@ pub struct Exchange {
 /// An exchange that nobody ended was cut short by a panic or by the gateway's own end: it is recorded all the same.
 impl Drop for Exchange {
     fn drop(&mut self) {
-        if !self.recorded {
+        // A tunnel that was ended is none of that.
+        if !self.recorded && self.status == 101 {
+            self.record();
+        } else if !self.recorded {
             self.refuse(Refusal::because(Reason::GatewayBroken, "the exchange was cut short"));
             self.record();
         }
@@ -188,6 +229,10 @@ impl Exchange {
             decided: None,
             address: None,
             method: String::new(),
+            http2: false,
+            trusted: false,
+            request_id: None,
+            origin: None,
             stage: Stage::Received,
             status: 0,
         }
@@ -203,11 +248,29 @@ impl Exchange {
         }
     }
 
+    /// The API, once the operation is matched.
+    #[must_use]
+    pub fn api(&self) -> Option<&Api> {
+        self.operation().and_then(|operation| self.snapshot.rules().api_of(operation))
+    }
+
+    /// Whether a header is the one that the request id stands in.
+    #[must_use]
+    pub fn is_request_id(&self, name: &str) -> bool {
+        self.request_id.as_ref().is_some_and(|(header, _)| header == name)
+    }
+
+    /// Writes the request id.
+    pub fn say_request_id(&self, fields: &mut HeaderMap) {
+        if let Some((name, value)) = &self.request_id {
+            fields.insert(name.clone(), value.clone());
+        }
+    }
+
     /// The body that refusals of this exchange have.
     #[must_use]
     pub fn error_format(&self) -> ErrorFormat {
-        let api = self.operation().and_then(|operation| self.snapshot.rules().api_of(operation));
-        api.map_or(ErrorFormat::Problem, |api| api.error_format)
+        self.api().map_or(ErrorFormat::Problem, |api| api.error_format)
     }
 
     /// Takes the verdict in.
@@ -221,7 +284,13 @@ impl Exchange {
                 principal,
                 shadow,
                 target,
-                server: None,
+                slot: None,
+                tried: Vec::new(),
+                sent: false,
+                retries: 0,
+                websocket: false,
+                watch: None,
+                max_body: 0,
                 body: 0,
                 informational: 0,
                 standing: None,
@@ -249,10 +318,18 @@ impl Exchange {
             }
             Err(refused) => refused,
         };
+        self.revoke(refusal);
+        if let Stage::Refused(refused) = &mut self.stage {
+            refused.standing = Some(standing);
+        }
+    }
+
+    /// Refuses after all what was permitted.
+    pub fn revoke(&mut self, refusal: Refusal) {
         if let Stage::Permitted(permitted) = std::mem::replace(&mut self.stage, Stage::Received) {
             let Permitted { matched, principal, shadow, .. } = *permitted;
-            let (matched, standing) = (Some(matched), Some(standing));
-            self.stage = Stage::Refused(Box::new(Refused { refusal, matched, principal, shadow, standing }));
+            let refused = Refused { refusal, matched: Some(matched), principal, shadow, standing: None };
+            self.stage = Stage::Refused(Box::new(refused));
         }
     }
 

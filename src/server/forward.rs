@@ -1,68 +1,118 @@
 //! From a [`Permit`] to the upstream: the only place that makes a peer, and the headers that the upstream gets.
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName};
-use http::{HeaderMap, HeaderValue};
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, TE};
+use http::{HeaderMap, HeaderValue, Uri};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::upstreams::peer::{ALPN, HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, Result};
 
-use super::exchange::Permitted;
-use super::identity;
-use super::snapshot::Snapshot;
-use super::upstream::Address;
+use super::exchange::{Exchange, Permitted, Stage};
+use super::upstream::{Member, NoServer, Servers, Slot};
+use super::{Shared, clock, identity};
+use crate::config::UpstreamAuthorization;
 use crate::policy::Permit;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Fields that we add at most: room for them is made at once.
-const ADDED: usize = 9;
+const ADDED: usize = 12;
 /// The pseudonym by which we stand in `Via` (RFC 9110 §7.6.3).
 const VIA: HeaderValue = HeaderValue::from_static("1.1 scopegate");
+const VIA_2: HeaderValue = HeaderValue::from_static("2.0 scopegate");
+/// Streams of one connection to an upstream that speaks HTTP/2.
+const STREAMS: usize = 100;
+/// What may wait for us in one of them, and in all of one connection: one that is not read must not hold up the others.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 
-/// The peer for a permit: the next server of its API, and what it is called. `None` while no name of the upstream has resolved.
-#[must_use]
-pub fn peer(permit: &Permit, snapshot: &Snapshot) -> Option<(Box<HttpPeer>, Address)> {
-    let servers = snapshot.servers(permit.operation())?;
-    let server = servers.next()?;
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that makes a peer")]
-    let mut peer = HttpPeer::new(server.socket, false, String::new());
-    let declared = &servers.declared;
-    peer.options.connection_timeout = Some(declared.connect);
-    peer.options.total_connection_timeout = Some(declared.connect);
-    peer.options.read_timeout = Some(declared.response);
-    peer.options.write_timeout = Some(declared.response);
-    peer.options.idle_timeout = Some(declared.idle);
-    // `prepare` leaves out what is for one hop alone, in the pass that it makes anyway.
-    peer.options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
-    Some((Box::new(peer), server))
+/// The peer for a permit: a server of its API that has not been tried, and a place among its requests.
+///
+/// # Errors
+/// There is none.
+pub fn peer(
+    permit: &Permit,
+    exchange: &Exchange,
+    permitted: &Permitted,
+) -> std::result::Result<(Box<HttpPeer>, Slot), NoServer> {
+    let servers = exchange.snapshot.servers(permit.operation()).ok_or(NoServer::Unusable)?;
+    let slot = servers.choose(permitted.caller(exchange.address), &permitted.tried)?;
+    let mut peer = dial(servers, &slot.member);
+    if permitted.websocket {
+        // A tunnel may be silent: its end is the token's, not a timer's (tunnel.rs).
+        peer.options.read_timeout = None;
+    }
+    Ok((Box::new(peer), slot))
 }
 
-/// Writes the upstream's request head: what a client may not say is left out, what it may not leave out is set.
+/// The peer for a health check, which is no request of anybody's: connected to as requests are.
+#[must_use]
+pub fn probe(servers: &Servers, member: &Member) -> HttpPeer {
+    dial(servers, member)
+}
+
+fn dial(servers: &Servers, member: &Member) -> HttpPeer {
+    let (declared, address) = (&servers.declared, &member.address);
+    let name = address.tls.clone().unwrap_or_default();
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that makes a peer")]
+    let mut peer = HttpPeer::new(address.socket, address.tls.is_some(), name);
+    peer.group_key = servers.tls.group;
+    peer.client_cert_key.clone_from(&servers.tls.shown);
+    let options = &mut peer.options;
+    options.ca.clone_from(&servers.tls.ca);
+    options.connection_timeout = Some(declared.connect);
+    options.total_connection_timeout = Some(declared.connect);
+    options.read_timeout = Some(declared.response);
+    options.write_timeout = Some(declared.response);
+    options.idle_timeout = Some(declared.idle);
+    // `prepare` leaves out what is for one hop alone, in the pass that it makes anyway.
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::preserve();
+    if declared.http2 {
+        options.alpn = ALPN::H2;
+        options.max_h2_streams = STREAMS;
+        options.h2_stream_window_size = Some(STREAM_WINDOW);
+        options.h2_connection_window_size = Some(CONNECTION_WINDOW);
+    }
+    peer
+}
+
+/// Writes the upstream's request head: what a client may not say is left out, what it may not leave out is set. `original` are the
+/// fields as the client sent them.
 ///
 /// The head is written anew, in one pass, and not changed field by field: the library keeps a second table with the spelling
 /// of names, and to change both costs more than all of the decision. Names go out in lower case (RFC 9110 §5.1).
 ///
 /// # Errors
-/// What is about to be forwarded is not what was judged.
-pub fn prepare(
-    head: &mut RequestHeader,
-    permitted: &Permitted,
-    snapshot: &Snapshot,
-    scheme: &'static str,
-    address: Option<std::net::IpAddr>,
-) -> Result<()> {
-    let keep =
-        snapshot.servers(permitted.permit.operation()).is_some_and(|servers| servers.declared.keep_authorization);
+/// What is about to be forwarded is not what was judged, or there is no token for the upstream.
+pub fn prepare(head: &mut RequestHeader, original: &HeaderMap, exchange: &Exchange, shared: &Shared) -> Result<()> {
+    let Stage::Permitted(permitted) = &exchange.stage else {
+        return Error::e_explain(ErrorType::InternalError, "forwarding without a permit");
+    };
+    if head.raw_path() != permitted.target.as_str().as_bytes() {
+        return Error::e_explain(ErrorType::InternalError, "the target to forward is not the one that was judged");
+    }
+    let servers = exchange.snapshot.servers(permitted.permit.operation());
+    let Some(servers) = servers else { return Error::e_explain(ErrorType::InternalError, "an upstream is gone") };
+    let http2 = servers.declared.http2;
+    if http2 != (head.version == http::Version::HTTP_2) {
+        // Over TLS a server may choose otherwise, and gRPC over HTTP/1.1 would lose its trailers.
+        return Error::e_explain(ErrorType::H2Error, "the upstream does not speak HTTP/2").map_err(Error::into_up);
+    }
+    let keep = servers.declared.authorization == UpstreamAuthorization::Keep;
     let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut parts = http::request::Parts::from(std::mem::replace(head, blank));
     let mut fields = HeaderMap::with_capacity(parts.headers.len() + ADDED);
-    let nominated = nominated(&parts.headers);
+    let nominated = nominated(original);
+    let trailers = http2 && original.get(TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let managed =
+        |name: &str| is_managed(name) || (!exchange.trusted && is_trace(name)) || exchange.is_request_id(name);
     let mut name = None;
     for (next, value) in parts.headers.drain() {
         // Only the first of several lines comes with its name.
         if let Some(next) = next {
-            let dropped = is_managed(next.as_str())
+            let dropped = managed(next.as_str())
                 || is_hop(next.as_str())
                 || (next == AUTHORIZATION && !keep)
                 || nominated.binary_search_by(|name| name.as_str().cmp(next.as_str())).is_ok();
@@ -72,26 +122,78 @@ pub fn prepare(
             fields.append(name.clone(), value);
         }
     }
-    if let Some(server) = &permitted.server
-        && let Some(host) = fields.insert(HOST, server.authority.clone())
-    {
-        fields.insert(FORWARDED_HOST, host);
+    if let Some(slot) = &permitted.slot {
+        fields.insert(HOST, slot.member.address.authority.clone());
+    }
+    if let Some(host) = original.get(HOST) {
+        fields.insert(FORWARDED_HOST, host.clone());
+    }
+    if trailers {
+        fields.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    if permitted.websocket {
+        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        fields.insert(http::header::UPGRADE, HeaderValue::from_static("websocket"));
     }
     let mut writer = identity::Writer::default();
-    if let Some(address) = address {
+    if let Some(address) = exchange.address {
         fields.insert(FORWARDED_FOR, writer.plain(format_args!("{address}"))?);
     }
-    fields.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
-    fields.append(http::header::VIA, VIA);
+    fields.insert(FORWARDED_PROTO, HeaderValue::from_static(shared.scheme()));
+    fields.append(http::header::VIA, if exchange.http2 { VIA_2 } else { VIA });
+    exchange.say_request_id(&mut fields);
+    authorize(&mut fields, servers)?;
     if let Some(principal) = &permitted.principal {
-        identity::write(&mut fields, &mut writer, principal, snapshot.rules())?;
+        if servers.declared.assertion {
+            identity::assert(&mut fields, principal, exchange, &servers.declared.name, shared, clock::now())?;
+        } else {
+            identity::write(&mut fields, &mut writer, principal, exchange.snapshot.rules())?;
+        }
     }
     parts.headers = fields;
+    strip_prefix(&mut parts.uri, exchange)?;
     *head = RequestHeader::from(parts);
-    if head.raw_path() != permitted.target.as_str().as_bytes() {
-        return Error::e_explain(ErrorType::InternalError, "the target to forward is not the one that was judged");
+    Ok(())
+}
+
+/// The gateway's own credentials in the place of the caller's.
+fn authorize(fields: &mut HeaderMap, servers: &Arc<Servers>) -> Result<()> {
+    match &servers.declared.authorization {
+        UpstreamAuthorization::Strip | UpstreamAuthorization::Keep => {}
+        UpstreamAuthorization::Value(secret) => {
+            let mut value =
+                HeaderValue::from_str(secret.expose()).map_err(|_| Error::new_in(ErrorType::InvalidHTTPHeader))?;
+            value.set_sensitive(true);
+            fields.insert(AUTHORIZATION, value);
+        }
+        UpstreamAuthorization::ClientCredentials(_) => {
+            let Some(value) = servers.credentials.header() else {
+                return Error::e_explain(ErrorType::ConnectNoRoute, "no token for the upstream")
+                    .map_err(Error::into_up);
+            };
+            fields.insert(AUTHORIZATION, value);
+        }
     }
     Ok(())
+}
+
+/// Takes whole segments off the path, after it was judged. What is left is a suffix of what was judged: nothing is read anew.
+fn strip_prefix(uri: &mut Uri, exchange: &Exchange) -> Result<()> {
+    let prefix = exchange.api().map_or("", |api| api.strip_prefix.as_str());
+    if prefix.is_empty() {
+        return Ok(());
+    }
+    let target = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+    let rest = target.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+    let Some(rest) = rest else { return Error::e_explain(ErrorType::InternalError, "a path outside its API") };
+    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
+    *uri = Uri::try_from(rest).map_err(|_| Error::new_in(ErrorType::InternalError))?;
+    Ok(())
+}
+
+/// W3C trace context: believed of trusted callers alone.
+fn is_trace(name: &str) -> bool {
+    matches!(name, "traceparent" | "tracestate" | "baggage")
 }
 
 /// The fields that a `Connection` line names as being for this hop alone, sorted (RFC 9110 §7.6.1). Framing and `Host` are
@@ -124,9 +226,14 @@ fn is_hop(name: &str) -> bool {
     )
 }
 
+/// What answers may have for one hop.
+const HOP: [&str; 5] = ["keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
+
 /// Takes out of an answer what is for this hop alone. Its framing is the proxy's own.
 pub fn strip_hop(head: &mut ResponseHeader) {
-    const HOP: [&str; 5] = ["keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
+    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        return;
+    }
     // Most answers have none of them.
     if !head.headers.keys().any(|name| is_hop(name.as_str())) {
         return;

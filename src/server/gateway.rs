@@ -13,20 +13,27 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::edge::conn::Conn;
 use super::edge::http2::Stream;
 use super::exchange::{Exchange, Permitted, Stage};
-use super::{Shared, answer, authorization, bridge, clock, forward, identify, outcome};
+use super::snapshot::Snapshot;
+use super::upstream::NoServer;
+use super::{
+    Shared, announce, answer, authorization, bridge, clock, forward, identify, outcome, response, retry, tunnel,
+};
 use crate::policy::Judgement;
-use crate::policy::decide::{Moment, Opened, check_network, judge, open};
+use crate::policy::decide::{Moment, Opened, check_network, judge, open, preflight};
 use crate::reason::{Reason, Refusal};
 use crate::request::Request;
 use crate::request::address::client_address;
 use crate::request::credential::bearer;
 use crate::request::head::Head;
+use crate::request::method::Method;
 
 /// A body that outgrew its limit after the request was permitted.
 const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("body too large");
 
 /// Interim answers (1xx) taken for one request: each is relayed and starts the upstream's time anew.
 const MAX_INFORMATIONAL: u8 = 16;
+/// Longest request id taken over from a caller.
+const MAX_REQUEST_ID: usize = 128;
 /// How long the rest of a refused request's body may take, before the connection is given up.
 const DRAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -53,6 +60,9 @@ impl Gateway {
             return self.refuse_head(session, exchange, refusal).await;
         };
         let peer = Some(conn.peer);
+        exchange.http2 = conn.http2;
+        exchange.trusted = exchange.snapshot.config.trusted_proxies.contains(conn.peer);
+        self.name_request(session, exchange);
         exchange.address = peer.filter(|peer| !exchange.snapshot.config.trusted_proxies.contains(*peer));
         let head = match conn.take_head(session.as_downstream()) {
             Some(Ok(head)) if is_same(&head, session.req_header()) => head,
@@ -87,32 +97,87 @@ impl Gateway {
         }
         let lines = session.req_header().headers.get_all(http::header::AUTHORIZATION);
         let credential = bearer(lines.iter().map(http::HeaderValue::as_bytes));
-        let request = Request::new(head, exchange.address, credential);
-        let judgement = self.decide(exchange, &request, now).await;
-        exchange.settle(judgement, request.target);
+        let (websocket, length) = (head.websocket, head.length);
+        let mut request = Request::new(head, exchange.address, credential);
+        request.certificate.clone_from(&conn.certificate);
+        let origin = session.req_header().headers.get(http::header::ORIGIN).cloned();
+        if let Some(origin) = &origin
+            && let Some(answered) = self.preflight(session, exchange, &mut request, origin).await?
+        {
+            return Ok(answered);
+        }
+        let judgement = decide(&self.shared, &snapshot, &request, now).await;
+        exchange.settle(judgement, request.target.clone());
+        exchange.origin = exchange.api().and_then(|api| announce::admitted(api, origin.as_ref()));
         exchange.count(&self.shared.store, now).await;
+        self.bound_body(session, exchange, length);
+        if websocket {
+            self.open_tunnel(session, exchange, &conn, request);
+        }
         self.answer_if_refused(session, exchange).await
     }
 
-    /// Steps 2 to 9.
-    async fn decide(&self, exchange: &Exchange, request: &Request, now: crate::names::Timestamp) -> Judgement {
-        let snapshot = &exchange.snapshot;
-        match open(snapshot.rules(), request) {
-            Opened::Decided(judgement) => *judgement,
-            Opened::Token(matched, token) => {
-                match identify::identify(&self.shared, snapshot, token, Some(matched.operation), now).await {
-                    Ok(facts) => {
-                        let issuer = facts.issuer.clone();
-                        let blocks = self.shared.revocations.blocks();
-                        let moment = Moment { now, blocks: &blocks };
-                        let judgement = judge(snapshot.rules(), request, matched, facts, moment);
-                        if let Err(refusal) = &judgement.outcome {
-                            self.shared.metrics.token_fault(issuer.as_str(), refusal);
-                        }
-                        judgement
-                    }
-                    Err(refusal) => Judgement::refused_at(matched, refusal),
-                }
+    /// The id that the caller gives the request, if the caller is trusted; ours otherwise.
+    fn name_request(&self, session: &Session, exchange: &mut Exchange) {
+        let Some(name) = &self.shared.request_id else { return };
+        let said = session.req_header().headers.get(name).filter(|_| exchange.trusted);
+        let fits = |value: &&http::HeaderValue| {
+            (1..=MAX_REQUEST_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        let value = said.filter(fits).cloned().unwrap_or_else(|| exchange.id.to_value());
+        exchange.request_id = Some((name.clone(), value));
+    }
+
+    /// Answers a preflight of an API with `cors`. `None` where the request is none.
+    async fn preflight(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        request: &mut Request,
+        origin: &http::HeaderValue,
+    ) -> Result<Option<bool>> {
+        let asked = session.req_header().headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
+        request.asked_method = asked.and_then(|asked| Method::judged(asked.to_str().ok()?));
+        let snapshot = exchange.snapshot.clone();
+        match preflight(snapshot.rules(), request) {
+            None => Ok(None),
+            Some(Ok(preflight)) => {
+                let api = snapshot.rules().api_of(preflight.operation);
+                exchange.origin = api.and_then(|api| announce::admitted(api, Some(origin)));
+                announce::answer_preflight(session, exchange, &preflight).await?;
+                Ok(Some(true))
+            }
+            Some(Err(judgement)) => {
+                exchange.settle(*judgement, request.target.clone());
+                self.answer_if_refused(session, exchange).await.map(Some)
+            }
+        }
+    }
+
+    /// Step 0 again, where the API has a limit of its own.
+    fn bound_body(&self, session: &mut Session, exchange: &mut Exchange, length: u64) {
+        let most = exchange.api().and_then(|api| api.max_body).unwrap_or(self.shared.fixed.edge.limits.body_bytes);
+        if let Stage::Permitted(permitted) = &mut exchange.stage {
+            permitted.max_body = most;
+            if length > most {
+                session.set_keepalive(None);
+                exchange.revoke(Refusal::new(Reason::RequestBody));
+            }
+        }
+    }
+
+    /// Lets a WebSocket handshake through where the API does, and watches what becomes of it. Everywhere else the request is plain HTTP.
+    fn open_tunnel(&self, session: &mut Session, exchange: &mut Exchange, conn: &Arc<Conn>, request: Request) {
+        let offered = exchange.api().is_some_and(|api| api.websocket);
+        let servers = exchange.operation().and_then(|operation| exchange.snapshot.servers(operation));
+        let patience = servers.map_or(DRAIN, |servers| servers.declared.response);
+        match &mut exchange.stage {
+            Stage::Permitted(permitted) if offered => {
+                permitted.websocket = true;
+                permitted.watch = Some(tunnel::watch(self.shared.clone(), conn.clone(), request, patience));
+            }
+            Stage::Permitted(_) | Stage::Refused(_) | Stage::Received | Stage::Endpoint(..) => {
+                session.req_header_mut().remove_header(&http::header::UPGRADE);
             }
         }
     }
@@ -124,6 +189,29 @@ impl Gateway {
     ) -> Option<std::net::IpAddr> {
         let lines = session.req_header().headers.get_all("x-forwarded-for");
         client_address(peer, lines.iter().map(http::HeaderValue::as_bytes), trusted)
+    }
+
+    /// Notes a failure at the server of the exchange.
+    fn fail_server(&self, exchange: &mut Exchange) {
+        if retry::note_failure(exchange) {
+            self.shared.metrics.ejected(exchange);
+        }
+    }
+
+    /// Notes how the server does, by its answer.
+    fn note_answer(&self, head: &ResponseHeader, exchange: &mut Exchange) {
+        if retry::is_incapable(head.status.as_u16()) {
+            return self.fail_server(exchange);
+        }
+        let Stage::Permitted(permitted) = &exchange.stage else { return };
+        if let Some(slot) = &permitted.slot {
+            let _ = slot.ended(true);
+        }
+        if head.status == http::StatusCode::UNAUTHORIZED
+            && let Some(servers) = exchange.snapshot.servers(permitted.permit.operation())
+        {
+            servers.credentials.refused();
+        }
     }
 
     async fn refuse_head(&self, session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<bool> {
@@ -168,6 +256,33 @@ impl Gateway {
             Err(_) => return Err(Error::new_down(ErrorType::ReadTimedout)),
         }
         Ok(true)
+    }
+}
+
+/// Steps 2 to 9.
+pub(super) async fn decide(
+    shared: &Arc<Shared>,
+    snapshot: &Arc<Snapshot>,
+    request: &Request,
+    now: crate::names::Timestamp,
+) -> Judgement {
+    match open(snapshot.rules(), request) {
+        Opened::Decided(judgement) => *judgement,
+        Opened::Token(matched, token) => {
+            match identify::identify(shared, snapshot, token, Some(matched.operation), now).await {
+                Ok(facts) => {
+                    let issuer = facts.issuer.clone();
+                    let blocks = shared.revocations.blocks();
+                    let moment = Moment { now, blocks: &blocks };
+                    let judgement = judge(snapshot.rules(), request, matched, facts, moment);
+                    if let Err(refusal) = &judgement.outcome {
+                        shared.metrics.token_fault(issuer.as_str(), refusal);
+                    }
+                    judgement
+                }
+                Err(refusal) => Judgement::refused_at(matched, refusal),
+            }
+        }
     }
 }
 
@@ -223,28 +338,39 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        let snapshot = exchange.snapshot.clone();
         let permitted = permitted(exchange)?;
         // Asked again for a retry: what the try before it left behind does not count.
-        (permitted.failed, permitted.body) = (None, 0);
-        let Some((peer, server)) = forward::peer(&permitted.permit, &snapshot) else {
-            permitted.failed =
-                Some(Refusal::because(Reason::UpstreamUnavailable, "no server of the upstream has an address"));
-            return Error::e_explain(ErrorType::ConnectNoRoute, "no server of the upstream has an address");
+        (permitted.failed, permitted.body, permitted.sent, permitted.slot) = (None, 0, false, None);
+        let found = match &exchange.stage {
+            Stage::Permitted(permitted) => forward::peer(&permitted.permit, exchange, permitted),
+            Stage::Received | Stage::Refused(_) | Stage::Endpoint(..) => Err(NoServer::Unusable),
         };
-        permitted.server = Some(server);
-        Ok(peer)
+        let permitted = self::permitted(exchange)?;
+        match found {
+            Ok((peer, slot)) => {
+                permitted.slot = Some(slot);
+                Ok(peer)
+            }
+            Err(none) => {
+                let why = match none {
+                    NoServer::Unusable => "no server of the upstream can be asked",
+                    NoServer::Full => "as many requests as the upstream may have are under way",
+                };
+                permitted.failed = Some(Refusal::because(Reason::UpstreamUnavailable, why));
+                Error::e_explain(ErrorType::ConnectNoRoute, why)
+            }
+        }
     }
 
     async fn upstream_request_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         head: &mut RequestHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        let snapshot = exchange.snapshot.clone();
-        let address = exchange.address;
-        forward::prepare(head, permitted(exchange)?, &snapshot, self.shared.scheme(), address)
+        forward::prepare(head, &session.req_header().headers, exchange, &self.shared)?;
+        permitted(exchange)?.sent = true;
+        Ok(())
     }
 
     async fn request_body_filter(
@@ -257,8 +383,11 @@ impl ProxyHttp for Gateway {
         if let Some(stream) = Stream::of(session.as_downstream()) {
             stream.moved();
         }
-        let limit = self.shared.fixed.edge.limits.body_bytes;
         let permitted = permitted(exchange)?;
+        if session.was_upgraded() {
+            return Ok(());
+        }
+        let limit = permitted.max_body;
         permitted.body += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         if permitted.body > limit {
             permitted.failed = Some(Refusal::new(Reason::RequestBody));
@@ -269,10 +398,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        response::check(head)?;
         if head.status.is_informational() {
             let permitted = permitted(exchange)?;
             permitted.informational += 1;
@@ -280,10 +410,26 @@ impl ProxyHttp for Gateway {
                 return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
             }
         }
-        // Nobody asked for another protocol: what follows a 101 would be bytes of unknown meaning.
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+            // Where nobody asked for it, what follows would be bytes of unknown meaning.
+            let asked = permitted(exchange)?.websocket;
+            return if asked && tunnel::is_handshake(head) {
+                Ok(())
+            } else {
+                Err(Error::new_up(ErrorType::InvalidHTTPHeader))
+            };
         }
+        if head.status.is_informational() {
+            return Ok(());
+        }
+        if retry::instead_of(head, session, exchange) {
+            self.shared.metrics.retried(exchange);
+            self.fail_server(exchange);
+            let mut error = Error::new_up(ErrorType::HTTPStatus(head.status.as_u16()));
+            error.set_retry(true);
+            return Err(error);
+        }
+        self.note_answer(head, exchange);
         Ok(())
     }
 
@@ -306,6 +452,13 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         forward::strip_hop(head);
+        if head.status == http::StatusCode::SWITCHING_PROTOCOLS
+            && let Some(conn) = Conn::of(session.as_downstream())
+        {
+            conn.become_tunnel();
+            session.set_read_timeout(None);
+        }
+        announce::announce(head, exchange)?;
         if let Stage::Permitted(permitted) = &exchange.stage
             && let Some(standing) = &permitted.standing
         {
@@ -351,12 +504,47 @@ impl ProxyHttp for Gateway {
         if let Some(error) = error.filter(|error| *error.esource() != ErrorSource::Downstream) {
             tracing::debug!(%error, id = ?exchange.id, "an exchange failed");
         }
+        if let Stage::Permitted(permitted) = &mut exchange.stage {
+            // Not under way any more, although the connection may be lingered on.
+            (permitted.slot, permitted.watch) = (None, None);
+        }
         exchange.record();
     }
 
-    /// Nothing was sent yet: another server may be tried, whatever the method.
-    fn fail_to_connect(&self, _: &mut Session, _: &HttpPeer, _: &mut Exchange, mut error: Box<Error>) -> Box<Error> {
-        error.set_retry(true);
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        exchange: &mut Exchange,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        self.fail_server(exchange);
+        let again = retry::after_no_connection(exchange);
+        if again {
+            self.shared.metrics.retried(exchange);
+        }
+        error.set_retry(again);
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        exchange: &mut Exchange,
+        reused: bool,
+    ) -> Box<Error> {
+        if matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry() {
+            return error;
+        }
+        let again = !has_answered(session) && retry::after_failure(session, exchange, &mut error, reused);
+        if again {
+            self.shared.metrics.retried(exchange);
+        } else if *error.esource() == ErrorSource::Upstream {
+            self.fail_server(exchange);
+        }
+        error.set_retry(again);
         error
     }
 

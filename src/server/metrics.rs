@@ -1,15 +1,18 @@
 //! Every metric, in a registry of our own. Label values come from configuration names and closed enums alone, so no client can
 //! make a series.
 
+use std::net::SocketAddr;
+
 use prometheus::core::Collector;
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
 
+use super::exchange::Exchange;
 use crate::client::GrantType;
 use crate::grant::ErrorCode;
-use crate::names::IssuerName;
+use crate::names::{IssuerName, Timestamp, UpstreamName};
 use crate::reason::Refusal;
 
 /// Buckets of request latencies, seconds.
@@ -45,6 +48,10 @@ pub struct Metrics {
     provider_logins: IntCounterVec,
     introspections: IntCounterVec,
     cache_entries: IntGauge,
+    retries: IntCounterVec,
+    ejections: IntCounterVec,
+    upstream_servers: IntGaugeVec,
+    certificate_expiry: IntGaugeVec,
     jwks_age: IntGaugeVec,
     jwks_fetches: IntCounterVec,
     reload_successful: IntGauge,
@@ -81,6 +88,10 @@ pub struct Scrape {
     pub revocations_age: std::time::Duration,
     /// Issuers with the age of their keys in seconds; `None` before the first success.
     pub jwks: Vec<(IssuerName, Option<u64>)>,
+    /// Upstreams with the numbers of their servers: usable, ejected, down.
+    pub servers: Vec<(UpstreamName, [usize; 3])>,
+    /// Listeners with TLS, and when the first of their certificates expires.
+    pub certificates: Vec<(SocketAddr, Timestamp)>,
 }
 
 impl Metrics {
@@ -174,6 +185,22 @@ impl Metrics {
                 "Connections ended by a deadline",
                 &["cause"],
             )?,
+            retries: counters("scopegate_upstream_retries_total", "Requests tried again", &["upstream"])?,
+            ejections: counters(
+                "scopegate_upstream_ejections_total",
+                "Servers left out for a while because they failed",
+                &["upstream"],
+            )?,
+            upstream_servers: gauges(
+                "scopegate_upstream_servers",
+                "Servers of an upstream: usable, left out because they failed, down by their health checks",
+                &["upstream", "state"],
+            )?,
+            certificate_expiry: gauges(
+                "scopegate_certificate_expiry_timestamp_seconds",
+                "When the first certificate of a listener expires",
+                &["listener"],
+            )?,
             reuse: counter("scopegate_token_reuse_total", "Codes and refresh tokens used a second time")?,
             records_dropped: counter("scopegate_decision_records_dropped_total", "Decision records dropped")?,
             panics: counter("scopegate_panics_total", "Panics; each costs one request")?,
@@ -194,7 +221,9 @@ impl Metrics {
         for cap in ["total", "address"] {
             self.connections_refused.with_label_values(&[cap]);
         }
-        self.connections_cut.with_label_values(&["header_timeout"]);
+        for cause in ["header_timeout", "body_pace", "write_timeout", "tls_handshake"] {
+            self.connections_cut.with_label_values(&[cause]);
+        }
     }
 
     /// The series of an issuer whose keys are fetched.
@@ -261,6 +290,16 @@ impl Metrics {
         self.introspections.with_label_values(&[issuer.as_str(), result]).inc();
     }
 
+    /// Counts another try of a request.
+    pub fn retried(&self, exchange: &Exchange) {
+        self.retries.with_label_values(&[upstream(exchange)]).inc();
+    }
+
+    /// Counts a server that is left out.
+    pub fn ejected(&self, exchange: &Exchange) {
+        self.ejections.with_label_values(&[upstream(exchange)]).inc();
+    }
+
     /// Counts a connection over a cap.
     pub fn connection_refused(&self, cause: &str) {
         self.connections_refused.with_label_values(&[cause]).inc();
@@ -296,10 +335,24 @@ impl Metrics {
             let Some(age) = age else { continue };
             self.jwks_age.with_label_values(&[issuer.as_str()]).set(i64::try_from(*age).unwrap_or(i64::MAX));
         }
+        self.upstream_servers.reset();
+        for (upstream, counts) in &scrape.servers {
+            for (state, count) in ["usable", "ejected", "down"].into_iter().zip(counts) {
+                self.upstream_servers.with_label_values(&[upstream.as_str(), state]).set(gauge(*count));
+            }
+        }
+        self.certificate_expiry.reset();
+        for (listener, expiry) in &scrape.certificates {
+            self.certificate_expiry.with_label_values(&[&listener.to_string()]).set(expiry.0);
+        }
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
     }
+}
+
+fn upstream(exchange: &Exchange) -> &str {
+    exchange.api().map_or("", |api| api.upstream.as_str())
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {

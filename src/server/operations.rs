@@ -77,6 +77,8 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         connections: shared.connections.open(),
         revocations: shared.revocations.len(),
         revocations_age: shared.revocations.age(),
+        servers: snapshot.all_servers().map(|servers| (servers.declared.name.clone(), servers.count())).collect(),
+        certificates: snapshot.expiries().collect(),
         jwks: snapshot.all_keys().map(|keys| (keys.name().clone(), keys.age())).collect(),
     };
     match shared.metrics.render(&scrape) {

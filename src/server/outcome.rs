@@ -155,6 +155,7 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
         v: Record::version(),
         id: &id,
         time: &time,
+        request_id: exchange.request_id.as_ref().and_then(|(_, id)| id.to_str().ok()),
         method: &exchange.method,
         api: operation.and_then(|operation| rules.apis().get(operation.api)).map(|api| api.name.as_str()),
         version: operation.and_then(|operation| operation.version.as_ref()).map(crate::names::Version::as_str),

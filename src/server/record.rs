@@ -24,6 +24,9 @@ pub struct Record<'a> {
     pub id: &'a str,
     /// When, RFC 3339.
     pub time: &'a str,
+    /// The id that the caller and the upstream know the request by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
     /// Method as sent.
     pub method: &'a str,
     /// API.

@@ -1,7 +1,12 @@
-//! SIGHUP: the configuration is read again and taken as a whole, or refused as a whole while the old one serves.
+//! The configuration is read again when its files change, and on SIGHUP: taken as a whole, or refused as a whole while the old one
+//! serves.
+//!
+//! Files are looked at, not watched: that sees every kind of change (in place, renamed, deleted and made anew, a link that leads
+//! elsewhere) on every file system, and costs a few calls a second.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
@@ -9,7 +14,12 @@ use pingora::services::background::BackgroundService;
 use tokio::signal::unix::Signal;
 
 use super::snapshot::Snapshot;
+use super::source::{Fingerprint, Origins};
 use super::{Shared, clock, source, upstream};
+
+/// How often files are looked at. What has changed is read once it has stayed the same from one look to the next, so that a file
+/// that is being written, or one of several, is not read half.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The background service.
 #[derive(Debug)]
@@ -19,6 +29,16 @@ pub struct Reload {
     hangups: Mutex<Option<Signal>>,
 }
 
+/// What is known of the files.
+#[derive(Debug, Default)]
+struct Seen {
+    origins: Origins,
+    /// As they were when they were read last.
+    read: Fingerprint,
+    /// As they were at the last look.
+    looked: Fingerprint,
+}
+
 impl Reload {
     /// The service over the shared state; `hangups` ask for a reload.
     #[must_use]
@@ -26,13 +46,49 @@ impl Reload {
         Self { shared, gateway_file: gateway_file.to_owned(), hangups: Mutex::new(Some(hangups)) }
     }
 
-    async fn reload(&self) {
-        let file = self.gateway_file.clone();
+    /// What the configuration in force was read from.
+    async fn begin(&self) -> Seen {
+        let (file, shared) = (self.gateway_file.clone(), self.shared.clone());
+        let seen = tokio::task::spawn_blocking(move || {
+            let (loaded, origins) = source::load_noting(&file);
+            let fingerprint = origins.fingerprint();
+            // Changed since the start: then it has not been read yet.
+            let same = loaded.is_ok_and(|config| config.version == shared.snapshot.load().config.version);
+            let read = if same { fingerprint.clone() } else { Fingerprint::default() };
+            Seen { origins, read, looked: fingerprint }
+        });
+        seen.await.unwrap_or_default()
+    }
+
+    async fn look(&self, seen: &mut Seen) {
+        let origins = seen.origins.clone();
+        let Ok(now) = tokio::task::spawn_blocking(move || origins.fingerprint()).await else { return };
+        let settled = now == seen.looked;
+        seen.looked = now;
+        if settled && seen.looked != seen.read {
+            self.reload(seen).await;
+        }
+    }
+
+    async fn reload(&self, seen: &mut Seen) {
+        let (file, origins) = (self.gateway_file.clone(), seen.origins.clone());
         // Reading and compiling a large set takes longer than a request may wait.
-        let loaded = tokio::task::spawn_blocking(move || source::load(&file)).await;
+        let loaded = tokio::task::spawn_blocking(move || {
+            // Looked at before it is read: a change in between is seen at the next look.
+            let before = origins.fingerprint();
+            let (loaded, origins) = source::load_noting(&file);
+            (loaded, before, origins)
+        })
+        .await;
         let outcome = match loaded {
-            Ok(Ok(config)) => self.take(config).await,
-            Ok(Err(fault)) => Err(fault.lines()),
+            Ok((loaded, before, origins)) => {
+                seen.read = if origins == seen.origins { before } else { origins.fingerprint() };
+                seen.origins = origins;
+                match loaded {
+                    Ok(config) => self.take(config).await,
+                    Err(fault) => Err(fault.lines()),
+                }
+            }
             Err(_) => Err(vec!["the configuration could not be read: the loader failed".to_owned()]),
         };
         if let Err(faults) = outcome {
@@ -57,7 +113,7 @@ impl Reload {
         let snapshot = Snapshot::new(config, Some(&before), &self.shared.metrics).map_err(|fault| vec![fault])?;
         let snapshot = Arc::new(snapshot);
         // New names are looked up before the set that needs them is in force.
-        upstream::resolve_all(&snapshot).await;
+        upstream::resolve::resolve_all(&snapshot).await;
         self.shared.snapshot.store(snapshot);
         self.shared.metrics.loaded(true, &version, clock::now().0);
         self.shared.reloaded.notify_waiters();
@@ -70,9 +126,12 @@ impl Reload {
 impl BackgroundService for Reload {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         let Some(mut hangups) = self.hangups.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        let watch = self.shared.fixed.watch_files;
+        let mut seen = if watch { self.begin().await } else { Seen::default() };
         loop {
             tokio::select! {
-                _ = hangups.recv() => self.reload().await,
+                _ = hangups.recv() => self.reload(&mut seen).await,
+                () = tokio::time::sleep(LOOK), if watch => self.look(&mut seen).await,
                 _ = shutdown.changed() => return,
             }
         }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use super::metrics::{Metrics, OperationMetrics};
 use super::upstream::Servers;
 use crate::config::Config;
 use crate::keys::IssuerKeys;
-use crate::names::IssuerName;
+use crate::names::{IssuerName, Timestamp};
 use crate::policy::Rules;
 use crate::policy::route::OperationId;
 
@@ -116,6 +117,12 @@ impl Snapshot {
     #[must_use]
     pub fn tls(&self, listener: usize) -> Option<Arc<ServerConfig>> {
         self.tls.get(listener)?.as_ref().map(|tls| tls.config.clone())
+    }
+
+    /// When the first certificate of each listener with TLS expires.
+    pub fn expiries(&self) -> impl Iterator<Item = (SocketAddr, Timestamp)> {
+        let listeners = self.config.fixed.listeners.iter().zip(&self.config.tls);
+        listeners.filter_map(|(listener, tls)| Some((listener.address, tls.as_ref()?.certificates.not_after)))
     }
 
     /// How long the slowest upstream may take.

@@ -1,14 +1,19 @@
 //! Reads the configuration's files and the environment, for the pure loader.
 
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::clock;
 use crate::config::document::MAX_BYTES;
 use crate::config::{self, Config, Fault, Locations, Lookup, SourceFile, Sources};
 
-/// The process's environment and disk.
-#[derive(Clone, Copy, Debug)]
-pub struct System;
+/// The process's environment and disk. Remembers what was read.
+#[derive(Debug, Default)]
+pub struct System {
+    read: RefCell<BTreeSet<PathBuf>>,
+}
 
 impl Lookup for System {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
@@ -17,7 +22,38 @@ impl Lookup for System {
     }
 
     fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
+        self.read.borrow_mut().insert(path.to_owned());
         std::fs::read(path).map_err(|error| error.to_string())
+    }
+}
+
+/// What a configuration was read from: files, and directories of files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Origins(BTreeSet<PathBuf>);
+
+/// How files were when they were looked at: what there is, and which version of it. Contents are not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fingerprint(BTreeMap<PathBuf, Option<Version>>);
+
+/// Device, inode, length, and when it was written.
+type Version = (u64, u64, u64, i64, i64);
+
+impl Origins {
+    /// How everything is now. Links are followed, so that a link that leads elsewhere is another file (as Kubernetes changes mounted
+    /// configuration).
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut files = BTreeMap::new();
+        for path in &self.0 {
+            let entries = if path.is_dir() { yaml_files(path).unwrap_or_default() } else { vec![path.clone()] };
+            for file in entries {
+                let version = std::fs::metadata(&file)
+                    .ok()
+                    .map(|found| (found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()));
+                files.insert(file, version);
+            }
+        }
+        Fingerprint(files)
     }
 }
 
@@ -46,14 +82,29 @@ impl LoadFault {
 /// # Errors
 /// A file that cannot be read, or every fault in them.
 pub fn load(gateway: &Path) -> Result<Config, LoadFault> {
-    let sources = read(gateway).map_err(LoadFault::Unreadable)?;
-    config::load(&sources, &System, clock::now()).map_err(|faults| LoadFault::Faults(Box::new(sources), faults))
+    load_noting(gateway).0
+}
+
+/// The same, with what it was read from, as far as that was found.
+pub fn load_noting(gateway: &Path) -> (Result<Config, LoadFault>, Origins) {
+    let system = System::default();
+    let mut origins = BTreeSet::from([gateway.to_owned()]);
+    if let Ok(file) = read_file(gateway) {
+        let Locations { policies, clients, users } = config::locations(&file, &system);
+        let base = gateway.parent().unwrap_or_else(|| Path::new(""));
+        origins.extend([policies, clients, users].into_iter().flatten().map(|location| base.join(location)));
+    }
+    let loaded = read(gateway).map_err(LoadFault::Unreadable).and_then(|sources| {
+        config::load(&sources, &system, clock::now()).map_err(|faults| LoadFault::Faults(Box::new(sources), faults))
+    });
+    origins.extend(system.read.take());
+    (loaded, Origins(origins))
 }
 
 /// The directory of client files, where `clients` is one: a new client can have a file of its own there.
 #[must_use]
 pub fn clients_folder(gateway: &Path) -> Option<PathBuf> {
-    let locations = config::locations(&read_file(gateway).ok()?, &System);
+    let locations = config::locations(&read_file(gateway).ok()?, &System::default());
     let folder = gateway.parent().unwrap_or_else(|| Path::new("")).join(locations.clients?);
     folder.is_dir().then_some(folder)
 }
@@ -64,7 +115,7 @@ pub fn clients_folder(gateway: &Path) -> Option<PathBuf> {
 /// The first that cannot be read.
 pub fn read(gateway: &Path) -> Result<Sources, String> {
     let file = read_file(gateway)?;
-    let Locations { policies, clients, users } = config::locations(&file, &System);
+    let Locations { policies, clients, users } = config::locations(&file, &System::default());
     let base = gateway.parent().unwrap_or_else(|| Path::new(""));
     let files = |key: &str, location: Option<String>| match location {
         Some(location) => {
@@ -86,10 +137,15 @@ fn read_all(path: &Path) -> Result<Vec<SourceFile>, String> {
     if !path.is_dir() {
         return Ok(vec![read_file(path)?]);
     }
-    let unreadable = |error: std::io::Error| format!("{}: {error}", path.display());
+    let paths = yaml_files(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    paths.iter().map(|path| read_file(path)).collect()
+}
+
+/// The YAML files of a directory, in the order of their names. Hidden ones are somebody's half-written or replaced ones.
+fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = Vec::new();
-    for entry in std::fs::read_dir(path).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
         let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
         if yaml && !hidden && path.is_file() {
@@ -97,7 +153,7 @@ fn read_all(path: &Path) -> Result<Vec<SourceFile>, String> {
         }
     }
     paths.sort();
-    paths.iter().map(|path| read_file(path)).collect()
+    Ok(paths)
 }
 
 fn read_file(path: &Path) -> Result<SourceFile, String> {

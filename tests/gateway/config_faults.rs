@@ -97,8 +97,18 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
             vec!["gateway.yaml:1:1: `login_url` without `admin`"],
         ),
         (
-            gateway("http://127.0.0.1:2'", "https://127.0.0.1:2'"),
-            vec!["gateway.yaml:7:31: TLS to upstreams is documented and not built yet"],
+            gateway(
+                "['http://127.0.0.1:2'] }",
+                "['https://127.0.0.1:2'], tls: { server_name: 'a b', ca: nowhere.pem } }",
+            ),
+            vec!["gateway.yaml:7:75: `a b` is no host name or address", "gateway.yaml:7:86: nowhere.pem: No such file"],
+        ),
+        (
+            gateway("['http://127.0.0.1:2'] }", "['http://127.0.0.1:2'], tls: { server_name: '' } }"),
+            vec![
+                "gateway.yaml:7:59: `tls` of an upstream without an https server",
+                "gateway.yaml:7:74: `` is no host name or address",
+            ],
         ),
         (
             gateway("http://127.0.0.1:8080", "http://api.example.com"),

@@ -19,4 +19,5 @@ mod shipped;
 mod support;
 mod tokens;
 mod token_endpoint;
+mod upstreams;
 mod vectors;

@@ -1,5 +1,7 @@
 //! What those who run the gateway see: metrics, readiness, reload, signals, records, the demo.
 
+mod reload;
+
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 

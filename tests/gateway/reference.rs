@@ -41,6 +41,9 @@ impl Lookup for Surroundings {
         if path == Path::new("secrets/redis") {
             return Ok(b"rediss://gateway:password@redis.example:6379/0\n".to_vec());
         }
+        if path == Path::new("secrets/sn_login") {
+            return Ok(b"user:password\n".to_vec());
+        }
         let secrets = ["secrets/admin", "secrets/login", "secrets/store", "secrets/sentinel", "secrets/partner"];
         if secrets.iter().any(|name| path == Path::new(name)) {
             return Ok(b"a-token-of-at-least-thirty-two-characters\n".to_vec());

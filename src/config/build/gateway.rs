@@ -55,6 +55,14 @@ impl Builder<'_> {
         };
         let server = self.authorization_server(raw.authorization_server.as_ref(), &place.key("authorization_server"));
         let store = store?;
+        let request_id_header = raw.edge.request_id_header.as_ref().and_then(|name| {
+            let read = http::HeaderName::from_bytes(name.as_bytes());
+            if read.is_err() {
+                let place = place.key("edge").key("request_id_header");
+                self.fault(&place, format!("`{name}` is no header name"), "for instance X-Request-Id");
+            }
+            read.ok()
+        });
         let tls = self.listeners_tls(&raw.listeners, &place.key("listeners"));
         let admin_token = raw.admin.as_ref().and_then(|admin| self.admin_token(admin, &place.key("admin")));
         Some(Settings {
@@ -75,6 +83,7 @@ impl Builder<'_> {
                 store,
                 workers: usize::from(raw.workers.unwrap_or(0)),
                 edge: edge(&raw.edge),
+                request_id_header,
                 decision_log: match raw.decision_log {
                     RawDecisionLog::Stdout => DecisionLog::Stdout,
                     RawDecisionLog::Off => DecisionLog::Off,
@@ -87,6 +96,7 @@ impl Builder<'_> {
                     RawLogLevel::Debug => "debug",
                 },
                 signing: server.signing,
+                watch_files: raw.watch_files.unwrap_or(true),
             },
             server,
         })

@@ -4,23 +4,21 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::super::document::Document;
-use super::super::format::{self, VersionText};
+use super::super::format::VersionText;
 use super::super::raw::policy::{
-    RawAccessPolicy, RawAcl, RawAllowance, RawApi, RawAuthScope, RawBlock, RawErrorFormat, RawLimit, RawMethod,
-    RawMode, RawPer, RawProfile, RawResource, RawRoles, RawScopeGrant,
+    RawAccessPolicy, RawAcl, RawApi, RawAuthScope, RawBlock, RawLimit, RawMethod, RawMode, RawPer, RawProfile,
+    RawRoles, RawScopeGrant,
 };
 use super::{Builder, Entry, Named, Place};
-use crate::names::{ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UpstreamName, UserName, Version};
+use crate::names::{ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UserName, Version};
 use crate::policy::between::Between;
 use crate::policy::block::Block;
 use crate::policy::definition::{
-    AccessPolicy, Acl, Api, AuthScope, ErrorFormat, Mode, Profile, RateLimit, Resource, RoleRequirement, ScopeGrant,
-    Selector,
+    AccessPolicy, Acl, Api, AuthScope, Mode, Profile, RateLimit, RoleRequirement, ScopeGrant, Selector,
 };
 use crate::policy::limit::{Limit, Per, Quota};
 use crate::request::address::Networks;
 use crate::request::method::{Method, MethodSet};
-use crate::request::target::Allowances;
 
 /// What the policy files declare.
 pub(super) struct Policies {
@@ -77,68 +75,6 @@ impl Builder<'_> {
         let blocks = self.blocks();
         let (address_limits, limits) = self.limits();
         Policies { apis, scopes, access: policies, acls, blocks, address_limits, limits }
-    }
-
-    fn api(&mut self, name: &str, raw: &RawApi, place: &Place<'_>) -> Api {
-        self.refer(&place.key("upstream"), Named::Upstream, &raw.upstream);
-        let versions: Vec<Version> = raw.versions.iter().map(|version| Version::new(version.text())).collect();
-        let default_version = raw.default_version.as_ref().map(|version| Version::new(version.text()));
-        if let Some(default) = default_version.as_ref().filter(|default| !versions.contains(default)) {
-            let help = super::suggestion(default.as_str(), versions.iter().map(Version::as_str));
-            self.fault(&place.key("default_version"), format!("`{default}` is not among the versions"), help);
-        }
-        if raw.resources.is_empty() {
-            self.fault(
-                &place.key("resources"),
-                "an API without resources: no request would match",
-                "write for instance `/items: [GET]`",
-            );
-        }
-        let mut resources = Vec::new();
-        for (template, resource) in &raw.resources {
-            resources.push(self.resource(template, resource, &place.key("resources").key(template)));
-        }
-        let mut allow = Allowances::default();
-        for allowance in &raw.path.allow {
-            match allowance {
-                RawAllowance::Semicolon => allow.semicolon = true,
-                RawAllowance::EncodedSlash => allow.encoded_slash = true,
-                RawAllowance::EncodedPercent => allow.encoded_percent = true,
-            }
-        }
-        Api {
-            name: ApiName::new(name),
-            host: raw.host.as_ref().map(|host| host.value.clone()),
-            base_path: raw.base_path.value.clone(),
-            versions,
-            default_version,
-            resources,
-            upstream: UpstreamName::new(&raw.upstream),
-            public: raw.public,
-            maintenance: raw.maintenance,
-            error_format: match raw.error_format {
-                RawErrorFormat::Problem => ErrorFormat::Problem,
-                RawErrorFormat::ServiceNow => ErrorFormat::ServiceNow,
-            },
-            allow,
-            // Known once public_url is: see `name_resources`.
-            resource: None,
-            origin: place.origin(),
-        }
-    }
-
-    fn resource(&mut self, template: &str, raw: &RawResource, place: &Place<'_>) -> Resource {
-        if let Err(message) = format::check("template", template) {
-            self.fault_at_key(place, message, "literals, {name} for one segment, {*rest} at the end");
-        }
-        let (methods, public) = match raw {
-            RawResource::Methods(methods) => (methods.as_slice(), false),
-            RawResource::Full(full) => (full.methods.as_slice(), full.public),
-        };
-        if methods.is_empty() {
-            self.fault(place, "a resource without methods", "write for instance [GET]");
-        }
-        Resource { template: template.into(), methods: method_set(methods), public, origin: place.origin() }
     }
 
     /// The selector of a rule; every name in it must exist in the API.
@@ -273,15 +209,18 @@ impl Builder<'_> {
             && raw.from.is_none()
             && raw.roles.is_none()
             && raw.claims.is_none()
-            && raw.between.is_none();
+            && raw.between.is_none()
+            && raw.certificates.is_none();
         if empty {
-            let help = "name at least one of issuers, clients, from, roles, claims, between, restricted_clients";
+            let help =
+                "name at least one of issuers, clients, from, roles, claims, between, certificates, restricted_clients";
             self.fault(place, "an empty profile would let everybody in", help);
         }
         for (key, empty) in [
             ("issuers", raw.issuers.as_ref().is_some_and(Vec::is_empty)),
             ("clients", raw.clients.as_ref().is_some_and(Vec::is_empty)),
             ("from", raw.from.as_ref().is_some_and(Vec::is_empty)),
+            ("certificates", raw.certificates.as_ref().is_some_and(Vec::is_empty)),
             ("claims", raw.claims.as_ref().is_some_and(std::collections::BTreeMap::is_empty)),
         ] {
             if empty {
@@ -303,6 +242,13 @@ impl Builder<'_> {
                 self.fault(&place.key("claims").key(name), "an empty list never holds", "write the values");
             }
         }
+        for (at, name) in raw.certificates.iter().flatten().enumerate() {
+            let digest = name.strip_prefix("sha256:");
+            if digest.is_some_and(|digest| digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+                let help = "`openssl x509 -in FILE -outform der | sha256sum` prints it";
+                self.fault(&place.key("certificates").at(at), "a SHA-256 digest has 64 hex digits", help);
+            }
+        }
         let issuers: HashSet<IssuerName> = match &raw.issuers {
             None => HashSet::from([IssuerName::new(IssuerName::OWN)]),
             Some(issuers) => issuers.iter().map(|issuer| IssuerName::new(issuer)).collect(),
@@ -313,6 +259,7 @@ impl Builder<'_> {
             restricted_clients: raw.restricted_clients.unwrap_or(false),
             from: raw.from.as_ref().map(|networks| Networks::new(networks.iter().map(|network| network.value))),
             roles: raw.roles.as_ref().map(|roles| self.roles(roles, &place.key("roles"))),
+            certificates: raw.certificates.clone(),
             claims: raw.claims.iter().flatten().map(|(name, values)| (name.clone(), values.clone())).collect(),
             between: raw.between.as_ref().and_then(|between| {
                 match Between::parse(between.days.as_deref(), between.hours.as_deref(), between.timezone.as_deref()) {
@@ -425,7 +372,7 @@ const fn per(raw: RawPer) -> Per {
     }
 }
 
-fn method_set(methods: &[RawMethod]) -> MethodSet {
+pub(super) fn method_set(methods: &[RawMethod]) -> MethodSet {
     let method = |raw: &RawMethod| match raw {
         RawMethod::Get => Method::Get,
         RawMethod::Post => Method::Post,

@@ -58,6 +58,8 @@ pub struct RawGateway {
     pub workers: Option<u16>,
     /// How long a gateway cut off from the store goes on serving tokens, 5m by default.
     pub max_revocation_staleness: Option<Duration>,
+    /// Read the files again when they change, as on SIGHUP; true by default.
+    pub watch_files: Option<bool>,
     /// Run the `tests:` of the policies at load.
     #[schemars(extend("x-not-built" = true))]
     pub run_tests_at_load: Option<bool>,
@@ -339,8 +341,7 @@ pub struct RawEdge {
     pub drain_timeout: Option<Duration>,
     /// Time after SIGTERM in which new connections are served in any case, so that load balancers notice; 0s by default.
     pub drain_delay: Option<Grace>,
-    /// Trust the request id of a trusted proxy.
-    #[schemars(extend("x-not-built" = true))]
+    /// The header that the id of a request stands in: a trusted proxy's is kept, other requests get ours. None by default.
     pub request_id_header: Option<String>,
 }
 

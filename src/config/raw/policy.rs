@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::yes;
-use crate::config::format::{BasePath, Date, HostText, HttpUrl, Network, Rate, VersionText};
+use crate::config::format::{BasePath, Date, Duration, HostText, HttpUrl, Network, Rate, Size, VersionText};
 
 /// policies/*.yaml: APIs, auth scopes, access policies, ACLs, limits, blocks and tests. A directory is the union of its files.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -60,18 +60,17 @@ pub struct RawApi {
     /// Characters that segments may hold.
     #[serde(default)]
     pub path: RawPath,
-    /// Cross-origin requests.
-    #[schemars(extend("x-not-built" = true))]
+    /// Cross-origin requests of browsers.
     pub cors: Option<RawCors>,
     /// Prefix taken off before forwarding.
-    #[schemars(extend("x-not-built" = true))]
     pub strip_prefix: Option<BasePath>,
     /// Announced end.
-    #[schemars(extend("x-not-built" = true))]
     pub deprecated: Option<RawDeprecated>,
-    /// Forward WebSocket upgrades.
-    #[schemars(extend("x-not-built" = true))]
-    pub websocket: Option<bool>,
+    /// Forward WebSocket handshakes; the connection lives as long as its request would be permitted.
+    #[serde(default)]
+    pub websocket: bool,
+    /// Largest body of a request; `edge.max_body_size` by default.
+    pub max_body_size: Option<Size>,
 }
 
 /// A resource: its methods, or a mapping with more.
@@ -144,12 +143,21 @@ pub enum RawAllowance {
     EncodedPercent,
 }
 
-/// Cross-origin requests.
+/// Cross-origin requests of browsers (Fetch standard, CORS protocol). Credentials of the browser are never let through.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawCors {
-    /// Origins.
+    /// Origins that may read answers: scheme, host and port, or "*" for all.
+    #[schemars(length(min = 1))]
     pub origins: Vec<String>,
+    /// Headers that requests may have, beside Authorization, Content-Type and those that are always allowed.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// Headers of answers that a page may read, beside ours.
+    #[serde(default)]
+    pub expose: Vec<String>,
+    /// How long a browser may keep the answer to a preflight, 10m by default.
+    pub max_age: Option<Duration>,
 }
 
 /// Announced end of an API.
@@ -249,6 +257,8 @@ pub struct RawProfile {
     pub claims: Option<BTreeMap<String, Vec<String>>>,
     /// Times.
     pub between: Option<RawBetween>,
+    /// Client certificates: a DNS name or URI in one, or `sha256:` and its digest.
+    pub certificates: Option<Vec<String>>,
 }
 
 /// Roles asked for: all, or any, of a list.

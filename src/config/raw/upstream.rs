@@ -3,52 +3,78 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::format::{Duration, HttpUrl, SecretRef};
+use crate::config::format::{BasePath, Duration, HttpUrl, ScopeText, SecretRef};
 
 /// Servers behind the gateway.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawUpstream {
-    /// Their URLs: scheme, host and port alone. Requests go to them in turn.
+    /// Their URLs: scheme, host and port alone; or a mapping with a weight.
     #[schemars(length(min = 1))]
-    pub servers: Vec<HttpUrl>,
-    /// TLS to the servers.
-    #[schemars(extend("x-not-built" = true))]
+    pub servers: Vec<RawServer>,
+    /// TLS to `https` servers, whose certificates are always verified.
     pub tls: Option<RawUpstreamTls>,
     /// Times.
     #[serde(default)]
     pub timeouts: RawTimeouts,
     /// Active health check.
-    #[schemars(extend("x-not-built" = true))]
     pub health_check: Option<RawHealthCheck>,
+    /// When a server that fails is left out for a while.
+    #[serde(default)]
+    pub ejection: RawEjection,
     /// What becomes of the caller's Authorization header.
     #[serde(default)]
     pub authorization: RawAuthorization,
     /// How the upstream learns who calls.
-    #[schemars(extend("x-not-built" = true))]
-    pub identity: Option<RawIdentity>,
+    #[serde(default)]
+    pub identity: RawIdentity,
     /// How servers are chosen.
-    #[schemars(extend("x-not-built" = true))]
-    pub load_balancing: Option<RawLoadBalancing>,
-    /// Retries of idempotent requests.
-    #[schemars(extend("x-not-built" = true))]
+    #[serde(default)]
+    pub load_balancing: RawLoadBalancing,
+    /// Further tries of an idempotent request on another server, 0 by default.
+    #[schemars(range(max = 5))]
     pub retries: Option<u8>,
-    /// Speak HTTP/2 to the servers.
-    #[schemars(extend("x-not-built" = true))]
-    pub http2: Option<bool>,
+    /// Requests under way at once, beyond which further ones are refused; 4096 by default.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_in_flight: Option<u32>,
+    /// Speak HTTP/2 to the servers, as gRPC needs.
+    #[serde(default)]
+    pub http2: bool,
+}
+
+/// A server: its URL, or a mapping with more.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawServer {
+    /// The URL alone.
+    Url(HttpUrl),
+    /// With a weight.
+    Full(RawServerFull),
+}
+
+/// A server with a weight.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawServerFull {
+    /// Scheme, host and port alone.
+    pub url: HttpUrl,
+    /// How many of the requests it gets, beside the weights of the others; 1 by default.
+    #[schemars(range(min = 1, max = 1000))]
+    pub weight: Option<u16>,
 }
 
 /// TLS to an upstream.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawUpstreamTls {
-    /// The name that the certificate must have.
-    pub server_name: String,
-    /// PEM file of the CAs.
+    /// The name that the certificate must have; the host of each server's URL by default.
+    #[schemars(length(min = 1))]
+    pub server_name: Option<String>,
+    /// PEM file of the CAs; the system's by default.
     pub ca: Option<String>,
-    /// PEM file of our certificate.
+    /// PEM file of our certificate, for servers that ask for one.
     pub certificate: Option<String>,
-    /// PEM file of our key.
+    /// PEM file of its key.
     pub key: Option<String>,
 }
 
@@ -69,9 +95,20 @@ pub struct RawTimeouts {
 #[serde(deny_unknown_fields)]
 pub struct RawHealthCheck {
     /// Path that answers 2xx.
-    pub path: String,
+    pub path: BasePath,
     /// How often.
     pub every: Duration,
+}
+
+/// When a server that fails is left out.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawEjection {
+    /// After so many failures in a row, 5 by default: no connection, no answer in time, a broken one, or 502, 503, 504.
+    #[schemars(range(min = 1, max = 1000))]
+    pub after: Option<u16>,
+    /// For how long, 10s by default; longer each time it fails again, up to ten times that.
+    pub lasts: Option<Duration>,
 }
 
 /// The caller's Authorization header.
@@ -84,8 +121,7 @@ pub enum RawAuthorization {
     /// Forwarded as it came.
     Keep,
     /// Replaced by credentials of the gateway.
-    #[schemars(extend("x-not-built" = true))]
-    Replace(RawReplace),
+    Replace(Box<RawReplace>),
 }
 
 /// The gateway's own credentials.
@@ -110,26 +146,31 @@ pub struct RawUpstreamClient {
     pub client_id: String,
     /// Client secret.
     pub client_secret: SecretRef,
+    /// Scopes to ask for; none by default.
+    #[serde(default)]
+    pub scopes: Vec<ScopeText>,
 }
 
 /// How the upstream learns who calls.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawIdentity {
     /// `X-Auth-*` headers.
+    #[default]
     Headers,
-    /// One signed `X-Auth-Assertion`.
+    /// One `X-Auth-Assertion`: a JWT that lives for a minute, is for this upstream by its name, and verifies with our keys.
     Assertion,
 }
 
 /// How servers are chosen.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawLoadBalancing {
     /// In turn.
+    #[default]
     RoundRobin,
     /// The one with the fewest requests under way.
     LeastLoad,
-    /// By client.
+    /// By client: the same client reaches the same server as long as it is there.
     ConsistentHash,
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use pingora::protocols::http::ServerSession;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::admission::Place;
 use super::http2::Stream;
-use crate::config::tls::CertificateFacts;
 use crate::reason::Refusal;
+use crate::request::certificate::CertificateFacts;
 use crate::request::head::Head;
 
 /// One connection. Travels in the slot of the downstream `ProxyDigest`.
@@ -31,6 +32,10 @@ pub struct Conn {
     /// Milliseconds from the beginning until the last request ended.
     quiet: AtomicU64,
     served: AtomicBool,
+    /// A handshake has made a tunnel of it.
+    tunnel: AtomicBool,
+    /// The tunnel is to end.
+    end: CancellationToken,
     /// Its place among all: streams of HTTP/2 outlive the connection that they came on.
     _place: Place,
 }
@@ -50,6 +55,8 @@ impl Conn {
             active: AtomicUsize::default(),
             quiet: AtomicU64::default(),
             served: AtomicBool::default(),
+            tunnel: AtomicBool::default(),
+            end: CancellationToken::new(),
         }
     }
 
@@ -89,6 +96,27 @@ impl Conn {
         self.active.fetch_add(1, Ordering::AcqRel);
         self.served.store(true, Ordering::Release);
         OpenStream(self.clone())
+    }
+
+    /// From now on its bytes are no HTTP.
+    pub fn become_tunnel(&self) {
+        self.tunnel.store(true, Ordering::Release);
+    }
+
+    /// Whether its bytes are no HTTP any more.
+    #[must_use]
+    pub fn is_tunnel(&self) -> bool {
+        self.tunnel.load(Ordering::Acquire)
+    }
+
+    /// Ends the tunnel.
+    pub fn end_tunnel(&self) {
+        self.end.cancel();
+    }
+
+    /// Done once the tunnel is to end.
+    pub fn tunnel_end(&self) -> WaitForCancellationFutureOwned {
+        self.end.clone().cancelled_owned()
     }
 
     /// When a connection without a request under way has been quiet for too long: `first` from its beginning if it never had one,

@@ -4,6 +4,7 @@
 //! Only a head that passed is handed on, its target in canonical form. For one that did not, a harmless stand-in is handed on
 //! and the refusal travels beside it, so that it is answered, counted and recorded where all refusals are.
 
+use std::future::Future;
 use std::io::{Error, ErrorKind, IoSlice, Result as IoResult};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::conn::Conn;
 use super::deadline::{Alarm, Pace, Stall};
@@ -50,6 +52,8 @@ enum Phase {
     Head,
     /// Handing a body on, exactly to its end.
     Body(Body),
+    /// Behind a handshake of another protocol: bytes pass as they are, until the tunnel is to end.
+    Tunnel,
     /// A head was refused: nothing more is handed on.
     Refused,
     /// A body lost its framing: nothing more is handed on.
@@ -72,6 +76,7 @@ pub struct GuardIo {
     alarm: Alarm,
     stall: Stall,
     pace: Pace,
+    tunnel_end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 /// What the connection waits for under a deadline.
@@ -137,6 +142,7 @@ impl GuardIo {
             buffer: begin,
             stall: Stall::default(),
             pace: Pace::default(),
+            tunnel_end: None,
         })
     }
 
@@ -223,8 +229,8 @@ impl GuardIo {
             self.ready = end + target.len() - (target_end - start);
             self.buffer.splice(start..target_end, target.iter().copied());
         }
-        if head.upgrade {
-            // Upgrades are not offered: without the line the exchange is plain HTTP to every reader behind us.
+        if head.upgrade && !head.websocket {
+            // No other upgrade is offered: without the line the exchange is plain HTTP to every reader behind us.
             let kept = head::without_upgrade(self.buffer.get(..self.ready).unwrap_or_default());
             let length = kept.len();
             self.buffer.splice(..self.ready, kept);
@@ -316,6 +322,16 @@ impl AsyncRead for GuardIo {
             }
             match me.phase {
                 Phase::Frames => return Pin::new(&mut me.inner).poll_read(cx, out),
+                Phase::Head if me.conn.is_tunnel() => {
+                    // What came behind the handshake belongs to what follows it.
+                    (me.phase, me.ready) = (Phase::Tunnel, me.buffer.len());
+                }
+                Phase::Tunnel => {
+                    if me.poll_tunnel_end(cx).is_ready() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    return Pin::new(&mut me.inner).poll_read(cx, out);
+                }
                 Phase::Head => {
                     if !ready!(me.poll_head(cx))? {
                         return Poll::Ready(Ok(()));
@@ -330,8 +346,17 @@ impl AsyncRead for GuardIo {
 }
 
 impl GuardIo {
+    /// Ready once the tunnel is to end.
+    fn poll_tunnel_end(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let conn = &self.conn;
+        self.tunnel_end.get_or_insert_with(|| Box::pin(conn.tunnel_end())).as_mut().poll(cx)
+    }
+
     /// Notes what came of a write: a client that takes nothing is cut off.
     fn written<T>(&mut self, written: Poll<IoResult<T>>, cx: &mut Context<'_>) -> Poll<IoResult<T>> {
+        if self.phase == Phase::Tunnel && self.poll_tunnel_end(cx).is_ready() {
+            return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
+        }
         let written = self.stall.watch(written, self.shared.fixed.edge.write_timeout, cx);
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == ErrorKind::TimedOut
@@ -385,7 +410,8 @@ impl Shutdown for GuardIo {
     async fn shutdown(&mut self) {
         // What cannot be sent any more is lost with the connection.
         let _ = AsyncWriteExt::shutdown(self).await;
-        if matches!(self.phase, Phase::Frames) || (self.phase == Phase::Head && self.buffer.is_empty()) {
+        if matches!(self.phase, Phase::Frames | Phase::Tunnel) || (self.phase == Phase::Head && self.buffer.is_empty())
+        {
             return;
         }
         // Closing with unread bytes resets the connection, and the refusal might not arrive (RFC 9112 §9.6).

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::config::tls::CertificateFacts;
+use crate::request::certificate::CertificateFacts;
 
 /// Room in which the head of an answer waits for its body: both go in one packet, or one TLS record.
 const WRITE: usize = 2 * 1024;
@@ -58,7 +58,8 @@ impl Transport {
         let stream = TlsAcceptor::from(config).accept(stream).await?;
         let (_, session) = stream.get_ref();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
-        let certificate = certificate.map(CertificateFacts::read).transpose().map_err(Error::other)?;
+        let certificate =
+            certificate.map(|certificate| CertificateFacts::read(certificate)).transpose().map_err(Error::other)?;
         let http2 = session.alpn_protocol() == Some(super::tls::H2);
         let handshake = Handshake { http2, certificate: certificate.map(Arc::new) };
         Ok((Self::Tls(Box::new(BufWriter::with_capacity(WRITE, stream))), handshake))

@@ -1,14 +1,16 @@
 //! Certificates made for a test: a CA and what it has signed.
 
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
     string::Ia5String,
 };
-use rustls::pki_types::{PrivateKeyDer, ServerName, pem::PemObject as _};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 
 /// A certificate and its key, as PEM.
 #[derive(Clone)]
@@ -56,7 +58,7 @@ impl Ca {
         let mut config = match shown {
             None => builder.with_no_client_auth(),
             Some(pair) => {
-                let chain = rustls::pki_types::CertificateDer::pem_slice_iter(pair.certificate.as_bytes());
+                let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes());
                 let chain = chain.collect::<Result<_, _>>().unwrap();
                 let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
@@ -77,6 +79,46 @@ fn name_of(name: &str) -> SanType {
     }
     let text = Ia5String::try_from(name).unwrap();
     if name.contains("://") { SanType::URI(text) } else { SanType::DnsName(text) }
+}
+
+/// A server with this certificate, which asks for one of `clients` where that is given; it answers every request with the name that the
+/// client has asked for.
+pub fn serve(pair: &Pair, clients: Option<&Ca>) -> SocketAddr {
+    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(ca) => builder.with_client_cert_verifier(
+            WebPkiClientVerifier::builder_with_provider(Arc::new(ca.roots()), provider()).build().unwrap(),
+        ),
+    };
+    let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+    let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+    let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let config = config.clone();
+            std::thread::spawn(move || {
+                let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
+                let mut space = [0; 4096];
+                let mut text = Vec::new();
+                while let Ok(count @ 1..) = stream.read(&mut space) {
+                    text.extend_from_slice(&space[..count]);
+                    if !text.ends_with(b"\r\n\r\n") {
+                        continue;
+                    }
+                    text.clear();
+                    let name = stream.conn.server_name().unwrap_or("nobody").to_owned();
+                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+                    if stream.write_all(answer.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
 }
 
 /// A TLS connection over an open one.

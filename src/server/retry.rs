@@ -1,0 +1,84 @@
+//! Whether a request that failed is tried on another server. Never when it may have been acted on: one that is not idempotent is
+//! sent once.
+
+use pingora::http::ResponseHeader;
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType};
+
+use super::exchange::{Exchange, Permitted, Stage};
+use super::upstream::Servers;
+
+/// Servers tried at most for one request, whatever the settings.
+pub const TRIES: usize = 8;
+
+/// Whether sending it twice is as sending it once (RFC 9110 §9.2.2).
+fn is_idempotent(session: &Session) -> bool {
+    session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()
+}
+
+fn parts(exchange: &mut Exchange) -> Option<(&mut Permitted, std::sync::Arc<Servers>)> {
+    let Stage::Permitted(permitted) = &mut exchange.stage else { return None };
+    let servers = exchange.snapshot.servers(permitted.permit.operation())?.clone();
+    Some((permitted, servers))
+}
+
+/// Notes the failure at its server; true when the server is left out from now on.
+pub fn note_failure(exchange: &mut Exchange) -> bool {
+    let Some((permitted, _)) = parts(exchange) else { return false };
+    permitted.slot.as_ref().is_some_and(|slot| slot.ended(false))
+}
+
+/// After a connection could not be made: nothing was sent, so another server may be tried, whatever the method.
+pub fn after_no_connection(exchange: &mut Exchange) -> bool {
+    let Some((permitted, servers)) = parts(exchange) else { return false };
+    if let Some(slot) = &permitted.slot {
+        permitted.tried.push(slot.member.address.socket);
+    }
+    permitted.tried.len() < TRIES && servers.has_another(&permitted.tried) && servers.budget.retry()
+}
+
+/// After something failed on a connection. `reused` is whether the connection had served before: then the server may just have
+/// closed it, and the library says whether it had answered anything.
+pub fn after_failure(session: &Session, exchange: &mut Exchange, error: &mut Error, reused: bool) -> bool {
+    let idempotent = is_idempotent(session);
+    let Some((permitted, servers)) = parts(exchange) else { return false };
+    if permitted.failed.is_some() || (permitted.sent && !idempotent) {
+        return false;
+    }
+    error.retry.decide_reuse(reused);
+    if error.retry() {
+        // A pooled connection that had died: the same server is as good as any.
+        return servers.budget.retry();
+    }
+    is_upstream(error) && again(permitted, &servers)
+}
+
+/// Whether an answer is worth another try: the server says that it cannot, and another may.
+pub fn instead_of(answer: &ResponseHeader, session: &Session, exchange: &mut Exchange) -> bool {
+    let idempotent = is_idempotent(session);
+    let Some((permitted, servers)) = parts(exchange) else { return false };
+    is_incapable(answer.status.as_u16()) && idempotent && again(permitted, &servers)
+}
+
+/// Statuses that count as a failure of the server.
+#[must_use]
+pub const fn is_incapable(status: u16) -> bool {
+    matches!(status, 502..=504)
+}
+
+fn is_upstream(error: &Error) -> bool {
+    *error.esource() == pingora::ErrorSource::Upstream && !matches!(error.etype(), ErrorType::InvalidHTTPHeader)
+}
+
+/// Takes one of the tries that the settings and the budget leave.
+fn again(permitted: &mut Permitted, servers: &Servers) -> bool {
+    if let Some(slot) = &permitted.slot {
+        permitted.tried.push(slot.member.address.socket);
+    }
+    let left = permitted.retries < servers.declared.retries && permitted.tried.len() < TRIES;
+    if !left || !servers.has_another(&permitted.tried) || !servers.budget.retry() {
+        return false;
+    }
+    permitted.retries += 1;
+    true
+}

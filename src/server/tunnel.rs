@@ -1,0 +1,61 @@
+//! WebSockets: a handshake that was permitted makes a tunnel, and the tunnel lives as long as its handshake would be permitted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use http::header::UPGRADE;
+use pingora::http::ResponseHeader;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::edge::conn::Conn;
+use super::{Shared, clock, gateway};
+use crate::policy::decide::{Moment, check_network};
+use crate::request::Request;
+
+/// How often a tunnel is judged again. What was revoked, blocked or changed bites within two seconds.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Judges the request of a tunnel again and again, until what this gives is dropped; ends the tunnel once it would be refused. A
+/// handshake that the upstream does not answer within `patience` ends too.
+#[must_use]
+pub fn watch(shared: Arc<Shared>, conn: Arc<Conn>, request: Request, patience: Duration) -> DropGuard {
+    let over = CancellationToken::new();
+    let guard = over.clone().drop_guard();
+    tokio::spawn(async move {
+        let began = Instant::now();
+        let watching = async {
+            loop {
+                tokio::time::sleep(AGAIN).await;
+                let unanswered = !conn.is_tunnel() && began.elapsed() >= patience;
+                if unanswered || !is_permitted(&shared, &request).await {
+                    shared.metrics.connection_cut("tunnel");
+                    return conn.end_tunnel();
+                }
+            }
+        };
+        tokio::select! {
+            () = watching => {}
+            () = over.cancelled() => {}
+        }
+    });
+    guard
+}
+
+async fn is_permitted(shared: &Arc<Shared>, request: &Request) -> bool {
+    let (snapshot, now) = (shared.snapshot.load_full(), clock::now());
+    let network = {
+        let blocks = shared.revocations.blocks();
+        check_network(snapshot.rules(), request.address, Moment { now, blocks: &blocks })
+    };
+    network.is_ok() && gateway::decide(shared, &snapshot, request, now).await.outcome.is_ok()
+}
+
+/// Whether an answer is one that makes a WebSocket (RFC 6455 §4.1).
+#[must_use]
+pub fn is_handshake(head: &ResponseHeader) -> bool {
+    let upgrade = head.headers.get(UPGRADE);
+    head.status == StatusCode::SWITCHING_PROTOCOLS
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+        && head.headers.contains_key("sec-websocket-accept")
+}
