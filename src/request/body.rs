@@ -26,6 +26,8 @@ pub enum Chunk {
     DataLf,
     /// At the beginning of a trailer line, or of the last line.
     Trailer,
+    /// In the name of a trailer field.
+    TrailerName,
     /// In a trailer line.
     TrailerLine,
     /// After the CR of a trailer line.
@@ -101,7 +103,7 @@ impl Body {
                 }
                 continue;
             }
-            if matches!(chunk, Chunk::Extension(_) | Chunk::TrailerLine) {
+            if matches!(chunk, Chunk::Extension(_) | Chunk::TrailerName | Chunk::TrailerLine) {
                 self.overhead += 1;
                 if self.overhead > MAX_OVERHEAD {
                     return Err(ChunkFault);
@@ -114,14 +116,18 @@ impl Body {
     }
 }
 
-/// Bytes of `chunk-ext` (RFC 9112 §7.1.1): tokens, and what joins and quotes them.
-const fn is_extension_byte(byte: u8) -> bool {
+/// Bytes of a `token` (RFC 9110 §5.6.2).
+const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
             b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
         )
-        || matches!(byte, b';' | b'=' | b'"' | b' ' | b'\t')
+}
+
+/// Bytes of `chunk-ext` (RFC 9112 §7.1.1): tokens, and what joins and quotes them.
+const fn is_extension_byte(byte: u8) -> bool {
+    is_token_byte(byte) || matches!(byte, b';' | b'=' | b'"' | b' ' | b'\t')
 }
 
 /// The state after one byte outside the data. `size` keeps the chunk's size over its extension.
@@ -140,7 +146,8 @@ fn step(chunk: &Chunk, byte: u8, size: &mut u64) -> Result<Chunk, ChunkFault> {
         (Chunk::Extension(b';' | b'=' | b' ' | b'\t'), b'\r') => return Err(ChunkFault),
         (Chunk::Extension(_), b'\r') => Chunk::SizeEnd(*size),
         (Chunk::Extension(_), _) if is_extension_byte(byte) => Chunk::Extension(byte),
-        (Chunk::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) | (Chunk::Trailer, b'!'..=b'~') => Chunk::TrailerLine,
+        (Chunk::Trailer | Chunk::TrailerName, _) if is_token_byte(byte) => Chunk::TrailerName,
+        (Chunk::TrailerName, b':') | (Chunk::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => Chunk::TrailerLine,
         (Chunk::SizeEnd(0) | Chunk::TrailerLf, b'\n') => Chunk::Trailer,
         (Chunk::SizeEnd(size), b'\n') => Chunk::Data(*size),
         (Chunk::DataCr, b'\r') => Chunk::DataLf,
@@ -205,6 +212,10 @@ mod tests {
             "0\r\n\n",
             "0\r\n\rX",
             "0\r\n x: y\r\n",
+            "0\r\nno colon\r\n",
+            "0\r\nX\r\n",
+            "0\r\nX : y\r\n",
+            "0\r\n: y\r\n",
             "0\r\nX: y\nZ: a\r\n",
             "5;\0\r\n",
             "5;\r\n",

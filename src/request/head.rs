@@ -322,7 +322,10 @@ pub fn host_name(authority: &str) -> Option<String> {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;
             address.parse::<std::net::Ipv6Addr>().ok()?;
-            (authority.get(..address.len() + 2)?, port.strip_prefix(':').or_else(|| port.is_empty().then_some("")))
+            (
+                authority.get(..address.len() + 2)?,
+                port.strip_prefix(':').filter(|port| !port.is_empty()).or_else(|| port.is_empty().then_some("")),
+            )
         }
         None => match authority.split_once(':') {
             Some((host, port)) => (host, (!port.is_empty()).then_some(port)),

@@ -248,7 +248,9 @@ pub fn strip_hop(head: &mut ResponseHeader) {
 #[must_use]
 pub fn is_managed(name: &str) -> bool {
     const PREFIXES: [&str; 7] = ["xforwarded", "xclientcert", "xssl", "sslclient", "xoriginal", "xrewrite", "xenvoy"];
-    const NAMES: [&str; 23] = [
+    const NAMES: [&str; 25] = [
+        "contentlength",
+        "transferencoding",
         "xarrclientcert",
         "xclientip",
         "xclusterclientip",
@@ -273,28 +275,13 @@ pub fn is_managed(name: &str) -> bool {
         "remoteuser",
         "proxy",
     ];
-    // Most headers are told apart by their first letter.
-    if !matches!(
-        name.as_bytes().first(),
-        Some(
-            b'x' | b'f'
-                | b's'
-                | b'c'
-                | b't'
-                | b'r'
-                | b'p'
-                | b'X'
-                | b'F'
-                | b'S'
-                | b'C'
-                | b'T'
-                | b'R'
-                | b'P'
-                | b'_'
-                | b'.'
-                | b'-'
-        )
-    ) {
+    // Most headers are told apart by their first letter. What is no letter is folded away: the name may begin behind it.
+    let first = name.bytes().next().unwrap_or(0).to_ascii_lowercase();
+    if first.is_ascii_alphanumeric() && !matches!(first, b'x' | b'f' | b's' | b'c' | b't' | b'r' | b'p') {
+        return false;
+    }
+    // As they are they frame a body; in any other spelling they would to a reader that folds names.
+    if matches!(name, "content-length" | "transfer-encoding") {
         return false;
     }
     let mut folded = [0_u8; 32];
@@ -343,6 +330,10 @@ mod tests {
             "x-arr-clientcert",
             "X-Client-IP",
             "proxy",
+            "!x-auth-client",
+            "~x-real-ip",
+            "content_length",
+            "transfer.encoding",
         ] {
             assert!(is_managed(name), "{name}");
         }
@@ -353,6 +344,7 @@ mod tests {
             "x-request-id",
             "x-custom",
             "content-type",
+            "content-length",
             "cookie",
             "traceparent",
             "range",

@@ -295,6 +295,13 @@ fn is_same(head: &Head, forwarded: &RequestHeader) -> bool {
         && host.and_then(crate::request::head::host_name).as_ref() == Some(&head.host)
 }
 
+/// Whether any Connection line says `close`; the library reads the first alone.
+fn says_close(head: &RequestHeader) -> bool {
+    let lines = head.headers.get_all(http::header::CONNECTION);
+    let mut named = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    named.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"close"))
+}
+
 /// Whether a final answer has begun; an interim one (1xx) may still be followed by a refusal.
 fn has_answered(session: &Session) -> bool {
     let written = session.response_written();
@@ -324,7 +331,8 @@ impl ProxyHttp for Gateway {
     async fn early_request_filter(&self, session: &mut Session, _: &mut Exchange) -> Result<()> {
         let edge = &self.shared.fixed.edge;
         // Only where the client's version and Connection line allow it (RFC 9112 §9.3).
-        let wanted = session.get_keepalive().is_some() && !self.shared.life.is_draining();
+        let wanted =
+            session.get_keepalive().is_some() && !says_close(session.req_header()) && !self.shared.life.is_draining();
         // Without an end of its own: the guard watches how long a kept connection waits.
         session.set_keepalive(wanted.then_some(0));
         session.set_read_timeout(Some(edge.body_timeout));

@@ -1,6 +1,8 @@
 //! What the guard adds to the proxy below: framing, limits and deadlines, over raw sockets, with an upstream that records every
 //! byte.
 
+mod fuzzed;
+mod hostile;
 mod http2;
 mod lifecycle;
 mod tls;

@@ -204,9 +204,9 @@ impl GuardIo {
             None if self.buffer.len() > limit => Err(Refusal::new(Reason::RequestHeaders)),
             None => return false,
         };
-        if let Ok(head) = &verdict {
-            self.delimit(head.body.clone());
-        } else {
+        // A chunk that is wrong and already here is refused with the head: nothing of it is forwarded.
+        let verdict = verdict.and_then(|head| self.delimit(head.body.clone()).map(|()| head));
+        if verdict.is_err() {
             self.buffer.clear();
             self.buffer.extend_from_slice(STAND_IN);
             self.ready = self.buffer.len();
@@ -240,14 +240,13 @@ impl GuardIo {
     }
 
     /// Lets the part of the body that came with the head through, and no byte behind it.
-    fn delimit(&mut self, mut body: Body) {
-        match body.take(self.buffer.get(self.ready..).unwrap_or_default()) {
-            Ok(count) => {
-                self.ready += count;
-                self.phase = if body.is_done() { Phase::Head } else { Phase::Body(body) };
-            }
-            Err(_) => self.break_off(),
-        }
+    fn delimit(&mut self, mut body: Body) -> Result<(), Refusal> {
+        let count = body.take(self.buffer.get(self.ready..).unwrap_or_default());
+        let count = count
+            .map_err(|_| Refusal::because(Reason::RequestMalformed, "a chunk that readers delimit differently"))?;
+        self.ready += count;
+        self.phase = if body.is_done() { Phase::Head } else { Phase::Body(body) };
+        Ok(())
     }
 
     fn break_off(&mut self) {

@@ -35,6 +35,9 @@ fn bites(connection: &mut Connection, token: &str, permits: bool) -> Duration {
     start.elapsed()
 }
 
+/// What it is called, and what does it.
+type Way<'a> = (&'a str, &'a dyn Fn(&str));
+
 #[test]
 fn every_way_in_which_files_change_is_seen() {
     let gateway = gateway();
@@ -64,7 +67,7 @@ fn every_way_in_which_files_change_is_seen() {
             std::os::unix::fs::symlink("..data/policies.yaml", &file).unwrap();
         }
     };
-    let ways: [(&str, &dyn Fn(&str)); 4] =
+    let ways: [Way<'_>; 4] =
         [("in place", &in_place), ("renamed", &renamed), ("made anew", &made_anew), ("swapped", &swapped)];
     let mut connection = Connection::open(gateway.address);
     let mut permits = true;
@@ -162,7 +165,9 @@ fn reloads_under_load_cost_no_request() {
         std::thread::park_timeout(Duration::from_millis(if reloads > 50 { 500 } else { 50 }));
     }
     stop.store(true, Ordering::Relaxed);
-    clients.into_iter().for_each(|client| client.join().unwrap());
+    for client in clients {
+        client.join().unwrap();
+    }
     println!("{reloads} reloads, {} requests, all 200", served.load(Ordering::Relaxed));
     assert!(served.load(Ordering::Relaxed) > reloads);
 }
