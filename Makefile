@@ -1,6 +1,6 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
-.PHONY: ci system fmt lint core test test-shared doc schema golden faults fuzz fuzz-build bench demo
+.PHONY: ci system fmt lint core test test-shared doc schema golden faults lifecycle attacks fuzz fuzz-build bench demo
 
 CARGO ?= cargo
 
@@ -44,6 +44,19 @@ faults:
 	ROUNDS=100 TOKENS=100000 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::crash faults::disk
 	ROUNDS=200 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::corruption shared::
 	TOKENS=1000000 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::size
+
+# The end of a process and the beginning of the next under load, and a hundred reloads in a minute: no request may fail.
+RATE ?= 4000
+lifecycle:
+	ROUNDS=10 RATE=$(RATE) RELOADS=100 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 \
+	  edge::lifecycle operations::reload
+
+# Slow and greedy clients, attacks by frames, streams out of a grammar with mutations: honest requests are all served, p99 at most
+# twice that of a quiet gateway, all of it inside 512 MiB. Needs root for the memory limit.
+attacks:
+	STRICT=1 SLOW=2000 DEAF=50 ATTACKERS=50 ATTACK_MS=5000 $(CARGO) test --locked --release --test gateway -- --nocapture \
+	  --test-threads 1 edge::attacks
+	FUZZ_SECONDS=60 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 edge::fuzzed
 
 # Write the files that tests compare: JSON Schemas and golden files.
 golden:

@@ -448,6 +448,9 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.status = head.status.as_u16();
+        if let Some(stream) = Stream::of(session.as_downstream()) {
+            stream.answers();
+        }
         if self.shared.life.is_draining() {
             session.set_keepalive(None);
         }

@@ -1,6 +1,7 @@
 //! What the guard adds to the proxy below: framing, limits and deadlines, over raw sockets, with an upstream that records every
 //! byte.
 
+mod attacks;
 mod fuzzed;
 mod hostile;
 mod http2;

@@ -4,7 +4,7 @@
 //! The loop is ours and not the library's, which has no end for a client that does not acknowledge a GOAWAY, and bounds streams
 //! but not the work that streams leave behind when they are reset.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -37,6 +37,11 @@ const MALFORMED: usize = 32;
 const GOING: Duration = Duration::from_secs(2);
 /// How often a stream is looked at for progress.
 const LOOK: Duration = Duration::from_secs(5);
+/// Answers of one connection that its client may let stand still. Each holds memory and a connection to an upstream, and a client
+/// costs itself nothing by not reading.
+const STANDING: usize = 16;
+/// How long an answer has not moved to be standing still, and how often that is looked at.
+const STILL: Duration = Duration::from_millis(1_000);
 
 /// What the guard has found of one request, and when it last went on. Travels in the extensions of its head.
 #[derive(Clone, Debug)]
@@ -48,11 +53,17 @@ struct StreamFacts {
     began: Instant,
     /// Milliseconds from the beginning.
     moved: AtomicU64,
+    answering: AtomicBool,
 }
 
 impl Stream {
-    fn new(head: Result<Head, Refusal>) -> Self {
-        Self(Arc::new(StreamFacts { head: Mutex::new(Some(head)), began: Instant::now(), moved: AtomicU64::new(0) }))
+    fn new(head: Option<Result<Head, Refusal>>) -> Self {
+        Self(Arc::new(StreamFacts {
+            head: Mutex::new(head),
+            began: Instant::now(),
+            moved: AtomicU64::new(0),
+            answering: AtomicBool::new(false),
+        }))
     }
 
     /// The stream of a session; `None` on HTTP/1.
@@ -73,13 +84,29 @@ impl Stream {
         self.0.moved.store(moved, Ordering::Relaxed);
     }
 
+    /// An answer has begun.
+    pub fn answers(&self) {
+        self.0.answering.store(true, Ordering::Relaxed);
+        self.moved();
+    }
+
+    fn still(&self) -> Duration {
+        (self.0.began + Duration::from_millis(self.0.moved.load(Ordering::Relaxed))).elapsed()
+    }
+
+    /// Whether its request is over.
+    fn is_over(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
+    /// Whether its answer has begun and is not taken.
+    fn stands(&self) -> bool {
+        self.0.answering.load(Ordering::Relaxed) && self.still() >= STILL
+    }
+
     /// Ready once nothing has moved for `most`. The library has no time for a body of HTTP/2 that does not come.
     async fn stalled(&self, most: Duration) {
-        loop {
-            let moved = self.0.began + Duration::from_millis(self.0.moved.load(Ordering::Relaxed));
-            if moved.elapsed() >= most {
-                return;
-            }
+        while self.still() < most {
             tokio::time::sleep(LOOK.min(most)).await;
         }
     }
@@ -103,9 +130,13 @@ pub async fn serve(
     let work = Arc::new(Semaphore::new(WORK));
     let mut malformed = 0;
     let mut going: Option<Instant> = None;
+    let mut streams: Vec<Stream> = Vec::new();
     loop {
         let quiet = conn.quiet_until(edge.header_timeout, edge.keep_alive_timeout);
-        let until = going.or(quiet).unwrap_or_else(|| Instant::now() + edge.keep_alive_timeout);
+        let mut until = going.or(quiet).unwrap_or_else(|| Instant::now() + edge.keep_alive_timeout);
+        if streams.len() > STANDING {
+            until = until.min(Instant::now() + STILL / 2);
+        }
         tokio::select! {
             biased;
             _ = drain.wait_for(|drain| *drain), if going.is_none() => {
@@ -118,9 +149,12 @@ pub async fn serve(
                         shared.metrics.connection_cut("http2_streams");
                         return h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
                     };
+                    let stream = Stream::new(None);
+                    streams.retain(|stream| !stream.is_over());
+                    streams.push(stream.clone());
                     let (proxy, shared, watch, open) = (proxy.clone(), shared.clone(), never.subscribe(), conn.stream());
                     current_handle().spawn(async move {
-                        request(&proxy, &shared, session, &watch).await;
+                        request(&proxy, &shared, session, stream, &watch).await;
                         drop((place, open));
                     });
                 }
@@ -136,8 +170,16 @@ pub async fn serve(
                 Err(_) => return shared.metrics.connection_cut("http2_protocol"),
             },
             () = sleep_until(until) => {
-                if going.is_some() {
+                streams.retain(|stream| !stream.is_over());
+                if streams.iter().filter(|stream| stream.stands()).count() > STANDING {
+                    shared.metrics.connection_cut("http2_unread");
+                    return h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                }
+                if going.is_some_and(|going| going <= Instant::now()) {
                     return;
+                }
+                if going.is_some() {
+                    continue;
                 }
                 if conn.quiet_until(edge.header_timeout, edge.keep_alive_timeout).is_some_and(|until| until <= Instant::now()) {
                     h2.graceful_shutdown();
@@ -168,12 +210,13 @@ async fn request(
     proxy: &Arc<HttpProxy<Gateway>>,
     shared: &Shared,
     session: HttpSession,
+    stream: Stream,
     watch: &watch::Receiver<bool>,
 ) {
     let mut session = ServerSession::new_http2(session);
     let header = session.req_header_mut();
     let head = read(header, &shared.fixed.edge.limits);
-    let stream = Stream::new(head);
+    *stream.0.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
     header.extensions_mut().insert(stream.clone());
     let most = shared.snapshot.load().slowest() + shared.fixed.edge.body_timeout;
     tokio::select! {
