@@ -20,6 +20,15 @@ use head::Head;
 use method::Method;
 use target::Target;
 
+/// Bytes of a `token` (RFC 9110 §5.6.2).
+const fn is_token_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+        )
+}
+
 /// One request, as the decision sees it. Nothing else a client sends reaches the decision.
 #[derive(Clone, Debug)]
 pub struct Request {

@@ -214,14 +214,16 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     let _ = shared.offer.set(offer);
     let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
     let resolver = server.add_service(background_service("names", upstream::resolve::Resolver::new(shared.clone())));
-    server.add_service(background_service("health", upstream::health::Checks::new(shared.clone())));
+    server.add_service(background_service("health", upstream::health::HealthChecks::new(shared.clone())));
     server.add_service(background_service("credentials", upstream::credentials::TokenFetch::new(shared.clone())));
     server.add_service(background_service("keys", refresh::KeyRefresh::new(shared.clone())));
     server.add_service(background_service("store", revocations::Follow::new(shared.clone())));
     server.add_service(background_service("limits", limits::Teller::new(shared.clone())));
     server.add_service(background_service("reload", reload::Reload::new(shared.clone(), gateway_file, hangups)));
     if let Some(listener) = metrics {
-        server.add_service(background_service("operations", operations::Operations::new(shared.clone(), listener)));
+        let service = background_service("operations", operations::Operations::new(shared.clone(), listener));
+        // With those for requests: on a socket taken over, "starting" would be told beside the predecessor's "ready".
+        server.add_service(service).add_dependency(&resolver);
     }
     if let Some(listener) = admin {
         server.add_service(background_service("admin", admin::Admin::new(shared.clone(), listener)));

@@ -327,10 +327,10 @@ impl Builder<'_> {
         let mut issuers = self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
         let upstreams = self.upstreams();
         let mut policies = self.policies();
-        self.check_websockets(&policies.apis, &upstreams);
         let settings = settings?;
         self.check_kept_keys(settings.fixed.signing, &clients);
         self.check_login(&settings, &clients);
+        self.check_apis(&policies.apis, &upstreams, settings.fixed.edge);
         name_resources(&mut policies.apis, &mut issuers.rules, &settings.fixed);
         let definitions = Definitions {
             apis: policies.apis,

@@ -83,7 +83,8 @@ impl Inquiry<'_> {
     }
 
     fn has_certificate(&self, names: &[String]) -> bool {
-        self.certificate.is_some_and(|certificate| names.iter().any(|name| certificate.is(name)))
+        let valid = self.certificate.filter(|certificate| certificate.not_after > self.now);
+        valid.is_some_and(|certificate| names.iter().any(|name| certificate.is(name)))
     }
 
     /// Gate 2.

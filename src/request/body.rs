@@ -1,5 +1,7 @@
 //! Where a request's body ends, counted by the gateway itself: what comes after it is the next head and nothing else.
 
+use super::is_token_byte;
+
 /// How the body of a request is delimited (RFC 9112 §6.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Framing {
@@ -114,15 +116,6 @@ impl Body {
         }
         Ok(at)
     }
-}
-
-/// Bytes of a `token` (RFC 9110 §5.6.2).
-const fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-        )
 }
 
 /// Bytes of `chunk-ext` (RFC 9112 §7.1.1): tokens, and what joins and quotes them.

@@ -9,7 +9,7 @@ use crate::names::Timestamp;
 /// What a certificate says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateFacts {
-    /// Its DNS names, lower case; the common name where there are none.
+    /// Its DNS names, lower case. A common name is none: no CA vouches for it as one (RFC 9525 §6.3).
     pub dns: Vec<String>,
     /// Its URIs, as SPIFFE ids are.
     pub uris: Vec<String>,
@@ -35,11 +35,6 @@ impl CertificateFacts {
             } else if let GeneralName::URI(uri) = name {
                 uris.push((*uri).to_owned());
             }
-        }
-        if dns.is_empty() && uris.is_empty() {
-            dns.extend(
-                parsed.subject().iter_common_name().filter_map(|name| name.as_str().ok()).map(str::to_ascii_lowercase),
-            );
         }
         let sha256 = crate::names::hex(&Sha256::digest(der));
         Ok(Self { dns, uris, sha256, not_after: Timestamp(parsed.validity().not_after.timestamp()) })

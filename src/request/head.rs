@@ -5,6 +5,7 @@
 
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
+use crate::request::is_token_byte;
 use crate::request::target::Target;
 
 /// Bounds of a request head.
@@ -163,8 +164,7 @@ static TOKEN: [bool; 256] = {
     let mut byte = 0;
     while byte < 256 {
         #[expect(clippy::cast_possible_truncation, reason = "counted below 256")]
-        let token = matches!(byte as u8, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-            | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z');
+        let token = is_token_byte(byte as u8);
         #[expect(clippy::indexing_slicing, reason = "counted below 256, at compile time")]
         {
             table[byte] = token;

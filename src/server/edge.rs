@@ -23,6 +23,7 @@ use pingora::proxy::HttpProxy;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use pingora_runtime::current_handle;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -42,6 +43,9 @@ const RECOVER: Duration = Duration::from_millis(200);
 
 /// How long a tunnel that is to end may take to.
 const TUNNEL: Duration = Duration::from_millis(500);
+
+/// How long a client may be silent before the kernel asks whether it is there.
+const SILENT: Duration = Duration::from_secs(60);
 
 /// The service that accepts connections.
 #[derive(Debug)]
@@ -121,7 +125,8 @@ async fn accept(inner: Arc<Inner>, at: usize, listener: Listener, socket: StdLis
                     _ = stop.changed() => {}
                 }
             }
-            let taken_over = stop.borrow().takes(listener.address);
+            // One socket is several processes': nobody closes what a successor has, or is about to have.
+            let taken_over = stop.borrow().takes(listener.address) || shared.life.is_handing_over();
             if !taken_over && let Err(error) = listen::turn_away(&kept) {
                 tracing::debug!(%error, "connections on their way to a listener that closes may be reset");
             }
@@ -212,6 +217,11 @@ impl Inner {
         let mut peer = peer.ip().to_canonical();
         // Answers go out when they are written, not when the client has acknowledged what came before.
         let _ = stream.set_nodelay(true);
+        if snapshot.tunnels {
+            // A tunnel may be silent for long: that its client is still there is the kernel's to find out.
+            let probe = TcpKeepalive::new().with_time(SILENT).with_interval(SILENT / 4);
+            let _ = SockRef::from(&stream).set_tcp_keepalive(&probe);
+        }
         if listener.proxy_protocol && snapshot.config.trusted_proxies.contains(peer) {
             peer = transport::proxied(&mut stream).await.map_err(|_| Some("proxy_protocol"))?.unwrap_or(peer);
         }

@@ -31,11 +31,18 @@ pub struct DecisionId {
     count: u64,
 }
 
+static COUNT: AtomicU64 = AtomicU64::new(1);
+
 impl DecisionId {
+    /// How many exchanges this process has begun.
+    #[must_use]
+    pub fn begun() -> u64 {
+        COUNT.load(Ordering::Relaxed)
+    }
+
     /// The next id of this process.
     #[must_use]
     pub fn next(process: u64) -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(1);
         Self { process, count: COUNT.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff }
     }
 
@@ -257,7 +264,11 @@ impl Exchange {
     /// Whether a header is the one that the request id stands in.
     #[must_use]
     pub fn is_request_id(&self, name: &str) -> bool {
-        self.request_id.as_ref().is_some_and(|(header, _)| header == name)
+        // In every spelling that readers take for it.
+        let folded = |name: &str| {
+            name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()).collect::<Vec<_>>()
+        };
+        self.request_id.as_ref().is_some_and(|(header, _)| folded(header.as_str()) == folded(name))
     }
 
     /// Writes the request id.

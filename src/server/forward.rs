@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType, Result};
 use super::exchange::{Exchange, Permitted, Stage};
 use super::upstream::{Member, NoServer, Servers, Slot};
 use super::{Shared, clock, identity};
-use crate::config::UpstreamAuthorization;
+use crate::config::{Balancing, UpstreamAuthorization};
 use crate::policy::Permit;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -38,7 +38,9 @@ pub fn peer(
     permitted: &Permitted,
 ) -> std::result::Result<(Box<HttpPeer>, Slot), NoServer> {
     let servers = exchange.snapshot.servers(permit.operation()).ok_or(NoServer::Unusable)?;
-    let slot = servers.choose(permitted.caller(exchange.address), &permitted.tried)?;
+    let by_caller = servers.declared.balancing == Balancing::ConsistentHash;
+    let caller = if by_caller { permitted.caller(exchange.address) } else { 0 };
+    let slot = servers.choose(caller, &permitted.tried)?;
     let mut peer = dial(servers, &slot.member);
     if permitted.websocket {
         // A tunnel may be silent: its end is the token's, not a timer's (tunnel.rs).
@@ -168,8 +170,9 @@ fn authorize(fields: &mut HeaderMap, servers: &Arc<Servers>) -> Result<()> {
         }
         UpstreamAuthorization::ClientCredentials(_) => {
             let Some(value) = servers.credentials.header() else {
+                // Ours to have: no fault of the server's.
                 return Error::e_explain(ErrorType::ConnectNoRoute, "no token for the upstream")
-                    .map_err(Error::into_up);
+                    .map_err(Error::into_in);
             };
             fields.insert(AUTHORIZATION, value);
         }
@@ -226,9 +229,6 @@ fn is_hop(name: &str) -> bool {
     )
 }
 
-/// What answers may have for one hop.
-const HOP: [&str; 5] = ["keep-alive", "proxy-connection", "te", "trailer", "upgrade"];
-
 /// Takes out of an answer what is for this hop alone. Its framing is the proxy's own.
 pub fn strip_hop(head: &mut ResponseHeader) {
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
@@ -238,8 +238,11 @@ pub fn strip_hop(head: &mut ResponseHeader) {
     if !head.headers.keys().any(|name| is_hop(name.as_str())) {
         return;
     }
-    for name in nominated(&head.headers).iter().map(String::as_str).chain(HOP) {
-        head.remove_header(name);
+    let framing = |name: &str| matches!(name, "connection" | "transfer-encoding");
+    let hop = head.headers.keys().filter(|name| is_hop(name.as_str()) && !framing(name.as_str()));
+    let named = nominated(&head.headers).into_iter().chain(hop.map(ToString::to_string));
+    for name in named.collect::<Vec<_>>() {
+        head.remove_header(name.as_str());
     }
 }
 

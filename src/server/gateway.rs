@@ -13,13 +13,12 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::edge::conn::Conn;
 use super::edge::http2::Stream;
 use super::exchange::{Exchange, Permitted, Stage};
-use super::snapshot::Snapshot;
+use super::retry::Next;
 use super::upstream::NoServer;
 use super::{
     Shared, announce, answer, authorization, bridge, clock, forward, identify, outcome, response, retry, tunnel,
 };
-use crate::policy::Judgement;
-use crate::policy::decide::{Moment, Opened, check_network, judge, open, preflight};
+use crate::policy::decide::{Moment, check_network, preflight};
 use crate::reason::{Reason, Refusal};
 use crate::request::Request;
 use crate::request::address::client_address;
@@ -106,7 +105,7 @@ impl Gateway {
         {
             return Ok(answered);
         }
-        let judgement = decide(&self.shared, &snapshot, &request, now).await;
+        let judgement = identify::decide(&self.shared, &snapshot, &request, now).await;
         exchange.settle(judgement, request.target.clone());
         exchange.origin = exchange.api().and_then(|api| announce::admitted(api, origin.as_ref()));
         exchange.count(&self.shared.store, now).await;
@@ -259,33 +258,6 @@ impl Gateway {
     }
 }
 
-/// Steps 2 to 9.
-pub(super) async fn decide(
-    shared: &Arc<Shared>,
-    snapshot: &Arc<Snapshot>,
-    request: &Request,
-    now: crate::names::Timestamp,
-) -> Judgement {
-    match open(snapshot.rules(), request) {
-        Opened::Decided(judgement) => *judgement,
-        Opened::Token(matched, token) => {
-            match identify::identify(shared, snapshot, token, Some(matched.operation), now).await {
-                Ok(facts) => {
-                    let issuer = facts.issuer.clone();
-                    let blocks = shared.revocations.blocks();
-                    let moment = Moment { now, blocks: &blocks };
-                    let judgement = judge(snapshot.rules(), request, matched, facts, moment);
-                    if let Err(refusal) = &judgement.outcome {
-                        shared.metrics.token_fault(issuer.as_str(), refusal);
-                    }
-                    judgement
-                }
-                Err(refusal) => Judgement::refused_at(matched, refusal),
-            }
-        }
-    }
-}
-
 /// Whether the head that was read strictly is the one that the proxy will forward: the last line of defence against a request
 /// that is judged as another one.
 fn is_same(head: &Head, forwarded: &RequestHeader) -> bool {
@@ -420,12 +392,11 @@ impl ProxyHttp for Gateway {
         }
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             // Where nobody asked for it, what follows would be bytes of unknown meaning.
-            let asked = permitted(exchange)?.websocket;
-            return if asked && tunnel::is_handshake(head) {
-                Ok(())
-            } else {
-                Err(Error::new_up(ErrorType::InvalidHTTPHeader))
-            };
+            if permitted(exchange)?.websocket && tunnel::is_handshake(head) {
+                self.note_answer(head, exchange);
+                return Ok(());
+            }
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
         if head.status.is_informational() {
             return Ok(());
@@ -448,9 +419,6 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         exchange.status = head.status.as_u16();
-        if let Some(stream) = Stream::of(session.as_downstream()) {
-            stream.answers();
-        }
         if self.shared.life.is_draining() {
             session.set_keepalive(None);
         }
@@ -468,6 +436,12 @@ impl ProxyHttp for Gateway {
         {
             conn.become_tunnel();
             session.set_read_timeout(None);
+        }
+        if let Stage::Permitted(permitted) = &mut exchange.stage
+            && !head.status.is_informational()
+        {
+            // Not a tunnel after all.
+            permitted.watch = None;
         }
         announce::announce(head, exchange)?;
         if let Stage::Permitted(permitted) = &exchange.stage
@@ -513,7 +487,8 @@ impl ProxyHttp for Gateway {
             conn.request_done();
         }
         if let Some(error) = error.filter(|error| *error.esource() != ErrorSource::Downstream) {
-            tracing::debug!(%error, id = ?exchange.id, "an exchange failed");
+            // The type alone: its context may hold bytes of a head.
+            tracing::debug!(error = error.etype().as_str(), id = ?exchange.id, "an exchange failed");
         }
         if let Stage::Permitted(permitted) = &mut exchange.stage {
             // Not under way any more, although the connection may be lingered on.
@@ -529,7 +504,10 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        self.fail_server(exchange);
+        // Without descriptors of our own nothing was asked of the server.
+        if *error.etype() != ErrorType::InternalError {
+            self.fail_server(exchange);
+        }
         let again = retry::after_no_connection(exchange);
         if again {
             self.shared.metrics.retried(exchange);
@@ -549,13 +527,15 @@ impl ProxyHttp for Gateway {
         if matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry() {
             return error;
         }
-        let again = !has_answered(session) && retry::after_failure(session, exchange, &mut error, reused);
-        if again {
-            self.shared.metrics.retried(exchange);
-        } else if *error.esource() == ErrorSource::Upstream {
+        let answered = has_answered(session);
+        let next = if answered { Next::End } else { retry::after_failure(session, exchange, &mut error, reused) };
+        if next != Next::Same && *error.esource() == ErrorSource::Upstream {
             self.fail_server(exchange);
         }
-        error.set_retry(again);
+        if next != Next::End {
+            self.shared.metrics.retried(exchange);
+        }
+        error.set_retry(next != Next::End);
         error
     }
 

@@ -9,15 +9,37 @@ use super::snapshot::Snapshot;
 use crate::grant::opaque::{Kind, ValueDigest};
 use crate::keys::VerifyFault;
 use crate::names::{IssuerName, Timestamp};
-use crate::policy::Issuer;
+use crate::policy::decide::{Moment, Opened, judge, open};
 use crate::policy::route::OperationId;
+use crate::policy::{Issuer, Judgement};
 use crate::reason::{Reason, Refusal, Remedy, TokenFault};
+use crate::request::Request;
 use crate::request::credential::BearerToken;
 use crate::token::jws::Unverified;
 use crate::token::{Facts, KeySet};
 
 /// Seconds after which a caller may try again when an issuer cannot be asked.
 const RETRY_AFTER: u32 = 5;
+
+/// Steps 2 to 9: the decision, with the reading of the token where it is called for.
+pub async fn decide(shared: &Arc<Shared>, snapshot: &Arc<Snapshot>, request: &Request, now: Timestamp) -> Judgement {
+    match open(snapshot.rules(), request) {
+        Opened::Decided(judgement) => *judgement,
+        Opened::Token(matched, token) => match identify(shared, snapshot, token, Some(matched.operation), now).await {
+            Ok(facts) => {
+                let issuer = facts.issuer.clone();
+                let blocks = shared.revocations.blocks();
+                let moment = Moment { now, blocks: &blocks };
+                let judgement = judge(snapshot.rules(), request, matched, facts, moment);
+                if let Err(refusal) = &judgement.outcome {
+                    shared.metrics.token_fault(issuer.as_str(), refusal);
+                }
+                judgement
+            }
+            Err(refusal) => Judgement::refused_at(matched, refusal),
+        },
+    }
+}
 
 /// Reads a token: out of the cache, or by its signature.
 ///

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::Shared;
 use super::edge::handover::{self, Predecessor};
+use super::exchange::DecisionId;
 
 /// How long nothing must be under way before the gateway takes the drain for finished.
 const QUIET: Duration = Duration::from_millis(500);
@@ -50,6 +51,8 @@ pub struct Life {
     /// Listeners that accept.
     listeners: AtomicUsize,
     serving: AtomicBool,
+    /// A successor has been given the sockets, and has not said yet that it serves.
+    handing_over: AtomicBool,
 }
 
 impl Life {
@@ -83,6 +86,17 @@ impl Life {
         self.stop.send_replace(Stop::Successor(taken));
     }
 
+    /// Whether a successor has the sockets already, and does not serve yet.
+    #[must_use]
+    pub fn is_handing_over(&self) -> bool {
+        self.handing_over.load(Ordering::Acquire)
+    }
+
+    /// Notes that a successor has the sockets, or that it has failed.
+    pub fn hands_over(&self, now: bool) {
+        self.handing_over.store(now, Ordering::Release);
+    }
+
     /// A listener accepts.
     pub fn opened(&self) {
         self.listeners.fetch_add(1, Ordering::AcqRel);
@@ -100,19 +114,27 @@ impl Life {
         }
         self.serving.store(true, Ordering::Release);
         let upgraded = predecessor.is_some();
+        let process = std::process::id();
+        let states = [NotifyState::Ready, NotifyState::MainPid(process)];
+        // Before the predecessor is told: a service manager that does not know the new process yet takes the end of the old one for
+        // the end of the service.
+        tell(if upgraded { &states } else { states.get(..1).unwrap_or_default() });
         if let Some(predecessor) = predecessor {
             let addresses = shared.fixed.addresses();
             let told = tokio::task::spawn_blocking(move || predecessor.serving(&addresses)).await;
             let told = told.unwrap_or_else(|error| Err(std::io::Error::other(error)));
             match told {
                 Ok(()) => tracing::info!("taken over: the process before this one ends once it is idle"),
-                Err(error) => tracing::error!(%error, "the process before this one was not told to end: both serve"),
+                Err(error) if handover::somebody_offers(&shared.fixed) => {
+                    // It has given up on us and serves on: two must not.
+                    tracing::error!(%error, "the process before this one serves on; this one ends");
+                    shared.recorder.flush(QUIET);
+                    std::process::exit(1);
+                }
+                Err(error) => tracing::warn!(%error, "the process before this one has ended by itself"),
             }
         }
         handover::offer(shared);
-        let process = std::process::id();
-        let states = [NotifyState::Ready, NotifyState::MainPid(process)];
-        tell(if upgraded { &states } else { states.get(..1).unwrap_or_default() });
     }
 }
 
@@ -191,7 +213,6 @@ impl Signals {
 
     /// A successor accepts: what is connected here is served until it has gone over, or the drain's time is up.
     async fn hand_on(&self) {
-        tell(&[NotifyState::Stopping]);
         tracing::info!("a successor serves; ending once nothing is connected");
         let shared = &self.shared;
         let open = || shared.connections.open() + shared.life.listeners.load(Ordering::Acquire);
@@ -200,9 +221,11 @@ impl Signals {
 
     /// Waits until no request has been under way for a moment and nothing is left of what `left` counts, or the deadline.
     async fn quiet(&self, deadline: Instant, left: impl Fn() -> usize) {
-        let mut quiet_since = Instant::now();
+        let (mut quiet_since, mut begun) = (Instant::now(), DecisionId::begun());
         while Instant::now() < deadline {
-            if self.shared.in_flight.load(Ordering::Relaxed) + left() > 0 {
+            // Requests that came and went between two looks count too.
+            let before = std::mem::replace(&mut begun, DecisionId::begun());
+            if before != begun || self.shared.in_flight.load(Ordering::Relaxed) + left() > 0 {
                 quiet_since = Instant::now();
             } else if quiet_since.elapsed() >= QUIET {
                 return;

@@ -21,6 +21,9 @@ use super::{Shared, clock, source, upstream};
 /// that is being written, or one of several, is not read half.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How long new names may hold a reload up: it may be one that takes a right away.
+const NAMES: Duration = Duration::from_secs(1);
+
 /// The background service.
 #[derive(Debug)]
 pub struct Reload {
@@ -113,7 +116,8 @@ impl Reload {
         let snapshot = Snapshot::new(config, Some(&before), &self.shared.metrics).map_err(|fault| vec![fault])?;
         let snapshot = Arc::new(snapshot);
         // New names are looked up before the set that needs them is in force.
-        upstream::resolve::resolve_all(&snapshot).await;
+        let _ = tokio::time::timeout(NAMES, upstream::resolve::resolve_all(&snapshot)).await;
+        upstream::credentials::begin(&self.shared, &snapshot).await;
         self.shared.snapshot.store(snapshot);
         self.shared.metrics.loaded(true, &version, clock::now().0);
         self.shared.reloaded.notify_waiters();

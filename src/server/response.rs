@@ -17,8 +17,10 @@ pub fn check(head: &mut ResponseHeader) -> Result<()> {
     let coding = codings.next();
     let odd =
         codings.next().is_some() || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    let lengths = head.headers.get_all(CONTENT_LENGTH).iter().count();
-    if size > MOST || odd || lengths > 1 || head.status.as_u16() > 599 {
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    let length = lengths.next().is_none_or(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
+    let odd = odd || !length || lengths.next().is_some();
+    if size > MOST || odd || head.status.as_u16() > 599 {
         return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
     }
     if head.status.is_informational() || head.status == http::StatusCode::NO_CONTENT {
@@ -51,6 +53,7 @@ mod tests {
             (200, &[("transfer-encoding", "gzip")], None),
             (200, &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], None),
             (200, &[("content-length", "5"), ("content-length", "5")], None),
+            (200, &[("content-length", "5, 5")], None),
             (204, &[("content-length", "5"), ("x", "y")], Some(1)),
             (103, &[("transfer-encoding", "chunked")], Some(0)),
             (200, &[("x", &large), ("y", &large)], None),

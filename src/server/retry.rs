@@ -10,6 +10,19 @@ use super::upstream::Servers;
 
 /// Servers tried at most for one request, whatever the settings.
 pub const TRIES: usize = 8;
+/// Those that would not connect: each costs the time to connect.
+const UNCONNECTED: usize = 3;
+
+/// What comes after a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// The end.
+    End,
+    /// The same again: a pooled connection had died, which is nobody's failure.
+    Same,
+    /// Another server.
+    Another,
+}
 
 /// Whether sending it twice is as sending it once (RFC 9110 §9.2.2).
 fn is_idempotent(session: &Session) -> bool {
@@ -34,23 +47,23 @@ pub fn after_no_connection(exchange: &mut Exchange) -> bool {
     if let Some(slot) = &permitted.slot {
         permitted.tried.push(slot.member.address.socket);
     }
-    permitted.tried.len() < TRIES && servers.has_another(&permitted.tried) && servers.budget.retry()
+    permitted.tried.len() < UNCONNECTED && servers.has_another(&permitted.tried) && servers.budget.retry()
 }
 
 /// After something failed on a connection. `reused` is whether the connection had served before: then the server may just have
 /// closed it, and the library says whether it had answered anything.
-pub fn after_failure(session: &Session, exchange: &mut Exchange, error: &mut Error, reused: bool) -> bool {
+pub fn after_failure(session: &Session, exchange: &mut Exchange, error: &mut Error, reused: bool) -> Next {
     let idempotent = is_idempotent(session);
-    let Some((permitted, servers)) = parts(exchange) else { return false };
+    let Some((permitted, servers)) = parts(exchange) else { return Next::End };
     if permitted.failed.is_some() || (permitted.sent && !idempotent) {
-        return false;
+        return Next::End;
     }
     error.retry.decide_reuse(reused);
     if error.retry() {
         // A pooled connection that had died: the same server is as good as any.
-        return servers.budget.retry();
+        return if servers.budget.retry() { Next::Same } else { Next::End };
     }
-    is_upstream(error) && again(permitted, &servers)
+    if is_upstream(error) && again(permitted, &servers) { Next::Another } else { Next::End }
 }
 
 /// Whether an answer is worth another try: the server says that it cannot, and another may.

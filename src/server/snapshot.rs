@@ -36,6 +36,10 @@ pub struct Snapshot {
     pub limits: Arc<AddressLimits>,
     /// Limits on permitted requests.
     pub counted: Arc<Limits>,
+    /// How long the slowest upstream may take.
+    pub slowest: Duration,
+    /// An API forwards WebSocket handshakes.
+    pub tunnels: bool,
     /// Names the settings of issuers that cached facts depend on.
     pub issuers: u64,
     tls: Vec<Option<Tls>>,
@@ -99,7 +103,10 @@ impl Snapshot {
             || Arc::new(Limits::new(rules.limits(), before.map(|before| &*before.counted))),
             |before| before.counted.clone(),
         );
+        let slowest = config.upstreams.iter().map(|upstream| upstream.response).max().unwrap_or_default();
         Ok(Self {
+            slowest,
+            tunnels: config.rules.apis().iter().any(|api| api.websocket),
             tls,
             counted,
             keys,
@@ -123,12 +130,6 @@ impl Snapshot {
     pub fn expiries(&self) -> impl Iterator<Item = (SocketAddr, Timestamp)> {
         let listeners = self.config.fixed.listeners.iter().zip(&self.config.tls);
         listeners.filter_map(|(listener, tls)| Some((listener.address, tls.as_ref()?.certificates.not_after)))
-    }
-
-    /// How long the slowest upstream may take.
-    #[must_use]
-    pub fn slowest(&self) -> Duration {
-        self.upstreams.iter().flatten().map(|servers| servers.declared.response).max().unwrap_or_default()
     }
 
     /// The rules.

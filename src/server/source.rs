@@ -35,8 +35,8 @@ pub struct Origins(BTreeSet<PathBuf>);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint(BTreeMap<PathBuf, Option<Version>>);
 
-/// Device, inode, length, and when it was written.
-type Version = (u64, u64, u64, i64, i64);
+/// Inode, length, when it was written (nanoseconds), and when it was changed in any way, which nobody can set back.
+type Version = (u64, u64, i64, i64, i64);
 
 impl Origins {
     /// How everything is now. Links are followed, so that a link that leads elsewhere is another file (as Kubernetes changes mounted
@@ -49,7 +49,7 @@ impl Origins {
             for file in entries {
                 let version = std::fs::metadata(&file)
                     .ok()
-                    .map(|found| (found.dev(), found.ino(), found.len(), found.mtime(), found.mtime_nsec()));
+                    .map(|found| (found.ino(), found.len(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()));
                 files.insert(file, version);
             }
         }

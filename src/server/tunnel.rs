@@ -9,8 +9,9 @@ use pingora::http::ResponseHeader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::edge::conn::Conn;
-use super::{Shared, clock, gateway};
+use super::{Shared, clock, identify};
 use crate::policy::decide::{Moment, check_network};
+use crate::reason::Reason;
 use crate::request::Request;
 
 /// How often a tunnel is judged again. What was revoked, blocked or changed bites within two seconds.
@@ -48,7 +49,12 @@ async fn is_permitted(shared: &Arc<Shared>, request: &Request) -> bool {
         let blocks = shared.revocations.blocks();
         check_network(snapshot.rules(), request.address, Moment { now, blocks: &blocks })
     };
-    network.is_ok() && gateway::decide(shared, &snapshot, request, now).await.outcome.is_ok()
+    let Err(refusal) = network.and(identify::decide(shared, &snapshot, request, now).await.outcome.map(|_| ())) else {
+        return true;
+    };
+    // Our own outage ends no tunnel, as long as what was revoked is known well enough.
+    let is_outage = matches!(refusal.reason, Reason::IssuerUnavailable | Reason::StoreUnavailable);
+    is_outage && !shared.revocations.is_stale()
 }
 
 /// Whether an answer is one that makes a WebSocket (RFC 6455 §4.1).

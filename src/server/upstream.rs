@@ -168,6 +168,9 @@ impl Servers {
                 known.extend(same.map(|member| (server.clone(), member.address.socket)));
             }
         }
+        if servers.declared.health != before.declared.health {
+            old.iter().for_each(|member| member.health.forget_checks());
+        }
         servers.put(known, &old);
         if servers.declared.authorization == before.declared.authorization {
             servers.credentials = before.credentials.clone();

@@ -250,6 +250,26 @@ fn the_deadline_holds_for_every_request_of_a_connection_and_not_for_the_pauses_b
 }
 
 #[test]
+fn many_small_bodies_are_no_slow_one_and_a_dripping_body_is_cut() {
+    let gateway = gateway("edge: { body_timeout: 300ms }\n");
+    let mut connection = Connection::open(gateway.address);
+    // Each waits a little: together for longer than one body may.
+    for _ in 0..20 {
+        connection.write(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n");
+        std::thread::park_timeout(Duration::from_millis(50));
+        connection.write(b"hello");
+        assert_eq!(connection.read(false).unwrap().status, 200);
+    }
+    let mut slow = TcpStream::connect(gateway.address).unwrap();
+    slow.write_all(b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n").unwrap();
+    wait_for("the slow one to be cut", || {
+        let _ = slow.write_all(b"x");
+        std::thread::park_timeout(Duration::from_millis(100));
+        gateway.metric("scopegate_connections_cut_total{cause=\"body_pace\"}").filter(|cut| *cut > 0.5)
+    });
+}
+
+#[test]
 fn a_kept_connection_is_closed_after_its_pause_and_that_is_no_fault() {
     let gateway = gateway("edge: { header_timeout: 5s, keep_alive_timeout: 1s }\n");
     let mut connection = Connection::open(gateway.address);

@@ -113,6 +113,39 @@ fn a_server_that_fails_is_left_out_for_a_while_and_then_tried_again() {
 }
 
 #[test]
+fn a_server_that_hangs_is_left_out_although_retries_hide_it() {
+    let servers = [Upstream::start(), Upstream::start()];
+    let [one, two] = servers.each_ref().map(|server| url(server.address));
+    let gateway = gateway(&format!(
+        "servers: [{one}, {two}], retries: 1, timeouts: {{ response: 150ms }}, ejection: {{ after: 2, lasts: 60s }}"
+    ));
+    let _held = servers[0].hold();
+    let slow = (0..12)
+        .filter(|_| {
+            let start = std::time::Instant::now();
+            assert_eq!(gateway.get("/open/x", None).status, 200);
+            start.elapsed() > Duration::from_millis(140)
+        })
+        .count();
+    assert_eq!(slow, 2);
+}
+
+#[test]
+fn a_health_check_that_was_wrong_and_is_taken_away_leaves_nothing_down() {
+    let upstream = Upstream::start();
+    let gateway =
+        gateway(&format!("servers: [{}], health_check: {{ path: /wrong, every: 100ms }}", url(upstream.address)));
+    upstream.answer("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n");
+    wait_for("it to be down", || (gateway.get("/open/x", None).status == 503).then_some(()));
+    upstream.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+    let file = gateway.folder.path().join("gateway.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace(", health_check: { path: /wrong, every: 100ms }", "")).unwrap();
+    assert!(gateway.reload());
+    assert_eq!(gateway.get("/open/x", None).status, 200);
+}
+
+#[test]
 fn a_server_is_down_by_its_health_checks_and_comes_back() {
     let servers = [Upstream::start(), Upstream::start()];
     let [one, two] = servers.each_ref().map(|server| url(server.address));

@@ -4,7 +4,7 @@ use super::super::format;
 use super::super::raw::policy::{RawAllowance, RawApi, RawCors, RawErrorFormat, RawResource};
 use super::policy::method_set;
 use super::{Builder, Named, Place};
-use crate::config::Upstream;
+use crate::config::{Edge, Upstream};
 use crate::names::{ApiName, UpstreamName, Version};
 use crate::policy::definition::{Api, Cors, Deprecated, ErrorFormat, Resource};
 use crate::request::target::Allowances;
@@ -70,12 +70,19 @@ impl Builder<'_> {
         }
     }
 
-    /// A WebSocket is a tunnel of HTTP/1.1.
-    pub(super) fn check_websockets(&mut self, apis: &[Api], upstreams: &[Upstream]) {
+    /// What APIs say that depends on gateway.yaml: a WebSocket is a tunnel of HTTP/1.1, and no body is larger than the edge lets in.
+    pub(super) fn check_apis(&mut self, apis: &[Api], upstreams: &[Upstream], edge: Edge) {
         for (document, api) in self.policies.iter().flat_map(|document| apis.iter().map(move |api| (document, api))) {
             let http2 = upstreams.iter().any(|upstream| upstream.name == api.upstream && upstream.http2);
             let place = Place::root(document).key("apis").key(api.name.as_str());
-            if api.websocket && http2 && place.origin().file == api.origin.file {
+            if place.origin().file != api.origin.file {
+                continue;
+            }
+            if api.max_body.is_some_and(|most| most > edge.limits.body_bytes) {
+                let help = "raise `edge.max_body_size` in gateway.yaml, or write less";
+                self.fault(&place.key("max_body_size"), "larger than `edge.max_body_size`", help);
+            }
+            if api.websocket && http2 {
                 let help = "leave `http2` out at the upstream, or give this API one without it";
                 self.fault(&place.key("websocket"), "a WebSocket needs HTTP/1.1, and the upstream says `http2`", help);
             }

@@ -320,7 +320,7 @@ pub struct RawEdge {
     /// Connections at once, 8192 by default.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<u32>,
-    /// Connections at once from one address, 1024 by default; trusted proxies are exempt.
+    /// Connections at once from one address, and its requests at once over HTTP/2, 1024 by default; trusted proxies are exempt.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections_per_address: Option<u32>,
     /// Time for a whole request head, 10s by default.

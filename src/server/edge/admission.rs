@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::server::Shared;
 
@@ -36,9 +36,21 @@ pub fn affordable(wanted: usize) -> usize {
 /// Open connections, in total and by address.
 #[derive(Debug)]
 pub struct Connections {
-    open: Mutex<(usize, HashMap<IpAddr, usize>)>,
+    open: Mutex<(usize, HashMap<IpAddr, Count>)>,
     most: usize,
 }
+
+/// What one address has open.
+#[derive(Debug, Default)]
+struct Count {
+    connections: usize,
+    /// Requests under way over HTTP/2.
+    streams: usize,
+}
+
+/// An address has as many requests under way as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Full;
 
 impl Connections {
     /// None yet, and at most so many.
@@ -47,7 +59,7 @@ impl Connections {
         Self { open: Mutex::default(), most }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, (usize, HashMap<IpAddr, usize>)> {
+    fn lock(&self) -> MutexGuard<'_, (usize, HashMap<IpAddr, Count>)> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -90,12 +102,36 @@ impl Place {
         let site = crate::request::address::site(address);
         let mut open = self.shared.connections.lock();
         let count = open.1.entry(site).or_default();
-        if *count >= self.shared.fixed.edge.max_connections_per_address {
+        if count.connections >= self.shared.fixed.edge.max_connections_per_address {
             return Err("address");
         }
-        *count += 1;
+        count.connections += 1;
         self.address = Some(site);
         Ok(())
+    }
+
+    /// Counts a request in that has come over HTTP/2. Over HTTP/1 connections are the bound; without this one, HTTP/2 would have a
+    /// hundred times that.
+    ///
+    /// # Errors
+    /// The address has too many.
+    pub fn open_stream(&self) -> Result<(), Full> {
+        let Some(address) = self.address else { return Ok(()) };
+        let mut open = self.shared.connections.lock();
+        let count = open.1.entry(address).or_default();
+        if count.streams >= self.shared.fixed.edge.max_connections_per_address {
+            return Err(Full);
+        }
+        count.streams += 1;
+        Ok(())
+    }
+
+    /// Counts it out.
+    pub fn close_stream(&self) {
+        let Some(address) = self.address else { return };
+        if let Some(count) = self.shared.connections.lock().1.get_mut(&address) {
+            count.streams = count.streams.saturating_sub(1);
+        }
     }
 }
 
@@ -106,8 +142,8 @@ impl Drop for Place {
         if let Some(address) = self.address
             && let Some(count) = open.1.get_mut(&address)
         {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
+            count.connections = count.connections.saturating_sub(1);
+            if count.connections == 0 && count.streams == 0 {
                 open.1.remove(&address);
             }
         }

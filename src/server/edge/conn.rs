@@ -9,7 +9,7 @@ use pingora::protocols::http::ServerSession;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::admission::Place;
+use super::admission::{Full, Place};
 use super::http2::Stream;
 use crate::reason::Refusal;
 use crate::request::certificate::CertificateFacts;
@@ -37,7 +37,7 @@ pub struct Conn {
     /// The tunnel is to end.
     end: CancellationToken,
     /// Its place among all: streams of HTTP/2 outlive the connection that they came on.
-    _place: Place,
+    place: Place,
 }
 
 impl Conn {
@@ -45,7 +45,7 @@ impl Conn {
     #[must_use]
     pub fn new(place: Place, peer: IpAddr, certificate: Option<Arc<CertificateFacts>>, http2: bool) -> Self {
         Self {
-            _place: place,
+            place,
             peer,
             certificate,
             http2,
@@ -90,12 +90,16 @@ impl Conn {
         self.busy.load(Ordering::Acquire)
     }
 
-    /// A request of this connection is under way until what this gives is dropped. HTTP/2 has many at once.
-    #[must_use]
-    pub fn stream(self: &Arc<Self>) -> OpenStream {
+    /// A request of this connection is under way until what this gives is dropped. HTTP/2 has many at once; an address may have as
+    /// many as it may have connections.
+    ///
+    /// # Errors
+    /// It has.
+    pub fn stream(self: &Arc<Self>) -> Result<OpenStream, Full> {
+        self.place.open_stream()?;
         self.active.fetch_add(1, Ordering::AcqRel);
         self.served.store(true, Ordering::Release);
-        OpenStream(self.clone())
+        Ok(OpenStream(self.clone()))
     }
 
     /// From now on its bytes are no HTTP.
@@ -141,5 +145,6 @@ impl Drop for OpenStream {
         let quiet = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.quiet.store(quiet, Ordering::Release);
         self.0.active.fetch_sub(1, Ordering::AcqRel);
+        self.0.place.close_stream();
     }
 }

@@ -245,6 +245,7 @@ impl GuardIo {
         let count = count
             .map_err(|_| Refusal::because(Reason::RequestMalformed, "a chunk that readers delimit differently"))?;
         self.ready += count;
+        self.pace = Pace::default();
         self.phase = if body.is_done() { Phase::Head } else { Phase::Body(body) };
         Ok(())
     }

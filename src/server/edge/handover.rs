@@ -21,13 +21,14 @@ use rustix::net::{
 use tokio::net::UnixListener;
 
 use super::listen::Inherited;
+use crate::config::Fixed;
 use crate::server::Shared;
 use crate::server::lifecycle::Stop;
 
 const HELLO: &str = "scopegate upgrade 1";
 const BYE: &str = "draining";
 /// How long one side waits for the other's line. A successor has everything but sockets ready when it asks.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Descriptors that one message can carry (`SCM_MAX_FD`).
 const MOST: usize = 253;
 /// Longest list of addresses.
@@ -94,6 +95,12 @@ fn receive(stream: &UnixStream) -> IoResult<Inherited> {
 
 fn addresses(list: &str) -> IoResult<Vec<SocketAddr>> {
     list.split_whitespace().map(|address| address.parse().map_err(Error::other)).collect()
+}
+
+/// Whether a process offers its sockets in our run folder.
+#[must_use]
+pub fn somebody_offers(fixed: &Fixed) -> bool {
+    fixed.upgrade_folder().is_some_and(|folder| UnixStream::connect(path(folder)).is_ok())
 }
 
 /// The sockets of this process, for a successor.
@@ -167,6 +174,7 @@ async fn attend(shared: Arc<Shared>, listener: UnixListener) {
         };
         let heard = shared.clone();
         let said = tokio::task::spawn_blocking(move || hand_over(&heard, stream)).await;
+        shared.life.hands_over(false);
         match said.unwrap_or_else(|error| Err(Error::other(error))) {
             Ok(taken) => return shared.life.succeeded(taken),
             Err(error) => tracing::warn!(%error, "an upgrade has failed; this process goes on serving"),
@@ -184,6 +192,10 @@ fn hand_over(shared: &Shared, stream: UnixStream) -> IoResult<Vec<SocketAddr>> {
         return Err(Error::new(ErrorKind::InvalidData, "a successor of another kind"));
     }
     let offer = shared.offer.get().ok_or_else(|| Error::other("nothing to hand over yet"))?;
+    shared.life.hands_over(true);
+    if *shared.life.stop().borrow() != Stop::Not {
+        return Err(Error::other("this process is about to end"));
+    }
     offer.send(reader.get_ref())?;
     let line = line(&mut reader)?;
     let taken = line.strip_prefix("serving ").ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?;

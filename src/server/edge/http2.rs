@@ -4,17 +4,20 @@
 //! The loop is ours and not the library's, which has no end for a client that does not acknowledge a GOAWAY, and bounds streams
 //! but not the work that streams leave behind when they are reset.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::server::Connection;
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
 use http::{HeaderMap, HeaderValue, Uri};
 use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
-use pingora::protocols::{Digest, GetProxyDigest};
+use pingora::protocols::{Digest, GetProxyDigest, Stream as Transported};
 use pingora::proxy::HttpProxy;
 use pingora_runtime::current_handle;
 use tokio::sync::{Semaphore, watch};
@@ -37,12 +40,6 @@ const MALFORMED: usize = 32;
 const GOING: Duration = Duration::from_secs(2);
 /// How often a stream is looked at for progress.
 const LOOK: Duration = Duration::from_secs(5);
-/// Answers of one connection that its client may let stand still. Each holds memory and a connection to an upstream, and a client
-/// costs itself nothing by not reading.
-const STANDING: usize = 16;
-/// How long an answer has not moved to be standing still, and how often that is looked at.
-const STILL: Duration = Duration::from_millis(1_000);
-
 /// What the guard has found of one request, and when it last went on. Travels in the extensions of its head.
 #[derive(Clone, Debug)]
 pub struct Stream(Arc<StreamFacts>);
@@ -53,17 +50,11 @@ struct StreamFacts {
     began: Instant,
     /// Milliseconds from the beginning.
     moved: AtomicU64,
-    answering: AtomicBool,
 }
 
 impl Stream {
-    fn new(head: Option<Result<Head, Refusal>>) -> Self {
-        Self(Arc::new(StreamFacts {
-            head: Mutex::new(head),
-            began: Instant::now(),
-            moved: AtomicU64::new(0),
-            answering: AtomicBool::new(false),
-        }))
+    fn new(head: Result<Head, Refusal>) -> Self {
+        Self(Arc::new(StreamFacts { head: Mutex::new(Some(head)), began: Instant::now(), moved: AtomicU64::new(0) }))
     }
 
     /// The stream of a session; `None` on HTTP/1.
@@ -84,24 +75,8 @@ impl Stream {
         self.0.moved.store(moved, Ordering::Relaxed);
     }
 
-    /// An answer has begun.
-    pub fn answers(&self) {
-        self.0.answering.store(true, Ordering::Relaxed);
-        self.moved();
-    }
-
     fn still(&self) -> Duration {
         (self.0.began + Duration::from_millis(self.0.moved.load(Ordering::Relaxed))).elapsed()
-    }
-
-    /// Whether its request is over.
-    fn is_over(&self) -> bool {
-        Arc::strong_count(&self.0) == 1
-    }
-
-    /// Whether its answer has begun and is not taken.
-    fn stands(&self) -> bool {
-        self.0.answering.load(Ordering::Relaxed) && self.still() >= STILL
     }
 
     /// Ready once nothing has moved for `most`. The library has no time for a body of HTTP/2 that does not come.
@@ -129,32 +104,33 @@ pub async fn serve(
     let mut drain = shared.life.drain();
     let work = Arc::new(Semaphore::new(WORK));
     let mut malformed = 0;
-    let mut going: Option<Instant> = None;
-    let mut streams: Vec<Stream> = Vec::new();
+    // When it ends for having been told to go, and whether requests under way hold that up.
+    let mut going: Option<(Instant, bool)> = None;
     loop {
         let quiet = conn.quiet_until(edge.header_timeout, edge.keep_alive_timeout);
-        let mut until = going.or(quiet).unwrap_or_else(|| Instant::now() + edge.keep_alive_timeout);
-        if streams.len() > STANDING {
-            until = until.min(Instant::now() + STILL / 2);
-        }
+        let until = going.map(|(until, _)| until).or(quiet);
+        let until = until.unwrap_or_else(|| Instant::now() + edge.keep_alive_timeout);
         tokio::select! {
             biased;
-            _ = drain.wait_for(|drain| *drain), if going.is_none() => {
+            () = async { drop(drain.wait_for(|drain| *drain).await) }, if going.is_none_or(|(_, waits)| waits) => {
                 h2.graceful_shutdown();
-                going = Some(Instant::now() + edge.drain_timeout);
+                going = Some((Instant::now() + edge.drain_timeout, false));
             }
             accepted = HttpSession::from_h2_conn(&mut h2, digest.clone()) => match accepted {
-                Ok(Some(H2Accept::Session(session))) => {
+                Ok(Some(H2Accept::Session(mut session))) => {
                     let Ok(place) = work.clone().try_acquire_owned() else {
                         shared.metrics.connection_cut("http2_streams");
-                        return h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                        return give_up(h2).await;
                     };
-                    let stream = Stream::new(None);
-                    streams.retain(|stream| !stream.is_over());
-                    streams.push(stream.clone());
-                    let (proxy, shared, watch, open) = (proxy.clone(), shared.clone(), never.subscribe(), conn.stream());
+                    let Ok(open) = conn.stream() else {
+                        // Not begun, so that a client may send it again (RFC 9113 §8.7).
+                        shared.metrics.connection_refused("streams");
+                        session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
+                        continue;
+                    };
+                    let (proxy, shared, watch) = (proxy.clone(), shared.clone(), never.subscribe());
                     current_handle().spawn(async move {
-                        request(&proxy, &shared, session, stream, &watch).await;
+                        request(&proxy, &shared, session, &watch).await;
                         drop((place, open));
                     });
                 }
@@ -163,31 +139,30 @@ pub async fn serve(
                     malformed += 1;
                     if malformed >= MALFORMED {
                         shared.metrics.connection_cut("http2_malformed");
-                        return h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+                        return give_up(h2).await;
                     }
                 }
                 Ok(None) => return,
                 Err(_) => return shared.metrics.connection_cut("http2_protocol"),
             },
-            () = sleep_until(until) => {
-                streams.retain(|stream| !stream.is_over());
-                if streams.iter().filter(|stream| stream.stands()).count() > STANDING {
-                    shared.metrics.connection_cut("http2_unread");
-                    return h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
-                }
-                if going.is_some_and(|going| going <= Instant::now()) {
-                    return;
-                }
-                if going.is_some() {
-                    continue;
-                }
-                if conn.quiet_until(edge.header_timeout, edge.keep_alive_timeout).is_some_and(|until| until <= Instant::now()) {
+            () = sleep_until(until) => match going {
+                // A request that came while it was told to go is still answered.
+                Some((_, true)) if quiet.is_none() => going = Some((Instant::now() + GOING, true)),
+                Some(_) => return,
+                None if quiet.is_some_and(|until| until <= Instant::now()) => {
                     h2.graceful_shutdown();
-                    going = Some(Instant::now() + GOING);
+                    going = Some((Instant::now() + GOING, true));
                 }
-            }
+                None => {}
+            },
         }
     }
+}
+
+/// Ends a connection at once, and says so.
+async fn give_up(mut h2: Connection<Transported, Bytes>) {
+    h2.abrupt_shutdown(h2::Reason::ENHANCE_YOUR_CALM);
+    let _ = tokio::time::timeout(GOING, poll_fn(|cx| h2.poll_closed(cx))).await;
 }
 
 fn options(limits: &Limits) -> H2Options {
@@ -210,15 +185,14 @@ async fn request(
     proxy: &Arc<HttpProxy<Gateway>>,
     shared: &Shared,
     session: HttpSession,
-    stream: Stream,
     watch: &watch::Receiver<bool>,
 ) {
     let mut session = ServerSession::new_http2(session);
     let header = session.req_header_mut();
     let head = read(header, &shared.fixed.edge.limits);
-    *stream.0.head.lock().unwrap_or_else(PoisonError::into_inner) = Some(head);
+    let stream = Stream::new(head);
     header.extensions_mut().insert(stream.clone());
-    let most = shared.snapshot.load().slowest() + shared.fixed.edge.body_timeout;
+    let most = shared.snapshot.load().slowest + shared.fixed.edge.body_timeout;
     tokio::select! {
         _ = proxy.process_new_http(session, watch) => {}
         // The exchange is recorded as it is dropped.

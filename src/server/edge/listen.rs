@@ -23,7 +23,12 @@ pub type Inherited = HashMap<SocketAddr, OwnedFd>;
 /// It cannot be had, in words for the operator.
 pub fn bind(key: &str, address: SocketAddr, inherited: &mut Inherited) -> Result<TcpListener, String> {
     let socket = match inherited.remove(&address) {
-        Some(socket) => Ok(TcpListener::from(socket)),
+        Some(socket) => {
+            let socket = TcpListener::from(socket);
+            // Whoever had it before may have been about to close it.
+            let _ = SockRef::from(&socket).detach_filter();
+            Ok(socket)
+        }
         None => new(address),
     };
     let socket = socket.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
@@ -78,6 +83,16 @@ mod tests {
         accepted.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"early");
         assert_eq!(TcpStream::connect(address).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_socket_that_turned_away_accepts_again_for_who_inherits_it() {
+        let first = new("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        turn_away(&first).unwrap();
+        let mut inherited = Inherited::from([(address, OwnedFd::from(first.try_clone().unwrap()))]);
+        let _second = bind("listeners", address, &mut inherited).unwrap();
+        assert!(TcpStream::connect_timeout(&address, Duration::from_millis(300)).is_ok());
     }
 
     #[test]

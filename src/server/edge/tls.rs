@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 
 use crate::config::tls::{ListenerTls, provider};
@@ -48,7 +48,13 @@ fn one(declared: &ListenerTls) -> Result<Tls, String> {
     };
     let mut config = builder.with_cert_resolver(declared.certificates.clone());
     config.alpn_protocols = vec![H2.to_vec(), HTTP_11.to_vec()];
-    // Sessions are resumed without memory for each of them.
-    config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|fault| said(&fault))?;
+    if declared.client_ca.is_some() {
+        // A session that is resumed shows no certificate again: one that has expired since would live on.
+        config.send_tls13_tickets = 0;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    } else {
+        // Sessions are resumed without memory for each of them.
+        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|fault| said(&fault))?;
+    }
     Ok(Tls { config: Arc::new(config), digest: declared.digest })
 }

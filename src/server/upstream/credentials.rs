@@ -16,6 +16,7 @@ use super::Servers;
 use super::health::now;
 use crate::config::{UpstreamAuthorization, UpstreamClient};
 use crate::server::Shared;
+use crate::server::snapshot::Snapshot;
 
 /// How often tokens that are due are looked for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -23,6 +24,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const SLOWEST: u64 = 30_000;
 /// Between two attempts at first, and after an upstream has refused a token.
 const AGAIN: u64 = 500;
+/// After a token was got, the soonest that another one is.
+const SOONEST: u64 = 1_000;
+/// How long the start, or a reload, waits for tokens.
+const PATIENCE: Duration = Duration::from_secs(3);
 /// What a token without `expires_in` lives.
 const UNSAID: u64 = 300;
 
@@ -67,7 +72,7 @@ impl Credentials {
             Ok(token) => {
                 // Ahead of need: at four fifths of its life.
                 let life = token.until.saturating_sub(token.got);
-                self.0.next.store(token.got + life / 5 * 4, Ordering::Relaxed);
+                self.0.next.store(token.got + (life / 5 * 4).max(SOONEST), Ordering::Relaxed);
                 self.0.failures.store(0, Ordering::Relaxed);
                 self.0.token.store(Some(Arc::new(token)));
             }
@@ -86,6 +91,29 @@ struct Answer {
     access_token: String,
     token_type: String,
     expires_in: Option<u64>,
+}
+
+impl Servers {
+    fn client(&self) -> Option<&UpstreamClient> {
+        match &self.declared.authorization {
+            UpstreamAuthorization::ClientCredentials(client) => Some(client),
+            UpstreamAuthorization::Strip | UpstreamAuthorization::Keep | UpstreamAuthorization::Value(_) => None,
+        }
+    }
+
+    async fn get_token(&self, shared: &Shared) {
+        if let Some(client) = self.client() {
+            self.credentials.refresh(shared, self, client).await;
+        }
+    }
+}
+
+/// Gets the tokens that a configuration needs and does not have, for a moment: so that it begins with them where they can be had.
+pub async fn begin(shared: &Shared, snapshot: &Snapshot) {
+    let missing =
+        snapshot.all_servers().filter(|servers| servers.client().is_some() && servers.credentials.header().is_none());
+    let got = futures_util::future::join_all(missing.map(|servers| servers.get_token(shared)));
+    let _ = tokio::time::timeout(PATIENCE, got).await;
 }
 
 async fn get(shared: &Shared, client: &UpstreamClient) -> Result<Token, String> {
@@ -111,6 +139,9 @@ async fn get(shared: &Shared, client: &UpstreamClient) -> Result<Token, String> 
         HeaderValue::from_str(&format!("Bearer {}", *token)).map_err(|_| "a token that is no header".to_owned())?;
     value.set_sensitive(true);
     let life = answer.expires_in.unwrap_or(UNSAID);
+    if life == 0 {
+        return Err("a token that has expired already".to_owned());
+    }
     Ok(Token { value, until: asked.saturating_add(life.saturating_mul(1000)), got: asked })
 }
 
@@ -131,14 +162,15 @@ impl BackgroundService for TokenFetch {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         loop {
             let snapshot = self.0.snapshot.load_full();
-            let due = snapshot.all_servers().filter_map(|servers| {
-                let UpstreamAuthorization::ClientCredentials(client) = &servers.declared.authorization else {
-                    return None;
-                };
-                let due = servers.credentials.0.next.load(Ordering::Relaxed) <= now();
-                due.then(|| servers.credentials.refresh(&self.0, servers, client))
-            });
-            futures_util::future::join_all(due).await;
+            for servers in snapshot.all_servers() {
+                let next = &servers.credentials.0.next;
+                if servers.client().is_some() && next.load(Ordering::Relaxed) <= now() {
+                    // Not again while it is under way, and each by itself.
+                    next.store(u64::MAX, Ordering::Relaxed);
+                    let (shared, servers) = (self.0.clone(), servers.clone());
+                    tokio::spawn(async move { servers.get_token(&shared).await });
+                }
+            }
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
                 _ = shutdown.changed() => return,

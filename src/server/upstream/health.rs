@@ -62,7 +62,7 @@ impl Health {
     /// Notes how a request went; true when the server is left out because of it.
     pub fn request(&self, well: bool, after: u32, first: Duration) -> bool {
         if well {
-            if self.failures.load(Ordering::Relaxed) > 0 {
+            if self.failures.load(Ordering::Relaxed) + self.ejections.load(Ordering::Relaxed) > 0 {
                 self.failures.store(0, Ordering::Relaxed);
                 self.ejections.store(0, Ordering::Relaxed);
             }
@@ -93,6 +93,13 @@ impl Health {
         true
     }
 
+    /// What checks have found does not count any more: others are made now, or none.
+    pub fn forget_checks(&self) {
+        self.down.store(false, Ordering::Relaxed);
+        self.contrary.store(0, Ordering::Relaxed);
+        self.checked.store(0, Ordering::Relaxed);
+    }
+
     /// Whether a check is due; it counts as made then.
     fn is_due(&self, every: Duration) -> bool {
         let (now, every) = (now().max(1), u64::try_from(every.as_millis()).unwrap_or(u64::MAX));
@@ -106,7 +113,10 @@ impl Health {
 }
 
 /// Asks servers for their health.
-pub struct Checks {
+#[derive(Debug)]
+pub struct HealthChecks(Arc<Checks>);
+
+struct Checks {
     shared: Arc<Shared>,
     connector: Connector,
 }
@@ -117,31 +127,31 @@ impl std::fmt::Debug for Checks {
     }
 }
 
-impl Checks {
+impl HealthChecks {
     /// The service over the shared state.
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, connector: Connector::new(None) }
+        Self(Arc::new(Checks { shared, connector: Connector::new(None) }))
     }
+}
 
-    async fn look(&self) {
+impl Checks {
+    fn look(self: &Arc<Self>) {
         let snapshot = self.shared.snapshot.load_full();
-        let mut checks = Vec::new();
         for servers in snapshot.all_servers() {
             let Some(declared) = &servers.declared.health else { continue };
-            let due = servers
-                .members()
-                .iter()
-                .filter(|member| member.health.is_due(declared.every))
-                .cloned()
-                .collect::<Vec<_>>();
-            checks.extend(due.into_iter().map(|member| self.check(servers.clone(), declared.clone(), member)));
+            for member in servers.members().iter().filter(|member| member.health.is_due(declared.every)) {
+                let (checks, servers, declared, member) =
+                    (self.clone(), servers.clone(), declared.clone(), member.clone());
+                // Each by itself: one server that hangs holds up no other's.
+                tokio::spawn(async move { checks.check(servers, declared, member).await });
+            }
         }
-        futures_util::future::join_all(checks).await;
     }
 
     async fn check(&self, servers: Arc<Servers>, declared: HealthCheck, member: Arc<Member>) {
-        let asked = tokio::time::timeout(CHECK.min(declared.every), self.ask(&servers, &declared.path, &member)).await;
+        let time = CHECK.min(declared.every);
+        let asked = tokio::time::timeout(time, self.ask(&servers, &declared.path, &member, time)).await;
         let found = asked.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         if member.health.check(found.is_ok()) {
             let (upstream, server) = (&servers.declared.name, member.address.socket);
@@ -152,9 +162,11 @@ impl Checks {
         }
     }
 
-    async fn ask(&self, servers: &Servers, path: &str, member: &Member) -> Result<(), String> {
+    async fn ask(&self, servers: &Servers, path: &str, member: &Member, time: Duration) -> Result<(), String> {
         let said = |error: Box<pingora::Error>| error.etype().as_str().to_owned();
-        let peer = forward::probe(servers, member);
+        let mut peer = forward::probe(servers, member);
+        // The library's own time gives a dead HTTP/2 connection up; ours around it would leave it in the pool.
+        peer.options.read_timeout = Some(time / 4 * 3);
         let (mut session, _) = self.connector.get_http_session(&peer).await.map_err(said)?;
         let mut head = RequestHeader::build("GET", path.as_bytes(), None).map_err(said)?;
         head.insert_header("host", &member.address.authority).map_err(said)?;
@@ -172,11 +184,11 @@ impl Checks {
 }
 
 #[async_trait]
-impl BackgroundService for Checks {
+impl BackgroundService for HealthChecks {
     async fn start(&self, mut shutdown: ShutdownWatch) {
         loop {
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => self.look().await,
+                () = tokio::time::sleep(LOOK) => self.0.look(),
                 _ = shutdown.changed() => return,
             }
         }

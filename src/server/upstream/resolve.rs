@@ -9,7 +9,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
 
-use super::{Servers, authority};
+use super::{Servers, authority, credentials};
 use crate::server::Shared;
 use crate::server::snapshot::Snapshot;
 
@@ -70,6 +70,7 @@ impl BackgroundService for Resolver {
     async fn start_with_ready_notifier(&self, mut shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
         // A name server that hangs must not keep the gateway from serving what it can.
         let _ = tokio::time::timeout(FIRST, self.resolve_all()).await;
+        credentials::begin(&self.0, &self.0.snapshot.load_full()).await;
         ready.notify_ready();
         // Made before the work, so that a reload during it is not missed.
         let mut reloaded = self.0.reloaded.notified();
