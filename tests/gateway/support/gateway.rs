@@ -141,30 +141,22 @@ impl Gateway {
     /// Kills the process and starts another over the same files.
     pub fn restart(&mut self) {
         self.kill();
-        let log = std::fs::OpenOptions::new().append(true).open(self.folder.path().join("log")).unwrap();
-        self.child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
-            .args(["serve", "--config"])
-            .arg(self.folder.path().join("gateway.yaml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        self.child = self.start_again(&["serve"]);
         assert!(self.wait_until_ready(), "{}", self.log());
     }
 
     /// Starts a successor over the same files, which takes over; the process before it, still to be waited for.
     pub fn upgrade(&mut self) -> Child {
-        let log = std::fs::OpenOptions::new().append(true).open(self.folder.path().join("log")).unwrap();
-        let successor = Command::new(env!("CARGO_BIN_EXE_scopegate"))
-            .args(["serve", "--upgrade", "--config"])
-            .arg(self.folder.path().join("gateway.yaml"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let successor = self.start_again(&["serve", "--upgrade"]);
         std::mem::replace(&mut self.child, successor)
+    }
+
+    /// Another process over the same files and the same log.
+    fn start_again(&self, arguments: &[&str]) -> Child {
+        let log = std::fs::OpenOptions::new().append(true).open(self.folder.path().join("log")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_scopegate"));
+        command.args(arguments).arg("--config").arg(self.folder.path().join("gateway.yaml"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
     }
 
     fn wait_until_ready(&mut self) -> bool {
