@@ -175,6 +175,7 @@ fn sigterm_under_load_loses_no_request() {
         assert_eq!(gateway.wait(), Some(0));
         assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
         let (served, failed) = load.finish(false);
+        println!("SIGTERM: {served} requests, {} failed, ended after {:?}", failed.len(), start.elapsed());
         assert_eq!(failed, [""; 0], "of {served}");
     }
 }
@@ -197,6 +198,7 @@ fn upgrades_under_load_lose_no_request_and_no_token() {
         assert_eq!(gateway.get_metrics("/readyz").status, 200);
     }
     let (served, failed) = load.finish(true);
+    println!("upgrades: {served} requests, {} failed", failed.len());
     assert_eq!(failed, [""; 0], "of {served}: {}", gateway.log());
 }
 

@@ -22,7 +22,11 @@ struct State {
 
 impl Upstream {
     pub fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // The backlog of the standard library's is 128: too short for a thousand requests at once.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+        socket.listen(4096).unwrap();
+        let listener = TcpListener::from(socket);
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
             requests: Mutex::default(),
