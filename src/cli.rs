@@ -176,7 +176,7 @@ fn finish(outcome: Result<(), String>) -> ExitCode {
 /// The gateway's own log, on standard error. The libraries below stay at `warn` whatever our level: at `debug` they print
 /// request heads, tokens included.
 fn start_log(level: &str) {
-    let filter = EnvFilter::new(format!("warn,scopegate={level},pingora_proxy=error"));
+    let filter = EnvFilter::new(format!("warn,scopegate={level},pingora_proxy=error,pingora_core::connectors=off"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {
         let _ = log.try_init();

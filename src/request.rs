@@ -44,8 +44,20 @@ pub struct Request {
     pub credential: Result<BearerToken, Refusal>,
     /// The certificate that the client has shown, verified.
     pub certificate: Option<Arc<CertificateFacts>>,
-    /// The method that a browser asks about in a preflight (Fetch standard, CORS-preflight request).
-    pub asked_method: Option<Method>,
+    /// What a browser asks about in a preflight (Fetch standard, CORS-preflight request).
+    pub asked: Asked,
+}
+
+/// The method that a preflight asks about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// It is no preflight.
+    #[default]
+    Nothing,
+    /// This one.
+    Method(Method),
+    /// One that no rule can name.
+    Unknown,
 }
 
 impl Request {
@@ -59,7 +71,7 @@ impl Request {
             address,
             credential,
             certificate: None,
-            asked_method: None,
+            asked: Asked::Nothing,
         }
     }
 }

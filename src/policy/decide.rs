@@ -11,10 +11,10 @@ use super::principal::{Principal, identify};
 use super::route::{Matched, Operation, OperationId, parameters};
 use crate::names::Timestamp;
 use crate::reason::{Reason, Refusal, Remedy, TokenFault};
-use crate::request::Request;
 use crate::request::credential::BearerToken;
 use crate::request::method::Method;
 use crate::request::target::Allowances;
+use crate::request::{Asked, Request};
 use crate::token::Facts;
 
 /// The proof that a rule named the operation and nothing forbade it. Forwarding takes one; only this module makes them.
@@ -120,11 +120,17 @@ pub struct Preflight<'a> {
 /// No operation would be called.
 #[must_use]
 pub fn preflight<'a>(rules: &'a Rules, request: &Request) -> Option<Result<Preflight<'a>, Box<Judgement>>> {
-    let asked = request.asked_method.filter(|_| request.method == Some(Method::Options))?;
+    if request.asked == Asked::Nothing || request.method != Some(Method::Options) {
+        return None;
+    }
     let leaf = rules.routes.find(&request.host, request.target.path())?;
     let any = leaf.methods().iter().find_map(|method| leaf.operation(method))?;
     let cors = rules.api_of(any)?.cors.as_ref()?;
-    let request = Request { method: Some(asked), ..request.clone() };
+    let method = match request.asked {
+        Asked::Method(method) => Some(method),
+        Asked::Nothing | Asked::Unknown => None,
+    };
+    let request = Request { method, ..request.clone() };
     let methods = leaf.methods().allow();
     Some(find(rules, &request).map(|matched| Preflight { operation: matched.operation, cors, methods }))
 }

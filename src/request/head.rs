@@ -220,6 +220,9 @@ struct Fields<'a> {
     only_websocket: bool,
     /// A Connection line names Upgrade.
     named_upgrade: bool,
+    /// Of RFC 6455 §4.1: a key, and version 13.
+    websocket_key: bool,
+    websocket_version: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -256,6 +259,8 @@ impl<'a> Fields<'a> {
                 let mut named = value.split(|byte| *byte == b',');
                 self.named_upgrade |= named.any(|name| trim_blanks(name).eq_ignore_ascii_case(b"upgrade"));
             }
+            17 if name.eq_ignore_ascii_case(b"sec-websocket-key") => self.websocket_key = !value.is_empty(),
+            21 if name.eq_ignore_ascii_case(b"sec-websocket-version") => self.websocket_version = value == b"13",
             14 if name.eq_ignore_ascii_case(b"content-length") => {
                 let length = parse_length(value).ok_or_else(|| malformed("a Content-Length that is not one number"))?;
                 if self.length.replace(length).is_some() {
@@ -287,7 +292,8 @@ impl<'a> Fields<'a> {
             return Err(Refusal::new(Reason::RequestBody));
         }
         let plain = http_11 && method == "GET" && length == 0 && !self.chunked;
-        let websocket = plain && self.only_websocket && self.named_upgrade;
+        let asked = self.only_websocket && self.named_upgrade && self.websocket_key && self.websocket_version;
+        let websocket = plain && asked;
         Ok(Head { method: method.to_owned(), target, host, upgrade: self.upgrade, websocket, body, length })
     }
 

@@ -87,10 +87,13 @@ pub async fn answer_preflight(session: &mut Session, exchange: &mut Exchange, pr
     session.write_response_body(None, true).await.map_err(pingora::Error::into_down)
 }
 
-/// The origin to name in answers: the request's own, if its pages may read them.
+/// The origin to name in answers: the request's own, if its pages may read them; `*` where all may.
 #[must_use]
 pub fn admitted(api: &Api, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
     let (cors, origin) = (api.cors.as_ref()?, origin?);
+    if cors.origins.is_none() {
+        return Some(HeaderValue::from_static("*"));
+    }
     cors.admits(origin.to_str().ok()?).then(|| origin.clone())
 }
 

@@ -196,8 +196,8 @@ pub struct Exchange {
 /// An exchange that nobody ended was cut short by a panic or by the gateway's own end: it is recorded all the same.
 impl Drop for Exchange {
     fn drop(&mut self) {
-        // A tunnel that was ended is none of that.
-        if !self.recorded && self.status == 101 {
+        // Where an answer had begun, it was the client or the end of a tunnel.
+        if !self.recorded && self.status != 0 {
             self.record();
         } else if !self.recorded {
             self.refuse(Refusal::because(Reason::GatewayBroken, "the exchange was cut short"));

@@ -199,14 +199,14 @@ fn is_trace(name: &str) -> bool {
     matches!(name, "traceparent" | "tracestate" | "baggage")
 }
 
-/// The fields that a `Connection` line names as being for this hop alone, sorted (RFC 9110 §7.6.1). Framing and `Host` are
-/// nobody's to name.
+/// The fields that a `Connection` line names as being for this hop alone, sorted (RFC 9110 §7.6.1). Framing, `Host` and what a
+/// handshake rests on are nobody's to name.
 fn nominated(headers: &HeaderMap) -> Vec<String> {
     const KEPT: [&str; 4] = ["connection", "transfer-encoding", "content-length", "host"];
     let lines = headers.get_all(CONNECTION);
     let named = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
     let mut names: Vec<String> = named.map(|name| name.trim().to_ascii_lowercase()).collect();
-    names.retain(|name| !KEPT.contains(&name.as_str()));
+    names.retain(|name| !KEPT.contains(&name.as_str()) && !name.starts_with("sec-websocket-"));
     names.sort_unstable();
     names.dedup();
     names

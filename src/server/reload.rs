@@ -53,9 +53,10 @@ impl Reload {
     async fn begin(&self) -> Seen {
         let (file, shared) = (self.gateway_file.clone(), self.shared.clone());
         let seen = tokio::task::spawn_blocking(move || {
-            let (loaded, origins) = source::load_noting(&file);
+            let (_, origins) = source::load_noting(&file);
             let fingerprint = origins.fingerprint();
-            // Changed since the start: then it has not been read yet.
+            // Read once more behind the look: what has changed since the start has not been taken, and is then.
+            let (loaded, _) = source::load_noting(&file);
             let same = loaded.is_ok_and(|config| config.version == shared.snapshot.load().config.version);
             let read = if same { fingerprint.clone() } else { Fingerprint::default() };
             Seen { origins, read, looked: fingerprint }
@@ -85,7 +86,8 @@ impl Reload {
         .await;
         let outcome = match loaded {
             Ok((loaded, before, origins)) => {
-                seen.read = if origins == seen.origins { before } else { origins.fingerprint() };
+                // What was not looked at before it was read is read once more.
+                seen.read = if origins == seen.origins { before } else { Fingerprint::default() };
                 seen.origins = origins;
                 match loaded {
                     Ok(config) => self.take(config).await,

@@ -307,6 +307,9 @@ auth_scopes: { read: { grants: [{ api: portal }] } }
     assert_eq!(preflight("/api/portal/x", "https://evil.example", "POST").header("access-control-allow-origin"), None);
     assert_eq!(preflight("/api/portal/x", "https://portal.example", "DELETE").verdict(), "operation.method");
     assert_eq!(preflight("/api/portal/y", "https://portal.example", "GET").verdict(), "operation.unknown");
+    for unknown in ["patch", "PURGE", "G/ET", ""] {
+        assert_eq!(preflight("/api/portal/x", "https://portal.example", unknown).verdict(), "operation.method");
+    }
     assert_eq!(
         preflight("/whole/x", "https://portal.example", "GET").verdict(),
         "operation.method",

@@ -9,11 +9,11 @@ use pingora::{Error, ErrorType, Result};
 use super::{DRAIN, Gateway};
 use crate::policy::decide::{Moment, check_network, preflight};
 use crate::reason::{Reason, Refusal};
-use crate::request::Request;
 use crate::request::address::client_address;
 use crate::request::credential::bearer;
 use crate::request::head::Head;
 use crate::request::method::Method;
+use crate::request::{Asked, Request};
 use crate::server::edge::conn::Conn;
 use crate::server::exchange::{Exchange, Stage};
 use crate::server::{announce, answer, authorization, bridge, clock, identify, tunnel};
@@ -70,7 +70,9 @@ impl Gateway {
         let (websocket, length) = (head.websocket, head.length);
         let mut request = Request::new(head, exchange.address, credential);
         request.certificate.clone_from(&conn.certificate);
-        let origin = session.req_header().headers.get(http::header::ORIGIN).cloned();
+        let mut origins = session.req_header().headers.get_all(http::header::ORIGIN).iter();
+        // Of several none can be believed.
+        let origin = origins.next().filter(|_| origins.next().is_none()).cloned();
         if let Some(origin) = &origin
             && let Some(answered) = self.preflight(session, exchange, &mut request, origin).await?
         {
@@ -79,8 +81,8 @@ impl Gateway {
         let judgement = identify::decide(&self.shared, &snapshot, &request, now).await;
         exchange.settle(judgement, request.target.clone());
         exchange.origin = exchange.api().and_then(|api| announce::admitted(api, origin.as_ref()));
-        exchange.count(&self.shared.store, now).await;
         self.bound_body(session, exchange, length);
+        exchange.count(&self.shared.store, now).await;
         if websocket {
             self.open_tunnel(session, exchange, &conn, request);
         }
@@ -107,7 +109,10 @@ impl Gateway {
         origin: &http::HeaderValue,
     ) -> Result<Option<bool>> {
         let asked = session.req_header().headers.get(http::header::ACCESS_CONTROL_REQUEST_METHOD);
-        request.asked_method = asked.and_then(|asked| Method::judged(asked.to_str().ok()?));
+        request.asked = asked.map_or(Asked::Nothing, |asked| {
+            let method = asked.to_str().ok().and_then(Method::judged);
+            method.map_or(Asked::Unknown, Asked::Method)
+        });
         let snapshot = exchange.snapshot.clone();
         match preflight(snapshot.rules(), request) {
             None => Ok(None),

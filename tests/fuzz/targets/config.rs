@@ -97,7 +97,7 @@ fn check(sources: &Sources) {
             assert_eq!(config.rules.operations().len(), again.rules.operations().len());
             // Exposed to nobody by mistake: plain HTTP on loopback alone, or where the text says otherwise.
             let said = sources.gateway.as_ref().is_some_and(|file| file.text.contains("behind_tls"));
-            assert!(said || config.fixed.listeners.iter().all(|listener| listener.ip().is_loopback()));
+            assert!(said || config.fixed.listeners.iter().all(|listener| listener.tls || listener.address.ip().is_loopback()));
         }
         Err(faults) => {
             assert!(!faults.is_empty(), "refused without saying why");

@@ -127,6 +127,24 @@ fn new_certificates_and_secrets_are_taken_without_a_signal() {
 }
 
 #[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_and_holds_nothing_up() {
+    let mut setup = Setup::new(&policies(true), CLIENTS);
+    setup.gateway =
+        "upstreams: { api: { servers: ['@UPSTREAM@'], authorization: { replace: { bearer: 'file:secret' } } } }\n"
+            .to_owned();
+    setup.files = vec![("secret".to_owned(), "first\n".to_owned())];
+    let gateway = Gateway::start(&setup);
+    let secret = gateway.folder.path().join("secret");
+    std::fs::remove_file(&secret).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&secret).status().unwrap().success());
+    assert!(!gateway.reload());
+    assert!(gateway.log().contains("not a regular file"), "{}", gateway.log());
+    std::fs::remove_file(&secret).unwrap();
+    std::fs::write(&secret, "second\n").unwrap();
+    assert!(gateway.reload());
+}
+
+#[test]
 fn whoever_does_not_want_it_is_left_alone() {
     let mut setup = Setup::new(&policies(true), CLIENTS);
     setup.gateway = "watch_files: false\n".to_owned();

@@ -83,9 +83,14 @@ fn a_websocket_is_judged_like_any_request_and_offered_where_the_api_says_so() {
     // There the request is plain HTTP, which this upstream refuses.
     let refused = open(&gateway, "/plain/x", &token).unwrap_err();
     assert!(refused.contains("400") || refused.contains("502"), "{refused}");
-    for (name, value) in [("Upgrade", "h2c"), ("Upgrade", "websocket, h2c"), ("X-None", "y")] {
+    for (name, value, version) in [
+        ("Upgrade", "h2c", "13"),
+        ("Upgrade", "websocket, h2c", "13"),
+        ("Upgrade", "websocket", "7"),
+        ("X-None", "y", "13"),
+    ] {
         let headers =
-            [("Connection", "Upgrade"), (name, value), ("Sec-WebSocket-Key", "x"), ("Sec-WebSocket-Version", "13")];
+            [("Connection", "Upgrade"), (name, value), ("Sec-WebSocket-Key", "x"), ("Sec-WebSocket-Version", version)];
         let response = gateway.send(request("GET", "/live/x", Some(&token), &headers));
         assert_ne!(response.status, 101, "{value}");
     }
