@@ -174,7 +174,7 @@ fn finish(outcome: Result<(), String>) -> ExitCode {
 }
 
 /// The gateway's own log, on standard error. The libraries below stay at `warn` whatever our level: at `debug` they print
-/// request heads, tokens included.
+/// request heads, tokens included. What one of them says of pooled connections that have gone is an error to it alone.
 fn start_log(level: &str) {
     let filter = EnvFilter::new(format!("warn,scopegate={level},pingora_proxy=error,pingora_core::connectors=off"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
