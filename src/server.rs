@@ -215,7 +215,9 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
     let resolver = server.add_service(background_service("names", upstream::resolve::Resolver::new(shared.clone())));
     server.add_service(background_service("health", upstream::health::HealthChecks::new(shared.clone())));
-    server.add_service(background_service("credentials", upstream::credentials::TokenFetch::new(shared.clone())));
+    let tokens = background_service("credentials", upstream::credentials::TokenFetch::new(shared.clone()));
+    // The first ones are got before serving begins: not twice.
+    server.add_service(tokens).add_dependency(&resolver);
     server.add_service(background_service("keys", refresh::KeyRefresh::new(shared.clone())));
     server.add_service(background_service("store", revocations::Follow::new(shared.clone())));
     server.add_service(background_service("limits", limits::Teller::new(shared.clone())));

@@ -24,6 +24,16 @@ fn gateway() -> Gateway {
     Gateway::start(&Setup::new(&policies(true), CLIENTS))
 }
 
+/// One whose upstream is shown a secret out of a file.
+fn with_secret() -> Gateway {
+    let mut setup = Setup::new(&policies(true), CLIENTS);
+    setup.gateway =
+        "upstreams: { api: { servers: ['@UPSTREAM@'], authorization: { replace: { bearer: 'file:secret' } } } }\n"
+            .to_owned();
+    setup.files = vec![("secret".to_owned(), "first\n".to_owned())];
+    Gateway::start(&setup)
+}
+
 /// Waits until a connection that was open before sees what was changed; how long it took.
 fn bites(connection: &mut Connection, token: &str, permits: bool) -> Duration {
     let start = Instant::now();
@@ -106,12 +116,7 @@ fn a_bad_set_is_refused_whole_and_says_why_once() {
 
 #[test]
 fn new_certificates_and_secrets_are_taken_without_a_signal() {
-    let mut setup = Setup::new(&policies(true), CLIENTS);
-    setup.gateway =
-        "upstreams: { api: { servers: ['@UPSTREAM@'], authorization: { replace: { bearer: 'file:secret' } } } }\n"
-            .to_owned();
-    setup.files = vec![("secret".to_owned(), "first\n".to_owned())];
-    let gateway = Gateway::start(&setup);
+    let gateway = with_secret();
     let token = gateway.token("app");
     let presented = || {
         assert_eq!(gateway.get("/api/x", Some(&token)).status, 200);
@@ -128,12 +133,7 @@ fn new_certificates_and_secrets_are_taken_without_a_signal() {
 
 #[test]
 fn a_pipe_in_the_place_of_a_file_is_refused_and_holds_nothing_up() {
-    let mut setup = Setup::new(&policies(true), CLIENTS);
-    setup.gateway =
-        "upstreams: { api: { servers: ['@UPSTREAM@'], authorization: { replace: { bearer: 'file:secret' } } } }\n"
-            .to_owned();
-    setup.files = vec![("secret".to_owned(), "first\n".to_owned())];
-    let gateway = Gateway::start(&setup);
+    let gateway = with_secret();
     let secret = gateway.folder.path().join("secret");
     std::fs::remove_file(&secret).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&secret).status().unwrap().success());
