@@ -13,7 +13,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::edge::conn::Conn;
-use super::edge::http2::Stream;
+use super::edge::http2::{self, Stream};
 use super::exchange::{Exchange, Permitted, Stage};
 use super::retry::Next;
 use super::upstream::NoServer;
@@ -295,6 +295,7 @@ impl ProxyHttp for Gateway {
             (permitted.slot, permitted.watch) = (None, None);
         }
         exchange.record();
+        http2::await_rest(session.as_downstream_mut()).await;
     }
 
     fn fail_to_connect(

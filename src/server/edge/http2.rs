@@ -40,6 +40,8 @@ const MALFORMED: usize = 32;
 const GOING: Duration = Duration::from_secs(2);
 /// How often a stream is looked at for progress.
 const LOOK: Duration = Duration::from_secs(5);
+/// How long, and for how much, the rest of a body is waited for that was answered before its end.
+const REST: (Duration, usize) = (Duration::from_secs(1), 64 * 1024);
 /// What the guard has found of one request, and when it last went on. Travels in the extensions of its head.
 #[derive(Clone, Debug)]
 pub struct Stream(Arc<StreamFacts>);
@@ -157,6 +159,24 @@ pub async fn serve(
             },
         }
     }
+}
+
+/// Waits a little for the end of a body that was answered before it: with the session the stream is reset, which is allowed after
+/// an answer (RFC 9113 §8.1), and which clients in the field take for a failure.
+pub async fn await_rest(session: &mut ServerSession) {
+    if Stream::of(session).is_none() || session.is_body_done() {
+        return;
+    }
+    let (time, most) = REST;
+    let rest = async {
+        let mut left = most;
+        while let Ok(Some(bytes)) = session.read_request_body().await
+            && left >= bytes.len()
+        {
+            left -= bytes.len();
+        }
+    };
+    let _ = tokio::time::timeout(time, rest).await;
 }
 
 /// Ends a connection at once, and says so.

@@ -173,6 +173,42 @@ fn requests_of_one_connection_run_beside_each_other() {
 }
 
 #[test]
+fn an_answer_before_the_end_of_a_body_is_not_followed_by_a_reset() {
+    let gateway = gateway("");
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    // POST, http, /api/x, an authority, a length of one byte, which comes after the answer.
+    let fields = [&b"\x83\x86\x04\x06/api/x\x01\x01a\x0f\x0d\x01"[..], b"1"].concat();
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    stream.write_all(&[frame(4, 0, 0, &[]), frame(1, 4, 1, &fields)].concat()).unwrap();
+    let mut next = || {
+        let mut head = [0; 9];
+        stream.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        stream.read_exact(&mut payload).unwrap();
+        (head[3], head[4] & 1 == 1 && head[3] == 0, stream.try_clone().unwrap())
+    };
+    // The answers to pings tell that nothing else was on its way before them: three while the body is out, one after its end.
+    let (mut seen, mut pings) = (Vec::new(), 0);
+    while pings < 4 {
+        let (kind, is_last, mut writer) = next();
+        seen.push(kind);
+        pings += usize::from(kind == 6);
+        if pings == 3 && kind == 6 {
+            writer.write_all(&frame(0, 1, 1, b"x")).unwrap();
+        }
+        if is_last || kind == 6 {
+            writer.write_all(&frame(6, 0, 0, b"pingpong")).unwrap();
+        }
+    }
+    seen.retain(|kind| matches!(kind, 0 | 1 | 3));
+    assert_eq!(seen, [1, 0], "HEADERS, DATA, and no RST_STREAM");
+}
+
+#[test]
 fn an_http2_connection_without_requests_is_closed_whatever_frames_it_sends() {
     let gateway = gateway("edge: { header_timeout: 400ms, keep_alive_timeout: 800ms }\n");
     let start = Instant::now();
