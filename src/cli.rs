@@ -9,6 +9,7 @@ mod schema;
 mod state;
 mod store;
 mod token;
+mod upgrade;
 mod user;
 
 use std::io::{IsTerminal, Write};
@@ -39,6 +40,12 @@ enum Command {
         /// Take over from the gateway that serves with this run folder: its sockets, without a lost connection. It ends once it is idle
         #[arg(long)]
         upgrade: bool,
+    },
+    /// Have the gateway that serves with this configuration start its successor, which takes over without a lost connection
+    Upgrade {
+        /// gateway.yaml
+        #[arg(long, default_value = "config/gateway.yaml")]
+        config: PathBuf,
     },
     /// Run the gateway with a built-in upstream, a client and policies, and print curl lines to paste
     Demo {
@@ -141,6 +148,7 @@ const UNREADABLE: u8 = 2;
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve { config, upgrade } => serve(&config, ServeOptions { upgrade, temporary: None }),
+        Command::Upgrade { config } => upgrade::run(&config),
         Command::Demo { port } => demo::run(port),
         Command::Check { config, format } => check::run(&config, format),
         Command::Client { options, command } => client::run(&options.config, command, options.format),

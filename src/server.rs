@@ -11,7 +11,6 @@ pub mod cache;
 pub mod clock;
 pub mod edge;
 pub mod exchange;
-pub mod forward;
 pub mod gateway;
 pub mod identify;
 pub mod identity;
@@ -27,13 +26,10 @@ pub mod pages;
 pub mod record;
 pub mod refresh;
 pub mod reload;
-pub mod response;
-pub mod retry;
 pub mod revocations;
 pub mod snapshot;
 pub mod source;
 pub mod throttle;
-pub mod tunnel;
 pub mod upstream;
 
 use std::net::{SocketAddr, TcpListener};
@@ -59,6 +55,7 @@ use edge::Edge;
 use edge::admission::{self, Connections};
 use edge::handover::{Offer, Predecessor};
 use edge::listen::{self, Inherited};
+use edge::successor::Program;
 use lifecycle::Life;
 use metrics::Metrics;
 use record::Recorder;
@@ -102,6 +99,8 @@ pub struct Shared {
     pub life: Life,
     /// Our sockets, for a successor.
     pub offer: OnceLock<Offer>,
+    /// How a successor is started.
+    pub program: OnceLock<Program>,
     /// Told when the snapshot has changed.
     pub reloaded: Notify,
     /// The header that the id of a request stands in.
@@ -143,6 +142,7 @@ impl Shared {
             in_flight: AtomicUsize::new(0),
             life: Life::default(),
             offer: OnceLock::new(),
+            program: OnceLock::new(),
             reloaded: Notify::new(),
             request_id: fixed.request_id_header.clone(),
             process: u64::from_be_bytes(process),
@@ -212,6 +212,7 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     };
     let Sockets { edge, metrics, admin, offer } = Sockets::bind(&shared.fixed, inherited)?;
     let _ = shared.offer.set(offer);
+    let _ = shared.program.set(Program::of_this_process(gateway_file));
     let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
     let resolver = server.add_service(background_service("names", upstream::resolve::Resolver::new(shared.clone())));
     server.add_service(background_service("health", upstream::health::HealthChecks::new(shared.clone())));
@@ -258,8 +259,8 @@ fn conf(shared: &Shared) -> ServerConf {
         // Drain and hand-over are ours (lifecycle.rs): once told, the library has nothing to wait for.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
-        // Tries, the first included. Whether there is another one is ours to say (retry.rs).
-        max_retries: retry::TRIES,
+        // Tries, the first included. Whether there is another one is ours to say (upstream/retry.rs).
+        max_retries: upstream::retry::TRIES,
         ..ServerConf::default()
     }
 }

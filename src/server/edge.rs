@@ -9,6 +9,7 @@ pub mod guard;
 pub mod handover;
 pub mod http2;
 pub mod listen;
+pub mod successor;
 pub mod tls;
 pub mod transport;
 
@@ -94,7 +95,7 @@ impl Service for Edge {
             shared.life.opened();
             loops.push(current_handle().spawn(accept(self.inner.clone(), at, listener, socket)));
         }
-        shared.life.serving(&shared, self.predecessor.take()).await;
+        handover::serving(&shared, self.predecessor.take()).await;
         for accepting in loops {
             let _ = accepting.await;
         }

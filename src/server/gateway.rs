@@ -1,6 +1,7 @@
 //! The proxy's phases. Each calls the module that owns the step; nothing is decided here.
 
 mod admit;
+mod tunnel;
 
 use std::sync::Arc;
 
@@ -15,9 +16,9 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use super::edge::conn::Conn;
 use super::edge::http2::{self, Stream};
 use super::exchange::{Exchange, Permitted, Stage};
-use super::retry::Next;
-use super::upstream::NoServer;
-use super::{Shared, announce, answer, authorization, forward, outcome, response, retry, tunnel};
+use super::upstream::retry::Next;
+use super::upstream::{NoServer, forward, response, retry};
+use super::{Shared, announce, answer, authorization, outcome};
 use crate::reason::{Reason, Refusal};
 
 /// A body that outgrew its limit after the request was permitted.

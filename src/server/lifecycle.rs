@@ -13,7 +13,6 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Shared;
-use super::edge::handover::{self, Predecessor};
 use super::exchange::DecisionId;
 
 /// How long nothing must be under way before the gateway takes the drain for finished.
@@ -107,39 +106,14 @@ impl Life {
         self.listeners.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// All listeners accept: tells the predecessor, so that it ends, and whoever started the gateway.
-    pub async fn serving(&self, shared: &Arc<Shared>, predecessor: Option<Predecessor>) {
-        for listener in &shared.fixed.listeners {
-            tracing::info!(address = %listener.address, public_url = %shared.fixed.public_url, "serving");
-        }
+    /// All listeners accept.
+    pub fn serves(&self) {
         self.serving.store(true, Ordering::Release);
-        let upgraded = predecessor.is_some();
-        let process = std::process::id();
-        let states = [NotifyState::Ready, NotifyState::MainPid(process)];
-        // Before the predecessor is told: a service manager that does not know the new process yet takes the end of the old one for
-        // the end of the service.
-        tell(if upgraded { &states } else { states.get(..1).unwrap_or_default() });
-        if let Some(predecessor) = predecessor {
-            let addresses = shared.fixed.addresses();
-            let told = tokio::task::spawn_blocking(move || predecessor.serving(&addresses)).await;
-            let told = told.unwrap_or_else(|error| Err(std::io::Error::other(error)));
-            match told {
-                Ok(()) => tracing::info!("taken over: the process before this one ends once it is idle"),
-                Err(error) if handover::somebody_offers(&shared.fixed) => {
-                    // It has given up on us and serves on: two must not.
-                    tracing::error!(%error, "the process before this one serves on; this one ends");
-                    shared.recorder.flush(QUIET);
-                    std::process::exit(1);
-                }
-                Err(error) => tracing::warn!(%error, "the process before this one has ended by itself"),
-            }
-        }
-        handover::offer(shared);
     }
 }
 
 /// Tells systemd, where it listens.
-fn tell(states: &[NotifyState<'_>]) {
+pub fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd could not be told");
     }
@@ -252,7 +226,7 @@ impl ShutdownSignalWatch for Signals {
                 _ = terminate.recv() => break false,
                 _ = interrupt.recv() => self.exit(),
                 // An upgrade is asked for by the successor, and only once it can serve.
-                _ = quit.recv() => tracing::warn!("SIGQUIT ignored: `scopegate serve --upgrade` takes over"),
+                _ = quit.recv() => tracing::warn!("SIGQUIT ignored: `scopegate upgrade` starts a successor"),
             }
         };
         let over = async { if succeeded { self.hand_on().await } else { self.drain().await } };

@@ -1,10 +1,13 @@
-//! Servers of the upstreams: which of them gets a request. Names are resolved, health is asked for and tokens are fetched in the
+//! The way to the upstreams: which of their servers gets a request, what it gets, and what it may answer. Names are resolved, health is asked for and tokens are fetched in the
 //! background, never on the path of a request.
 
 pub mod budget;
 pub mod credentials;
+pub mod forward;
 pub mod health;
 pub mod resolve;
+pub mod response;
+pub mod retry;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};

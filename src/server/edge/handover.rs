@@ -2,7 +2,8 @@
 //! and only then tells this process to end. A successor that dies before that has changed nothing.
 //!
 //! The conversation, one line each: the successor says who it is, gets the addresses and with them the descriptors (SCM_RIGHTS),
-//! says `serving` and the addresses that it accepts on, and is told that this process drains.
+//! says `serving` and the addresses that it accepts on, and is told that this process drains. Over the same socket a command may ask
+//! for a successor to be started (successor.rs).
 
 use std::io::{BufRead, BufReader, Error, ErrorKind, IoSlice, IoSliceMut, Read, Result as IoResult, Write};
 use std::mem::MaybeUninit;
@@ -18,26 +19,49 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
+use sd_notify::NotifyState;
 use tokio::net::UnixListener;
 
 use super::listen::Inherited;
+use super::successor;
 use crate::config::Fixed;
 use crate::server::Shared;
-use crate::server::lifecycle::Stop;
+use crate::server::lifecycle::{Stop, tell};
 
 const HELLO: &str = "scopegate upgrade 1";
 const BYE: &str = "draining";
 /// How long one side waits for the other's line. A successor has everything but sockets ready when it asks.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Descriptors that one message can carry (`SCM_MAX_FD`).
 const MOST: usize = 253;
 /// Longest list of addresses.
 const LIST: usize = 16 * 1024;
 
 /// Where a gateway of this run folder offers its sockets.
-#[must_use]
-pub fn path(run_folder: &str) -> PathBuf {
+fn path(run_folder: &str) -> PathBuf {
     Path::new(run_folder).join("upgrade.sock")
+}
+
+/// A conversation with the gateway that serves with this run folder.
+///
+/// # Errors
+/// None does. In words for the operator, like all that `said` makes.
+pub(super) fn connect(run_folder: &str) -> Result<UnixStream, String> {
+    let stream = UnixStream::connect(path(run_folder)).map_err(|fault| said(run_folder, &fault))?;
+    let limited = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+    limited.map_err(|fault| said(run_folder, &fault))?;
+    Ok(stream)
+}
+
+/// What went wrong with that gateway.
+pub(super) fn said(run_folder: &str, fault: &Error) -> String {
+    let gone = matches!(fault.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof);
+    let hint = if gone {
+        "the gateway there has ended, or has just handed over to another successor"
+    } else {
+        "is a gateway with this run_folder serving?"
+    };
+    format!("{}: {fault}; {hint}", path(run_folder).display())
 }
 
 /// The process that serves now, and has given us its sockets.
@@ -50,13 +74,9 @@ impl Predecessor {
     /// # Errors
     /// None serves here, or it does not give them. In words for the operator.
     pub fn ask(run_folder: &str) -> Result<(Self, Inherited), String> {
-        let path = path(run_folder);
-        let said = |fault: Error| format!("{}: {fault}; is a gateway with this run_folder serving?", path.display());
-        let mut stream = UnixStream::connect(&path).map_err(said)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(said)?;
-        stream.set_write_timeout(Some(PATIENCE)).map_err(said)?;
-        writeln!(stream, "{HELLO}").map_err(said)?;
-        let inherited = receive(&stream).map_err(said)?;
+        let mut stream = connect(run_folder)?;
+        let inherited = writeln!(stream, "{HELLO}").and_then(|()| receive(&stream));
+        let inherited = inherited.map_err(|fault| said(run_folder, &fault))?;
         Ok((Self(BufReader::new(stream)), inherited))
     }
 
@@ -87,8 +107,11 @@ fn receive(stream: &UnixStream) -> IoResult<Inherited> {
     }
     let text = std::str::from_utf8(list.get(..got.bytes).unwrap_or_default()).map_err(Error::other)?;
     let addresses = addresses(text)?;
-    if addresses.len() != sockets.len() || addresses.is_empty() {
-        return Err(Error::new(ErrorKind::InvalidData, "it gave no sockets"));
+    if addresses.is_empty() && sockets.is_empty() {
+        return Err(ErrorKind::UnexpectedEof.into());
+    }
+    if addresses.len() != sockets.len() {
+        return Err(Error::new(ErrorKind::InvalidData, "it gave other sockets than it said"));
     }
     Ok(addresses.into_iter().zip(sockets).collect())
 }
@@ -97,9 +120,32 @@ fn addresses(list: &str) -> IoResult<Vec<SocketAddr>> {
     list.split_whitespace().map(|address| address.parse().map_err(Error::other)).collect()
 }
 
+/// All listeners accept: tells the predecessor, so that it ends, and whoever started the gateway; and offers them from now on.
+pub async fn serving(shared: &Arc<Shared>, predecessor: Option<Predecessor>) {
+    for listener in &shared.fixed.listeners {
+        tracing::info!(address = %listener.address, public_url = %shared.fixed.public_url, "serving");
+    }
+    shared.life.serves();
+    if let Some(predecessor) = predecessor {
+        let addresses = shared.fixed.addresses();
+        let told = tokio::task::spawn_blocking(move || predecessor.serving(&addresses)).await;
+        match told.unwrap_or_else(|error| Err(Error::other(error))) {
+            Ok(()) => tracing::info!("taken over: the process before this one ends once it is idle"),
+            Err(error) if somebody_offers(&shared.fixed) => {
+                // It has given up on us and serves on: two must not.
+                tracing::error!(%error, "the process before this one serves on; this one ends");
+                shared.recorder.flush(Duration::from_millis(500));
+                std::process::exit(1);
+            }
+            Err(error) => tracing::warn!(%error, "the process before this one has ended by itself"),
+        }
+    }
+    tell(&[NotifyState::Ready]);
+    offer(shared);
+}
+
 /// Whether a process offers its sockets in our run folder.
-#[must_use]
-pub fn somebody_offers(fixed: &Fixed) -> bool {
+fn somebody_offers(fixed: &Fixed) -> bool {
     fixed.upgrade_folder().is_some_and(|folder| UnixStream::connect(path(folder)).is_ok())
 }
 
@@ -133,7 +179,7 @@ impl Offer {
 }
 
 /// Offers our sockets to a successor from now on. Where that cannot be, upgrades cannot be either, and the gateway serves.
-pub fn offer(shared: &Arc<Shared>) {
+fn offer(shared: &Arc<Shared>) {
     let Some(folder) = shared.fixed.upgrade_folder() else { return };
     match listen(Path::new(folder)) {
         Ok(listener) => {
@@ -173,33 +219,50 @@ async fn attend(shared: Arc<Shared>, listener: UnixListener) {
             }
         };
         let heard = shared.clone();
-        let said = tokio::task::spawn_blocking(move || hand_over(&heard, stream)).await;
+        let said = tokio::task::spawn_blocking(move || converse(&heard, stream)).await;
         shared.life.hands_over(false);
         match said.unwrap_or_else(|error| Err(Error::other(error))) {
-            Ok(taken) => return shared.life.succeeded(taken),
+            Ok(Some(taken)) => return shared.life.succeeded(taken),
+            Ok(None) => {}
             Err(error) => tracing::warn!(%error, "an upgrade has failed; this process goes on serving"),
         }
     }
 }
 
-/// The conversation with a successor; gives the addresses that it serves.
-fn hand_over(shared: &Shared, stream: UnixStream) -> IoResult<Vec<SocketAddr>> {
+/// Hears what the other side wants. Gives the addresses that a successor serves.
+fn converse(shared: &Arc<Shared>, stream: UnixStream) -> IoResult<Option<Vec<SocketAddr>>> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut reader = BufReader::new(stream);
-    if line(&mut reader)? != HELLO {
-        return Err(Error::new(ErrorKind::InvalidData, "a successor of another kind"));
+    match line(&mut reader)?.as_str() {
+        HELLO => hand_over(shared, &mut reader).map(Some),
+        successor::WANTED => {
+            let shared = shared.clone();
+            // Beside this: the successor is heard here meanwhile.
+            std::thread::Builder::new()
+                .name("successor".to_owned())
+                .spawn(move || successor::start(&shared, reader.get_mut()))?;
+            Ok(None)
+        }
+        _ => Err(Error::new(ErrorKind::InvalidData, "a successor of another kind")),
     }
+}
+
+/// The conversation with a successor; gives the addresses that it serves.
+fn hand_over(shared: &Shared, reader: &mut BufReader<UnixStream>) -> IoResult<Vec<SocketAddr>> {
     let offer = shared.offer.get().ok_or_else(|| Error::other("nothing to hand over yet"))?;
     shared.life.hands_over(true);
     if *shared.life.stop().borrow() != Stop::Not {
         return Err(Error::other("this process is about to end"));
     }
     offer.send(reader.get_ref())?;
-    let line = line(&mut reader)?;
+    let line = line(reader)?;
     let taken = line.strip_prefix("serving ").ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?;
     let taken = addresses(taken)?;
+    // By us, who are the main process until then: a successor that fails before this changes nothing for systemd either.
+    let successor = rustix::net::sockopt::socket_peercred(reader.get_ref())?.pid.as_raw_nonzero();
+    tell(&[NotifyState::MainPid(successor.get().unsigned_abs())]);
     writeln!(reader.get_mut(), "{BYE}")?;
     Ok(taken)
 }

@@ -36,6 +36,9 @@ const STREAMS: u32 = 100;
 const WORK: usize = 2 * STREAMS as usize;
 /// Malformed requests after which the connection is given up.
 const MALFORMED: usize = 32;
+/// Requests in a row that are above what an address may have under way, after which its connection is given up: to go on costs us more
+/// than it.
+const ABOVE: usize = 2 * STREAMS as usize;
 /// How long a client that was told to go may take to say that it has heard.
 const GOING: Duration = Duration::from_secs(2);
 /// How often a stream is looked at for progress.
@@ -105,7 +108,7 @@ pub async fn serve(
     };
     let mut drain = shared.life.drain();
     let work = Arc::new(Semaphore::new(WORK));
-    let mut malformed = 0;
+    let (mut malformed, mut above) = (0, 0);
     // When it ends for having been told to go, and whether requests under way hold that up.
     let mut going: Option<(Instant, bool)> = None;
     loop {
@@ -128,8 +131,14 @@ pub async fn serve(
                         // Not begun, so that a client may send it again (RFC 9113 §8.7).
                         shared.metrics.connection_refused("streams");
                         session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
+                        above += 1;
+                        if above >= ABOVE {
+                            shared.metrics.connection_cut("http2_streams");
+                            return give_up(h2).await;
+                        }
                         continue;
                     };
+                    above = 0;
                     let (proxy, shared, watch) = (proxy.clone(), shared.clone(), never.subscribe());
                     current_handle().spawn(async move {
                         request(&proxy, &shared, session, &watch).await;

@@ -11,9 +11,9 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
-use super::{Member, Servers};
+use super::{Member, Servers, forward};
 use crate::config::HealthCheck;
-use crate::server::{Shared, forward};
+use crate::server::Shared;
 
 /// Checks in a row that change what is thought of a server.
 const IN_A_ROW: u32 = 2;

@@ -259,23 +259,87 @@ fn an_upgrade_without_a_gateway_to_take_over_from_says_so() {
     assert!(!output.status.success() && said.contains("is a gateway with this run_folder serving?"), "{said}");
 }
 
-#[test]
-fn systemd_is_told_when_it_is_ready_who_serves_and_when_it_stops() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let mut setup = Setup::new(POLICIES, CLIENTS);
-    setup.environment = vec![("NOTIFY_SOCKET".to_owned(), path.display().to_string())];
-    let mut gateway = Gateway::start(&setup);
-    let heard = || {
+/// A stand-in for systemd: where the gateway's word goes.
+struct Manager(UnixDatagram, tempfile::TempDir);
+
+impl Manager {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Self(socket, folder)
+    }
+
+    fn environment(&self) -> (String, String) {
+        ("NOTIFY_SOCKET".to_owned(), self.1.path().join("notify").display().to_string())
+    }
+
+    fn heard(&self) -> String {
         let mut space = [0; 1024];
-        let count = socket.recv(&mut space).unwrap();
+        let count = self.0.recv(&mut space).unwrap();
         String::from_utf8_lossy(&space[..count]).trim().to_owned()
-    };
-    assert_eq!(heard(), "READY=1");
+    }
+}
+
+fn upgrade(gateway: &Gateway, environment: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        .args(["upgrade", "--config"])
+        .arg(gateway.folder.path().join("gateway.yaml"))
+        .envs(environment.iter().copied())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn a_command_has_the_gateway_start_its_successor_and_systemd_follow_it() {
+    let manager = Manager::start();
+    let mut setup = Setup::new(POLICIES, CLIENTS);
+    setup.environment = vec![manager.environment()];
+    let mut gateway = Gateway::start(&setup);
+    assert_eq!(manager.heard(), "READY=1");
+    let token = gateway.token("app");
+    let serves = |gateway: &Gateway| assert_eq!(gateway.get("/api/x", Some(&token)).status, 200);
+
+    // What does not load is told to whoever asks, and nothing is started.
+    gateway.rewrite("policies.yaml", "nonsense: 1\n");
+    let (code, said) = upgrade(&gateway, &[]);
+    assert!(code == Some(1) && said.contains("unknown key `nonsense`"), "{code:?} {said}");
+    // What loads here and not there.
+    gateway.rewrite("policies.yaml", &POLICIES.replace("{ base_path", "{ name: env:ONLY_HERE, base_path"));
+    let (code, said) = upgrade(&gateway, &[("ONLY_HERE", "x")]);
+    assert!(code == Some(2) && said.contains("the successor ended (exit status: 1)"), "{code:?} {said}");
+    serves(&gateway);
+
+    gateway.rewrite("policies.yaml", POLICIES);
+    let (code, said) = upgrade(&gateway, &[]);
+    let process = said.strip_prefix("process ").and_then(|said| said.split(' ').next()).unwrap_or_default().to_owned();
+    assert!(code == Some(0) && process.parse::<u32>().is_ok(), "{code:?} {said} {}", gateway.log());
+    assert_ne!(process, gateway.pid().to_string());
+    // Nothing was said of those that failed.
+    assert_eq!(manager.heard(), format!("MAINPID={process}"));
+    assert_eq!(manager.heard(), "READY=1");
+    assert_eq!(gateway.wait(), Some(0));
+    serves(&gateway);
+    assert!(std::process::Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
+    assert_eq!(manager.heard(), "STOPPING=1");
+    wait_for("the successor to end", || {
+        TcpStream::connect(gateway.address).is_err_and(|error| refused(&error) == "refused").then_some(())
+    });
+    let (code, said) = upgrade(&gateway, &[]);
+    assert!(code == Some(2) && said.contains("is a gateway with this run_folder serving?"), "{code:?} {said}");
+}
+
+#[test]
+fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
+    let manager = Manager::start();
+    let mut setup = Setup::new(POLICIES, CLIENTS);
+    setup.environment = vec![manager.environment()];
+    let mut gateway = Gateway::start(&setup);
+    assert_eq!(manager.heard(), "READY=1");
     gateway.signal("TERM");
-    assert_eq!(heard(), "STOPPING=1");
+    assert_eq!(manager.heard(), "STOPPING=1");
     assert_eq!(gateway.wait(), Some(0));
 }
 

@@ -5,8 +5,8 @@ use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
-use super::exchange::{Exchange, Permitted, Stage};
-use super::upstream::Servers;
+use super::Servers;
+use crate::server::exchange::{Exchange, Permitted, Stage};
 
 /// Servers tried at most for one request, whatever the settings.
 pub const TRIES: usize = 8;

@@ -8,11 +8,11 @@ use http::header::UPGRADE;
 use pingora::http::ResponseHeader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::edge::conn::Conn;
-use super::{Shared, clock, identify};
 use crate::policy::decide::{Moment, check_network};
 use crate::reason::Reason;
 use crate::request::Request;
+use crate::server::edge::conn::Conn;
+use crate::server::{Shared, clock, identify};
 
 /// How often a tunnel is judged again. What was revoked, blocked or changed bites within two seconds.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -20,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Judges the request of a tunnel again and again, until what this gives is dropped; ends the tunnel once it would be refused. A
 /// handshake that the upstream does not answer within `patience` ends too.
 #[must_use]
-pub fn watch(shared: Arc<Shared>, conn: Arc<Conn>, request: Request, patience: Duration) -> DropGuard {
+pub(super) fn watch(shared: Arc<Shared>, conn: Arc<Conn>, request: Request, patience: Duration) -> DropGuard {
     let over = CancellationToken::new();
     let guard = over.clone().drop_guard();
     tokio::spawn(async move {
@@ -59,7 +59,7 @@ async fn is_permitted(shared: &Arc<Shared>, request: &Request) -> bool {
 
 /// Whether an answer is one that makes a WebSocket (RFC 6455 §4.1).
 #[must_use]
-pub fn is_handshake(head: &ResponseHeader) -> bool {
+pub(super) fn is_handshake(head: &ResponseHeader) -> bool {
     let upgrade = head.headers.get(UPGRADE);
     head.status == StatusCode::SWITCHING_PROTOCOLS
         && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))

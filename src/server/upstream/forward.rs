@@ -8,11 +8,11 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{ALPN, HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, Result};
 
-use super::exchange::{Exchange, Permitted, Stage};
-use super::upstream::{Member, NoServer, Servers, Slot};
-use super::{Shared, clock, identity};
+use super::{Member, NoServer, Servers, Slot};
 use crate::config::{Balancing, UpstreamAuthorization};
 use crate::policy::Permit;
+use crate::server::exchange::{Exchange, Permitted, Stage};
+use crate::server::{Shared, clock, identity};
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
