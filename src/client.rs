@@ -64,7 +64,7 @@ pub enum TokenFormat {
 }
 
 /// An OAuth client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Client {
     /// `client_id`.
     pub id: ClientId,
@@ -115,7 +115,7 @@ pub struct Client {
 }
 
 /// A user.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct User {
     /// The name: `sub` of its tokens.
     pub name: UserName,
@@ -174,7 +174,7 @@ impl User {
 }
 
 /// Clients and users by name.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Registry {
     clients: HashMap<ClientId, Arc<Client>>,
     users: HashMap<UserName, Arc<User>>,

@@ -19,7 +19,7 @@ use crate::client::Registry;
 use crate::names::{ClientId, IssuerName, RoleName, ScopeName};
 use crate::token::IssuerRules;
 use block::Blocks;
-use definition::{AccessPolicy, Acl, Api, RateLimit};
+use definition::{Api, RateLimit};
 use route::{Operation, OperationId, Routes};
 
 pub use compile::{CompileFault, Definitions, compile};
@@ -49,20 +49,14 @@ pub struct Opaque {
 /// Everything a decision looks at, compiled: immutable, shared, replaced as a whole on reload.
 #[derive(Debug)]
 pub struct Rules {
-    apis: Vec<Api>,
+    definitions: Definitions,
     operations: Vec<Operation>,
     routes: Routes,
-    policies: Vec<AccessPolicy>,
-    acls: Vec<Acl>,
-    registry: Registry,
     issuers: HashMap<IssuerName, Issuer>,
     issuer_names: HashMap<String, IssuerName>,
     /// Prefixes of opaque tokens; none begins like another.
     prefixes: Vec<(String, IssuerName)>,
-    master_scope: ScopeName,
     blocks: Blocks,
-    address_limits: Vec<RateLimit>,
-    limits: Vec<limit::Limit>,
     /// Indices of limits, by API.
     limits_of_apis: Vec<Vec<usize>>,
     profile_index: Vec<gate::ProfileIndex>,
@@ -71,16 +65,22 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// What they were compiled from.
+    #[must_use]
+    pub const fn definitions(&self) -> &Definitions {
+        &self.definitions
+    }
+
     /// The APIs, in the order of [`Operation::api`].
     #[must_use]
     pub fn apis(&self) -> &[Api] {
-        &self.apis
+        &self.definitions.apis
     }
 
     /// The API of an operation.
     #[must_use]
     pub fn api_of(&self, operation: OperationId) -> Option<&Api> {
-        self.apis.get(self.operation(operation)?.api)
+        self.definitions.apis.get(self.operation(operation)?.api)
     }
 
     /// One operation.
@@ -98,7 +98,7 @@ impl Rules {
     /// Clients and users.
     #[must_use]
     pub const fn registry(&self) -> &Registry {
-        &self.registry
+        &self.definitions.registry
     }
 
     /// One issuer by its name here.
@@ -121,7 +121,7 @@ impl Rules {
         let asked = |issuer: &&Issuer| issuer.opaque.is_some();
         let by_prefix = self.issuer_by_prefix(token);
         by_prefix.or_else(|| {
-            let policy = self.policies.get(self.operation(operation)?.enforced.policy?)?;
+            let policy = self.definitions.policies.get(self.operation(operation)?.enforced.policy?)?;
             let names: HashSet<&IssuerName> = policy.profiles.iter().flat_map(|profile| &profile.issuers).collect();
             let mut named = names.into_iter().filter_map(|name| self.issuers.get(name)).filter(asked);
             let one = named.next()?;
@@ -144,12 +144,12 @@ impl Rules {
     /// Limits per address.
     #[must_use]
     pub fn address_limits(&self) -> &[RateLimit] {
-        &self.address_limits
+        &self.definitions.address_limits
     }
 
     /// The profiles of a policy that can name this client: those that list it, and those that list none.
     fn profiles(&self, policy: usize, client: &ClientId) -> impl Iterator<Item = (usize, &definition::Profile)> {
-        let profiles = self.policies.get(policy).map(|policy| policy.profiles.as_slice()).unwrap_or_default();
+        let profiles = self.definitions.policies.get(policy).map(|policy| policy.profiles.as_slice()).unwrap_or_default();
         let candidates = self.profile_index.get(policy).into_iter().flat_map(move |index| index.of(client));
         candidates.filter_map(move |at| Some((at, profiles.get(at)?)))
     }
@@ -157,7 +157,7 @@ impl Rules {
     /// The scope that passes gate 2 everywhere.
     #[must_use]
     pub const fn master_scope(&self) -> &ScopeName {
-        &self.master_scope
+        &self.definitions.master_scope
     }
 
     /// Scopes that are switched off.
@@ -195,7 +195,7 @@ impl Rules {
     pub fn describe(&self, grounds: &gate::Grounds) -> Vec<String> {
         let mut rules = Vec::new();
         if let Some((policy, profile)) = grounds.profile.and_then(|(policy, at)| {
-            let policy = self.policies.get(policy)?;
+            let policy = self.definitions.policies.get(policy)?;
             Some((policy, policy.profiles.get(at)?))
         }) {
             rules.push(format!("policy {} ({})", policy.name, profile.origin));
@@ -203,7 +203,7 @@ impl Rules {
         if let Some(scope) = &grounds.scope {
             rules.push(format!("scope {scope}"));
         }
-        for acl in grounds.acls.iter().filter_map(|at| self.acls.get(*at)) {
+        for acl in grounds.acls.iter().filter_map(|at| self.definitions.acls.get(*at)) {
             rules.push(format!("acl ({})", acl.origin));
         }
         if grounds.public {
@@ -214,7 +214,7 @@ impl Rules {
 
     /// The claims that the policy of an operation looks at.
     pub fn claims_of(&self, operation: OperationId) -> impl Iterator<Item = &str> {
-        let policy = self.operation(operation).and_then(|operation| self.policies.get(operation.enforced.policy?));
+        let policy = self.operation(operation).and_then(|operation| self.definitions.policies.get(operation.enforced.policy?));
         let profiles = policy.map(|policy| policy.profiles.as_slice()).unwrap_or_default();
         profiles.iter().flat_map(|profile| &profile.claims).map(|(name, _)| name.as_str())
     }

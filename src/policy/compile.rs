@@ -13,7 +13,7 @@ use crate::names::{ApiName, Origin, ScopeName, Version};
 use crate::request::method::Method;
 
 /// Everything that rules are compiled from. References between definitions are the configuration's to check.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Definitions {
     /// APIs.
     pub apis: Vec<Api>,
@@ -110,17 +110,11 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
             .iter()
             .filter_map(|issuer| Some((issuer.opaque.as_ref()?.prefix.clone()?, issuer.rules.name.clone())))
             .collect(),
-        issuers: definitions.issuers.into_iter().map(|issuer| (issuer.rules.name.clone(), issuer)).collect(),
-        apis: definitions.apis,
+        issuers: definitions.issuers.iter().map(|issuer| (issuer.rules.name.clone(), issuer.clone())).collect(),
         operations,
         routes,
-        policies: definitions.policies,
-        acls: definitions.acls,
-        registry: definitions.registry,
-        master_scope: definitions.master_scope,
-        address_limits: definitions.address_limits,
         limits_of_apis,
-        limits: definitions.limits,
+        definitions,
     }
 }
 

@@ -65,7 +65,7 @@ impl Inquiry<'_> {
         });
         let Some((at, _)) = profile else { return Err(Refusal::new(Reason::PolicyProfile)) };
         grounds.profile = Some((index, at));
-        grounds.policy_names_api = self.rules.policies.get(index).is_some_and(|policy| policy.selector.api.is_some());
+        grounds.policy_names_api = self.rules.definitions.policies.get(index).is_some_and(|policy| policy.selector.api.is_some());
         Ok(())
     }
 
@@ -90,7 +90,7 @@ impl Inquiry<'_> {
     /// Gate 2.
     fn scope(&self, grounds: &mut Grounds) -> Result<(), Refusal> {
         let client = self.principal.client();
-        if let (Some(limit), Some(api)) = (&client.limit_authorization, self.rules.apis.get(self.operation.api))
+        if let (Some(limit), Some(api)) = (&client.limit_authorization, self.rules.definitions.apis.get(self.operation.api))
             && !limit.contains(&api.name)
         {
             return Err(Refusal::new(Reason::ScopeLimited));
@@ -99,7 +99,7 @@ impl Inquiry<'_> {
             grounds.scope = Some(scope.clone());
             return Ok(());
         }
-        if self.holds(client, &self.rules.master_scope) {
+        if self.holds(client, &self.rules.definitions.master_scope) {
             return Ok(());
         }
         let mut missing: Vec<ScopeName> =
@@ -140,7 +140,7 @@ impl Inquiry<'_> {
     /// Gate 3, and the invariant: a permit needs a rule that names the operation.
     fn acl(&self, gates: &Gates, grounds: &mut Grounds) -> Result<(), Refusal> {
         for index in &gates.acls {
-            let Some(acl) = self.rules.acls.get(*index) else { return Err(Refusal::new(Reason::GatewayBroken)) };
+            let Some(acl) = self.rules.definitions.acls.get(*index) else { return Err(Refusal::new(Reason::GatewayBroken)) };
             if !acl.roles.satisfied(|role| self.principal.has_role(role, self.rules)) {
                 return Err(Refusal::new(Reason::AclRole));
             }

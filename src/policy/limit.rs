@@ -65,7 +65,7 @@ impl Rules {
     /// All limits.
     #[must_use]
     pub fn limits(&self) -> &[Limit] {
-        &self.limits
+        &self.definitions.limits
     }
 
     /// The limits that a permitted request counts for, each with what it is counted under. Public operations have no caller: only
@@ -79,7 +79,7 @@ impl Rules {
         let api = self.operation(matched.operation).map(|operation| operation.api);
         let of_api = api.and_then(|api| self.limits_of_apis.get(api)).map(Vec::as_slice).unwrap_or_default();
         of_api.iter().flat_map(move |index| {
-            let subjects = match (self.limits.get(*index).map(|limit| limit.per), principal) {
+            let subjects = match (self.definitions.limits.get(*index).map(|limit| limit.per), principal) {
                 (Some(Per::Client), Some(principal)) => {
                     vec![format!("{} {}", principal.facts().issuer, principal.client().id)]
                 }

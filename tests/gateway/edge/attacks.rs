@@ -156,15 +156,15 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 /// Compares the honest clients' time with that of a quiet gateway. A test beside others on a busy machine only sees that nobody was
-/// kept waiting; `STRICT=1` holds the goal.
-fn unharmed(what: &str, gateway: &Gateway, quiet: Duration, Seen { served, burst, p99 }: Seen) {
+/// kept waiting; `STRICT=1` holds the goal: at most so many times as long.
+fn unharmed(what: &str, gateway: &Gateway, (quiet, times): (Duration, u32), Seen { served, burst, p99 }: Seen) {
     let (now, peak) = (memory(gateway, "VmRSS") >> 20, memory(gateway, "VmHWM"));
     println!(
         "{what}: {served} honest requests, all 200, p99 {p99:?} ({quiet:?} when quiet, {burst:?} in the first second); \
          {now} MiB now, {} at most",
         peak >> 20
     );
-    let goal = if many("STRICT", 0) > 0 { 2 * quiet + Duration::from_millis(1) } else { Duration::from_millis(750) };
+    let goal = if many("STRICT", 0) > 0 { times * quiet + Duration::from_millis(1) } else { Duration::from_millis(750) };
     assert!(p99 <= goal, "{what}: {p99:?}, {quiet:?} when quiet");
     assert!(peak < MEMORY, "{what}: {peak} bytes");
     assert_eq!(gateway.metric("scopegate_panics_total"), Some(0.0));
@@ -218,7 +218,7 @@ fn slow_connections_are_cut_and_nobody_else_notices() {
         slow.retain_mut(|(_, stream)| !is_closed(stream));
         slow.is_empty().then_some(())
     });
-    unharmed(&format!("{count} slow connections"), &gateway, quiet, served);
+    unharmed(&format!("{count} slow connections"), &gateway, (quiet, 2), served);
 
     // Readers that do not read: large answers wait in the kernel, and then they are cut.
     gateway.upstream.answer(big);
@@ -330,7 +330,10 @@ fn attacks_by_frames_are_cut_or_cost_little_and_nobody_else_notices() {
         let all = cut.iter().all(|cut| *cut > 0);
         let what = format!("{name}: {connections} connections, cut {} times, +{grown} MiB", cut.iter().sum::<usize>());
         assert!(all || grown <= 128, "{what}");
-        unharmed(&what, &gateway, quiet, served);
+        assert!(!name.ends_with("behind no window") || connections < 20 || cut.iter().any(|cut| *cut > 0), "{what}");
+        // The last one is none of frames: it puts a thousand requests, a hundred at once, to the upstream that honest ones share.
+        let times = if name == "requests behind no window" { 6 } else { 2 };
+        unharmed(&what, &gateway, (quiet, times), served);
     }
     assert_eq!(gateway.get("/open/x", None).status, 200);
 }
