@@ -4,10 +4,13 @@ mod block;
 mod check;
 mod client;
 mod demo;
+mod explain;
 mod key;
+mod reading;
 mod schema;
 mod state;
 mod store;
+mod test;
 mod token;
 mod upgrade;
 mod user;
@@ -53,7 +56,7 @@ enum Command {
         #[arg(long, default_value_t = 8080)]
         port: u16,
     },
-    /// Load the configuration as `serve` would, without a network, and print every fault
+    /// Load the configuration as `serve` would, without a network; print every fault, then what deserves a second look
     Check {
         /// gateway.yaml
         #[arg(long, default_value = "config/gateway.yaml")]
@@ -61,6 +64,25 @@ enum Command {
         /// Form of the output
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
+        /// End with 1 when there are findings of this level or above that no waiver covers
+        #[arg(long, value_enum)]
+        deny: Option<check::Deny>,
+    },
+    /// Run the `tests:` of the policies by the decision that serves, and tell what they do not reach
+    Test {
+        /// gateway.yaml
+        #[arg(long, default_value = "config/gateway.yaml")]
+        config: PathBuf,
+        #[command(flatten)]
+        arguments: test::TestArguments,
+    },
+    /// Tell why a request is permitted or refused, step by step, and what would permit it
+    Explain {
+        /// gateway.yaml
+        #[arg(long, default_value = "config/gateway.yaml")]
+        config: PathBuf,
+        #[command(flatten)]
+        arguments: Box<explain::ExplainArguments>,
     },
     /// Add, list, rotate the secrets of and disable clients
     Client {
@@ -150,7 +172,9 @@ pub fn main() -> ExitCode {
         Command::Serve { config, upgrade } => serve(&config, ServeOptions { upgrade, temporary: None }),
         Command::Upgrade { config } => upgrade::run(&config),
         Command::Demo { port } => demo::run(port),
-        Command::Check { config, format } => check::run(&config, format),
+        Command::Check { config, format, deny } => check::run(&config, deny, format),
+        Command::Test { config, arguments } => test::run(&config, &arguments),
+        Command::Explain { config, arguments } => explain::run(&config, &arguments),
         Command::Client { options, command } => client::run(&options.config, command, options.format),
         Command::User { options, command } => user::run(&options.config, command, options.format),
         Command::Key { options, command } => key::run(&options.config, command, options.format),

@@ -212,6 +212,20 @@ impl Registry {
         }
     }
 
+    /// Edits a copy of a client, for those who ask what a change would do.
+    pub fn edit_client(&mut self, id: &ClientId, edit: &dyn Fn(&mut Client)) {
+        if let Some(client) = self.clients.get_mut(id) {
+            edit(Arc::make_mut(client));
+        }
+    }
+
+    /// The same of a user.
+    pub fn edit_user(&mut self, name: &UserName, edit: &dyn Fn(&mut User)) {
+        if let Some(user) = self.users.get_mut(name) {
+            edit(Arc::make_mut(user));
+        }
+    }
+
     /// One of our clients by its id.
     #[must_use]
     pub fn client(&self, id: &str) -> Option<&Arc<Client>> {
@@ -266,22 +280,6 @@ impl Registry {
     #[must_use]
     pub fn users(&self) -> Vec<&Arc<User>> {
         self.users.iter().collect::<BTreeMap<_, _>>().into_values().collect()
-    }
-
-    /// What of a client deserves a second look: the password grant, the master scope, and scopes that grant nothing now.
-    #[must_use]
-    pub fn notes(client: &Client, master: &ScopeName, inactive: &HashSet<ScopeName>) -> Vec<String> {
-        let mut notes = Vec::new();
-        if client.grants.contains(&GrantType::Password) {
-            notes.push("its grant `password` shows it the users' passwords; move it to authorization_code".to_owned());
-        }
-        if client.scopes.contains(master) {
-            notes.push(format!("it holds `{master}`, which passes the scope gate of every API"));
-        }
-        for scope in client.scopes.intersection(inactive).collect::<BTreeSet<_>>() {
-            notes.push(format!("it holds `{scope}`, which has `active: false` and grants nothing"));
-        }
-        notes
     }
 
     /// What keeps a client from getting a token with client credentials now; empty when nothing does.

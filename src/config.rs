@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::GrantType;
-use crate::names::{IssuerName, Timestamp, UpstreamName};
+use crate::names::{IssuerName, Origin, Timestamp, UpstreamName};
 use crate::policy::Rules;
+use crate::policy::case::Test;
 use crate::request::address::Networks;
 use crate::request::head::Limits;
 use crate::token::jws::Algorithm;
@@ -110,12 +111,35 @@ pub struct Config {
     pub refresh_grace: u32,
     /// SHA-256 of the token of the admin listener.
     pub admin_token: Option<[u8; 32]>,
+    /// Tests of the policies.
+    pub tests: Vec<Test>,
+    /// What of the lint was looked at and let be.
+    pub waivers: Vec<Waiver>,
+    /// gateway.yaml, as the operator named it.
+    pub gateway_file: Arc<str>,
+    /// A load whose tests fail is refused.
+    pub run_tests_at_load: bool,
     /// Who signs users in beside our own page.
     pub login: Login,
     /// How long tokens are served while the store does not say what was revoked elsewhere.
     pub max_revocation_staleness: Duration,
     /// First twelve hex digits of the SHA-256 over all files: which set decided, in the record.
     pub version: Arc<str>,
+}
+
+/// A finding of the lint that somebody has looked at and let be, for a time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiver {
+    /// The rule.
+    pub rule: String,
+    /// What it is about.
+    pub on: String,
+    /// Why it is let be.
+    pub reason: String,
+    /// The end.
+    pub until: Timestamp,
+    /// Where it stands.
+    pub origin: Origin,
 }
 
 /// Who signs users in beside our own page.

@@ -27,6 +27,7 @@ pub mod policy;
 pub mod grant;
 pub mod metadata;
 pub mod config;
+pub mod tooling;
 
 // ── outer ring: pingora, tokio, clock, disk, network ──
 #[cfg(feature = "server")]

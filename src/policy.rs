@@ -5,9 +5,11 @@
 
 pub mod between;
 pub mod block;
+pub mod case;
 pub mod compile;
 pub mod decide;
 pub mod definition;
+pub mod findings;
 pub mod gate;
 pub mod limit;
 pub mod principal;
@@ -149,7 +151,8 @@ impl Rules {
 
     /// The profiles of a policy that can name this client: those that list it, and those that list none.
     fn profiles(&self, policy: usize, client: &ClientId) -> impl Iterator<Item = (usize, &definition::Profile)> {
-        let profiles = self.definitions.policies.get(policy).map(|policy| policy.profiles.as_slice()).unwrap_or_default();
+        let profiles =
+            self.definitions.policies.get(policy).map(|policy| policy.profiles.as_slice()).unwrap_or_default();
         let candidates = self.profile_index.get(policy).into_iter().flat_map(move |index| index.of(client));
         candidates.filter_map(move |at| Some((at, profiles.get(at)?)))
     }
@@ -214,7 +217,8 @@ impl Rules {
 
     /// The claims that the policy of an operation looks at.
     pub fn claims_of(&self, operation: OperationId) -> impl Iterator<Item = &str> {
-        let policy = self.operation(operation).and_then(|operation| self.definitions.policies.get(operation.enforced.policy?));
+        let policy =
+            self.operation(operation).and_then(|operation| self.definitions.policies.get(operation.enforced.policy?));
         let profiles = policy.map(|policy| policy.profiles.as_slice()).unwrap_or_default();
         profiles.iter().flat_map(|profile| &profile.claims).map(|(name, _)| name.as_str())
     }

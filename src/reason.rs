@@ -115,6 +115,96 @@ closed_list! {
     }
 }
 
+/// A step of the decision (decisions.md, "Order").
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Step {
+    /// 0: framing, sizes, the canonical target.
+    Request,
+    /// 1: blocked networks, limits per address.
+    Network,
+    /// 2: the operation.
+    Operation,
+    /// 4: the credential. (3, public, refuses nothing.)
+    Credential,
+    /// 5: the token, its client and its user.
+    Identity,
+    /// 6: blocked clients, users, tokens.
+    Blocks,
+    /// 7: gate 1.
+    Policy,
+    /// 8: gate 2.
+    Scope,
+    /// 9: gate 3.
+    Acl,
+    /// 10: rate limits and quotas.
+    Limits,
+    /// 11: forwarding.
+    Forward,
+}
+
+impl Step {
+    /// Its name for people and machines.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Network => "network",
+            Self::Operation => "operation",
+            Self::Credential => "credential",
+            Self::Identity => "identity",
+            Self::Blocks => "blocks",
+            Self::Policy => "access policy",
+            Self::Scope => "auth scope",
+            Self::Acl => "ACL",
+            Self::Limits => "limits",
+            Self::Forward => "forward",
+        }
+    }
+}
+
+impl Reason {
+    /// The step that refuses for this reason.
+    #[must_use]
+    pub const fn step(self) -> Step {
+        match self {
+            Self::RequestMalformed
+            | Self::PathAmbiguous
+            | Self::RequestBody
+            | Self::RequestTarget
+            | Self::RequestHeaders => Step::Request,
+            Self::BlockedNetwork | Self::LimitAddress => Step::Network,
+            Self::OperationUnknown | Self::OperationMethod | Self::OperationMaintenance => Step::Operation,
+            Self::TokenMissing | Self::TokenSeveral | Self::TokenInQuery | Self::TokenMalformed => Step::Credential,
+            Self::TokenInvalid
+            | Self::ClientUnknown
+            | Self::ClientInactive
+            | Self::UserInactive
+            | Self::IssuerUnavailable
+            | Self::StoreUnavailable => Step::Identity,
+            Self::BlockedClient | Self::BlockedUser | Self::BlockedToken => Step::Blocks,
+            Self::PolicyNone | Self::PolicyProfile => Step::Policy,
+            Self::ScopeLimited | Self::ScopeMissing | Self::ScopeUnscoped => Step::Scope,
+            Self::AclRole | Self::AclNone => Step::Acl,
+            Self::LimitRate | Self::LimitQuota => Step::Limits,
+            Self::UpstreamFailed
+            | Self::UpstreamProtocol
+            | Self::UpstreamUnavailable
+            | Self::GatewayDraining
+            | Self::UpstreamTimeout
+            | Self::GatewayBroken => Step::Forward,
+        }
+    }
+
+    /// Whether the pure decision gives it, from a request and a token alone: not from counters, bodies, stores or servers.
+    #[must_use]
+    pub fn is_judged(self) -> bool {
+        let counted =
+            matches!(self, Self::RequestBody | Self::LimitAddress | Self::TokenSeveral | Self::TokenMalformed);
+        let asked = matches!(self, Self::IssuerUnavailable | Self::StoreUnavailable);
+        !counted && !asked && self.step() < Step::Limits
+    }
+}
+
 closed_list! {
     /// What exactly was wrong with a token: for the log and the metrics, never for the caller.
     TokenFault {

@@ -10,16 +10,14 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::client::said;
-use super::{Format, report, state, wrong};
+use super::{Format, reading, report, state, wrong};
 use crate::config::Config;
 use crate::grant::opaque::Kind;
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::principal;
 use crate::server::{clock, source};
-use crate::store::Store;
 use crate::store::revocations::{Revocation, Subject};
 use crate::token::jws::Unverified;
-use crate::token::{Facts, KeySet};
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
@@ -78,33 +76,14 @@ fn read() -> Result<Zeroizing<String>, ExitCode> {
     if token.is_empty() { Err(wrong("no token on standard input")) } else { Ok(token) }
 }
 
-/// The facts of an access token of ours or of another issuer whose keys are in a file.
-fn facts(config: &Config, store: &Store, token: &str) -> Result<Facts, String> {
-    if let Some(digest) = Kind::Access.digest(token) {
-        let found = store.find_access(digest).map_err(|fault| fault.to_string())?;
-        return found.map(crate::store::access::StoredAccess::into_facts).ok_or_else(|| "inactive".to_owned());
-    }
-    let parsed = Unverified::parse(token).map_err(|fault| fault.label().to_owned())?;
-    let iss = parsed.claims.get("iss").and_then(serde_json::Value::as_str).unwrap_or_default();
-    let issuer = config.rules.issuer_by_claim(iss).ok_or_else(|| "issuer".to_owned())?;
-    if !issuer.rules.name.is_own() {
-        return Err(format!("it is of the issuer `{}`: ask there", issuer.rules.name));
-    }
-    let keys = store.keys().map_err(|fault| fault.to_string())?;
-    let set = keys.iter().filter_map(|key| {
-        let jwk = serde_json::from_str(&key.public_jwk).ok()?;
-        crate::token::keyset::Key::parse(&jwk).ok()
-    });
-    issuer.rules.verify(&parsed, &KeySet::new(set.collect())).map_err(|fault| fault.label().to_owned())
-}
-
 fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
     let store = state::store(&config)?;
     let token = read()?;
-    let facts = match facts(&config, &store, &token) {
-        Ok(facts) => std::sync::Arc::new(facts),
-        Err(fault) => {
+    let facts = match reading::facts(&config, Some(&store), &token) {
+        Ok(facts) => facts,
+        Err(refusal) => {
+            let fault = refusal.fault.text();
             said(format, &json!({ "active": false, "fault": fault }), || format!("not good: {fault}"));
             return Ok(ExitCode::from(super::FINDINGS));
         }
@@ -229,6 +208,7 @@ fn presented(config: &Config) -> Result<(IssuerName, Subject), ExitCode> {
         let found = store.find_refresh(digest).map_err(|fault| wrong(&fault.to_string()))?;
         return Ok((own, Subject::Authorization(found.ok_or_else(|| wrong("no such refresh token"))?)));
     }
-    let facts = facts(config, &store, &token).map_err(|fault| wrong(&format!("the token: {fault}")))?;
-    Ok((own, Subject::Token(facts.id.ok_or_else(|| wrong("the token has no id"))?)))
+    let facts = reading::facts(config, Some(&store), &token);
+    let facts = facts.map_err(|refusal| wrong(&format!("the token: {}", refusal.fault.text())))?;
+    Ok((own, Subject::Token(facts.id.clone().ok_or_else(|| wrong("the token has no id"))?)))
 }

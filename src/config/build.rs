@@ -7,6 +7,7 @@ mod issuer;
 mod policy;
 mod registry;
 mod store;
+mod test;
 mod tls;
 mod upstream;
 
@@ -327,6 +328,9 @@ impl Builder<'_> {
         let mut issuers = self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
         let upstreams = self.upstreams();
         let mut policies = self.policies();
+        let tests = self.tests();
+        let waivers = self.waivers();
+        let gateway_file = self.gateway.file.clone();
         let settings = settings?;
         self.check_kept_keys(settings.fixed.signing, &clients);
         self.check_login(&settings, &clients);
@@ -355,6 +359,10 @@ impl Builder<'_> {
             grants: settings.server.grants,
             refresh_grace: settings.server.refresh_grace,
             admin_token: settings.admin_token,
+            tests,
+            waivers,
+            gateway_file,
+            run_tests_at_load: settings.run_tests_at_load,
             login: settings.server.login,
             max_revocation_staleness: settings.max_revocation_staleness,
             version: version.into(),

@@ -76,6 +76,10 @@ formats! {
     Size(u64) = "size", parse_size, "^([0-9]+(B|KiB|MiB|GiB)|env:.*)$", "A size: a whole number and B, KiB, MiB or GiB.";
     /// The beginning of a day in UTC.
     Date(Timestamp) = "date", parse_date, "^([0-9]{4}-[0-9]{2}-[0-9]{2}|env:.*)$", "A date, YYYY-MM-DD; its first second in UTC.";
+    /// A moment.
+    Instant(Timestamp) = "instant", parse_instant, "^([0-9]{4}-.*|env:.*)$", "A moment, RFC 3339, for instance 2026-11-22T10:00:00Z.";
+    /// An address.
+    Address(std::net::IpAddr) = "address", parse_address, "^([0-9a-fA-F.:]+|env:.*)$", "An IP address.";
     /// A network.
     Network(ipnet::IpNet) = "network", crate::request::address::parse_network, "^([0-9a-fA-F.:]+(/[0-9]{1,3})?|env:.*)$", "A network in CIDR notation, or one address.";
     /// An address to listen on.
@@ -186,6 +190,16 @@ fn parse_date(text: &str) -> Result<Timestamp, String> {
         .ok_or_else(|| format!("`{text}` is not a date; write YYYY-MM-DD, for instance 2027-01-31"))?;
     let instant = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| format!("`{text}` is out of range"))?;
     Ok(Timestamp(instant.timestamp().as_second()))
+}
+
+fn parse_instant(text: &str) -> Result<Timestamp, String> {
+    let instant = text.parse::<jiff::Timestamp>();
+    let wrong = |_| format!("`{text}` is not a moment; write for instance 2026-11-22T10:00:00Z");
+    instant.map(|instant| Timestamp(instant.as_second())).map_err(wrong)
+}
+
+fn parse_address(text: &str) -> Result<std::net::IpAddr, String> {
+    text.parse().map_err(|_| format!("`{text}` is not an IP address; write for instance 10.20.1.1"))
 }
 
 fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {

@@ -5,6 +5,7 @@ pub mod client;
 pub mod gateway;
 pub mod issuer;
 pub mod policy;
+pub mod test;
 pub mod upstream;
 pub mod user;
 

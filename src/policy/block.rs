@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use super::principal::Principal;
-use crate::names::{ClientId, Timestamp, UserName};
+use crate::names::{ClientId, Origin, Timestamp, UserName};
 use crate::reason::{Reason, Refusal};
 use crate::request::address::NetworkMap;
 
@@ -21,6 +21,8 @@ pub struct Block {
     pub tokens: Vec<String>,
     /// The end.
     pub until: Option<Timestamp>,
+    /// Where it stands; nowhere when a command has set it.
+    pub origin: Origin,
 }
 
 /// The end of a block, if it has one.

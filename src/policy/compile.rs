@@ -276,7 +276,8 @@ impl<'a> Compiler<'a> {
             Some(name) => self.api_index.get(name).map(|at| all(*at)).unwrap_or_default(),
             None => (0..self.operations.len()).collect(),
         };
-        let selects = |index: &usize| self.operations.get(*index).is_some_and(|operation| selects(selector, operation));
+        let selects =
+            |index: &usize| self.operations.get(*index).is_some_and(|operation| selector.narrows_to(operation));
         candidates.into_iter().filter(selects).collect()
     }
 
@@ -388,13 +389,4 @@ impl<'a> Compiler<'a> {
             self.fault(&origin, message, "merge their `allow` lists, or narrow one by methods, resources or versions");
         }
     }
-}
-
-fn selects(selector: &Selector, operation: &Operation) -> bool {
-    selector.methods.is_none_or(|methods| methods.contains(operation.method))
-        && selector
-            .versions
-            .as_ref()
-            .is_none_or(|versions| operation.version.as_ref().is_some_and(|own| versions.contains(own)))
-        && selector.resources.as_ref().is_none_or(|resources| resources.contains(&operation.resource))
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::between::Between;
+use super::route::Operation;
 use crate::names::{
     ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, Timestamp, UpstreamName, Version,
 };
@@ -121,6 +122,23 @@ pub struct Selector {
 }
 
 impl Selector {
+    /// Whether it is about all of its API, or of all APIs.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.methods.is_none() && self.versions.is_none() && self.resources.is_none()
+    }
+
+    /// Whether an operation of its API is among those it is about.
+    #[must_use]
+    pub fn narrows_to(&self, operation: &Operation) -> bool {
+        self.methods.is_none_or(|methods| methods.contains(operation.method))
+            && self
+                .versions
+                .as_ref()
+                .is_none_or(|versions| operation.version.as_ref().is_some_and(|own| versions.contains(own)))
+            && self.resources.as_ref().is_none_or(|resources| resources.contains(&operation.resource))
+    }
+
     /// Strength on the ladder of decisions.md, gate 1; the larger wins.
     #[must_use]
     pub const fn strength(&self) -> u8 {

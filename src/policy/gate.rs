@@ -2,6 +2,7 @@
 
 use super::Rules;
 use super::definition::Profile;
+use super::findings::Part;
 use super::principal::Principal;
 use super::route::{GrantEntry, Matched, Operation};
 use crate::client::Client;
@@ -56,30 +57,48 @@ impl Inquiry<'_> {
 
     /// Gate 1.
     fn policy(&self, gates: &Gates, grounds: &mut Grounds) -> Result<(), Refusal> {
-        let enforce = self.principal.client().enforce_token_restriction;
         let Some(index) = gates.policy else {
+            let enforce = self.principal.client().enforce_token_restriction;
             return if enforce { Err(Refusal::new(Reason::PolicyNone)) } else { Ok(()) };
         };
-        let profile = self.rules.profiles(index, &self.principal.client().id).find(|(_, profile)| {
-            self.covers(profile) && (!enforce || profile.restricted_clients || profile.clients.is_some())
-        });
+        let mut profiles = self.rules.profiles(index, &self.principal.client().id);
+        let profile = profiles.find(|(_, profile)| self.covers(profile) && self.names(profile));
         let Some((at, _)) = profile else { return Err(Refusal::new(Reason::PolicyProfile)) };
         grounds.profile = Some((index, at));
-        grounds.policy_names_api = self.rules.definitions.policies.get(index).is_some_and(|policy| policy.selector.api.is_some());
+        grounds.policy_names_api =
+            self.rules.definitions.policies.get(index).is_some_and(|policy| policy.selector.api.is_some());
         Ok(())
     }
 
     /// Whether every part that the profile names holds. Its clients are looked up before: see [`Rules::profiles`].
     fn covers(&self, profile: &Profile) -> bool {
-        profile.issuers.contains(&self.principal.facts().issuer)
-            && profile.from.as_ref().is_none_or(|from| self.address.is_some_and(|address| from.contains(address)))
-            && profile
+        Part::NARROWING.into_iter().all(|part| part == Part::Clients || self.holds_part(part, profile))
+    }
+
+    /// Whether one part of a profile holds.
+    pub(super) fn holds_part(&self, part: Part, profile: &Profile) -> bool {
+        match part {
+            Part::Issuers => profile.issuers.contains(&self.principal.facts().issuer),
+            Part::Clients => {
+                profile.clients.as_ref().is_none_or(|clients| clients.contains(&self.principal.client().id))
+            }
+            Part::From => {
+                profile.from.as_ref().is_none_or(|from| self.address.is_some_and(|address| from.contains(address)))
+            }
+            Part::Roles => profile
                 .roles
                 .as_ref()
-                .is_none_or(|roles| roles.satisfied(|role| self.principal.has_role(role, self.rules)))
-            && profile.claims.iter().all(|(name, values)| self.principal.claim_is(name, values))
-            && profile.between.as_ref().is_none_or(|between| between.holds(self.now))
-            && profile.certificates.as_ref().is_none_or(|names| self.has_certificate(names))
+                .is_none_or(|roles| roles.satisfied(|role| self.principal.has_role(role, self.rules))),
+            Part::Claims => profile.claims.iter().all(|(name, values)| self.principal.claim_is(name, values)),
+            Part::Between => profile.between.as_ref().is_none_or(|between| between.holds(self.now)),
+            Part::Certificates => profile.certificates.as_ref().is_none_or(|names| self.has_certificate(names)),
+            Part::RestrictedClients => self.names(profile),
+        }
+    }
+
+    /// Whether the profile names the client, where that is asked for.
+    pub(super) fn names(&self, profile: &Profile) -> bool {
+        !self.principal.client().enforce_token_restriction || profile.restricted_clients || profile.clients.is_some()
     }
 
     fn has_certificate(&self, names: &[String]) -> bool {
@@ -90,16 +109,14 @@ impl Inquiry<'_> {
     /// Gate 2.
     fn scope(&self, grounds: &mut Grounds) -> Result<(), Refusal> {
         let client = self.principal.client();
-        if let (Some(limit), Some(api)) = (&client.limit_authorization, self.rules.definitions.apis.get(self.operation.api))
-            && !limit.contains(&api.name)
-        {
+        if self.is_limited() {
             return Err(Refusal::new(Reason::ScopeLimited));
         }
         if let Some(scope) = self.granting_scope(client) {
             grounds.scope = Some(scope.clone());
             return Ok(());
         }
-        if self.holds(client, &self.rules.definitions.master_scope) {
+        if self.has_master() {
             return Ok(());
         }
         let mut missing: Vec<ScopeName> =
@@ -109,6 +126,18 @@ impl Inquiry<'_> {
             return Err(Refusal::new(Reason::ScopeMissing).with(Remedy::Scopes(missing)));
         }
         if client.allow_only_selected_scopes { Err(Refusal::new(Reason::ScopeUnscoped)) } else { Ok(()) }
+    }
+
+    /// Whether `limit_authorization` leaves the API out.
+    pub(super) fn is_limited(&self) -> bool {
+        let api = self.rules.definitions.apis.get(self.operation.api);
+        let limit = self.principal.client().limit_authorization.as_ref();
+        limit.is_some_and(|limit| api.is_some_and(|api| !limit.contains(&api.name)))
+    }
+
+    /// Whether the master scope is in S.
+    pub(super) fn has_master(&self) -> bool {
+        self.holds(self.principal.client(), &self.rules.definitions.master_scope)
     }
 
     /// A scope of G ∩ S. Walks over the smaller of the two, so the cost follows neither the number of scopes nor of grants.
@@ -140,7 +169,9 @@ impl Inquiry<'_> {
     /// Gate 3, and the invariant: a permit needs a rule that names the operation.
     fn acl(&self, gates: &Gates, grounds: &mut Grounds) -> Result<(), Refusal> {
         for index in &gates.acls {
-            let Some(acl) = self.rules.definitions.acls.get(*index) else { return Err(Refusal::new(Reason::GatewayBroken)) };
+            let Some(acl) = self.rules.definitions.acls.get(*index) else {
+                return Err(Refusal::new(Reason::GatewayBroken));
+            };
             if !acl.roles.satisfied(|role| self.principal.has_role(role, self.rules)) {
                 return Err(Refusal::new(Reason::AclRole));
             }
@@ -162,7 +193,7 @@ fn holds(principal: &Principal, client: &Client, scope: &ScopeName) -> bool {
     in_token && client.scopes.contains(scope)
 }
 
-fn applies(grant: &GrantEntry, matched: &Matched) -> bool {
+pub(super) fn applies(grant: &GrantEntry, matched: &Matched) -> bool {
     grant.conditions.iter().all(|(name, values)| {
         let value = matched.parameters.iter().find(|(parameter, _)| parameter == name);
         value.is_some_and(|(_, value)| values.contains(value))

@@ -46,6 +46,25 @@ pub struct Operation {
     pub(super) grants: Vec<GrantEntry>,
 }
 
+impl Operation {
+    /// The policy that decides about it, by its position in the definitions.
+    #[must_use]
+    pub const fn deciding_policy(&self) -> Option<usize> {
+        self.enforced.policy
+    }
+
+    /// That one, and the one that would with the shadow rules in their places.
+    pub fn policies(&self) -> impl Iterator<Item = usize> {
+        self.enforced.policy.into_iter().chain(self.shadow.as_ref().and_then(|gates| gates.policy))
+    }
+
+    /// Whether a scope or an ACL names it.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        !self.grants.is_empty() || !self.enforced.acls.is_empty()
+    }
+}
+
 /// A scope's grant on one operation.
 #[derive(Clone, Debug)]
 pub(super) struct GrantEntry {

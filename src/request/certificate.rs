@@ -1,5 +1,7 @@
 //! What a certificate says of itself. That it may be believed is TLS's to find out, before.
 
+use std::sync::Arc;
+
 use sha2::{Digest, Sha256};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -38,6 +40,16 @@ impl CertificateFacts {
         }
         let sha256 = crate::names::hex(&Sha256::digest(der));
         Ok(Self { dns, uris, sha256, not_after: Timestamp(parsed.validity().not_after.timestamp()) })
+    }
+
+    /// One with these names, as policies write them: DNS names, URIs, `sha256:` and a digest. Without any there is none.
+    #[must_use]
+    pub fn named(names: &[String]) -> Option<Arc<Self>> {
+        let digest = names.iter().find_map(|name| name.strip_prefix("sha256:"));
+        let plain = names.iter().filter(|name| !name.starts_with("sha256:"));
+        let (uris, dns) = plain.cloned().partition(|name| name.contains("://"));
+        let sha256 = digest.unwrap_or_default().to_owned();
+        (!names.is_empty()).then(|| Arc::new(Self { dns, uris, sha256, not_after: Timestamp(i64::MAX) }))
     }
 
     /// Whether a policy's name for a certificate is this one: a DNS name, a URI, or `sha256:` and the digest.

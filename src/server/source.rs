@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::clock;
 use crate::config::document::MAX_BYTES;
 use crate::config::{self, Config, Fault, Locations, Lookup, SourceFile, Sources};
+use crate::tooling::testing;
 
 /// The process's environment and disk. Remembers what was read.
 #[derive(Debug, Default)]
@@ -93,8 +94,25 @@ pub fn load(gateway: &Path) -> Result<Config, LoadFault> {
     load_noting(gateway).0
 }
 
+/// The same without running the tests of the policies, for those who are asked about them.
+///
+/// # Errors
+/// A file that cannot be read, or every fault in them.
+pub fn load_untested(gateway: &Path) -> Result<Config, LoadFault> {
+    load_sources(gateway).0.map(|(config, _)| config)
+}
+
 /// The same, with what it was read from, as far as that was found.
 pub fn load_noting(gateway: &Path) -> (Result<Config, LoadFault>, Origins) {
+    let (loaded, origins) = load_sources(gateway);
+    let tested = loaded.and_then(|(config, sources)| {
+        let failed = if config.run_tests_at_load { testing::faults(&config, clock::now()) } else { Vec::new() };
+        if failed.is_empty() { Ok(config) } else { Err(LoadFault::Faults(sources, failed)) }
+    });
+    (tested, origins)
+}
+
+fn load_sources(gateway: &Path) -> (Result<(Config, Box<Sources>), LoadFault>, Origins) {
     let system = System::default();
     let mut origins = BTreeSet::from([gateway.to_owned()]);
     if let Ok(file) = read_file(gateway) {
@@ -103,7 +121,11 @@ pub fn load_noting(gateway: &Path) -> (Result<Config, LoadFault>, Origins) {
         origins.extend([policies, clients, users].into_iter().flatten().map(|location| base.join(location)));
     }
     let loaded = read(gateway).map_err(LoadFault::Unreadable).and_then(|sources| {
-        config::load(&sources, &system, clock::now()).map_err(|faults| LoadFault::Faults(Box::new(sources), faults))
+        let sources = Box::new(sources);
+        match config::load(&sources, &system, clock::now()) {
+            Ok(config) => Ok((config, sources)),
+            Err(faults) => Err(LoadFault::Faults(sources, faults)),
+        }
     });
     origins.extend(system.read.take());
     (loaded, Origins(origins))

@@ -203,7 +203,10 @@ fn all_faults_of_all_files_come_in_one_run() {
     let found = faults(
         &GATEWAY
             .replace("path: data", "pth: data")
-            .replace("policies: ", "run_tests_at_load: true\npolicies: ")
+            .replace(
+                "policies: ",
+                "issuers: { x: { issuer: https://x.example, audience: [y], keys: discover, ca: x } }\npolicies: ",
+            )
             .replace("env:PORT", "0.0.0.0:80"),
         &format!("{POLICIES}acls: [{{ api: nope, roles: {{ any: [] }} }}]\nblocks: [{{ from: [300.0.0.0/8] }}]\n"),
         "clients:\n  a: { grants: [password, client_credentials], auth_scopes: [raed] }\n  b: { secret: x }\n",
@@ -211,7 +214,7 @@ fn all_faults_of_all_files_come_in_one_run() {
     for words in [
         "unknown key `pth`",
         "`path` is missing",
-        "`run_tests_at_load` is documented",
+        "`ca` is documented",
         "there is no API `nope`",
         "an empty role list",
         "300.0.0.0/8",
@@ -259,12 +262,12 @@ fn check_prints_the_line_with_a_marker_and_exits_with_1_and_2_for_what_is_not_th
     let (code, json) = check(&["--format", "json"]);
     assert_eq!(code, Some(0), "{json}");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
-    let obstacles = json["clients"][0]["obstacles"].to_string();
-    assert!(obstacles.contains("lists no `grants`") && obstacles.contains("neither secret nor"), "{obstacles}");
-    assert_eq!(json["warnings"], serde_json::json!([]));
+    let findings = json["findings"].to_string();
+    assert!(findings.contains("lists no `grants`") && findings.contains("neither secret nor"), "{findings}");
+    assert!(!findings.contains("proxy.untrusted"), "{findings}");
     std::fs::write(&path, GATEWAY.replace("env:PORT", "'127.0.0.1:1', behind_tls: true")).unwrap();
     let (code, json) = check(&["--format", "json"]);
-    assert!(code == Some(0) && json.contains("all callers have one address"), "{json}");
+    assert!(code == Some(0) && json.contains("proxy.untrusted"), "{json}");
     let usage = Command::new(env!("CARGO_BIN_EXE_scopegate")).arg("chek").output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
 }

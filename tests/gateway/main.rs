@@ -19,5 +19,6 @@ mod shipped;
 mod support;
 mod tokens;
 mod token_endpoint;
+mod tooling;
 mod upstreams;
 mod vectors;

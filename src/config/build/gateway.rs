@@ -24,6 +24,7 @@ pub(super) struct Settings {
     /// For each listener, in their order.
     pub(super) tls: Vec<Option<ListenerTls>>,
     pub(super) admin_token: Option<[u8; 32]>,
+    pub(super) run_tests_at_load: bool,
     pub(super) server: AuthorizationServer,
     pub(super) max_revocation_staleness: Duration,
 }
@@ -69,6 +70,7 @@ impl Builder<'_> {
             trusted_proxies: Networks::new(raw.trusted_proxies.iter().map(|network| network.value)),
             tls,
             admin_token,
+            run_tests_at_load: raw.run_tests_at_load.unwrap_or(false),
             max_revocation_staleness: raw
                 .max_revocation_staleness
                 .as_ref()

@@ -320,6 +320,7 @@ impl Builder<'_> {
                 users: raw.users.iter().map(|user| UserName::new(user)).collect(),
                 tokens: raw.tokens.clone(),
                 until: raw.until.as_ref().map(|date| date.value),
+                origin: place.origin(),
             });
         }
         blocks

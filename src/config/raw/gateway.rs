@@ -60,8 +60,7 @@ pub struct RawGateway {
     pub max_revocation_staleness: Option<Duration>,
     /// Read the files again when they change, as on SIGHUP; true by default.
     pub watch_files: Option<bool>,
-    /// Run the `tests:` of the policies at load.
-    #[schemars(extend("x-not-built" = true))]
+    /// Run the `tests:` of the policies at load, and refuse what fails them; false by default.
     pub run_tests_at_load: Option<bool>,
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::test::RawTest;
 use super::yes;
 use crate::config::format::{BasePath, Date, Duration, HostText, HttpUrl, Network, Rate, Size, VersionText};
 
@@ -25,8 +26,9 @@ pub struct RawPolicies {
     /// Blocks: before all policies.
     pub blocks: Vec<RawBlock>,
     /// Tests of the policies.
-    #[schemars(extend("x-not-built" = true))]
     pub tests: Vec<RawTest>,
+    /// Findings of the lint in `scopegate check` that are let be.
+    pub waivers: Vec<RawWaiver>,
 }
 
 /// A REST API.
@@ -358,16 +360,17 @@ pub struct RawBlock {
     pub until: Option<Date>,
 }
 
-/// A test of the policies.
+/// A finding of the lint that somebody has looked at and let be.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RawTest {
-    /// `METHOD path`.
-    pub request: String,
-    /// Client address.
-    pub from: Option<String>,
-    /// Facts of the token.
-    pub token: Option<BTreeMap<String, serde_json::Value>>,
-    /// `permit`, or the reason of the refusal.
-    pub expect: String,
+pub struct RawWaiver {
+    /// The rule of the lint, for instance `client.broad`.
+    pub rule: String,
+    /// What the finding is about, as it says: a client, a scope, a policy, an API with an operation.
+    pub on: String,
+    /// Why it is let be.
+    #[schemars(length(min = 1))]
+    pub reason: String,
+    /// Until the beginning of this day; then it is told again.
+    pub until: Date,
 }

@@ -164,7 +164,8 @@ fn unharmed(what: &str, gateway: &Gateway, (quiet, times): (Duration, u32), Seen
          {now} MiB now, {} at most",
         peak >> 20
     );
-    let goal = if many("STRICT", 0) > 0 { times * quiet + Duration::from_millis(1) } else { Duration::from_millis(750) };
+    let goal =
+        if many("STRICT", 0) > 0 { times * quiet + Duration::from_millis(1) } else { Duration::from_millis(750) };
     assert!(p99 <= goal, "{what}: {p99:?}, {quiet:?} when quiet");
     assert!(peak < MEMORY, "{what}: {peak} bytes");
     assert_eq!(gateway.metric("scopegate_panics_total"), Some(0.0));

@@ -1,0 +1,247 @@
+//! A request as one writes it down, for tests, explanations and comparisons: from words to the facts that the decision takes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::decide::{Judgement, Moment, Permit, decide};
+use super::{Issuer, Rules};
+use crate::names::{ClientId, IssuerName, Origin, ScopeName, Timestamp};
+use crate::reason::{Reason, Refusal, TokenFault};
+use crate::request::Request;
+use crate::request::certificate::CertificateFacts;
+use crate::request::credential::BearerToken;
+use crate::request::head::{Head, Limits};
+use crate::scope::ScopeSet;
+use crate::token::Facts;
+use crate::token::claims::Audience;
+
+/// How long a token is good that does not say so, in seconds.
+const LIFE: i64 = 300;
+
+/// A request in words.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Method as sent.
+    pub method: String,
+    /// Target as sent: path and query.
+    pub target: String,
+    /// Host as sent; that of `public_url` when left out.
+    pub host: Option<String>,
+    /// Address of the caller.
+    pub from: Option<IpAddr>,
+    /// Names of the client certificate that was shown: DNS names, URIs, `sha256:` and a digest.
+    pub certificate: Vec<String>,
+    /// What stands in the Authorization header.
+    pub token: Option<Presented>,
+}
+
+/// A token of a case.
+#[derive(Clone, Debug)]
+pub enum Presented {
+    /// What it would say.
+    Words(Box<Words>),
+    /// A real one.
+    Token(BearerToken),
+}
+
+/// What a token would say. What is left out is as the issuer would give it to the client.
+#[derive(Clone, Debug)]
+pub struct Words {
+    /// Who minted it.
+    pub issuer: IssuerName,
+    /// The client claim: of our own tokens the client id.
+    pub client: Option<String>,
+    /// `sub`; the client when left out.
+    pub subject: Option<String>,
+    /// The scopes; all that the client holds when left out.
+    pub scopes: Option<ScopeSet>,
+    /// Values of the role claim, of another issuer's token.
+    pub roles: Vec<String>,
+    /// Claims that profiles look at.
+    pub claims: Map<String, Value>,
+    /// `aud`; one that we accept when left out.
+    pub audience: Option<Vec<String>>,
+    /// `jti`.
+    pub id: Option<String>,
+    /// `exp`; a while after the moment of the case when left out.
+    pub expires: Option<Timestamp>,
+    /// `nbf`.
+    pub not_before: Option<Timestamp>,
+}
+
+impl Words {
+    /// A token of our own for a client, with all that it holds.
+    #[must_use]
+    pub fn of_client(client: &ClientId) -> Self {
+        Self::of(IssuerName::new(IssuerName::OWN), Some(client.to_string()))
+    }
+
+    /// A token of an issuer with this client claim.
+    #[must_use]
+    pub fn of(issuer: IssuerName, client: Option<String>) -> Self {
+        Self {
+            issuer,
+            client,
+            subject: None,
+            scopes: None,
+            roles: Vec::new(),
+            claims: Map::new(),
+            audience: None,
+            id: None,
+            expires: None,
+            not_before: None,
+        }
+    }
+
+    /// The facts of such a token.
+    #[must_use]
+    pub fn facts(&self, rules: &Rules, now: Timestamp) -> Facts {
+        let issuer = rules.issuer(self.issuer.as_str());
+        Facts {
+            issuer: self.issuer.clone(),
+            key: None,
+            subject: self.subject.clone().or_else(|| self.client.clone()).unwrap_or_default(),
+            client: self.client.clone(),
+            audience: self.audience.clone().unwrap_or_else(|| audience(issuer)),
+            expires: self.expires.unwrap_or_else(|| now.plus(LIFE)),
+            not_before: self.not_before,
+            issued: Some(now),
+            id: self.id.clone(),
+            authorization: None,
+            scopes: self.scopes_of(rules, issuer),
+            roles: self.roles.clone(),
+            bound: false,
+            claims: self.claims.clone(),
+        }
+    }
+
+    fn scopes_of(&self, rules: &Rules, issuer: Option<&Issuer>) -> Option<ScopeSet> {
+        // An issuer that declares no scopes claim says nothing of scopes.
+        issuer?.rules.claims.scopes.as_ref()?;
+        Some(self.scopes.clone().unwrap_or_else(|| {
+            let registry = rules.registry();
+            let client = if self.issuer.is_own() {
+                self.client.as_deref().and_then(|id| registry.client(id))
+            } else {
+                registry.external_client(&self.issuer, self.client.as_deref())
+            };
+            client.map(|client| client.scopes.iter().cloned().collect::<ScopeSet>()).unwrap_or_default()
+        }))
+    }
+}
+
+/// An audience that an issuer's tokens may have.
+#[must_use]
+pub fn audience(issuer: Option<&Issuer>) -> Vec<String> {
+    match issuer.map(|issuer| &issuer.rules.audience) {
+        Some(Audience::OneOf(ours)) => ours.first().cloned().into_iter().collect(),
+        Some(Audience::Any) | None => Vec::new(),
+    }
+}
+
+impl Case {
+    /// The request, by the same strict reading of its head as on the wire.
+    ///
+    /// # Errors
+    /// What a strict reader refuses.
+    pub fn request(&self, public_host: &str) -> Result<Request, Refusal> {
+        let host = self.host.as_deref().unwrap_or(public_host);
+        let text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n\r\n", self.method, self.target);
+        let head = Head::parse(text.as_bytes(), &Limits::default())?;
+        let credential = match &self.token {
+            None => Err(Refusal::new(Reason::TokenMissing)),
+            // Stands for the token that the words are about; nobody reads it.
+            Some(Presented::Words(_)) => BearerToken::parse("words"),
+            Some(Presented::Token(token)) => Ok(token.clone()),
+        };
+        let mut request = Request::new(head, self.from, credential);
+        request.certificate = CertificateFacts::named(&self.certificate);
+        Ok(request)
+    }
+
+    /// The verdict on it. `read` reads a real token.
+    pub fn judge(
+        &self,
+        rules: &Rules,
+        public_host: &str,
+        read: impl FnOnce(&BearerToken) -> Result<Arc<Facts>, Refusal>,
+        moment: Moment<'_>,
+    ) -> Judgement {
+        let request = match self.request(public_host) {
+            Ok(request) => request,
+            Err(refusal) => return Judgement::refused(refusal),
+        };
+        let read = |token: &BearerToken| match &self.token {
+            Some(Presented::Words(words)) => Ok(Arc::new(words.facts(rules, moment.now))),
+            Some(Presented::Token(_)) | None => read(token),
+        };
+        decide(rules, &request, read, moment)
+    }
+}
+
+/// What a test expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expectation {
+    /// The reason of the refusal; a permit without.
+    pub reason: Option<Reason>,
+    /// What exactly is wrong with the token, where that was written.
+    pub fault: Option<TokenFault>,
+}
+
+impl Expectation {
+    /// Whether a verdict is the expected one.
+    #[must_use]
+    pub fn is(&self, outcome: &Result<Permit, Refusal>) -> bool {
+        match (self.reason, outcome) {
+            (None, Ok(_)) => true,
+            (Some(reason), Err(refusal)) => {
+                reason == refusal.reason && self.fault.is_none_or(|fault| fault.label() == refusal.fault.text())
+            }
+            (None, Err(_)) | (Some(_), Ok(_)) => false,
+        }
+    }
+}
+
+/// A case with the verdict that it must have.
+#[derive(Clone, Debug)]
+pub struct Test {
+    /// What it shows.
+    pub name: String,
+    /// The request.
+    pub case: Case,
+    /// When it comes; the moment at which it is run when left out.
+    pub at: Option<Timestamp>,
+    /// What must come of it.
+    pub expect: Expectation,
+    /// Where it stands.
+    pub origin: Origin,
+}
+
+/// Reads `METHOD target`.
+///
+/// # Errors
+/// What is wrong, and what would be right.
+pub fn parse_line(line: &str) -> Result<(String, String), String> {
+    if line.chars().any(char::is_control) {
+        return Err("a request line has no control characters".to_owned());
+    }
+    match line.split_once(' ') {
+        Some((method, target)) if !method.is_empty() && target.starts_with('/') => {
+            Ok((method.to_owned(), target.to_owned()))
+        }
+        _ => Err(format!("`{line}` is not a method and a path; write for instance `GET /api/now/table/incident`")),
+    }
+}
+
+/// Scopes of a token in words.
+///
+/// # Errors
+/// One that is no scope (RFC 6749 §3.3).
+pub fn scope_set(names: &[String]) -> Result<ScopeSet, String> {
+    match names.iter().find(|name| !crate::scope::is_scope_token(name)) {
+        Some(name) => Err(format!("`{name}` is not a scope")),
+        None => Ok(names.iter().map(|name| ScopeName::new(name)).collect()),
+    }
+}

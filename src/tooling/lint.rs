@@ -1,0 +1,229 @@
+//! What of a configuration that loads deserves a second look: rules without effect, rights without use, and rights wider than they
+//! look.
+
+mod clients;
+mod rules;
+
+use serde::Serialize;
+
+use crate::config::fault::suggestion;
+use crate::config::{Config, Waiver};
+use crate::names::{Origin, Timestamp};
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Level {
+    /// Worth knowing.
+    Note,
+    /// Worth changing, or waiving with a reason.
+    Warning,
+}
+
+impl Level {
+    /// Its name.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+macro_rules! rules {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal, $level:ident, $why:literal, $fix:literal;)*) => {
+        /// The rules of the lint: a closed list.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Rule { $($(#[$doc])* $variant,)* }
+
+        impl Rule {
+            /// Every rule.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// Its name, in findings and waivers.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+
+            /// The rule with this name.
+            #[must_use]
+            pub fn from_label(label: &str) -> Option<Self> {
+                match label { $($label => Some(Self::$variant),)* _ => None }
+            }
+
+            /// How much it matters.
+            #[must_use]
+            pub const fn level(self) -> Level {
+                match self { $(Self::$variant => Level::$level,)* }
+            }
+
+            /// Why it matters.
+            #[must_use]
+            pub const fn why(self) -> &'static str {
+                match self { $(Self::$variant => $why,)* }
+            }
+
+            /// How to mend it.
+            #[must_use]
+            pub const fn fix(self) -> &'static str {
+                match self { $(Self::$variant => $fix,)* }
+            }
+        }
+    };
+}
+
+rules! {
+    /// A policy that is picked for no operation.
+    PolicyUnreachable = "policy.unreachable", Warning,
+        "it looks like protection and decides nothing", "remove it, or narrow the more specific ones that stand before it";
+    /// A policy that admits nobody.
+    PolicyNobody = "policy.nobody", Note,
+        "every call of its operations is refused", "write profiles, or take the resources out of the API";
+    /// A policy for all APIs that lists no clients.
+    PolicyAnyone = "policy.anyone", Warning,
+        "every client may call every API that has no policy of its own, new ones included", "list `clients` in its profiles, or write a policy for each API";
+    /// A profile that no token can meet.
+    ProfileUnreachable = "profile.unreachable", Warning,
+        "it looks like a way in and is none", "remove it, or mend the part that cannot hold";
+    /// An ACL on nothing that asks for it.
+    AclUnreachable = "acl.unreachable", Warning,
+        "it looks like protection and protects nothing", "remove it, or change what it is about";
+    /// A grant on nothing.
+    GrantUnreachable = "grant.unreachable", Warning,
+        "the scope gives less than it says", "remove it, or change what it is about";
+    /// An operation that no rule names.
+    OperationUnreachable = "operation.unreachable", Warning,
+        "every call is refused, by default deny", "name it in a scope, a policy or an ACL, or take it out of the API";
+    /// A role that a rule asks for and nobody has.
+    RoleUnheld = "role.unheld", Warning,
+        "nobody passes the rule", "give the role to a user or client, map it from an issuer, or mend its name";
+    /// A scope that grants and that nobody holds.
+    ScopeUnobtainable = "scope.unobtainable", Warning,
+        "what it grants is out of everybody's reach", "list it in `auth_scopes` of a client, or remove it";
+    /// A scope that is held and grants nothing.
+    ScopeUnused = "scope.unused", Warning,
+        "its holders believe that they may something", "give it grants, or take it from the clients";
+    /// A scope with all of several APIs.
+    ScopeWildcard = "scope.wildcard", Warning,
+        "whoever holds it may do everything on several APIs", "narrow its grants by methods or resources, or split it";
+    /// A client that gets no token.
+    ClientNoToken = "client.no_token", Note,
+        "its owner will call you", "mend what is named, or set `active: false`";
+    /// A client that reaches what no scope grants.
+    ClientBroad = "client.broad", Warning,
+        "policies and ACLs are all that stands before it", "`allow_only_selected_scopes: true`, with the scopes that it needs";
+    /// A client that may pass gate 2 everywhere.
+    ClientMasterScope = "client.master_scope", Warning,
+        "the scope gate is open to it on every API", "give it the scopes that it needs instead";
+    /// A client with the password grant.
+    ClientPasswordGrant = "client.password_grant", Warning,
+        "it is shown users' passwords (RFC 9700 §2.4)", "move it to authorization_code";
+    /// A secret without an end.
+    SecretNoExpiry = "secret.no_expiry", Warning,
+        "a secret that leaks is good for ever", "write `expires`; `scopegate client rotate-secret` makes the next one";
+    /// Something switched off that something else relies on.
+    InactiveReliedOn = "inactive.relied_on", Warning,
+        "what relies on it does not work", "switch it on, or remove what relies on it";
+    /// Callers behind a proxy that is not trusted.
+    ProxyUntrusted = "proxy.untrusted", Warning,
+        "all callers have the proxy's address, and limits on guessing shut them out together", "name the proxy under `trusted_proxies`";
+    /// A user known by an issuer that nobody signs in at.
+    UserUnknownIssuer = "user.unknown_issuer", Warning,
+        "the user cannot sign in that way", "write the issuer of `login.provider`";
+    /// A waiver that has ended.
+    WaiverExpired = "waiver.expired", Warning,
+        "what it waived is due", "mend that, or write a new date with a reason";
+    /// A waiver of nothing.
+    WaiverUnused = "waiver.unused", Note,
+        "it would hide the next finding of its kind", "remove it";
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Which rule.
+    pub rule: Rule,
+    /// How much it matters.
+    pub level: Level,
+    /// What it is about: a name for waivers.
+    pub on: String,
+    /// Where.
+    pub at: String,
+    /// What is so.
+    pub message: String,
+    /// Why that matters.
+    pub why: &'static str,
+    /// How to mend it.
+    pub fix: &'static str,
+    /// The reason of the waiver that covers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waived: Option<String>,
+    #[serde(skip)]
+    origin: Origin,
+}
+
+impl Serialize for Rule {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.label())
+    }
+}
+
+impl Finding {
+    fn new(rule: Rule, on: &dyn std::fmt::Display, origin: &Origin, message: String) -> Self {
+        Self {
+            rule,
+            level: rule.level(),
+            on: on.to_string(),
+            at: origin.to_string(),
+            message,
+            why: rule.why(),
+            fix: rule.fix(),
+            waived: None,
+            origin: origin.clone(),
+        }
+    }
+}
+
+/// Looks at a configuration. Findings that a waiver covers are among them, marked.
+#[must_use]
+pub fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
+    let mut findings = rules::lint(&config.rules);
+    findings.extend(clients::lint(config, now));
+    let waivers = waive(&mut findings, &config.waivers, now);
+    findings.extend(waivers);
+    findings.sort_by(|a, b| {
+        let key = |finding: &Finding| (finding.origin.file.clone(), finding.origin.line, finding.rule);
+        key(a).cmp(&key(b)).then_with(|| a.on.cmp(&b.on))
+    });
+    findings
+}
+
+/// Marks what waivers cover; what is to be said of the waivers themselves.
+fn waive(findings: &mut [Finding], waivers: &[Waiver], now: Timestamp) -> Vec<Finding> {
+    let mut said = Vec::new();
+    for waiver in waivers {
+        let name = format!("{} on {}", waiver.rule, waiver.on);
+        let covered = |finding: &&mut Finding| finding.rule.label() == waiver.rule && finding.on == waiver.on;
+        if now >= waiver.until {
+            let text = format!("the waiver of `{}` on `{}` has ended", waiver.rule, waiver.on);
+            said.push(Finding::new(Rule::WaiverExpired, &name, &waiver.origin, text));
+            continue;
+        }
+        let mut any = false;
+        for finding in findings.iter_mut().filter(covered) {
+            (finding.waived, any) = (Some(waiver.reason.clone()), true);
+        }
+        if !any {
+            let text = if Rule::from_label(&waiver.rule).is_some() {
+                format!("there is no finding `{}` on `{}`", waiver.rule, waiver.on)
+            } else {
+                let labels = Rule::ALL.iter().map(|rule| rule.label());
+                format!("there is no rule `{}`: {}", waiver.rule, suggestion(&waiver.rule, labels.collect::<Vec<_>>()))
+            };
+            said.push(Finding::new(Rule::WaiverUnused, &name, &waiver.origin, text));
+        }
+    }
+    said
+}

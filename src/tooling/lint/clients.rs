@@ -1,0 +1,83 @@
+//! Findings about clients, users and gateway.yaml.
+
+use super::{Finding, Rule};
+use crate::client::{Client, GrantType, Registry};
+use crate::config::Config;
+use crate::names::{Origin, Timestamp};
+
+pub(super) fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let registry = config.rules.registry();
+    for client in registry.clients() {
+        of_client(config, registry, client, now, &mut findings);
+    }
+    let provider = config.login.provider.as_ref().map(|provider| provider.issuer.as_str());
+    for user in registry.users() {
+        for identity in user.external.iter().filter(|identity| provider != Some(identity.issuer.as_str())) {
+            let known = provider.map_or_else(|| "there is none".to_owned(), |known| format!("it is `{known}`"));
+            let text =
+                format!("user `{}`: `{}` is not the login provider's issuer ({known})", user.name, identity.issuer);
+            findings.push(Finding::new(Rule::UserUnknownIssuer, &user.name, &user.origin, text));
+        }
+    }
+    let behind_tls = config.fixed.listeners.iter().any(|listener| listener.behind_tls);
+    if behind_tls && config.trusted_proxies.is_empty() {
+        let text = "a listener is `behind_tls` and no proxy is named under `trusted_proxies`".to_owned();
+        findings.push(Finding::new(Rule::ProxyUntrusted, &"trusted_proxies", &gateway(config), text));
+    }
+    findings
+}
+
+/// gateway.yaml, as the operator named it.
+fn gateway(config: &Config) -> Origin {
+    Origin { file: config.gateway_file.clone(), line: 1, column: 1 }
+}
+
+fn of_client(config: &Config, registry: &Registry, client: &Client, now: Timestamp, findings: &mut Vec<Finding>) {
+    let id = &client.id;
+    let mut say = |rule, text: String| findings.push(Finding::new(rule, id, &client.origin, text));
+    let obstacles = registry.obstacles(client, &config.grants, now);
+    // Who is another issuer's client needs no token of ours.
+    let needs_one = !client.grants.is_empty() || !is_external(registry, config, client);
+    if needs_one && !obstacles.is_empty() {
+        say(Rule::ClientNoToken, format!("client `{id}` gets no token: {}", obstacles.join("; ")));
+    }
+    if !client.active {
+        return;
+    }
+    if !client.allow_only_selected_scopes && !client.enforce_token_restriction {
+        let text = "has `allow_only_selected_scopes: false` and no `enforce_token_restriction`";
+        say(Rule::ClientBroad, format!("client `{id}` {text}"));
+    }
+    let master = config.rules.master_scope();
+    if client.scopes.contains(master) {
+        say(
+            Rule::ClientMasterScope,
+            format!("client `{id}` holds `{master}`, which passes the scope gate of every API"),
+        );
+    }
+    if client.grants.contains(&GrantType::Password) {
+        say(Rule::ClientPasswordGrant, format!("client `{id}` has the grant `password`"));
+    }
+    if client.secrets.iter().any(|secret| secret.expires.is_none()) {
+        say(Rule::SecretNoExpiry, format!("a secret of client `{id}` has no `expires`"));
+    }
+    let mut inactive: Vec<_> = client.scopes.intersection(config.rules.inactive_scopes()).collect();
+    inactive.sort_unstable();
+    for scope in inactive {
+        say(Rule::InactiveReliedOn, format!("client `{id}` holds `{scope}`, which has `active: false`"));
+    }
+    let user = client.application_user.as_ref().and_then(|name| registry.user(name.as_str()));
+    if let Some(user) = user.filter(|user| !user.usable()) {
+        say(Rule::InactiveReliedOn, format!("client `{id}` acts as user `{}`, which is inactive or locked", user.name));
+    }
+}
+
+/// Whether tokens of other issuers are this client.
+fn is_external(registry: &Registry, config: &Config, client: &Client) -> bool {
+    let default = |issuer: &&crate::policy::Issuer| {
+        !issuer.rules.name.is_own()
+            && registry.external_client(&issuer.rules.name, None).is_some_and(|default| default.id == client.id)
+    };
+    !client.external.is_empty() || config.rules.issuers().any(|issuer| default(&issuer))
+}

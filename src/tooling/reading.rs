@@ -1,0 +1,51 @@
+//! A real token without a network: its signature checked with keys that stand in files.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::config::{Config, KeySource};
+use crate::names::IssuerName;
+use crate::reason::{Reason, Refusal, TokenFault};
+use crate::token::jws::Unverified;
+use crate::token::{Facts, KeySet};
+
+/// Keys that can be had without asking anybody.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(HashMap<IssuerName, KeySet>);
+
+impl Keys {
+    /// Those of key files.
+    #[must_use]
+    pub fn of_files(config: &Config) -> Self {
+        let files = config.key_sources.iter().filter_map(|(name, source)| match source {
+            KeySource::File(file) => Some((name.clone(), KeySet::parse(&file.contents).ok()?.0)),
+            KeySource::Discover { .. } | KeySource::Url(_) => None,
+        });
+        Self(files.collect())
+    }
+
+    /// And those of one more issuer.
+    #[must_use]
+    pub fn with(mut self, issuer: IssuerName, keys: KeySet) -> Self {
+        self.0.insert(issuer, keys);
+        self
+    }
+
+    /// Reads a token. Whether what it says is good enough now, the decision says.
+    ///
+    /// # Errors
+    /// `token.invalid` with its fault; `issuer.unavailable` where the keys are not here.
+    pub fn read(&self, config: &Config, token: &str) -> Result<Arc<Facts>, Refusal> {
+        let parsed = Unverified::parse(token).map_err(Refusal::token)?;
+        let claimed = parsed.claims.get("iss").and_then(serde_json::Value::as_str);
+        let issuer = claimed.and_then(|iss| config.rules.issuer_by_claim(iss));
+        let issuer = issuer.ok_or(Refusal::token(TokenFault::Issuer))?;
+        let Some(keys) = self.0.get(&issuer.rules.name) else {
+            let text =
+                format!("the keys of `{}` are not in a file: what it says cannot be verified here", issuer.rules.name);
+            return Err(Refusal::because(Reason::IssuerUnavailable, text));
+        };
+        let facts = issuer.rules.verify(&parsed, keys).map_err(Refusal::token)?;
+        Ok(Arc::new(facts))
+    }
+}

@@ -1,0 +1,197 @@
+//! A decision record back to the request that it is about, as far as records tell: they keep the operation and the parameters that
+//! rules look at, never a whole path, a token or a query.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::names::{IssuerName, Timestamp};
+use crate::policy::Rules;
+use crate::policy::case::{Case, Presented, Words};
+use crate::policy::route::{Segment, parse_template};
+use crate::scope::ScopeSet;
+
+/// Version of the records' form that is read here.
+pub const VERSION: u32 = 1;
+
+/// What is read of a record.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Recorded<'a> {
+    /// Version of its form.
+    pub v: u32,
+    /// Decision id.
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
+    /// When.
+    #[serde(borrow)]
+    pub time: Cow<'a, str>,
+    /// Method as sent.
+    #[serde(borrow)]
+    pub method: Cow<'a, str>,
+    /// API.
+    #[serde(borrow, default)]
+    pub api: Option<Cow<'a, str>>,
+    /// Version of the API.
+    #[serde(borrow, default)]
+    pub version: Option<Cow<'a, str>>,
+    /// Resource template.
+    #[serde(borrow, default)]
+    pub resource: Option<Cow<'a, str>>,
+    /// Path parameters that rules looked at.
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
+    /// Address of the caller.
+    #[serde(default)]
+    pub address: Option<std::net::IpAddr>,
+    /// Issuer.
+    #[serde(borrow, default)]
+    pub issuer: Option<Cow<'a, str>>,
+    /// Client.
+    #[serde(borrow, default)]
+    pub client: Option<Cow<'a, str>>,
+    /// Subject.
+    #[serde(borrow, default)]
+    pub subject: Option<Cow<'a, str>>,
+    /// Scopes of the token that the client held.
+    #[serde(borrow, default)]
+    pub scopes: Option<Cow<'a, str>>,
+    /// Roles of the acting user.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// Claims that the policy looked at.
+    #[serde(default)]
+    pub claims: Map<String, Value>,
+    /// `permit` or `refuse`.
+    #[serde(borrow)]
+    pub verdict: Cow<'a, str>,
+    /// Reason of a refusal.
+    #[serde(borrow, default)]
+    pub reason: Option<Cow<'a, str>>,
+    /// The set that decided.
+    #[serde(borrow, default)]
+    pub set: Cow<'a, str>,
+}
+
+/// Why a record cannot be put again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Gap {
+    /// It is of another version.
+    Version,
+    /// No operation was matched, so that the path is not in the record; or it is of our own endpoints.
+    NoOperation,
+    /// Its operation is not in these rules.
+    OtherRules,
+    /// Nobody was identified: the token did not verify, and it is not in the record.
+    NoCaller,
+    /// Its time cannot be read.
+    Time,
+}
+
+impl Gap {
+    /// In words.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Version => "records of another version",
+            Self::NoOperation => "no operation was matched, or one of our own endpoints was asked",
+            Self::OtherRules => "the operation is not in the old set",
+            Self::NoCaller => "the token did not verify, which no policy changes",
+            Self::Time => "the time cannot be read",
+        }
+    }
+}
+
+impl Recorded<'_> {
+    /// The request again, and when it came.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn case(&self, rules: &Rules) -> Result<(Case, Timestamp), Gap> {
+        if self.v != VERSION {
+            return Err(Gap::Version);
+        }
+        let at = self.time.parse::<jiff::Timestamp>().map_err(|_| Gap::Time)?;
+        let (Some(api), Some(resource)) = (&self.api, &self.resource) else { return Err(Gap::NoOperation) };
+        let api = rules.apis().iter().find(|own| own.name.as_str() == api).ok_or(Gap::OtherRules)?;
+        if !api.resources.iter().any(|own| &*own.template == resource) {
+            return Err(Gap::OtherRules);
+        }
+        let version = self.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
+        let rest = fill(resource, |name| self.parameters.get(name)?.as_str().map(str::to_owned));
+        let identified = self.issuer.is_some();
+        let no_token = self.reason.as_deref() == Some("token.missing") || self.verdict == "permit";
+        if !identified && !no_token {
+            return Err(Gap::NoCaller);
+        }
+        let case = Case {
+            method: self.method.clone().into_owned(),
+            target: format!("{}{version}{rest}", api.base_path),
+            host: api.host.clone(),
+            from: self.address,
+            certificate: Vec::new(),
+            token: self.issuer.as_deref().map(|issuer| Presented::Words(Box::new(self.words(issuer, rules)))),
+        };
+        Ok((case, Timestamp(at.as_second())))
+    }
+
+    fn words(&self, issuer: &str, rules: &Rules) -> Words {
+        let issuer = IssuerName::new(issuer);
+        let client = self.client.as_deref().and_then(|id| rules.registry().client(id));
+        let claim = if issuer.is_own() {
+            self.client.clone().map(Cow::into_owned)
+        } else {
+            // The record has our name of the client. The default client of an issuer is who no other claims to be.
+            client
+                .and_then(|client| client.external.iter().find(|(of, _)| *of == issuer))
+                .map(|(_, value)| value.clone())
+        };
+        let values = rules.issuer(issuer.as_str()).map(|issuer| &issuer.roles);
+        let raw = |role: &String| {
+            let mut values: Vec<&String> =
+                values?.iter().filter(|(_, own)| own.as_str() == role).map(|(value, _)| value).collect();
+            values.sort_unstable();
+            values.first().map(|value| (*value).clone())
+        };
+        Words {
+            subject: self.subject.clone().map(Cow::into_owned),
+            scopes: self.scopes.as_deref().and_then(|scopes| ScopeSet::parse_unbounded(scopes).ok()),
+            roles: if issuer.is_own() { Vec::new() } else { self.roles.iter().filter_map(raw).collect() },
+            claims: self.claims.clone(),
+            ..Words::of(issuer, claim)
+        }
+    }
+}
+
+/// A path that a template matches: parameters with their values, or with one that nobody uses.
+#[must_use]
+pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
+    let Ok(segments) = parse_template(template) else { return template.to_owned() };
+    let mut path = String::new();
+    for segment in segments {
+        path.push('/');
+        match segment {
+            Segment::Literal(text) => path.push_str(&text),
+            Segment::Parameter(name) | Segment::Rest(name) => {
+                path.push_str(&encode(&value(&name).unwrap_or_else(|| UNUSED.to_owned())));
+            }
+        }
+    }
+    path
+}
+
+/// Stands for any value of a parameter that no rule looks at.
+pub const UNUSED: &str = "any";
+
+/// A value as a segment (RFC 3986 §3.3): what is not unreserved is escaped.
+fn encode(value: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b'.');
+    value.bytes().fold(String::new(), |mut text, byte| {
+        if plain(byte) {
+            text.push(char::from(byte));
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+        text
+    })
+}
