@@ -4,6 +4,7 @@ mod block;
 mod check;
 mod client;
 mod demo;
+mod diff;
 mod explain;
 mod key;
 mod reading;
@@ -83,6 +84,11 @@ enum Command {
         config: PathBuf,
         #[command(flatten)]
         arguments: Box<explain::ExplainArguments>,
+    },
+    /// Tell whose calls a change of the policies newly permits or refuses, and what it would have done to recorded traffic
+    Diff {
+        #[command(flatten)]
+        arguments: diff::DiffArguments,
     },
     /// Add, list, rotate the secrets of and disable clients
     Client {
@@ -175,6 +181,7 @@ pub fn main() -> ExitCode {
         Command::Check { config, format, deny } => check::run(&config, deny, format),
         Command::Test { config, arguments } => test::run(&config, &arguments),
         Command::Explain { config, arguments } => explain::run(&config, &arguments),
+        Command::Diff { arguments } => diff::run(&arguments),
         Command::Client { options, command } => client::run(&options.config, command, options.format),
         Command::User { options, command } => user::run(&options.config, command, options.format),
         Command::Key { options, command } => key::run(&options.config, command, options.format),

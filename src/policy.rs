@@ -16,6 +16,7 @@ pub mod principal;
 pub mod route;
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crate::client::Registry;
 use crate::names::{ClientId, IssuerName, RoleName, ScopeName};
@@ -47,6 +48,9 @@ pub struct Opaque {
     /// It has no keys: its JWTs are asked about too.
     pub jwts_too: bool,
 }
+
+/// Path parameters, each with the values one of which it must have.
+pub type Conditions = [(Arc<str>, Vec<String>)];
 
 /// Everything a decision looks at, compiled: immutable, shared, replaced as a whole on reload.
 #[derive(Debug)]
@@ -213,6 +217,41 @@ impl Rules {
             rules.push("public".to_owned());
         }
         rules
+    }
+
+    /// The ACLs that decide about an operation, by their positions in the definitions.
+    #[must_use]
+    pub fn acls_of(&self, operation: OperationId) -> &[usize] {
+        self.operation(operation).map(|operation| operation.enforced.acls.as_slice()).unwrap_or_default()
+    }
+
+    /// The scopes that grant an operation, each with the parameters and values that it asks for.
+    #[must_use]
+    pub fn grants_of(&self, operation: OperationId) -> Vec<(&ScopeName, &Conditions)> {
+        let grants = self.operation(operation).map(|operation| operation.grants.as_slice()).unwrap_or_default();
+        grants.iter().map(|grant| (&grant.scope, &*grant.conditions)).collect()
+    }
+
+    /// Every path that leads to an operation: its host, if it has one, and its segments.
+    pub fn paths(&self) -> impl Iterator<Item = (Option<&str>, &[route::Segment])> {
+        self.routes.paths()
+    }
+
+    /// The values that conditions look at in the segments of a path: the position of the segment, and the value.
+    #[must_use]
+    pub fn values_at(&self, host: &str, path: &str) -> Vec<(usize, String)> {
+        let Some(leaf) = self.routes.find(host, path) else { return Vec::new() };
+        let operations = leaf.by_method.iter().flatten().filter_map(|id| self.operation(*id));
+        let conditions = operations.flat_map(|operation| &operation.grants).flat_map(|grant| grant.conditions.iter());
+        let at = |name: &str| {
+            leaf.segments.iter().position(|segment| match segment {
+                route::Segment::Parameter(own) | route::Segment::Rest(own) => &**own == name,
+                route::Segment::Literal(_) => false,
+            })
+        };
+        conditions
+            .flat_map(|(name, values)| values.iter().filter_map(move |value| Some((at(name)?, value.clone()))))
+            .collect()
     }
 
     /// The claims that the policy of an operation looks at.

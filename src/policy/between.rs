@@ -51,6 +51,23 @@ impl Between {
         }
         self.days.as_ref().is_none_or(|days| days.contains(&day))
     }
+    /// Moments of the week from `from` on at which it may begin or end to hold, and those just before.
+    #[must_use]
+    pub fn edges(&self, from: Timestamp) -> Vec<Timestamp> {
+        let Ok(instant) = jiff::Timestamp::from_second(from.0) else { return Vec::new() };
+        let first = instant.to_zoned(self.zone.clone()).date();
+        let times = match self.hours {
+            Some((start, end)) => vec![start, end],
+            None => vec![Time::midnight()],
+        };
+        let days = (0..8_i64).filter_map(|day| first.checked_add(jiff::Span::new().days(day)).ok());
+        let moments = days.flat_map(|day| times.iter().map(move |time| day.to_datetime(*time)));
+        let moments = moments.filter_map(|moment| moment.to_zoned(self.zone.clone()).ok());
+        moments
+            .flat_map(|moment| [moment.timestamp().as_second(), moment.timestamp().as_second() - 1])
+            .map(Timestamp)
+            .collect()
+    }
 }
 
 fn parse_day(text: &str) -> Result<Weekday, String> {

@@ -232,6 +232,8 @@ pub(super) struct Routes {
     hosts: HashMap<String, Tree>,
     any_host: Tree,
     leaves: Vec<Leaf>,
+    /// The host of each leaf.
+    hosts_of: Vec<Option<String>>,
 }
 
 impl Routes {
@@ -244,11 +246,17 @@ impl Routes {
         };
         tree.insert(segments, index)?;
         self.leaves.push(leaf);
+        self.hosts_of.push(host.map(str::to_owned));
         Ok(index)
     }
 
     pub(super) fn leaf_mut(&mut self, index: usize) -> Option<&mut Leaf> {
         self.leaves.get_mut(index)
+    }
+
+    /// Every path: its host, and its segments.
+    pub(super) fn paths(&self) -> impl Iterator<Item = (Option<&str>, &[Segment])> {
+        self.hosts_of.iter().map(Option::as_deref).zip(self.leaves.iter().map(|leaf| leaf.segments.as_slice()))
     }
 
     /// The leaf for a canonical path: of the host's own tree first, then of the tree of APIs without a host.

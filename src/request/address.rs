@@ -75,6 +75,14 @@ impl Networks {
         self.0.is_empty()
     }
 
+    /// The networks, sorted.
+    #[must_use]
+    pub fn networks(&self) -> Vec<IpNet> {
+        let mut networks: Vec<IpNet> = self.0.networks.keys().copied().collect();
+        networks.sort_unstable();
+        networks
+    }
+
     /// Whether one of the networks has the address.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

@@ -19,9 +19,13 @@ use subtle::ConstantTimeEq;
 
 use super::login::{self, Challenge, Destination};
 use super::{Shared, clock, identify};
+use crate::config::raw::test::RawWords;
 use crate::grant::authorization_request::{AuthorizationRequest, ResponseError};
+use crate::policy::case::{Case, Presented, parse_line};
+use crate::policy::decide::{Moment, Opened, open};
 use crate::request::credential::BearerToken;
 use crate::store::revocations::{Revocation, Subject};
+use crate::tooling::explain;
 
 /// Largest body taken.
 const MAX_BODY: usize = 32 * 1024;
@@ -46,6 +50,7 @@ impl BackgroundService for Admin {
     async fn start(&self, shutdown: ShutdownWatch) {
         let router = Router::new()
             .route("/revoke", post(revoke))
+            .route("/explain", post(explain))
             .route("/login", get(show_login))
             .route("/login/accept", post(accept_login))
             .route("/login/reject", post(reject_login))
@@ -128,6 +133,65 @@ async fn revoke(State(shared): State<Arc<Shared>>, Json(what): Json<Revoke>) -> 
             said(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer: nothing was revoked")
         }
     }
+}
+
+/// What is to be explained.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Question {
+    /// `METHOD path`.
+    request: String,
+    host: Option<String>,
+    from: Option<std::net::IpAddr>,
+    #[serde(default)]
+    certificate: Vec<String>,
+    /// What the token says.
+    token: Option<RawWords>,
+    /// A real token in its place; neither kept nor told.
+    bearer: Option<String>,
+}
+
+/// Why a request would be permitted or refused now, by the rules, keys, revocations and blocks in force here.
+async fn explain(State(shared): State<Arc<Shared>>, Json(asked): Json<Question>) -> Response {
+    let snapshot = shared.snapshot.load_full();
+    let now = clock::now();
+    let case = match case(&asked) {
+        Ok(case) => case,
+        Err(fault) => return said(StatusCode::BAD_REQUEST, &fault),
+    };
+    let request = case.request(&shared.fixed.public_host);
+    let facts = match (&case.token, &request) {
+        (Some(Presented::Words(words)), _) => Some(Ok(Arc::new(words.facts(snapshot.rules(), now)))),
+        (Some(Presented::Token(token)), Ok(request)) => {
+            let operation = match open(snapshot.rules(), request) {
+                Opened::Token(matched, _) => Some(matched.operation),
+                Opened::Decided(_) => None,
+            };
+            Some(identify::identify(&shared, &snapshot, token, operation, now).await)
+        }
+        _ => None,
+    };
+    let blocks = shared.revocations.blocks();
+    let question = explain::Question { request, facts };
+    let explanation = explain::explain(snapshot.rules(), &question, Moment { now, blocks: &blocks });
+    Json(json!({ "set": &*snapshot.config.version, "explanation": explanation })).into_response()
+}
+
+fn case(asked: &Question) -> Result<Case, String> {
+    let (method, target) = parse_line(&asked.request)?;
+    let token = match (&asked.token, &asked.bearer) {
+        (Some(_), Some(_)) => return Err("`token` and `bearer`: one of them".to_owned()),
+        (Some(words), None) => {
+            Some(Presented::Words(Box::new(words.read().map_err(|(key, fault)| format!("token {key}: {fault}"))?)))
+        }
+        (None, Some(bearer)) => {
+            let token = BearerToken::parse(bearer).map_err(|refusal| format!("bearer: {}", refusal.fault.text()))?;
+            Some(Presented::Token(token))
+        }
+        (None, None) => None,
+    };
+    let (host, certificate) = (asked.host.clone(), asked.certificate.clone());
+    Ok(Case { method, target, host, from: asked.from, certificate, token })
 }
 
 /// A challenge in the query.

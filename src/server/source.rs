@@ -112,6 +112,37 @@ pub fn load_noting(gateway: &Path) -> (Result<Config, LoadFault>, Origins) {
     (tested, origins)
 }
 
+/// Loads a configuration out of a copy of its folder. Files that it names and that the copy lacks, as it does secrets, are read where
+/// the original is.
+///
+/// # Errors
+/// A file that cannot be read, or every fault in them.
+pub fn load_beside(copy: &Path, inside: &Path, original: &Path) -> Result<Config, LoadFault> {
+    let beside = Beside { system: System::default(), copy: copy.to_owned(), original: original.to_owned() };
+    let sources = Box::new(read_with(&copy.join(inside), &beside).map_err(LoadFault::Unreadable)?);
+    config::load(&sources, &beside, clock::now()).map_err(|faults| LoadFault::Faults(sources, faults))
+}
+
+/// The disk as it is, with another place for what is missing in a copy.
+struct Beside {
+    system: System,
+    copy: PathBuf,
+    original: PathBuf,
+}
+
+impl Lookup for Beside {
+    fn env(&self, name: &str) -> Option<String> {
+        self.system.env(name)
+    }
+
+    fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
+        match path.strip_prefix(&self.copy) {
+            Ok(inside) if !path.exists() => self.system.file(&self.original.join(inside)),
+            _ => self.system.file(path),
+        }
+    }
+}
+
 fn load_sources(gateway: &Path) -> (Result<(Config, Box<Sources>), LoadFault>, Origins) {
     let system = System::default();
     let mut origins = BTreeSet::from([gateway.to_owned()]);
@@ -144,8 +175,12 @@ pub fn clients_folder(gateway: &Path) -> Option<PathBuf> {
 /// # Errors
 /// The first that cannot be read.
 pub fn read(gateway: &Path) -> Result<Sources, String> {
+    read_with(gateway, &System::default())
+}
+
+fn read_with(gateway: &Path, lookup: &dyn Lookup) -> Result<Sources, String> {
     let file = read_file(gateway)?;
-    let Locations { policies, clients, users } = config::locations(&file, &System::default());
+    let Locations { policies, clients, users } = config::locations(&file, lookup);
     let base = gateway.parent().unwrap_or_else(|| Path::new(""));
     let files = |key: &str, location: Option<String>| match location {
         Some(location) => {

@@ -68,9 +68,22 @@ pub struct Explanation {
     pub nearest: Vec<String>,
 }
 
-/// Explains the verdict on a request.
+/// Explains the verdict on a request, with the nearest changes that would permit it.
 #[must_use]
 pub fn explain(rules: &Rules, question: &Question, moment: Moment<'_>) -> Explanation {
+    let mut explanation = steps(rules, question, moment);
+    if explanation.verdict != PERMIT {
+        explanation.nearest = changes(rules, question, moment);
+    }
+    explanation
+}
+
+/// What a permit is called where refusals are called by their reasons.
+const PERMIT: &str = "permit";
+
+/// Explains the verdict on a request, and tells no changes.
+#[must_use]
+pub fn steps(rules: &Rules, question: &Question, moment: Moment<'_>) -> Explanation {
     let judgement = judge(rules, question, moment);
     let mut stages = Teller { rules, question, judgement: &judgement, now: moment.now }.stages();
     let refusal = judgement.outcome.as_ref().err();
@@ -85,12 +98,12 @@ pub fn explain(rules: &Rules, question: &Question, moment: Moment<'_>) -> Explan
         };
     }
     Explanation {
-        verdict: refusal.map_or("permit", |refusal| refusal.reason.label()),
+        verdict: refusal.map_or(PERMIT, |refusal| refusal.reason.label()),
         fault: refusal.map(|refusal| refusal.fault.text().to_owned()).unwrap_or_default(),
         steps: stages.into_iter().map(|(_, stage)| stage).collect(),
         rules: deciding(rules, question, &judgement, moment.now),
-        shadow: judgement.shadow.as_ref().map(|shadow| shadow.err().map_or("permit", Reason::label)),
-        nearest: if refusal.is_some() { changes(rules, question, moment) } else { Vec::new() },
+        shadow: judgement.shadow.as_ref().map(|shadow| shadow.err().map_or(PERMIT, Reason::label)),
+        nearest: Vec::new(),
     }
 }
 

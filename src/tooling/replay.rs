@@ -184,7 +184,8 @@ pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
 pub const UNUSED: &str = "any";
 
 /// A value as a segment (RFC 3986 §3.3): what is not unreserved is escaped.
-fn encode(value: &str) -> String {
+#[must_use]
+pub fn encode(value: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b'.');
     value.bytes().fold(String::new(), |mut text, byte| {
         if plain(byte) {

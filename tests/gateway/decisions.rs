@@ -1,6 +1,7 @@
 //! The rows of decisions.md, each on the pure function and through the running gateway, with E and R where the row says any,
 //! and with no ACL, one that the caller satisfies, and one that it does not.
 
+mod agreement;
 mod properties;
 mod settled;
 

@@ -5,7 +5,7 @@ use super::super::raw::policy::RawWaiver;
 use super::super::raw::test::{RawTest, RawTestToken, RawWords};
 use super::{Builder, Named, Place};
 use crate::names::IssuerName;
-use crate::policy::case::{Case, Expectation, Presented, Test, Words, parse_line, scope_set};
+use crate::policy::case::{Case, Expectation, Presented, Test, Words, parse_line};
 use crate::reason::Reason;
 use crate::request::credential::BearerToken;
 
@@ -87,33 +87,14 @@ impl Builder<'_> {
     }
 
     fn words(&mut self, raw: &RawWords, place: &Place<'_>) -> Option<Words> {
-        let issuer = IssuerName::new(raw.issuer.as_deref().unwrap_or(IssuerName::OWN));
-        if !self.refer(&place.key("issuer"), Named::Issuer, issuer.as_str()) {
+        let issuer = raw.issuer.as_deref().unwrap_or(IssuerName::OWN);
+        if !self.refer(&place.key("issuer"), Named::Issuer, issuer) {
             return None;
         }
-        if issuer.is_own() {
-            // One that is not there may be meant: `client.unknown`.
-            if raw.client.is_none() {
-                self.fault(place, "a token of our own is of a client", "write `client`, or `issuer`");
-            }
-            if raw.roles.is_some() {
-                let help = "they are those of users.yaml and of clients now; give them the roles, or write `issuer`";
-                self.fault(&place.key("roles"), "a token of our own says nothing of roles", help);
-            }
-        }
-        let scopes = raw.scopes.as_ref().map(|scopes| scope_set(scopes)).transpose();
-        let scopes = scopes.map_err(|message| self.fault(&place.key("scopes"), message, "see `auth_scopes`")).ok()?;
-        Some(Words {
-            client: raw.client.clone(),
-            subject: raw.subject.clone(),
-            scopes,
-            roles: raw.roles.clone().unwrap_or_default(),
-            claims: raw.claims.clone().into_iter().collect(),
-            audience: raw.audience.clone(),
-            id: raw.id.clone(),
-            expires: raw.expires.as_ref().map(|at| at.value),
-            not_before: raw.not_before.as_ref().map(|at| at.value),
-            ..Words::of(issuer, None)
-        })
+        let read = raw.read().map_err(|(key, message)| {
+            let place = if key.is_empty() { place.clone() } else { place.key(key) };
+            self.fault(&place, message, "see docs/reference.yaml, `tests`");
+        });
+        read.ok()
     }
 }

@@ -7,6 +7,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::Deserialize;
 
 use crate::config::format::{Address, HostText, Instant, SecretRef};
+use crate::names::IssuerName;
+use crate::policy::case::{Words, scope_set};
 use crate::reason::{Reason, TokenFault};
 
 /// A test of the policies.
@@ -68,6 +70,39 @@ pub struct RawWords {
     pub expires: Option<Instant>,
     /// `nbf`.
     pub not_before: Option<Instant>,
+}
+
+impl RawWords {
+    /// The token that they are about.
+    ///
+    /// # Errors
+    /// The key of what is wrong, and what is.
+    pub fn read(&self) -> Result<Words, (&'static str, String)> {
+        let issuer = IssuerName::new(self.issuer.as_deref().unwrap_or(IssuerName::OWN));
+        // A client that is not there may be meant: `client.unknown`.
+        if issuer.is_own() && self.client.is_none() {
+            return Err(("", "a token of our own is of a client: write `client`, or `issuer`".to_owned()));
+        }
+        if issuer.is_own() && self.roles.is_some() {
+            return Err((
+                "roles",
+                "a token of our own says nothing of roles: they are those of users and clients now".to_owned(),
+            ));
+        }
+        let scopes = self.scopes.as_ref().map(|scopes| scope_set(scopes)).transpose();
+        Ok(Words {
+            client: self.client.clone(),
+            subject: self.subject.clone(),
+            scopes: scopes.map_err(|message| ("scopes", message))?,
+            roles: self.roles.clone().unwrap_or_default(),
+            claims: self.claims.clone().into_iter().collect(),
+            audience: self.audience.clone(),
+            id: self.id.clone(),
+            expires: self.expires.as_ref().map(|at| at.value),
+            not_before: self.not_before.as_ref().map(|at| at.value),
+            ..Words::of(issuer, None)
+        })
+    }
 }
 
 macro_rules! words {

@@ -12,12 +12,12 @@ use scopegate::policy::{Moment, decide};
 use super::{GATEWAY, Nothing, config_of, decide_own, file, own_facts, request_to, verdict};
 use crate::support::{Gateway, Setup};
 
-const SCOPES: [&str; 3] = ["s0", "s1", "s2"];
-const METHODS: [&str; 2] = ["GET", "POST"];
-const RESOURCES: [&str; 2] = ["/a", "/b/{id}"];
-const PATHS: [&str; 4] = ["/one/a", "/one/b/7", "/two/a", "/two/b/x"];
+pub const SCOPES: [&str; 3] = ["s0", "s1", "s2"];
+pub const METHODS: [&str; 2] = ["GET", "POST"];
+pub const RESOURCES: [&str; 2] = ["/a", "/b/{id}"];
+pub const PATHS: [&str; 4] = ["/one/a", "/one/b/7", "/two/a", "/two/b/x"];
 const ROLES: [&str; 2] = ["r0", "r1"];
-const CLIENTS: [&str; 3] = ["c0", "c1", "c2"];
+pub const CLIENTS: [&str; 3] = ["c0", "c1", "c2"];
 
 /// A narrowing: methods and resources, or none.
 fn narrowing() -> impl Strategy<Value = String> {
@@ -61,14 +61,14 @@ fn profile() -> impl Strategy<Value = String> {
 
 /// The rules of a random set, each as text, so that they can be put into files in any order.
 #[derive(Clone, Debug)]
-struct Set {
-    grants: Vec<(usize, String)>,
-    policies: Vec<String>,
-    acls: Vec<String>,
-    clients: Vec<(Vec<usize>, bool, bool, usize)>,
+pub struct Set {
+    pub grants: Vec<(usize, String)>,
+    pub policies: Vec<String>,
+    pub acls: Vec<String>,
+    pub clients: Vec<(Vec<usize>, bool, bool, usize)>,
 }
 
-fn set() -> impl Strategy<Value = Set> {
+pub fn set() -> impl Strategy<Value = Set> {
     let grant = (0..3_usize, api(), narrowing())
         .prop_map(|(scope, api, narrowing)| (scope, format!("{{ api: {api}{narrowing} }}")));
     let policy = (proptest::option::of(api()), narrowing(), any::<bool>(), vec(profile(), 0..3)).prop_map(
@@ -143,7 +143,7 @@ impl Set {
     }
 
     /// The set compiled; `None` where two policies tie, which is a load error and no set.
-    fn config(&self, reversed: bool) -> Option<Config> {
+    pub fn config(&self, reversed: bool) -> Option<Config> {
         let (files, clients) = self.files(reversed);
         let sources = Sources {
             gateway: Some(file("gateway.yaml", GATEWAY)),
@@ -160,7 +160,7 @@ impl Set {
         }
     }
 
-    fn held(&self, client: usize) -> BTreeSet<&'static str> {
+    pub fn held(&self, client: usize) -> BTreeSet<&'static str> {
         self.clients[client].0.iter().map(|at| SCOPES[*at]).collect()
     }
 }
@@ -183,7 +183,9 @@ fn verdicts(config: &Config, set: &Set) -> Vec<String> {
 }
 
 /// Decision by the words of decisions.md, over the declarations, without tables: slow and plain.
-mod naive {
+pub mod naive {
+    use std::collections::BTreeSet;
+
     use super::{CLIENTS, ROLES, SCOPES, Set};
     use serde_json::Value;
 
@@ -213,7 +215,14 @@ mod naive {
         }
     }
 
-    pub fn decide(set: &Set, client: usize, api: &str, method: &str, resource: &str) -> &'static str {
+    /// `scopes` are those of the token, `inside` whether it comes from 192.0.2.0/24.
+    pub fn decide(
+        set: &Set,
+        client: usize,
+        (api, method, resource): (&str, &str, &str),
+        scopes: &BTreeSet<&str>,
+        inside: bool,
+    ) -> &'static str {
         let (_, enforce, restrict, role) = &set.clients[client];
         let role = ROLES.get(*role).copied();
         let covers = |profile: &&Value| {
@@ -221,7 +230,7 @@ mod naive {
                 && profile["roles"]["any"]
                     .as_array()
                     .is_none_or(|roles| roles.iter().any(|own| Some(own.as_str().unwrap()) == role))
-                && profile["from"].is_null()
+                && (profile["from"].is_null() || inside)
         };
         let policies: Vec<Value> = set.policies.iter().map(|text| parse(text)).collect();
         let picked = policies
@@ -251,7 +260,7 @@ mod naive {
             .map(|(scope, _)| SCOPES[*scope])
             .collect();
         let held = set.held(client);
-        if granting.iter().any(|scope| held.contains(scope)) {
+        if granting.iter().any(|scope| held.contains(scope) && scopes.contains(scope)) {
             named = true;
         } else if !granting.is_empty() {
             return "scope.missing";
@@ -283,7 +292,7 @@ proptest! {
                     for method in METHODS {
                         let scopes: Vec<&str> = set.held(at).into_iter().collect();
                         let got = decide_own(&config, &request_to(method, path, Some("127.0.0.1")), client, &scopes.join(" "));
-                        prop_assert_eq!(got, naive::decide(&set, at, api, method, resource), "{} {} {}", client, method, path);
+                        prop_assert_eq!(got, naive::decide(&set, at, (api, method, resource), &set.held(at), false), "{} {} {}", client, method, path);
                     }
                 }
             }

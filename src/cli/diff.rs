@@ -1,0 +1,306 @@
+//! `scopegate diff`.
+
+mod sets;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use super::{FINDINGS, Format, report, say, wrong};
+use crate::server::clock;
+use crate::tooling::diff::traffic::{Replay, Traffic};
+use crate::tooling::diff::{Comparison, Difference, Direction, compare};
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DiffFormat {
+    /// For people
+    Text,
+    /// For machines: everything
+    Json,
+    /// For a merge request
+    Markdown,
+}
+
+/// What may change without an exit code of 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Allow {
+    /// What was refused may be permitted
+    Widen,
+    /// What was permitted may be refused
+    Tighten,
+    /// Both
+    All,
+}
+
+impl Allow {
+    const fn covers(self, direction: Direction) -> bool {
+        matches!(
+            (self, direction),
+            (Self::All, _) | (Self::Widen, Direction::Widens) | (Self::Tighten, Direction::Tightens)
+        )
+    }
+}
+
+/// What `diff` is asked.
+#[derive(clap::Args, Debug)]
+pub(super) struct DiffArguments {
+    /// The set before: a gateway.yaml, a folder that has one (or config/gateway.yaml), or a git revision
+    old: String,
+    /// The set after
+    new: String,
+    /// Path of gateway.yaml inside a git revision
+    #[arg(long, value_name = "PATH", default_value = "config/gateway.yaml")]
+    config: PathBuf,
+    /// Put the decisions of this log to both sets
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// What may change without an exit code of 1
+    #[arg(long, value_enum)]
+    allow: Option<Allow>,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = DiffFormat::Text)]
+    format: DiffFormat,
+}
+
+/// Groups that are shown to people; machines get all.
+const SHOWN: usize = 60;
+
+pub(super) fn run(arguments: &DiffArguments) -> ExitCode {
+    let machine = if arguments.format == DiffFormat::Json { Format::Json } else { Format::Text };
+    let load = |name: &str| sets::load(name, &arguments.config);
+    let (old, new) = match (load(&arguments.old), load(&arguments.new)) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(sets::Fault::Load(fault)), _) | (_, Err(sets::Fault::Load(fault))) => return report(&fault, machine),
+        (Err(sets::Fault::Text(text)), _) | (_, Err(sets::Fault::Text(text))) => return wrong(&text),
+    };
+    let bar = bar("comparing");
+    let told = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let comparison = compare(&old.rules, &new.rules, clock::now(), &told);
+    bar.finish_and_clear();
+    let traffic = match arguments.log.as_deref().map(|log| {
+        let replay = Replay::new(&old.rules, &new.rules, &old.fixed.public_host);
+        read(log, replay)
+    }) {
+        None => None,
+        Some(Ok(traffic)) => Some(traffic),
+        Some(Err(text)) => return wrong(&text),
+    };
+    match arguments.format {
+        DiffFormat::Text => text(&comparison, traffic.as_ref()),
+        DiffFormat::Markdown => markdown(&comparison, traffic.as_ref()),
+        DiffFormat::Json => {
+            let value = json!({
+                "old": &*old.version,
+                "new": &*new.version,
+                "differences": comparison.differences,
+                "compared_in_part": comparison.in_part,
+                "traffic": traffic,
+            });
+            say(&value.to_string());
+        }
+    }
+    let allowed = |direction| arguments.allow.is_some_and(|allow| allow.covers(direction));
+    let beyond = comparison.differences.iter().any(|found| !allowed(found.direction))
+        || traffic.iter().flat_map(|traffic| &traffic.changed).any(|found| !allowed(found.direction));
+    if beyond { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+}
+
+/// Shown on a terminal alone.
+fn bar(what: &'static str) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    let style = ProgressStyle::with_template("{msg} {bar:40} {percent} % {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(what);
+    bar
+}
+
+/// Puts every line of a log.
+fn read(log: &Path, mut replay: Replay<'_>) -> Result<Traffic, String> {
+    let said = |fault: std::io::Error| format!("{}: {fault}", log.display());
+    let file = std::fs::File::open(log).map_err(said)?;
+    let bar = bar("replaying");
+    bar.set_length(file.metadata().map_err(said)?.len());
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let mut line = Vec::new();
+    let mut done = 0;
+    loop {
+        line.clear();
+        let count = reader.read_until(b'\n', &mut line).map_err(said)?;
+        if count == 0 {
+            break;
+        }
+        if !line.trim_ascii().is_empty() {
+            replay.line(&line);
+        }
+        done += count as u64;
+        bar.set_position(done);
+    }
+    bar.finish_and_clear();
+    Ok(replay.finish())
+}
+
+const fn verb(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Tightens => "no longer may",
+        Direction::Widens => "newly may",
+    }
+}
+
+/// Differences of one caller and API that read alike: methods by path.
+fn groups(comparison: &Comparison) -> Vec<(Vec<&Difference>, String)> {
+    let mut groups: BTreeMap<_, Vec<&Difference>> = BTreeMap::new();
+    for found in &comparison.differences {
+        let key = (found.direction, &found.caller, &found.api, found.old, found.new, &found.scopes);
+        groups.entry(key).or_default().push(found);
+    }
+    groups
+        .into_values()
+        .map(|found| {
+            let mut paths: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for difference in &found {
+                paths.entry(&difference.path).or_default().push(difference.method);
+            }
+            let paths: Vec<String> =
+                paths.into_iter().map(|(path, methods)| format!("{} {path}", methods.join(","))).collect();
+            (found, paths.join("; "))
+        })
+        .collect()
+}
+
+/// The circumstances that an example needs beside its token.
+fn circumstances(found: &Difference) -> String {
+    let example = &found.example;
+    let mut words = Vec::new();
+    if !found.scopes.is_empty() {
+        words.push(format!("with {}", found.scopes.join(" or ")));
+    }
+    words.extend(example.from.as_ref().map(|from| format!("from {from}")));
+    words.extend(example.at.as_ref().map(|at| format!("at {at}")));
+    if !example.roles.is_empty() {
+        words.push(format!("as {}", example.roles.join(", ")));
+    }
+    words.extend(example.claims.iter().map(|(name, value)| format!("{name}={value}")));
+    words.extend(example.certificate.as_ref().map(|name| format!("certificate {name}")));
+    if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
+}
+
+fn summary(comparison: &Comparison) -> String {
+    let of = |direction| {
+        let found: Vec<&Difference> =
+            comparison.differences.iter().filter(|found| found.direction == direction).collect();
+        let callers: std::collections::BTreeSet<&str> = found.iter().map(|found| found.caller.as_str()).collect();
+        (found.len(), callers.len())
+    };
+    if comparison.differences.is_empty() {
+        return "no verdict changes".to_owned();
+    }
+    let ((lost, losing), (gained, gaining)) = (of(Direction::Tightens), of(Direction::Widens));
+    let plural = |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    format!(
+        "{} lost by {}, {} gained by {}",
+        plural(lost, "operation"),
+        plural(losing, "caller"),
+        plural(gained, "operation"),
+        plural(gaining, "caller")
+    )
+}
+
+fn text(comparison: &Comparison, traffic: Option<&Traffic>) {
+    say(&summary(comparison));
+    let groups = groups(comparison);
+    for (found, paths) in groups.iter().take(SHOWN) {
+        let Some(first) = found.first() else { continue };
+        let change = format!("{} → {}", first.old, first.new);
+        say(&format!(
+            "- {} {} {paths} of {}{}: {change}",
+            first.caller,
+            verb(first.direction),
+            first.api,
+            circumstances(first)
+        ));
+    }
+    if groups.len() > SHOWN {
+        say(&format!("… and {} more; --format json has all", groups.len() - SHOWN));
+    }
+    if comparison.in_part > 0 {
+        say(&format!(
+            "{} operations have more combinations of roles and claims than were gone through",
+            comparison.in_part
+        ));
+    }
+    let Some(traffic) = traffic else { return };
+    say("");
+    say(&replayed(traffic));
+    for changed in &traffic.changed {
+        let client = changed.client.as_deref().unwrap_or("anybody");
+        let (old, new, examples) = (changed.old, changed.new, changed.examples.join(", "));
+        say(&format!(
+            "- {} of {client}: {}: {old} → {new}, for instance {examples}",
+            changed.requests, changed.operation
+        ));
+    }
+}
+
+fn replayed(traffic: &Traffic) -> String {
+    let changed: u64 = traffic.changed.iter().map(|changed| changed.requests).sum();
+    let mut text = format!("{changed} of {} recorded requests change", traffic.replayed);
+    for (why, count) in &traffic.left_out {
+        let _ = write!(text, "; {count} left out: {why}");
+    }
+    if traffic.unreadable > 0 {
+        let _ = write!(text, "; {} lines are no records", traffic.unreadable);
+    }
+    if traffic.drifted > 0 {
+        let _ = write!(text, "; {} were decided otherwise than the old set does", traffic.drifted);
+    }
+    text
+}
+
+fn markdown(comparison: &Comparison, traffic: Option<&Traffic>) {
+    let cell = |text: &str| text.replace('|', "\\|");
+    say(&format!("**Policies: {}**\n", summary(comparison)));
+    let groups = groups(comparison);
+    if !groups.is_empty() {
+        say("| | caller | API | operations | verdict |\n|---|---|---|---|---|");
+    }
+    for (found, paths) in groups.iter().take(SHOWN) {
+        let Some(first) = found.first() else { continue };
+        let mark = match first.direction {
+            Direction::Tightens => "−",
+            Direction::Widens => "+",
+        };
+        let caller = cell(&format!("{}{}", first.caller, circumstances(first)));
+        say(&format!(
+            "| {mark} | {caller} | {} | {} | `{}` → `{}` |",
+            cell(&first.api),
+            cell(paths),
+            first.old,
+            first.new
+        ));
+    }
+    if groups.len() > SHOWN {
+        say(&format!("\n… and {} more.", groups.len() - SHOWN));
+    }
+    let Some(traffic) = traffic else { return };
+    say(&format!("\n**Traffic: {}**\n", replayed(traffic)));
+    if !traffic.changed.is_empty() {
+        say("| requests | client | operation | verdict | decisions |\n|---|---|---|---|---|");
+    }
+    for changed in &traffic.changed {
+        let client = cell(changed.client.as_deref().unwrap_or("anybody"));
+        let (requests, operation, examples) = (changed.requests, cell(&changed.operation), changed.examples.join(", "));
+        say(&format!("| {requests} | {client} | {operation} | `{}` → `{}` | {examples} |", changed.old, changed.new));
+    }
+}

@@ -1,0 +1,491 @@
+//! What a change of the policies does: who may newly call what, and who no longer may. Two sets are asked the same questions by the
+//! decision that serves, one for each way in which requests can differ to their rules.
+
+mod callers;
+mod contexts;
+mod content;
+mod paths;
+pub mod traffic;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Serialize;
+
+use crate::names::{ScopeName, Timestamp};
+use crate::policy::Rules;
+use crate::policy::case::Words;
+use crate::policy::decide::{Judgement, Moment, Opened, check_network, judge, open};
+use crate::policy::route::Matched;
+use crate::reason::{Reason, Refusal};
+use crate::request::Request;
+use crate::request::certificate::CertificateFacts;
+use crate::request::credential::BearerToken;
+use crate::request::head::{Head, Limits};
+use crate::request::method::Method;
+use crate::scope::ScopeSet;
+use callers::Caller;
+use content::Contents;
+use contexts::{Extras, Looked};
+use paths::Path;
+
+/// A host that no API names.
+const ELSEWHERE: &str = "host.invalid";
+
+/// Which way a verdict changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Permitted before, refused now.
+    Tightens,
+    /// Refused before, permitted now.
+    Widens,
+}
+
+/// A caller and an operation whose verdict changes, in some circumstances at least.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// The client; nobody where no token is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The client, and by whom and for whom its token is.
+    pub caller: String,
+    /// Method.
+    pub method: &'static str,
+    /// The API in the set that has the operation, the new one first.
+    pub api: String,
+    /// The path as the API writes it.
+    pub path: String,
+    /// Which way.
+    pub direction: Direction,
+    /// The verdict before.
+    pub old: &'static str,
+    /// The verdict now.
+    pub new: &'static str,
+    /// Scopes with one of which alone it changes; nothing where that does not matter.
+    pub scopes: Vec<String>,
+    /// One request that shows it.
+    pub example: Example,
+}
+
+/// A request whose verdict changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Example {
+    /// `METHOD path`.
+    pub request: String,
+    /// Host, where APIs differ by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Address, where that matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// When, where that matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+    /// Issuer and client claim of the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<(String, Option<String>)>,
+    /// `sub`, where it is not the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Scopes of the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scopes: Option<String>,
+    /// Roles, of another issuer's token.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// Claims.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
+    /// A name of the certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<String>,
+}
+
+/// All that changes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Comparison {
+    /// By caller, API, path and method.
+    pub differences: Vec<Difference>,
+    /// Operations with so many combinations of roles and claims that not all were gone through.
+    pub in_part: usize,
+}
+
+/// Compares two sets. `progress` is told how many of how many paths are done.
+#[must_use]
+pub fn compare(old: &Rules, new: &Rules, now: Timestamp, progress: &(dyn Fn(usize, usize) + Sync)) -> Comparison {
+    let blocks = || [old, new].into_iter().flat_map(|rules| &rules.definitions().blocks);
+    let comparer = Comparer {
+        old,
+        new,
+        contents: [Contents::of(old), Contents::of(new)],
+        callers: callers::callers(old, new),
+        all: content::of_all(old) != content::of_all(new),
+        ends: blocks().filter_map(|block| block.until).collect(),
+        networks: blocks().flat_map(|block| block.from.iter().copied()).collect(),
+        now,
+    };
+    let paths = paths::paths(old, new);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let found = std::thread::scope(|scope| {
+        let work = || {
+            let mut found = Comparison::default();
+            while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                comparer.path(path, &mut found);
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, paths.len());
+            }
+            found
+        };
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        // A worker that panicked has found nothing that one could rely on: so does the whole.
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
+            .collect::<Vec<_>>()
+    });
+    let mut comparison = Comparison::default();
+    for part in found {
+        comparison.differences.extend(part.differences);
+        comparison.in_part += part.in_part;
+    }
+    merge(&mut comparison.differences);
+    comparison
+}
+
+/// One for each caller and operation: an operation has several paths where it has versions and conditions.
+fn merge(differences: &mut Vec<Difference>) {
+    let key = |found: &Difference| {
+        (found.caller.clone(), found.api.clone(), found.path.clone(), found.method, found.direction)
+    };
+    differences.sort_by(|a, b| key(a).cmp(&key(b)));
+    differences.dedup_by(|later, first| {
+        let same = key(later) == key(first);
+        if same {
+            first.scopes.append(&mut later.scopes);
+            first.scopes.sort_unstable();
+            first.scopes.dedup();
+        }
+        same
+    });
+}
+
+struct Comparer<'a> {
+    old: &'a Rules,
+    new: &'a Rules,
+    contents: [Contents<'a>; 2],
+    callers: Vec<Caller>,
+    /// Something differs that every verdict may rest on.
+    all: bool,
+    ends: BTreeSet<Timestamp>,
+    networks: BTreeSet<ipnet::IpNet>,
+    now: Timestamp,
+}
+
+/// One side's way to a verdict on one path and method.
+enum Way {
+    /// Whatever the token.
+    Decided(Result<(), Reason>),
+    /// A token decides.
+    Token(Matched),
+}
+
+impl Way {
+    fn of(opened: Opened<'_>) -> Self {
+        match opened {
+            Opened::Decided(judgement) => Self::Decided(verdict(&judgement)),
+            Opened::Token(matched, _) => Self::Token(matched),
+        }
+    }
+}
+
+fn verdict(judgement: &Judgement) -> Result<(), Reason> {
+    judgement.outcome.as_ref().map(|_| ()).map_err(|refusal| refusal.reason)
+}
+
+fn network(rules: &Rules, address: Option<std::net::IpAddr>, at: Timestamp) -> Result<(), Reason> {
+    check_network(rules, address, Moment::at(at)).map_err(|refusal| refusal.reason)
+}
+
+fn label(verdict: Result<(), Reason>) -> &'static str {
+    verdict.err().map_or("permit", Reason::label)
+}
+
+/// Everything that is the same for all callers of one path and method.
+struct Place<'a> {
+    path: &'a Path,
+    method: Method,
+    request: Request,
+    ways: [Way; 2],
+    addresses: Vec<Option<std::net::IpAddr>>,
+    moments: Vec<Timestamp>,
+    extras: BTreeSet<Extras>,
+    scopes: BTreeSet<ScopeName>,
+}
+
+impl Place<'_> {
+    /// Roles of our own tokens are those of users and clients: of the combinations that differ in roles alone, one will do.
+    fn is_least(&self, extras: &Extras) -> bool {
+        let alike = |other: &&Extras| other.claims == extras.claims && other.certificate == extras.certificate;
+        self.extras.iter().find(alike) == Some(extras)
+    }
+}
+
+impl Comparer<'_> {
+    fn path(&self, path: &Path, found: &mut Comparison) {
+        for method in Method::ALL {
+            let Some(request) = request(path, method) else { continue };
+            let opened = [open(self.old, &request), open(self.new, &request)];
+            let [old, new] = &opened;
+            let refused =
+                |opened: &Opened<'_>| matches!(opened, Opened::Decided(judgement) if judgement.outcome.is_err());
+            if refused(old) && refused(new) {
+                continue;
+            }
+            let [of_old, of_new] = &self.contents;
+            let same = !self.all && of_old.of_opened(old) == of_new.of_opened(new);
+            if same && self.callers.iter().all(|caller| caller.same) {
+                continue;
+            }
+            let place = self.place(path, method, request.clone(), opened.map(Way::of), found);
+            self.anonymous(&place, found);
+            for caller in self.callers.iter().filter(|caller| !(same && caller.same)) {
+                self.caller(&place, caller, found);
+            }
+        }
+    }
+
+    fn place<'p>(
+        &self,
+        path: &'p Path,
+        method: Method,
+        request: Request,
+        ways: [Way; 2],
+        found: &mut Comparison,
+    ) -> Place<'p> {
+        let mut place = Place {
+            path,
+            method,
+            request,
+            addresses: Vec::new(),
+            moments: Vec::new(),
+            extras: BTreeSet::from([Extras::default()]),
+            scopes: BTreeSet::new(),
+            ways,
+        };
+        let (mut networks, mut times) = (self.networks.clone(), Vec::new());
+        for (rules, way) in [self.old, self.new].into_iter().zip(&place.ways) {
+            let Way::Token(matched) = way else { continue };
+            let looked = Looked::of(rules, matched.operation);
+            networks.extend(looked.networks());
+            times.extend(looked.times());
+            let (extras, whole) = looked.extras();
+            place.extras.extend(extras);
+            found.in_part += usize::from(!whole);
+            place.scopes.extend(rules.grants_of(matched.operation).into_iter().map(|(scope, _)| scope.clone()));
+            place.scopes.insert(rules.master_scope().clone());
+        }
+        place.addresses = contexts::addresses(&networks);
+        place.moments = contexts::moments(&times, &self.ends, self.now);
+        place
+    }
+
+    /// Requests without a token: only what is public is permitted.
+    fn anonymous(&self, place: &Place<'_>, found: &mut Comparison) {
+        let of = |way: &Way| match way {
+            Way::Decided(verdict) => *verdict,
+            Way::Token(_) => Err(Reason::TokenMissing),
+        };
+        if place.ways.iter().all(|way| of(way).is_err()) {
+            return;
+        }
+        for address in &place.addresses {
+            for moment in &place.moments {
+                let [old, new] = &place.ways;
+                let old = network(self.old, *address, *moment).and(of(old));
+                let new = network(self.new, *address, *moment).and(of(new));
+                if old.is_ok() != new.is_ok() {
+                    let context = Context {
+                        place,
+                        caller: None,
+                        address: *address,
+                        moment: *moment,
+                        scopes: None,
+                        extras: &Extras::default(),
+                    };
+                    found.differences.push(self.difference(&context, old, new, Vec::new()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// All tokens of a caller, in all circumstances; one difference for each direction.
+    fn caller(&self, place: &Place<'_>, caller: &Caller, found: &mut Comparison) {
+        let mut first: BTreeMap<Direction, (Difference, BTreeSet<String>, bool)> = BTreeMap::new();
+        for extras in place.extras.iter().filter(|extras| !caller.issuer.is_own() || place.is_least(extras)) {
+            for scopes in self.scopes(place, caller) {
+                let facts = [self.old, self.new].map(|rules| self.facts(rules, caller, scopes.as_ref(), extras));
+                for address in &place.addresses {
+                    let mut request = place.request.clone();
+                    request.address = *address;
+                    request.certificate = CertificateFacts::named(extras.certificate.as_slice());
+                    for moment in &place.moments {
+                        let at = |rules: &Rules, way: &Way, facts: &crate::token::Facts| {
+                            network(rules, *address, *moment).and_then(|()| match way {
+                                Way::Decided(verdict) => *verdict,
+                                Way::Token(matched) => {
+                                    let mut facts = facts.clone();
+                                    (facts.issued, facts.expires) = (Some(*moment), moment.plus(300));
+                                    verdict(&judge(
+                                        rules,
+                                        &request,
+                                        matched.clone(),
+                                        Arc::new(facts),
+                                        Moment::at(*moment),
+                                    ))
+                                }
+                            })
+                        };
+                        let (old, new) =
+                            (at(self.old, &place.ways[0], &facts[0]), at(self.new, &place.ways[1], &facts[1]));
+                        if old.is_ok() == new.is_ok() {
+                            continue;
+                        }
+                        let context = Context {
+                            place,
+                            caller: Some(caller),
+                            address: *address,
+                            moment: *moment,
+                            scopes: scopes.as_ref(),
+                            extras,
+                        };
+                        let direction = if old.is_ok() { Direction::Tightens } else { Direction::Widens };
+                        let (_, with, bare) = first.entry(direction).or_insert_with(|| {
+                            (self.difference(&context, old, new, Vec::new()), BTreeSet::new(), false)
+                        });
+                        match scopes.as_ref().map(ScopeSet::as_slice) {
+                            Some([scope]) => {
+                                with.insert(scope.to_string());
+                            }
+                            _ => *bare = true,
+                        }
+                    }
+                }
+            }
+        }
+        found.differences.extend(first.into_values().map(|(mut difference, with, bare)| {
+            // Where it changes without any scope, scopes do not matter.
+            difference.scopes = if bare { Vec::new() } else { with.into_iter().collect() };
+            difference
+        }));
+    }
+
+    /// Scopes of a token: none, and each that matters by itself. With more, a token passes exactly where one of them does.
+    fn scopes(&self, place: &Place<'_>, caller: &Caller) -> Vec<Option<ScopeSet>> {
+        let declares = |rules: &Rules| {
+            let issuer = rules.issuer(caller.issuer.as_str());
+            issuer.is_some_and(|issuer| issuer.rules.claims.scopes.is_some())
+        };
+        if !declares(self.old) && !declares(self.new) {
+            return vec![None];
+        }
+        let held = |scope: &ScopeName| {
+            [self.old, self.new].iter().any(|rules| {
+                let client = rules.registry().client(caller.client.as_str());
+                client.is_some_and(|client| client.scopes.contains(scope))
+            })
+        };
+        let singles =
+            place.scopes.iter().filter(|scope| held(scope)).map(|scope| Some([scope.clone()].into_iter().collect()));
+        [Some(ScopeSet::default())].into_iter().chain(singles).collect()
+    }
+
+    fn facts(&self, rules: &Rules, caller: &Caller, scopes: Option<&ScopeSet>, extras: &Extras) -> crate::token::Facts {
+        let issuer = rules.issuer(caller.issuer.as_str());
+        let raw = |role: &crate::names::RoleName| {
+            let mut values: Vec<&String> =
+                issuer?.roles.iter().filter(|(_, own)| *own == role).map(|(value, _)| value).collect();
+            values.sort_unstable();
+            values.first().map(|value| (*value).clone())
+        };
+        let roles = if caller.issuer.is_own() { Vec::new() } else { extras.roles.iter().filter_map(raw).collect() };
+        let claims = extras.claims.iter().map(|(name, value)| (name.clone(), serde_json::Value::String(value.clone())));
+        let words = Words {
+            subject: caller.user.as_ref().map(ToString::to_string).or_else(|| Some(caller.client.to_string())),
+            scopes: scopes.cloned(),
+            roles,
+            claims: claims.collect(),
+            ..Words::of(caller.issuer.clone(), caller.claim.clone())
+        };
+        words.facts(rules, self.now)
+    }
+
+    fn difference(
+        &self,
+        context: &Context<'_>,
+        old: Result<(), Reason>,
+        new: Result<(), Reason>,
+        scopes: Vec<String>,
+    ) -> Difference {
+        let Context { place, caller, address, moment, extras, .. } = context;
+        let matched = |rules: &Rules| match open(rules, &place.request) {
+            Opened::Token(matched, _) => Some(matched.operation),
+            Opened::Decided(judgement) => judgement.operation.map(|matched| matched.operation),
+        };
+        let named = |rules: &Rules| {
+            let id = matched(rules)?;
+            let (api, operation) = (rules.api_of(id)?, rules.operation(id)?);
+            let version = operation.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
+            Some((api.name.to_string(), format!("{}{version}{}", api.base_path, operation.resource)))
+        };
+        let (api, path) = named(self.new).or_else(|| named(self.old)).unwrap_or_default();
+        let method = place.method.as_str();
+        Difference {
+            client: caller.map(|caller| caller.client.to_string()),
+            caller: caller.map_or_else(|| "anybody".to_owned(), Caller::name),
+            method,
+            api,
+            path,
+            direction: if old.is_ok() { Direction::Tightens } else { Direction::Widens },
+            old: label(old),
+            new: label(new),
+            scopes,
+            example: Example {
+                request: format!("{method} {}", place.path.path),
+                host: place.path.host.clone(),
+                from: address.map(|address| address.to_string()),
+                at: (*moment != self.now).then(|| super::moment(*moment)),
+                token: caller.map(|caller| (caller.issuer.to_string(), caller.claim.clone())),
+                subject: caller.and_then(|caller| caller.user.as_ref()).map(ToString::to_string),
+                scopes: context.scopes.map(ScopeSet::to_value),
+                roles: caller
+                    .filter(|caller| !caller.issuer.is_own())
+                    .map(|_| extras.roles.iter().map(ToString::to_string).collect())
+                    .unwrap_or_default(),
+                claims: extras.claims.clone(),
+                certificate: extras.certificate.clone(),
+            },
+        }
+    }
+}
+
+/// One question.
+struct Context<'a> {
+    place: &'a Place<'a>,
+    caller: Option<&'a Caller>,
+    address: Option<std::net::IpAddr>,
+    moment: Timestamp,
+    scopes: Option<&'a ScopeSet>,
+    extras: &'a Extras,
+}
+
+/// The request for a path; `None` where no strict reader would take it.
+fn request(path: &Path, method: Method) -> Option<Request> {
+    let host = path.host.as_deref().unwrap_or(ELSEWHERE);
+    let text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n\r\n", method.as_str(), path.path);
+    let head = Head::parse(text.as_bytes(), &Limits::default()).ok()?;
+    let token: Result<BearerToken, Refusal> = BearerToken::parse("words");
+    Some(Request::new(head, None, token))
+}

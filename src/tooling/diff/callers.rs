@@ -1,0 +1,133 @@
+//! Callers that stand for all: every client with the tokens that it can have, every way in which users and other issuers' tokens
+//! differ to the rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::client::{Client, GrantType};
+use crate::names::{ClientId, IssuerName, RoleName, UserName};
+use crate::policy::Rules;
+
+/// Somebody with a token.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Caller {
+    /// The client as it is known here; that of the new set where the sets differ.
+    pub(super) client: ClientId,
+    /// Who minted the token.
+    pub(super) issuer: IssuerName,
+    /// The client claim.
+    pub(super) claim: Option<String>,
+    /// The user that the token acts for, where it is not the client's own.
+    pub(super) user: Option<UserName>,
+    /// What a verdict on it rests on is the same in both sets.
+    pub(super) same: bool,
+}
+
+impl Caller {
+    /// In words.
+    #[must_use]
+    pub(super) fn name(&self) -> String {
+        let mut name = self.client.to_string();
+        if !self.issuer.is_own() {
+            name.push_str(&format!(" by {}", self.issuer));
+        }
+        if let Some(user) = &self.user {
+            name.push_str(&format!(" for {user}"));
+        }
+        name
+    }
+}
+
+/// All callers of two sets.
+pub(super) fn callers(old: &Rules, new: &Rules) -> Vec<Caller> {
+    let mut ids: BTreeSet<&ClientId> = BTreeSet::new();
+    for rules in [old, new] {
+        ids.extend(rules.registry().clients().into_iter().map(|client| &client.id));
+    }
+    let users = users(old, new);
+    let mut callers = Vec::new();
+    for id in ids {
+        let sides = [old, new].map(|rules| rules.registry().client(id.as_str()).map(|client| (rules, &**client)));
+        let text =
+            |side: &Option<(&Rules, &Client)>| side.map(|(rules, client)| super::content::of_client(rules, client));
+        let same = text(&sides[0]) == text(&sides[1]);
+        let may = |grants: &[GrantType]| {
+            sides.iter().flatten().any(|(_, client)| grants.iter().any(|grant| client.grants.contains(grant)))
+        };
+        let own = |user: Option<UserName>, same| Caller {
+            client: id.clone(),
+            issuer: IssuerName::new(IssuerName::OWN),
+            claim: Some(id.to_string()),
+            user,
+            same,
+        };
+        let for_users = may(&[GrantType::AuthorizationCode, GrantType::Password, GrantType::JwtBearer]);
+        if may(&[GrantType::ClientCredentials]) || !for_users {
+            callers.push(own(None, same));
+        }
+        if for_users {
+            callers.extend(users.iter().map(|(user, unchanged)| own(Some(user.clone()), same && *unchanged)));
+        }
+    }
+    callers.extend(of_others(old, new));
+    callers
+}
+
+/// One user for each way in which users differ to the rules, and whether both sets see it alike.
+fn users(old: &Rules, new: &Rules) -> Vec<(UserName, bool)> {
+    let mut names: BTreeSet<&UserName> = BTreeSet::new();
+    for rules in [old, new] {
+        names.extend(rules.registry().users().into_iter().map(|user| &user.name));
+    }
+    let blocked = |rules: &Rules, name: &UserName| {
+        rules
+            .definitions()
+            .blocks
+            .iter()
+            .filter(|block| block.users.contains(name))
+            .map(|block| block.until)
+            .collect::<Vec<_>>()
+    };
+    let look = |rules: &Rules, name: &UserName| {
+        let user = rules.registry().user(name.as_str()).filter(|user| user.usable());
+        let roles: Option<BTreeSet<RoleName>> = user.map(|user| user.roles.iter().cloned().collect());
+        (roles, blocked(rules, name))
+    };
+    let mut kinds = BTreeMap::new();
+    for name in names {
+        kinds.entry(format!("{:?}", (look(old, name), look(new, name)))).or_insert_with(|| name.clone());
+    }
+    kinds.into_values().map(|name| (name.clone(), look(old, &name) == look(new, &name))).collect()
+}
+
+/// Tokens of other issuers: each client claim that somebody lists, and one that nobody does.
+fn of_others(old: &Rules, new: &Rules) -> Vec<Caller> {
+    let mut issuers: BTreeSet<&IssuerName> = BTreeSet::new();
+    let mut claims: BTreeMap<&IssuerName, BTreeSet<&str>> = BTreeMap::new();
+    for rules in [old, new] {
+        issuers.extend(rules.issuers().map(|issuer| &issuer.rules.name).filter(|name| !name.is_own()));
+        for client in rules.registry().clients() {
+            for (issuer, claim) in &client.external {
+                claims.entry(issuer).or_default().insert(claim);
+            }
+        }
+    }
+    let mut callers = Vec::new();
+    for issuer in issuers {
+        let listed = claims.get(issuer).into_iter().flatten().map(|claim| Some((*claim).to_owned()));
+        for claim in listed.chain([None]) {
+            let sides = [old, new].map(|rules| {
+                let client = rules.registry().external_client(issuer, claim.as_deref())?;
+                Some((&client.id, super::content::of_client(rules, client)))
+            });
+            let Some((client, _)) = sides[1].as_ref().or(sides[0].as_ref()) else { continue };
+            callers.push(Caller {
+                client: (*client).clone(),
+                issuer: issuer.clone(),
+                claim,
+                user: None,
+                same: sides[0] == sides[1],
+            });
+        }
+    }
+    callers
+}

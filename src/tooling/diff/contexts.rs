@@ -1,0 +1,185 @@
+//! Addresses, times, roles, claims and certificates that stand for all: one for each way in which conditions tell them apart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+use crate::names::{RoleName, Timestamp};
+use crate::policy::Rules;
+use crate::policy::between::Between;
+use crate::policy::definition::{Profile, RoleRequirement};
+use crate::policy::route::OperationId;
+
+/// Combinations of roles, claims and certificates in one operation at most.
+pub(super) const MOST: usize = 512;
+/// Half a year: summer and winter time.
+const HALF_A_YEAR: i64 = 182 * 86_400;
+
+/// What a token or connection says beside who it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Extras {
+    /// Roles, by their names here.
+    pub(super) roles: BTreeSet<RoleName>,
+    /// Claims, each with one value.
+    pub(super) claims: BTreeMap<String, String>,
+    /// A name of the certificate.
+    pub(super) certificate: Option<String>,
+}
+
+/// What conditions of an operation in one set look at.
+pub(super) struct Looked<'a> {
+    profiles: &'a [Profile],
+    acls: Vec<&'a RoleRequirement>,
+}
+
+impl<'a> Looked<'a> {
+    /// At one operation.
+    pub(super) fn of(rules: &'a Rules, operation: OperationId) -> Self {
+        let definitions = rules.definitions();
+        let policy = rules.operation(operation).and_then(crate::policy::route::Operation::deciding_policy);
+        let profiles = policy.and_then(|at| definitions.policies.get(at)).map(|policy| policy.profiles.as_slice());
+        let acls = rules.acls_of(operation).iter().filter_map(|at| Some(&definitions.acls.get(*at)?.roles));
+        Self { profiles: profiles.unwrap_or_default(), acls: acls.collect() }
+    }
+
+    /// The networks that it tells apart.
+    pub(super) fn networks(&self) -> impl Iterator<Item = IpNet> {
+        self.profiles
+            .iter()
+            .filter_map(|profile| profile.from.as_ref())
+            .flat_map(crate::request::address::Networks::networks)
+    }
+
+    /// The times that it tells apart.
+    pub(super) fn times(&self) -> impl Iterator<Item = &'a Between> {
+        self.profiles.iter().filter_map(|profile| profile.between.as_ref())
+    }
+
+    /// The least of roles, claims and certificates that meets each profile and all ACLs: conditions on them never hold less when
+    /// there is more. `false` with it where there are more than are gone through.
+    pub(super) fn extras(&self) -> (BTreeSet<Extras>, bool) {
+        let mut all = BTreeSet::new();
+        let mut whole = true;
+        let none = [None];
+        let profiles = self.profiles.iter().map(Some).chain(none.into_iter().filter(|_| self.profiles.is_empty()));
+        for profile in profiles {
+            let mut found = vec![Extras::default()];
+            let roles = profile.and_then(|profile| profile.roles.as_ref()).into_iter().chain(self.acls.iter().copied());
+            for requirement in roles {
+                found = product(&found, &choices(requirement), |extras, roles: &Vec<RoleName>| {
+                    extras.roles.extend(roles.iter().cloned());
+                });
+            }
+            for (name, values) in profile.into_iter().flat_map(|profile| &profile.claims) {
+                found = product(&found, values, |extras, value| {
+                    extras.claims.insert(name.clone(), value.clone());
+                });
+            }
+            if let Some(names) = profile.and_then(|profile| profile.certificates.as_ref()) {
+                found = product(&found, names, |extras, name| extras.certificate = Some(name.clone()));
+            }
+            all.extend(found);
+            if all.len() > MOST {
+                whole = false;
+                break;
+            }
+        }
+        all.insert(Extras::default());
+        (all, whole)
+    }
+}
+
+fn product<T>(found: &[Extras], choices: &[T], add: impl Fn(&mut Extras, &T)) -> Vec<Extras> {
+    let pairs = found.iter().flat_map(|extras| choices.iter().map(move |choice| (extras, choice)));
+    let made = pairs.map(|(extras, choice)| {
+        let mut extras = extras.clone();
+        add(&mut extras, choice);
+        extras
+    });
+    made.take(MOST + 1).collect()
+}
+
+fn choices(requirement: &RoleRequirement) -> Vec<Vec<RoleName>> {
+    match requirement {
+        RoleRequirement::All(roles) => vec![roles.clone()],
+        RoleRequirement::Any(roles) => roles.iter().map(|role| vec![role.clone()]).collect(),
+    }
+}
+
+/// One address for each part into which networks cut the space, and none.
+pub(super) fn addresses(networks: &BTreeSet<IpNet>) -> Vec<Option<IpAddr>> {
+    let mut candidates: BTreeSet<IpAddr> = BTreeSet::new();
+    candidates.insert(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+    if networks.iter().any(|network| matches!(network, IpNet::V6(_))) {
+        candidates.insert(IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)));
+    }
+    for network in networks {
+        let (first, last) = (network.network(), network.broadcast());
+        candidates.extend([first, last]);
+        candidates.extend([before(first), after(last)].into_iter().flatten());
+    }
+    let mut seen = BTreeSet::new();
+    let mut found = vec![None];
+    for address in candidates {
+        let inside: Vec<bool> = networks.iter().map(|network| network.contains(&address)).collect();
+        // Outside of all, it is as good as no address.
+        if inside.contains(&true) && seen.insert(inside) {
+            found.push(Some(address));
+        }
+    }
+    found
+}
+
+fn before(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => address.to_bits().checked_sub(1).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
+        IpAddr::V6(address) => address.to_bits().checked_sub(1).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
+    }
+}
+
+fn after(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
+        IpAddr::V6(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
+    }
+}
+
+/// One moment for each way in which times and ends of blocks can hold, the present first.
+pub(super) fn moments(times: &[&Between], ends: &BTreeSet<Timestamp>, now: Timestamp) -> Vec<Timestamp> {
+    let mut candidates = vec![now];
+    candidates.extend(ends.iter().flat_map(|end| [end.plus(-1), *end]));
+    for between in times {
+        candidates.extend(between.edges(now));
+        candidates.extend(between.edges(now.plus(HALF_A_YEAR)));
+    }
+    let mut seen = BTreeSet::new();
+    candidates.retain(|at| {
+        let holds: Vec<bool> = times.iter().map(|between| between.holds(*at)).collect();
+        let ended: Vec<bool> = ends.iter().map(|end| at >= end).collect();
+        seen.insert((holds, ended))
+    });
+    candidates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_an_address_for_every_part_of_the_space() {
+        let networks = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<IpNet>>();
+        for (list, parts) in [
+            (&[][..], 1),
+            (&["10.0.0.0/8"], 2),
+            (&["10.0.0.0/8", "10.0.0.0/16"], 3),
+            (&["10.0.0.0/8", "10.0.0.0/9", "10.128.0.0/9"], 3),
+            (&["0.0.0.0/0"], 2),
+            (&["0.0.0.0/0", "255.255.255.255/32", "0.0.0.0/32"], 4),
+            (&["2001:db8::/32", "10.0.0.0/8"], 3),
+        ] {
+            let found = addresses(&networks(list));
+            assert_eq!(found.len(), parts, "{list:?}: {found:?}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Everything that says something of a request says the same: the decision, `test`, `explain`, a naive reading; and `diff` tells of a
+//! change exactly where some request has another verdict. `PAIRS` sets how many pairs of policies and requests are tried.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use scopegate::config::Config;
+use scopegate::names::{IssuerName, Origin, Timestamp};
+use scopegate::policy::case::{Case, Expectation, Presented, Test, Words};
+use scopegate::policy::{Moment, decide};
+use scopegate::reason::Reason;
+use scopegate::scope::ScopeSet;
+use scopegate::tooling::diff::{Direction, compare};
+use scopegate::tooling::explain::{self, Question};
+use scopegate::tooling::testing;
+
+use super::properties::{CLIENTS, METHODS, PATHS, RESOURCES, SCOPES, Set, naive, set};
+use super::{own_facts, request_to, verdict};
+use crate::support::many;
+
+const ADDRESSES: [Option<&str>; 3] = [None, Some("192.0.2.77"), Some("10.1.2.3")];
+const NOW: Timestamp = Timestamp(10);
+
+/// One request to one set.
+#[derive(Clone, Copy, Debug)]
+struct Ask {
+    client: usize,
+    path: &'static str,
+    method: &'static str,
+    address: Option<&'static str>,
+    /// Bits of [`SCOPES`].
+    scopes: usize,
+}
+
+impl Ask {
+    fn all() -> impl Iterator<Item = Self> {
+        let mut all = Vec::new();
+        for client in 0..CLIENTS.len() {
+            for path in PATHS {
+                for method in METHODS {
+                    for address in ADDRESSES {
+                        all.extend((0..1 << SCOPES.len()).map(|scopes| Self { client, path, method, address, scopes }));
+                    }
+                }
+            }
+        }
+        all.into_iter()
+    }
+
+    fn scopes(self) -> BTreeSet<&'static str> {
+        (0..SCOPES.len()).filter(|at| self.scopes & (1 << at) != 0).map(|at| SCOPES[at]).collect()
+    }
+
+    fn value(self) -> String {
+        self.scopes().into_iter().collect::<Vec<_>>().join(" ")
+    }
+
+    fn decided(self, config: &Config) -> String {
+        let request = request_to(self.method, self.path, self.address);
+        let facts = own_facts(CLIENTS[self.client], &self.value());
+        verdict(&decide(&config.rules, &request, |_| Ok(Arc::new(facts)), Moment::at(NOW)).outcome)
+    }
+
+    fn explained(self, config: &Config) -> &'static str {
+        let question = Question {
+            request: Ok(request_to(self.method, self.path, self.address)),
+            facts: Some(Ok(Arc::new(own_facts(CLIENTS[self.client], &self.value())))),
+        };
+        let told = explain::steps(&config.rules, &question, Moment::at(NOW));
+        let refused = told.steps.iter().filter(|stage| stage.result == explain::Outcome::Refused).count();
+        assert_eq!(refused, usize::from(told.verdict != "permit"), "{told:?}");
+        told.verdict
+    }
+
+    fn naive(self, set: &Set) -> &'static str {
+        let api = self.path.split('/').nth(1).unwrap();
+        let resource = if self.path.ends_with("/a") { RESOURCES[0] } else { RESOURCES[1] };
+        let inside = self.address.is_some_and(|address| address.starts_with("192.0.2."));
+        naive::decide(set, self.client, (api, self.method, resource), &self.scopes(), inside)
+    }
+
+    fn test(self, expect: &str) -> Test {
+        let words = Words {
+            scopes: Some(ScopeSet::parse(&self.value()).unwrap_or_default()),
+            ..Words::of(IssuerName::new("self"), Some(CLIENTS[self.client].to_owned()))
+        };
+        Test {
+            name: String::new(),
+            case: Case {
+                method: self.method.to_owned(),
+                target: self.path.to_owned(),
+                host: None,
+                from: self.address.map(|address| address.parse().unwrap()),
+                certificate: Vec::new(),
+                token: Some(Presented::Words(Box::new(words))),
+            },
+            at: Some(NOW),
+            expect: Expectation { reason: Reason::from_label(expect), fault: None },
+            origin: Origin::default(),
+        }
+    }
+}
+
+#[test]
+fn decision_test_explain_and_a_naive_reading_agree() {
+    let mut runner = TestRunner::deterministic();
+    let (mut pairs, mut permitted) = (0, 0);
+    while pairs < many("PAIRS", 100_000) {
+        let set = set().new_tree(&mut runner).unwrap().current();
+        let Some(mut config) = set.config(false) else { continue };
+        let mut tests = Vec::new();
+        for ask in Ask::all() {
+            let decided = ask.decided(&config);
+            assert_eq!(decided, ask.naive(&set), "{ask:?} {set:?}");
+            assert_eq!(decided, ask.explained(&config), "{ask:?} {set:?}");
+            permitted += usize::from(decided == "permit");
+            tests.push(ask.test(&decided));
+            pairs += 1;
+        }
+        config.tests = tests;
+        let runs = testing::run(&config, Timestamp(0));
+        let failed = runs.iter().find_map(|run| run.failure.as_ref());
+        assert!(failed.is_none(), "{failed:?} {set:?}");
+    }
+    println!("{pairs} pairs agree, {permitted} of them permitted");
+    assert!(permitted * 50 > pairs, "{permitted} of {pairs}: the sets refuse nearly everything");
+}
+
+/// A set and one like it: some of its parts are those of another.
+fn edited() -> impl Strategy<Value = (Set, Set)> {
+    (set(), set(), 0..6_usize).prop_map(|(set, other, part)| {
+        let mut new = set.clone();
+        match part {
+            0 => new.grants = other.grants,
+            1 => new.policies = other.policies,
+            2 => new.acls = other.acls,
+            3 => new.clients[0] = other.clients[0].clone(),
+            4 => new.policies.extend(other.policies),
+            _ => new.grants.extend(other.grants),
+        }
+        (set, new)
+    })
+}
+
+#[test]
+fn diff_tells_of_a_change_exactly_where_a_request_has_another_verdict() {
+    let mut runner = TestRunner::deterministic();
+    let (mut pairs, mut told, mut silent) = (0, 0, 0);
+    while pairs < many("PAIRS", 100_000) {
+        let (old, new) = edited().new_tree(&mut runner).unwrap().current();
+        let (Some(before), Some(after)) = (old.config(false), new.config(false)) else { continue };
+        let comparison = compare(&before.rules, &after.rules, NOW, &|_, _| {});
+        let found: BTreeSet<(String, &str, String, Direction)> = comparison
+            .differences
+            .iter()
+            .map(|found| (found.caller.clone(), found.method, found.path.clone(), found.direction))
+            .collect();
+        let mut changed = BTreeSet::new();
+        for ask in Ask::all() {
+            pairs += 1;
+            let (old, new) = (ask.decided(&before) == "permit", ask.decided(&after) == "permit");
+            if old == new {
+                continue;
+            }
+            let template = ask.path.replace("/b/7", "/b/{id}").replace("/b/x", "/b/{id}");
+            let direction = if old { Direction::Tightens } else { Direction::Widens };
+            changed.insert((CLIENTS[ask.client].to_owned(), ask.method, template, direction));
+        }
+        assert_eq!(found, changed, "{old:?}\n{new:?}\n{comparison:#?}");
+        if changed.is_empty() { silent += 1 } else { told += 1 }
+    }
+    println!("{pairs} pairs: {told} comparisons tell of changes, {silent} of none, each rightly");
+    assert!(told > 20 && silent > 20, "{told} {silent}");
+}
