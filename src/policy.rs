@@ -237,6 +237,12 @@ impl Rules {
         self.routes.paths()
     }
 
+    /// The segments of the template that a path matches.
+    #[must_use]
+    pub fn template_at(&self, host: &str, path: &str) -> Option<&[route::Segment]> {
+        Some(self.routes.find(host, path)?.segments.as_slice())
+    }
+
     /// The values that conditions look at in the segments of a path: the position of the segment, and the value.
     #[must_use]
     pub fn values_at(&self, host: &str, path: &str) -> Vec<(usize, String)> {

@@ -17,7 +17,7 @@ use crate::names::{ScopeName, Timestamp};
 use crate::policy::Rules;
 use crate::policy::case::Words;
 use crate::policy::decide::{Judgement, Moment, Opened, check_network, judge, open};
-use crate::policy::route::Matched;
+use crate::policy::route::{Matched, Segment};
 use crate::reason::{Reason, Refusal};
 use crate::request::Request;
 use crate::request::certificate::CertificateFacts;
@@ -55,7 +55,7 @@ pub struct Difference {
     pub method: &'static str,
     /// The API in the set that has the operation, the new one first.
     pub api: String,
-    /// The path as the API writes it.
+    /// The path as the API writes it; as it is sent, where the sets have different templates for it.
     pub path: String,
     /// Which way.
     pub direction: Direction,
@@ -440,7 +440,14 @@ impl Comparer<'_> {
             let version = operation.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
             Some((api.name.to_string(), format!("{}{version}{}", api.base_path, operation.resource)))
         };
-        let (api, path) = named(self.new).or_else(|| named(self.old)).unwrap_or_default();
+        let (api, template) = named(self.new).or_else(|| named(self.old)).unwrap_or_default();
+        let shape = |rules: &Rules| {
+            let segments = rules.template_at(place.path.host.as_deref().unwrap_or(ELSEWHERE), &place.path.path)?;
+            Some(segments.iter().map(|segment| matches!(segment, Segment::Literal(_))).collect::<Vec<_>>())
+        };
+        // Where the sets have different templates for it, neither says which paths are meant.
+        let other = matches!((shape(self.old), shape(self.new)), (Some(old), Some(new)) if old != new);
+        let path = if other { place.path.path.clone() } else { template };
         let method = place.method.as_str();
         Difference {
             client: caller.map(|caller| caller.client.to_string()),

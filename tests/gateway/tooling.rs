@@ -1,5 +1,6 @@
 //! What an operator asks of the policies: `test`, `explain`, the lint of `check`.
 
+mod compared;
 mod explained;
 mod linted;
 mod tested;

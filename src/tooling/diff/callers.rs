@@ -18,6 +18,8 @@ pub(super) struct Caller {
     pub(super) claim: Option<String>,
     /// The user that the token acts for, where it is not the client's own.
     pub(super) user: Option<UserName>,
+    /// How many more users are to the rules as this one is.
+    pub(super) alike: usize,
     /// What a verdict on it rests on is the same in both sets.
     pub(super) same: bool,
 }
@@ -32,6 +34,9 @@ impl Caller {
         }
         if let Some(user) = &self.user {
             name.push_str(&format!(" for {user}"));
+        }
+        if self.alike > 0 {
+            name.push_str(&format!(" and {} more", self.alike));
         }
         name
     }
@@ -53,27 +58,30 @@ pub(super) fn callers(old: &Rules, new: &Rules) -> Vec<Caller> {
         let may = |grants: &[GrantType]| {
             sides.iter().flatten().any(|(_, client)| grants.iter().any(|grant| client.grants.contains(grant)))
         };
-        let own = |user: Option<UserName>, same| Caller {
+        let own = |user: Option<UserName>, alike, same| Caller {
             client: id.clone(),
             issuer: IssuerName::new(IssuerName::OWN),
             claim: Some(id.to_string()),
             user,
+            alike,
             same,
         };
         let for_users = may(&[GrantType::AuthorizationCode, GrantType::Password, GrantType::JwtBearer]);
-        if may(&[GrantType::ClientCredentials]) || !for_users {
-            callers.push(own(None, same));
+        if may(&[GrantType::ClientCredentials]) {
+            callers.push(own(None, 0, same));
         }
         if for_users {
-            callers.extend(users.iter().map(|(user, unchanged)| own(Some(user.clone()), same && *unchanged)));
+            callers.extend(
+                users.iter().map(|(user, alike, unchanged)| own(Some(user.clone()), *alike, same && *unchanged)),
+            );
         }
     }
     callers.extend(of_others(old, new));
     callers
 }
 
-/// One user for each way in which users differ to the rules, and whether both sets see it alike.
-fn users(old: &Rules, new: &Rules) -> Vec<(UserName, bool)> {
+/// One user for each way in which users differ to the rules, how many more are like it, and whether both sets see it alike.
+fn users(old: &Rules, new: &Rules) -> Vec<(UserName, usize, bool)> {
     let mut names: BTreeSet<&UserName> = BTreeSet::new();
     for rules in [old, new] {
         names.extend(rules.registry().users().into_iter().map(|user| &user.name));
@@ -92,11 +100,12 @@ fn users(old: &Rules, new: &Rules) -> Vec<(UserName, bool)> {
         let roles: Option<BTreeSet<RoleName>> = user.map(|user| user.roles.iter().cloned().collect());
         (roles, blocked(rules, name))
     };
-    let mut kinds = BTreeMap::new();
+    let mut kinds: BTreeMap<String, (UserName, usize)> = BTreeMap::new();
     for name in names {
-        kinds.entry(format!("{:?}", (look(old, name), look(new, name)))).or_insert_with(|| name.clone());
+        let kind = format!("{:?}", (look(old, name), look(new, name)));
+        kinds.entry(kind).and_modify(|(_, alike)| *alike += 1).or_insert_with(|| (name.clone(), 0));
     }
-    kinds.into_values().map(|name| (name.clone(), look(old, &name) == look(new, &name))).collect()
+    kinds.into_values().map(|(name, alike)| (name.clone(), alike, look(old, &name) == look(new, &name))).collect()
 }
 
 /// Tokens of other issuers: each client claim that somebody lists, and one that nobody does.
@@ -125,6 +134,7 @@ fn of_others(old: &Rules, new: &Rules) -> Vec<Caller> {
                 issuer: issuer.clone(),
                 claim,
                 user: None,
+                alike: 0,
                 same: sides[0] == sides[1],
             });
         }
