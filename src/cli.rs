@@ -1,5 +1,6 @@
 //! The commands. Exit codes: 0 fine, 1 findings, 2 wrong usage or something that could not be read or reached.
 
+mod access;
 mod block;
 mod check;
 mod client;
@@ -7,6 +8,7 @@ mod demo;
 mod diff;
 mod explain;
 mod key;
+mod progress;
 mod reading;
 mod schema;
 mod state;
@@ -89,6 +91,14 @@ enum Command {
     Diff {
         #[command(flatten)]
         arguments: diff::DiffArguments,
+    },
+    /// Tell who can reach what, and what of it is not made use of
+    Access {
+        /// gateway.yaml
+        #[arg(long, default_value = "config/gateway.yaml")]
+        config: PathBuf,
+        #[command(flatten)]
+        arguments: access::AccessArguments,
     },
     /// Add, list, rotate the secrets of and disable clients
     Client {
@@ -181,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Check { config, format, deny } => check::run(&config, deny, format),
         Command::Test { config, arguments } => test::run(&config, &arguments),
         Command::Explain { config, arguments } => explain::run(&config, &arguments),
+        Command::Access { config, arguments } => access::run(&config, &arguments),
         Command::Diff { arguments } => diff::run(&arguments),
         Command::Client { options, command } => client::run(&options.config, command, options.format),
         Command::User { options, command } => user::run(&options.config, command, options.format),

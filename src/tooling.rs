@@ -1,6 +1,7 @@
 //! What an operator asks of the policies before and after a change. Everything here calls the decision of [`policy`](crate::policy);
 //! nothing decides itself.
 
+pub mod access;
 pub mod change;
 pub mod coverage;
 pub mod diff;

@@ -4,15 +4,13 @@ mod sets;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{BufRead, BufReader, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::{FINDINGS, Format, report, say, wrong};
+use super::{FINDINGS, Format, progress, report, say, wrong};
 use crate::server::clock;
 use crate::tooling::diff::traffic::{Replay, Traffic};
 use crate::tooling::diff::{Comparison, Difference, Direction, compare};
@@ -80,16 +78,10 @@ pub(super) fn run(arguments: &DiffArguments) -> ExitCode {
         (Err(sets::Fault::Load(fault)), _) | (_, Err(sets::Fault::Load(fault))) => return report(&fault, machine),
         (Err(sets::Fault::Text(text)), _) | (_, Err(sets::Fault::Text(text))) => return wrong(&text),
     };
-    let bar = bar("comparing");
-    let told = |done: usize, all: usize| {
-        bar.set_length(all as u64);
-        bar.set_position(done as u64);
-    };
-    let comparison = compare(&old.rules, &new.rules, clock::now(), &told);
-    bar.finish_and_clear();
+    let comparison = progress::during("comparing", |told| compare(&old.rules, &new.rules, clock::now(), told));
     let traffic = match arguments.log.as_deref().map(|log| {
-        let replay = Replay::new(&old.rules, &new.rules, &old.fixed.public_host);
-        read(log, replay)
+        let mut replay = Replay::new(&old.rules, &new.rules, &old.fixed.public_host);
+        progress::lines("replaying", log, |line| replay.line(line)).map(|()| replay.finish())
     }) {
         None => None,
         Some(Ok(traffic)) => Some(traffic),
@@ -113,42 +105,6 @@ pub(super) fn run(arguments: &DiffArguments) -> ExitCode {
     let beyond = comparison.differences.iter().any(|found| !allowed(found.direction))
         || traffic.iter().flat_map(|traffic| &traffic.changed).any(|found| !allowed(found.direction));
     if beyond { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
-}
-
-/// Shown on a terminal alone.
-fn bar(what: &'static str) -> ProgressBar {
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-    let bar = ProgressBar::with_draw_target(None, target);
-    let style = ProgressStyle::with_template("{msg} {bar:40} {percent} % {eta}");
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_message(what);
-    bar
-}
-
-/// Puts every line of a log.
-fn read(log: &Path, mut replay: Replay<'_>) -> Result<Traffic, String> {
-    let said = |fault: std::io::Error| format!("{}: {fault}", log.display());
-    let file = std::fs::File::open(log).map_err(said)?;
-    let bar = bar("replaying");
-    bar.set_length(file.metadata().map_err(said)?.len());
-    let mut reader = BufReader::with_capacity(1 << 20, file);
-    let mut line = Vec::new();
-    let mut done = 0;
-    loop {
-        line.clear();
-        let count = reader.read_until(b'\n', &mut line).map_err(said)?;
-        if count == 0 {
-            break;
-        }
-        if !line.trim_ascii().is_empty() {
-            replay.line(&line);
-        }
-        done += count as u64;
-        bar.set_position(done);
-    }
-    bar.finish_and_clear();
-    Ok(replay.finish())
 }
 
 const fn verb(direction: Direction) -> &'static str {

@@ -1,10 +1,10 @@
 //! What a change of the policies does: who may newly call what, and who no longer may. Two sets are asked the same questions by the
 //! decision that serves, one for each way in which requests can differ to their rules.
 
-mod callers;
-mod contexts;
+pub(super) mod callers;
+pub(super) mod contexts;
 mod content;
-mod paths;
+pub(super) mod paths;
 pub mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ use contexts::{Extras, Looked};
 use paths::Path;
 
 /// A host that no API names.
-const ELSEWHERE: &str = "host.invalid";
+pub(super) const ELSEWHERE: &str = "host.invalid";
 
 /// Which way a verdict changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -488,8 +488,8 @@ struct Context<'a> {
     extras: &'a Extras,
 }
 
-/// The request for a path; `None` where no strict reader would take it.
-fn request(path: &Path, method: Method) -> Option<Request> {
+/// The request for a path, with a token that nobody reads; `None` where no strict reader would take it.
+pub(super) fn request(path: &Path, method: Method) -> Option<Request> {
     let host = path.host.as_deref().unwrap_or(ELSEWHERE);
     let text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n\r\n", method.as_str(), path.path);
     let head = Head::parse(text.as_bytes(), &Limits::default()).ok()?;

@@ -68,6 +68,9 @@ pub struct Recorded<'a> {
     /// Reason of a refusal.
     #[serde(borrow, default)]
     pub reason: Option<Cow<'a, str>>,
+    /// The rules that decided.
+    #[serde(borrow, default)]
+    pub rules: Vec<Cow<'a, str>>,
     /// The set that decided.
     #[serde(borrow, default)]
     pub set: Cow<'a, str>,

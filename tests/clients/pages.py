@@ -13,12 +13,12 @@ import secrets
 import threading
 import urllib.parse
 
-from selenium import webdriver
 from selenium.common.exceptions import TimeoutException, WebDriverException
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
+from chromium import start
 from steps import expect, ok, run, setting
 
 BASE = setting("BASE").rstrip("/")
@@ -93,21 +93,6 @@ class Watch:
         for entry in self.console:
             known = entry.get("source") == "network" and any(entry["message"].startswith(url + " ") for url in refused)
             expect(known or entry["level"] not in ("SEVERE", "ERROR", "WARNING"), f"in the console: {entry['message']}")
-
-
-def start():
-    options = webdriver.ChromeOptions()
-    options.binary_location = setting("CHROMIUM", "/usr/bin/chromium")
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage",
-                     "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-                     "--disable-extensions", "--no-proxy-server", "--lang=en"):
-        options.add_argument(argument)
-    prefs = {"credentials_enable_service": False, "profile.password_manager_leak_detection": False}
-    options.add_experimental_option("prefs", prefs)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # A given driver keeps Selenium from looking for one to download.
-    service = webdriver.ChromeService(executable_path=setting("CHROMEDRIVER", "/usr/bin/chromedriver"))
-    return webdriver.Chrome(options=options, service=service)
 
 
 class Person:

@@ -21,12 +21,12 @@ auth_scopes:
   table_write: { description: Change tables, grants: [{ api: table, methods: [POST] }] }
 ";
 
-fn scripts() -> PathBuf {
+pub fn scripts() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients")
 }
 
 /// The folder that the clients are installed in.
-fn installed() -> &'static Path {
+pub fn installed() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     INSTALLED.get_or_init(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients");
@@ -166,7 +166,7 @@ fn authorize_url(gateway: &Gateway, client: &str, back: SocketAddr) -> String {
 }
 
 /// The pictures are there; and they go into the documentation behind the same switch as every other made file.
-fn keep(shots: &Path, names: &[&str]) {
+pub fn keep(shots: &Path, names: &[&str]) {
     for name in names {
         let made = shots.join(name);
         assert!(std::fs::metadata(&made).unwrap().len() > 5_000, "{name}");

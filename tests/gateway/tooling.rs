@@ -1,8 +1,9 @@
-//! What an operator asks of the policies: `test`, `explain`, the lint of `check`.
+//! What an operator asks of the policies: `test`, `explain`, `diff`, `access`, the lint of `check`.
 
 mod compared;
 mod explained;
 mod linted;
+mod reached;
 mod tested;
 
 use std::io::Write;

@@ -9,25 +9,25 @@ use crate::policy::Rules;
 
 /// Somebody with a token.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Caller {
+pub(in crate::tooling) struct Caller {
     /// The client as it is known here; that of the new set where the sets differ.
-    pub(super) client: ClientId,
+    pub(in crate::tooling) client: ClientId,
     /// Who minted the token.
-    pub(super) issuer: IssuerName,
+    pub(in crate::tooling) issuer: IssuerName,
     /// The client claim.
-    pub(super) claim: Option<String>,
+    pub(in crate::tooling) claim: Option<String>,
     /// The user that the token acts for, where it is not the client's own.
-    pub(super) user: Option<UserName>,
+    pub(in crate::tooling) user: Option<UserName>,
     /// How many more users are to the rules as this one is.
-    pub(super) alike: usize,
+    pub(in crate::tooling) alike: usize,
     /// What a verdict on it rests on is the same in both sets.
-    pub(super) same: bool,
+    pub(in crate::tooling) same: bool,
 }
 
 impl Caller {
     /// In words.
     #[must_use]
-    pub(super) fn name(&self) -> String {
+    pub(in crate::tooling) fn name(&self) -> String {
         let mut name = self.client.to_string();
         if !self.issuer.is_own() {
             name.push_str(&format!(" by {}", self.issuer));
@@ -43,7 +43,7 @@ impl Caller {
 }
 
 /// All callers of two sets.
-pub(super) fn callers(old: &Rules, new: &Rules) -> Vec<Caller> {
+pub(in crate::tooling) fn callers(old: &Rules, new: &Rules) -> Vec<Caller> {
     let mut ids: BTreeSet<&ClientId> = BTreeSet::new();
     for rules in [old, new] {
         ids.extend(rules.registry().clients().into_iter().map(|client| &client.id));

@@ -12,30 +12,30 @@ use crate::policy::definition::{Profile, RoleRequirement};
 use crate::policy::route::OperationId;
 
 /// Combinations of roles, claims and certificates in one operation at most.
-pub(super) const MOST: usize = 512;
+pub(in crate::tooling) const MOST: usize = 512;
 /// Half a year: summer and winter time.
 const HALF_A_YEAR: i64 = 182 * 86_400;
 
 /// What a token or connection says beside who it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Extras {
+pub(in crate::tooling) struct Extras {
     /// Roles, by their names here.
-    pub(super) roles: BTreeSet<RoleName>,
+    pub(in crate::tooling) roles: BTreeSet<RoleName>,
     /// Claims, each with one value.
-    pub(super) claims: BTreeMap<String, String>,
+    pub(in crate::tooling) claims: BTreeMap<String, String>,
     /// A name of the certificate.
-    pub(super) certificate: Option<String>,
+    pub(in crate::tooling) certificate: Option<String>,
 }
 
 /// What conditions of an operation in one set look at.
-pub(super) struct Looked<'a> {
+pub(in crate::tooling) struct Looked<'a> {
     profiles: &'a [Profile],
     acls: Vec<&'a RoleRequirement>,
 }
 
 impl<'a> Looked<'a> {
     /// At one operation.
-    pub(super) fn of(rules: &'a Rules, operation: OperationId) -> Self {
+    pub(in crate::tooling) fn of(rules: &'a Rules, operation: OperationId) -> Self {
         let definitions = rules.definitions();
         let policy = rules.operation(operation).and_then(crate::policy::route::Operation::deciding_policy);
         let profiles = policy.and_then(|at| definitions.policies.get(at)).map(|policy| policy.profiles.as_slice());
@@ -44,7 +44,7 @@ impl<'a> Looked<'a> {
     }
 
     /// The networks that it tells apart.
-    pub(super) fn networks(&self) -> impl Iterator<Item = IpNet> {
+    pub(in crate::tooling) fn networks(&self) -> impl Iterator<Item = IpNet> {
         self.profiles
             .iter()
             .filter_map(|profile| profile.from.as_ref())
@@ -52,13 +52,13 @@ impl<'a> Looked<'a> {
     }
 
     /// The times that it tells apart.
-    pub(super) fn times(&self) -> impl Iterator<Item = &'a Between> {
+    pub(in crate::tooling) fn times(&self) -> impl Iterator<Item = &'a Between> {
         self.profiles.iter().filter_map(|profile| profile.between.as_ref())
     }
 
     /// The least of roles, claims and certificates that meets each profile and all ACLs: conditions on them never hold less when
     /// there is more. `false` with it where there are more than are gone through.
-    pub(super) fn extras(&self) -> (BTreeSet<Extras>, bool) {
+    pub(in crate::tooling) fn extras(&self) -> (BTreeSet<Extras>, bool) {
         let mut all = BTreeSet::new();
         let mut whole = true;
         let none = [None];
@@ -108,7 +108,7 @@ fn choices(requirement: &RoleRequirement) -> Vec<Vec<RoleName>> {
 }
 
 /// One address for each part into which networks cut the space, and none.
-pub(super) fn addresses(networks: &BTreeSet<IpNet>) -> Vec<Option<IpAddr>> {
+pub(in crate::tooling) fn addresses(networks: &BTreeSet<IpNet>) -> Vec<Option<IpAddr>> {
     let mut candidates: BTreeSet<IpAddr> = BTreeSet::new();
     candidates.insert(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
     if networks.iter().any(|network| matches!(network, IpNet::V6(_))) {
@@ -146,7 +146,7 @@ fn after(address: IpAddr) -> Option<IpAddr> {
 }
 
 /// One moment for each way in which times and ends of blocks can hold, the present first.
-pub(super) fn moments(times: &[&Between], ends: &BTreeSet<Timestamp>, now: Timestamp) -> Vec<Timestamp> {
+pub(in crate::tooling) fn moments(times: &[&Between], ends: &BTreeSet<Timestamp>, now: Timestamp) -> Vec<Timestamp> {
     let mut candidates = vec![now];
     candidates.extend(ends.iter().flat_map(|end| [end.plus(-1), *end]));
     for between in times {

@@ -23,15 +23,15 @@ type Shape = Vec<Part>;
 
 /// A path to ask about, on a host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Path {
+pub(in crate::tooling) struct Path {
     /// The host; any that no API names when left out.
-    pub(super) host: Option<String>,
+    pub(in crate::tooling) host: Option<String>,
     /// The path, canonical.
-    pub(super) path: String,
+    pub(in crate::tooling) path: String,
 }
 
 /// Paths for all ways in which requests can be matched by the two sets.
-pub(super) fn paths(old: &Rules, new: &Rules) -> Vec<Path> {
+pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> Vec<Path> {
     let mut shapes: BTreeMap<Option<String>, BTreeSet<Shape>> = BTreeMap::new();
     let mut literals: HashSet<String> = HashSet::new();
     for (host, segments) in old.paths().chain(new.paths()) {

@@ -13,6 +13,7 @@ use scopegate::policy::case::{Case, Expectation, Presented, Test, Words};
 use scopegate::policy::{Moment, decide};
 use scopegate::reason::Reason;
 use scopegate::scope::ScopeSet;
+use scopegate::tooling::access::access;
 use scopegate::tooling::diff::{Direction, compare};
 use scopegate::tooling::explain::{self, Question};
 use scopegate::tooling::testing;
@@ -127,6 +128,31 @@ fn decision_test_explain_and_a_naive_reading_agree() {
     }
     println!("{pairs} pairs agree, {permitted} of them permitted");
     assert!(permitted * 50 > pairs, "{permitted} of {pairs}: the sets refuse nearly everything");
+}
+
+#[test]
+fn access_lists_exactly_what_some_request_is_permitted() {
+    let mut runner = TestRunner::deterministic();
+    let mut pairs = 0;
+    while pairs < many("PAIRS", 100_000) / 4 {
+        let set = set().new_tree(&mut runner).unwrap().current();
+        let Some(config) = set.config(false) else { continue };
+        let listed: BTreeSet<(String, String, &str, String)> = access(&config.rules, NOW, &|_, _| {})
+            .reach
+            .into_iter()
+            .map(|reach| (reach.caller, reach.api, reach.method, reach.resource))
+            .collect();
+        let mut permitted = BTreeSet::new();
+        for ask in Ask::all() {
+            pairs += 1;
+            if ask.decided(&config) == "permit" {
+                let (api, resource) = ask.path[1..].split_once('/').unwrap();
+                let resource = if resource == "a" { RESOURCES[0] } else { RESOURCES[1] };
+                permitted.insert((CLIENTS[ask.client].to_owned(), api.to_owned(), ask.method, resource.to_owned()));
+            }
+        }
+        assert_eq!(listed, permitted, "{set:?}");
+    }
 }
 
 /// A set and one like it: some of its parts are those of another.

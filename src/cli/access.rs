@@ -1,0 +1,180 @@
+//! `scopegate access`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use askama::Template;
+use clap::ValueEnum;
+use serde_json::json;
+
+use super::{Format, progress, report, say, wrong};
+use crate::config::Config;
+use crate::server::{clock, source};
+use crate::tooling::access::{Access, Idle, Reach, Usage, access};
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum AccessFormat {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+    /// One page that needs nothing else, to read and to search
+    Html,
+}
+
+/// What `access` is asked.
+#[derive(clap::Args, Debug)]
+pub(super) struct AccessArguments {
+    /// Only this client
+    #[arg(long)]
+    client: Option<String>,
+    /// Only this API
+    #[arg(long)]
+    api: Option<String>,
+    /// Only who has this role
+    #[arg(long)]
+    role: Option<String>,
+    /// A decision log, for what was made use of
+    #[arg(long, value_name = "FILE")]
+    log: Option<PathBuf>,
+    /// Of the log, only so many days before now
+    #[arg(long, value_name = "DAYS", requires = "log", value_parser = clap::value_parser!(u16).range(1..))]
+    days: Option<u16>,
+    /// Only what is granted and was not made use of
+    #[arg(long, requires = "log")]
+    unused: bool,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = AccessFormat::Text)]
+    format: AccessFormat,
+}
+
+pub(super) fn run(gateway: &Path, arguments: &AccessArguments) -> ExitCode {
+    let machine = if arguments.format == AccessFormat::Json { Format::Json } else { Format::Text };
+    let config = match source::load_untested(gateway) {
+        Ok(config) => config,
+        Err(fault) => return report(&fault, machine),
+    };
+    let now = clock::now();
+    let mut found = progress::during("asking", |told| access(&config.rules, now, told));
+    if let Some(log) = &arguments.log {
+        let since = arguments.days.map(|days| now.plus(-i64::from(days) * 86_400));
+        let mut usage = Usage::since(since);
+        if let Err(fault) = progress::lines("reading", log, |line| usage.line(line)) {
+            return wrong(&fault);
+        }
+        usage.apply(&mut found, &config.rules);
+    }
+    narrow(&mut found, arguments);
+    match arguments.format {
+        AccessFormat::Text => text(&found),
+        AccessFormat::Json => say(&json!({ "set": &*config.version, "access": found }).to_string()),
+        AccessFormat::Html => match page(&config, &found, arguments) {
+            Ok(page) => say(&page),
+            Err(fault) => return wrong(&format!("the page: {fault}")),
+        },
+    }
+    ExitCode::SUCCESS
+}
+
+fn narrow(found: &mut Access, arguments: &AccessArguments) {
+    let client = |name: Option<&str>| arguments.client.is_none() || arguments.client.as_deref() == name;
+    found.reach.retain(|reach| {
+        client(reach.client.as_deref())
+            && arguments.api.as_ref().is_none_or(|api| *api == reach.api)
+            && arguments.role.as_ref().is_none_or(|role| reach.roles.contains(role))
+            && (!arguments.unused || reach.is_unused())
+    });
+    found.idle.retain(|idle| client(Some(&idle.client)));
+}
+
+/// What one caller reaches of one API, in lines that read alike.
+fn lines(found: &Access) -> Vec<(&str, &str, Vec<String>)> {
+    let mut groups: BTreeMap<(&str, &str), BTreeMap<String, Vec<&Reach>>> = BTreeMap::new();
+    for reach in &found.reach {
+        groups.entry((&reach.caller, &reach.api)).or_default().entry(circumstances(reach)).or_default().push(reach);
+    }
+    let lines = groups.into_iter().map(|((caller, api), alike)| {
+        let lines = alike.into_iter().map(|(circumstances, reaches)| {
+            let mut paths: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            for reach in reaches {
+                let methods = paths.entry(&reach.resource).or_default();
+                if !methods.contains(&reach.method) {
+                    methods.push(reach.method);
+                }
+            }
+            let paths: Vec<String> =
+                paths.into_iter().map(|(path, methods)| format!("{} {path}", methods.join(","))).collect();
+            format!("{}{circumstances}", paths.join("; "))
+        });
+        (caller, api, lines.collect())
+    });
+    lines.collect()
+}
+
+fn circumstances(reach: &Reach) -> String {
+    let mut words = reach.only.clone();
+    if reach.is_unused() {
+        words.push("not used".to_owned());
+    }
+    if words.is_empty() { String::new() } else { format!(" ({})", words.join("; ")) }
+}
+
+fn text(found: &Access) {
+    let mut last = "";
+    for (caller, api, lines) in lines(found) {
+        if caller != last {
+            say(caller);
+            last = caller;
+        }
+        for line in lines {
+            say(&format!("  {api}: {line}"));
+        }
+    }
+    if found.reach.is_empty() {
+        say("nobody reaches anything");
+    }
+    if !found.idle.is_empty() {
+        say("\nscopes that are held and were not used:");
+        let mut by_client: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for Idle { client, scope } in &found.idle {
+            by_client.entry(client).or_default().push(scope);
+        }
+        for (client, scopes) in by_client {
+            say(&format!("  {client}: {}", scopes.join(", ")));
+        }
+    }
+}
+
+/// The page.
+#[derive(Template)]
+#[template(path = "access.html")]
+struct Page<'a> {
+    gateway: &'a str,
+    set: &'a str,
+    made: String,
+    callers: usize,
+    apis: usize,
+    reach: &'a [Reach],
+    idle: &'a [Idle],
+    log: bool,
+    days: Option<u16>,
+}
+
+fn page(config: &Config, found: &Access, arguments: &AccessArguments) -> Result<String, askama::Error> {
+    let count =
+        |name: fn(&Reach) -> &str| found.reach.iter().map(name).collect::<std::collections::BTreeSet<_>>().len();
+    let page = Page {
+        gateway: &config.fixed.public_url,
+        set: &config.version,
+        made: crate::tooling::moment(clock::now()),
+        callers: count(|reach| &reach.caller),
+        apis: count(|reach| &reach.api),
+        reach: &found.reach,
+        idle: &found.idle,
+        log: arguments.log.is_some(),
+        days: arguments.days,
+    };
+    page.render()
+}

@@ -1,0 +1,51 @@
+//! Progress of long work, on a terminal alone.
+
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::path::Path;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+fn bar(what: &'static str) -> ProgressBar {
+    let target =
+        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let bar = ProgressBar::with_draw_target(None, target);
+    let style = ProgressStyle::with_template("{msg} {bar:40} {percent} % {eta}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(what);
+    bar
+}
+
+/// Shows how far some work is, which tells how much of how much is done.
+pub(super) fn during<T>(what: &'static str, work: impl FnOnce(&(dyn Fn(usize, usize) + Sync)) -> T) -> T {
+    let bar = bar(what);
+    let told = |done: usize, all: usize| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    };
+    let done = work(&told);
+    bar.finish_and_clear();
+    done
+}
+
+/// Reads the lines of a file, those with something in them.
+pub(super) fn lines(what: &'static str, path: &Path, mut line: impl FnMut(&[u8])) -> Result<(), String> {
+    let said = |fault: std::io::Error| format!("{}: {fault}", path.display());
+    let file = std::fs::File::open(path).map_err(said)?;
+    let bar = bar(what);
+    bar.set_length(file.metadata().map_err(said)?.len());
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let (mut space, mut done) = (Vec::new(), 0);
+    loop {
+        space.clear();
+        let count = reader.read_until(b'\n', &mut space).map_err(said)?;
+        if count == 0 {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        if !space.trim_ascii().is_empty() {
+            line(&space);
+        }
+        done += count as u64;
+        bar.set_position(done);
+    }
+}

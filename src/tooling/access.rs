@@ -1,0 +1,416 @@
+//! Who can reach what: every client, user and other issuer's token beside every operation, asked of the decision that serves; and what
+//! of it was made use of.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde::Serialize;
+
+use super::diff::callers::{Caller, callers};
+use super::diff::contexts::{self, Looked};
+use super::diff::paths::{self, Path};
+use super::diff::request;
+use super::replay::Recorded;
+use crate::names::{RoleName, Timestamp};
+use crate::policy::Rules;
+use crate::policy::case::Words;
+use crate::policy::decide::{Moment, Opened, Permit, check_network, judge, open};
+use crate::policy::definition::{Profile, RoleRequirement};
+use crate::policy::route::{Matched, OperationId, Parameters};
+use crate::request::Request;
+use crate::request::certificate::CertificateFacts;
+use crate::request::method::Method;
+use crate::token::Facts;
+
+/// An operation within somebody's reach.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Reach {
+    /// The client; nobody where no token is needed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
+    /// The client, and by whom and for whom its token is.
+    pub caller: String,
+    /// Roles that count: of the user, the client, or those that the token needs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<String>,
+    /// API.
+    pub api: String,
+    /// Method.
+    pub method: &'static str,
+    /// Version, where the API has some.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Resource.
+    pub resource: String,
+    /// The rules that permit it, with their places.
+    pub by: Vec<String>,
+    /// What has to hold beside, in words: networks, times, claims, values of parameters.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+    /// When it was last made use of, as far as the log goes back; nothing without a log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<Used>,
+}
+
+impl Reach {
+    /// Whether a log was read and says nothing of it.
+    #[must_use]
+    pub fn is_unused(&self) -> bool {
+        self.used.as_ref().is_some_and(|used| used.requests == 0)
+    }
+}
+
+/// What a log says of something granted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Used {
+    /// Permitted requests.
+    pub requests: u64,
+    /// The last of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
+}
+
+/// A scope that a client holds and has not used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Idle {
+    /// The client.
+    pub client: String,
+    /// The scope.
+    pub scope: String,
+}
+
+/// Who can reach what.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Access {
+    /// Everything within reach, by caller, API, resource and method.
+    pub reach: Vec<Reach>,
+    /// Scopes that are held and were not used, where a log was read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub idle: Vec<Idle>,
+}
+
+/// Asks of every caller and operation whether some token of it, in some circumstances, is permitted.
+#[must_use]
+pub fn access(rules: &Rules, now: Timestamp, progress: &(dyn Fn(usize, usize) + Sync)) -> Access {
+    let asker = Asker::new(rules, now);
+    let operations = operations(rules);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let parts = std::thread::scope(|scope| {
+        let work = || {
+            let mut found = Vec::new();
+            while let Some((id, paths)) = operations.get(next.fetch_add(1, Ordering::Relaxed)) {
+                asker.operation(*id, paths, &mut found);
+                progress(done.fetch_add(1, Ordering::Relaxed) + 1, operations.len());
+            }
+            found
+        };
+        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
+            .collect::<Vec<_>>()
+    });
+    let mut reach: Vec<Reach> = parts.into_iter().flatten().collect();
+    reach.sort_by(|a, b| {
+        let key = |reach: &Reach| {
+            (reach.caller.clone(), reach.api.clone(), reach.resource.clone(), reach.method, reach.version.clone())
+        };
+        key(a).cmp(&key(b))
+    });
+    Access { reach, idle: Vec::new() }
+}
+
+/// Each operation with the paths that lead there: one for each way in which values of parameters matter.
+fn operations(rules: &Rules) -> Vec<(OperationId, Vec<Path>)> {
+    let mut operations: BTreeMap<usize, (OperationId, BTreeMap<Parameters, Path>)> = BTreeMap::new();
+    for path in paths::paths(rules, rules) {
+        for method in Method::ALL {
+            let Some(request) = request(&path, method) else { continue };
+            let matched = match open(rules, &request) {
+                Opened::Token(matched, _) => matched,
+                Opened::Decided(judgement) => match (judgement.operation, judgement.outcome) {
+                    (Some(matched), Ok(_)) => matched,
+                    _ => continue,
+                },
+            };
+            let Matched { operation, parameters } = matched;
+            let (_, paths) = operations.entry(operation.index()).or_insert_with(|| (operation, BTreeMap::new()));
+            paths.entry(parameters).or_insert_with(|| path.clone());
+        }
+    }
+    operations.into_values().map(|(id, paths)| (id, paths.into_values().collect())).collect()
+}
+
+/// A caller with the token that reaches furthest: all scopes that the client holds. With fewer it reaches no more.
+struct Asking {
+    caller: Caller,
+    facts: Arc<Facts>,
+    roles: Vec<String>,
+}
+
+struct Asker<'a> {
+    rules: &'a Rules,
+    callers: Vec<Asking>,
+    now: Timestamp,
+}
+
+impl<'a> Asker<'a> {
+    fn new(rules: &'a Rules, now: Timestamp) -> Self {
+        let callers = callers(rules, rules).into_iter().map(|caller| {
+            let words = Words {
+                subject: caller.user.as_ref().map(ToString::to_string).or_else(|| Some(caller.client.to_string())),
+                ..Words::of(caller.issuer.clone(), caller.claim.clone())
+            };
+            let facts = Arc::new(words.facts(rules, now));
+            Asking { roles: roles(rules, &caller), caller, facts }
+        });
+        Self { rules, callers: callers.collect(), now }
+    }
+
+    fn operation(&self, id: OperationId, paths: &[Path], found: &mut Vec<Reach>) {
+        let Some(operation) = self.rules.operation(id) else { return };
+        if operation.public {
+            found.push(self.reach(id, None, vec!["public".to_owned()], Vec::new(), Vec::new()));
+            return;
+        }
+        let looked = Looked::of(self.rules, id);
+        let networks: BTreeSet<_> = looked.networks().collect();
+        let times: Vec<_> = looked.times().collect();
+        let addresses = contexts::addresses(&networks);
+        let moments = contexts::moments(&times, &BTreeSet::new(), self.now);
+        let (extras, _) = looked.extras();
+        let asked: Vec<(Request, Matched)> = paths
+            .iter()
+            .filter_map(|path| {
+                let request = request(path, operation.method)?;
+                match open(self.rules, &request) {
+                    Opened::Token(matched, _) => Some((request.clone(), matched)),
+                    Opened::Decided(_) => None,
+                }
+            })
+            .collect();
+        for asking in &self.callers {
+            let own = asking.caller.issuer.is_own();
+            // Tokens of our own say nothing of roles, and no claims of their own.
+            let fits = |extras: &&contexts::Extras| {
+                !own || (extras.claims.is_empty() && (extras.roles.is_empty() || extras.certificate.is_some()))
+            };
+            let choices: Vec<&contexts::Extras> = extras.iter().filter(fits).collect();
+            if let Some(reach) = self.ask(id, asking, &asked, &addresses, &moments, &choices) {
+                found.push(reach);
+            }
+        }
+    }
+
+    /// The first permit, the least circumstances first.
+    fn ask(
+        &self,
+        id: OperationId,
+        asking: &Asking,
+        asked: &[(Request, Matched)],
+        addresses: &[Option<IpAddr>],
+        moments: &[Timestamp],
+        choices: &[&contexts::Extras],
+    ) -> Option<Reach> {
+        for extras in choices {
+            let facts = self.facts(asking, extras);
+            for (request, matched) in asked {
+                for address in addresses {
+                    for moment in moments {
+                        if check_network(self.rules, *address, Moment::at(*moment)).is_err() {
+                            continue;
+                        }
+                        let judgement = if address.is_none() && extras.certificate.is_none() {
+                            judge(self.rules, request, matched.clone(), facts.clone(), Moment::at(*moment))
+                        } else {
+                            let mut request = request.clone();
+                            request.address = *address;
+                            request.certificate = CertificateFacts::named(extras.certificate.as_slice());
+                            judge(self.rules, &request, matched.clone(), facts.clone(), Moment::at(*moment))
+                        };
+                        let Ok(permit) = &judgement.outcome else { continue };
+                        let only = self.circumstances(permit, matched);
+                        let roles = if asking.caller.issuer.is_own() {
+                            asking.roles.clone()
+                        } else {
+                            extras.roles.iter().map(ToString::to_string).collect()
+                        };
+                        return Some(self.reach(
+                            id,
+                            Some(&asking.caller),
+                            self.rules.describe(permit.grounds()),
+                            only,
+                            roles,
+                        ));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    fn facts(&self, asking: &Asking, extras: &contexts::Extras) -> Arc<Facts> {
+        if extras.roles.is_empty() && extras.claims.is_empty() {
+            return asking.facts.clone();
+        }
+        let mut facts = (*asking.facts).clone();
+        let issuer = self.rules.issuer(asking.caller.issuer.as_str());
+        let raw = |role: &RoleName| {
+            let values = issuer?.roles.iter().filter(|(_, own)| *own == role).map(|(value, _)| value);
+            values.min().cloned()
+        };
+        facts.roles = extras.roles.iter().filter_map(raw).collect();
+        let claims = extras.claims.iter();
+        facts.claims = claims.map(|(name, value)| (name.clone(), serde_json::Value::String(value.clone()))).collect();
+        Arc::new(facts)
+    }
+
+    /// What the rules that permit ask for beside who calls.
+    fn circumstances(&self, permit: &Permit, matched: &Matched) -> Vec<String> {
+        let definitions = self.rules.definitions();
+        let profile =
+            permit.grounds().profile.and_then(|(policy, at)| definitions.policies.get(policy)?.profiles.get(at));
+        let mut only = profile.map(conditions).unwrap_or_default();
+        if let Some(scope) = &permit.grounds().scope {
+            let values: BTreeSet<String> = self
+                .rules
+                .grants_of(matched.operation)
+                .into_iter()
+                .filter(|(name, conditions)| *name == scope && !conditions.is_empty())
+                .flat_map(|(_, conditions)| {
+                    conditions.iter().map(|(name, values)| format!("{name}: {}", values.join(", ")))
+                })
+                .collect();
+            only.extend(values);
+        }
+        only
+    }
+
+    fn reach(
+        &self,
+        id: OperationId,
+        caller: Option<&Caller>,
+        by: Vec<String>,
+        only: Vec<String>,
+        roles: Vec<String>,
+    ) -> Reach {
+        let operation = self.rules.operation(id);
+        Reach {
+            client: caller.map(|caller| caller.client.to_string()),
+            caller: caller.map_or_else(|| "anybody".to_owned(), Caller::name),
+            roles,
+            api: self.rules.api_of(id).map(|api| api.name.to_string()).unwrap_or_default(),
+            method: operation.map_or("", |operation| operation.method.as_str()),
+            version: operation.and_then(|operation| operation.version.as_ref()).map(ToString::to_string),
+            resource: operation.map(|operation| operation.resource.to_string()).unwrap_or_default(),
+            by,
+            only,
+            used: None,
+        }
+    }
+}
+
+/// The live roles of a caller of ours.
+fn roles(rules: &Rules, caller: &Caller) -> Vec<String> {
+    let registry = rules.registry();
+    let Some(client) = registry.client(caller.client.as_str()) else { return Vec::new() };
+    let user = caller.user.as_ref().or(client.application_user.as_ref()).and_then(|name| registry.user(name.as_str()));
+    let roles = user.map_or(&client.roles, |user| &user.roles);
+    let mut roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
+    roles.sort_unstable();
+    roles
+}
+
+/// The parts of a profile in words, but for issuers and clients.
+fn conditions(profile: &Profile) -> Vec<String> {
+    let mut words = Vec::new();
+    if let Some(from) = &profile.from {
+        let networks: Vec<String> = from.networks().iter().map(ToString::to_string).collect();
+        words.push(format!("from {}", networks.join(", ")));
+    }
+    if let Some(roles) = &profile.roles {
+        let (how, names) = match roles {
+            RoleRequirement::All(names) => ("all of", names),
+            RoleRequirement::Any(names) => ("any of", names),
+        };
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        words.push(format!("roles: {how} {}", names.join(", ")));
+    }
+    words.extend(profile.claims.iter().map(|(name, values)| format!("claim {name}: {}", values.join(", "))));
+    if profile.between.is_some() {
+        words.push("at the times of the profile".to_owned());
+    }
+    if let Some(names) = &profile.certificates {
+        words.push(format!("certificate {}", names.join(", ")));
+    }
+    words
+}
+
+/// Counts in a log what was made use of.
+#[derive(Debug, Default)]
+pub struct Usage {
+    since: Option<Timestamp>,
+    operations: HashMap<(String, String, String, String), Used>,
+    scopes: BTreeSet<(String, String)>,
+    /// Lines that are no records.
+    pub unreadable: u64,
+}
+
+impl Usage {
+    /// From this moment on.
+    #[must_use]
+    pub fn since(since: Option<Timestamp>) -> Self {
+        Self { since, ..Self::default() }
+    }
+
+    /// One line of the log.
+    pub fn line(&mut self, line: &[u8]) {
+        let Ok(record) = serde_json::from_slice::<Recorded<'_>>(line) else {
+            self.unreadable += 1;
+            return;
+        };
+        if record.verdict != "permit" {
+            return;
+        }
+        let at = record.time.parse::<jiff::Timestamp>().map(|at| Timestamp(at.as_second()));
+        if self.since.is_some_and(|since| at.is_ok_and(|at| at < since)) {
+            return;
+        }
+        let (Some(api), Some(resource)) = (&record.api, &record.resource) else { return };
+        let client = record.client.as_deref().unwrap_or_default().to_owned();
+        for scope in record.rules.iter().filter_map(|rule| rule.strip_prefix("scope ")) {
+            if !self.scopes.contains(&(client.clone(), scope.to_owned())) {
+                self.scopes.insert((client.clone(), scope.to_owned()));
+            }
+        }
+        // HEAD is judged as GET.
+        let method = if record.method == "HEAD" { "GET" } else { &*record.method };
+        let used = self
+            .operations
+            .entry((client, api.clone().into_owned(), method.to_owned(), resource.clone().into_owned()))
+            .or_default();
+        used.requests += 1;
+        if used.last.as_deref().is_none_or(|last| last < &*record.time) {
+            used.last = Some(record.time.clone().into_owned());
+        }
+    }
+
+    /// Writes it beside what is granted.
+    pub fn apply(&self, access: &mut Access, rules: &Rules) {
+        for reach in &mut access.reach {
+            let client = reach.client.clone().unwrap_or_default();
+            let key = (client, reach.api.clone(), reach.method.to_owned(), reach.resource.clone());
+            reach.used = Some(self.operations.get(&key).cloned().unwrap_or_default());
+        }
+        for client in rules.registry().clients() {
+            let mut scopes: Vec<String> = client.scopes.iter().map(ToString::to_string).collect();
+            scopes.sort_unstable();
+            let used = |scope: &String| self.scopes.contains(&(client.id.to_string(), scope.clone()));
+            let idle = scopes.into_iter().filter(|scope| !used(scope));
+            access.idle.extend(idle.map(|scope| Idle { client: client.id.to_string(), scope }));
+        }
+    }
+}
