@@ -11,7 +11,49 @@ pub mod reading;
 pub mod replay;
 pub mod testing;
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
 use crate::names::Timestamp;
+
+/// Who does long work: threads are the caller's.
+#[derive(Clone, Copy)]
+pub struct Workers<'a> {
+    /// Runs the work once on each of them, at once, until all are back.
+    pub run: &'a dyn Fn(&(dyn Fn() + Sync)),
+    /// Told how much of how much is done.
+    pub told: &'a (dyn Fn(usize, usize) + Sync),
+}
+
+impl std::fmt::Debug for Workers<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Workers").finish_non_exhaustive()
+    }
+}
+
+impl Workers<'static> {
+    /// Whoever calls, and nobody is told.
+    #[must_use]
+    pub fn caller() -> Self {
+        Self { run: &|work| work(), told: &|_, _| {} }
+    }
+}
+
+impl Workers<'_> {
+    /// Asks something of each item; the answers come in no order.
+    fn each<T: Sync, A: Send>(&self, items: &[T], ask: impl Fn(&T, &mut Vec<A>) + Sync) -> Vec<A> {
+        let (next, done, answers) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
+        (self.run)(&|| {
+            let mut own = Vec::new();
+            while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                ask(item, &mut own);
+                (self.told)(done.fetch_add(1, Ordering::Relaxed) + 1, items.len());
+            }
+            answers.lock().unwrap_or_else(PoisonError::into_inner).append(&mut own);
+        });
+        answers.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A moment in words, RFC 3339 in UTC.
 #[must_use]

@@ -57,7 +57,7 @@ pub(super) fn run(gateway: &Path, arguments: &AccessArguments) -> ExitCode {
         Err(fault) => return report(&fault, machine),
     };
     let now = clock::now();
-    let mut found = progress::during("asking", |told| access(&config.rules, now, told));
+    let mut found = progress::during("asking", |workers| access(&config.rules, now, workers));
     if let Some(log) = &arguments.log {
         let since = arguments.days.map(|days| now.plus(-i64::from(days) * 86_400));
         let mut usage = Usage::since(since);

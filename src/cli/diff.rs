@@ -78,7 +78,7 @@ pub(super) fn run(arguments: &DiffArguments) -> ExitCode {
         (Err(sets::Fault::Load(fault)), _) | (_, Err(sets::Fault::Load(fault))) => return report(&fault, machine),
         (Err(sets::Fault::Text(text)), _) | (_, Err(sets::Fault::Text(text))) => return wrong(&text),
     };
-    let comparison = progress::during("comparing", |told| compare(&old.rules, &new.rules, clock::now(), told));
+    let comparison = progress::during("comparing", |workers| compare(&old.rules, &new.rules, clock::now(), workers));
     let traffic = match arguments.log.as_deref().map(|log| {
         let mut replay = Replay::new(&old.rules, &new.rules, &old.fixed.public_host);
         progress::lines("replaying", log, |line| replay.line(line)).map(|()| replay.finish())

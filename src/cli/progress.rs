@@ -5,6 +5,8 @@ use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::tooling::Workers;
+
 fn bar(what: &'static str) -> ProgressBar {
     let target =
         if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
@@ -15,14 +17,22 @@ fn bar(what: &'static str) -> ProgressBar {
     bar
 }
 
-/// Shows how far some work is, which tells how much of how much is done.
-pub(super) fn during<T>(what: &'static str, work: impl FnOnce(&(dyn Fn(usize, usize) + Sync)) -> T) -> T {
+/// Has a thread for each processor do some work, and shows how far it is.
+pub(super) fn during<T>(what: &'static str, work: impl FnOnce(Workers<'_>) -> T) -> T {
     let bar = bar(what);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let run = |work: &(dyn Fn() + Sync)| {
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(work);
+            }
+        });
+    };
     let told = |done: usize, all: usize| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     };
-    let done = work(&told);
+    let done = work(Workers { run: &run, told: &told });
     bar.finish_and_clear();
     done
 }

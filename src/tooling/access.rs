@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 
+use super::Workers;
 use super::diff::callers::{Caller, callers};
 use super::diff::contexts::{self, Looked};
 use super::diff::paths::{self, Path};
@@ -93,27 +93,10 @@ pub struct Access {
 
 /// Asks of every caller and operation whether some token of it, in some circumstances, is permitted.
 #[must_use]
-pub fn access(rules: &Rules, now: Timestamp, progress: &(dyn Fn(usize, usize) + Sync)) -> Access {
+pub fn access(rules: &Rules, now: Timestamp, workers: Workers<'_>) -> Access {
     let asker = Asker::new(rules, now);
-    let operations = operations(rules);
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let parts = std::thread::scope(|scope| {
-        let work = || {
-            let mut found = Vec::new();
-            while let Some((id, paths)) = operations.get(next.fetch_add(1, Ordering::Relaxed)) {
-                asker.operation(*id, paths, &mut found);
-                progress(done.fetch_add(1, Ordering::Relaxed) + 1, operations.len());
-            }
-            found
-        };
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        handles
-            .into_iter()
-            .map(|handle| handle.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
-            .collect::<Vec<_>>()
-    });
-    let mut reach: Vec<Reach> = parts.into_iter().flatten().collect();
+    let ask = |(id, paths): &(OperationId, Vec<Path>), found: &mut Vec<Reach>| asker.operation(*id, paths, found);
+    let mut reach = workers.each(&operations(rules), ask);
     reach.sort_by(|a, b| {
         let key = |reach: &Reach| {
             (reach.caller.clone(), reach.api.clone(), reach.resource.clone(), reach.method, reach.version.clone())

@@ -9,10 +9,10 @@ pub mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 
+use super::Workers;
 use crate::names::{ScopeName, Timestamp};
 use crate::policy::Rules;
 use crate::policy::case::Words;
@@ -112,9 +112,9 @@ pub struct Comparison {
     pub in_part: usize,
 }
 
-/// Compares two sets. `progress` is told how many of how many paths are done.
+/// Compares two sets.
 #[must_use]
-pub fn compare(old: &Rules, new: &Rules, now: Timestamp, progress: &(dyn Fn(usize, usize) + Sync)) -> Comparison {
+pub fn compare(old: &Rules, new: &Rules, now: Timestamp, workers: Workers<'_>) -> Comparison {
     let blocks = || [old, new].into_iter().flat_map(|rules| &rules.definitions().blocks);
     let comparer = Comparer {
         old,
@@ -126,27 +126,16 @@ pub fn compare(old: &Rules, new: &Rules, now: Timestamp, progress: &(dyn Fn(usiz
         networks: blocks().flat_map(|block| block.from.iter().copied()).collect(),
         now,
     };
-    let paths = paths::paths(old, new);
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let found = std::thread::scope(|scope| {
-        let work = || {
-            let mut found = Comparison::default();
-            while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
-                comparer.path(path, &mut found);
-                progress(done.fetch_add(1, Ordering::Relaxed) + 1, paths.len());
-            }
-            found
-        };
-        let handles: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        // A worker that panicked has found nothing that one could rely on: so does the whole.
-        handles
-            .into_iter()
-            .map(|handle| handle.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)))
-            .collect::<Vec<_>>()
+    let parts = workers.each(&paths::paths(old, new), |path, parts: &mut Vec<Comparison>| {
+        if parts.is_empty() {
+            parts.push(Comparison::default());
+        }
+        if let Some(found) = parts.first_mut() {
+            comparer.path(path, found);
+        }
     });
     let mut comparison = Comparison::default();
-    for part in found {
+    for part in parts {
         comparison.differences.extend(part.differences);
         comparison.in_part += part.in_part;
     }

@@ -5,6 +5,7 @@ mod explained;
 mod linted;
 mod reached;
 mod tested;
+mod worked;
 
 use std::io::Write;
 use std::process::{Command, Stdio};

@@ -13,6 +13,7 @@ use scopegate::policy::case::{Case, Expectation, Presented, Test, Words};
 use scopegate::policy::{Moment, decide};
 use scopegate::reason::Reason;
 use scopegate::scope::ScopeSet;
+use scopegate::tooling::Workers;
 use scopegate::tooling::access::access;
 use scopegate::tooling::diff::{Direction, compare};
 use scopegate::tooling::explain::{self, Question};
@@ -137,7 +138,7 @@ fn access_lists_exactly_what_some_request_is_permitted() {
     while pairs < many("PAIRS", 100_000) / 4 {
         let set = set().new_tree(&mut runner).unwrap().current();
         let Some(config) = set.config(false) else { continue };
-        let listed: BTreeSet<(String, String, &str, String)> = access(&config.rules, NOW, &|_, _| {})
+        let listed: BTreeSet<(String, String, &str, String)> = access(&config.rules, NOW, Workers::caller())
             .reach
             .into_iter()
             .map(|reach| (reach.caller, reach.api, reach.method, reach.resource))
@@ -178,7 +179,7 @@ fn diff_tells_of_a_change_exactly_where_a_request_has_another_verdict() {
     while pairs < many("PAIRS", 100_000) {
         let (old, new) = edited().new_tree(&mut runner).unwrap().current();
         let (Some(before), Some(after)) = (old.config(false), new.config(false)) else { continue };
-        let comparison = compare(&before.rules, &after.rules, NOW, &|_, _| {});
+        let comparison = compare(&before.rules, &after.rules, NOW, Workers::caller());
         let found: BTreeSet<(String, &str, String, Direction)> = comparison
             .differences
             .iter()

@@ -163,3 +163,66 @@ fn a_decision_is_explained_out_of_the_log_by_its_id() {
     let (code, told) = explain("0000000000000000");
     assert!(code == Some(2) && told.contains("there is no decision"), "{told}");
 }
+
+#[test]
+fn the_running_gateway_explains_with_what_is_in_force_there() {
+    let (mut setup, key) = example("");
+    setup.clients = setup.clients.replace("enforce_token_restriction: true", "enforce_token_restriction: false");
+    let [admin] = crate::support::free_addresses();
+    setup.gateway.push_str(&format!("admin: {{ address: \"{admin}\", token: file:admin }}\n"));
+    setup.files.push(("admin".to_owned(), "a".repeat(43)));
+    let gateway = Gateway::start(&setup);
+    let ask = |bearer: &str, body: &Value| {
+        let body = body.to_string();
+        let request = format!(
+            "POST /explain HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {bearer}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        crate::support::send(admin, request)
+    };
+    let told = |body: &Value| {
+        let response = ask(&"a".repeat(43), body);
+        assert_eq!(response.status, 200, "{response:?}");
+        response.json()["explanation"].clone()
+    };
+    let question = |token: Value| {
+        let mut question = serde_json::json!({ "request": "GET /api/now/table/incident", "from": "10.20.1.1" });
+        question.as_object_mut().unwrap().extend(token.as_object().unwrap().clone());
+        question
+    };
+    let portal = gateway.token("portal");
+    let by_token = question(serde_json::json!({ "bearer": portal }));
+    assert_eq!(told(&by_token)["verdict"], "permit");
+    assert_eq!(told(&question(serde_json::json!({ "bearer": corp_token(&key, now() + 300) })))["verdict"], "permit");
+    let words = question(serde_json::json!({ "token": { "client": "portal", "scopes": [] } }));
+    let explanation = told(&words);
+    assert_eq!(explanation["verdict"], "scope.missing");
+    assert!(
+        explanation["nearest"][0].as_str().unwrap().starts_with("ask for the scope `incident_read`"),
+        "{explanation}"
+    );
+    assert_eq!(told(&question(serde_json::json!({})))["verdict"], "token.missing");
+    // A block by command is in force here.
+    let blocked = std::process::Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        .args(["block", "--client", "portal", "--config"])
+        .arg(gateway.folder.path().join("gateway.yaml"))
+        .output()
+        .unwrap();
+    assert!(blocked.status.success(), "{blocked:?}");
+    crate::support::wait_for("the block", || (told(&by_token)["verdict"] == "blocked.client").then_some(()));
+
+    assert_eq!(ask("wrong", &by_token).status, 401);
+    let both = question(serde_json::json!({ "bearer": portal, "token": { "client": "x" } }));
+    for (body, words) in [
+        (both, "one of them"),
+        (serde_json::json!({ "request": "nonsense" }), "is not a method and a path"),
+        (serde_json::json!({ "request": "GET /x", "token": {} }), "a token of our own is of a client"),
+        (serde_json::json!({ "request": "GET /x", "bearer": "a b" }), "bearer"),
+        (serde_json::json!({ "request": "GET /x", "nonsense": 1 }), ""),
+    ] {
+        let response = ask(&"a".repeat(43), &body);
+        assert!((400..500).contains(&response.status) && response.body.contains(words), "{body}: {response:?}");
+    }
+    assert!(!gateway.log().contains(&portal), "a token is in the log");
+}
