@@ -7,6 +7,7 @@ mod content;
 pub(super) mod paths;
 pub mod traffic;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use crate::request::credential::BearerToken;
 use crate::request::head::{Head, Limits};
 use crate::request::method::Method;
 use crate::scope::ScopeSet;
+use crate::token::Facts;
 use callers::Caller;
 use content::Contents;
 use contexts::{Extras, Looked};
@@ -193,12 +195,26 @@ fn verdict(judgement: &Judgement) -> Result<(), Reason> {
     judgement.outcome.as_ref().map(|_| ()).map_err(|refusal| refusal.reason)
 }
 
-fn network(rules: &Rules, address: Option<std::net::IpAddr>, at: Timestamp) -> Result<(), Reason> {
-    check_network(rules, address, Moment::at(at)).map_err(|refusal| refusal.reason)
+fn network(rules: &Rules, circumstance: &Circumstance) -> Result<(), Reason> {
+    check_network(rules, circumstance.request.address, Moment::at(circumstance.at)).map_err(|refusal| refusal.reason)
 }
 
 fn label(verdict: Result<(), Reason>) -> &'static str {
     verdict.err().map_or("permit", Reason::label)
+}
+
+/// Where a request comes from, and when.
+struct Circumstance {
+    request: Request,
+    at: Timestamp,
+}
+
+/// A token of a caller, as each side reads it. It is good at any time.
+struct Token<'a> {
+    caller: &'a Caller,
+    scopes: Option<ScopeSet>,
+    extras: &'a Extras,
+    facts: [Arc<Facts>; 2],
 }
 
 /// Everything that is the same for all callers of one path and method.
@@ -207,8 +223,7 @@ struct Place<'a> {
     method: Method,
     request: Request,
     ways: [Way; 2],
-    addresses: Vec<Option<std::net::IpAddr>>,
-    moments: Vec<Timestamp>,
+    circumstances: Vec<Circumstance>,
     extras: BTreeSet<Extras>,
     scopes: BTreeSet<ScopeName>,
 }
@@ -257,8 +272,7 @@ impl Comparer<'_> {
             path,
             method,
             request,
-            addresses: Vec::new(),
-            moments: Vec::new(),
+            circumstances: Vec::new(),
             extras: BTreeSet::from([Extras::default()]),
             scopes: BTreeSet::new(),
             ways,
@@ -275,8 +289,12 @@ impl Comparer<'_> {
             place.scopes.extend(rules.grants_of(matched.operation).into_iter().map(|(scope, _)| scope.clone()));
             place.scopes.insert(rules.master_scope().clone());
         }
-        place.addresses = contexts::addresses(&networks);
-        place.moments = contexts::moments(&times, &self.ends, self.now);
+        let moments = contexts::moments(&times, &self.ends, self.now);
+        for address in contexts::addresses(&networks) {
+            let mut request = place.request.clone();
+            request.address = address;
+            place.circumstances.extend(moments.iter().map(|at| Circumstance { request: request.clone(), at: *at }));
+        }
         place
     }
 
@@ -289,23 +307,12 @@ impl Comparer<'_> {
         if place.ways.iter().all(|way| of(way).is_err()) {
             return;
         }
-        for address in &place.addresses {
-            for moment in &place.moments {
-                let [old, new] = &place.ways;
-                let old = network(self.old, *address, *moment).and(of(old));
-                let new = network(self.new, *address, *moment).and(of(new));
-                if old.is_ok() != new.is_ok() {
-                    let context = Context {
-                        place,
-                        caller: None,
-                        address: *address,
-                        moment: *moment,
-                        scopes: None,
-                        extras: &Extras::default(),
-                    };
-                    found.differences.push(self.difference(&context, old, new, Vec::new()));
-                    return;
-                }
+        let [old, new] = &place.ways;
+        for circumstance in &place.circumstances {
+            let verdicts = [network(self.old, circumstance).and(of(old)), network(self.new, circumstance).and(of(new))];
+            if verdicts[0].is_ok() != verdicts[1].is_ok() {
+                found.differences.push(self.difference(place, circumstance, None, verdicts));
+                return;
             }
         }
     }
@@ -313,54 +320,21 @@ impl Comparer<'_> {
     /// All tokens of a caller, in all circumstances; one difference for each direction.
     fn caller(&self, place: &Place<'_>, caller: &Caller, found: &mut Comparison) {
         let mut first: BTreeMap<Direction, (Difference, BTreeSet<String>, bool)> = BTreeMap::new();
-        for extras in place.extras.iter().filter(|extras| !caller.issuer.is_own() || place.is_least(extras)) {
-            for scopes in self.scopes(place, caller) {
-                let facts = [self.old, self.new].map(|rules| self.facts(rules, caller, scopes.as_ref(), extras));
-                for address in &place.addresses {
-                    let mut request = place.request.clone();
-                    request.address = *address;
-                    request.certificate = CertificateFacts::named(extras.certificate.as_slice());
-                    for moment in &place.moments {
-                        let at = |rules: &Rules, way: &Way, facts: &crate::token::Facts| {
-                            network(rules, *address, *moment).and_then(|()| match way {
-                                Way::Decided(verdict) => *verdict,
-                                Way::Token(matched) => {
-                                    let mut facts = facts.clone();
-                                    (facts.issued, facts.expires) = (Some(*moment), moment.plus(300));
-                                    verdict(&judge(
-                                        rules,
-                                        &request,
-                                        matched.clone(),
-                                        Arc::new(facts),
-                                        Moment::at(*moment),
-                                    ))
-                                }
-                            })
-                        };
-                        let (old, new) =
-                            (at(self.old, &place.ways[0], &facts[0]), at(self.new, &place.ways[1], &facts[1]));
-                        if old.is_ok() == new.is_ok() {
-                            continue;
-                        }
-                        let context = Context {
-                            place,
-                            caller: Some(caller),
-                            address: *address,
-                            moment: *moment,
-                            scopes: scopes.as_ref(),
-                            extras,
-                        };
-                        let direction = if old.is_ok() { Direction::Tightens } else { Direction::Widens };
-                        let (_, with, bare) = first.entry(direction).or_insert_with(|| {
-                            (self.difference(&context, old, new, Vec::new()), BTreeSet::new(), false)
-                        });
-                        match scopes.as_ref().map(ScopeSet::as_slice) {
-                            Some([scope]) => {
-                                with.insert(scope.to_string());
-                            }
-                            _ => *bare = true,
-                        }
+        for token in self.tokens(place, caller) {
+            for circumstance in &place.circumstances {
+                let [old, new] = self.verdicts(place, circumstance, &token);
+                if old.is_ok() == new.is_ok() {
+                    continue;
+                }
+                let direction = if old.is_ok() { Direction::Tightens } else { Direction::Widens };
+                let (_, with, bare) = first.entry(direction).or_insert_with(|| {
+                    (self.difference(place, circumstance, Some(&token), [old, new]), BTreeSet::new(), false)
+                });
+                match token.scopes.as_ref().map(ScopeSet::as_slice) {
+                    Some([scope]) => {
+                        with.insert(scope.to_string());
                     }
+                    _ => *bare = true,
                 }
             }
         }
@@ -369,6 +343,41 @@ impl Comparer<'_> {
             difference.scopes = if bare { Vec::new() } else { with.into_iter().collect() };
             difference
         }));
+    }
+
+    fn tokens<'t>(&'t self, place: &'t Place<'_>, caller: &'t Caller) -> impl Iterator<Item = Token<'t>> {
+        let extras = place.extras.iter().filter(|extras| !caller.issuer.is_own() || place.is_least(extras));
+        let scopes = self.scopes(place, caller);
+        extras.flat_map(move |extras| {
+            let made = scopes.clone().into_iter().map(|scopes| {
+                let facts =
+                    [self.old, self.new].map(|rules| Arc::new(self.facts(rules, caller, scopes.as_ref(), extras)));
+                Token { caller, scopes, extras, facts }
+            });
+            made.collect::<Vec<_>>()
+        })
+    }
+
+    fn verdicts(&self, place: &Place<'_>, circumstance: &Circumstance, token: &Token<'_>) -> [Result<(), Reason>; 2] {
+        let certified = token.extras.certificate.as_slice();
+        let request = if certified.is_empty() {
+            Cow::Borrowed(&circumstance.request)
+        } else {
+            let mut request = circumstance.request.clone();
+            request.certificate = CertificateFacts::named(certified);
+            Cow::Owned(request)
+        };
+        let verdict = |rules: &Rules, way: &Way, facts: &Arc<Facts>| match way {
+            Way::Decided(verdict) => *verdict,
+            Way::Token(matched) => {
+                verdict(&judge(rules, &request, matched.clone(), facts.clone(), Moment::at(circumstance.at)))
+            }
+        };
+        let ([old_way, new_way], [old_facts, new_facts]) = (&place.ways, &token.facts);
+        [
+            network(self.old, circumstance).and_then(|()| verdict(self.old, old_way, old_facts)),
+            network(self.new, circumstance).and_then(|()| verdict(self.new, new_way, new_facts)),
+        ]
     }
 
     /// Scopes of a token: none, and each that matters by itself. With more, a token passes exactly where one of them does.
@@ -391,7 +400,7 @@ impl Comparer<'_> {
         [Some(ScopeSet::default())].into_iter().chain(singles).collect()
     }
 
-    fn facts(&self, rules: &Rules, caller: &Caller, scopes: Option<&ScopeSet>, extras: &Extras) -> crate::token::Facts {
+    fn facts(&self, rules: &Rules, caller: &Caller, scopes: Option<&ScopeSet>, extras: &Extras) -> Facts {
         let issuer = rules.issuer(caller.issuer.as_str());
         let raw = |role: &crate::names::RoleName| {
             let mut values: Vec<&String> =
@@ -408,17 +417,20 @@ impl Comparer<'_> {
             claims: claims.collect(),
             ..Words::of(caller.issuer.clone(), caller.claim.clone())
         };
-        words.facts(rules, self.now)
+        let mut facts = words.facts(rules, self.now);
+        (facts.issued, facts.expires) = (None, Timestamp(i64::MAX));
+        facts
     }
 
     fn difference(
         &self,
-        context: &Context<'_>,
-        old: Result<(), Reason>,
-        new: Result<(), Reason>,
-        scopes: Vec<String>,
+        place: &Place<'_>,
+        circumstance: &Circumstance,
+        token: Option<&Token<'_>>,
+        [old, new]: [Result<(), Reason>; 2],
     ) -> Difference {
-        let Context { place, caller, address, moment, extras, .. } = context;
+        let caller = token.map(|token| token.caller);
+        let extras = token.map(|token| token.extras.clone()).unwrap_or_default();
         let matched = |rules: &Rules| match open(rules, &place.request) {
             Opened::Token(matched, _) => Some(matched.operation),
             Opened::Decided(judgement) => judgement.operation.map(|matched| matched.operation),
@@ -447,34 +459,24 @@ impl Comparer<'_> {
             direction: if old.is_ok() { Direction::Tightens } else { Direction::Widens },
             old: label(old),
             new: label(new),
-            scopes,
+            scopes: Vec::new(),
             example: Example {
                 request: format!("{method} {}", place.path.path),
                 host: place.path.host.clone(),
-                from: address.map(|address| address.to_string()),
-                at: (*moment != self.now).then(|| super::moment(*moment)),
+                from: circumstance.request.address.map(|address| address.to_string()),
+                at: (circumstance.at != self.now).then(|| super::moment(circumstance.at)),
                 token: caller.map(|caller| (caller.issuer.to_string(), caller.claim.clone())),
                 subject: caller.and_then(|caller| caller.user.as_ref()).map(ToString::to_string),
-                scopes: context.scopes.map(ScopeSet::to_value),
+                scopes: token.and_then(|token| token.scopes.as_ref()).map(ScopeSet::to_value),
                 roles: caller
                     .filter(|caller| !caller.issuer.is_own())
                     .map(|_| extras.roles.iter().map(ToString::to_string).collect())
                     .unwrap_or_default(),
-                claims: extras.claims.clone(),
-                certificate: extras.certificate.clone(),
+                claims: extras.claims,
+                certificate: extras.certificate,
             },
         }
     }
-}
-
-/// One question.
-struct Context<'a> {
-    place: &'a Place<'a>,
-    caller: Option<&'a Caller>,
-    address: Option<std::net::IpAddr>,
-    moment: Timestamp,
-    scopes: Option<&'a ScopeSet>,
-    extras: &'a Extras,
 }
 
 /// The request for a path, with a token that nobody reads; `None` where no strict reader would take it.
