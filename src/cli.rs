@@ -26,6 +26,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::server::Options as ServeOptions;
+use crate::server::candidate::Candidate;
 use crate::server::source::{self, LoadFault};
 
 /// The gateway that gives any REST API OAuth.
@@ -46,6 +47,10 @@ enum Command {
         /// Take over from the gateway that serves with this run folder: its sockets, without a lost connection. It ends once it is idle
         #[arg(long)]
         upgrade: bool,
+        /// Judge this set of policies beside the one in force: a gateway.yaml, or a folder that has one. What it would change is counted and
+        /// logged, and never decides
+        #[arg(long, value_name = "PATH")]
+        shadow: Option<PathBuf>,
     },
     /// Have the gateway that serves with this configuration start its successor, which takes over without a lost connection
     Upgrade {
@@ -185,7 +190,7 @@ const UNREADABLE: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Serve { config, upgrade } => serve(&config, ServeOptions { upgrade, temporary: None }),
+        Command::Serve { config, upgrade, shadow } => serve(&config, upgrade, shadow.as_deref()),
         Command::Upgrade { config } => upgrade::run(&config),
         Command::Demo { port } => demo::run(port),
         Command::Check { config, format, deny } => check::run(&config, deny, format),
@@ -204,12 +209,17 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(gateway: &Path, options: ServeOptions) -> ExitCode {
+fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>) -> ExitCode {
     let config = match source::load(gateway) {
         Ok(config) => config,
         Err(fault) => return report(&fault, Format::Text),
     };
     start_log(config.fixed.log_level);
+    let candidate = match shadow.map(Candidate::load).transpose() {
+        Ok(candidate) => candidate.unwrap_or_default(),
+        Err(fault) => return report(&fault, Format::Text),
+    };
+    let options = ServeOptions { upgrade, candidate, temporary: None };
     finish(crate::server::run(config, gateway, options))
 }
 

@@ -127,6 +127,16 @@ pub struct Config {
     pub version: Arc<str>,
 }
 
+impl Config {
+    /// Has facts keep claims that policies beside these look at.
+    pub fn keep_claims(&mut self, names: &[String]) {
+        // Nobody else has the rules before they are in force.
+        if let Some(rules) = Arc::get_mut(&mut self.rules) {
+            rules.keep_claims(names);
+        }
+    }
+}
+
 /// A finding of the lint that somebody has looked at and let be, for a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiver {

@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use crate::client::Registry;
 use crate::names::{ClientId, IssuerName, RoleName, ScopeName};
+use crate::reason::{Reason, Step};
 use crate::token::IssuerRules;
 use block::Blocks;
 use definition::{Api, RateLimit};
@@ -258,6 +259,35 @@ impl Rules {
         conditions
             .flat_map(|(name, values)| values.iter().filter_map(move |value| Some((at(name)?, value.clone()))))
             .collect()
+    }
+
+    /// What decides about an operation with a verdict: the name of a policy, or the gate where it is none. `shadow` is whether with the
+    /// shadow rules in their places.
+    #[must_use]
+    pub fn rule_of(&self, operation: OperationId, verdict: Result<(), Reason>, shadow: bool) -> &str {
+        let Some(operation) = self.operation(operation) else { return "" };
+        let gates = operation.shadow.as_ref().filter(|_| shadow).unwrap_or(&operation.enforced);
+        let policy =
+            gates.policy.and_then(|at| self.definitions.policies.get(at)).map_or("", |policy| policy.name.as_str());
+        match verdict.map_err(Reason::step) {
+            Ok(()) | Err(Step::Policy) => policy,
+            Err(step) => step.label(),
+        }
+    }
+
+    /// The claims that some policy looks at.
+    #[must_use]
+    pub fn claims_looked_at(&self) -> Vec<String> {
+        compile::claims_looked_at(&self.definitions.policies)
+    }
+
+    /// Has facts keep further claims, for policies that are judged beside these.
+    pub fn keep_claims(&mut self, names: &[String]) {
+        for issuer in self.issuers.values_mut() {
+            issuer.rules.kept.extend(names.iter().cloned());
+            issuer.rules.kept.sort_unstable();
+            issuer.rules.kept.dedup();
+        }
     }
 
     /// The claims that the policy of an operation looks at.

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod authorization;
 pub mod bridge;
 pub mod cache;
+pub mod candidate;
 pub mod clock;
 pub mod edge;
 pub mod exchange;
@@ -51,6 +52,7 @@ use crate::keys::fetch::Fetch;
 use crate::names::{ClientId, Timestamp};
 use crate::store::Store;
 use cache::TokenCache;
+use candidate::Candidate;
 use edge::Edge;
 use edge::admission::{self, Connections};
 use edge::handover::{Offer, Predecessor};
@@ -99,6 +101,8 @@ pub struct Shared {
     pub life: Life,
     /// Our sockets, for a successor.
     pub offer: OnceLock<Offer>,
+    /// A set of policies that is judged beside.
+    pub candidate: Candidate,
     /// How a successor is started.
     pub program: OnceLock<Program>,
     /// Told when the snapshot has changed.
@@ -114,7 +118,8 @@ impl Shared {
     ///
     /// # Errors
     /// What cannot be had, in words for the operator.
-    pub fn new(config: Config) -> Result<Self, String> {
+    pub fn new(mut config: Config, candidate: Candidate) -> Result<Self, String> {
+        config.keep_claims(&candidate.claims());
         let fixed = config.fixed.clone();
         let store = Store::of(&fixed.store).map_err(|fault| format!("store: {fault}"))?;
         store.examine().map_err(|fault| format!("store: {fault}"))?;
@@ -142,6 +147,7 @@ impl Shared {
             in_flight: AtomicUsize::new(0),
             life: Life::default(),
             offer: OnceLock::new(),
+            candidate,
             program: OnceLock::new(),
             reloaded: Notify::new(),
             request_id: fixed.request_id_header.clone(),
@@ -162,6 +168,8 @@ impl Shared {
 pub struct Options {
     /// Take over from the gateway that serves with this configuration.
     pub upgrade: bool,
+    /// A set of policies that is judged beside.
+    pub candidate: Candidate,
     /// A folder that is to vanish with the process.
     pub temporary: Option<tempfile::TempDir>,
 }
@@ -200,7 +208,7 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let hangups = lifecycle::hear_signals()?;
     let folder = config.fixed.upgrade_folder().map(str::to_owned);
-    let shared = Arc::new(Shared::new(config)?);
+    let shared = Arc::new(Shared::new(config, options.candidate)?);
     lifecycle::count_panics(&shared);
     // Only now: whoever finds the addresses taken may take the gateway for ready.
     let (predecessor, inherited) = match (options.upgrade, folder) {
@@ -212,7 +220,7 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     };
     let Sockets { edge, metrics, admin, offer } = Sockets::bind(&shared.fixed, inherited)?;
     let _ = shared.offer.set(offer);
-    let _ = shared.program.set(Program::of_this_process(gateway_file));
+    let _ = shared.program.set(Program::of_this_process(gateway_file, shared.candidate.file()));
     let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
     let resolver = server.add_service(background_service("names", upstream::resolve::Resolver::new(shared.clone())));
     server.add_service(background_service("health", upstream::health::HealthChecks::new(shared.clone())));

@@ -71,7 +71,7 @@ pub fn compile(definitions: Definitions) -> Result<Rules, Vec<CompileFault>> {
 }
 
 /// The claims that some profile looks at.
-fn claims_looked_at(policies: &[AccessPolicy]) -> Vec<String> {
+pub(super) fn claims_looked_at(policies: &[AccessPolicy]) -> Vec<String> {
     let names = policies.iter().flat_map(|policy| &policy.profiles).flat_map(|profile| &profile.claims);
     names.map(|(name, _)| name.clone()).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }

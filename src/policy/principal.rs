@@ -24,6 +24,12 @@ impl Principal {
         &self.facts
     }
 
+    /// The same, to be kept.
+    #[must_use]
+    pub fn shared_facts(&self) -> Arc<Facts> {
+        self.facts.clone()
+    }
+
     /// The client.
     #[must_use]
     pub fn client(&self) -> &Client {

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio_util::sync::DropGuard;
 
 use super::authorization::Outcome;
+use super::candidate::Would;
 use super::limits::Standing;
 use super::snapshot::Snapshot;
 use super::upstream::Slot;
@@ -185,6 +186,8 @@ pub struct Exchange {
     pub request_id: Option<(HeaderName, HeaderValue)>,
     /// The origin whose page may read the answer.
     pub origin: Option<HeaderValue>,
+    /// What the candidate set would change.
+    pub would: Option<Would>,
     /// How far it has come.
     pub stage: Stage,
     /// Status of the answer; 0 while none was sent.
@@ -240,6 +243,7 @@ impl Exchange {
             trusted: false,
             request_id: None,
             origin: None,
+            would: None,
             stage: Stage::Received,
             status: 0,
         }
@@ -338,8 +342,9 @@ impl Exchange {
     /// Refuses after all what was permitted.
     pub fn revoke(&mut self, refusal: Refusal) {
         if let Stage::Permitted(permitted) = std::mem::replace(&mut self.stage, Stage::Received) {
-            let Permitted { matched, principal, shadow, .. } = *permitted;
-            let refused = Refused { refusal, matched: Some(matched), principal, shadow, standing: None };
+            let Permitted { matched, principal, .. } = *permitted;
+            // It is no rule that refuses now: what shadow rules say of it changes nothing.
+            let refused = Refused { refusal, matched: Some(matched), principal, shadow: None, standing: None };
             self.stage = Stage::Refused(Box::new(refused));
         }
     }

@@ -9,11 +9,12 @@ use prometheus::{
     TextEncoder,
 };
 
+use super::candidate::Would;
 use super::exchange::Exchange;
 use crate::client::GrantType;
 use crate::grant::ErrorCode;
 use crate::names::{IssuerName, Timestamp, UpstreamName};
-use crate::reason::Refusal;
+use crate::reason::{Reason, Refusal};
 
 /// Buckets of request latencies, seconds.
 const REQUEST_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
@@ -33,6 +34,7 @@ pub struct Metrics {
     pub decision_duration: Histogram,
     token_faults: IntCounterVec,
     shadow: IntCounterVec,
+    candidate: IntCounterVec,
     tokens_issued: IntCounterVec,
     token_errors: IntCounterVec,
     /// Look-ups in the verified-token cache that hit.
@@ -94,6 +96,11 @@ pub struct Scrape {
     pub certificates: Vec<(SocketAddr, Timestamp)>,
 }
 
+/// The labels of a verdict.
+fn labels(verdict: Result<(), Reason>) -> (&'static str, &'static str) {
+    verdict.map_or_else(|reason| ("refuse", reason.label()), |()| ("permit", ""))
+}
+
 impl Metrics {
     /// Registers everything.
     ///
@@ -152,7 +159,12 @@ impl Metrics {
             shadow: counters(
                 "scopegate_shadow_total",
                 "Verdicts of shadow rules that differ",
-                &["api", "verdict", "reason"],
+                &["api", "rule", "verdict", "reason"],
+            )?,
+            candidate: counters(
+                "scopegate_candidate_total",
+                "Verdicts that the candidate set would change",
+                &["api", "rule", "verdict", "reason"],
             )?,
             tokens_issued: counters("scopegate_tokens_issued_total", "Access tokens issued", &["grant"])?,
             token_errors: counters("scopegate_token_errors_total", "Token requests refused", &["error"])?,
@@ -261,8 +273,15 @@ impl Metrics {
     }
 
     /// Counts a shadow verdict that differs from the real one.
-    pub fn shadow(&self, api: &str, verdict: &str, reason: &str) {
-        self.shadow.with_label_values(&[api, verdict, reason]).inc();
+    pub fn shadow(&self, api: &str, rule: &str, verdict: Result<(), Reason>) {
+        let (verdict, reason) = labels(verdict);
+        self.shadow.with_label_values(&[api, rule, verdict, reason]).inc();
+    }
+
+    /// Counts a verdict that the candidate set would change.
+    pub fn would(&self, would: &Would) {
+        let (verdict, reason) = labels(would.reason.map_or(Ok(()), Err));
+        self.candidate.with_label_values(&[would.api.as_str(), would.rule.as_str(), verdict, reason]).inc();
     }
 
     /// Counts a token.

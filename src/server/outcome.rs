@@ -9,7 +9,7 @@ use super::Shared;
 use super::authorization::Outcome;
 use super::clock;
 use super::exchange::{Exchange, Permitted, Refused, Stage};
-use super::record::Record;
+use super::record::{Candidate, Record};
 use crate::policy::gate::Grounds;
 use crate::policy::principal::Principal;
 use crate::policy::route::Matched;
@@ -99,9 +99,14 @@ fn count(shared: &Shared, exchange: &Exchange, total: Duration) {
     };
     let api = operation.and_then(|id| snapshot.rules().api_of(id)).map_or("", |api| api.name.as_str());
     match shadow {
-        Some(Err(reason)) if permitted => shared.metrics.shadow(api, "refuse", reason.label()),
-        Some(Ok(())) if !permitted => shared.metrics.shadow(api, "permit", ""),
+        Some(verdict) if verdict.is_ok() != permitted => {
+            let rule = operation.map_or("", |id| snapshot.rules().rule_of(id, *verdict, true));
+            shared.metrics.shadow(api, rule, *verdict);
+        }
         Some(_) | None => {}
+    }
+    if let Some(would) = &exchange.would {
+        shared.metrics.would(would);
     }
 }
 
@@ -185,6 +190,11 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
             .unwrap_or_default(),
         rules: judged.grounds.map(|grounds| exchange.snapshot.rules().describe(grounds)).unwrap_or_default(),
         shadow: judged.shadow,
+        candidate: exchange.would.as_ref().map(|would| Candidate {
+            verdict: would.reason.map_or("permit", Reason::label),
+            rule: &would.rule,
+            set: &would.set,
+        }),
         set: &exchange.snapshot.config.version,
         status: exchange.status,
         decision_us: exchange.decided.map_or(0, microseconds),

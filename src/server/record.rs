@@ -76,6 +76,9 @@ pub struct Record<'a> {
     /// What the shadow rules would have said, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<&'a str>,
+    /// What the candidate set would have said, where it differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<Candidate<'a>>,
     /// The set that decided.
     pub set: &'a str,
     /// Status of the answer; 0 if none was sent.
@@ -84,6 +87,17 @@ pub struct Record<'a> {
     pub decision_us: u64,
     /// Microseconds in all.
     pub total_us: u64,
+}
+
+/// What a candidate set would have said.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Candidate<'a> {
+    /// `permit`, or the reason of the refusal.
+    pub verdict: &'a str,
+    /// The policy that would decide, or the gate where it is none.
+    pub rule: &'a str,
+    /// The set.
+    pub set: &'a str,
 }
 
 impl Record<'_> {

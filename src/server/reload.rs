@@ -54,6 +54,7 @@ impl Reload {
         let (file, shared) = (self.gateway_file.clone(), self.shared.clone());
         let seen = tokio::task::spawn_blocking(move || {
             let (_, origins) = source::load_noting(&file);
+            let origins = origins.and(shared.candidate.reload().1);
             let fingerprint = origins.fingerprint();
             // Read once more behind the look: what has changed since the start has not been taken, and is then.
             let (loaded, _) = source::load_noting(&file);
@@ -75,17 +76,25 @@ impl Reload {
     }
 
     async fn reload(&self, seen: &mut Seen) {
-        let (file, origins) = (self.gateway_file.clone(), seen.origins.clone());
+        let (file, origins, shared) = (self.gateway_file.clone(), seen.origins.clone(), self.shared.clone());
         // Reading and compiling a large set takes longer than a request may wait.
         let loaded = tokio::task::spawn_blocking(move || {
             // Looked at before it is read: a change in between is seen at the next look.
             let before = origins.fingerprint();
+            let (candidate, of_candidate) = shared.candidate.reload();
             let (loaded, origins) = source::load_noting(&file);
-            (loaded, before, origins)
+            let loaded = loaded.map(|mut config| {
+                config.keep_claims(&shared.candidate.claims());
+                config
+            });
+            (loaded, candidate, before, origins.and(of_candidate))
         })
         .await;
         let outcome = match loaded {
-            Ok((loaded, before, origins)) => {
+            Ok((loaded, candidate, before, origins)) => {
+                for fault in candidate.err().map(|fault| fault.lines()).into_iter().flatten() {
+                    tracing::error!(%fault, "candidate refused; the old one is judged beside");
+                }
                 // What was not looked at before it was read is read once more.
                 seen.read = if origins == seen.origins { before } else { Fingerprint::default() };
                 seen.origins = origins;
@@ -108,7 +117,7 @@ impl Reload {
         let differences = self.shared.fixed.differences(&config.fixed);
         if !differences.is_empty() {
             let text = format!(
-                "{} cannot change while the gateway runs: upgrade it (`scopegate serve --upgrade`) or restart it",
+                "{} cannot change while the gateway runs: `scopegate upgrade`, or restart it",
                 differences.join(", ")
             );
             return Err(vec![text]);

@@ -48,6 +48,13 @@ pub struct Fingerprint(BTreeMap<PathBuf, Option<Version>>);
 type Version = (u64, u64, i64, i64, i64);
 
 impl Origins {
+    /// These and others.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// How everything is now. Links are followed, so that a link that leads elsewhere is another file (as Kubernetes changes mounted
     /// configuration).
     #[must_use]
@@ -110,6 +117,19 @@ pub fn load_noting(gateway: &Path) -> (Result<Config, LoadFault>, Origins) {
         if failed.is_empty() { Ok(config) } else { Err(LoadFault::Faults(sources, failed)) }
     });
     (tested, origins)
+}
+
+/// The gateway.yaml that a path leads to: itself, or one in it.
+///
+/// # Errors
+/// There is none.
+pub fn gateway_file(path: &Path) -> Result<PathBuf, String> {
+    if !path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    let places = ["gateway.yaml", "config/gateway.yaml"].map(|place| path.join(place));
+    let found = places.into_iter().find(|place| place.is_file());
+    found.ok_or_else(|| format!("{}: there is no gateway.yaml and no config/gateway.yaml", path.display()))
 }
 
 /// Loads a configuration out of a copy of its folder. Files that it names and that the copy lacks, as it does secrets, are read where

@@ -278,7 +278,8 @@ fn through_the_gateway(acl: &str, text: &str) {
             }
         }
         if row.number == 20 && acl == "none" {
-            let series = "scopegate_shadow_total{api=\"items\",reason=\"policy.profile\",verdict=\"refuse\"}";
+            let series =
+                "scopegate_shadow_total{api=\"items\",reason=\"policy.profile\",rule=\"p\",verdict=\"refuse\"}";
             // Counted once the answer is out, so perhaps a moment after it.
             wait_for("both would-be refusals to be counted", || {
                 gateway.metric(series).filter(|count| (*count - 2.0).abs() < 0.1)

@@ -4,6 +4,7 @@ mod compared;
 mod explained;
 mod linted;
 mod reached;
+mod shadowed;
 mod tested;
 mod worked;
 

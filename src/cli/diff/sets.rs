@@ -23,11 +23,8 @@ pub(super) fn load(name: &str, inside: &Path) -> Result<Config, Fault> {
         return source::load_untested(path).map_err(Fault::Load);
     }
     if path.is_dir() {
-        let places = ["gateway.yaml", "config/gateway.yaml"].map(|place| path.join(place));
-        let file = places.iter().find(|place| place.is_file());
-        let file =
-            file.ok_or_else(|| Fault::Text(format!("{name}: there is no gateway.yaml and no config/gateway.yaml")))?;
-        return source::load_untested(file).map_err(Fault::Load);
+        let file = source::gateway_file(path).map_err(Fault::Text)?;
+        return source::load_untested(&file).map_err(Fault::Load);
     }
     let (folder, top) = revision(name).map_err(Fault::Text)?;
     // What is no secret of the repository's, keys and certificates for instance, is as it is now.

@@ -25,24 +25,33 @@ const LOOK: Duration = Duration::from_millis(20);
 pub struct Program {
     file: PathBuf,
     gateway: PathBuf,
+    candidate: Option<PathBuf>,
     starting: AtomicBool,
 }
 
 impl Program {
     /// The program of this process, by the name that it was started by: what stands there now may be newer.
     #[must_use]
-    pub fn of_this_process(gateway: &Path) -> Self {
+    pub fn of_this_process(gateway: &Path, candidate: Option<&Path>) -> Self {
         let named = std::env::args_os().next().unwrap_or_else(|| OsString::from("scopegate"));
         let file = Path::new(&named);
         let file = if file.components().count() > 1 { std::path::absolute(file).ok() } else { None };
         // A bare name was looked up; what was found is what runs.
         let file = file.or_else(|| std::env::current_exe().ok()).unwrap_or_else(|| PathBuf::from(named));
-        Self { file, gateway: gateway.to_owned(), starting: AtomicBool::new(false) }
+        Self {
+            file,
+            gateway: gateway.to_owned(),
+            candidate: candidate.map(Path::to_owned),
+            starting: AtomicBool::new(false),
+        }
     }
 
     fn start(&self) -> Result<Child, String> {
         let mut command = Command::new(&self.file);
         command.args(["serve", "--upgrade", "--config"]).arg(&self.gateway).stdin(Stdio::null());
+        if let Some(candidate) = &self.candidate {
+            command.arg("--shadow").arg(candidate);
+        }
         command.spawn().map_err(|fault| format!("{}: {fault}", self.file.display()))
     }
 }

@@ -23,6 +23,8 @@ pub struct Setup {
     pub environment: Vec<(String, String)>,
     /// Further files, by name.
     pub files: Vec<(String, String)>,
+    /// Further arguments of `serve`.
+    pub arguments: Vec<String>,
 }
 
 impl Setup {
@@ -123,6 +125,7 @@ impl Gateway {
         let child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
             .args(["serve", "--config"])
             .arg(&file)
+            .args(&setup.arguments)
             .envs(setup.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
