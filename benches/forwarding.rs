@@ -1,5 +1,6 @@
 //! What the gate costs: CPU time per request of the gateway with every check on and a cached token, against a bare pingora
-//! proxy under the same load, in turns in one run. Prints both medians and the ratio round by round.
+//! proxy under the same load, and against itself with a candidate set judged beside (`serve --shadow`), in turns in one run. Prints
+//! the medians and the ratios round by round.
 //!
 //! `cargo bench --bench forwarding`
 
@@ -58,14 +59,10 @@ fn main() {
     let (gateway, bare) = (free_address(), free_address());
     let secret = "bench-secret-of-fifty-characters-aaaaaaaaaaaaaaaaaa";
     write_configuration(folder.path(), gateway, upstream, secret);
-    let gateway_process = Process(
-        Command::new(env!("CARGO_BIN_EXE_scopegate"))
-            .args(["serve", "--config"])
-            .arg(folder.path().join("gateway.yaml"))
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
+    let gateway_process = serve(folder.path(), &[]);
+    let (shadowed, other) = (free_address(), tempfile::tempdir().unwrap());
+    write_configuration(other.path(), shadowed, upstream, secret);
+    let shadowed_process = serve(other.path(), &["--shadow".as_ref(), other.path().as_os_str()]);
     let bare_process = Process(
         Command::new(std::env::current_exe().unwrap())
             .args(["--bare", &bare.to_string(), &upstream.to_string()])
@@ -75,18 +72,25 @@ fn main() {
     );
     wait_for(gateway);
     wait_for(bare);
-    let token = token(gateway, secret);
-    let mut ratios = Vec::new();
-    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    wait_for(shadowed);
+    let (token, shadowed_token) = (token(gateway, secret), token(shadowed, secret));
+    let (mut ratios, mut shadow_ratios) = (Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut beside) = (Vec::new(), Vec::new(), Vec::new());
     load(gateway, &token);
     load(bare, &token);
+    load(shadowed, &shadowed_token);
     for round in 1..=ROUNDS {
         let gate = measure(&gateway_process, gateway, &token);
         let plain = measure(&bare_process, bare, &token);
+        let shadow = measure(&shadowed_process, shadowed, &shadowed_token);
         println!(
-            "round {round}: gateway {gate:.1} µs, bare pingora {plain:.1} µs of CPU a request, ratio {:.3}",
-            gate / plain
+            "round {round}: gateway {gate:.1} µs, bare pingora {plain:.1} µs, with a candidate {shadow:.1} µs of CPU a request, \
+             ratios {:.3} and {:.3}",
+            gate / plain,
+            shadow / gate
         );
+        shadow_ratios.push(shadow / gate);
+        beside.push(shadow);
         ratios.push(gate / plain);
         ours.push(gate);
         theirs.push(plain);
@@ -98,6 +102,17 @@ fn main() {
         median(&mut ratios),
         REQUESTS
     );
+    println!(
+        "median: with a candidate {:.1} µs, ratio to the gateway {:.3}",
+        median(&mut beside),
+        median(&mut shadow_ratios)
+    );
+}
+
+fn serve(folder: &std::path::Path, more: &[&std::ffi::OsStr]) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scopegate"));
+    command.args(["serve", "--config"]).arg(folder.join("gateway.yaml")).args(more);
+    Process(command.stdout(Stdio::null()).spawn().unwrap())
 }
 
 struct Process(Child);
