@@ -1,6 +1,7 @@
 //! What an operator asks of the policies: `test`, `explain`, `diff`, `access`, the lint of `check`.
 
 mod compared;
+mod edited;
 mod explained;
 mod linted;
 mod reached;
