@@ -53,7 +53,8 @@ pub fn schema(kind: Kind) -> Value {
 }
 
 fn of<T: JsonSchema>() -> Value {
-    let generator = SchemaSettings::draft2020_12().with_transform(WithoutNull).into_generator();
+    let generator =
+        SchemaSettings::draft2020_12().with_transform(WithoutNull).with_transform(Described).into_generator();
     generator.into_root_schema_for::<T>().to_value()
 }
 
@@ -87,6 +88,27 @@ impl Transform for WithoutNull {
             }
             if object.get("default").is_some_and(Value::is_null) {
                 object.remove("default");
+            }
+        }
+        transform_subschemas(self, schema);
+    }
+}
+
+/// A choice that is written as a key is described where editors look for a key's description.
+#[derive(Clone, Debug)]
+struct Described;
+
+impl Transform for Described {
+    fn transform(&mut self, schema: &mut Schema) {
+        if let Some(Value::Array(branches)) = schema.get_mut("oneOf") {
+            for branch in branches.iter_mut().filter_map(Value::as_object_mut) {
+                let Some(text) = branch.get("description").cloned() else { continue };
+                let properties = branch.get_mut("properties").and_then(Value::as_object_mut);
+                for property in
+                    properties.into_iter().flat_map(|keys| keys.values_mut()).filter_map(Value::as_object_mut)
+                {
+                    property.entry("description").or_insert_with(|| text.clone());
+                }
             }
         }
         transform_subschemas(self, schema);
