@@ -384,8 +384,6 @@ fn name_resources(apis: &mut [Api], issuers: &mut [Issuer], fixed: &Fixed) {
     for issuer in issuers.iter_mut().filter(|issuer| issuer.rules.name.is_own()) {
         if let Audience::OneOf(audience) = &mut issuer.rules.audience {
             audience.extend(names.iter().cloned());
-            audience.sort_unstable();
-            audience.dedup();
         }
     }
 }

@@ -77,7 +77,7 @@ pub(super) struct GrantEntry {
 pub type Parameters = Vec<(Arc<str>, String)>;
 
 /// A matched operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Matched {
     /// The operation.
     pub operation: OperationId,

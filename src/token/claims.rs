@@ -1,5 +1,7 @@
 //! Claims: from a verified payload to [`Facts`], and the judgement of facts against the clock and the issuer's rules.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use super::Facts;
@@ -13,7 +15,7 @@ use crate::scope::ScopeSet;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Audience {
     /// One of these (RFC 7519 §4.1.3, RFC 8725 §3.9).
-    OneOf(Vec<String>),
+    OneOf(BTreeSet<String>),
     /// Any: written out by the operator as `any_audience: true`.
     Any,
 }

@@ -8,7 +8,7 @@ pub(super) mod paths;
 pub mod traffic;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -18,7 +18,7 @@ use crate::names::{ScopeName, Timestamp};
 use crate::policy::Rules;
 use crate::policy::case::Words;
 use crate::policy::decide::{Judgement, Moment, Opened, check_network, judge, open};
-use crate::policy::route::{Matched, Segment};
+use crate::policy::route::{Matched, OperationId, Segment};
 use crate::reason::{Reason, Refusal};
 use crate::request::Request;
 use crate::request::certificate::CertificateFacts;
@@ -128,12 +128,12 @@ pub fn compare(old: &Rules, new: &Rules, now: Timestamp, workers: Workers<'_>) -
         networks: blocks().flat_map(|block| block.from.iter().copied()).collect(),
         now,
     };
-    let parts = workers.each(&paths::paths(old, new), |path, parts: &mut Vec<Comparison>| {
+    let parts = workers.each(&comparer.asked(), |(path, method), parts: &mut Vec<Comparison>| {
         if parts.is_empty() {
             parts.push(Comparison::default());
         }
         if let Some(found) = parts.first_mut() {
-            comparer.path(path, found);
+            comparer.ask(path, *method, found);
         }
     });
     let mut comparison = Comparison::default();
@@ -175,9 +175,10 @@ struct Comparer<'a> {
 }
 
 /// One side's way to a verdict on one path and method.
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Way {
-    /// Whatever the token.
-    Decided(Result<(), Reason>),
+    /// Whatever the token; and the operation, where one was matched.
+    Decided(Result<(), Reason>, Option<OperationId>),
     /// A token decides.
     Token(Matched),
 }
@@ -185,7 +186,9 @@ enum Way {
 impl Way {
     fn of(opened: Opened<'_>) -> Self {
         match opened {
-            Opened::Decided(judgement) => Self::Decided(verdict(&judgement)),
+            Opened::Decided(judgement) => {
+                Self::Decided(verdict(&judgement), judgement.operation.as_ref().map(|matched| matched.operation))
+            }
             Opened::Token(matched, _) => Self::Token(matched),
         }
     }
@@ -237,26 +240,35 @@ impl Place<'_> {
 }
 
 impl Comparer<'_> {
-    fn path(&self, path: &Path, found: &mut Comparison) {
-        for method in Method::ALL {
-            let Some(request) = request(path, method) else { continue };
-            let opened = [open(self.old, &request), open(self.new, &request)];
-            let [old, new] = &opened;
-            let refused =
-                |opened: &Opened<'_>| matches!(opened, Opened::Decided(judgement) if judgement.outcome.is_err());
-            if refused(old) && refused(new) {
-                continue;
+    /// Every path and method that is to be asked about: of those that lead to the same operations in the same way, one.
+    fn asked(&self) -> Vec<(Path, Method)> {
+        let mut seen = HashSet::new();
+        let mut asked = Vec::new();
+        for path in paths::paths(self.old, self.new) {
+            for method in Method::ALL {
+                let Some(request) = request(&path, method) else { continue };
+                let ways = [open(self.old, &request), open(self.new, &request)].map(Way::of);
+                let refused = |way: &Way| matches!(way, Way::Decided(Err(_), _));
+                if !ways.iter().all(refused) && seen.insert(ways) {
+                    asked.push((path.clone(), method));
+                }
             }
-            let [of_old, of_new] = &self.contents;
-            let same = !self.all && of_old.of_opened(old) == of_new.of_opened(new);
-            if same && self.callers.iter().all(|caller| caller.same) {
-                continue;
-            }
-            let place = self.place(path, method, request.clone(), opened.map(Way::of), found);
-            self.anonymous(&place, found);
-            for caller in self.callers.iter().filter(|caller| !(same && caller.same)) {
-                self.caller(&place, caller, found);
-            }
+        }
+        asked
+    }
+
+    fn ask(&self, path: &Path, method: Method, found: &mut Comparison) {
+        let Some(request) = request(path, method) else { return };
+        let opened = [open(self.old, &request), open(self.new, &request)];
+        let ([old, new], [of_old, of_new]) = (&opened, &self.contents);
+        let same = !self.all && of_old.of_opened(old) == of_new.of_opened(new);
+        if same && self.callers.iter().all(|caller| caller.same) {
+            return;
+        }
+        let place = self.place(path, method, request.clone(), opened.map(Way::of), found);
+        self.anonymous(&place, found);
+        for caller in self.callers.iter().filter(|caller| !(same && caller.same)) {
+            self.caller(&place, caller, found);
         }
     }
 
@@ -301,7 +313,7 @@ impl Comparer<'_> {
     /// Requests without a token: only what is public is permitted.
     fn anonymous(&self, place: &Place<'_>, found: &mut Comparison) {
         let of = |way: &Way| match way {
-            Way::Decided(verdict) => *verdict,
+            Way::Decided(verdict, _) => *verdict,
             Way::Token(_) => Err(Reason::TokenMissing),
         };
         if place.ways.iter().all(|way| of(way).is_err()) {
@@ -368,7 +380,7 @@ impl Comparer<'_> {
             Cow::Owned(request)
         };
         let verdict = |rules: &Rules, way: &Way, facts: &Arc<Facts>| match way {
-            Way::Decided(verdict) => *verdict,
+            Way::Decided(verdict, _) => *verdict,
             Way::Token(matched) => {
                 verdict(&judge(rules, &request, matched.clone(), facts.clone(), Moment::at(circumstance.at)))
             }

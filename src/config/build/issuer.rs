@@ -1,6 +1,6 @@
 //! `issuers:` of gateway.yaml, and our own authorization server as one of them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 use super::super::format::HttpUrl;
@@ -153,10 +153,10 @@ impl Builder<'_> {
     fn audience(&mut self, raw: &RawIssuer, place: &Place<'_>) -> Audience {
         match (&raw.audience, raw.any_audience) {
             (None, true) => Audience::Any,
-            (Some(list), false) if !list.is_empty() => Audience::OneOf(list.clone()),
+            (Some(list), false) if !list.is_empty() => Audience::OneOf(list.iter().cloned().collect()),
             (Some(_), true) => {
                 self.fault(&place.key("any_audience"), "both `audience` and `any_audience: true`", "keep one of them");
-                Audience::OneOf(Vec::new())
+                Audience::OneOf(BTreeSet::new())
             }
             (None | Some(_), _) => {
                 let help = "write `audience: [https://api.example.com]`; to accept tokens meant for anybody, `any_audience: true`";
@@ -165,7 +165,7 @@ impl Builder<'_> {
                     "the issuer has no `audience`: tokens meant for others would be accepted",
                     help,
                 );
-                Audience::OneOf(Vec::new())
+                Audience::OneOf(BTreeSet::new())
             }
         }
     }
@@ -230,7 +230,7 @@ fn own_issuer(public_url: &str) -> Issuer {
         rules: IssuerRules {
             name: IssuerName::new(IssuerName::OWN),
             issuer: public_url.to_owned(),
-            audience: Audience::OneOf(vec![public_url.to_owned()]),
+            audience: Audience::OneOf(BTreeSet::from([public_url.to_owned()])),
             algorithms: vec![Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256],
             claims: ClaimNames { client: "client_id".to_owned(), scopes: Some("scope".to_owned()), roles: None },
             leeway: 0,

@@ -4,7 +4,7 @@ fn rules(name: &str) -> IssuerRules {
     IssuerRules {
         name: IssuerName::new(name),
         issuer: "https://issuer.example".into(),
-        audience: Audience::OneOf(vec!["https://api.example".into()]),
+        audience: Audience::OneOf(["https://api.example".into()].into()),
         algorithms: vec![Algorithm::Es256],
         claims: ClaimNames { client: "azp".into(), scopes: Some("scp".into()), roles: Some("realm.roles".into()) },
         leeway: 30,
