@@ -244,21 +244,41 @@ impl Rules {
         Some(self.routes.find(host, path)?.segments.as_slice())
     }
 
-    /// The values that conditions look at in the segments of a path: the position of the segment, and the value.
+    /// The parameters that conditions look at in the segments of a path, one for each grant that has conditions: the position of the
+    /// segment, its parameter, and the values one of which it must have.
     #[must_use]
-    pub fn values_at(&self, host: &str, path: &str) -> Vec<(usize, String)> {
+    pub fn conditions_at(&self, host: &str, path: &str) -> Vec<Vec<(usize, &str, &[String])>> {
         let Some(leaf) = self.routes.find(host, path) else { return Vec::new() };
-        let operations = leaf.by_method.iter().flatten().filter_map(|id| self.operation(*id));
-        let conditions = operations.flat_map(|operation| &operation.grants).flat_map(|grant| grant.conditions.iter());
         let at = |name: &str| {
             leaf.segments.iter().position(|segment| match segment {
                 route::Segment::Parameter(own) | route::Segment::Rest(own) => &**own == name,
                 route::Segment::Literal(_) => false,
             })
         };
-        conditions
-            .flat_map(|(name, values)| values.iter().filter_map(move |value| Some((at(name)?, value.clone()))))
-            .collect()
+        let operations = leaf.by_method.iter().flatten().filter_map(|id| self.operation(*id));
+        let grants = operations.flat_map(|operation| &operation.grants).filter(|grant| !grant.conditions.is_empty());
+        let conditions = grants.map(|grant| {
+            grant.conditions.iter().filter_map(|(name, values)| Some((at(name)?, &**name, values.as_slice()))).collect()
+        });
+        conditions.collect()
+    }
+
+    /// The characters that segments of a path may hold where it leads to an API.
+    #[must_use]
+    pub fn allowances_at(&self, host: &str, path: &str) -> crate::request::target::Allowances {
+        let leaf = self.routes.find(host, path);
+        let any = leaf.and_then(|leaf| leaf.by_method.iter().flatten().next());
+        any.and_then(|id| self.api_of(*id)).map(|api| api.allow).unwrap_or_default()
+    }
+
+    /// The scopes that grant a matched operation, whoever asks.
+    #[must_use]
+    pub fn granting(&self, matched: &route::Matched) -> Vec<&ScopeName> {
+        let grants = self.operation(matched.operation).map(|operation| operation.grants.as_slice()).unwrap_or_default();
+        let mut scopes: Vec<&ScopeName> =
+            grants.iter().filter(|grant| gate::applies(grant, matched)).map(|grant| &grant.scope).collect();
+        scopes.dedup();
+        scopes
     }
 
     /// What decides about an operation with a verdict: the name of a policy, or the gate where it is none. `shadow` is whether with the
@@ -270,6 +290,8 @@ impl Rules {
         let policy =
             gates.policy.and_then(|at| self.definitions.policies.get(at)).map_or("", |policy| policy.name.as_str());
         match verdict.map_err(Reason::step) {
+            // Where no policy has a say, scopes and ACLs have.
+            Ok(()) if policy.is_empty() => Step::Scope.label(),
             Ok(()) | Err(Step::Policy) => policy,
             Err(step) => step.label(),
         }

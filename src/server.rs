@@ -119,6 +119,7 @@ impl Shared {
     /// # Errors
     /// What cannot be had, in words for the operator.
     pub fn new(mut config: Config, candidate: Candidate) -> Result<Self, String> {
+        candidate.check(&config.fixed.public_url)?;
         config.keep_claims(&candidate.claims());
         let fixed = config.fixed.clone();
         let store = Store::of(&fixed.store).map_err(|fault| format!("store: {fault}"))?;

@@ -56,6 +56,9 @@ pub(super) fn run(gateway: &Path, arguments: &AccessArguments) -> ExitCode {
         Ok(config) => config,
         Err(fault) => return report(&fault, machine),
     };
+    if let Err(unknown) = known(&config, arguments) {
+        return wrong(&unknown);
+    }
     let now = clock::now();
     let mut found = progress::during("asking", |workers| access(&config.rules, now, workers));
     if let Some(log) = &arguments.log {
@@ -78,6 +81,26 @@ pub(super) fn run(gateway: &Path, arguments: &AccessArguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
+/// A mistyped name must not look like nobody.
+fn known(config: &Config, arguments: &AccessArguments) -> Result<(), String> {
+    let rules = &config.rules;
+    let there = |what: &str, name: &Option<String>, is: &dyn Fn(&str) -> bool| match name {
+        Some(name) if !is(name) => Err(format!("there is no {what} `{name}`")),
+        Some(_) | None => Ok(()),
+    };
+    let definitions = rules.definitions();
+    let role = |name: &str| {
+        let clients = rules.registry().clients();
+        let users = rules.registry().users();
+        clients.iter().any(|client| client.roles.contains(name))
+            || users.iter().any(|user| user.roles.contains(name))
+            || definitions.issuers.iter().any(|issuer| issuer.roles.values().any(|role| role.as_str() == name))
+    };
+    there("client", &arguments.client, &|name| rules.registry().client(name).is_some())?;
+    there("API", &arguments.api, &|name| rules.apis().iter().any(|api| api.name.as_str() == name))?;
+    there("role", &arguments.role, &role)
+}
+
 fn narrow(found: &mut Access, arguments: &AccessArguments) {
     let client = |name: Option<&str>| arguments.client.is_none() || arguments.client.as_deref() == name;
     found.reach.retain(|reach| {
@@ -97,9 +120,10 @@ fn lines(found: &Access) -> Vec<(&str, &str, Vec<String>)> {
     }
     let lines = groups.into_iter().map(|((caller, api), alike)| {
         let lines = alike.into_iter().map(|(circumstances, reaches)| {
-            let mut paths: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+            let mut paths: BTreeMap<String, Vec<&str>> = BTreeMap::new();
             for reach in reaches {
-                let methods = paths.entry(&reach.resource).or_default();
+                let version = reach.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
+                let methods = paths.entry(format!("{version}{}", reach.resource)).or_default();
                 if !methods.contains(&reach.method) {
                     methods.push(reach.method);
                 }
@@ -135,6 +159,10 @@ fn text(found: &Access) {
     if found.reach.is_empty() {
         say("nobody reaches anything");
     }
+    if found.in_part > 0 {
+        let count = found.in_part;
+        say(&format!("{count} operations have more combinations of roles, claims and values than were gone through"));
+    }
     if !found.idle.is_empty() {
         say("\nscopes that are held and were not used:");
         let mut by_client: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -158,6 +186,7 @@ struct Page<'a> {
     apis: usize,
     reach: &'a [Reach],
     idle: &'a [Idle],
+    in_part: usize,
     log: bool,
     days: Option<u16>,
 }
@@ -173,6 +202,7 @@ fn page(config: &Config, found: &Access, arguments: &AccessArguments) -> Result<
         apis: count(|reach| &reach.api),
         reach: &found.reach,
         idle: &found.idle,
+        in_part: found.in_part,
         log: arguments.log.is_some(),
         days: arguments.days,
     };

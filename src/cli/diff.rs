@@ -102,7 +102,9 @@ pub(super) fn run(arguments: &DiffArguments) -> ExitCode {
         }
     }
     let allowed = |direction| arguments.allow.is_some_and(|allow| allow.covers(direction));
-    let beyond = comparison.differences.iter().any(|found| !allowed(found.direction))
+    // What was not compared may have changed.
+    let beyond = (comparison.in_part > 0 && arguments.allow != Some(Allow::All))
+        || comparison.differences.iter().any(|found| !allowed(found.direction))
         || traffic.iter().flat_map(|traffic| &traffic.changed).any(|found| !allowed(found.direction));
     if beyond { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
 }
@@ -118,7 +120,7 @@ const fn verb(direction: Direction) -> &'static str {
 fn groups(comparison: &Comparison) -> Vec<(Vec<&Difference>, String)> {
     let mut groups: BTreeMap<_, Vec<&Difference>> = BTreeMap::new();
     for found in &comparison.differences {
-        let key = (found.direction, &found.caller, &found.api, found.old, found.new, &found.scopes);
+        let key = (found.direction, &found.caller, &found.api, found.old, found.new, circumstances(found));
         groups.entry(key).or_default().push(found);
     }
     groups
@@ -135,7 +137,7 @@ fn groups(comparison: &Comparison) -> Vec<(Vec<&Difference>, String)> {
         .collect()
 }
 
-/// The circumstances that an example needs beside its token.
+/// The circumstances that an example needs beside its client.
 fn circumstances(found: &Difference) -> String {
     let example = &found.example;
     let mut words = Vec::new();
@@ -144,11 +146,20 @@ fn circumstances(found: &Difference) -> String {
     }
     words.extend(example.from.as_ref().map(|from| format!("from {from}")));
     words.extend(example.at.as_ref().map(|at| format!("at {at}")));
-    if !example.roles.is_empty() {
-        words.push(format!("as {}", example.roles.join(", ")));
+    words.extend(example.host.as_ref().map(|host| format!("on {host}")));
+    if let Some(token) = &example.token {
+        if !token.roles.is_empty() {
+            words.push(format!("role claim {}", token.roles.join(", ")));
+        }
+        words.extend(token.claims.iter().map(|(name, value)| format!("{name}={value}")));
+        words.extend(token.audience.as_ref().map(|audience| format!("audience {}", audience.join(", "))));
+        words.extend(token.id.as_ref().map(|id| format!("token {id}")));
     }
-    words.extend(example.claims.iter().map(|(name, value)| format!("{name}={value}")));
-    words.extend(example.certificate.as_ref().map(|name| format!("certificate {name}")));
+    words.extend(example.certificate.as_ref().map(|[name]| format!("certificate {name}")));
+    // Where the value of a parameter matters.
+    if found.path.contains('{') && !example.request.contains(crate::tooling::replay::UNUSED) {
+        words.push(format!("for instance {}", example.request));
+    }
     if words.is_empty() { String::new() } else { format!(" ({})", words.join(", ")) }
 }
 
@@ -173,6 +184,14 @@ fn summary(comparison: &Comparison) -> String {
     )
 }
 
+/// Says where not everything was compared.
+fn partly(comparison: &Comparison) {
+    if comparison.in_part > 0 {
+        let count = comparison.in_part;
+        say(&format!("{count} operations have more combinations of roles, claims and values than were gone through"));
+    }
+}
+
 fn text(comparison: &Comparison, traffic: Option<&Traffic>) {
     say(&summary(comparison));
     let groups = groups(comparison);
@@ -190,12 +209,7 @@ fn text(comparison: &Comparison, traffic: Option<&Traffic>) {
     if groups.len() > SHOWN {
         say(&format!("… and {} more; --format json has all", groups.len() - SHOWN));
     }
-    if comparison.in_part > 0 {
-        say(&format!(
-            "{} operations have more combinations of roles and claims than were gone through",
-            comparison.in_part
-        ));
-    }
+    partly(comparison);
     let Some(traffic) = traffic else { return };
     say("");
     say(&replayed(traffic));
@@ -249,6 +263,7 @@ fn markdown(comparison: &Comparison, traffic: Option<&Traffic>) {
     if groups.len() > SHOWN {
         say(&format!("\n… and {} more.", groups.len() - SHOWN));
     }
+    partly(comparison);
     let Some(traffic) = traffic else { return };
     say(&format!("\n**Traffic: {}**\n", replayed(traffic)));
     if !traffic.changed.is_empty() {

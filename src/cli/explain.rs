@@ -1,6 +1,6 @@
 //! `scopegate explain`.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -21,7 +21,7 @@ use crate::server::{clock, source};
 use crate::store::Store;
 use crate::token::Facts;
 use crate::tooling::explain::{Explanation, Outcome, Question, explain};
-use crate::tooling::replay::Recorded;
+use crate::tooling::replay::{Gap, Recorded};
 
 /// What `explain` is asked.
 #[derive(clap::Args, Debug)]
@@ -79,6 +79,9 @@ pub(super) fn run(gateway: &Path, arguments: &ExplainArguments) -> ExitCode {
         Err(fault) => return report(&fault, arguments.format),
     };
     let state = State::of(&config);
+    if arguments.log.is_some() && arguments.decision.is_none() {
+        return wrong("--log goes with --decision");
+    }
     let asked = match &arguments.decision {
         Some(id) => recorded(&config, id, arguments.log.as_deref()),
         None => written(&config, &state, arguments),
@@ -87,7 +90,9 @@ pub(super) fn run(gateway: &Path, arguments: &ExplainArguments) -> ExitCode {
         Ok(asked) => asked,
         Err(text) => return wrong(&text),
     };
-    let explanation = explain(&config.rules, &question, Moment { now: at, blocks: &state.blocks });
+    // Blocks by command are those of now, not those of then.
+    let blocks = if arguments.decision.is_some() { Arc::default() } else { state.blocks };
+    let explanation = explain(&config.rules, &question, Moment { now: at, blocks: &blocks });
     match arguments.format {
         Format::Json => {
             let told = serde_json::json!({ "set": &*config.version, "note": note, "explanation": explanation });
@@ -189,32 +194,32 @@ fn recorded(config: &Config, id: &str, log: Option<&Path>) -> Result<Asked, Stri
             return Err("the decision log is no file here: say where it is with --log FILE".to_owned());
         }
     };
-    let said = |fault: std::io::Error| format!("{}: {fault}", path.display());
-    let file = std::fs::File::open(&path).map_err(said)?;
-    for line in BufReader::new(file).lines() {
-        let line = line.map_err(said)?;
-        if !line.contains(id) {
-            continue;
+    let mut found = None;
+    super::progress::lines("looking", &path, |line| {
+        let has = found.is_none() && memchr::memmem::find(line, id.as_bytes()).is_some();
+        let record = if has { serde_json::from_slice::<Recorded<'_>>(line).ok() } else { None };
+        if let Some(record) = record.filter(|record| record.id == id) {
+            found = Some(again(config, &record));
         }
-        let Ok(record) = serde_json::from_str::<Recorded<'_>>(&line) else { continue };
-        if record.id != id {
-            continue;
-        }
-        let (case, at) = record
-            .case(&config.rules)
-            .map_err(|gap| format!("{}: the decision {id} cannot be put again: {}", path.display(), gap.text()))?;
-        let facts = match &case.token {
-            Some(Presented::Words(words)) => Some(Ok(Arc::new(words.facts(&config.rules, at)))),
-            Some(Presented::Token(_)) | None => None,
-        };
-        let set = &*config.version;
-        let was = record.reason.as_deref().unwrap_or("permit");
-        let other =
-            if record.set == set { String::new() } else { format!(", by the set {}; this is {set}", record.set) };
-        let note = format!("decision {id} of {}: {was}{other}", record.time);
-        return Ok((Question { request: case.request(&config.fixed.public_host), facts }, at, Some(note)));
+    })?;
+    match found {
+        Some(Ok(asked)) => Ok(asked),
+        Some(Err(gap)) => Err(format!("{}: the decision {id} cannot be put again: {}", path.display(), gap.text())),
+        None => Err(format!("{}: there is no decision {id}", path.display())),
     }
-    Err(format!("{}: there is no decision {id}", path.display()))
+}
+
+fn again(config: &Config, record: &Recorded<'_>) -> Result<Asked, Gap> {
+    let (case, at) = record.case(&config.rules, &[&config.rules])?;
+    let facts = match &case.token {
+        Some(Presented::Words(words)) => Some(Ok(Arc::new(words.facts(&config.rules, at)))),
+        Some(Presented::Token(_)) | None => None,
+    };
+    let set = &*config.version;
+    let was = record.reason.as_deref().unwrap_or("permit");
+    let other = if record.set == set { String::new() } else { format!(", by the set {}; this is {set}", record.set) };
+    let note = format!("decision {} of {}: {was}{other}", record.id, record.time);
+    Ok((Question { request: case.request(&config.fixed.public_host), facts }, at, Some(note)))
 }
 
 fn presented() -> Result<BearerToken, String> {

@@ -1,11 +1,14 @@
 //! Progress of long work, on a terminal alone.
 
-use std::io::{BufRead, BufReader, IsTerminal};
+use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::Path;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::tooling::Workers;
+
+/// Longest line that is kept, bytes.
+const LONGEST: u64 = 1 << 20;
 
 fn bar(what: &'static str) -> ProgressBar {
     let target =
@@ -47,15 +50,21 @@ pub(super) fn lines(what: &'static str, path: &Path, mut line: impl FnMut(&[u8])
     let (mut space, mut done) = (Vec::new(), 0);
     loop {
         space.clear();
-        let count = reader.read_until(b'\n', &mut space).map_err(said)?;
+        let count = (&mut reader).take(LONGEST).read_until(b'\n', &mut space).map_err(said)?;
         if count == 0 {
             bar.finish_and_clear();
             return Ok(());
         }
+        let mut skipped = 0;
+        if count as u64 == LONGEST && !space.ends_with(b"\n") {
+            // No line of ours: told of as one that is no record, and not kept.
+            skipped = reader.skip_until(b'\n').map_err(said)?;
+            space.truncate(1);
+        }
         if !space.trim_ascii().is_empty() {
             line(&space);
         }
-        done += count as u64;
+        done += (count + skipped) as u64;
         bar.set_position(done);
     }
 }

@@ -8,7 +8,7 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 use serde_json::json;
 
 use super::explain::steps;
-use super::{FINDINGS, Format, report, say, wrong};
+use super::{FINDINGS, Format, complain, report, say, wrong};
 use crate::config::Config;
 use crate::server::{clock, source};
 use crate::tooling::coverage::{Coverage, coverage};
@@ -56,6 +56,13 @@ pub(super) fn run(gateway: &Path, arguments: &TestArguments) -> ExitCode {
             Ok(text) => say(&text),
             Err(fault) => return wrong(&fault),
         },
+    }
+    if short && arguments.format != TestFormat::Text {
+        complain(&format!(
+            "coverage is {} %, below {} %",
+            reached.percent(),
+            arguments.min_coverage.unwrap_or_default()
+        ));
     }
     if short || runs.iter().any(|run| run.failure.is_some()) { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
 }
@@ -120,7 +127,9 @@ fn junit(runs: &[Run<'_>]) -> Result<String, String> {
             status.set_message(failure.message.as_str()).set_description(steps(&failure.explanation).join("\n"));
             status
         });
-        let mut case = TestCase::new(run.test.name.as_str(), status);
+        // Two characters that XML 1.0 has no place for, and the library lets through.
+        let name = run.test.name.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
+        let mut case = TestCase::new(name.as_str(), status);
         case.set_classname(&*run.test.origin.file);
         case.extra.insert("line".into(), run.test.origin.line.to_string().into());
         suite.add_test_case(case);

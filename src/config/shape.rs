@@ -113,7 +113,9 @@ impl<'a> Walk<'a> {
 
     /// Puts the environment in; false when a variable is missing, which is then a fault.
     fn substitute(&mut self, schema: &Json, value: &mut Value) -> bool {
-        if schema.get(FORMAT).and_then(Json::as_str) == Some("secret") {
+        // A choice with a secret among them reads its own references.
+        let is_secret = |schema: &Json| schema.get(FORMAT).and_then(Json::as_str) == Some("secret");
+        if is_secret(schema) || branches(schema).into_iter().flatten().any(|branch| is_secret(self.resolve(branch))) {
             return true;
         }
         let Some(reference) = value.as_str().and_then(|text| text.strip_prefix("env:")) else { return true };

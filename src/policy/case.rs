@@ -99,12 +99,12 @@ impl Words {
     #[must_use]
     pub fn facts(&self, rules: &Rules, now: Timestamp) -> Facts {
         let issuer = rules.issuer(self.issuer.as_str());
+        let subject = self.subject.clone().or_else(|| self.client.clone()).unwrap_or_default();
+        let audience = self.audience.clone().unwrap_or_else(|| audience(issuer));
         Facts {
             issuer: self.issuer.clone(),
             key: None,
-            subject: self.subject.clone().or_else(|| self.client.clone()).unwrap_or_default(),
             client: self.client.clone(),
-            audience: self.audience.clone().unwrap_or_else(|| audience(issuer)),
             expires: self.expires.unwrap_or_else(|| now.plus(LIFE)),
             not_before: self.not_before,
             issued: Some(now),
@@ -113,8 +113,28 @@ impl Words {
             scopes: self.scopes_of(rules, issuer),
             roles: self.roles.clone(),
             bound: false,
-            claims: self.claims.clone(),
+            claims: self.claims_of(issuer, &subject, &audience),
+            subject,
+            audience,
         }
+    }
+
+    /// The claims, with the standard ones that profiles look at as they follow from the rest.
+    fn claims_of(&self, issuer: Option<&Issuer>, subject: &str, audience: &[String]) -> Map<String, Value> {
+        let mut claims = self.claims.clone();
+        let Some(rules) = issuer.map(|issuer| &issuer.rules) else { return claims };
+        let standard = [
+            ("iss", Some(Value::from(rules.issuer.as_str()))),
+            ("sub", Some(Value::from(subject))),
+            ("aud", Some(Value::from(audience.to_vec()))),
+            (rules.claims.client.as_str(), self.client.as_deref().map(Value::from)),
+        ];
+        for (name, value) in standard {
+            if let Some(value) = value.filter(|_| rules.kept.iter().any(|kept| kept == name)) {
+                claims.entry(name).or_insert(value);
+            }
+        }
+        claims
     }
 
     fn scopes_of(&self, rules: &Rules, issuer: Option<&Issuer>) -> Option<ScopeSet> {

@@ -58,6 +58,18 @@ impl Operation {
         self.enforced.policy.into_iter().chain(self.shadow.as_ref().and_then(|gates| gates.policy))
     }
 
+    /// Whether a scope grants it whatever its parameters.
+    #[must_use]
+    pub fn is_granted(&self) -> bool {
+        self.grants.iter().any(|grant| grant.conditions.is_empty())
+    }
+
+    /// Whether an ACL decides about it.
+    #[must_use]
+    pub fn has_acl(&self) -> bool {
+        !self.enforced.acls.is_empty()
+    }
+
     /// Whether a scope or an ACL names it.
     #[must_use]
     pub fn is_named(&self) -> bool {

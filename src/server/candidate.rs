@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 
 use super::source::{self, LoadFault, Origins};
+use crate::config::Config;
 use crate::policy::decide::{Judgement, Moment, Opened, check_network, judge, open};
 use crate::policy::{Principal, Rules};
 use crate::reason::{Reason, Step};
@@ -22,6 +23,7 @@ pub struct Candidate {
 
 #[derive(Debug)]
 struct Set {
+    public_url: String,
     rules: Arc<Rules>,
     version: Arc<str>,
 }
@@ -47,20 +49,37 @@ impl Candidate {
     pub fn load(path: &Path) -> Result<Self, LoadFault> {
         let file = source::gateway_file(path).map_err(LoadFault::Unreadable)?;
         let candidate = Self { file: Some(file), set: ArcSwapOption::empty() };
-        candidate.reload().0?;
+        candidate.take(candidate.read().0?);
         Ok(candidate)
     }
 
-    /// Reads it again, where there is one; one that does not load is not taken. What it was read from.
-    pub fn reload(&self) -> (Result<(), LoadFault>, Origins) {
-        let Some(file) = &self.file else { return (Ok(()), Origins::default()) };
+    /// Reads it again, where there is one; and what it was read from.
+    pub fn read(&self) -> (Result<Option<Config>, LoadFault>, Origins) {
+        let Some(file) = &self.file else { return (Ok(None), Origins::default()) };
         let (loaded, origins) = source::load_noting(file);
-        let taken = loaded.map(|config| {
-            let set = Set { rules: config.rules, version: config.version };
-            tracing::info!(version = %set.version, "candidate judged beside");
-            self.set.store(Some(Arc::new(set)));
-        });
-        (taken, origins)
+        (loaded.map(Some), origins)
+    }
+
+    /// Judges this one from now on.
+    pub fn take(&self, config: Option<Config>) {
+        let Some(config) = config else { return };
+        let set = Set { public_url: config.fixed.public_url, rules: config.rules, version: config.version };
+        tracing::info!(version = %set.version, "candidate judged beside");
+        self.set.store(Some(Arc::new(set)));
+    }
+
+    /// Whether it is for the same issuer: tokens for another one would all be refused, whatever its policies.
+    ///
+    /// # Errors
+    /// It is not.
+    pub fn check(&self, public_url: &str) -> Result<(), String> {
+        match self.set.load().as_ref() {
+            Some(set) if set.public_url != public_url => Err(format!(
+                "--shadow: its public_url is {}, ours is {public_url}: both must be the same",
+                set.public_url
+            )),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The file that a successor is to read.

@@ -54,7 +54,7 @@ impl Reload {
         let (file, shared) = (self.gateway_file.clone(), self.shared.clone());
         let seen = tokio::task::spawn_blocking(move || {
             let (_, origins) = source::load_noting(&file);
-            let origins = origins.and(shared.candidate.reload().1);
+            let origins = origins.and(shared.candidate.read().1);
             let fingerprint = origins.fingerprint();
             // Read once more behind the look: what has changed since the start has not been taken, and is then.
             let (loaded, _) = source::load_noting(&file);
@@ -81,10 +81,15 @@ impl Reload {
         let loaded = tokio::task::spawn_blocking(move || {
             // Looked at before it is read: a change in between is seen at the next look.
             let before = origins.fingerprint();
-            let (candidate, of_candidate) = shared.candidate.reload();
+            let (candidate, of_candidate) = shared.candidate.read();
             let (loaded, origins) = source::load_noting(&file);
+            // Facts keep what the candidate looks at before it is judged: it is taken after the set in force.
+            let claims = match &candidate {
+                Ok(Some(candidate)) => candidate.rules.claims_looked_at(),
+                Ok(None) | Err(_) => shared.candidate.claims(),
+            };
             let loaded = loaded.map(|mut config| {
-                config.keep_claims(&shared.candidate.claims());
+                config.keep_claims(&claims);
                 config
             });
             (loaded, candidate, before, origins.and(of_candidate))
@@ -92,16 +97,30 @@ impl Reload {
         .await;
         let outcome = match loaded {
             Ok((loaded, candidate, before, origins)) => {
-                for fault in candidate.err().map(|fault| fault.lines()).into_iter().flatten() {
-                    tracing::error!(%fault, "candidate refused; the old one is judged beside");
-                }
+                let ours = &self.shared.fixed.public_url;
+                let candidate = candidate.map_err(|fault| fault.lines()).and_then(|candidate| match candidate {
+                    Some(other) if other.fixed.public_url != *ours => {
+                        Err(vec![format!("its public_url is {}, ours is {ours}", other.fixed.public_url)])
+                    }
+                    candidate => Ok(candidate),
+                });
                 // What was not looked at before it was read is read once more.
                 seen.read = if origins == seen.origins { before } else { Fingerprint::default() };
                 seen.origins = origins;
-                match loaded {
+                let taken = match loaded {
                     Ok(config) => self.take(config).await,
                     Err(fault) => Err(fault.lines()),
+                };
+                match candidate {
+                    Ok(candidate) if taken.is_ok() => self.shared.candidate.take(candidate),
+                    Ok(_) => {}
+                    Err(faults) => {
+                        for fault in faults {
+                            tracing::error!(%fault, "candidate refused; the old one is judged beside");
+                        }
+                    }
                 }
+                taken
             }
             Err(_) => Err(vec!["the configuration could not be read: the loader failed".to_owned()]),
         };

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde::Serialize;
 
@@ -32,6 +33,9 @@ pub struct Reach {
     pub client: Option<String>,
     /// The client, and by whom and for whom its token is.
     pub caller: String,
+    /// Who minted the token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
     /// Roles that count: of the user, the client, or those that the token needs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
@@ -89,6 +93,8 @@ pub struct Access {
     /// Scopes that are held and were not used, where a log was read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub idle: Vec<Idle>,
+    /// Operations with so many combinations of roles, claims and values that not all were gone through.
+    pub in_part: usize,
 }
 
 /// Asks of every caller and operation whether some token of it, in some circumstances, is permitted.
@@ -96,20 +102,30 @@ pub struct Access {
 pub fn access(rules: &Rules, now: Timestamp, workers: Workers<'_>) -> Access {
     let asker = Asker::new(rules, now);
     let ask = |(id, paths): &(OperationId, Vec<Path>), found: &mut Vec<Reach>| asker.operation(*id, paths, found);
-    let mut reach = workers.each(&operations(rules), ask);
+    let (operations, cut) = operations(rules);
+    let in_part = AtomicUsize::new(cut);
+    let ask = |item: &(OperationId, Vec<Path>), found: &mut Vec<Reach>| {
+        in_part.fetch_add(usize::from(!ask(item, found)), Ordering::Relaxed);
+    };
+    let mut reach = workers.each(&operations, ask);
     reach.sort_by(|a, b| {
         let key = |reach: &Reach| {
             (reach.caller.clone(), reach.api.clone(), reach.resource.clone(), reach.method, reach.version.clone())
         };
         key(a).cmp(&key(b))
     });
-    Access { reach, idle: Vec::new() }
+    Access { reach, idle: Vec::new(), in_part: in_part.into_inner() }
 }
 
-/// Each operation with the paths that lead there: one for each way in which values of parameters matter.
-fn operations(rules: &Rules) -> Vec<(OperationId, Vec<Path>)> {
-    let mut operations: BTreeMap<usize, (OperationId, BTreeMap<Parameters, Path>)> = BTreeMap::new();
-    for path in paths::paths(rules, rules) {
+/// Paths to one operation: whether a value that some condition asks for is in it, and the parameters.
+type Variants = BTreeMap<(bool, Parameters), Path>;
+
+/// Each operation with the paths that lead there: one for each way in which values of parameters matter, that of no value first. The
+/// second is how many templates have more combinations than were gone through.
+fn operations(rules: &Rules) -> (Vec<(OperationId, Vec<Path>)>, usize) {
+    let mut operations: BTreeMap<usize, (OperationId, Variants)> = BTreeMap::new();
+    let (paths, cut) = paths::paths(rules, rules);
+    for path in paths {
         for method in Method::ALL {
             let Some(request) = request(&path, method) else { continue };
             let matched = match open(rules, &request) {
@@ -119,12 +135,17 @@ fn operations(rules: &Rules) -> Vec<(OperationId, Vec<Path>)> {
                     _ => continue,
                 },
             };
+            let looked_at = rules.conditions_at(path.host.as_deref().unwrap_or(super::diff::ELSEWHERE), &path.path);
+            let is_value = |(_, name, values): &(usize, &str, &[String])| {
+                matched.parameters.iter().any(|(own, value)| &**own == *name && values.contains(value))
+            };
+            let valued = looked_at.iter().flatten().any(is_value);
             let Matched { operation, parameters } = matched;
-            let (_, paths) = operations.entry(operation.index()).or_insert_with(|| (operation, BTreeMap::new()));
-            paths.entry(parameters).or_insert_with(|| path.clone());
+            let (_, paths) = operations.entry(operation.index()).or_insert_with(|| (operation, Variants::new()));
+            paths.entry((valued, parameters)).or_insert_with(|| path.clone());
         }
     }
-    operations.into_values().map(|(id, paths)| (id, paths.into_values().collect())).collect()
+    (operations.into_values().map(|(id, paths)| (id, paths.into_values().collect())).collect(), cut)
 }
 
 /// A caller with the token that reaches furthest: all scopes that the client holds. With fewer it reaches no more.
@@ -147,24 +168,29 @@ impl<'a> Asker<'a> {
                 subject: caller.user.as_ref().map(ToString::to_string).or_else(|| Some(caller.client.to_string())),
                 ..Words::of(caller.issuer.clone(), caller.claim.clone())
             };
-            let facts = Arc::new(words.facts(rules, now));
+            let mut facts = words.facts(rules, now);
+            // Good at any time: what is asked about is the rules.
+            (facts.issued, facts.expires) = (None, Timestamp(i64::MAX));
+            let facts = Arc::new(facts);
             Asking { roles: roles(rules, &caller), caller, facts }
         });
         Self { rules, callers: callers.collect(), now }
     }
 
-    fn operation(&self, id: OperationId, paths: &[Path], found: &mut Vec<Reach>) {
-        let Some(operation) = self.rules.operation(id) else { return };
+    /// Whether everything was gone through.
+    fn operation(&self, id: OperationId, paths: &[Path], found: &mut Vec<Reach>) -> bool {
+        let Some(operation) = self.rules.operation(id) else { return true };
         if operation.public {
             found.push(self.reach(id, None, vec!["public".to_owned()], Vec::new(), Vec::new()));
-            return;
+            return true;
         }
         let looked = Looked::of(self.rules, id);
-        let networks: BTreeSet<_> = looked.networks().collect();
+        let blocked = self.rules.definitions().blocks.iter().flat_map(|block| block.from.iter().copied());
+        let networks: BTreeSet<_> = looked.networks().chain(blocked).collect();
         let times: Vec<_> = looked.times().collect();
         let addresses = contexts::addresses(&networks);
         let moments = contexts::moments(&times, &BTreeSet::new(), self.now);
-        let (extras, _) = looked.extras();
+        let (extras, whole) = looked.extras();
         let asked: Vec<(Request, Matched)> = paths
             .iter()
             .filter_map(|path| {
@@ -186,6 +212,7 @@ impl<'a> Asker<'a> {
                 found.push(reach);
             }
         }
+        whole
     }
 
     /// The first permit, the least circumstances first.
@@ -215,7 +242,10 @@ impl<'a> Asker<'a> {
                             judge(self.rules, &request, matched.clone(), facts.clone(), Moment::at(*moment))
                         };
                         let Ok(permit) = &judgement.outcome else { continue };
-                        let only = self.circumstances(permit, matched);
+                        let mut only = self.circumstances(permit);
+                        if !matched.parameters.is_empty() && !asked.first().is_some_and(|(_, first)| first == matched) {
+                            only.extend(self.values(asking, extras, (*address, *moment), asked));
+                        }
                         let roles = if asking.caller.issuer.is_own() {
                             asking.roles.clone()
                         } else {
@@ -251,25 +281,38 @@ impl<'a> Asker<'a> {
         Arc::new(facts)
     }
 
-    /// What the rules that permit ask for beside who calls.
-    fn circumstances(&self, permit: &Permit, matched: &Matched) -> Vec<String> {
+    /// What the policy that permits asks for beside who calls.
+    fn circumstances(&self, permit: &Permit) -> Vec<String> {
         let definitions = self.rules.definitions();
         let profile =
             permit.grounds().profile.and_then(|(policy, at)| definitions.policies.get(policy)?.profiles.get(at));
-        let mut only = profile.map(conditions).unwrap_or_default();
-        if let Some(scope) = &permit.grounds().scope {
-            let values: BTreeSet<String> = self
-                .rules
-                .grants_of(matched.operation)
-                .into_iter()
-                .filter(|(name, conditions)| *name == scope && !conditions.is_empty())
-                .flat_map(|(_, conditions)| {
-                    conditions.iter().map(|(name, values)| format!("{name}: {}", values.join(", ")))
-                })
-                .collect();
-            only.extend(values);
+        profile.map(conditions).unwrap_or_default()
+    }
+
+    /// The values of parameters with which it is permitted, where others are refused.
+    fn values(
+        &self,
+        asking: &Asking,
+        extras: &contexts::Extras,
+        (address, moment): (Option<IpAddr>, Timestamp),
+        asked: &[(Request, Matched)],
+    ) -> Vec<String> {
+        let facts = self.facts(asking, extras);
+        let mut values: BTreeMap<Arc<str>, BTreeSet<String>> = BTreeMap::new();
+        for (request, matched) in asked {
+            let mut request = request.clone();
+            request.address = address;
+            request.certificate = CertificateFacts::named(extras.certificate.as_slice());
+            if judge(self.rules, &request, matched.clone(), facts.clone(), Moment::at(moment)).outcome.is_ok() {
+                for (name, value) in &matched.parameters {
+                    values.entry(name.clone()).or_default().insert(value.clone());
+                }
+            }
         }
-        only
+        let told = |(name, values): (Arc<str>, BTreeSet<String>)| {
+            format!("{name}: {}", values.into_iter().collect::<Vec<_>>().join(", "))
+        };
+        values.into_iter().map(told).collect()
     }
 
     fn reach(
@@ -284,6 +327,7 @@ impl<'a> Asker<'a> {
         Reach {
             client: caller.map(|caller| caller.client.to_string()),
             caller: caller.map_or_else(|| "anybody".to_owned(), Caller::name),
+            issuer: caller.map(|caller| caller.issuer.to_string()),
             roles,
             api: self.rules.api_of(id).map(|api| api.name.to_string()).unwrap_or_default(),
             method: operation.map_or("", |operation| operation.method.as_str()),
@@ -332,11 +376,14 @@ fn conditions(profile: &Profile) -> Vec<String> {
     words
 }
 
+/// Client, issuer, API, version, method and resource.
+type Kind = (String, String, String, Option<String>, String, String);
+
 /// Counts in a log what was made use of.
 #[derive(Debug, Default)]
 pub struct Usage {
     since: Option<Timestamp>,
-    operations: HashMap<(String, String, String, String), Used>,
+    operations: HashMap<Kind, Used>,
     scopes: BTreeSet<(String, String)>,
     /// Lines that are no records.
     pub unreadable: u64,
@@ -371,10 +418,15 @@ impl Usage {
         }
         // HEAD is judged as GET.
         let method = if record.method == "HEAD" { "GET" } else { &*record.method };
-        let used = self
-            .operations
-            .entry((client, api.clone().into_owned(), method.to_owned(), resource.clone().into_owned()))
-            .or_default();
+        let kind = (
+            client,
+            record.issuer.as_deref().unwrap_or_default().to_owned(),
+            api.clone().into_owned(),
+            record.version.as_deref().map(str::to_owned),
+            method.to_owned(),
+            resource.clone().into_owned(),
+        );
+        let used = self.operations.entry(kind).or_default();
         used.requests += 1;
         if used.last.as_deref().is_none_or(|last| last < &*record.time) {
             used.last = Some(record.time.clone().into_owned());
@@ -385,13 +437,23 @@ impl Usage {
     pub fn apply(&self, access: &mut Access, rules: &Rules) {
         for reach in &mut access.reach {
             let client = reach.client.clone().unwrap_or_default();
-            let key = (client, reach.api.clone(), reach.method.to_owned(), reach.resource.clone());
+            let key = (
+                client,
+                reach.issuer.clone().unwrap_or_default(),
+                reach.api.clone(),
+                reach.version.clone(),
+                reach.method.to_owned(),
+                reach.resource.clone(),
+            );
             reach.used = Some(self.operations.get(&key).cloned().unwrap_or_default());
         }
         for client in rules.registry().clients() {
             let mut scopes: Vec<String> = client.scopes.iter().map(ToString::to_string).collect();
             scopes.sort_unstable();
-            let used = |scope: &String| self.scopes.contains(&(client.id.to_string(), scope.clone()));
+            // Records name the scope that grants; the master scope grants nothing by name.
+            let master = rules.master_scope().as_str();
+            let used =
+                |scope: &String| scope == master || self.scopes.contains(&(client.id.to_string(), scope.clone()));
             let idle = scopes.into_iter().filter(|scope| !used(scope));
             access.idle.extend(idle.map(|scope| Idle { client: client.id.to_string(), scope }));
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::client::{Client, User};
 use crate::names::{ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, UserName};
+use crate::policy::block::Block;
 use crate::policy::decide::{Judgement, Moment, decide};
 use crate::policy::definition::{Api, AuthScope, Profile, RoleRequirement, ScopeGrant, Selector};
 use crate::policy::findings::{Findings, Part, WayIn};
@@ -51,7 +52,7 @@ pub enum Change {
     /// A profile that admits clients with `enforce_token_restriction` without listing them.
     AdmitRestricted(PolicyName, Origin, usize),
     /// A profile of its own for a client.
-    AddProfile(PolicyName, Origin, ClientId),
+    AddProfile(PolicyName, Origin, IssuerName, ClientId),
     /// An address let in by a profile.
     LetAddress(PolicyName, Origin, usize, IpAddr),
     /// `enforce_token_restriction` off.
@@ -100,8 +101,9 @@ impl fmt::Display for Change {
             Self::AdmitRestricted(policy, at, profile) => {
                 write!(f, "write `restricted_clients: true` into profile {} of policy `{policy}` ({at})", profile + 1)
             }
-            Self::AddProfile(policy, at, client) => {
-                write!(f, "add a profile with `clients: [{client}]` to policy `{policy}` ({at})")
+            Self::AddProfile(policy, at, issuer, client) => {
+                let issuers = if issuer.is_own() { String::new() } else { format!("issuers: [{issuer}], ") };
+                write!(f, "add a profile `{{ {issuers}clients: [{client}] }}` to policy `{policy}` ({at})")
             }
             Self::LetAddress(policy, at, profile, address) => write!(
                 f,
@@ -170,7 +172,7 @@ fn propose(
         Step::Network | Step::Blocks => {
             let block = world.definitions.blocks.iter().find(|block| {
                 let live = block.until.is_none_or(|end| moment.now < end);
-                live && blocks(block, world, judgement.principal.as_ref(), rules)
+                live && blocks(block, world, rules)
             })?;
             Some(Change::Unblock(block.origin.clone()))
         }
@@ -194,16 +196,19 @@ fn of_identity(rules: &Rules, facts: &Facts, refusal: &Refusal) -> Option<Change
     (refusal.reason == Reason::UserInactive).then(|| Change::ActivateUser(user.name.clone(), user.origin.clone()))
 }
 
-fn blocks(block: &crate::policy::block::Block, world: &World, principal: Option<&Principal>, rules: &Rules) -> bool {
+/// Whether a block is one that the request meets.
+fn blocks(block: &Block, world: &World, rules: &Rules) -> bool {
     let address = world.request.address.is_some_and(|at| block.from.iter().any(|network| network.contains(&at)));
     let Some(facts) = &world.facts else { return address };
-    let client = client_of(rules, facts).is_some_and(|client| block.clients.contains(&client.id));
-    let user = principal.and_then(Principal::user).is_some_and(|user| block.users.contains(&user.name))
-        || block.users.iter().any(|user| {
-            let acts = client_of(rules, facts).and_then(|client| client.application_user.clone());
-            user.as_str() == facts.subject || acts.as_ref() == Some(user)
-        });
-    address || client || user || facts.id.as_ref().is_some_and(|id| block.tokens.contains(id))
+    let client = client_of(rules, facts);
+    let user = client.filter(|_| facts.issuer.is_own()).and_then(|client| {
+        let own = facts.subject == client.id.as_str();
+        if own { client.application_user.as_ref().map(UserName::as_str) } else { Some(facts.subject.as_str()) }
+    });
+    address
+        || client.is_some_and(|client| block.clients.contains(&client.id))
+        || user.is_some_and(|user| block.users.iter().any(|blocked| blocked.as_str() == user))
+        || facts.id.as_ref().is_some_and(|id| block.tokens.contains(id))
 }
 
 fn client_of<'a>(rules: &'a Rules, facts: &Facts) -> Option<&'a Arc<Client>> {
@@ -302,7 +307,7 @@ fn way_in(rules: &Rules, world: &World, principal: &Principal, found: &Findings)
     };
     let weight = |way: &&WayIn| way.fails.iter().map(|part| weight(*part)).sum::<u32>();
     let Some(way) = found.ways.iter().filter(fixable).min_by_key(weight) else {
-        return Some(Change::AddProfile(name, policy.origin.clone(), client.clone()));
+        return Some(Change::AddProfile(name, policy.origin.clone(), principal.facts().issuer.clone(), client.clone()));
     };
     let profile = policy.profiles.get(way.profile)?;
     let (at, origin) = (way.profile, profile.origin.clone());
@@ -355,15 +360,8 @@ impl Change {
                 });
                 ask(facts, scope);
             }
-            Self::ExtendScope(scope, _, api, method, resource) => {
-                extend(definitions, scope, api, *method, resource);
-                if let Some(id) = facts.as_ref().and_then(|facts| facts.client.clone()) {
-                    definitions.registry.edit_client(&ClientId::new(&id), &|client| {
-                        client.scopes.insert(scope.clone());
-                    });
-                }
-                ask(facts, scope);
-            }
+            // Held by nobody yet: the next change grants it.
+            Self::ExtendScope(scope, _, api, method, resource) => extend(definitions, scope, api, *method, resource),
             Self::ListClient(policy, _, at, id) => edit_profile(definitions, policy, *at, |profile| {
                 profile.clients.get_or_insert_default().insert(id.clone());
             }),
@@ -376,11 +374,10 @@ impl Change {
             Self::LetAddress(policy, _, at, address) => edit_profile(definitions, policy, *at, |profile| {
                 profile.from = Some(Networks::new([(*address).into()]));
             }),
-            Self::AddProfile(policy, at, id) => {
-                let issuer = facts.as_ref().map(|facts| facts.issuer.clone());
+            Self::AddProfile(policy, at, issuer, id) => {
                 for found in definitions.policies.iter_mut().filter(|found| found.name == *policy) {
                     found.profiles.push(Profile {
-                        issuers: issuer.iter().cloned().collect(),
+                        issuers: [issuer.clone()].into(),
                         clients: Some([id.clone()].into()),
                         restricted_clients: false,
                         from: None,

@@ -10,7 +10,7 @@ use crate::policy::Rules;
 use crate::policy::block::Block;
 use crate::policy::definition::Mode;
 use crate::policy::gate::Grounds;
-use crate::policy::route::OperationId;
+use crate::policy::route::{Operation, OperationId};
 use crate::reason::Reason;
 
 /// Something that a test can reach.
@@ -178,6 +178,8 @@ fn reasons(rules: &Rules) -> Vec<Reason> {
     let definitions = rules.definitions();
     let clients = rules.registry().clients();
     let closed = rules.operations().iter().any(|operation| !operation.public);
+    let operation =
+        |is: &dyn Fn(&Operation) -> bool| rules.operations().iter().any(|operation| !operation.public && is(operation));
     let blocks = |is: fn(&Block) -> bool| definitions.blocks.iter().any(is);
     let can = [
         (Reason::TokenMissing, closed),
@@ -187,11 +189,15 @@ fn reasons(rules: &Rules) -> Vec<Reason> {
         (Reason::BlockedUser, blocks(|block| !block.users.is_empty())),
         (Reason::BlockedToken, blocks(|block| !block.tokens.is_empty())),
         (Reason::PolicyNone, closed && clients.iter().any(|client| client.enforce_token_restriction)),
-        (Reason::PolicyProfile, !definitions.policies.is_empty()),
+        (Reason::PolicyProfile, operation(&|operation| operation.deciding_policy().is_some())),
         (Reason::ScopeLimited, clients.iter().any(|client| client.limit_authorization.is_some())),
         (Reason::ScopeMissing, rules.scopes_in_use().next().is_some()),
-        (Reason::ScopeUnscoped, closed && clients.iter().any(|client| client.allow_only_selected_scopes)),
-        (Reason::AclRole, !definitions.acls.is_empty()),
+        (
+            Reason::ScopeUnscoped,
+            clients.iter().any(|client| client.allow_only_selected_scopes)
+                && operation(&|operation| !operation.is_granted()),
+        ),
+        (Reason::AclRole, operation(&Operation::has_acl)),
     ];
     can.into_iter().filter(|(_, can)| *can).map(|(reason, _)| reason).collect()
 }

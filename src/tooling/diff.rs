@@ -8,15 +8,15 @@ pub(super) mod paths;
 pub mod traffic;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Workers;
-use crate::names::{ScopeName, Timestamp};
+use crate::names::{RoleName, ScopeName, Timestamp};
 use crate::policy::Rules;
-use crate::policy::case::Words;
+use crate::policy::case::{Words, audience};
 use crate::policy::decide::{Judgement, Moment, Opened, check_network, judge, open};
 use crate::policy::route::{Matched, OperationId, Segment};
 use crate::reason::{Reason, Refusal};
@@ -27,6 +27,7 @@ use crate::request::head::{Head, Limits};
 use crate::request::method::Method;
 use crate::scope::ScopeSet;
 use crate::token::Facts;
+use crate::token::claims::Audience;
 use callers::Caller;
 use content::Contents;
 use contexts::{Extras, Looked};
@@ -71,8 +72,8 @@ pub struct Difference {
     pub example: Example,
 }
 
-/// A request whose verdict changes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// A request whose verdict changes, with the keys of `tests:`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Example {
     /// `METHOD path`.
     pub request: String,
@@ -85,24 +86,40 @@ pub struct Example {
     /// When, where that matters.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// Issuer and client claim of the token.
+    /// A name of the certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub token: Option<(String, Option<String>)>,
+    pub certificate: Option<[String; 1]>,
+    /// What the token says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<ExampleToken>,
+}
+
+/// The token of an example.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ExampleToken {
+    /// Who minted it.
+    pub issuer: String,
+    /// The client claim.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<String>,
     /// `sub`, where it is not the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
-    /// Scopes of the token.
+    /// Scopes, where the issuer declares some.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scopes: Option<String>,
-    /// Roles, of another issuer's token.
+    pub scopes: Option<Vec<String>>,
+    /// Values of the role claim.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// Claims.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
-    /// A name of the certificate.
+    /// `aud`, where that matters.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub certificate: Option<String>,
+    pub audience: Option<Vec<String>>,
+    /// `jti`, where that matters.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
 /// All that changes.
@@ -126,9 +143,11 @@ pub fn compare(old: &Rules, new: &Rules, now: Timestamp, workers: Workers<'_>) -
         all: content::of_all(old) != content::of_all(new),
         ends: blocks().filter_map(|block| block.until).collect(),
         networks: blocks().flat_map(|block| block.from.iter().copied()).collect(),
+        ids: ids(old, new),
         now,
     };
-    let parts = workers.each(&comparer.asked(), |(path, method), parts: &mut Vec<Comparison>| {
+    let (asked, cut) = comparer.asked();
+    let parts = workers.each(&asked, |(path, method), parts: &mut Vec<Comparison>| {
         if parts.is_empty() {
             parts.push(Comparison::default());
         }
@@ -136,7 +155,7 @@ pub fn compare(old: &Rules, new: &Rules, now: Timestamp, workers: Workers<'_>) -
             comparer.ask(path, *method, found);
         }
     });
-    let mut comparison = Comparison::default();
+    let mut comparison = Comparison { in_part: cut, ..Comparison::default() };
     for part in parts {
         comparison.differences.extend(part.differences);
         comparison.in_part += part.in_part;
@@ -145,15 +164,45 @@ pub fn compare(old: &Rules, new: &Rules, now: Timestamp, workers: Workers<'_>) -
     comparison
 }
 
+/// Each of these with each choice.
+fn each<'c, C, T: 'c>(words: Vec<Words>, choices: &'c C, set: impl Fn(&mut Words, &T)) -> Vec<Words>
+where
+    &'c C: IntoIterator<Item = &'c T>,
+{
+    let mut made = Vec::new();
+    for words in words {
+        for choice in choices {
+            let mut words = words.clone();
+            set(&mut words, choice);
+            made.push(words);
+        }
+    }
+    made
+}
+
+/// Ids of tokens that one of the sets blocks otherwise than the other, and none.
+fn ids(old: &Rules, new: &Rules) -> Vec<Option<String>> {
+    let of = |rules: &Rules| -> BTreeSet<(String, Option<Timestamp>)> {
+        let blocks = rules.definitions().blocks.iter();
+        blocks.flat_map(|block| block.tokens.iter().map(|id| (id.clone(), block.until))).collect()
+    };
+    let (old, new) = (of(old), of(new));
+    let differ: BTreeSet<&String> = old.symmetric_difference(&new).map(|(id, _)| id).collect();
+    std::iter::once(None).chain(differ.into_iter().cloned().map(Some)).collect()
+}
+
 /// One for each caller and operation: an operation has several paths where it has versions and conditions.
 fn merge(differences: &mut Vec<Difference>) {
     let key = |found: &Difference| {
         (found.caller.clone(), found.api.clone(), found.path.clone(), found.method, found.direction)
     };
-    differences.sort_by(|a, b| key(a).cmp(&key(b)));
+    differences.sort_by(|a, b| (key(a), &a.example).cmp(&(key(b), &b.example)));
     differences.dedup_by(|later, first| {
         let same = key(later) == key(first);
-        if same {
+        // Where scopes do not matter for one, they do not for the whole.
+        if same && (first.scopes.is_empty() || later.scopes.is_empty()) {
+            first.scopes.clear();
+        } else if same {
             first.scopes.append(&mut later.scopes);
             first.scopes.sort_unstable();
             first.scopes.dedup();
@@ -171,6 +220,8 @@ struct Comparer<'a> {
     all: bool,
     ends: BTreeSet<Timestamp>,
     networks: BTreeSet<ipnet::IpNet>,
+    /// Ids of tokens whose blocks differ, and none.
+    ids: Vec<Option<String>>,
     now: Timestamp,
 }
 
@@ -215,8 +266,8 @@ struct Circumstance {
 /// A token of a caller, as each side reads it. It is good at any time.
 struct Token<'a> {
     caller: &'a Caller,
-    scopes: Option<ScopeSet>,
     extras: &'a Extras,
+    words: Words,
     facts: [Arc<Facts>; 2],
 }
 
@@ -241,10 +292,11 @@ impl Place<'_> {
 
 impl Comparer<'_> {
     /// Every path and method that is to be asked about: of those that lead to the same operations in the same way, one.
-    fn asked(&self) -> Vec<(Path, Method)> {
+    fn asked(&self) -> (Vec<(Path, Method)>, usize) {
         let mut seen = HashSet::new();
         let mut asked = Vec::new();
-        for path in paths::paths(self.old, self.new) {
+        let (paths, cut) = paths::paths(self.old, self.new);
+        for path in paths {
             for method in Method::ALL {
                 let Some(request) = request(&path, method) else { continue };
                 let ways = [open(self.old, &request), open(self.new, &request)].map(Way::of);
@@ -254,7 +306,7 @@ impl Comparer<'_> {
                 }
             }
         }
-        asked
+        (asked, cut)
     }
 
     fn ask(&self, path: &Path, method: Method, found: &mut Comparison) {
@@ -342,7 +394,7 @@ impl Comparer<'_> {
                 let (_, with, bare) = first.entry(direction).or_insert_with(|| {
                     (self.difference(place, circumstance, Some(&token), [old, new]), BTreeSet::new(), false)
                 });
-                match token.scopes.as_ref().map(ScopeSet::as_slice) {
+                match token.words.scopes.as_ref().map(ScopeSet::as_slice) {
                     Some([scope]) => {
                         with.insert(scope.to_string());
                     }
@@ -357,17 +409,100 @@ impl Comparer<'_> {
         }));
     }
 
-    fn tokens<'t>(&'t self, place: &'t Place<'_>, caller: &'t Caller) -> impl Iterator<Item = Token<'t>> {
-        let extras = place.extras.iter().filter(|extras| !caller.issuer.is_own() || place.is_least(extras));
-        let scopes = self.scopes(place, caller);
-        extras.flat_map(move |extras| {
-            let made = scopes.clone().into_iter().map(|scopes| {
-                let facts =
-                    [self.old, self.new].map(|rules| Arc::new(self.facts(rules, caller, scopes.as_ref(), extras)));
-                Token { caller, scopes, extras, facts }
-            });
-            made.collect::<Vec<_>>()
-        })
+    /// Every token of a caller that rules on this place can tell from others. Both sides read the same one.
+    fn tokens<'t>(&'t self, place: &'t Place<'_>, caller: &'t Caller) -> Vec<Token<'t>> {
+        let own = caller.issuer.is_own();
+        // Tokens of our own say nothing of roles, and carry no claims but the standard ones.
+        let fits = |extras: &&Extras| !own || (extras.claims.is_empty() && place.is_least(extras));
+        let (scopes, audiences) = (self.scopes(place, caller), self.audiences(place, caller));
+        let mut tokens = Vec::new();
+        for extras in place.extras.iter().filter(fits) {
+            let claims = extras.claims.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+            let base = Words {
+                subject: Some(caller.user.as_ref().map_or_else(|| caller.client.to_string(), ToString::to_string)),
+                claims: claims.collect(),
+                ..Words::of(caller.issuer.clone(), caller.claim.clone())
+            };
+            let words = each(vec![base], &scopes, |words, scopes| words.scopes.clone_from(scopes));
+            let words = each(words, &self.raw_roles(caller, extras), |words, roles| words.roles.clone_from(roles));
+            let words = each(words, &audiences, |words, audience| words.audience.clone_from(audience));
+            let words = each(words, &self.ids, |words, id| words.id.clone_from(id));
+            tokens.extend(words.into_iter().map(|words| self.token(caller, extras, words)));
+        }
+        tokens
+    }
+
+    fn token<'t>(&self, caller: &'t Caller, extras: &'t Extras, words: Words) -> Token<'t> {
+        let facts = [self.old, self.new].map(|rules| {
+            let mut facts = words.facts(rules, self.now);
+            // Good at any time: what is asked about is the rules.
+            (facts.issued, facts.expires) = (None, Timestamp(i64::MAX));
+            Arc::new(facts)
+        });
+        Token { caller, extras, words, facts }
+    }
+
+    /// Values of the role claim that are these roles to one of the sets: where the sets differ about a value, with it and without.
+    fn raw_roles(&self, caller: &Caller, extras: &Extras) -> BTreeSet<Vec<String>> {
+        let mut found = BTreeSet::from([Vec::new()]);
+        if caller.issuer.is_own() {
+            return found;
+        }
+        let maps = [self.old, self.new].map(|rules| rules.issuer(caller.issuer.as_str()).map(|issuer| &issuer.roles));
+        for role in &extras.roles {
+            let of = |map: Option<&HashMap<String, RoleName>>| -> BTreeSet<String> {
+                map.iter()
+                    .flat_map(|map| map.iter())
+                    .filter(|(_, own)| *own == role)
+                    .map(|(value, _)| value.clone())
+                    .collect()
+            };
+            let [old, new] = maps.map(of);
+            let mut values: BTreeSet<String> = old.symmetric_difference(&new).cloned().collect();
+            values.extend(old.intersection(&new).next().cloned());
+            let with = |values: &BTreeSet<String>, found: &BTreeSet<Vec<String>>| {
+                let pairs = found.iter().flat_map(|raw| values.iter().map(move |value| (raw, value)));
+                pairs
+                    .take(contexts::MOST)
+                    .map(|(raw, value)| [raw.as_slice(), std::slice::from_ref(value)].concat())
+                    .collect()
+            };
+            if !values.is_empty() {
+                found = with(&values, &found);
+            }
+        }
+        found
+    }
+
+    /// Audiences that the sets can tell apart; none is the one that each side's issuer gives its tokens.
+    fn audiences(&self, place: &Place<'_>, caller: &Caller) -> BTreeSet<Option<Vec<String>>> {
+        let issuers = [self.old, self.new].map(|rules| rules.issuer(caller.issuer.as_str()));
+        if caller.issuer.is_own() {
+            // Another `public_url` is another gateway: its tokens are its own.
+            let mut found = BTreeSet::from([None]);
+            let here = issuers.map(|issuer| issuer.map(|issuer| issuer.rules.issuer.as_str()));
+            let resource = |rules: &Rules, way: &Way| match way {
+                Way::Token(matched) => rules.api_of(matched.operation).and_then(|api| api.resource.clone()),
+                Way::Decided(..) => None,
+            };
+            // Narrowed to the API (RFC 8707): where it is another resource, or another API's, in one of the sets.
+            let [old, new] = [resource(self.old, &place.ways[0]), resource(self.new, &place.ways[1])];
+            if here[0] == here[1] && old != new {
+                found.extend([old, new].into_iter().flatten().map(|resource| Some(vec![resource])));
+            }
+            return found;
+        }
+        let mut found: BTreeSet<Option<Vec<String>>> = issuers.iter().map(|issuer| Some(audience(*issuer))).collect();
+        let ours = issuers.map(|issuer| match issuer.map(|issuer| &issuer.rules.audience) {
+            Some(Audience::OneOf(ours)) => Some(ours),
+            Some(Audience::Any) | None => None,
+        });
+        if let [Some(old), Some(new)] = ours {
+            found.extend(old.symmetric_difference(new).map(|audience| Some(vec![audience.clone()])));
+        } else if ours.iter().any(Option::is_some) {
+            found.insert(Some(vec![format!("https://{ELSEWHERE}")]));
+        }
+        found
     }
 
     fn verdicts(&self, place: &Place<'_>, circumstance: &Circumstance, token: &Token<'_>) -> [Result<(), Reason>; 2] {
@@ -402,36 +537,19 @@ impl Comparer<'_> {
             return vec![None];
         }
         let held = |scope: &ScopeName| {
-            [self.old, self.new].iter().any(|rules| {
-                let client = rules.registry().client(caller.client.as_str());
+            [self.old, self.new].into_iter().any(|rules| {
+                let registry = rules.registry();
+                let client = if caller.issuer.is_own() {
+                    registry.client(caller.client.as_str())
+                } else {
+                    registry.external_client(&caller.issuer, caller.claim.as_deref())
+                };
                 client.is_some_and(|client| client.scopes.contains(scope))
             })
         };
         let singles =
             place.scopes.iter().filter(|scope| held(scope)).map(|scope| Some([scope.clone()].into_iter().collect()));
         [Some(ScopeSet::default())].into_iter().chain(singles).collect()
-    }
-
-    fn facts(&self, rules: &Rules, caller: &Caller, scopes: Option<&ScopeSet>, extras: &Extras) -> Facts {
-        let issuer = rules.issuer(caller.issuer.as_str());
-        let raw = |role: &crate::names::RoleName| {
-            let mut values: Vec<&String> =
-                issuer?.roles.iter().filter(|(_, own)| *own == role).map(|(value, _)| value).collect();
-            values.sort_unstable();
-            values.first().map(|value| (*value).clone())
-        };
-        let roles = if caller.issuer.is_own() { Vec::new() } else { extras.roles.iter().filter_map(raw).collect() };
-        let claims = extras.claims.iter().map(|(name, value)| (name.clone(), serde_json::Value::String(value.clone())));
-        let words = Words {
-            subject: caller.user.as_ref().map(ToString::to_string).or_else(|| Some(caller.client.to_string())),
-            scopes: scopes.cloned(),
-            roles,
-            claims: claims.collect(),
-            ..Words::of(caller.issuer.clone(), caller.claim.clone())
-        };
-        let mut facts = words.facts(rules, self.now);
-        (facts.issued, facts.expires) = (None, Timestamp(i64::MAX));
-        facts
     }
 
     fn difference(
@@ -442,7 +560,6 @@ impl Comparer<'_> {
         [old, new]: [Result<(), Reason>; 2],
     ) -> Difference {
         let caller = token.map(|token| token.caller);
-        let extras = token.map(|token| token.extras.clone()).unwrap_or_default();
         let matched = |rules: &Rules| match open(rules, &place.request) {
             Opened::Token(matched, _) => Some(matched.operation),
             Opened::Decided(judgement) => judgement.operation.map(|matched| matched.operation),
@@ -477,16 +594,24 @@ impl Comparer<'_> {
                 host: place.path.host.clone(),
                 from: circumstance.request.address.map(|address| address.to_string()),
                 at: (circumstance.at != self.now).then(|| super::moment(circumstance.at)),
-                token: caller.map(|caller| (caller.issuer.to_string(), caller.claim.clone())),
-                subject: caller.and_then(|caller| caller.user.as_ref()).map(ToString::to_string),
-                scopes: token.and_then(|token| token.scopes.as_ref()).map(ScopeSet::to_value),
-                roles: caller
-                    .filter(|caller| !caller.issuer.is_own())
-                    .map(|_| extras.roles.iter().map(ToString::to_string).collect())
-                    .unwrap_or_default(),
-                claims: extras.claims,
-                certificate: extras.certificate,
+                certificate: token.and_then(|token| token.extras.certificate.clone()).map(|name| [name]),
+                token: token.map(|token| self.example(place, token)),
             },
+        }
+    }
+
+    fn example(&self, place: &Place<'_>, token: &Token<'_>) -> ExampleToken {
+        let Token { caller, extras, words, .. } = token;
+        let scopes = words.scopes.as_ref().filter(|_| token.facts.iter().any(|facts| facts.scopes.is_some()));
+        ExampleToken {
+            issuer: caller.issuer.to_string(),
+            client: caller.claim.clone(),
+            subject: caller.user.as_ref().map(ToString::to_string),
+            scopes: scopes.map(|scopes| scopes.as_slice().iter().map(ToString::to_string).collect()),
+            roles: words.roles.clone(),
+            claims: extras.claims.clone(),
+            audience: words.audience.clone().filter(|_| self.audiences(place, caller).len() > 1),
+            id: words.id.clone(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::config::{Config, KeySource};
+use crate::grant::opaque::Kind;
 use crate::names::IssuerName;
 use crate::reason::{Reason, Refusal, TokenFault};
 use crate::token::jws::Unverified;
@@ -36,6 +37,17 @@ impl Keys {
     /// # Errors
     /// `token.invalid` with its fault; `issuer.unavailable` where the keys are not here.
     pub fn read(&self, config: &Config, token: &str) -> Result<Arc<Facts>, Refusal> {
+        // Known by how they begin: no JWTs, so that there is nothing to be read here.
+        if Kind::ALL.iter().any(|kind| token.starts_with(kind.prefix())) {
+            return Err(Refusal::because(
+                Reason::StoreUnavailable,
+                "an opaque token of our own is in the store, which is not here",
+            ));
+        }
+        if let Some(issuer) = config.rules.issuer_by_prefix(token) {
+            let text = format!("an opaque token of `{}`: only the issuer can say what it is", issuer.rules.name);
+            return Err(Refusal::because(Reason::IssuerUnavailable, text));
+        }
         let parsed = Unverified::parse(token).map_err(Refusal::token)?;
         let claimed = parsed.claims.get("iss").and_then(serde_json::Value::as_str);
         let issuer = claimed.and_then(|iss| config.rules.issuer_by_claim(iss));

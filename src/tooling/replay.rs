@@ -10,6 +10,7 @@ use crate::names::{IssuerName, Timestamp};
 use crate::policy::Rules;
 use crate::policy::case::{Case, Presented, Words};
 use crate::policy::route::{Segment, parse_template};
+use crate::reason::{Reason, Step};
 use crate::scope::ScopeSet;
 
 /// Version of the records' form that is read here.
@@ -85,8 +86,10 @@ pub enum Gap {
     NoOperation,
     /// Its operation is not in these rules.
     OtherRules,
-    /// Nobody was identified: the token did not verify, and it is not in the record.
+    /// Nobody was identified, and records keep no tokens.
     NoCaller,
+    /// The rules look at a parameter of the path that nobody looked at then.
+    Parameter,
     /// Its time cannot be read.
     Time,
 }
@@ -98,19 +101,20 @@ impl Gap {
         match self {
             Self::Version => "records of another version",
             Self::NoOperation => "no operation was matched, or one of our own endpoints was asked",
-            Self::OtherRules => "the operation is not in the old set",
-            Self::NoCaller => "the token did not verify, which no policy changes",
+            Self::OtherRules => "the operation is not in the set that it is put to",
+            Self::NoCaller => "nobody was identified, and records keep no tokens",
+            Self::Parameter => "a rule looks at a parameter of the path that is not in the record",
             Self::Time => "the time cannot be read",
         }
     }
 }
 
 impl Recorded<'_> {
-    /// The request again, and when it came.
+    /// The request again, by the rules whose operation it is, to be judged by `judges`; and when it came.
     ///
     /// # Errors
     /// What is missing.
-    pub fn case(&self, rules: &Rules) -> Result<(Case, Timestamp), Gap> {
+    pub fn case(&self, rules: &Rules, judges: &[&Rules]) -> Result<(Case, Timestamp), Gap> {
         if self.v != VERSION {
             return Err(Gap::Version);
         }
@@ -122,14 +126,21 @@ impl Recorded<'_> {
         }
         let version = self.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
         let rest = fill(resource, |name| self.parameters.get(name)?.as_str().map(str::to_owned));
-        let identified = self.issuer.is_some();
-        let no_token = self.reason.as_deref() == Some("token.missing") || self.verdict == "permit";
-        if !identified && !no_token {
+        // Public operations need nobody, whatever became of them behind the decision.
+        let reason = self.reason.as_deref().and_then(Reason::from_label);
+        let decided = reason.is_none_or(|reason| reason == Reason::TokenMissing || reason.step() >= Step::Limits);
+        if self.issuer.is_none() && !decided {
             return Err(Gap::NoCaller);
+        }
+        let target = format!("{}{version}{rest}", api.base_path);
+        let host = api.host.as_deref().unwrap_or_default();
+        let looked_at = judges.iter().flat_map(|judge| judge.conditions_at(host, &target)).flatten();
+        if looked_at.into_iter().any(|(_, name, _)| !self.parameters.contains_key(name)) {
+            return Err(Gap::Parameter);
         }
         let case = Case {
             method: self.method.clone().into_owned(),
-            target: format!("{}{version}{rest}", api.base_path),
+            target,
             host: api.host.clone(),
             from: self.address,
             certificate: Vec::new(),
@@ -175,8 +186,9 @@ pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
         path.push('/');
         match segment {
             Segment::Literal(text) => path.push_str(&text),
-            Segment::Parameter(name) | Segment::Rest(name) => {
-                path.push_str(&encode(&value(&name).unwrap_or_else(|| UNUSED.to_owned())));
+            Segment::Parameter(name) => path.push_str(&encode(&value(&name).unwrap_or_else(|| UNUSED.to_owned()))),
+            Segment::Rest(name) => {
+                path.push_str(&encode_rest(&value(&name).unwrap_or_else(|| UNUSED.to_owned())));
             }
         }
     }
@@ -185,6 +197,12 @@ pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
 
 /// Stands for any value of a parameter that no rule looks at.
 pub const UNUSED: &str = "any";
+
+/// A value of a rest: its slashes part segments.
+#[must_use]
+pub fn encode_rest(value: &str) -> String {
+    value.split('/').map(encode).collect::<Vec<_>>().join("/")
+}
 
 /// A value as a segment (RFC 3986 §3.3): what is not unreserved is escaped.
 #[must_use]

@@ -1,6 +1,6 @@
 //! A configuration by its file, its folder or a git revision.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
@@ -26,9 +26,17 @@ pub(super) fn load(name: &str, inside: &Path) -> Result<Config, Fault> {
         let file = source::gateway_file(path).map_err(Fault::Text)?;
         return source::load_untested(&file).map_err(Fault::Load);
     }
+    if inside.is_absolute() || inside.components().any(|part| matches!(part, Component::ParentDir)) {
+        return Err(Fault::Text(format!("--config {}: a path inside the revision", inside.display())));
+    }
     let (folder, top) = revision(name).map_err(Fault::Text)?;
     // What is no secret of the repository's, keys and certificates for instance, is as it is now.
-    source::load_beside(folder.path(), inside, &top).map_err(Fault::Load)
+    source::load_beside(folder.path(), inside, &top).map_err(|fault| match fault {
+        LoadFault::Unreadable(text) => {
+            Fault::Text(text.replace(&format!("{}/", folder.path().display()), &format!("{name}:")))
+        }
+        LoadFault::Faults(..) => Fault::Load(fault),
+    })
 }
 
 /// The files of a revision in a folder of their own, and where the repository is.

@@ -126,12 +126,13 @@ impl Builder<'_> {
 
     /// A secret from where the configuration says it is, without the line end that editors leave behind.
     pub(super) fn secret(&mut self, source: &SecretSource, place: &Place<'_>) -> Option<Secret> {
+        let file = place.document.file.clone();
         let found = match source {
             SecretSource::Env(name) => {
                 self.lookup.env(name).ok_or_else(|| format!("the environment has no variable `{name}`"))
             }
             SecretSource::File(path) => {
-                let file = beside(&self.gateway.file, &path.to_string_lossy());
+                let file = beside(&file, &path.to_string_lossy());
                 let read = self.lookup.file(&file).map_err(|error| format!("{}: {error}", file.display()));
                 read.and_then(|bytes| {
                     String::from_utf8(bytes).map_err(|_| format!("{}: this is not UTF-8 text", file.display()))

@@ -253,7 +253,7 @@ fn converse(shared: &Arc<Shared>, stream: UnixStream) -> IoResult<Option<Vec<Soc
 fn hand_over(shared: &Shared, reader: &mut BufReader<UnixStream>) -> IoResult<Vec<SocketAddr>> {
     let offer = shared.offer.get().ok_or_else(|| Error::other("nothing to hand over yet"))?;
     shared.life.hands_over(true);
-    if *shared.life.stop().borrow() != Stop::Not {
+    if shared.life.is_draining() || *shared.life.stop().borrow() != Stop::Not {
         return Err(Error::other("this process is about to end"));
     }
     offer.send(reader.get_ref())?;
@@ -263,7 +263,11 @@ fn hand_over(shared: &Shared, reader: &mut BufReader<UnixStream>) -> IoResult<Ve
     // By us, who are the main process until then: a successor that fails before this changes nothing for systemd either.
     let successor = rustix::net::sockopt::socket_peercred(reader.get_ref())?.pid.as_raw_nonzero();
     tell(&[NotifyState::MainPid(successor.get().unsigned_abs())]);
-    writeln!(reader.get_mut(), "{BYE}")?;
+    if let Err(error) = writeln!(reader.get_mut(), "{BYE}") {
+        // It is gone: this process serves on, and is the main one again.
+        tell(&[NotifyState::MainPid(std::process::id())]);
+        return Err(error);
+    }
     Ok(taken)
 }
 

@@ -85,16 +85,21 @@ fn watch(shared: &Shared, mut child: Child) -> Result<u32, String> {
     loop {
         match &*stop.borrow() {
             Stop::Successor(_) => return Ok(child.id()),
-            Stop::End => return Err("this process was told to end meanwhile".to_owned()),
+            Stop::End => {
+                let _ = child.kill().and_then(|()| child.wait());
+                return Err("the gateway was told to end meanwhile".to_owned());
+            }
             Stop::Not => {}
         }
         match child.try_wait() {
             Ok(None) if began.elapsed() < START => std::thread::sleep(LOOK),
             Ok(None) => {
                 let _ = child.kill().and_then(|()| child.wait());
-                return Err(format!("the successor did not serve within {} s", START.as_secs()));
+                return Err(format!("the successor did not serve within {} s; the gateway serves on", START.as_secs()));
             }
-            Ok(Some(status)) => return Err(format!("the successor ended ({status}); the gateway's log says why")),
+            Ok(Some(status)) => {
+                return Err(format!("the successor ended ({status}); the gateway serves on, and its log says why"));
+            }
             Err(error) => return Err(format!("the successor cannot be watched: {error}")),
         }
     }
@@ -116,7 +121,7 @@ pub fn ask_for_one(run_folder: &str) -> Result<String, String> {
     let line = answer().map_err(|fault| said(run_folder, &fault))?;
     match line.trim_end().split_once(' ') {
         Some(("serving", process)) => Ok(process.to_owned()),
-        Some(("failed", fault)) => Err(format!("{fault}; the gateway serves on as it was")),
+        Some(("failed", fault)) => Err(fault.to_owned()),
         _ => Err(format!("an answer that this version does not know: {}", line.trim_end())),
     }
 }

@@ -51,7 +51,10 @@ impl<'a> Contents<'a> {
                 Ok(_) => "permit".to_owned(),
                 Err(refusal) => refusal.reason.label().to_owned(),
             },
-            Opened::Token(matched, _) => format!("{} {:?}", self.of_operation(matched.operation), matched.parameters),
+            // Of parameters only what they make grants apply to.
+            Opened::Token(matched, _) => {
+                format!("{} {:?}", self.of_operation(matched.operation), self.rules.granting(matched))
+            }
         }
     }
 
@@ -63,7 +66,6 @@ impl<'a> Contents<'a> {
         for acl in rules.acls_of(id).iter().filter_map(|at| rules.definitions().acls.get(*at)) {
             let _ = write!(text, " acl {}", of_roles(&acl.roles));
         }
-        let _ = write!(text, " {:?}", rules.grants_of(id));
         text
     }
 }

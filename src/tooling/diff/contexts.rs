@@ -16,6 +16,9 @@ pub(in crate::tooling) const MOST: usize = 512;
 /// Half a year: summer and winter time.
 const HALF_A_YEAR: i64 = 182 * 86_400;
 
+/// A week and a day, seconds.
+const A_WEEK: i64 = 8 * 86_400;
+
 /// What a token or connection says beside who it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::tooling) struct Extras {
@@ -64,40 +67,45 @@ impl<'a> Looked<'a> {
         let none = [None];
         let profiles = self.profiles.iter().map(Some).chain(none.into_iter().filter(|_| self.profiles.is_empty()));
         for profile in profiles {
-            let mut found = vec![Extras::default()];
+            let mut found = BTreeSet::from([Extras::default()]);
+            let mut multiply = |found: &mut BTreeSet<Extras>, made: BTreeSet<Extras>| {
+                whole &= made.len() <= MOST;
+                *found = made.into_iter().take(MOST).collect();
+            };
             let roles = profile.and_then(|profile| profile.roles.as_ref()).into_iter().chain(self.acls.iter().copied());
             for requirement in roles {
-                found = product(&found, &choices(requirement), |extras, roles: &Vec<RoleName>| {
-                    extras.roles.extend(roles.iter().cloned());
-                });
+                let add = |extras: &mut Extras, roles: &Vec<RoleName>| extras.roles.extend(roles.iter().cloned());
+                let made = product(&found, &choices(requirement), add);
+                multiply(&mut found, made);
             }
             for (name, values) in profile.into_iter().flat_map(|profile| &profile.claims) {
-                found = product(&found, values, |extras, value| {
-                    extras.claims.insert(name.clone(), value.clone());
-                });
+                let made =
+                    product(&found, values, |extras, value| drop(extras.claims.insert(name.clone(), value.clone())));
+                multiply(&mut found, made);
             }
             if let Some(names) = profile.and_then(|profile| profile.certificates.as_ref()) {
-                found = product(&found, names, |extras, name| extras.certificate = Some(name.clone()));
+                let made = product(&found, names, |extras, name| extras.certificate = Some(name.clone()));
+                multiply(&mut found, made);
             }
             all.extend(found);
-            if all.len() > MOST {
-                whole = false;
-                break;
-            }
         }
         all.insert(Extras::default());
         (all, whole)
     }
 }
 
-fn product<T>(found: &[Extras], choices: &[T], add: impl Fn(&mut Extras, &T)) -> Vec<Extras> {
-    let pairs = found.iter().flat_map(|extras| choices.iter().map(move |choice| (extras, choice)));
-    let made = pairs.map(|(extras, choice)| {
+/// Each with each choice; one more than are gone through at most, so that it is seen when there are more.
+fn product<T>(found: &BTreeSet<Extras>, choices: &[T], add: impl Fn(&mut Extras, &T)) -> BTreeSet<Extras> {
+    let mut made = BTreeSet::new();
+    for (extras, choice) in found.iter().flat_map(|extras| choices.iter().map(move |choice| (extras, choice))) {
         let mut extras = extras.clone();
         add(&mut extras, choice);
-        extras
-    });
-    made.take(MOST + 1).collect()
+        made.insert(extras);
+        if made.len() > MOST {
+            break;
+        }
+    }
+    made
 }
 
 fn choices(requirement: &RoleRequirement) -> Vec<Vec<RoleName>> {
@@ -152,6 +160,7 @@ pub(in crate::tooling) fn moments(times: &[&Between], ends: &BTreeSet<Timestamp>
     for between in times {
         candidates.extend(between.edges(now));
         candidates.extend(between.edges(now.plus(HALF_A_YEAR)));
+        candidates.extend(ends.iter().flat_map(|end| [end.plus(-A_WEEK), *end]).flat_map(|from| between.edges(from)));
     }
     let mut seen = BTreeSet::new();
     candidates.retain(|at| {

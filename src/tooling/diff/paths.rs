@@ -4,12 +4,14 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::policy::Rules;
 use crate::policy::route::Segment;
-use crate::tooling::replay::encode;
+use crate::tooling::replay::{encode, encode_rest};
 
-/// Rounds of meeting at most; templates that meet in more ways than this are rare enough to be told of.
-const ROUNDS: usize = 3;
-/// Values of parameters in one template at most, over all combinations.
-const VALUES: usize = 64;
+/// Rounds of meeting at most: each meets what the one before found.
+const ROUNDS: usize = 8;
+/// Combinations of values in one template at most.
+const VALUES: usize = 4_096;
+/// Segments that a rest is tried with at most.
+const DEPTH: usize = 8;
 
 /// A segment of a shape.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,7 +33,8 @@ pub(in crate::tooling) struct Path {
 }
 
 /// Paths for all ways in which requests can be matched by the two sets.
-pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> Vec<Path> {
+/// The second is how many templates have more combinations of values than were gone through.
+pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> (Vec<Path>, usize) {
     let mut shapes: BTreeMap<Option<String>, BTreeSet<Shape>> = BTreeMap::new();
     let mut literals: HashSet<String> = HashSet::new();
     for (host, segments) in old.paths().chain(new.paths()) {
@@ -57,16 +60,17 @@ pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> Vec<Path> {
             }
         }
     }
-    let unused = unused(&literals);
-    let mut paths = BTreeSet::new();
+    let longest = shapes.values().flatten().map(Vec::len).max().unwrap_or_default();
+    let writer = Writer { unused: unused(&literals), depth: longest.min(DEPTH) + 1, sets: [old, new] };
+    let (mut paths, mut cut) = (BTreeSet::new(), 0);
     for (host, shapes) in &shapes {
         for shape in shapes {
-            for path in concrete(shape, host.as_deref(), &unused, [old, new]) {
-                paths.insert(Path { host: host.clone(), path });
-            }
+            let (found, whole) = writer.concrete(shape, host.as_deref());
+            cut += usize::from(!whole);
+            paths.extend(found.into_iter().map(|path| Path { host: host.clone(), path }));
         }
     }
-    paths.into_iter().collect()
+    (paths.into_iter().collect(), cut)
 }
 
 fn part(segment: &Segment) -> Part {
@@ -140,45 +144,100 @@ fn tail<'a>(mut shape: Shape, first: &Part, rest: impl Iterator<Item = &'a Part>
     Some(shape)
 }
 
-/// Paths of a shape: parameters with every value that a condition of a set looks at, and with another.
-fn concrete(shape: &[Part], host: Option<&str>, unused: &str, sets: [&Rules; 2]) -> Vec<String> {
-    let plain = write(shape, &BTreeMap::new(), unused);
-    let mut values: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
-    for rules in sets {
-        for (at, value) in rules.values_at(host.unwrap_or_default(), &plain) {
-            values.entry(at).or_default().insert(value);
-        }
-    }
-    let mut choices: Vec<BTreeMap<usize, &str>> = vec![BTreeMap::new()];
-    for (at, values) in &values {
-        let mut more = Vec::new();
-        for choice in &choices {
-            for value in values.iter().take(VALUES) {
-                let mut next = choice.clone();
-                next.insert(*at, value);
-                more.push(next);
-            }
-        }
-        choices.extend(more);
-        choices.truncate(VALUES);
-    }
-    choices.iter().map(|choice| write(shape, choice, unused)).collect()
+/// Writes paths of shapes.
+struct Writer<'a> {
+    /// A segment that no template has.
+    unused: String,
+    /// Segments that a rest is tried with.
+    depth: usize,
+    sets: [&'a Rules; 2],
 }
 
-fn write(shape: &[Part], values: &BTreeMap<usize, &str>, unused: &str) -> String {
-    let mut path = String::new();
-    for (at, part) in shape.iter().enumerate() {
-        path.push('/');
-        match part {
-            Part::Literal(text) => path.push_str(text),
-            Part::Parameter => path.push_str(&values.get(&at).map_or_else(|| unused.to_owned(), |value| encode(value))),
-            Part::Rest => {
-                let value = values.get(&at).copied().unwrap_or(unused);
-                path.push_str(&value.split('/').map(encode).collect::<Vec<_>>().join("/"));
+type Values<'a> = BTreeMap<usize, &'a str>;
+
+impl Writer<'_> {
+    /// Paths of a shape: with values that nobody looks at; with those that make a grant with conditions apply, each combination; with
+    /// the characters that an API allows; a rest with one segment and with more. `false` where not all combinations are there.
+    fn concrete(&self, shape: &[Part], host: Option<&str>) -> (BTreeSet<String>, bool) {
+        let host = host.unwrap_or(super::ELSEWHERE);
+        let mut paths: BTreeSet<String> = BTreeSet::new();
+        for rest in self.rests(shape) {
+            paths.insert(self.write(shape, &Values::new(), &rest));
+        }
+        let mut whole = true;
+        for plain in paths.clone() {
+            for rules in self.sets {
+                for grant in rules.conditions_at(host, &plain) {
+                    let (choices, all) = choices(&grant);
+                    whole &= all;
+                    paths.extend(choices.iter().map(|values| self.write(shape, values, &self.unused)));
+                }
+                let allowed = rules.allowances_at(host, &plain);
+                let marks =
+                    [(allowed.semicolon, ";"), (allowed.encoded_slash, "%2F"), (allowed.encoded_percent, "%25")];
+                for (_, mark) in marks.into_iter().filter(|(allowed, _)| *allowed) {
+                    let marked = format!("{0}{mark}{0}", self.unused);
+                    let at = shape.iter().position(|part| !matches!(part, Part::Literal(_)));
+                    paths.extend(at.map(|at| self.write_raw(shape, &Values::new(), &self.unused, Some((at, &marked)))));
+                }
             }
         }
+        (paths, whole)
     }
-    path
+
+    /// What a rest is tried with; one thing where the shape has none.
+    fn rests(&self, shape: &[Part]) -> Vec<String> {
+        if !matches!(shape.last(), Some(Part::Rest)) {
+            return vec![self.unused.clone()];
+        }
+        let deep = (1..=self.depth).map(|segments| vec![self.unused.as_str(); segments].join("/"));
+        deep.flat_map(|rest| [format!("{rest}/"), rest]).collect()
+    }
+
+    fn write(&self, shape: &[Part], values: &Values<'_>, rest: &str) -> String {
+        self.write_raw(shape, values, rest, None)
+    }
+
+    /// `raw` is what stands at a place as it is.
+    fn write_raw(&self, shape: &[Part], values: &Values<'_>, rest: &str, raw: Option<(usize, &str)>) -> String {
+        let mut path = String::new();
+        for (at, part) in shape.iter().enumerate() {
+            path.push('/');
+            if let Some((_, text)) = raw.filter(|(place, _)| *place == at) {
+                path.push_str(text);
+                continue;
+            }
+            match part {
+                Part::Literal(text) => path.push_str(text),
+                Part::Parameter => {
+                    path.push_str(&values.get(&at).map_or_else(|| self.unused.clone(), |value| encode(value)));
+                }
+                Part::Rest => path.push_str(&encode_rest(values.get(&at).copied().unwrap_or(rest))),
+            }
+        }
+        path
+    }
+}
+
+/// Every combination of the values that one grant asks for.
+fn choices<'v>(grant: &[(usize, &str, &'v [String])]) -> (Vec<Values<'v>>, bool) {
+    let mut choices = vec![Values::new()];
+    let mut whole = true;
+    for (at, _, values) in grant {
+        let pairs = choices.iter().flat_map(|choice| values.iter().map(move |value| (choice, value)));
+        let mut next: Vec<Values<'v>> = pairs
+            .take(VALUES + 1)
+            .map(|(choice, value)| {
+                let mut choice = choice.clone();
+                choice.insert(*at, value);
+                choice
+            })
+            .collect();
+        whole &= next.len() <= VALUES;
+        next.truncate(VALUES);
+        choices = next;
+    }
+    (choices, whole)
 }
 
 #[cfg(test)]

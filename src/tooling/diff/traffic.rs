@@ -81,7 +81,7 @@ impl<'a> Replay<'a> {
     }
 
     fn record(&mut self, record: &Recorded<'_>) {
-        let (case, at) = match record.case(self.old) {
+        let (case, at) = match record.case(self.old, &[self.old, self.new]) {
             Ok(found) => found,
             Err(gap) => return self.leave_out(gap),
         };
@@ -89,7 +89,9 @@ impl<'a> Replay<'a> {
         let [old, new] = [self.old, self.new].map(|rules| self.verdict(rules, &case, at));
         let recorded = record.reason.as_deref().unwrap_or("permit");
         if label(old) != recorded && Reason::from_label(recorded).is_none_or(Reason::is_judged) {
+            // Decided under yet other rules: what the new set changes beside these is not what it changed then.
             self.traffic.drifted += 1;
+            return;
         }
         if old.is_ok() == new.is_ok() {
             return;
@@ -105,7 +107,9 @@ impl<'a> Replay<'a> {
         let (requests, examples) = self.changed.entry(key).or_default();
         *requests += 1;
         if examples.len() < EXAMPLES {
-            examples.push(record.id.clone().into_owned());
+            // Ids are ours; whatever else stands there is nothing to be repeated.
+            let plain = record.id.len() <= 64 && record.id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            examples.extend(plain.then(|| record.id.clone().into_owned()));
         }
     }
 

@@ -1,6 +1,6 @@
 //! Findings about the policy files.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{Finding, Rule};
 use crate::names::{ApiName, RoleName};
@@ -167,25 +167,21 @@ fn scopes(rules: &Rules, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Operations that only a refusal can come of.
+/// Operations that only a refusal can come of, in no version of their API otherwise. A policy that admits nobody says so by intent.
 fn operations(rules: &Rules, findings: &mut Vec<Finding>) {
     let definitions = rules.definitions();
-    let mut seen = HashSet::new();
+    let is_named = |operation: &Operation| {
+        let policy = operation.deciding_policy().and_then(|at| definitions.policies.get(at));
+        let named = policy.is_some_and(|policy| policy.selector.api.is_some() || policy.profiles.is_empty());
+        operation.public || operation.is_named() || named
+    };
+    let mut by_label: BTreeMap<(usize, &str), (&Operation, bool)> = BTreeMap::new();
     for operation in rules.operations() {
-        let names_api = |at: usize| {
-            definitions
-                .policies
-                .get(at)
-                .is_some_and(|policy| policy.selector.api.is_some() && !policy.profiles.is_empty())
-        };
-        let policy = operation.deciding_policy().is_some_and(names_api);
-        if operation.public || operation.is_named() || policy {
-            continue;
-        }
+        let (_, named) = by_label.entry((operation.api, &operation.label)).or_insert((operation, false));
+        *named |= is_named(operation);
+    }
+    for (operation, _) in by_label.into_values().filter(|(_, named)| !named) {
         let Some(api) = rules.apis().get(operation.api) else { continue };
-        if !seen.insert((operation.api, operation.label.clone())) {
-            continue;
-        }
         let resource = api.resources.iter().find(|resource| resource.template == operation.resource);
         let origin = resource.map_or(&api.origin, |resource| &resource.origin);
         let text = format!("no scope, policy or ACL names `{}` of API `{}`", operation.label, api.name);

@@ -75,10 +75,13 @@ fn what_each_caller_reaches_is_told_with_rules_and_circumstances() {
     let count = |arguments: &[&str]| rows(&files.json(&[&["access"], arguments].concat(), "").1).len();
     assert_eq!(count(&["--client", "portal"]), 6);
     assert_eq!(count(&["--role", "itil"]), 21);
-    assert_eq!(count(&["--api", "other"]), 0);
+    for (filter, name) in [("--api", "API"), ("--client", "client"), ("--role", "role")] {
+        let (code, _, complaints) = files.run(&["access", filter, "other"], "");
+        assert!(code == 2 && complaints.contains(&format!("there is no {name} `other`")), "{complaints}");
+    }
     let (_, text, _) = files.run(&["access", "--client", "crm-sync"], "");
     assert!(
-        text.starts_with("crm-sync\n  incident: GET,POST /table/incident; GET,PATCH,PUT /table/incident/{sys_id} (from 10.20.0.0/16)\n"),
+        text.starts_with("crm-sync\n  incident: GET,POST /table/incident; GET,PATCH,PUT /table/incident/{sys_id}; GET,POST /v1/table/incident; "),
         "{text}"
     );
 }
@@ -116,6 +119,51 @@ fn what_is_granted_and_not_made_use_of_is_told_from_a_log() {
     assert!(!old || lately == 0, "{told}");
     assert_eq!(files.run(&["access", "--log", "nowhere"], "").0, 2);
     assert_eq!(files.run(&["access", "--days", "3"], "").0, 2);
+}
+
+#[test]
+fn what_is_reached_at_other_times_from_other_places_and_with_some_values_is_told() {
+    let mut setup = Setup::new(
+        "apis:
+  a: { base_path: /a, upstream: api, resources: { \"/{t}\": [GET], \"/f/{*rest}\": [GET] } }
+auth_scopes:
+  some: { grants: [{ api: a, resources: [\"/{t}\"], where: { t: [p, q r] } }] }
+  all: { grants: [{ api: a, resources: [\"/{t}\"] }] }
+  files: { grants: [{ api: a, resources: [\"/f/{*rest}\"] }] }
+access_policies:
+  p:
+    api: a
+    allow:
+      - { clients: [night], between: { days: [@DAY@], hours: \"02:00-03:00\" } }
+      - { clients: [inside], from: [10.20.0.0/16] }
+      - { clients: [one, both] }
+blocks: [{ from: [10.20.0.0/24] }]
+",
+        "clients:
+  night: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [all] }
+  inside: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [all] }
+  one: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [some, files] }
+  both: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [all, some] }
+",
+    );
+    // Not today, whenever this runs.
+    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).weekday();
+    let day = if today == jiff::civil::Weekday::Monday { "thu" } else { "mon" };
+    setup.policies = setup.policies.replace("@DAY@", day);
+    let (code, told) = Files::of(&setup).json(&["access"], "");
+    assert_eq!((code, &told["access"]["in_part"]), (0, &json!(0)));
+    let row = |row: &Value| format!("{} {} {}", row["caller"], row["resource"], row["only"]).replace('"', "");
+    let rows: Vec<String> = told["access"]["reach"].as_array().unwrap().iter().map(row).collect();
+    assert_eq!(
+        rows,
+        [
+            "both /{t} null",
+            "inside /{t} [from 10.20.0.0/16]",
+            "night /{t} [at the times of the profile]",
+            "one /f/{*rest} null",
+            "one /{t} [t: p, q r]",
+        ]
+    );
 }
 
 #[test]
