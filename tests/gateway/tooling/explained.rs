@@ -153,6 +153,10 @@ fn a_decision_is_explained_out_of_the_log_by_its_id() {
     for response in [&refused, &permitted, &unknown] {
         gateway.record(&id(response));
     }
+    // A line that is no text, as a torn write leaves it, hides none behind it.
+    let log = gateway.folder.path().join("decisions.jsonl");
+    let whole = [b"\xff\xfe\n".as_slice(), &std::fs::read(&log).unwrap()].concat();
+    std::fs::write(&log, whole).unwrap();
     let (code, told) = explain(&id(&refused));
     assert!(code == Some(0) && told.contains(": scope.missing\n") && told.contains("\nscope.missing\n"), "{told}");
     assert!(told.contains("grant `incident_write` to client `portal`"), "{told}");

@@ -216,6 +216,9 @@ fn what_no_test_could_mean_is_a_fault_at_its_place() {
         ("{ request: GET /a, expect: permit, at: tomorrow }", "is not a moment"),
         ("{ request: GET /a, expect: permit, token: eyJhbGciOiJub25lIn0.e30. }", "secret"),
         ("{ request: GET /a, expect: permit, token: file:nowhere }", "nowhere"),
+        // Read as a reference to a secret: what stands there is no token, and it is not repeated.
+        ("{ request: GET /a, expect: permit, token: env:PATH }", "it is no token"),
+        ("{ request: GET /a, expect: permit, token: env:NO_SUCH_VARIABLE }", "no variable `NO_SUCH_VARIABLE`"),
     ] {
         files.write("policies.yaml", &format!("{}tests:\n  - {test}\n", super::POLICIES));
         let (code, _, complaints) = files.run(&["test"], "");
