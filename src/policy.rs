@@ -41,6 +41,14 @@ pub struct Issuer {
     pub opaque: Option<Opaque>,
 }
 
+impl Issuer {
+    /// A value of the role claim that is this role here; the first of several.
+    #[must_use]
+    pub fn value_of(&self, role: &str) -> Option<&String> {
+        self.roles.iter().filter(|(_, own)| own.as_str() == role).map(|(value, _)| value).min()
+    }
+}
+
 /// Opaque tokens of another issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opaque {

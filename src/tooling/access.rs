@@ -101,11 +101,10 @@ pub struct Access {
 #[must_use]
 pub fn access(rules: &Rules, now: Timestamp, workers: Workers<'_>) -> Access {
     let asker = Asker::new(rules, now);
-    let ask = |(id, paths): &(OperationId, Vec<Path>), found: &mut Vec<Reach>| asker.operation(*id, paths, found);
     let (operations, cut) = operations(rules);
     let in_part = AtomicUsize::new(cut);
-    let ask = |item: &(OperationId, Vec<Path>), found: &mut Vec<Reach>| {
-        in_part.fetch_add(usize::from(!ask(item, found)), Ordering::Relaxed);
+    let ask = |(id, paths): &(OperationId, Vec<Path>), found: &mut Vec<Reach>| {
+        in_part.fetch_add(usize::from(!asker.operation(*id, paths, found)), Ordering::Relaxed);
     };
     let mut reach = workers.each(&operations, ask);
     reach.sort_by(|a, b| {
@@ -271,13 +270,10 @@ impl<'a> Asker<'a> {
         }
         let mut facts = (*asking.facts).clone();
         let issuer = self.rules.issuer(asking.caller.issuer.as_str());
-        let raw = |role: &RoleName| {
-            let values = issuer?.roles.iter().filter(|(_, own)| *own == role).map(|(value, _)| value);
-            values.min().cloned()
-        };
+        let raw = |role: &RoleName| issuer?.value_of(role.as_str()).cloned();
         facts.roles = extras.roles.iter().filter_map(raw).collect();
-        let claims = extras.claims.iter();
-        facts.claims = claims.map(|(name, value)| (name.clone(), serde_json::Value::String(value.clone()))).collect();
+        // Beside the standard ones, which follow from the rest.
+        facts.claims.extend(extras.claims.iter().map(|(name, value)| (name.clone(), value.clone().into())));
         Arc::new(facts)
     }
 

@@ -384,7 +384,9 @@ impl Comparer<'_> {
     /// All tokens of a caller, in all circumstances; one difference for each direction.
     fn caller(&self, place: &Place<'_>, caller: &Caller, found: &mut Comparison) {
         let mut first: BTreeMap<Direction, (Difference, BTreeSet<String>, bool)> = BTreeMap::new();
-        for token in self.tokens(place, caller) {
+        let (tokens, whole) = self.tokens(place, caller);
+        found.in_part += usize::from(!whole);
+        for token in tokens {
             for circumstance in &place.circumstances {
                 let [old, new] = self.verdicts(place, circumstance, &token);
                 if old.is_ok() == new.is_ok() {
@@ -409,14 +411,17 @@ impl Comparer<'_> {
         }));
     }
 
-    /// Every token of a caller that rules on this place can tell from others. Both sides read the same one.
-    fn tokens<'t>(&'t self, place: &'t Place<'_>, caller: &'t Caller) -> Vec<Token<'t>> {
+    /// Every token of a caller that rules on this place can tell from others. Both sides read the same one. `false` where there are
+    /// more than are gone through.
+    fn tokens<'t>(&'t self, place: &'t Place<'_>, caller: &'t Caller) -> (Vec<Token<'t>>, bool) {
         let own = caller.issuer.is_own();
         // Tokens of our own say nothing of roles, and carry no claims but the standard ones.
         let fits = |extras: &&Extras| !own || (extras.claims.is_empty() && place.is_least(extras));
         let (scopes, audiences) = (self.scopes(place, caller), self.audiences(place, caller));
-        let mut tokens = Vec::new();
+        let (mut tokens, mut whole) = (Vec::new(), true);
         for extras in place.extras.iter().filter(fits) {
+            let (roles, all) = self.raw_roles(caller, extras);
+            whole &= all;
             let claims = extras.claims.iter().map(|(name, value)| (name.clone(), value.clone().into()));
             let base = Words {
                 subject: Some(caller.user.as_ref().map_or_else(|| caller.client.to_string(), ToString::to_string)),
@@ -424,12 +429,12 @@ impl Comparer<'_> {
                 ..Words::of(caller.issuer.clone(), caller.claim.clone())
             };
             let words = each(vec![base], &scopes, |words, scopes| words.scopes.clone_from(scopes));
-            let words = each(words, &self.raw_roles(caller, extras), |words, roles| words.roles.clone_from(roles));
+            let words = each(words, &roles, |words, roles| words.roles.clone_from(roles));
             let words = each(words, &audiences, |words, audience| words.audience.clone_from(audience));
             let words = each(words, &self.ids, |words, id| words.id.clone_from(id));
             tokens.extend(words.into_iter().map(|words| self.token(caller, extras, words)));
         }
-        tokens
+        (tokens, whole)
     }
 
     fn token<'t>(&self, caller: &'t Caller, extras: &'t Extras, words: Words) -> Token<'t> {
@@ -443,35 +448,30 @@ impl Comparer<'_> {
     }
 
     /// Values of the role claim that are these roles to one of the sets: where the sets differ about a value, with it and without.
-    fn raw_roles(&self, caller: &Caller, extras: &Extras) -> BTreeSet<Vec<String>> {
+    fn raw_roles(&self, caller: &Caller, extras: &Extras) -> (BTreeSet<Vec<String>>, bool) {
         let mut found = BTreeSet::from([Vec::new()]);
+        let mut whole = true;
         if caller.issuer.is_own() {
-            return found;
+            return (found, whole);
         }
         let maps = [self.old, self.new].map(|rules| rules.issuer(caller.issuer.as_str()).map(|issuer| &issuer.roles));
         for role in &extras.roles {
             let of = |map: Option<&HashMap<String, RoleName>>| -> BTreeSet<String> {
-                map.iter()
-                    .flat_map(|map| map.iter())
-                    .filter(|(_, own)| *own == role)
-                    .map(|(value, _)| value.clone())
-                    .collect()
+                let values = map.into_iter().flatten().filter(|(_, own)| *own == role);
+                values.map(|(value, _)| value.clone()).collect()
             };
             let [old, new] = maps.map(of);
             let mut values: BTreeSet<String> = old.symmetric_difference(&new).cloned().collect();
             values.extend(old.intersection(&new).next().cloned());
-            let with = |values: &BTreeSet<String>, found: &BTreeSet<Vec<String>>| {
-                let pairs = found.iter().flat_map(|raw| values.iter().map(move |value| (raw, value)));
-                pairs
-                    .take(contexts::MOST)
-                    .map(|(raw, value)| [raw.as_slice(), std::slice::from_ref(value)].concat())
-                    .collect()
-            };
-            if !values.is_empty() {
-                found = with(&values, &found);
+            if values.is_empty() {
+                continue;
             }
+            let pairs = found.iter().flat_map(|raw| values.iter().map(move |value| (raw, value)));
+            whole &= pairs.clone().count() <= contexts::MOST;
+            let with = |(raw, value): (&Vec<String>, &String)| [raw.as_slice(), std::slice::from_ref(value)].concat();
+            found = pairs.take(contexts::MOST).map(with).collect();
         }
-        found
+        (found, whole)
     }
 
     /// Audiences that the sets can tell apart; none is the one that each side's issuer gives its tokens.

@@ -160,19 +160,14 @@ impl Recorded<'_> {
                 .and_then(|client| client.external.iter().find(|(of, _)| *of == issuer))
                 .map(|(_, value)| value.clone())
         };
-        let values = rules.issuer(issuer.as_str()).map(|issuer| &issuer.roles);
-        let raw = |role: &String| {
-            let mut values: Vec<&String> =
-                values?.iter().filter(|(_, own)| own.as_str() == role).map(|(value, _)| value).collect();
-            values.sort_unstable();
-            values.first().map(|value| (*value).clone())
-        };
+        let raw = |role: &String| rules.issuer(issuer.as_str())?.value_of(role).cloned();
         Words {
             subject: self.subject.clone().map(Cow::into_owned),
             scopes: self.scopes.as_deref().and_then(|scopes| ScopeSet::parse_unbounded(scopes).ok()),
-            roles: if issuer.is_own() { Vec::new() } else { self.roles.iter().filter_map(raw).collect() },
+            // Our own issuer maps none.
+            roles: self.roles.iter().filter_map(raw).collect(),
             claims: self.claims.clone(),
-            ..Words::of(issuer, claim)
+            ..Words::of(issuer.clone(), claim)
         }
     }
 }

@@ -92,7 +92,8 @@ fn watch(shared: &Shared, mut child: Child) -> Result<u32, String> {
             Stop::Not => {}
         }
         match child.try_wait() {
-            Ok(None) if began.elapsed() < START => std::thread::sleep(LOOK),
+            // One that has the sockets may already serve: the conversation with it ends by itself.
+            Ok(None) if began.elapsed() < START || shared.life.is_handing_over() => std::thread::sleep(LOOK),
             Ok(None) => {
                 let _ = child.kill().and_then(|()| child.wait());
                 return Err(format!("the successor did not serve within {} s; the gateway serves on", START.as_secs()));

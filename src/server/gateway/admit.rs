@@ -79,10 +79,10 @@ impl Gateway {
             return Ok(answered);
         }
         let judgement = identify::decide(&self.shared, &snapshot, &request, now).await;
-        exchange.would = {
+        if self.shared.candidate.file().is_some() {
             let blocks = self.shared.revocations.blocks();
-            self.shared.candidate.beside(&request, &judgement, Moment { now, blocks: &blocks })
-        };
+            exchange.would = self.shared.candidate.beside(&request, &judgement, Moment { now, blocks: &blocks });
+        }
         exchange.settle(judgement, request.target.clone());
         exchange.origin = exchange.api().and_then(|api| announce::admitted(api, origin.as_ref()));
         self.bound_body(session, exchange, length);

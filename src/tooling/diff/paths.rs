@@ -45,24 +45,23 @@ pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> (Vec<Path>, usize) 
         }));
         shapes.entry(host.map(str::to_owned)).or_default().insert(shape);
     }
+    let mut cut = 0;
     let anywhere = shapes.get(&None).cloned().unwrap_or_default();
     for (host, own) in &mut shapes {
         // A host falls back to the APIs that name none.
         if host.is_some() {
             own.extend(meets(own, &anywhere));
         }
-        for _ in 0..ROUNDS {
-            let found = meets(own, own);
-            let before = own.len();
+        let grew = (0..ROUNDS).all(|_| {
+            let (found, before) = (meets(own, own), own.len());
             own.extend(found);
-            if own.len() == before {
-                break;
-            }
-        }
+            own.len() > before
+        });
+        cut += usize::from(grew);
     }
     let longest = shapes.values().flatten().map(Vec::len).max().unwrap_or_default();
     let writer = Writer { unused: unused(&literals), depth: longest.min(DEPTH) + 1, sets: [old, new] };
-    let (mut paths, mut cut) = (BTreeSet::new(), 0);
+    let mut paths = BTreeSet::new();
     for (host, shapes) in &shapes {
         for shape in shapes {
             let (found, whole) = writer.concrete(shape, host.as_deref());
