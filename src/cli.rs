@@ -7,6 +7,7 @@ mod client;
 mod demo;
 mod diff;
 mod explain;
+mod import;
 mod key;
 mod progress;
 mod reading;
@@ -105,6 +106,11 @@ enum Command {
         #[command(flatten)]
         arguments: access::AccessArguments,
     },
+    /// Make policies out of an OpenAPI document, or clients and policies out of records of ServiceNow
+    Import {
+        #[command(subcommand)]
+        command: Box<import::ImportCommand>,
+    },
     /// Add, list, rotate the secrets of and disable clients
     Client {
         #[command(flatten)]
@@ -198,6 +204,7 @@ pub fn main() -> ExitCode {
         Command::Explain { config, arguments } => explain::run(&config, &arguments),
         Command::Access { config, arguments } => access::run(&config, &arguments),
         Command::Diff { arguments } => diff::run(&arguments),
+        Command::Import { command } => import::run(*command),
         Command::Client { options, command } => client::run(&options.config, command, options.format),
         Command::User { options, command } => user::run(&options.config, command, options.format),
         Command::Key { options, command } => key::run(&options.config, command, options.format),

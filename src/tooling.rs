@@ -6,6 +6,7 @@ pub mod change;
 pub mod coverage;
 pub mod diff;
 pub mod explain;
+pub mod import;
 pub mod lint;
 pub mod reading;
 pub mod replay;

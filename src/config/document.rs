@@ -22,6 +22,38 @@ pub fn show(value: &Value) -> String {
     serde_yaml::to_string(value).unwrap_or_default().trim().to_owned()
 }
 
+/// A YAML or JSON text of somebody else's, as JSON: keys that are numbers, as response codes are, become texts.
+///
+/// # Errors
+/// Line, column, and what is wrong there.
+pub fn json(text: &str) -> Result<serde_json::Value, String> {
+    if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
+        // Not every JSON text is YAML: escaped surrogates are two characters there.
+        return serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|fault| fault.to_string());
+    }
+    // serde_yaml takes quadratic time to reach its bound of nesting; the other parser's is reached at once.
+    for event in Parser::new_from_str(text) {
+        event.map_err(|fault| fault.to_string())?;
+    }
+    serde_yaml::from_str(text).map(as_json).map_err(|fault| fault.to_string())
+}
+
+fn as_json(value: Value) -> serde_json::Value {
+    match value {
+        Value::Mapping(mapping) => mapping.into_iter().map(|(key, value)| (key_text(&key), as_json(value))).collect(),
+        Value::Sequence(items) => items.into_iter().map(as_json).collect(),
+        Value::Tagged(tagged) => as_json(tagged.value),
+        Value::String(text) => text.into(),
+        Value::Bool(truth) => truth.into(),
+        Value::Number(number) => serde_json::to_value(number).unwrap_or_default(),
+        Value::Null => serde_json::Value::Null,
+    }
+}
+
+fn key_text(key: &Value) -> String {
+    key.as_str().map_or_else(|| show(key), str::to_owned)
+}
+
 use super::fault::Fault;
 use crate::names::Origin;
 

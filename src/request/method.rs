@@ -72,6 +72,12 @@ impl MethodSet {
         self.0 & (1 << method.index()) != 0
     }
 
+    /// The set and one more.
+    #[must_use]
+    pub const fn with(self, method: Method) -> Self {
+        Self(self.0 | (1 << method.index()))
+    }
+
     /// Whether the set is empty.
     #[must_use]
     pub const fn is_empty(self) -> bool {
@@ -99,6 +105,6 @@ impl MethodSet {
 
 impl FromIterator<Method> for MethodSet {
     fn from_iter<I: IntoIterator<Item = Method>>(methods: I) -> Self {
-        Self(methods.into_iter().fold(0, |set, method| set | (1 << method.index())))
+        methods.into_iter().fold(Self::default(), Self::with)
     }
 }

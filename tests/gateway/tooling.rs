@@ -3,6 +3,7 @@
 mod compared;
 mod edited;
 mod explained;
+mod imported;
 mod linted;
 mod reached;
 mod shadowed;

@@ -1,0 +1,95 @@
+//! Values for path parameters, for the tests that an import writes: examples of the document first.
+
+use std::collections::BTreeMap;
+
+use oas3::spec;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde_json::Value;
+
+use crate::request::target::is_canonical_path;
+
+/// Everything but unreserved characters (RFC 3986 §2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A path parameter, as far as its values go.
+#[derive(Debug)]
+pub(super) struct Parameter {
+    pub(super) read: spec::Parameter,
+    pub(super) schema: Option<Value>,
+}
+
+/// Values of a segment as they stand in a path, the likeliest first. There is always one.
+pub(super) fn values(written: &str, name: &str, parameters: &BTreeMap<String, Parameter>) -> Vec<String> {
+    let whole =
+        written.strip_prefix('{').and_then(|written| written.strip_suffix('}')).filter(|inner| !inner.contains('{'));
+    match whole {
+        Some(inner) => of_parameter(name, parameters.get(inner)),
+        None => vec![in_part(written, parameters)],
+    }
+}
+
+/// A segment of which parameters are parts.
+fn in_part(written: &str, parameters: &BTreeMap<String, Parameter>) -> String {
+    let mut parts = written.split('{');
+    let mut value = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (inner, literal) = part.split_once('}').unwrap_or((part, ""));
+        value.push_str(of_parameter(inner, parameters.get(inner)).first().map_or("1", String::as_str));
+        value.push_str(literal);
+    }
+    value
+}
+
+fn of_parameter(name: &str, parameter: Option<&Parameter>) -> Vec<String> {
+    let mut values: Vec<String> = Vec::new();
+    let mut add = |text: &str| {
+        let encoded = utf8_percent_encode(text, RESERVED).to_string();
+        // An example that no request could have as one segment is none.
+        let fits = !encoded.is_empty() && encoded.len() <= 128 && is_canonical_path(&format!("/{encoded}"));
+        let allowed = ["%2F", "%25", "%3B"].iter().all(|escape| !encoded.contains(escape));
+        if fits && allowed && !values.contains(&encoded) {
+            values.push(encoded);
+        }
+    };
+    if let Some(Parameter { read, schema }) = parameter {
+        examples(read, schema.as_ref()).iter().filter_map(scalar).for_each(|example| add(&example));
+        let of = |key: &str| schema.as_ref().and_then(|schema| schema.get(key)).and_then(Value::as_str);
+        match (of("type"), of("format")) {
+            (Some("integer" | "number"), _) => add("1"),
+            (Some("boolean"), _) => add("true"),
+            (_, Some("uuid")) => add("3fa85f64-5717-4562-b3fc-2c963f66afa6"),
+            (_, Some("date")) => add("2026-01-31"),
+            _ => {}
+        }
+    }
+    // A literal beside the parameter may be called like any of these.
+    for fallback in [name.to_owned(), "1".to_owned(), format!("{name}-1"), "x-1".to_owned()] {
+        add(&fallback);
+    }
+    values
+}
+
+fn examples(read: &spec::Parameter, schema: Option<&Value>) -> Vec<Value> {
+    let mut found: Vec<Value> = read.example.iter().cloned().collect();
+    found.extend(read.examples.values().filter_map(|example| match example {
+        spec::ObjectOrReference::Object(example) => example.value.clone(),
+        spec::ObjectOrReference::Ref { .. } => None,
+    }));
+    for key in ["example", "const", "default"] {
+        found.extend(schema.and_then(|schema| schema.get(key)).cloned());
+    }
+    for key in ["examples", "enum"] {
+        found
+            .extend(schema.and_then(|schema| schema.get(key)).and_then(Value::as_array).into_iter().flatten().cloned());
+    }
+    found
+}
+
+fn scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(truth) => Some(truth.to_string()),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}

@@ -1,0 +1,123 @@
+//! Clients, auth scopes and access policies out of records of ServiceNow's inbound OAuth. What a record there permits is never more
+//! here; what cannot be told from the records is listed.
+
+mod apis;
+mod clients;
+mod policies;
+mod records;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+pub use records::Export;
+
+use super::{ImportFault, Note, Trial, Upstream, yaml};
+use crate::names::Timestamp;
+use apis::Apis;
+use clients::Clients;
+use records::Records;
+
+/// What an import is told beside the records.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Key of the upstream.
+    pub upstream: String,
+}
+
+/// What was made of records.
+#[derive(Debug, Serialize)]
+pub struct Import {
+    /// A file of policies; empty without APIs.
+    pub policies: String,
+    /// A file of clients; empty without clients.
+    pub clients: String,
+    /// The users that clients act as; empty without them.
+    pub users: String,
+    /// Servers that gateway.yaml has to name.
+    pub upstreams: Vec<Upstream>,
+    /// Clients that had a secret there and have none here.
+    pub secrets: Vec<String>,
+    /// What is not carried over, or otherwise than one might think.
+    pub notes: Vec<Note>,
+    /// How many of each there are.
+    pub counts: Counts,
+}
+
+/// How many of each were made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// APIs.
+    pub apis: usize,
+    /// Auth scopes.
+    pub scopes: usize,
+    /// Access policies.
+    pub policies: usize,
+    /// Clients.
+    pub clients: usize,
+    /// Users.
+    pub users: usize,
+}
+
+/// Makes configuration of records.
+///
+/// # Errors
+/// Files that are no exports, and exports without anything that is read.
+pub fn import(exports: &[Export], options: &Options, now: Timestamp) -> Result<Import, ImportFault> {
+    let upstream = &options.upstream;
+    if upstream.is_empty() || !upstream.bytes().all(|b| b.is_ascii_graphic()) || upstream.starts_with("env:") {
+        return Err(ImportFault::Unreadable(format!(
+            "--upstream `{upstream}`: a key has visible ASCII, and no spaces"
+        )));
+    }
+    let records = Records::read(exports).map_err(ImportFault::Unreadable)?;
+    let mut notes: Vec<Note> = records
+        .others
+        .iter()
+        .map(|(table, count)| Note::new(table, format!("{count} records of a table that is not read")))
+        .collect();
+    let clients = Clients::of(&records, &mut notes);
+    let mut apis = Apis::default();
+    let scopes = apis::scopes(&records, &mut apis, &mut notes);
+    let policies = policies::of(&records, &mut apis, &clients, &mut notes);
+    let (clients_text, scopes) = clients.yaml(scopes, &mut notes);
+    let policies_text =
+        format!("{}{}{}", apis.yaml(upstream), apis::scopes_yaml(&scopes, &apis), policies::yaml(&policies, &apis));
+    let counts = Counts {
+        apis: apis.len(),
+        scopes: scopes.len(),
+        policies: policies.len(),
+        clients: clients.len(),
+        users: clients.users.len(),
+    };
+    if counts == Counts::default() {
+        let tables = records::TABLES.join(", ");
+        return Err(ImportFault::Unreadable(format!(
+            "nothing in the files can be carried over; these tables are read: {tables}"
+        )));
+    }
+    let head = yaml::comment("Made by `scopegate import servicenow`");
+    let headed = |text: String| if text.is_empty() { text } else { format!("{head}{text}") };
+    let made = Import {
+        policies: headed(policies_text),
+        clients: headed(clients_text),
+        users: headed(clients.users_yaml()),
+        upstreams: if counts.apis > 0 { vec![Upstream { name: upstream.clone(), server: None }] } else { Vec::new() },
+        secrets: clients.secrets(),
+        notes: tidy(notes),
+        counts,
+    };
+    let trial =
+        Trial { policies: &made.policies, clients: &made.clients, users: &made.users, upstreams: &made.upstreams };
+    trial.load(now)?;
+    Ok(made)
+}
+
+fn tidy(mut notes: Vec<Note>) -> Vec<Note> {
+    notes.sort();
+    notes.dedup();
+    notes
+}
+
+/// Scopes by their names.
+type Scopes = BTreeMap<String, apis::Scope>;

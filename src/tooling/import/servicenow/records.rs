@@ -1,0 +1,425 @@
+//! Reads records of ServiceNow as they are exported: update sets and lists as XML, answers of the Table API as JSON. What a record means
+//! is not known here.
+
+use std::collections::BTreeMap;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+use serde_json::Value;
+
+/// Deepest nesting of elements.
+const MAX_DEPTH: usize = 32;
+/// Deepest nesting of update sets: a payload holds records, no payloads.
+const MAX_PAYLOADS: usize = 2;
+
+/// Tables that are read, and what they hold.
+pub(super) const TABLES: &[&str] = &[
+    "auth_policy_mapping",
+    "inbound_auth_profile",
+    "oauth_entity",
+    "oauth_entity_auth_scope_mapping",
+    "oauth_entity_profile",
+    "oauth_entity_scope",
+    "oauth_jwt",
+    "oauth_oidc_entity",
+    "std_http_auth",
+    "sys_api_access_policy",
+    "sys_api_access_scope",
+    "sys_auth_profile_mapping",
+    "sys_auth_scope",
+    "sys_user",
+    "sys_user_has_role",
+    "sys_user_role",
+];
+
+/// A file as it was given.
+#[derive(Clone, Debug)]
+pub struct Export {
+    /// The table, where that was said.
+    pub table: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// A field: what it holds, and what people are shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Field {
+    value: String,
+    display: String,
+}
+
+/// A record.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    /// The table and the record's name there, for messages.
+    pub(super) about: String,
+    fields: BTreeMap<String, Field>,
+}
+
+impl Record {
+    /// What a field holds; nothing where it is empty or not there.
+    pub(super) fn get(&self, field: &str) -> Option<&str> {
+        self.fields.get(field).map(|field| field.value.trim()).filter(|value| !value.is_empty())
+    }
+
+    /// What people are shown of a field.
+    pub(super) fn shown(&self, field: &str) -> Option<&str> {
+        self.fields.get(field).map(|field| field.display.trim()).filter(|display| !display.is_empty())
+    }
+
+    /// A switch; `None` where it is not there or neither on nor off.
+    pub(super) fn is(&self, field: &str) -> Option<bool> {
+        match self.get(field)? {
+            "true" | "1" => Some(true),
+            "false" | "0" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// `sys_id`.
+    pub(super) fn id(&self) -> &str {
+        self.get("sys_id").unwrap_or_default()
+    }
+
+    /// Fields that hold something, with what they hold.
+    pub(super) fn filled(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.fields.keys().filter_map(|key| Some((key.as_str(), self.get(key)?)))
+    }
+}
+
+/// Records by their tables and `sys_id`s.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    tables: BTreeMap<String, BTreeMap<String, Record>>,
+    /// Tables that are in the files and are not read, with the number of their records.
+    pub(super) others: BTreeMap<String, usize>,
+}
+
+impl Records {
+    /// Reads files.
+    ///
+    /// # Errors
+    /// The file, and what is wrong with it.
+    pub(super) fn read(exports: &[Export]) -> Result<Self, String> {
+        let mut records = Self::default();
+        for export in exports {
+            let text = export.text.trim_start_matches('\u{feff}').trim_start();
+            let read = match text.chars().next() {
+                Some('<') => records.xml(text, export.table.as_deref(), 0),
+                Some('{' | '[') => records.json(text, export),
+                _ => Err("neither XML nor JSON".to_owned()),
+            };
+            read.map_err(|fault| format!("{}: {fault}", export.name))?;
+        }
+        Ok(records)
+    }
+
+    /// The records of a table, in the order of their `sys_id`s.
+    pub(super) fn all(&self, table: &str) -> impl Iterator<Item = &Record> {
+        self.tables.get(table).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// One record.
+    pub(super) fn find(&self, table: &str, id: &str) -> Option<&Record> {
+        self.tables.get(table)?.get(id)
+    }
+
+    /// Whether the files say anything of a table, be it that it is empty.
+    pub(super) fn knows(&self, table: &str) -> bool {
+        self.tables.contains_key(table)
+    }
+
+    fn add(&mut self, table: &str, mut fields: BTreeMap<String, Field>, deleted: bool) {
+        if !TABLES.contains(&table) {
+            *self.others.entry(table.to_owned()).or_default() += 1;
+            return;
+        }
+        let id = fields.get("sys_id").map(|field| field.value.trim().to_owned()).unwrap_or_default();
+        let named = ["name", "client_id", "user_name"]
+            .iter()
+            .find_map(|key| fields.get(*key))
+            .filter(|field| !field.value.is_empty());
+        let about = format!("{table} {}", named.map_or(id.as_str(), |field| field.value.trim()));
+        // A password's or secret's text is not kept, whatever form it has.
+        for secret in ["client_secret", "user_password"] {
+            if let Some(field) = fields.get_mut(secret).filter(|field| !field.value.is_empty()) {
+                *field = Field { value: "…".to_owned(), display: String::new() };
+            }
+        }
+        let table = self.tables.entry(table.to_owned()).or_default();
+        if deleted {
+            table.remove(&id);
+        } else {
+            table.insert(id, Record { about, fields });
+        }
+    }
+
+    fn json(&mut self, text: &str, export: &Export) -> Result<(), String> {
+        let value: Value = serde_json::from_str(text).map_err(|fault| fault.to_string())?;
+        let rows = value.get("result").or_else(|| value.get("records"));
+        if let Some(rows) = rows.or_else(|| Some(&value).filter(|value| value.is_array())) {
+            let table = export.table.as_deref().or_else(|| table_of(&export.name)).ok_or_else(|| {
+                "of which table the records are, an answer of the Table API does not say: give it as TABLE=FILE, or name the file \
+                 for its table, as oauth_entity.json"
+                    .to_owned()
+            })?;
+            return self.rows(table, rows);
+        }
+        let tables = value.as_object().ok_or("a JSON object, with `result` or with tables, is expected")?;
+        for (table, rows) in tables {
+            self.rows(table, rows)?;
+        }
+        Ok(())
+    }
+
+    fn rows(&mut self, table: &str, rows: &Value) -> Result<(), String> {
+        let rows = match rows {
+            Value::Array(rows) => rows.as_slice(),
+            Value::Object(_) => std::slice::from_ref(rows),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                return Err(format!("`{table}`: a list of records is expected"));
+            }
+        };
+        if TABLES.contains(&table) {
+            self.tables.entry(table.to_owned()).or_default();
+        }
+        for row in rows {
+            let row = row.as_object().ok_or_else(|| format!("`{table}`: a record is an object"))?;
+            self.add(table, row.iter().map(|(key, value)| (key.clone(), field(value))).collect(), false);
+        }
+        Ok(())
+    }
+
+    fn xml(&mut self, text: &str, table: Option<&str>, payloads: usize) -> Result<(), String> {
+        let root = element(text)?;
+        for child in &root.children {
+            self.element(child, table, payloads)?;
+        }
+        Ok(())
+    }
+
+    fn element(&mut self, element: &Element, table: Option<&str>, payloads: usize) -> Result<(), String> {
+        let Element { name, attributes, children, .. } = element;
+        if name == "sys_update_xml" {
+            let payload = children
+                .iter()
+                .find(|child| child.name == "payload")
+                .map(|child| child.text.trim())
+                .unwrap_or_default();
+            if payloads >= MAX_PAYLOADS {
+                return Err("update sets inside of update sets".to_owned());
+            }
+            // A payload is the text of a document whose root holds the record.
+            return if payload.is_empty() { Ok(()) } else { self.xml(payload, None, payloads + 1) };
+        }
+        if name == "record_update" {
+            return children.iter().try_for_each(|child| self.element(child, table, payloads));
+        }
+        if children.is_empty() || name == "sys_remote_update_set" || name == "sys_update_set" {
+            return Ok(());
+        }
+        let attribute = |element: &Element, key: &str| element.attributes.get(key).cloned().unwrap_or_default();
+        let fields = children.iter().map(|child| {
+            (child.name.clone(), Field { value: child.text.clone(), display: attribute(child, "display_value") })
+        });
+        let deleted = attributes.get("action").is_some_and(|action| action.eq_ignore_ascii_case("DELETE"));
+        // The Table API's XML calls every record `result`.
+        let table = if name == "result" {
+            table.ok_or("of which table these records are is not said: give it as TABLE=FILE")?
+        } else {
+            name
+        };
+        self.add(table, fields.collect(), deleted);
+        Ok(())
+    }
+}
+
+/// The table that a file is named for: `sys_user.json`, `sys_user (2).xml`.
+fn table_of(file: &str) -> Option<&str> {
+    let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
+    let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
+    name.get(..end).filter(|stem| TABLES.contains(stem))
+}
+
+/// A value of the Table API: a text, or an object of value, text for people, and link.
+fn field(value: &Value) -> Field {
+    let text = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Bool(truth) => truth.to_string(),
+        Value::Null | Value::Array(_) | Value::Object(_) => String::new(),
+    };
+    let Value::Object(parts) = value else { return Field { value: text(value), display: String::new() } };
+    let display = parts.get("display_value").map(text).unwrap_or_default();
+    let link = parts.get("link").and_then(Value::as_str).and_then(|link| link.rsplit('/').next());
+    let value = parts.get("value").map(text).or_else(|| link.map(str::to_owned)).unwrap_or_else(|| display.clone());
+    Field { value, display }
+}
+
+#[derive(Debug, Default)]
+struct Element {
+    name: String,
+    attributes: BTreeMap<String, String>,
+    text: String,
+    children: Vec<Element>,
+}
+
+/// Reads a document's root. Entities other than XML's own five are refused, and so is a document type, which could define more.
+fn element(text: &str) -> Result<Element, String> {
+    let mut reader = Reader::from_str(text);
+    let mut open: Vec<Element> = vec![Element::default()];
+    loop {
+        let at = reader.buffer_position();
+        let wrong = |fault: &dyn std::fmt::Display| {
+            let before = usize::try_from(at).ok().and_then(|at| text.get(..at)).unwrap_or_default();
+            format!("line {}: {fault}", before.matches('\n').count() + 1)
+        };
+        let event = reader.read_event().map_err(|fault| wrong(&fault))?;
+        match event {
+            Event::Start(start) => {
+                if open.len() > MAX_DEPTH {
+                    return Err(wrong(&format!("nested deeper than {MAX_DEPTH} elements")));
+                }
+                open.push(begin(&start).map_err(|fault| wrong(&fault))?);
+            }
+            Event::Empty(start) => {
+                let empty = begin(&start).map_err(|fault| wrong(&fault))?;
+                open.last_mut().ok_or("an element outside of everything")?.children.push(empty);
+            }
+            Event::End(_) => {
+                let (Some(done), Some(parent)) = (open.pop(), open.last_mut()) else {
+                    return Err(wrong(&"an end without a beginning"));
+                };
+                parent.children.push(done);
+            }
+            Event::Text(words) => add_text(&mut open, &words.decode().map_err(|fault| wrong(&fault))?),
+            Event::CData(words) => add_text(&mut open, &words.decode().map_err(|fault| wrong(&fault))?),
+            Event::GeneralRef(reference) => {
+                let named = reference.decode().map_err(|fault| wrong(&fault))?;
+                let character = match &*named {
+                    "amp" => Some('&'),
+                    "lt" => Some('<'),
+                    "gt" => Some('>'),
+                    "quot" => Some('"'),
+                    "apos" => Some('\''),
+                    _ => reference.resolve_char_ref().map_err(|fault| wrong(&fault))?,
+                };
+                let character = character.ok_or_else(|| wrong(&format!("`&{named};` is no entity of XML's own")))?;
+                add_text(&mut open, character.encode_utf8(&mut [0; 4]));
+            }
+            Event::DocType(_) => return Err(wrong(&"a document type, which exports do not have")),
+            Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
+            Event::Eof => break,
+        }
+    }
+    let (Some(mut outer), true) = (open.pop(), open.is_empty()) else {
+        return Err("it ends in the middle of an element".to_owned());
+    };
+    outer.children.pop().ok_or_else(|| "no element in it".to_owned())
+}
+
+fn add_text(open: &mut [Element], words: &str) {
+    if let Some(element) = open.last_mut() {
+        element.text.push_str(words);
+    }
+}
+
+fn begin(start: &BytesStart<'_>) -> Result<Element, String> {
+    let name = String::from_utf8_lossy(start.name().as_ref()).into_owned();
+    let mut attributes = BTreeMap::new();
+    for attribute in start.attributes() {
+        let attribute = attribute.map_err(|fault| fault.to_string())?;
+        let value =
+            attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).map_err(|fault| fault.to_string())?;
+        attributes.insert(String::from_utf8_lossy(attribute.key.as_ref()).into_owned(), value.into_owned());
+    }
+    Ok(Element { name, attributes, ..Element::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(name: &str, text: &str) -> Result<Records, String> {
+        Records::read(&[Export { table: None, name: name.to_owned(), text: text.to_owned() }])
+    }
+
+    #[test]
+    fn an_update_set_holds_its_records_as_text() {
+        let inner = "<?xml version=\"1.0\"?><record_update table=\"sys_auth_scope\"><sys_auth_scope action=\"INSERT_OR_UPDATE\">\
+                     <name>a&amp;b</name><sys_id>1</sys_id></sys_auth_scope></record_update>";
+        let escaped = inner.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+        for payload in [format!("<![CDATA[{inner}]]>"), escaped] {
+            let set = format!(
+                "<?xml version=\"1.0\"?>\n<unload unload_date=\"x\"><sys_remote_update_set action=\"INSERT_OR_UPDATE\"><sys_id>0</sys_id>\
+                 </sys_remote_update_set><sys_update_xml action=\"INSERT_OR_UPDATE\"><name>n</name><payload>{payload}</payload>\
+                 </sys_update_xml></unload>"
+            );
+            let records = read("set.xml", &set).unwrap();
+            assert_eq!(records.find("sys_auth_scope", "1").unwrap().get("name"), Some("a&b"), "{set}");
+            assert!(records.others.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_deleted_record_is_none() {
+        let set = "<unload><sys_auth_scope action=\"INSERT_OR_UPDATE\"><sys_id>1</sys_id></sys_auth_scope>\
+                   <sys_auth_scope action=\"DELETE\"><sys_id>1</sys_id></sys_auth_scope></unload>";
+        assert_eq!(read("x.xml", set).unwrap().all("sys_auth_scope").count(), 0);
+    }
+
+    #[test]
+    fn answers_of_the_table_api_are_read_in_every_form() {
+        let link = "https://i.example/api/now/table/sys_user/7";
+        for user in [
+            "\"7\"".to_owned(),
+            format!("{{\"link\":\"{link}\",\"value\":\"7\"}}"),
+            format!("{{\"link\":\"{link}\",\"display_value\":\"Bob\"}}"),
+            format!("{{\"link\":\"{link}\",\"display_value\":\"Bob\",\"value\":\"7\"}}"),
+        ] {
+            let text = format!("{{\"result\":[{{\"sys_id\":\"1\",\"active\":\"true\",\"user\":{user}}}]}}");
+            let records = read("a/oauth_entity.json", &text).unwrap();
+            assert_eq!(records.find("oauth_entity", "1").unwrap().get("user"), Some("7"), "{text}");
+        }
+        let keyed = read("all.json", "{\"oauth_entity\":[{\"sys_id\":1}],\"sys_auth_scope\":[]}").unwrap();
+        assert!(keyed.knows("sys_auth_scope") && keyed.find("oauth_entity", "1").is_some());
+    }
+
+    #[test]
+    fn a_secret_is_not_kept() {
+        let text = "{\"result\":[{\"sys_id\":\"1\",\"client_secret\":\"hunter2\"}]}";
+        let records = read("oauth_entity.json", text).unwrap();
+        assert!(!format!("{records:?}").contains("hunter2"));
+        assert_eq!(records.find("oauth_entity", "1").unwrap().get("client_secret"), Some("…"));
+    }
+
+    #[test]
+    fn what_is_no_export_is_refused() {
+        let deep = format!("{}{}", "<a>".repeat(40), "</a>".repeat(40));
+        let nested = (0..4).fold("<a/>".to_owned(), |inner, _| {
+            format!(
+                "<unload><sys_update_xml><payload><![CDATA[{}]]></payload></sys_update_xml></unload>",
+                inner.replace("]]>", "]]]]><![CDATA[>")
+            )
+        });
+        for (name, text, why) in [
+            ("x.json", "{\"result\":[]}", "TABLE=FILE"),
+            ("oauth_entity.json", "{\"result\":[1]}", "a record is an object"),
+            ("oauth_entity.json", "{\"result\":3}", "a list of records"),
+            ("oauth_entity.json", "{\"result\":", "EOF"),
+            ("x.xml", "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>", "document type"),
+            ("x.xml", "<a>\n<b>&x;</b></a>", "line 2: `&x;`"),
+            ("x.xml", "<a><b></a>", "line 1"),
+            ("x.xml", "<a>", "in the middle"),
+            ("x.xml", &deep, "nested deeper"),
+            ("x.xml", &nested, "update sets inside"),
+            ("x.xml", "<response><result><sys_id>1</sys_id></result></response>", "TABLE=FILE"),
+            ("x.csv", "a,b", "neither XML nor JSON"),
+        ] {
+            let fault = read(name, text).unwrap_err();
+            assert!(fault.starts_with(name) && fault.contains(why), "{text}: {fault}");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! YAML as our own files write it. Every text that comes from elsewhere goes through here: none of it can end a line, begin a key, or
+//! be read as `env:NAME`.
+
+/// Longest text for people that is carried over, in characters.
+const LONGEST: usize = 200;
+
+/// A text as a value or a key.
+pub(super) fn text(text: &str) -> String {
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_'))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'.'));
+    // What YAML 1.1 and 1.2 read as something else than text.
+    let word =
+        ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
+    if plain && !word { text.to_owned() } else { quoted(text) }
+}
+
+/// Double-quoted (YAML 1.2.2 §7.3.1), with every character escaped that could not stand there.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
+                quoted.push_str(&format!("\\u{:04X}", u32::from(c)));
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A list on one line.
+pub(super) fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
+    let items: Vec<String> = items.into_iter().map(text).collect();
+    format!("[{}]", items.join(", "))
+}
+
+/// A list: on one line where it has one item, else a line for each.
+pub(super) fn lines(indent: usize, key: &str, items: &[String]) -> String {
+    let space = " ".repeat(indent);
+    match items {
+        [one] => format!("{space}{key}: [{}]\n", text(one)),
+        items => {
+            let lines: Vec<String> = items.iter().map(|item| format!("{space}  - {}\n", text(item))).collect();
+            format!("{space}{key}:\n{}", lines.concat())
+        }
+    }
+}
+
+/// A comment of one line.
+pub(super) fn comment(words: &str) -> String {
+    format!("# {}\n", line(words))
+}
+
+/// Words for people as a value: one line, not too long, and never a reference to the environment.
+pub(super) fn prose(words: &str) -> String {
+    let line = line(words);
+    quoted(&if line.starts_with("env:") { format!("({line})") } else { line })
+}
+
+/// Words on one line.
+fn line(words: &str) -> String {
+    let words = words.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
+    let line = words.collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default().trim_end()),
+        None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::document::{Document, Value};
+
+    /// What the configuration's own reader makes of a text that was written.
+    fn read(written: &str) -> String {
+        let document = Document::parse("t.yaml", &format!("key: {written}\n")).unwrap();
+        document.value.get("key").and_then(Value::as_str).unwrap_or_else(|| panic!("{written}")).to_owned()
+    }
+
+    #[test]
+    fn every_text_is_read_as_it_was() {
+        for words in [
+            "plain",
+            "/a/{b}",
+            "true",
+            "No",
+            "~",
+            "1",
+            "1e3",
+            "0x1f",
+            "2026-01-01",
+            "",
+            " a",
+            "a: b",
+            "a #b",
+            "- a",
+            "{a}",
+            "[a",
+            "*a",
+            "&a",
+            "!a",
+            "'",
+            "\"",
+            "\\",
+            "a\nb",
+            "a\r\n  b: c",
+            "\u{85}",
+            "\u{2028}x",
+            "\u{feff}",
+            "\u{7f}\u{9f}\u{0}",
+            "ä😀",
+            "%",
+            "@",
+            "`",
+            "|",
+            ">",
+        ] {
+            assert_eq!(read(&text(words)), words, "{words:?} as {}", text(words));
+        }
+    }
+
+    #[test]
+    fn words_stay_on_their_line() {
+        assert_eq!(comment("a\nb: c\u{2028}d\u{0}e"), "# a b: c d e\n");
+        assert_eq!(read(&prose("a\n\nb")), "a b");
+        assert_eq!(read(&prose("env:HOME")), "(env:HOME)");
+        assert_eq!(read(&prose(" env:HOME")), "(env:HOME)");
+        assert_eq!(read(&prose(&"x".repeat(300))).chars().count(), LONGEST + 1);
+    }
+}
