@@ -1,6 +1,6 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
-.PHONY: ci system fmt lint core test test-shared doc schema golden faults lifecycle attacks fuzz fuzz-build bench demo
+.PHONY: ci system fmt lint core test test-shared doc schema golden agreement large imports faults lifecycle attacks fuzz fuzz-build bench demo
 
 CARGO ?= cargo
 
@@ -57,6 +57,19 @@ attacks:
 	STRICT=1 SLOW=2000 DEAF=50 ATTACKERS=50 ATTACK_MS=5000 $(CARGO) test --locked --release --test gateway -- --nocapture \
 	  --test-threads 1 edge::attacks
 	FUZZ_SECONDS=60 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 edge::fuzzed
+
+# A hundred thousand random pairs of policies and requests: decision, test, explain, diff, access, the running gateway and a naive
+# reading say the same of each.
+agreement:
+	PAIRS=100000 SERVED=100000 $(CARGO) test --locked --release --test gateway -- --nocapture decisions::agreement
+
+# A thousand APIs and clients, a million records of traffic: check 2 s, access 5 s, diff 10 s, replay 30 s.
+large:
+	APIS=1000 LINES=1000000 STRICT=1 $(CARGO) test --locked --release --test gateway -- --nocapture tooling::large
+
+# Every one of some 2,600 public OpenAPI documents becomes policies whose tests hold, or is refused with a reason.
+imports:
+	EVERY=1 $(CARGO) test --locked --release --test gateway -- --nocapture tooling::imported
 
 # Write the files that tests compare: JSON Schemas and golden files.
 golden:

@@ -4,6 +4,7 @@ mod compared;
 mod edited;
 mod explained;
 mod imported;
+mod large;
 mod linted;
 mod reached;
 mod shadowed;

@@ -1,7 +1,8 @@
-//! Everything that says something of a request says the same: the decision, `test`, `explain`, a naive reading; and `diff` tells of a
-//! change exactly where some request has another verdict. `PAIRS` sets how many pairs of policies and requests are tried.
+//! Everything that says something of a request says the same: the decision, `test`, `explain`, the running gateway, a naive reading; and
+//! `diff` tells of a change exactly where some request has another verdict. `PAIRS` sets how many pairs of policies and requests are
+//! tried, `SERVED` how many of them by the gateway.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -21,7 +22,8 @@ use scopegate::tooling::testing;
 
 use super::properties::{CLIENTS, METHODS, PATHS, RESOURCES, SCOPES, Set, naive, set};
 use super::{own_facts, request_to, verdict};
-use crate::support::many;
+use crate::support::http::{Connection, request};
+use crate::support::{Gateway, Setup, many};
 
 const ADDRESSES: [Option<&str>; 3] = [None, Some("192.0.2.77"), Some("10.1.2.3")];
 const NOW: Timestamp = Timestamp(10);
@@ -129,6 +131,88 @@ fn decision_test_explain_and_a_naive_reading_agree() {
     }
     println!("{pairs} pairs agree, {permitted} of them permitted");
     assert!(permitted * 50 > pairs, "{permitted} of {pairs}: the sets refuse nearly everything");
+}
+
+/// The requests to a set for which our own authorization server gives a token, each once, with the scopes that it has.
+fn served(set: &Set) -> BTreeMap<(usize, String), Vec<Ask>> {
+    let mut served: BTreeMap<(usize, String), Vec<Ask>> = BTreeMap::new();
+    let mut seen = BTreeSet::new();
+    for mut ask in Ask::all() {
+        let held = set.held(ask.client);
+        // A token has no scope that its client does not hold, and one without scopes only a client without any gets.
+        ask.scopes &= (0..SCOPES.len()).filter(|at| held.contains(SCOPES[*at])).fold(0, |bits, at| bits | 1 << at);
+        if (ask.scopes != 0 || held.is_empty())
+            && seen.insert((ask.client, ask.path, ask.method, ask.address, ask.scopes))
+        {
+            served.entry((ask.client, ask.value())).or_default().push(ask);
+        }
+    }
+    served
+}
+
+/// Asks the gateway over a connection of its own.
+fn serve(gateway: &Gateway, asks: &[(&str, Ask)]) -> Vec<String> {
+    let mut connection = Connection::open(gateway.address);
+    let mut verdicts = Vec::new();
+    for (token, ask) in asks {
+        let from: Vec<(&str, &str)> = ask.address.map(|address| ("X-Forwarded-For", address)).into_iter().collect();
+        connection.write(request(ask.method, ask.path, Some(token), &from).as_bytes());
+        verdicts.push(connection.read(false).unwrap_or_else(|| panic!("no answer to {ask:?}")).verdict());
+    }
+    verdicts
+}
+
+/// `SERVED` sets how many: the same process takes every set by a reload, and verifies real tokens of its own.
+#[test]
+fn the_running_gateway_and_a_naive_reading_agree() {
+    let mut runner = TestRunner::deterministic();
+    let mut gateway: Option<Gateway> = None;
+    let (mut pairs, mut permitted) = (0, 0);
+    while pairs < many("SERVED", 20_000) {
+        let set = set().new_tree(&mut runner).unwrap().current();
+        if set.config(false).is_none() {
+            continue;
+        }
+        let (files, clients) = set.files(false);
+        let policies = files.concat();
+        let running = match gateway.take() {
+            None => {
+                let mut setup = Setup::new(&policies, &clients);
+                setup.gateway = "trusted_proxies: [127.0.0.1/32]\n".into();
+                Gateway::start(&setup)
+            }
+            Some(running) => {
+                running.rewrite("policies.yaml", &policies);
+                running.rewrite("clients.yaml", &clients);
+                assert!(running.reload(), "{}", running.log());
+                running
+            }
+        };
+        let served = served(&set);
+        let tokens: BTreeMap<&(usize, String), String> =
+            served.keys().map(|key| (key, token(&running, CLIENTS[key.0], &key.1))).collect();
+        let asks: Vec<(&str, Ask)> =
+            served.iter().flat_map(|(key, asks)| asks.iter().map(|ask| (tokens[key].as_str(), *ask))).collect();
+        let (one, other) = asks.split_at(asks.len() / 2);
+        let verdicts = std::thread::scope(|scope| {
+            let other = scope.spawn(|| serve(&running, other));
+            [serve(&running, one), other.join().unwrap()].concat()
+        });
+        for ((_, ask), verdict) in asks.iter().zip(&verdicts) {
+            assert_eq!(verdict, ask.naive(&set), "{ask:?} {set:?}\n{policies}\n{clients}");
+            permitted += usize::from(verdict == "permit");
+        }
+        pairs += asks.len();
+        gateway = Some(running);
+    }
+    println!("{pairs} pairs served, {permitted} of them permitted");
+    assert!(permitted * 50 > pairs, "{permitted} of {pairs}: the sets refuse nearly everything");
+}
+
+fn token(gateway: &Gateway, client: &str, scopes: &str) -> String {
+    let extra = if scopes.is_empty() { String::new() } else { format!("&scope={}", scopes.replace(' ', "+")) };
+    let response = gateway.token_response(client, &extra);
+    response.json()["access_token"].as_str().unwrap_or_else(|| panic!("{response:?}")).to_owned()
 }
 
 #[test]
