@@ -310,6 +310,7 @@ fn located(fault: crate::policy::CompileFault) -> Fault {
         line: origin.line,
         column: origin.column,
         width: 1,
+        hidden: false,
         message: fault.message,
         help: Some(fault.help),
     }

@@ -120,7 +120,15 @@ impl Document {
         let root = Tree { file, events: Parser::new_from_str(text) }.document()?;
         let value: Value = serde_yaml::from_str(text).map_err(|error| {
             let (line, column) = error.location().map_or((1, 1), |at| (at.line(), at.column()));
-            Box::new(Fault { file: file.into(), line, column, width: 1, message: error.to_string(), help: None })
+            Box::new(Fault {
+                file: file.into(),
+                line,
+                column,
+                width: 1,
+                message: error.to_string(),
+                help: None,
+                hidden: false,
+            })
         })?;
         let value = if value.is_null() { Value::Mapping(Mapping::new()) } else { value };
         Ok(Self { file: file.into(), text: text.into(), value, root })
@@ -146,7 +154,15 @@ impl Document {
     }
 
     fn fault(&self, mark: Mark, message: String, help: Option<String>) -> Fault {
-        Fault { file: self.file.clone(), line: mark.line, column: mark.column, width: mark.width, message, help }
+        Fault {
+            file: self.file.clone(),
+            line: mark.line,
+            column: mark.column,
+            width: mark.width,
+            message,
+            help,
+            hidden: false,
+        }
     }
 
     /// Marks of key and value.
@@ -277,6 +293,7 @@ impl<'a> Tree<'a> {
             line: mark.line,
             column: mark.column,
             width: mark.width,
+            hidden: false,
             message: message.to_owned(),
             help: Some(help.to_owned()),
         })

@@ -1,5 +1,6 @@
 //! A fault in the configuration: where, what is wrong, what would be right.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use annotate_snippets::renderer::DecorStyle;
@@ -23,13 +24,16 @@ pub struct Fault {
     /// What would be right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<String>,
+    /// What is marked may be a secret that stands in the open: it is not shown.
+    #[serde(skip)]
+    pub hidden: bool,
 }
 
 impl Fault {
     /// A fault of a whole file, one that could not be read for instance.
     #[must_use]
     pub fn of_file(file: &str, message: impl Into<String>, help: Option<String>) -> Self {
-        Self { file: file.into(), line: 1, column: 1, width: 1, message: message.into(), help }
+        Self { file: file.into(), line: 1, column: 1, width: 1, message: message.into(), help, hidden: false }
     }
 
     /// `file:line:column: message`, and the help on a second line.
@@ -47,6 +51,8 @@ impl Fault {
     #[must_use]
     pub fn render(&self, source: &str, color: bool) -> String {
         let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+        let shown = self.shown(source);
+        let source = &*shown;
         let (start, end) = self.span(source);
         let snippet =
             Snippet::source(source).path(&*self.file).fold(true).annotation(AnnotationKind::Primary.span(start..end));
@@ -55,6 +61,19 @@ impl Fault {
             report.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
         }
         renderer.render(&report)
+    }
+
+    /// The source as it may be shown: without what may be a secret in the open, on the line of the fault alone.
+    fn shown(&self, source: &str) -> String {
+        let lines = source.split_inclusive('\n').enumerate().map(|(number, line)| {
+            if number + 1 != self.line {
+                return Cow::Borrowed(line);
+            }
+            let from = if self.hidden { self.column.saturating_sub(1) } else { usize::MAX };
+            let masked = mask(line).into_iter().enumerate();
+            masked.map(|(at, c)| if at >= from && !matches!(c, '\r' | '\n') { '*' } else { c }).collect()
+        });
+        lines.collect::<Vec<Cow<'_, str>>>().concat()
     }
 
     /// Byte offsets of the marked characters.
@@ -72,6 +91,42 @@ impl Fault {
         }
         (source.len(), source.len())
     }
+}
+
+/// Keys whose values may be secrets.
+const SECRETS: [&str; 7] = ["secret", "secrets", "client_secret", "password", "sha256", "argon2id", "bearer"];
+
+/// Whether a key may have a secret as its value.
+pub(super) fn is_secret(key: &str) -> bool {
+    SECRETS.contains(&key)
+}
+
+/// A line with asterisks for what stands behind such keys, references and nested keys aside.
+fn mask(line: &str) -> Vec<char> {
+    let mut shown: Vec<char> = line.chars().collect();
+    let (mut at, mut hide) = (0, false);
+    while at < shown.len() {
+        let end = shown
+            .iter()
+            .skip(at)
+            .position(|c| matches!(c, ',' | '{' | '}' | '[' | ']' | '\r' | '\n'))
+            .map_or(shown.len(), |n| at + n);
+        let part: String = shown.get(at..end).unwrap_or_default().iter().collect();
+        let (key, value) =
+            part.split_once(": ").or_else(|| part.strip_suffix(':').map(|key| (key, ""))).unwrap_or(("", &part));
+        let key = key.trim_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '"' | '\''));
+        if !key.is_empty() {
+            hide = is_secret(key);
+        }
+        let value = value.trim();
+        if hide && !value.is_empty() && !value.starts_with("env:") && !value.starts_with("file:") {
+            let from = end.saturating_sub(part.rsplit(": ").next().map_or(0, |value| value.chars().count()));
+            shown.iter_mut().take(end).skip(from.max(at)).filter(|c| !c.is_whitespace()).for_each(|c| *c = '*');
+        }
+        hide &= shown.get(end).is_some_and(|c| matches!(c, '[' | ','));
+        at = end + 1;
+    }
+    shown
 }
 
 /// The known name nearest to a wrong one, if it is near enough to be meant.
@@ -127,10 +182,28 @@ mod tests {
             width: 4,
             message: "unknown key `nmae`".into(),
             help: Some("did you mean `name`?".into()),
+            hidden: false,
         };
         let text = fault.render("apis:\n  nmae: 1\n", false);
         assert!(text.contains("--> policies/a.yaml:2:3"), "{text}");
         assert!(text.contains("nmae: 1") && text.contains("^^^^"), "{text}");
         assert!(text.contains("help: did you mean `name`?"), "{text}");
+        let text = Fault { column: 9, hidden: true, ..fault }.render("apis:\n  nmae: hunter2 # ä\n", false);
+        assert!(text.contains("nmae: ***********") && !text.contains("hunter2"), "{text}");
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        for (line, shown) in [
+            ("  a: { password: hunter2 }", "  a: { password: ******* }"),
+            ("  a: { secrets: [hunter2, hunter3] }", "  a: { secrets: [*******, *******] }"),
+            ("  - { sha256: \"hunter2\", expires: never }", "  - { sha256: *********, expires: never }"),
+            ("client_secret: hunter2 # mine", "client_secret: ******* * ****"),
+            ("  client_secret: env:SECRET", "  client_secret: env:SECRET"),
+            ("  bearer: file:secrets/x", "  bearer: file:secrets/x"),
+            ("tests: [{ token: { client: app } }]", "tests: [{ token: { client: app } }]"),
+        ] {
+            assert_eq!(mask(line).into_iter().collect::<String>(), shown);
+        }
     }
 }

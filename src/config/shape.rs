@@ -6,7 +6,7 @@
 use serde_json::Value as Json;
 
 use super::document::{self, Document, Path, Step, Value};
-use super::fault::{Fault, suggestion};
+use super::fault::{self, Fault, suggestion};
 use super::format;
 use super::schema::{FORMAT, NOT_BUILT};
 
@@ -50,6 +50,25 @@ enum Fate {
 impl<'a> Walk<'a> {
     fn fault(&mut self, message: String, help: impl Into<String>) {
         self.faults.push(self.document.fault_at_value(&self.path, message, Some(help.into())));
+    }
+
+    /// Whether the value may be a secret that stands in the open: by its form, or by a key that leads to it.
+    fn is_secret(&self, schema: &Json) -> bool {
+        let form = schema.get(FORMAT).and_then(Json::as_str);
+        let below = |step: &Step| matches!(step, Step::Key(key) if fault::is_secret(key));
+        form.is_some_and(|form| matches!(form, "secret" | "sha256" | "argon2id")) || self.path.iter().any(below)
+    }
+
+    /// A fault of a value of this schema; one that may be a secret is not shown.
+    fn fault_of(&mut self, schema: &Json, message: String, help: impl Into<String>) {
+        let hidden = self.is_secret(schema);
+        let fault = self.document.fault_at_value(&self.path, message, Some(help.into()));
+        self.faults.push(Fault { hidden, ..fault });
+    }
+
+    /// What a value is, for messages; a text that may be a secret is not repeated.
+    fn found(&self, schema: &Json, value: &Value) -> String {
+        if value.is_string() && self.is_secret(schema) { "a text".to_owned() } else { found(value) }
     }
 
     fn value(&mut self, schema: &'a Json, value: &mut Value) -> Fate {
@@ -236,7 +255,7 @@ impl<'a> Walk<'a> {
             && let Err(message) = format::check(format, text)
         {
             let about = schema.get("description").and_then(Json::as_str).unwrap_or("see docs/configuration.md");
-            self.fault(message, about.to_owned());
+            self.fault_of(schema, message, about.to_owned());
         }
     }
 
@@ -250,13 +269,13 @@ impl<'a> Walk<'a> {
     }
 
     fn mistyped(&mut self, schema: &'a Json, value: &Value) {
-        let message = format!("{} where {} is expected", found(value), self.expected(schema));
+        let message = format!("{} where {} is expected", self.found(schema, value), self.expected(schema));
         let help = match (value, schema.get("type").and_then(Json::as_str)) {
             (Value::Number(_) | Value::Bool(_), Some("string")) => "put it in quotes".to_owned(),
             (Value::Null, _) => "give the key a value, or leave it out".to_owned(),
             _ => schema.get("description").and_then(Json::as_str).unwrap_or("see docs/configuration.md").to_owned(),
         };
-        self.fault(message, help);
+        self.fault_of(schema, message, help);
     }
 
     /// One of several shapes: texts by their words, mappings by their keys.

@@ -83,6 +83,7 @@ pub fn faults(config: &Config, now: Timestamp) -> Vec<Fault> {
             line: run.test.origin.line,
             column: run.test.origin.column,
             width: 1,
+            hidden: false,
             message: format!("the test `{}` fails: {}", run.test.name, failure.message),
             help: Some(
                 "`scopegate test` shows every step; `run_tests_at_load: false` loads it all the same".to_owned(),
