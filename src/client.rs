@@ -11,6 +11,9 @@ use crate::names::{ApiName, ClientId, IssuerName, Origin, RoleName, ScopeName, T
 use crate::token::KeySet;
 use secret::ClientSecret;
 
+/// Most bytes of scope names that a client may hold: a token names its scopes, and a token is at most 8 KiB.
+pub const MAX_SCOPE_BYTES: usize = 4096;
+
 /// A grant type that a client may use (RFC 6749 §1.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum GrantType {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{FINDINGS, Format, complain, report, say, wrong};
+use super::{FINDINGS, Format, UNREADABLE, complain, report, say, wrong};
 use crate::server::{clock, source};
 use crate::tooling::import::openapi::{self, Drift, Import};
 use crate::tooling::import::servicenow::{self, Export};
@@ -80,6 +80,9 @@ pub(super) struct ServicenowArguments {
     /// Key of the upstream that is the instance
     #[arg(long, default_value = "servicenow")]
     upstream: String,
+    /// Take clients whose records do not say whether their token restriction is enforced as not restricted
+    #[arg(long)]
+    tokens_unrestricted: bool,
     /// Write below this folder: policies/servicenow.yaml, config/clients/servicenow.yaml and config/users.yaml, none of which may be there
     /// yet; standard output when left out
     #[arg(long, value_name = "FOLDER")]
@@ -107,7 +110,10 @@ fn servicenow(arguments: &ServicenowArguments) -> Result<(), String> {
         let (table, name) = table.map_or((None, file.as_str()), |(table, name)| (Some(table.to_owned()), name));
         exports.push(Export { table, name: name.to_owned(), text: read(Path::new(name))? });
     }
-    let options = servicenow::Options { upstream: arguments.upstream.clone() };
+    let options = servicenow::Options {
+        upstream: arguments.upstream.clone(),
+        tokens_unrestricted: arguments.tokens_unrestricted,
+    };
     let import = servicenow::import(&exports, &options, clock::now()).map_err(|fault| fault.to_string())?;
     let files = [
         ("policies/servicenow.yaml", &import.policies),
@@ -142,9 +148,8 @@ fn servicenow(arguments: &ServicenowArguments) -> Result<(), String> {
     complain(&format!("{apis} APIs, {scopes} scopes, {policies} policies, {clients} clients, {users} users"));
     tell_upstreams(&import.upstreams);
     for client in &import.secrets {
-        complain(&format!(
-            "secret: {client}: its secret is not carried over; make one with: scopegate client rotate-secret {client}"
-        ));
+        let words = "its secret is not carried over; make one with: scopegate client rotate-secret";
+        complain(&format!("secret: {client}: {words} {}", shell(client)));
     }
     tell_notes(&import.notes);
     Ok(())
@@ -167,7 +172,11 @@ fn openapi(arguments: &OpenapiArguments) -> Result<ExitCode, String> {
     if arguments.check {
         let config = match source::load_untested(&arguments.config) {
             Ok(config) => config,
-            Err(fault) => return Ok(report(&fault, arguments.format)),
+            Err(fault) => {
+                // Not 1, which is drift.
+                report(&fault, arguments.format);
+                return Ok(ExitCode::from(UNREADABLE));
+            }
         };
         let drift = openapi::drift(&text, &options, &config, clock::now()).map_err(|fault| said(&fault))?;
         return Ok(tell_drift(&drift, arguments.format));
@@ -184,7 +193,7 @@ fn openapi(arguments: &OpenapiArguments) -> Result<ExitCode, String> {
 }
 
 fn tell(import: &Import, arguments: &OpenapiArguments) {
-    let Import { policies, upstreams, scopes, notes, operations, tests, .. } = import;
+    let Import { policies, upstreams, scopes, notes, operations, tests } = import;
     match &arguments.output {
         None => say(policies.trim_end()),
         Some(file) => complain(&format!("Wrote {}.", file.display())),
@@ -192,8 +201,13 @@ fn tell(import: &Import, arguments: &OpenapiArguments) {
     complain(&format!("{operations} operations, {} scopes, {tests} tests", scopes.len()));
     tell_upstreams(upstreams);
     if let Some(client) = &arguments.client {
-        let scopes = if scopes.is_empty() { String::new() } else { format!(" --scopes {}", scopes.join(",")) };
-        complain(&format!("The tests are about this client:  scopegate client add {client}{scopes}"));
+        let listed = shell(&scopes.join(","));
+        let flags = if scopes.is_empty() { String::new() } else { format!(" --scopes {listed}") };
+        if scopes.iter().any(|scope| scope.contains(',')) {
+            complain(&format!("The tests are about the client {client}: write its file by hand, a scope has a comma"));
+        } else {
+            complain(&format!("The tests are about this client:  scopegate client add {}{flags}", shell(client)));
+        }
     }
     tell_notes(notes);
 }
@@ -216,10 +230,18 @@ fn tell_drift(drift: &Drift, format: Format) -> ExitCode {
 
 /// What gateway.yaml has to name.
 fn tell_upstreams(upstreams: &[Upstream]) {
-    for Upstream { name, server } in upstreams {
-        let server = server.as_deref().unwrap_or("https://…");
-        complain(&format!("gateway.yaml has to name it:  upstreams: {{ {name}: {{ servers: [{server}] }} }}"));
+    for upstream in upstreams {
+        complain(&format!("gateway.yaml has to name it:  upstreams: {{ {} }}", upstream.line()));
     }
+}
+
+/// A word of a command line: originals have a say in it.
+fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
+    if !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// What is not carried over, for people.

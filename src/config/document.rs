@@ -25,17 +25,81 @@ pub fn show(value: &Value) -> String {
 /// A YAML or JSON text of somebody else's, as JSON: keys that are numbers, as response codes are, become texts.
 ///
 /// # Errors
-/// Line, column, and what is wrong there.
+/// Line, column, and what is wrong there. A key twice is wrong: readers differ on which counts.
 pub fn json(text: &str) -> Result<serde_json::Value, String> {
-    if text.trim_start_matches('\u{feff}').trim_start().starts_with('{') {
+    let text = text.trim_start_matches('\u{feff}');
+    let start = text.trim_start();
+    let object = start.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with(['"', '}']));
+    if object || start.starts_with('[') {
         // Not every JSON text is YAML: escaped surrogates are two characters there.
-        return serde_json::from_str(text.trim_start_matches('\u{feff}')).map_err(|fault| fault.to_string());
+        return serde_json::from_str::<Unique>(text).map(|Unique(value)| value).map_err(|fault| fault.to_string());
     }
     // serde_yaml takes quadratic time to reach its bound of nesting; the other parser's is reached at once.
     for event in Parser::new_from_str(text) {
         event.map_err(|fault| fault.to_string())?;
     }
     serde_yaml::from_str(text).map(as_json).map_err(|fault| fault.to_string())
+}
+
+/// A JSON value whose objects have each key once.
+struct Unique(serde_json::Value);
+
+impl<'de> serde::Deserialize<'de> for Unique {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UniqueKeys).map(Self)
+    }
+}
+
+struct UniqueKeys;
+
+impl<'de> serde::de::Visitor<'de> for UniqueKeys {
+    type Value = serde_json::Value;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut object = serde_json::Map::new();
+        while let Some((key, Unique(value))) = entries.next_entry::<String, Unique>()? {
+            if object.insert(key.clone(), value).is_some() {
+                return Err(serde::de::Error::custom(format!("the key `{key}` occurs twice")));
+            }
+        }
+        Ok(object.into())
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(Unique(value)) = items.next_element()? {
+            list.push(value);
+        }
+        Ok(list.into())
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Self::Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(serde_json::Value::Null)
+    }
 }
 
 fn as_json(value: Value) -> serde_json::Value {

@@ -335,7 +335,7 @@ mod tests {
             ("rate", &["100/s", "1/d"], &["0/s", "100", "100/w", "-1/s", "1.5/s"]),
             ("secret", &["env:A_1", "file:secrets/x"], &["hunter2", "env:", "env:A:-b", "file:"]),
             ("host", &["a.example", "127.0.0.1", "[::1]"], &["a.example:80", "a/b", "", "a b"]),
-            ("base_path", &["/", "/api/now"], &["api", "/api/", "/a//b", "/a/../b", "/{x}"]),
+            ("base_path", &["/", "/api/now"], &["api", "/api/", "/a//b", "/a/../b", "/{x}", "/a?b", "/a#b"]),
             ("version", &["v1", "2024-01-01"], &["", "v/1", "..", "v1;"]),
         ] {
             for text in good {

@@ -252,7 +252,7 @@ fn push_query(query: &[u8], out: &mut String) -> Result<(), Refusal> {
 #[must_use]
 pub fn is_canonical_path(path: &str) -> bool {
     Target::parse(path.as_bytes(), usize::MAX)
-        .is_ok_and(|target| target.as_str() == path && Allowances::ALL.covers(target.used()))
+        .is_ok_and(|target| !path.contains('?') && target.as_str() == path && Allowances::ALL.covers(target.used()))
 }
 
 #[cfg(test)]

@@ -26,8 +26,9 @@ pub struct Note {
 }
 
 impl Note {
-    fn new(about: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { about: about.into(), message: message.into() }
+    /// Originals have a say in both: neither gets out of its line.
+    fn new(about: impl AsRef<str>, message: impl AsRef<str>) -> Self {
+        Self { about: yaml::line(about.as_ref()), message: yaml::line(message.as_ref()) }
     }
 }
 
@@ -38,6 +39,15 @@ pub struct Upstream {
     pub name: String,
     /// Its scheme, host and port, where the original says them.
     pub server: Option<String>,
+}
+
+impl Upstream {
+    /// The line of gateway.yaml, below `upstreams`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let server = self.server.as_deref().unwrap_or("https://…");
+        format!("{}: {{ servers: [{server}] }}", yaml::text(&self.name))
+    }
 }
 
 /// Why nothing was made.
@@ -70,9 +80,9 @@ impl Trial<'_> {
         let gateway = format!(
             "public_url: https://{HOST}\nlisteners: [{{ address: 127.0.0.1:1, behind_tls: true }}]\n\
              store: {{ embedded: {{ path: data }} }}\npolicies: policies\nclients: clients\nusers: users\n\
-             authorization_server: {{ grants: [{}] }}\nupstreams:\n{}",
+             authorization_server: {{ grants: [{}] }}\n{}",
             "client_credentials, authorization_code, refresh_token, password, jwt_bearer",
-            upstreams.concat(),
+            if upstreams.is_empty() { String::new() } else { format!("upstreams:\n{}", upstreams.concat()) },
         );
         let file = |name: &str, text: &str| SourceFile { name: name.to_owned(), text: text.to_owned() };
         let some = |name: &str, text: &str| if text.is_empty() { Vec::new() } else { vec![file(name, text)] };
@@ -118,7 +128,57 @@ fn slug(words: &str) -> String {
     slug.trim_end_matches('-').to_owned()
 }
 
+/// A key that nobody has yet: as wished, or with a number behind it.
+fn numbered(wish: &str, otherwise: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let wish = if wish.is_empty() { otherwise } else { wish };
+    let numbered = (2..).map(|number| format!("{wish}-{number}"));
+    std::iter::once(wish.to_owned()).chain(numbered).find(|key| !is_taken(key)).unwrap_or_default()
+}
+
+/// Whether a name of somebody else's can be a key here, of a client, a user, an API or an upstream.
+fn usable_name(name: &str) -> Result<(), String> {
+    let valid = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',');
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(valid) || name.starts_with("env:") {
+        return Err(format!(
+            "`{name}` cannot be a name here: visible ASCII without comma, double quote and backslash, at most 128 characters"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a scope of somebody else's can be one here (RFC 6749 §3.3).
+fn usable_scope(scope: &str) -> Result<(), String> {
+    if !crate::scope::is_scope_token(scope) || scope.len() > 256 || scope.starts_with("env:") {
+        return Err(format!(
+            "`{scope}` cannot be a scope here: visible ASCII without double quote and backslash, at most 256 characters"
+        ));
+    }
+    Ok(())
+}
+
+/// A template without the names of its parameters.
+fn shape(template: &str) -> String {
+    let segments = template.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
+    segments.collect::<Vec<_>>().join("/")
+}
+
+/// Longest path of an original that is read, and most parameters in it.
+const LONGEST_PATH: usize = 512;
+const MOST_PARAMETERS: usize = 32;
+
+/// Why a path of an original is no template here.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+enum TemplateFault {
+    /// A parameter is a part of a segment.
+    #[error("`{0}` is a parameter in part; here one is a whole segment, which is more than this operation")]
+    InPart(String),
+    /// No request could have such a path here.
+    #[error("{0}")]
+    Unusable(String),
+}
+
 /// A path of somebody else's as a template of ours.
+#[derive(Debug)]
 struct Template {
     text: String,
     /// Its parameters: the segment as it was written, and the name here.
@@ -127,9 +187,18 @@ struct Template {
 
 impl Template {
     /// Reads a path whose parameters are `{name}`. With `whole`, a segment that is a parameter in part becomes one as a whole.
-    fn of(path: &str, whole: bool) -> Result<Self, String> {
+    fn of(path: &str, whole: bool) -> Result<Self, TemplateFault> {
+        let unusable = |fault: &str| Err(TemplateFault::Unusable(fault.to_owned()));
         if path.contains(['?', '#']) {
-            return Err("a query or fragment never decides which operation is meant".to_owned());
+            return unusable("a query or fragment never decides which operation is meant");
+        }
+        if path.contains(';') || path.contains("%2F") || path.contains("%25") {
+            return unusable(
+                "segments with `;`, `%2F` or `%25` have to be allowed by the API (`path: { allow: […] }`): write it by hand",
+            );
+        }
+        if path.len() > LONGEST_PATH || path.matches('{').count() > MOST_PARAMETERS {
+            return unusable("the path is longer than 512 characters, or has more than 32 parameters");
         }
         let mut parameters: Vec<(String, String)> = Vec::new();
         let mut segments = Vec::new();
@@ -142,21 +211,29 @@ impl Template {
                 .strip_prefix('{')
                 .and_then(|part| part.strip_suffix('}'))
                 .filter(|name| !name.contains(['{', '}']));
+            if name.is_some_and(|name| {
+                name.is_empty()
+                    || name.contains(['+', '*', '?', '&', ',', '/', '!', '=', '|', '@'])
+                    || name.starts_with('.')
+            }) {
+                return unusable(&format!("`{part}` may be more or less than one segment"));
+            }
             if name.is_none() && !whole {
-                return Err(format!(
-                    "`{part}` is a parameter in part; here one is a whole segment, which is more than this operation"
-                ));
+                return Err(TemplateFault::InPart(part.to_owned()));
+            }
+            if part.chars().any(char::is_control) {
+                return unusable("a control character in the path");
             }
             let written = name.unwrap_or_else(|| part.trim_matches(['{', '}']));
             let mut own: String = written.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-            while own.is_empty() || parameters.iter().any(|(_, taken)| *taken == own) {
+            while parameters.iter().any(|(_, taken)| *taken == own) {
                 own.push('_');
             }
             segments.push(format!("{{{own}}}"));
             parameters.push((part.to_owned(), own));
         }
         let text = segments.join("/");
-        parse_template(&text)?;
+        parse_template(&text).map_err(TemplateFault::Unusable)?;
         Ok(Self { text, parameters })
     }
 }

@@ -9,15 +9,13 @@ use super::authorization_server::{Lifespans, grant_type, seconds};
 use super::gateway::beside;
 use super::{Builder, Entry, Named, Place};
 use crate::client::secret::{ClientSecret, SecretDigest};
-use crate::client::{Client, ExternalIdentity, TokenFormat, User};
+use crate::client::{Client, ExternalIdentity, MAX_SCOPE_BYTES, TokenFormat, User};
 use crate::grant::redirect;
 use crate::names::{ApiName, ClientId, IssuerName, RoleName, ScopeName, UserName};
 use crate::token::KeySet;
 
 /// Secrets that may be live at once: the new one and the one it replaces.
 const LIVE_SECRETS: usize = 2;
-/// Most bytes of scope names that a client may hold.
-const MAX_SCOPE_BYTES: usize = 4096;
 
 impl Builder<'_> {
     pub(super) fn users(&mut self) -> Vec<User> {

@@ -3,18 +3,22 @@
 mod apis;
 mod document;
 mod drift;
+mod policies;
 mod sample;
+mod server;
+mod shadow;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 pub use drift::{Difference, Drift, drift};
 
-use super::{HOST, ImportFault, Note, Trial, Upstream, yaml};
+use super::{HOST, ImportFault, Note, Trial, Upstream, shape, usable_name, usable_scope, yaml};
+use crate::client::MAX_SCOPE_BYTES;
 use crate::config::document::MAX_BYTES;
-use crate::config::{Config, format};
-use crate::names::Timestamp;
+use crate::config::{Config, Fault, format};
+use crate::names::{IssuerName, Timestamp};
 use crate::policy::case::{Case, Presented, Words};
 use crate::policy::decide::Moment;
 use crate::policy::route::OperationId;
@@ -61,18 +65,35 @@ pub struct Import {
     pub operations: usize,
     /// How many tests.
     pub tests: usize,
-    #[serde(skip)]
-    imported: Vec<Imported>,
 }
 
 /// An operation that is in the policies made.
 #[derive(Debug)]
 struct Imported {
     about: String,
-    /// `METHOD path`, for a request that is this operation.
-    request: (String, String),
-    scopes: Vec<String>,
+    method: &'static str,
+    /// Requests for it, the likeliest first; some may lead to a path beside it.
+    targets: Vec<String>,
+    /// The first that leads to it.
+    test: Option<String>,
+    /// Its whole path, without the names of its parameters.
+    shape: String,
+    scopes: BTreeSet<String>,
     public: bool,
+    /// The document lets everybody in.
+    for_all: bool,
+}
+
+/// The rules made of a document, before tests are.
+struct Made {
+    rules: String,
+    upstreams: Vec<Upstream>,
+    scopes: Vec<String>,
+    notes: Vec<Note>,
+    imported: Vec<Imported>,
+    apis: Vec<String>,
+    /// Host of the document's server.
+    host: Option<String>,
 }
 
 /// Makes policies of a document.
@@ -80,117 +101,127 @@ struct Imported {
 /// # Errors
 /// A text that is no OpenAPI document of these versions, and options that do not fit.
 pub fn import(text: &str, options: &Options, now: Timestamp) -> Result<Import, ImportFault> {
+    let Made { rules, upstreams, scopes, mut notes, imported, .. } = make(text, options, now)?;
+    for operation in imported.iter().filter(|operation| operation.test.is_none()) {
+        let message = "has no test: no example was found that leads to it and to no path beside it";
+        notes.push(Note::new(&operation.about, message));
+    }
+    let (tests, count) = policies::tests(&imported, options);
+    let policies = format!("{rules}{tests}");
+    check_size(&policies)?;
+    hold(&trial(&policies, &scopes, &upstreams, options, now)?, now)?;
+    notes.sort();
+    notes.dedup();
+    Ok(Import { policies, upstreams, scopes, notes, operations: imported.len(), tests: count })
+}
+
+fn make(text: &str, options: &Options, now: Timestamp) -> Result<Made, ImportFault> {
     check(options)?;
     let mut document = document::read(text, options)?;
     let (title, descriptions) = (document.title.clone(), std::mem::take(&mut document.scopes));
     let mut notes = std::mem::take(&mut document.notes);
-    let mut apis = apis::group(document, options, &mut notes);
-    if apis.is_empty() {
+    let host = document
+        .server
+        .origin
+        .as_deref()
+        .and_then(|origin| url::Url::parse(origin).ok()?.host_str().map(str::to_owned));
+    let all_closed = document.operations.iter().all(|operation| operation.access == Access::Closed);
+    let apis = apis::of_document(document, options, &mut notes);
+    if apis.is_empty() || all_closed {
         let reasons: Vec<String> =
             notes.iter().take(5).map(|note| format!("  {}: {}", note.about, note.message)).collect();
         return Err(ImportFault::Unreadable(format!("no operation could be carried over:\n{}", reasons.join("\n"))));
     }
     let upstreams = apis::upstreams(&apis);
-    let scopes = apis::scopes(&mut apis, options, &mut notes);
-    let head = head(&title, &upstreams);
-    let rules =
-        format!("{head}{}{}", apis::apis_yaml(&apis, options), apis::scopes_yaml(&scopes, &descriptions, options));
-    let clients = options.client.as_deref().map(|client| trial_client(client, scopes.keys())).unwrap_or_default();
-    let trial = |policies: &str| Trial { policies, clients: &clients, users: "", upstreams: &upstreams }.load(now);
-    let imported = requests(&trial(&rules)?, &apis, options, &mut notes, now);
-    let (tests, count) = tests(&imported, options);
-    let policies = format!("{rules}{tests}");
-    if policies.len() > MAX_BYTES {
-        let mib = MAX_BYTES >> 20;
-        return Err(ImportFault::Unreadable(format!(
-            "what would come of it is larger than {mib} MiB: import the document in parts"
-        )));
-    }
-    hold(&trial(&policies)?, now)?;
-    notes.sort();
-    notes.dedup();
-    let scopes = scopes.into_keys().collect();
-    Ok(Import { policies, upstreams, scopes, notes, operations: imported.len(), tests: count, imported })
+    let scopes = apis::scopes(&apis);
+    let head = policies::head(&title, &upstreams);
+    let rules = format!("{head}{}{}", policies::apis(&apis), policies::scopes(&scopes, &descriptions, options));
+    let scopes: Vec<String> = scopes.into_keys().collect();
+    check_size(&rules)?;
+    let config = trial(&rules, &scopes, &upstreams, options, now)?;
+    let imported = imported(&config, &apis, now);
+    let apis = apis.into_iter().map(|api| api.key).collect();
+    Ok(Made { rules, upstreams, scopes, notes, imported, apis, host })
 }
 
 fn check(options: &Options) -> Result<(), ImportFault> {
-    let key = |what: &str, name: &Option<String>| {
-        let fits = |name: &String| {
-            !name.is_empty()
-                && name.len() <= 128
-                && name.bytes().all(|b| b.is_ascii_graphic())
-                && !name.starts_with("env:")
-        };
-        match name {
-            Some(name) if !fits(name) => {
-                Err(ImportFault::Unreadable(format!("{what} `{name}`: a key has visible ASCII, and no spaces")))
-            }
-            _ => Ok(()),
+    let wrong = |flag: &str, fault: String| ImportFault::Unreadable(format!("{flag} {fault}"));
+    for (flag, name) in [("--api", &options.api), ("--upstream", &options.upstream), ("--client", &options.client)] {
+        if let Some(name) = name {
+            usable_name(name).map_err(|fault| wrong(flag, fault))?;
         }
-    };
-    key("--api", &options.api)?;
-    key("--upstream", &options.upstream)?;
-    key("--client", &options.client)?;
-    if let Some(path) = &options.base_path {
-        format::check("base_path", path).map_err(|fault| ImportFault::Unreadable(format!("--base-path {fault}")))?;
     }
-    let prefix = &options.scope_prefix;
-    if !prefix.is_empty() && (!crate::scope::is_scope_token(prefix) || prefix.starts_with("env:")) {
-        return Err(ImportFault::Unreadable(format!(
-            "--scope-prefix `{prefix}`: no characters of a scope (RFC 6749 §3.3)"
-        )));
+    if let Some(path) = &options.base_path {
+        format::check("base_path", path).map_err(|fault| wrong("--base-path", fault))?;
+    }
+    if !options.scope_prefix.is_empty() {
+        usable_scope(&options.scope_prefix).map_err(|fault| wrong("--scope-prefix", fault))?;
     }
     Ok(())
 }
 
-fn head(title: &str, upstreams: &[Upstream]) -> String {
-    let mut head = yaml::comment(&format!("Made by `scopegate import openapi` of: {title}"));
-    head.push_str("# gateway.yaml has to name, under `upstreams`:\n");
-    for Upstream { name, server } in upstreams {
-        let server = server.as_deref().unwrap_or("https://…");
-        head.push_str(&yaml::comment(&format!("  {}: {{ servers: [{server}] }}", yaml::text(name))));
+fn check_size(policies: &str) -> Result<(), ImportFault> {
+    if policies.len() > MAX_BYTES {
+        let mib = MAX_BYTES >> 20;
+        let message = format!(
+            "what would come of it is larger than {mib} MiB: leave `--client` out, or take a part of the document"
+        );
+        return Err(ImportFault::Unreadable(message));
     }
-    head
+    Ok(())
 }
 
-/// A client that has all scopes, for the trial alone.
-fn trial_client<'a>(client: &str, scopes: impl Iterator<Item = &'a String>) -> String {
-    format!(
-        "clients:\n  {}: {{ grants: [client_credentials], auth_scopes: {} }}\n",
-        yaml::text(client),
-        yaml::list(scopes.map(String::as_str))
-    )
+/// Loads what was made, with a client that has all scopes.
+fn trial(
+    policies: &str,
+    scopes: &[String],
+    upstreams: &[Upstream],
+    options: &Options,
+    now: Timestamp,
+) -> Result<Config, ImportFault> {
+    let mut clients = String::new();
+    if let Some(client) = &options.client {
+        let bytes: usize = scopes.iter().map(|scope| scope.len() + 1).sum();
+        if bytes > MAX_SCOPE_BYTES {
+            let message =
+                format!("one client cannot hold all of its scopes, {bytes} bytes of names: leave `--client` out");
+            return Err(ImportFault::Unreadable(message));
+        }
+        let (client, scopes) = (yaml::text(client), yaml::list(scopes.iter().map(String::as_str)));
+        clients = format!("clients:\n  {client}: {{ grants: [client_credentials], auth_scopes: {scopes} }}\n");
+    }
+    Trial { policies, clients: &clients, users: "", upstreams }.load(now)
 }
 
-/// A request for each operation that leads to it and to no other.
-fn requests(config: &Config, apis: &[Api], options: &Options, notes: &mut Vec<Note>, now: Timestamp) -> Vec<Imported> {
+/// The operations made, each with requests that lead to it.
+fn imported(config: &Config, apis: &[Api], now: Timestamp) -> Vec<Imported> {
     let mut imported = Vec::new();
     for api in apis {
         for offered in &api.operations {
-            let found = candidates(&api.base_path, &offered.operation).find(|target| {
-                let found = leads_to(config, HOST, offered.operation.method.as_str(), target, now);
-                found
-                    .and_then(|id| config.rules.operation(id))
-                    .is_some_and(|found| *found.resource == *offered.template)
-            });
-            let about = offered.operation.about.clone();
-            let Some(target) = found else {
-                notes.push(Note::new(
-                    about,
-                    "has no test: no example was found that leads to it and to no path beside it",
-                ));
-                continue;
+            let method = offered.operation.method.as_str();
+            let base_path = api.server.base_path.trim_end_matches('/');
+            let targets: Vec<String> = targets(base_path, &offered.operation).collect();
+            let leads = |target: &&String| {
+                let found = lead_to(config, HOST, method, target, now).and_then(|id| config.rules.operation(id));
+                found.is_some_and(|found| *found.resource == *offered.template)
             };
-            let public = options.public && offered.operation.access == Access::Public && offered.public;
-            let request = (offered.operation.method.as_str().to_owned(), target);
-            imported.push(Imported { about, request, scopes: offered.scopes.clone(), public });
+            imported.push(Imported {
+                about: offered.operation.about.clone(),
+                method,
+                test: targets.iter().find(leads).cloned(),
+                targets,
+                shape: shape(&format!("{base_path}{}", offered.template)),
+                scopes: offered.scopes.clone(),
+                public: offered.public,
+                for_all: offered.for_all,
+            });
         }
     }
     imported
 }
 
 /// Targets of an operation, the likeliest first.
-fn candidates(base_path: &str, operation: &Operation) -> impl Iterator<Item = String> {
+fn targets(base_path: &str, operation: &Operation) -> impl Iterator<Item = String> {
     let most = operation.samples.iter().map(Vec::len).max().unwrap_or(1);
     (0..most).map(move |round| {
         let mut samples = operation.samples.iter();
@@ -201,54 +232,26 @@ fn candidates(base_path: &str, operation: &Operation) -> impl Iterator<Item = St
             let values = samples.next().map(Vec::as_slice).unwrap_or_default();
             values.get(round).or_else(|| values.last()).map_or("1", String::as_str)
         });
-        let path = segments.collect::<Vec<_>>().join("/");
-        if base_path == "/" { path } else { format!("{base_path}{path}") }
+        format!("{base_path}{}", segments.collect::<Vec<_>>().join("/"))
     })
 }
 
-/// The operation that a request without a token asks for.
-fn leads_to(config: &Config, host: &str, method: &str, target: &str, now: Timestamp) -> Option<OperationId> {
+/// The operation that a request asks for, whoever it is of.
+fn lead_to(config: &Config, host: &str, method: &str, target: &str, now: Timestamp) -> Option<OperationId> {
     let case = Case {
         method: method.to_owned(),
         target: target.to_owned(),
         host: Some(host.to_owned()),
         from: None,
         certificate: Vec::new(),
-        token: Some(Presented::Words(Box::new(Words::of(crate::names::IssuerName::new(""), None)))),
+        token: Some(Presented::Words(Box::new(Words::of(IssuerName::new(""), None)))),
     };
     let read = |_: &_| Err(Refusal::new(Reason::TokenMissing));
     case.judge(&config.rules, host, read, Moment::at(now)).operation.map(|matched| matched.operation)
 }
 
-/// The tests: that each operation is closed to whoever shows nothing, and, with a client, that the scopes open it and nothing else does.
-fn tests(imported: &[Imported], options: &Options) -> (String, usize) {
-    let mut lines: BTreeMap<usize, String> = BTreeMap::new();
-    let mut add = |request: &str, token: &str, expect: &str| {
-        lines.insert(lines.len(), format!("  - {{ request: {}{token}, expect: {expect} }}\n", yaml::text(request)));
-    };
-    for Imported { request: (method, target), scopes, public, .. } in imported {
-        let request = format!("{method} {target}");
-        if *public {
-            add(&request, "", "permit");
-            continue;
-        }
-        add(&request, "", "token.missing");
-        let Some(client) = options.client.as_deref().map(yaml::text) else { continue };
-        for scope in scopes {
-            let token = format!(", token: {{ client: {client}, scopes: {} }}", yaml::list([scope.as_str()]));
-            add(&request, &token, "permit");
-        }
-        let without = if scopes.is_empty() { "scope.unscoped" } else { "scope.missing" };
-        add(&request, &format!(", token: {{ client: {client}, scopes: [] }}"), without);
-    }
-    let count = lines.len();
-    let text =
-        if count == 0 { String::new() } else { format!("\ntests:\n{}", lines.into_values().collect::<String>()) };
-    (text, count)
-}
-
 /// Runs the tests that were made.
 fn hold(config: &Config, now: Timestamp) -> Result<(), ImportFault> {
-    let failed: Vec<String> = testing::faults(config, now).iter().map(crate::config::Fault::to_line).collect();
+    let failed: Vec<String> = testing::faults(config, now).iter().map(Fault::to_line).collect();
     if failed.is_empty() { Ok(()) } else { Err(ImportFault::Broken(failed.join("\n"))) }
 }

@@ -1,18 +1,21 @@
-//! Clients, auth scopes and access policies out of records of ServiceNow's inbound OAuth. What a record there permits is never more
-//! here; what cannot be told from the records is listed.
+//! Clients, auth scopes and access policies out of records of ServiceNow's inbound OAuth. What cannot be told from the records is listed,
+//! and closed rather than left open: a scope record that cannot be read asks for a scope that nobody holds, a policy that cannot be read
+//! closes its API.
 
 mod apis;
+mod client;
 mod clients;
 mod policies;
 mod records;
-
-use std::collections::BTreeMap;
+mod scopes;
+mod selection;
+mod xml;
 
 use serde::Serialize;
 
 pub use records::Export;
 
-use super::{ImportFault, Note, Trial, Upstream, yaml};
+use super::{ImportFault, Note, Trial, Upstream, usable_name, yaml};
 use crate::names::Timestamp;
 use apis::Apis;
 use clients::Clients;
@@ -23,6 +26,8 @@ use records::Records;
 pub struct Options {
     /// Key of the upstream.
     pub upstream: String,
+    /// Clients whose records do not say whether their tokens are restricted are not.
+    pub tokens_unrestricted: bool,
 }
 
 /// What was made of records.
@@ -65,24 +70,25 @@ pub struct Counts {
 /// Files that are no exports, and exports without anything that is read.
 pub fn import(exports: &[Export], options: &Options, now: Timestamp) -> Result<Import, ImportFault> {
     let upstream = &options.upstream;
-    if upstream.is_empty() || !upstream.bytes().all(|b| b.is_ascii_graphic()) || upstream.starts_with("env:") {
-        return Err(ImportFault::Unreadable(format!(
-            "--upstream `{upstream}`: a key has visible ASCII, and no spaces"
-        )));
-    }
+    usable_name(upstream).map_err(|fault| ImportFault::Unreadable(format!("--upstream {fault}")))?;
     let records = Records::read(exports).map_err(ImportFault::Unreadable)?;
     let mut notes: Vec<Note> = records
         .others
         .iter()
         .map(|(table, count)| Note::new(table, format!("{count} records of a table that is not read")))
         .collect();
-    let clients = Clients::of(&records, &mut notes);
+    let clients = Clients::of(&records, !options.tokens_unrestricted, &mut notes);
     let mut apis = Apis::default();
-    let scopes = apis::scopes(&records, &mut apis, &mut notes);
+    let scopes = scopes::of(&records, &mut apis, &mut notes);
     let policies = policies::of(&records, &mut apis, &clients, &mut notes);
     let (clients_text, scopes) = clients.yaml(scopes, &mut notes);
+    for path in apis.versioned() {
+        let message = "records name single versions of it: paths without a version are judged as `latest`, to which rules of single versions \
+                       do not apply; other versions are not served";
+        notes.push(Note::new(format!("API {path}"), message));
+    }
     let policies_text =
-        format!("{}{}{}", apis.yaml(upstream), apis::scopes_yaml(&scopes, &apis), policies::yaml(&policies, &apis));
+        format!("{}{}{}", apis.yaml(upstream), scopes::yaml(&scopes, &apis), policies::yaml(&policies, &apis));
     let counts = Counts {
         apis: apis.len(),
         scopes: scopes.len(),
@@ -118,6 +124,3 @@ fn tidy(mut notes: Vec<Note>) -> Vec<Note> {
     notes.dedup();
     notes
 }
-
-/// Scopes by their names.
-type Scopes = BTreeMap<String, apis::Scope>;

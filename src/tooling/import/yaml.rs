@@ -14,15 +14,19 @@ pub(super) fn text(text: &str) -> String {
     if plain && !word { text.to_owned() } else { quoted(text) }
 }
 
+/// Whether a character could not stand in YAML, or would have people read something else than is there.
+fn is_unprintable(c: char) -> bool {
+    let direction = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || direction || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+}
+
 /// Double-quoted (YAML 1.2.2 §7.3.1), with every character escaped that could not stand there.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {
             '"' | '\\' => quoted.extend(['\\', c]),
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}') => {
-                quoted.push_str(&format!("\\u{:04X}", u32::from(c)));
-            }
+            c if is_unprintable(c) => quoted.push_str(&format!("\\u{:04X}", u32::from(c))),
             c => quoted.push(c),
         }
     }
@@ -50,19 +54,24 @@ pub(super) fn lines(indent: usize, key: &str, items: &[String]) -> String {
 
 /// A comment of one line.
 pub(super) fn comment(words: &str) -> String {
-    format!("# {}\n", line(words))
+    format!("# {}\n", short(words))
 }
 
 /// Words for people as a value: one line, not too long, and never a reference to the environment.
 pub(super) fn prose(words: &str) -> String {
-    let line = line(words);
+    let line = short(words);
     quoted(&if line.starts_with("env:") { format!("({line})") } else { line })
 }
 
-/// Words on one line.
-fn line(words: &str) -> String {
-    let words = words.split(|c: char| c.is_control() || c.is_whitespace()).filter(|word| !word.is_empty());
-    let line = words.collect::<Vec<_>>().join(" ");
+/// Words on one line, however long.
+pub(super) fn line(words: &str) -> String {
+    let words = words.split(|c: char| is_unprintable(c) || c.is_whitespace()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// As much of a line as people read.
+fn short(words: &str) -> String {
+    let line = line(words);
     match line.char_indices().nth(LONGEST) {
         Some((end, _)) => format!("{}…", line.get(..end).unwrap_or_default().trim_end()),
         None => line,
@@ -124,7 +133,7 @@ mod tests {
 
     #[test]
     fn words_stay_on_their_line() {
-        assert_eq!(comment("a\nb: c\u{2028}d\u{0}e"), "# a b: c d e\n");
+        assert_eq!(comment("\u{feff}a\nb: c\u{2028}d\u{0}e\u{202e}f"), "# a b: c d e f\n");
         assert_eq!(read(&prose("a\n\nb")), "a b");
         assert_eq!(read(&prose("env:HOME")), "(env:HOME)");
         assert_eq!(read(&prose(" env:HOME")), "(env:HOME)");

@@ -9,13 +9,20 @@ use oas3::spec;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::super::{ImportFault, Note, Template};
-use super::{Options, sample};
+use super::super::{ImportFault, Note, Template, TemplateFault, usable_scope};
+use super::shadow::Shadow;
+use super::{Options, sample, server};
 use crate::config::{document, format};
 use crate::request::method::Method;
 
+pub(super) use super::server::Server;
+
 /// Longest chain of `$ref`.
 const MAX_HOPS: usize = 32;
+/// The scope that passes every scope check here, by its usual name.
+const MASTER: &str = "useraccount";
+/// What a path item holds beside operations.
+const OTHER_KEYS: [&str; 5] = ["$ref", "description", "parameters", "servers", "summary"];
 
 /// A document, as far as policies are made of it.
 #[derive(Debug)]
@@ -26,6 +33,8 @@ pub(super) struct Document {
     pub(super) server: Server,
     /// Operations, in the order of the document.
     pub(super) operations: Vec<Operation>,
+    /// Operations that are not among them, and whose requests others would take.
+    pub(super) shadows: Vec<Shadow>,
     /// Descriptions of scopes.
     pub(super) scopes: BTreeMap<String, String>,
     /// What is not among the operations.
@@ -41,6 +50,8 @@ pub(super) struct Operation {
     pub(super) server: Server,
     /// Its template below the server's path.
     pub(super) template: String,
+    /// The template names more than the operation.
+    pub(super) widened: bool,
     /// Its method.
     pub(super) method: Method,
     /// Who may call it.
@@ -49,29 +60,24 @@ pub(super) struct Operation {
     pub(super) samples: Vec<Vec<String>>,
 }
 
-/// Where operations are served.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Server {
-    /// Scheme, host and port; not where the document leaves it to whoever serves it.
-    pub(super) origin: Option<String>,
-    /// Path before the templates, as a base path is written.
-    pub(super) base_path: String,
-}
-
 /// Who may call an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Everybody, and the document says so of this operation.
-    Public,
+    /// Nobody: what the document says of it cannot be carried over.
+    Closed,
     /// Nobody that is named: no scope is asked for.
     Unnamed,
-    /// Whoever has all scopes of one of the sets.
-    Scopes(Vec<BTreeSet<String>>),
+    /// As the document says of this operation.
+    Said {
+        /// Everybody.
+        public: bool,
+        /// Whoever has all scopes of one of the sets.
+        sets: Vec<BTreeSet<String>>,
+    },
 }
 
 /// Reads a document.
 pub(super) fn read(text: &str, options: &Options) -> Result<Document, ImportFault> {
-    let base_path = options.base_path.as_deref();
     let root = document::json(text).map_err(ImportFault::Unreadable)?;
     let wrong = |message: String| ImportFault::Unreadable(message);
     check_version(&root).map_err(wrong)?;
@@ -81,37 +87,35 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Document, ImportFaul
             "there are no `paths`: without operations there is nothing to write policies about".to_owned(),
         ));
     };
-    let server = match base_path {
-        Some(path) => servers(&root).ok().flatten().map(|server| Server { base_path: path.to_owned(), ..server }),
-        None => servers(&root).map_err(|fault| wrong(format!("{fault}; or give `--base-path`")))?,
-    };
-    let server = server.unwrap_or(Server { origin: None, base_path: base_path.unwrap_or("/").to_owned() });
-    format::check("base_path", &server.base_path).map_err(|fault| wrong(format!("{fault}; or give `--base-path`")))?;
+    let (server, others) = server::of_document(&root, options.base_path.as_deref()).map_err(wrong)?;
     let title = root.pointer("/info/title").and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut reader = Reader {
         root: &root,
-        whole: options.whole_segments,
+        options,
         schemes: BTreeMap::new(),
         operations: Vec::new(),
+        shadows: Vec::new(),
         notes: Vec::new(),
     };
+    if others > 0 {
+        reader.note("servers", format!("the first of them is taken; {others} with another path are not"));
+    }
     let scopes = reader.schemes();
     for (path, item) in paths.iter().filter(|(path, _)| !path.starts_with("x-")) {
         reader.path(path, item, &server);
     }
-    let Reader { operations, notes, .. } = reader;
-    Ok(Document { title, server, operations, scopes, notes })
+    let Reader { operations, shadows, notes, .. } = reader;
+    Ok(Document { title, server, operations, shadows, scopes, notes })
 }
 
 fn check_version(root: &Value) -> Result<(), String> {
-    let version = root.get("openapi").and_then(Value::as_str);
-    match version {
-        Some(version) if version.starts_with("3.0.") || version.starts_with("3.1.") => Ok(()),
-        Some(version) => Err(format!("OpenAPI `{version}`; 3.0 and 3.1 are read")),
+    match root.get("openapi") {
+        Some(Value::String(version)) if version.starts_with("3.0.") || version.starts_with("3.1.") => Ok(()),
+        Some(version) => Err(format!("`openapi: {version}`; 3.0.x and 3.1.x are read, as a text of three numbers")),
         None if root.get("swagger").is_some() => {
             Err("Swagger 2.0; convert the document to OpenAPI 3 first, for instance with swagger2openapi".to_owned())
         }
-        None => Err("this is no OpenAPI document: it does not begin with `openapi: 3.0.x` or `3.1.x`".to_owned()),
+        None => Err("this is no OpenAPI document: it does not say `openapi: 3.0.x` or `3.1.x`".to_owned()),
     }
 }
 
@@ -131,37 +135,8 @@ fn resolve<'a>(root: &'a Value, value: &'a Value) -> Result<&'a Value, String> {
     Err("its `$ref` leads round in a circle".to_owned())
 }
 
-/// The server that a document, path or operation names first.
-fn servers(owner: &Value) -> Result<Option<Server>, String> {
-    let Some(first) = owner.get("servers").and_then(Value::as_array).and_then(|servers| servers.first()) else {
-        return Ok(None);
-    };
-    let mut first = first.clone();
-    keep(&mut first, &["url", "variables"]);
-    let server: spec::Server = serde_json::from_value(first).map_err(|fault| format!("`servers`: {fault}"))?;
-    let mut address = server.url.clone();
-    for (name, variable) in &server.variables {
-        address = address.replace(&format!("{{{name}}}"), &variable.default);
-    }
-    if address.contains(['{', '}']) {
-        return Err(format!("the server `{address}` has a variable without a default"));
-    }
-    // Relative ones are relative to where the document is served, which only its path can be known of.
-    let base = url::Url::parse("http://relative.invalid/").map_err(|fault| fault.to_string())?;
-    let parsed = base.join(&address).map_err(|fault| format!("the server `{address}`: {fault}"))?;
-    let relative = parsed.host_str() == base.host_str();
-    if !matches!(parsed.scheme(), "http" | "https") {
-        return Err(format!("the server `{address}` is none of http or https"));
-    }
-    let base_path = match parsed.path().trim_end_matches('/') {
-        "" => "/".to_owned(),
-        path => path.to_owned(),
-    };
-    Ok(Some(Server { origin: (!relative).then(|| parsed.origin().ascii_serialization()), base_path }))
-}
-
 /// Keeps these keys of an object and drops the others.
-fn keep(object: &mut Value, keys: &[&str]) {
+pub(super) fn keep(object: &mut Value, keys: &[&str]) {
     if let Value::Object(object) = object {
         object.retain(|key, _| keys.contains(&key.as_str()));
     }
@@ -169,16 +144,16 @@ fn keep(object: &mut Value, keys: &[&str]) {
 
 struct Reader<'a> {
     root: &'a Value,
-    /// Whether a segment that is a parameter in part becomes one as a whole.
-    whole: bool,
+    options: &'a Options,
     /// Whether a security scheme's tokens have scopes.
     schemes: BTreeMap<String, bool>,
     operations: Vec<Operation>,
+    shadows: Vec<Shadow>,
     notes: Vec<Note>,
 }
 
 impl<'a> Reader<'a> {
-    fn note(&mut self, about: &str, message: impl Into<String>) {
+    fn note(&mut self, about: &str, message: impl AsRef<str>) {
         self.notes.push(Note::new(about, message));
     }
 
@@ -214,55 +189,112 @@ impl<'a> Reader<'a> {
     }
 
     fn path(&mut self, path: &str, item: &'a Value, server: &Server) {
-        let item = match resolve(self.root, item) {
+        let merged = match self.item(item) {
             Ok(item) => item,
-            Err(fault) => return self.note(path, format!("left out: {fault}")),
+            Err(fault) => return self.close_path(path, server, &fault),
         };
+        let item = Value::Object(merged);
         for (key, operation) in item.as_object().into_iter().flatten() {
             let name = key.to_ascii_uppercase();
-            if !matches!(name.as_str(), "GET" | "PUT" | "POST" | "DELETE" | "OPTIONS" | "HEAD" | "PATCH" | "TRACE") {
-                continue;
-            }
             let about = format!("{name} {path}");
-            match self.operation(&about, path, item, operation, server) {
-                Ok(operation) => self.operations.extend(operation),
-                Err(fault) => self.note(&about, format!("left out: {fault}")),
+            let is_method = key.bytes().all(|b| b.is_ascii_lowercase());
+            match name.as_str() {
+                "GET" | "PUT" | "POST" | "DELETE" | "OPTIONS" | "HEAD" | "PATCH" if is_method => {
+                    self.operation(&about, path, &item, operation, server);
+                }
+                "TRACE" if is_method => self.note(&about, "left out: no rule can name TRACE"),
+                _ if OTHER_KEYS.contains(&key.as_str()) || key.starts_with("x-") => {}
+                _ => self.note(path, format!("`{key}` is no method, and left out")),
             }
         }
     }
 
-    /// Reads an operation; none where another one stands for it.
-    fn operation(
-        &mut self,
-        about: &str,
-        path: &str,
-        item: &Value,
-        operation: &Value,
-        server: &Server,
-    ) -> Result<Option<Operation>, String> {
-        let method = about.split(' ').next().unwrap_or_default();
-        if method == "HEAD" && item.get("get").is_some() {
-            return Ok(None);
+    /// A path item with what it refers to: what stands beside the reference counts (3.1), where both have it.
+    fn item(&self, item: &'a Value) -> Result<Map<String, Value>, String> {
+        let own = item.as_object().ok_or("a path holds an object")?;
+        let target = resolve(self.root, item)?.as_object().ok_or("a path holds an object")?;
+        let mut merged = target.clone();
+        merged.extend(own.iter().filter(|(key, _)| *key != "$ref").map(|(key, value)| (key.clone(), value.clone())));
+        merged.remove("$ref");
+        Ok(merged)
+    }
+
+    /// A path of which no operation is known: nothing opens it, and nothing beside it takes its requests.
+    fn close_path(&mut self, path: &str, server: &Server, fault: &str) {
+        self.note(path, format!("nothing opens it: {fault}"));
+        let methods = [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
+        match Template::of(path, false) {
+            Ok(template) => self.operations.extend(methods.map(|method| {
+                Operation {
+                    about: format!("{} {path}", method.as_str()),
+                    server: server.clone(),
+                    template: template.text.clone(),
+                    widened: false,
+                    method,
+                    access: Access::Closed,
+                    samples: template
+                        .parameters
+                        .iter()
+                        .map(|(written, own)| sample::values(written, own, &BTreeMap::new()))
+                        .collect(),
+                }
+            })),
+            Err(_) => {
+                self.shadows.extend(methods.map(|method| Shadow::new(path, server, method, Access::Closed, path)));
+            }
         }
-        let Some(method) = Method::parse(method) else {
-            return Err(match method {
-                "HEAD" => "HEAD is judged as GET, which the document does not offer here".to_owned(),
-                _ => format!("no rule can name {method}"),
-            });
+    }
+
+    /// Reads an operation; it becomes one of ours, or a shadow on those that would take its requests.
+    fn operation(&mut self, about: &str, path: &str, item: &Value, operation: &Value, server: &Server) {
+        let name = about.split(' ').next().unwrap_or_default();
+        let Some(method) = Method::judged(name) else { return };
+        let access = self.access(about, operation).unwrap_or_else(|fault| {
+            self.note(about, format!("nothing opens it: {fault}"));
+            Access::Closed
+        });
+        let own = server::own(operation).and_then(|own| match own {
+            Some(own) => Ok(own),
+            None => Ok(server::own(item)?.unwrap_or_else(|| server.clone())),
+        });
+        let own = own.and_then(|own| format::check("base_path", &own.base_path).map(|()| own));
+        let own = match own {
+            Ok(own) => own,
+            Err(fault) => {
+                self.shadows.push(Shadow::new(about, server, method, access, path));
+                return self.note(about, format!("left out: {fault}"));
+            }
         };
-        let Template { text: template, parameters: places } = Template::of(path, self.whole).map_err(|fault| {
-            let widened = if self.whole { "" } else { "; `--whole-segments` lets it be that" };
-            if path.contains(['?', '#']) { fault } else { format!("{fault}{widened}") }
-        })?;
-        let server = match servers(operation)? {
-            Some(own) => own,
-            None => servers(item)?.unwrap_or_else(|| server.clone()),
-        };
-        format::check("base_path", &server.base_path)?;
-        let parameters = self.parameters(item, operation)?;
-        let samples = places.iter().map(|(written, own)| sample::values(written, own, &parameters)).collect();
-        let access = self.access(about, operation)?;
-        Ok(Some(Operation { about: about.to_owned(), server, template, method, access, samples }))
+        if name == "HEAD" {
+            if item.get("get").is_none() {
+                self.note(about, "left out: HEAD is judged as GET, which the document does not offer here");
+            }
+            return self.shadows.push(Shadow::new(about, &own, method, access, path));
+        }
+        match Template::of(path, self.options.whole_segments) {
+            Ok(template) => {
+                let widened = Template::of(path, false).is_err();
+                let samples = self.samples(about, item, operation, &template);
+                let (about, template) = (about.to_owned(), template.text);
+                self.operations.push(Operation { about, server: own, template, widened, method, access, samples });
+            }
+            Err(fault) => {
+                let hint = match &fault {
+                    TemplateFault::InPart(_) => "; `--whole-segments` lets it be that",
+                    TemplateFault::Unusable(_) => "",
+                };
+                self.note(about, format!("left out: {fault}{hint}"));
+                self.shadows.push(Shadow::new(about, &own, method, access, path));
+            }
+        }
+    }
+
+    fn samples(&mut self, about: &str, item: &Value, operation: &Value, template: &Template) -> Vec<Vec<String>> {
+        let parameters = self.parameters(item, operation).unwrap_or_else(|fault| {
+            self.note(about, format!("its examples are not read: {fault}"));
+            BTreeMap::new()
+        });
+        template.parameters.iter().map(|(written, own)| sample::values(written, own, &parameters)).collect()
     }
 
     /// The path parameters of an operation by their names, those of its path among them.
@@ -280,47 +312,78 @@ impl<'a> Reader<'a> {
                 keep(&mut value, &["name", "in", "required", "example", "examples"]);
                 let read: spec::Parameter =
                     serde_json::from_value(value).map_err(|fault| format!("`parameters`: {fault}"))?;
-                parameters.insert(read.name.clone(), sample::Parameter { read, schema: schema.cloned() });
+                parameters.insert(read.name.clone(), sample::Parameter::new(&read, schema));
             }
         }
         Ok(parameters)
     }
 
     fn access(&mut self, about: &str, operation: &Value) -> Result<Access, String> {
+        if !operation.is_object() {
+            return Err("an operation is an object".to_owned());
+        }
         let own = operation.get("security");
         let Some(value) = own.or_else(|| self.root.get("security")) else { return Ok(Access::Unnamed) };
         let requirements: Vec<spec::SecurityRequirement> =
             serde_json::from_value(value.clone()).map_err(|fault| format!("`security`: {fault}"))?;
-        if (requirements.is_empty() && own.is_some()) || requirements.iter().any(|requirement| requirement.0.is_empty())
-        {
-            return Ok(Access::Public);
-        }
+        // That a document as a whole asks for nothing is often no statement at all: it opens nothing.
+        let nothing = requirements.is_empty() && own.is_some();
+        let public = nothing || requirements.iter().any(|requirement| requirement.0.is_empty());
         let mut sets = Vec::new();
-        for spec::SecurityRequirement(schemes) in &requirements {
-            let mut set = BTreeSet::new();
-            let mut beside = Vec::new();
-            for (scheme, scopes) in schemes {
-                match self.schemes.get(scheme) {
-                    Some(true) => set.extend(scopes.iter().cloned()),
-                    Some(false) => beside.push(scheme.as_str()),
-                    None => return Err(format!("`security` names `{scheme}`, which is not among `securitySchemes`")),
-                }
-            }
-            if let Some(bad) =
-                set.iter().find(|scope| !crate::scope::is_scope_token(scope) || scope.starts_with("env:"))
-            {
-                return Err(format!("`{bad}` cannot be a scope here (RFC 6749 §3.3)"));
-            }
-            if !set.is_empty() && !beside.is_empty() {
-                let message =
-                    format!("asks for `{}` beside scopes; that is for the upstream to check", beside.join("`, `"));
-                self.note(about, message);
-            }
+        for spec::SecurityRequirement(schemes) in requirements.iter().filter(|requirement| !requirement.0.is_empty()) {
+            let set = self.requirement(about, schemes)?;
             if !set.is_empty() && !sets.contains(&set) {
                 sets.push(set);
             }
         }
-        Ok(if sets.is_empty() { Access::Unnamed } else { Access::Scopes(sets) })
+        if !public && sets.is_empty() {
+            return Ok(Access::Unnamed);
+        }
+        Ok(Access::Said { public, sets })
+    }
+
+    /// The scopes that one way of calling an operation asks for.
+    fn requirement<'s>(
+        &mut self,
+        about: &str,
+        schemes: impl IntoIterator<Item = (&'s String, &'s Vec<String>)>,
+    ) -> Result<BTreeSet<String>, String> {
+        let (mut set, mut beside, mut tokens) = (BTreeSet::new(), Vec::new(), false);
+        for (scheme, scopes) in schemes {
+            match self.schemes.get(scheme) {
+                Some(true) => {
+                    tokens = true;
+                    set.extend(scopes.iter().cloned());
+                }
+                Some(false) => beside.push(scheme.as_str()),
+                None => return Err(format!("`security` names `{scheme}`, which is not among `securitySchemes`")),
+            }
+        }
+        for scope in &set {
+            let full = format!("{}{scope}", self.options.scope_prefix);
+            usable_scope(&full)?;
+            if full == MASTER {
+                return Err(format!(
+                    "`{MASTER}` is the scope that passes every scope check here: give `--scope-prefix`"
+                ));
+            }
+        }
+        match (tokens, beside.is_empty()) {
+            (true, true) => {}
+            (true, false) => {
+                self.note(
+                    about,
+                    format!("asks for `{}` beside scopes; that is for the upstream to check", beside.join("`, `")),
+                );
+            }
+            (false, _) => {
+                self.note(about, format!("may be called with `{}`: only tokens are let in here", beside.join("`, `")));
+            }
+        }
+        if tokens && set.is_empty() {
+            self.note(about, "may be called with any token; here a scope, a policy or an ACL has to open it");
+        }
+        Ok(set)
     }
 }
 

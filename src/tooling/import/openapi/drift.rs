@@ -1,15 +1,15 @@
 //! What a document and the policies in force do not agree on, both ways. The document is asked by way of what an import would make of it:
 //! both sides are rules, and the same router says which operation a request is.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Serialize;
 
 use super::super::{ImportFault, Note};
-use super::{Import, Imported, Options, import, leads_to};
+use super::{Imported, Made, Options, lead_to, make};
 use crate::config::Config;
 use crate::names::Timestamp;
-use crate::policy::route::OperationId;
+use crate::policy::route::{OperationId, Segment};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -40,18 +40,16 @@ pub struct Drift {
 /// Compares.
 ///
 /// # Errors
-/// See [`import`].
+/// See [`import`](super::import()); and an API that was asked for and is not there.
 pub fn drift(text: &str, options: &Options, config: &Config, now: Timestamp) -> Result<Drift, ImportFault> {
-    let Import { imported, notes, .. } = import(text, options, now)?;
+    let Made { imported, mut notes, apis, host, .. } = make(text, options, now)?;
+    let side = Side { config, meant: meant(config, options, &apis)?, hosts: hosts(config, host), now };
     let mut found = Vec::new();
     let mut documented: HashSet<usize> = HashSet::new();
-    let mut apis: BTreeSet<usize> = (0..config.rules.apis().len())
-        .filter(|at| is_meant(config, options, *at))
-        .filter(|_| options.api.is_some())
-        .collect();
     let mut compared = 0;
     for operation in &imported {
-        let Some(id) = lookup(config, options, operation, now) else {
+        let ids = side.lookup(operation);
+        if ids.is_empty() {
             let message = "the document has it, the policies have not".to_owned();
             found.push(Difference {
                 kind: "operation.undeclared",
@@ -60,79 +58,167 @@ pub fn drift(text: &str, options: &Options, config: &Config, now: Timestamp) -> 
                 at: None,
             });
             continue;
-        };
+        }
         compared += 1;
-        documented.insert(id.index());
-        apis.extend(config.rules.operation(id).map(|operation| operation.api));
-        compare(config, operation, id, &mut found);
+        for id in ids {
+            documented.insert(id.index());
+            side.compare(operation, id, &mut found);
+        }
     }
-    undocumented(config, &apis, &documented, &mut found);
+    side.undocumented(&documented, options.api.is_some(), &mut found);
+    notes.sort();
+    notes.dedup();
+    found.dedup();
     Ok(Drift { differences: found, compared, notes })
 }
 
-/// Whether an API is one that the document is about.
-fn is_meant(config: &Config, options: &Options, api: usize) -> bool {
-    options.api.as_ref().is_none_or(|key| config.rules.apis().get(api).is_some_and(|api| api.name.as_str() == key))
+/// The APIs that a document is about, where that was said.
+fn meant(config: &Config, options: &Options, keys: &[String]) -> Result<Option<HashSet<usize>>, ImportFault> {
+    let Some(asked) = &options.api else { return Ok(None) };
+    let apis = config.rules.apis().iter().enumerate();
+    let meant: HashSet<usize> =
+        apis.filter(|(_, api)| keys.iter().any(|key| api.name.as_str() == key)).map(|(at, _)| at).collect();
+    if meant.is_empty() {
+        return Err(ImportFault::Unreadable(format!("the policies have no API `{asked}`")));
+    }
+    Ok(Some(meant))
 }
 
-/// The operation of the policies that a request of the document is, on any host that an API has.
-fn lookup(config: &Config, options: &Options, operation: &Imported, now: Timestamp) -> Option<OperationId> {
-    let mut hosts: Vec<&str> = config.rules.apis().iter().filter_map(|api| api.host.as_deref()).collect();
-    hosts.sort_unstable();
-    hosts.dedup();
-    let (method, target) = &operation.request;
-    let meant =
-        |id: &OperationId| config.rules.operation(*id).is_some_and(|found| is_meant(config, options, found.api));
-    let hosts = std::iter::once(config.fixed.public_host.as_str()).chain(hosts);
-    hosts.filter_map(|host| leads_to(config, host, method, target, now)).find(meant)
+/// The hosts that the policies tell apart, that of the document's server first.
+fn hosts(config: &Config, first: Option<String>) -> Vec<String> {
+    let own = config.rules.apis().iter().filter_map(|api| api.host.clone());
+    let mut hosts: Vec<String> = first.into_iter().chain([config.fixed.public_host.clone()]).collect();
+    hosts.extend(own.collect::<BTreeSet<_>>());
+    hosts
 }
 
-fn compare(config: &Config, operation: &Imported, id: OperationId, found: &mut Vec<Difference>) {
-    let rules = &config.rules;
-    let at = rules.api_of(id).map(|api| api.origin.to_string());
-    let mut say = |kind, message| {
-        found.push(Difference { kind, operation: operation.about.clone(), message, at: at.clone() });
-    };
-    let public = rules.operation(id).is_some_and(|operation| operation.public);
-    if public != operation.public {
-        if public {
+/// The policies in force.
+struct Side<'a> {
+    config: &'a Config,
+    meant: Option<HashSet<usize>>,
+    hosts: Vec<String>,
+    now: Timestamp,
+}
+
+impl Side<'_> {
+    /// The operations of the policies that a request of the document is: one for each host on which it is another.
+    fn lookup(&self, operation: &Imported) -> Vec<OperationId> {
+        let mut ids: Vec<OperationId> = Vec::new();
+        for host in &self.hosts {
+            let mut found = operation.targets.iter().filter_map(|target| {
+                let id = lead_to(self.config, host, operation.method, target, self.now)?;
+                let api = self.config.rules.operation(id)?.api;
+                let meant = self.meant.as_ref().is_none_or(|meant| meant.contains(&api));
+                meant.then(|| (id, self.is_shaped(host, target, &operation.shape)))
+            });
+            // A resource that is written the same rather than one that has the example as a literal, or everything below a path.
+            let first = found.next();
+            let exact = first.into_iter().chain(found).find(|(_, exact)| *exact).or(first);
+            ids.extend(exact.map(|(id, _)| id).filter(|id| !ids.contains(id)));
+        }
+        ids
+    }
+
+    fn is_shaped(&self, host: &str, target: &str, shape: &str) -> bool {
+        let segments = self.config.rules.template_at(host, target).unwrap_or_default();
+        let own: Vec<&str> = segments
+            .iter()
+            .map(|segment| match segment {
+                Segment::Literal(text) => text.as_str(),
+                Segment::Parameter(_) => "{}",
+                Segment::Rest(_) => "{*}",
+            })
+            .collect();
+        shape.strip_prefix('/') == Some(own.join("/").as_str())
+    }
+
+    fn compare(&self, operation: &Imported, id: OperationId, found: &mut Vec<Difference>) {
+        let rules = &self.config.rules;
+        let at = rules.api_of(id).map(|api| api.origin.to_string());
+        let mut say = |kind, message| {
+            found.push(Difference { kind, operation: operation.about.clone(), message, at: at.clone() });
+        };
+        let public = rules.operation(id).is_some_and(|operation| operation.public);
+        if public && !operation.for_all {
             say("public.undocumented", "the policies open it to everybody, the document does not".to_owned());
-        } else {
+        }
+        if operation.public && !public {
             say("public.undeclared", "the document opens it to everybody, the policies do not".to_owned());
         }
+        if public {
+            return;
+        }
+        let grants = rules.grants_of(id);
+        let some: BTreeSet<&str> = grants.iter().map(|(scope, _)| scope.as_str()).collect();
+        let whole: BTreeSet<&str> =
+            grants.iter().filter(|(_, only)| only.is_empty()).map(|(scope, _)| scope.as_str()).collect();
+        let named: BTreeSet<&str> = operation.scopes.iter().map(String::as_str).collect();
+        for scope in named.difference(&whole) {
+            let only = if some.contains(scope) { "grants it for some parameters only" } else { "does not grant it" };
+            say("scope.undeclared", format!("the document names the scope `{scope}`, which {only} in the policies"));
+        }
+        for scope in some.difference(&named) {
+            say(
+                "scope.undocumented",
+                format!("the scope `{scope}` grants it in the policies, by the document it is not enough"),
+            );
+        }
     }
-    let granting: BTreeSet<&str> = rules.grants_of(id).into_iter().map(|(scope, _)| scope.as_str()).collect();
-    let named: BTreeSet<&str> = operation.scopes.iter().map(String::as_str).collect();
-    for scope in named.difference(&granting) {
-        say(
-            "scope.undeclared",
-            format!("the document names the scope `{scope}`, which does not grant it in the policies"),
-        );
-    }
-    for scope in granting.difference(&named) {
-        say(
-            "scope.undocumented",
-            format!("the scope `{scope}` grants it in the policies, and the document does not name it"),
-        );
-    }
-}
 
-/// Operations of the policies that the document lacks, each once whatever its versions.
-fn undocumented(config: &Config, apis: &BTreeSet<usize>, documented: &HashSet<usize>, found: &mut Vec<Difference>) {
-    let rules = &config.rules;
-    let key = |at: usize| rules.operations().get(at).map(|operation| (operation.api, &*operation.label));
-    let known: HashSet<(usize, &str)> = documented.iter().filter_map(|at| key(*at)).collect();
-    let mut told: HashSet<(usize, &str)> = HashSet::new();
-    for (at, operation) in rules.operations().iter().enumerate().filter(|(_, operation)| apis.contains(&operation.api))
-    {
-        let Some(key) = key(at).filter(|key| !known.contains(key)) else { continue };
-        let Some(api) = rules.apis().get(operation.api).filter(|_| told.insert(key)) else { continue };
-        let resource = api.resources.iter().find(|resource| resource.template == operation.resource);
-        found.push(Difference {
-            kind: "operation.undocumented",
-            operation: format!("{} of api {}", operation.label, api.name),
-            message: "the policies have it, the document has not".to_owned(),
-            at: resource.map(|resource| resource.origin.to_string()),
-        });
+    /// Operations of the policies that the document lacks, each once; of a version that it has nothing of, the version.
+    fn undocumented(&self, documented: &HashSet<usize>, asked: bool, found: &mut Vec<Difference>) {
+        let rules = &self.config.rules;
+        let apis = self.about(documented, asked);
+        let mut versions: BTreeMap<usize, BTreeSet<Option<&str>>> = BTreeMap::new();
+        for operation in documented.iter().filter_map(|at| rules.operations().get(*at)) {
+            versions
+                .entry(operation.api)
+                .or_default()
+                .insert(operation.version.as_ref().map(crate::names::Version::as_str));
+        }
+        let mut told: HashSet<(usize, String)> = HashSet::new();
+        for (at, operation) in rules.operations().iter().enumerate() {
+            if documented.contains(&at) || !apis.contains(&operation.api) {
+                continue;
+            }
+            let version = operation.version.as_ref().map(crate::names::Version::as_str);
+            let known = versions.get(&operation.api).is_none_or(|known| known.contains(&version));
+            let what =
+                if known { operation.label.to_string() } else { format!("version {}", version.unwrap_or("none")) };
+            let Some(api) = rules.apis().get(operation.api).filter(|_| told.insert((operation.api, what.clone())))
+            else {
+                continue;
+            };
+            let resource = api.resources.iter().find(|resource| resource.template == operation.resource);
+            found.push(Difference {
+                kind: "operation.undocumented",
+                operation: format!("{what} of api {}", api.name),
+                message: "the policies have it, the document has not".to_owned(),
+                at: Some(resource.filter(|_| known).map_or(&api.origin, |resource| &resource.origin).to_string()),
+            });
+        }
+    }
+
+    /// The APIs that a document is about: those asked for, else those that have some operation of it, and those below the paths of these.
+    fn about(&self, documented: &HashSet<usize>, asked: bool) -> HashSet<usize> {
+        if let Some(meant) = self.meant.as_ref().filter(|_| asked) {
+            return meant.clone();
+        }
+        let rules = &self.config.rules;
+        let mut about: HashSet<usize> =
+            documented.iter().filter_map(|at| rules.operations().get(*at)).map(|operation| operation.api).collect();
+        let bases: Vec<(Option<&str>, &str)> = about
+            .iter()
+            .filter_map(|at| rules.apis().get(*at))
+            .map(|api| (api.host.as_deref(), api.base_path.as_str()))
+            .collect();
+        let below = |host: Option<&str>, path: &str| {
+            bases.iter().any(|(own, base)| {
+                !base.is_empty() && *own == host && path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'))
+            })
+        };
+        let inside = rules.apis().iter().enumerate().filter(|(_, api)| below(api.host.as_deref(), &api.base_path));
+        about.extend(inside.map(|(at, _)| at).collect::<Vec<_>>());
+        about
     }
 }

@@ -11,11 +11,24 @@ use crate::request::target::is_canonical_path;
 /// Everything but unreserved characters (RFC 3986 §2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
+/// Most examples of one parameter that are tried.
+const MOST: usize = 16;
+
 /// A path parameter, as far as its values go.
 #[derive(Debug)]
 pub(super) struct Parameter {
-    pub(super) read: spec::Parameter,
-    pub(super) schema: Option<Value>,
+    examples: Vec<String>,
+    /// What its schema says it is.
+    kind: Option<String>,
+    format: Option<String>,
+}
+
+impl Parameter {
+    pub(super) fn new(read: &spec::Parameter, schema: Option<&Value>) -> Self {
+        let of = |key: &str| schema.and_then(|schema| schema.get(key)).and_then(Value::as_str).map(str::to_owned);
+        let examples = examples(read, schema).filter_map(scalar).take(MOST).collect();
+        Self { examples, kind: of("type"), format: of("format") }
+    }
 }
 
 /// Values of a segment as they stand in a path, the likeliest first. There is always one.
@@ -51,10 +64,11 @@ fn of_parameter(name: &str, parameter: Option<&Parameter>) -> Vec<String> {
             values.push(encoded);
         }
     };
-    if let Some(Parameter { read, schema }) = parameter {
-        examples(read, schema.as_ref()).iter().filter_map(scalar).for_each(|example| add(&example));
-        let of = |key: &str| schema.as_ref().and_then(|schema| schema.get(key)).and_then(Value::as_str);
-        match (of("type"), of("format")) {
+    if let Some(Parameter { examples, kind, format }) = parameter {
+        for example in examples {
+            add(example);
+        }
+        match (kind.as_deref(), format.as_deref()) {
             (Some("integer" | "number"), _) => add("1"),
             (Some("boolean"), _) => add("true"),
             (_, Some("uuid")) => add("3fa85f64-5717-4562-b3fc-2c963f66afa6"),
@@ -69,20 +83,14 @@ fn of_parameter(name: &str, parameter: Option<&Parameter>) -> Vec<String> {
     values
 }
 
-fn examples(read: &spec::Parameter, schema: Option<&Value>) -> Vec<Value> {
-    let mut found: Vec<Value> = read.example.iter().cloned().collect();
-    found.extend(read.examples.values().filter_map(|example| match example {
-        spec::ObjectOrReference::Object(example) => example.value.clone(),
+fn examples<'a>(read: &'a spec::Parameter, schema: Option<&'a Value>) -> impl Iterator<Item = &'a Value> {
+    let named = read.examples.values().filter_map(|example| match example {
+        spec::ObjectOrReference::Object(example) => example.value.as_ref(),
         spec::ObjectOrReference::Ref { .. } => None,
-    }));
-    for key in ["example", "const", "default"] {
-        found.extend(schema.and_then(|schema| schema.get(key)).cloned());
-    }
-    for key in ["examples", "enum"] {
-        found
-            .extend(schema.and_then(|schema| schema.get(key)).and_then(Value::as_array).into_iter().flatten().cloned());
-    }
-    found
+    });
+    let single = ["example", "const", "default"].into_iter().filter_map(move |key| schema?.get(key));
+    let listed = ["examples", "enum"].into_iter().filter_map(move |key| schema?.get(key)?.as_array()).flatten();
+    read.example.iter().chain(named).chain(single).chain(listed)
 }
 
 fn scalar(value: &Value) -> Option<String> {

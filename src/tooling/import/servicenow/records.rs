@@ -1,14 +1,13 @@
 //! Reads records of ServiceNow as they are exported: update sets and lists as XML, answers of the Table API as JSON. What a record means
 //! is not known here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
 use serde_json::Value;
 
-/// Deepest nesting of elements.
-const MAX_DEPTH: usize = 32;
+use super::xml::{self, Element};
+use crate::config::document;
+
 /// Deepest nesting of update sets: a payload holds records, no payloads.
 const MAX_PAYLOADS: usize = 2;
 
@@ -64,6 +63,11 @@ impl Record {
         self.fields.get(field).map(|field| field.value.trim()).filter(|value| !value.is_empty())
     }
 
+    /// Whether the files have the field, be it that it is empty.
+    pub(super) fn has(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
+    }
+
     /// What people are shown of a field.
     pub(super) fn shown(&self, field: &str) -> Option<&str> {
         self.fields.get(field).map(|field| field.display.trim()).filter(|display| !display.is_empty())
@@ -71,7 +75,7 @@ impl Record {
 
     /// A switch; `None` where it is not there or neither on nor off.
     pub(super) fn is(&self, field: &str) -> Option<bool> {
-        match self.get(field)? {
+        match self.get(field)?.to_ascii_lowercase().as_str() {
             "true" | "1" => Some(true),
             "false" | "0" => Some(false),
             _ => None,
@@ -93,6 +97,8 @@ impl Record {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     tables: BTreeMap<String, BTreeMap<String, Record>>,
+    /// Tables of which the files have all records.
+    whole: BTreeSet<String>,
     /// Tables that are in the files and are not read, with the number of their records.
     pub(super) others: BTreeMap<String, usize>,
 }
@@ -107,7 +113,9 @@ impl Records {
         for export in exports {
             let text = export.text.trim_start_matches('\u{feff}').trim_start();
             let read = match text.chars().next() {
-                Some('<') => records.xml(text, export.table.as_deref(), 0),
+                Some('<') => {
+                    records.xml(text, export.table.as_deref().or_else(|| table_of(&export.name)), Place::default())
+                }
                 Some('{' | '[') => records.json(text, export),
                 _ => Err("neither XML nor JSON".to_owned()),
             };
@@ -126,17 +134,20 @@ impl Records {
         self.tables.get(table)?.get(id)
     }
 
-    /// Whether the files say anything of a table, be it that it is empty.
-    pub(super) fn knows(&self, table: &str) -> bool {
-        self.tables.contains_key(table)
+    /// Whether the files have all records of a table, be it that it is empty.
+    pub(super) fn has_whole(&self, table: &str) -> bool {
+        self.whole.contains(table)
     }
 
-    fn add(&mut self, table: &str, mut fields: BTreeMap<String, Field>, deleted: bool) {
+    fn add(&mut self, table: &str, mut fields: BTreeMap<String, Field>, deleted: bool) -> Result<(), String> {
         if !TABLES.contains(&table) {
             *self.others.entry(table.to_owned()).or_default() += 1;
-            return;
+            return Ok(());
         }
         let id = fields.get("sys_id").map(|field| field.value.trim().to_owned()).unwrap_or_default();
+        if id.is_empty() {
+            return Err(format!("a record of `{table}` without `sys_id`: export all fields"));
+        }
         let named = ["name", "client_id", "user_name"]
             .iter()
             .find_map(|key| fields.get(*key))
@@ -154,10 +165,15 @@ impl Records {
         } else {
             table.insert(id, Record { about, fields });
         }
+        Ok(())
     }
 
     fn json(&mut self, text: &str, export: &Export) -> Result<(), String> {
-        let value: Value = serde_json::from_str(text).map_err(|fault| fault.to_string())?;
+        let value = document::json(text)?;
+        if let Some(fault) = value.get("error") {
+            let message = fault.get("message").and_then(Value::as_str).unwrap_or_default();
+            return Err(format!("an error of the Table API, no records: {message}"));
+        }
         let rows = value.get("result").or_else(|| value.get("records"));
         if let Some(rows) = rows.or_else(|| Some(&value).filter(|value| value.is_array())) {
             let table = export.table.as_deref().or_else(|| table_of(&export.name)).ok_or_else(|| {
@@ -182,58 +198,68 @@ impl Records {
                 return Err(format!("`{table}`: a list of records is expected"));
             }
         };
-        if TABLES.contains(&table) {
-            self.tables.entry(table.to_owned()).or_default();
-        }
+        // An answer of the Table API is all that there is, an update set what was changed.
+        self.whole.insert(table.to_owned());
         for row in rows {
             let row = row.as_object().ok_or_else(|| format!("`{table}`: a record is an object"))?;
-            self.add(table, row.iter().map(|(key, value)| (key.clone(), field(value))).collect(), false);
+            self.add(table, row.iter().map(|(key, value)| (key.clone(), field(value))).collect(), false)?;
         }
         Ok(())
     }
 
-    fn xml(&mut self, text: &str, table: Option<&str>, payloads: usize) -> Result<(), String> {
-        let root = element(text)?;
-        for child in &root.children {
-            self.element(child, table, payloads)?;
-        }
-        Ok(())
+    fn xml(&mut self, text: &str, table: Option<&str>, place: Place) -> Result<(), String> {
+        let root = xml::root(text)?;
+        // Lists and answers of the Table API are all that there is, update sets what was changed.
+        let place = Place { whole: matches!(root.name.as_str(), "xml" | "response"), ..place };
+        root.children.iter().try_for_each(|child| self.element(child, table, place))
     }
 
-    fn element(&mut self, element: &Element, table: Option<&str>, payloads: usize) -> Result<(), String> {
-        let Element { name, attributes, children, .. } = element;
+    fn element(&mut self, element: &Element, table: Option<&str>, place: Place) -> Result<(), String> {
+        let Element { name, children, .. } = element;
+        let deleted = place.deleted || is_deletion(element);
         if name == "sys_update_xml" {
-            let payload = children
-                .iter()
-                .find(|child| child.name == "payload")
-                .map(|child| child.text.trim())
-                .unwrap_or_default();
-            if payloads >= MAX_PAYLOADS {
+            let payload = element.child("payload").map(|child| child.text.trim()).unwrap_or_default();
+            if place.payloads >= MAX_PAYLOADS {
                 return Err("update sets inside of update sets".to_owned());
             }
             // A payload is the text of a document whose root holds the record.
-            return if payload.is_empty() { Ok(()) } else { self.xml(payload, None, payloads + 1) };
+            let inside = Place { payloads: place.payloads + 1, deleted, whole: false };
+            return if payload.is_empty() { Ok(()) } else { self.xml(payload, None, inside) };
         }
         if name == "record_update" {
-            return children.iter().try_for_each(|child| self.element(child, table, payloads));
+            return children.iter().try_for_each(|child| self.element(child, table, place));
         }
         if children.is_empty() || name == "sys_remote_update_set" || name == "sys_update_set" {
             return Ok(());
         }
-        let attribute = |element: &Element, key: &str| element.attributes.get(key).cloned().unwrap_or_default();
-        let fields = children.iter().map(|child| {
-            (child.name.clone(), Field { value: child.text.clone(), display: attribute(child, "display_value") })
-        });
-        let deleted = attributes.get("action").is_some_and(|action| action.eq_ignore_ascii_case("DELETE"));
+        let fields = children.iter().map(|child| Ok((child.name.clone(), xml_field(child)?)));
+        let fields = fields.collect::<Result<BTreeMap<String, Field>, String>>()?;
         // The Table API's XML calls every record `result`.
-        let table = if name == "result" {
-            table.ok_or("of which table these records are is not said: give it as TABLE=FILE")?
-        } else {
-            name
-        };
-        self.add(table, fields.collect(), deleted);
-        Ok(())
+        let unnamed = || table.ok_or("of which table these records are is not said: give it as TABLE=FILE");
+        let table = if name == "result" { unnamed()? } else { name };
+        if place.whole {
+            self.whole.insert(table.to_owned());
+        }
+        self.add(table, fields, deleted)
     }
+}
+
+/// Where in an export an element stands.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    /// In how many payloads.
+    payloads: usize,
+    /// In one of a record that is no more.
+    deleted: bool,
+    /// In a file that has all records of a table.
+    whole: bool,
+}
+
+/// Whether an element is about a record that is no more.
+fn is_deletion(element: &Element) -> bool {
+    let attribute = element.attributes.get("action").map(String::as_str);
+    let child = element.child("action").filter(|_| element.name == "sys_update_xml").map(|child| child.text.trim());
+    attribute.into_iter().chain(child).any(|action| action.eq_ignore_ascii_case("DELETE"))
 }
 
 /// The table that a file is named for: `sys_user.json`, `sys_user (2).xml`.
@@ -241,6 +267,29 @@ fn table_of(file: &str) -> Option<&str> {
     let name = file.rsplit(['/', '\\']).next().unwrap_or(file);
     let end = name.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(name.len());
     name.get(..end).filter(|stem| TABLES.contains(stem))
+}
+
+/// A field as XML: its text, with what people are shown as an attribute, or value, text for people and link as elements.
+fn xml_field(element: &Element) -> Result<Field, String> {
+    if element.children.is_empty() {
+        let display = element.attributes.get("display_value").cloned().unwrap_or_default();
+        return Ok(Field { value: element.text.clone(), display });
+    }
+    if let Some(odd) =
+        element.children.iter().find(|child| !["value", "display_value", "link"].contains(&child.name.as_str()))
+    {
+        return Err(format!("the field `{}` holds `{}`, which no field does", element.name, odd.name));
+    }
+    let part =
+        |name: &str| element.children.iter().find(|child| child.name == name).map(|child| child.text.trim().to_owned());
+    Ok(of_parts(part("value"), part("display_value"), part("link").as_deref()))
+}
+
+/// A field whose parts are told apart. A link ends with the record that it leads to.
+fn of_parts(value: Option<String>, display: Option<String>, link: Option<&str>) -> Field {
+    let display = display.unwrap_or_default();
+    let linked = link.and_then(|link| link.rsplit('/').next()).filter(|id| !id.is_empty()).map(str::to_owned);
+    Field { value: value.or(linked).unwrap_or_else(|| display.clone()), display }
 }
 
 /// A value of the Table API: a text, or an object of value, text for people, and link.
@@ -252,90 +301,8 @@ fn field(value: &Value) -> Field {
         Value::Null | Value::Array(_) | Value::Object(_) => String::new(),
     };
     let Value::Object(parts) = value else { return Field { value: text(value), display: String::new() } };
-    let display = parts.get("display_value").map(text).unwrap_or_default();
-    let link = parts.get("link").and_then(Value::as_str).and_then(|link| link.rsplit('/').next());
-    let value = parts.get("value").map(text).or_else(|| link.map(str::to_owned)).unwrap_or_else(|| display.clone());
-    Field { value, display }
-}
-
-#[derive(Debug, Default)]
-struct Element {
-    name: String,
-    attributes: BTreeMap<String, String>,
-    text: String,
-    children: Vec<Element>,
-}
-
-/// Reads a document's root. Entities other than XML's own five are refused, and so is a document type, which could define more.
-fn element(text: &str) -> Result<Element, String> {
-    let mut reader = Reader::from_str(text);
-    let mut open: Vec<Element> = vec![Element::default()];
-    loop {
-        let at = reader.buffer_position();
-        let wrong = |fault: &dyn std::fmt::Display| {
-            let before = usize::try_from(at).ok().and_then(|at| text.get(..at)).unwrap_or_default();
-            format!("line {}: {fault}", before.matches('\n').count() + 1)
-        };
-        let event = reader.read_event().map_err(|fault| wrong(&fault))?;
-        match event {
-            Event::Start(start) => {
-                if open.len() > MAX_DEPTH {
-                    return Err(wrong(&format!("nested deeper than {MAX_DEPTH} elements")));
-                }
-                open.push(begin(&start).map_err(|fault| wrong(&fault))?);
-            }
-            Event::Empty(start) => {
-                let empty = begin(&start).map_err(|fault| wrong(&fault))?;
-                open.last_mut().ok_or("an element outside of everything")?.children.push(empty);
-            }
-            Event::End(_) => {
-                let (Some(done), Some(parent)) = (open.pop(), open.last_mut()) else {
-                    return Err(wrong(&"an end without a beginning"));
-                };
-                parent.children.push(done);
-            }
-            Event::Text(words) => add_text(&mut open, &words.decode().map_err(|fault| wrong(&fault))?),
-            Event::CData(words) => add_text(&mut open, &words.decode().map_err(|fault| wrong(&fault))?),
-            Event::GeneralRef(reference) => {
-                let named = reference.decode().map_err(|fault| wrong(&fault))?;
-                let character = match &*named {
-                    "amp" => Some('&'),
-                    "lt" => Some('<'),
-                    "gt" => Some('>'),
-                    "quot" => Some('"'),
-                    "apos" => Some('\''),
-                    _ => reference.resolve_char_ref().map_err(|fault| wrong(&fault))?,
-                };
-                let character = character.ok_or_else(|| wrong(&format!("`&{named};` is no entity of XML's own")))?;
-                add_text(&mut open, character.encode_utf8(&mut [0; 4]));
-            }
-            Event::DocType(_) => return Err(wrong(&"a document type, which exports do not have")),
-            Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
-            Event::Eof => break,
-        }
-    }
-    let (Some(mut outer), true) = (open.pop(), open.is_empty()) else {
-        return Err("it ends in the middle of an element".to_owned());
-    };
-    outer.children.pop().ok_or_else(|| "no element in it".to_owned())
-}
-
-fn add_text(open: &mut [Element], words: &str) {
-    if let Some(element) = open.last_mut() {
-        element.text.push_str(words);
-    }
-}
-
-fn begin(start: &BytesStart<'_>) -> Result<Element, String> {
-    let name = String::from_utf8_lossy(start.name().as_ref()).into_owned();
-    let mut attributes = BTreeMap::new();
-    for attribute in start.attributes() {
-        let attribute = attribute.map_err(|fault| fault.to_string())?;
-        let value =
-            attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).map_err(|fault| fault.to_string())?;
-        attributes.insert(String::from_utf8_lossy(attribute.key.as_ref()).into_owned(), value.into_owned());
-    }
-    Ok(Element { name, attributes, ..Element::default() })
+    let part = |name: &str| parts.get(name).filter(|part| !part.is_null()).map(text);
+    of_parts(part("value"), part("display_value"), part("link").as_deref())
 }
 
 #[cfg(test)]
@@ -384,7 +351,29 @@ mod tests {
             assert_eq!(records.find("oauth_entity", "1").unwrap().get("user"), Some("7"), "{text}");
         }
         let keyed = read("all.json", "{\"oauth_entity\":[{\"sys_id\":1}],\"sys_auth_scope\":[]}").unwrap();
-        assert!(keyed.knows("sys_auth_scope") && keyed.find("oauth_entity", "1").is_some());
+        assert!(keyed.has_whole("sys_auth_scope") && keyed.find("oauth_entity", "1").is_some());
+    }
+
+    #[test]
+    fn answers_of_the_table_api_as_xml_have_their_references_inside() {
+        let text = "<response><result><sys_id>1</sys_id><inbound_auth_profile><link>https://i.example/api/now/table/x/9</link>\
+                    <value>9</value></inbound_auth_profile><a><display_value>B</display_value><link>https://i.example/x/8</link></a><b/>\
+                    </result></response>";
+        let export = Export { table: Some("auth_policy_mapping".into()), name: "x.xml".into(), text: text.into() };
+        let records = Records::read(&[export]).unwrap();
+        let record = records.find("auth_policy_mapping", "1").unwrap();
+        assert_eq!(
+            (record.get("inbound_auth_profile"), record.get("a"), record.shown("a")),
+            (Some("9"), Some("8"), Some("B"))
+        );
+        assert!(record.has("b") && !record.has("c") && record.get("b").is_none());
+        assert!(
+            read(
+                "oauth_entity.xml",
+                "<xml><oauth_entity><sys_id>1</sys_id><user><evil>1</evil></user></oauth_entity></xml>"
+            )
+            .is_err()
+        );
     }
 
     #[test]
@@ -408,6 +397,7 @@ mod tests {
             ("x.json", "{\"result\":[]}", "TABLE=FILE"),
             ("oauth_entity.json", "{\"result\":[1]}", "a record is an object"),
             ("oauth_entity.json", "{\"result\":3}", "a list of records"),
+            ("oauth_entity.json", "{\"result\":[{\"name\":\"a\"}]}", "without `sys_id`"),
             ("oauth_entity.json", "{\"result\":", "EOF"),
             ("x.xml", "<!DOCTYPE a [<!ENTITY x \"y\">]><a>&x;</a>", "document type"),
             ("x.xml", "<a>\n<b>&x;</b></a>", "line 2: `&x;`"),
