@@ -329,12 +329,19 @@ impl<'a> Reader<'a> {
         // That a document as a whole asks for nothing is often no statement at all: it opens nothing.
         let nothing = requirements.is_empty() && own.is_some();
         let public = nothing || requirements.iter().any(|requirement| requirement.0.is_empty());
-        let mut sets = Vec::new();
+        let (mut sets, mut others) = (Vec::new(), Vec::new());
         for spec::SecurityRequirement(schemes) in requirements.iter().filter(|requirement| !requirement.0.is_empty()) {
             let set = self.requirement(about, schemes)?;
-            if !set.is_empty() && !sets.contains(&set) {
+            if set.is_empty() {
+                others.push(schemes.keys().cloned().collect::<Vec<_>>().join("` and `"));
+            } else if !sets.contains(&set) {
                 sets.push(set);
             }
+        }
+        if !sets.is_empty() && !others.is_empty() {
+            let message =
+                format!("may also be called with `{}` and no scope; here only its scopes open it", others.join("`, `"));
+            self.note(about, message);
         }
         if !public && sets.is_empty() {
             return Ok(Access::Unnamed);
@@ -348,13 +355,10 @@ impl<'a> Reader<'a> {
         about: &str,
         schemes: impl IntoIterator<Item = (&'s String, &'s Vec<String>)>,
     ) -> Result<BTreeSet<String>, String> {
-        let (mut set, mut beside, mut tokens) = (BTreeSet::new(), Vec::new(), false);
+        let (mut set, mut beside) = (BTreeSet::new(), Vec::new());
         for (scheme, scopes) in schemes {
             match self.schemes.get(scheme) {
-                Some(true) => {
-                    tokens = true;
-                    set.extend(scopes.iter().cloned());
-                }
+                Some(true) => set.extend(scopes.iter().cloned()),
                 Some(false) => beside.push(scheme.as_str()),
                 None => return Err(format!("`security` names `{scheme}`, which is not among `securitySchemes`")),
             }
@@ -368,20 +372,10 @@ impl<'a> Reader<'a> {
                 ));
             }
         }
-        match (tokens, beside.is_empty()) {
-            (true, true) => {}
-            (true, false) => {
-                self.note(
-                    about,
-                    format!("asks for `{}` beside scopes; that is for the upstream to check", beside.join("`, `")),
-                );
-            }
-            (false, _) => {
-                self.note(about, format!("may be called with `{}`: only tokens are let in here", beside.join("`, `")));
-            }
-        }
-        if tokens && set.is_empty() {
-            self.note(about, "may be called with any token; here a scope, a policy or an ACL has to open it");
+        if !set.is_empty() && !beside.is_empty() {
+            let message =
+                format!("asks for `{}` beside scopes; that is for the upstream to check", beside.join("`, `"));
+            self.note(about, message);
         }
         Ok(set)
     }
