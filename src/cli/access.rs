@@ -28,7 +28,7 @@ pub(super) enum AccessFormat {
 #[derive(clap::Args, Debug)]
 pub(super) struct AccessArguments {
     /// Only this client
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     client: Option<String>,
     /// Only this API
     #[arg(long)]

@@ -17,13 +17,13 @@ use crate::store::blocks::{Blocked, CommandedBlock};
 #[group(required = false, multiple = false)]
 pub(super) struct Whom {
     /// A client, by its id
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     client: Option<String>,
     /// A user, by its name
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     user: Option<String>,
     /// A token, by its id (`jti`)
-    #[arg(long, value_name = "JTI")]
+    #[arg(long, value_name = "JTI", allow_hyphen_values = true)]
     token: Option<String>,
     /// A network in CIDR notation, or one address
     #[arg(long)]

@@ -28,11 +28,13 @@ pub(super) enum ClientCommand {
     /// Make another secret, and print it with the line to paste beside the old one
     RotateSecret {
         /// `client_id`
+        #[arg(allow_hyphen_values = true)]
         id: String,
     },
     /// End every token of a client now, and print the line that keeps it from getting others
     Disable {
         /// `client_id`
+        #[arg(allow_hyphen_values = true)]
         id: String,
     },
 }

@@ -42,7 +42,7 @@ pub(super) struct ExplainArguments {
     #[arg(long, value_name = "TIME")]
     at: Option<jiff::Timestamp>,
     /// The client claim of the token: of our own tokens the client id
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     client: Option<String>,
     /// Scopes of the token, separated by spaces; all that the client holds when left out
     #[arg(long, requires = "client")]

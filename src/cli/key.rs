@@ -34,7 +34,8 @@ pub(super) enum KeyCommand {
     },
     /// Remove a compromised key: what it signed is refused, and another signs at once
     Revoke {
-        /// Its `kid`, as `key list` prints it
+        /// Its `kid`, as `key list` prints it; it may begin with a hyphen
+        #[arg(allow_hyphen_values = true)]
         kid: String,
     },
 }

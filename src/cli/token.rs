@@ -45,13 +45,13 @@ pub(super) struct What {
     #[arg(long)]
     stdin: bool,
     /// The one with this id (`jti`)
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     id: Option<String>,
     /// All that a client has
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     client: Option<String>,
     /// All that act for a user, who is signed out too
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     user: Option<String>,
     /// All that was issued until now
     #[arg(long)]

@@ -253,6 +253,24 @@ fn keys_are_rotated_without_an_end_to_tokens_and_revoked_with_one() {
     assert_eq!(run(&gateway, &["key", "revoke", "nothing"], "").0, 2);
 }
 
+/// Ids of keys and tokens are random: one in 64 begins with a hyphen.
+#[test]
+fn what_begins_with_a_hyphen_is_no_flag() {
+    let gateway = gateway();
+    for (arguments, code, words) in [
+        (&["key", "revoke", "-x-nothing"][..], 2, "-x-nothing"),
+        (&["token", "revoke", "--id", "-x-token"], 0, ""),
+        (&["block", "--token", "-x-token", "--reason", "abuse"], 0, ""),
+        (&["unblock", "--token", "-x-token"], 0, ""),
+        (&["block", "--client", "-x-client"], 2, "-x-client"),
+        (&["client", "rotate-secret", "-x-client"], 2, "there is no client `-x-client`"),
+    ] {
+        let (status, output, complaints) = run(&gateway, arguments, "");
+        assert_eq!(status, code, "{arguments:?}: {output}{complaints}");
+        assert!(complaints.contains(words) && !complaints.contains("Usage"), "{arguments:?}: {complaints}");
+    }
+}
+
 #[test]
 fn kill_9_during_rotations_leaves_exactly_one_key_that_signs() {
     let mut gateway = gateway();
