@@ -5,6 +5,7 @@ mod document;
 mod drift;
 mod policies;
 mod sample;
+mod security;
 mod server;
 mod shadow;
 

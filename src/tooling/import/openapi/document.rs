@@ -3,24 +3,24 @@
 //! Only what policies are made of is given to the parser. Most documents in the wild have a schema or a URL somewhere that no strict
 //! parser takes, in places that have no say in who may call what.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use oas3::spec;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::super::{ImportFault, Note, Template, TemplateFault, usable_scope};
+use super::super::{ImportFault, Note, Template, TemplateFault};
+use super::security::Security;
 use super::shadow::Shadow;
 use super::{Options, sample, server};
 use crate::config::{document, format};
 use crate::request::method::Method;
 
+pub(super) use super::security::Access;
 pub(super) use super::server::Server;
 
 /// Longest chain of `$ref`.
 const MAX_HOPS: usize = 32;
-/// The scope that passes every scope check here, by its usual name.
-const MASTER: &str = "useraccount";
 /// What a path item holds beside operations.
 const OTHER_KEYS: [&str; 5] = ["$ref", "description", "parameters", "servers", "summary"];
 
@@ -60,22 +60,6 @@ pub(super) struct Operation {
     pub(super) samples: Vec<Vec<String>>,
 }
 
-/// Who may call an operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    /// Nobody: what the document says of it cannot be carried over.
-    Closed,
-    /// Nobody that is named: no scope is asked for.
-    Unnamed,
-    /// As the document says of this operation.
-    Said {
-        /// Everybody.
-        public: bool,
-        /// Whoever has all scopes of one of the sets.
-        sets: Vec<BTreeSet<String>>,
-    },
-}
-
 /// Reads a document.
 pub(super) fn read(text: &str, options: &Options) -> Result<Document, ImportFault> {
     let root = document::json(text).map_err(ImportFault::Unreadable)?;
@@ -89,18 +73,13 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Document, ImportFaul
     };
     let (server, others) = server::of_document(&root, options.base_path.as_deref()).map_err(wrong)?;
     let title = root.pointer("/info/title").and_then(Value::as_str).unwrap_or_default().to_owned();
-    let mut reader = Reader {
-        root: &root,
-        options,
-        schemes: BTreeMap::new(),
-        operations: Vec::new(),
-        shadows: Vec::new(),
-        notes: Vec::new(),
-    };
+    let mut notes = Vec::new();
     if others > 0 {
-        reader.note("servers", format!("the first of them is taken; {others} with another path are not"));
+        notes.push(Note::new("servers", format!("the first of them is taken; {others} with another path are not")));
     }
-    let scopes = reader.schemes();
+    let (security, scopes) = Security::of(&root, &options.scope_prefix, &mut notes);
+    let (operations, shadows) = (Vec::new(), Vec::new());
+    let mut reader = Reader { root: &root, options, security: &security, operations, shadows, notes };
     for (path, item) in paths.iter().filter(|(path, _)| !path.starts_with("x-")) {
         reader.path(path, item, &server);
     }
@@ -120,7 +99,7 @@ fn check_version(root: &Value) -> Result<(), String> {
 }
 
 /// Follows `$ref` inside the document.
-fn resolve<'a>(root: &'a Value, value: &'a Value) -> Result<&'a Value, String> {
+pub(super) fn resolve<'a>(root: &'a Value, value: &'a Value) -> Result<&'a Value, String> {
     let mut value = value;
     for _ in 0..MAX_HOPS {
         let Some(target) = value.get("$ref").and_then(Value::as_str) else { return Ok(value) };
@@ -145,8 +124,7 @@ pub(super) fn keep(object: &mut Value, keys: &[&str]) {
 struct Reader<'a> {
     root: &'a Value,
     options: &'a Options,
-    /// Whether a security scheme's tokens have scopes.
-    schemes: BTreeMap<String, bool>,
+    security: &'a Security<'a>,
     operations: Vec<Operation>,
     shadows: Vec<Shadow>,
     notes: Vec<Note>,
@@ -155,37 +133,6 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn note(&mut self, about: &str, message: impl AsRef<str>) {
         self.notes.push(Note::new(about, message));
-    }
-
-    /// Reads the security schemes; the descriptions of their scopes.
-    fn schemes(&mut self) -> BTreeMap<String, String> {
-        let mut scopes = BTreeMap::new();
-        let declared = self.root.pointer("/components/securitySchemes").and_then(Value::as_object);
-        for (name, value) in declared.into_iter().flatten() {
-            let scheme = resolve(self.root, value).and_then(|value| {
-                let mut value = value.clone();
-                put_aside_urls(&mut value);
-                serde_json::from_value::<spec::SecurityScheme>(value).map_err(|fault| fault.to_string())
-            });
-            match scheme {
-                Ok(spec::SecurityScheme::OAuth2 { flows, .. }) => {
-                    self.schemes.insert(name.clone(), true);
-                    scopes.extend(declared_scopes(flows));
-                }
-                Ok(spec::SecurityScheme::OpenIdConnect { .. }) => {
-                    self.schemes.insert(name.clone(), true);
-                }
-                Ok(
-                    spec::SecurityScheme::ApiKey { .. }
-                    | spec::SecurityScheme::Http { .. }
-                    | spec::SecurityScheme::MutualTls { .. },
-                ) => {
-                    self.schemes.insert(name.clone(), false);
-                }
-                Err(fault) => self.note(&format!("securitySchemes.{name}"), format!("left out: {fault}")),
-            }
-        }
-        scopes
     }
 
     fn path(&mut self, path: &str, item: &'a Value, server: &Server) {
@@ -249,7 +196,7 @@ impl<'a> Reader<'a> {
     fn operation(&mut self, about: &str, path: &str, item: &Value, operation: &Value, server: &Server) {
         let name = about.split(' ').next().unwrap_or_default();
         let Some(method) = Method::judged(name) else { return };
-        let access = self.access(about, operation).unwrap_or_else(|fault| {
+        let access = self.security.access(about, operation, &mut self.notes).unwrap_or_else(|fault| {
             self.note(about, format!("nothing opens it: {fault}"));
             Access::Closed
         });
@@ -317,88 +264,4 @@ impl<'a> Reader<'a> {
         }
         Ok(parameters)
     }
-
-    fn access(&mut self, about: &str, operation: &Value) -> Result<Access, String> {
-        if !operation.is_object() {
-            return Err("an operation is an object".to_owned());
-        }
-        let own = operation.get("security");
-        let Some(value) = own.or_else(|| self.root.get("security")) else { return Ok(Access::Unnamed) };
-        let requirements: Vec<spec::SecurityRequirement> =
-            serde_json::from_value(value.clone()).map_err(|fault| format!("`security`: {fault}"))?;
-        // That a document as a whole asks for nothing is often no statement at all: it opens nothing.
-        let nothing = requirements.is_empty() && own.is_some();
-        let public = nothing || requirements.iter().any(|requirement| requirement.0.is_empty());
-        let (mut sets, mut others) = (Vec::new(), Vec::new());
-        for spec::SecurityRequirement(schemes) in requirements.iter().filter(|requirement| !requirement.0.is_empty()) {
-            let set = self.requirement(about, schemes)?;
-            if set.is_empty() {
-                others.push(schemes.keys().cloned().collect::<Vec<_>>().join("` and `"));
-            } else if !sets.contains(&set) {
-                sets.push(set);
-            }
-        }
-        if !sets.is_empty() && !others.is_empty() {
-            let message =
-                format!("may also be called with `{}` and no scope; here only its scopes open it", others.join("`, `"));
-            self.note(about, message);
-        }
-        if !public && sets.is_empty() {
-            return Ok(Access::Unnamed);
-        }
-        Ok(Access::Said { public, sets })
-    }
-
-    /// The scopes that one way of calling an operation asks for.
-    fn requirement<'s>(
-        &mut self,
-        about: &str,
-        schemes: impl IntoIterator<Item = (&'s String, &'s Vec<String>)>,
-    ) -> Result<BTreeSet<String>, String> {
-        let (mut set, mut beside) = (BTreeSet::new(), Vec::new());
-        for (scheme, scopes) in schemes {
-            match self.schemes.get(scheme) {
-                Some(true) => set.extend(scopes.iter().cloned()),
-                Some(false) => beside.push(scheme.as_str()),
-                None => return Err(format!("`security` names `{scheme}`, which is not among `securitySchemes`")),
-            }
-        }
-        for scope in &set {
-            let full = format!("{}{scope}", self.options.scope_prefix);
-            usable_scope(&full)?;
-            if full == MASTER {
-                return Err(format!(
-                    "`{MASTER}` is the scope that passes every scope check here: give `--scope-prefix`"
-                ));
-            }
-        }
-        if !set.is_empty() && !beside.is_empty() {
-            let message =
-                format!("asks for `{}` beside scopes; that is for the upstream to check", beside.join("`, `"));
-            self.note(about, message);
-        }
-        Ok(set)
-    }
-}
-
-/// Where users sign in elsewhere has no say here, and is often no absolute URL, which the parser asks for.
-fn put_aside_urls(scheme: &mut Value) {
-    let flows = scheme.get_mut("flows").and_then(Value::as_object_mut);
-    for flow in flows.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {
-        flow.remove("refreshUrl");
-        for key in ["authorizationUrl", "tokenUrl"] {
-            flow.insert(key.to_owned(), "https://put.aside.invalid/".into());
-        }
-    }
-}
-
-fn declared_scopes(flows: spec::Flows) -> impl Iterator<Item = (String, String)> {
-    let spec::Flows { implicit, password, client_credentials, authorization_code, .. } = flows;
-    let scopes = [
-        implicit.map(|flow| flow.scopes),
-        password.map(|flow| flow.scopes),
-        client_credentials.map(|flow| flow.scopes),
-        authorization_code.map(|flow| flow.scopes),
-    ];
-    scopes.into_iter().flatten().flatten()
 }
