@@ -172,9 +172,53 @@ enum TemplateFault {
     /// A parameter is a part of a segment.
     #[error("`{0}` is a parameter in part; here one is a whole segment, which is more than this operation")]
     InPart(String),
-    /// No request could have such a path here.
+    /// It cannot be written here, and others may take its requests.
     #[error("{0}")]
     Unusable(String),
+    /// No request could have such a path.
+    #[error("{0}")]
+    Impossible(String),
+}
+
+/// The segments of a path whose parameters stand in braces, as they are written: what is in braces is in one segment.
+fn segments(path: &str) -> Vec<&str> {
+    let (mut segments, mut depth, mut begin) = (Vec::new(), 0_usize, 0);
+    for (at, c) in path.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            '/' if depth == 0 => {
+                segments.push(path.get(begin..at).unwrap_or_default());
+                begin = at + 1;
+            }
+            _ => {}
+        }
+    }
+    segments.push(path.get(begin..).unwrap_or_default());
+    segments
+}
+
+/// Where a path ends and its query or fragment begins, what is in braces aside.
+fn end_of_path(path: &str) -> usize {
+    let mut depth = 0_usize;
+    for (at, c) in path.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            '?' | '#' if depth == 0 => return at,
+            _ => {}
+        }
+    }
+    path.len()
+}
+
+/// Whether everything in braces in a segment is a plain name: with operators, patterns and dots it may be several segments.
+fn has_plain_names(segment: &str) -> bool {
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '~' | '$' | ' ');
+    segment.split('{').skip(1).all(|part| {
+        let name = part.split('}').next().unwrap_or_default();
+        !name.is_empty() && name.chars().all(plain) && !name.starts_with('.') && !name.contains("..")
+    })
 }
 
 /// A path of somebody else's as a template of ours.
@@ -189,51 +233,46 @@ impl Template {
     /// Reads a path whose parameters are `{name}`. With `whole`, a segment that is a parameter in part becomes one as a whole.
     fn of(path: &str, whole: bool) -> Result<Self, TemplateFault> {
         let unusable = |fault: &str| Err(TemplateFault::Unusable(fault.to_owned()));
-        if path.contains(['?', '#']) {
+        if end_of_path(path) < path.len() {
             return unusable("a query or fragment never decides which operation is meant");
-        }
-        if path.contains(';') || path.contains("%2F") || path.contains("%25") {
-            return unusable(
-                "segments with `;`, `%2F` or `%25` have to be allowed by the API (`path: { allow: […] }`): write it by hand",
-            );
         }
         if path.len() > LONGEST_PATH || path.matches('{').count() > MOST_PARAMETERS {
             return unusable("the path is longer than 512 characters, or has more than 32 parameters");
         }
+        if path.contains(';') || path.contains("%2F") || path.contains("%25") {
+            let message = "segments with `;`, `%2F` or `%25` have to be allowed by the API (`path: { allow: […] }`): write it by hand";
+            return Err(TemplateFault::Impossible(message.to_owned()));
+        }
         let mut parameters: Vec<(String, String)> = Vec::new();
-        let mut segments = Vec::new();
-        for part in path.split('/') {
+        let mut own_segments = Vec::new();
+        for part in segments(path) {
             if !part.contains(['{', '}']) {
-                segments.push(part.to_owned());
+                own_segments.push(part.to_owned());
                 continue;
+            }
+            if !has_plain_names(part) {
+                return unusable(&format!("`{part}` may be several segments, or asks for a pattern"));
             }
             let name = part
                 .strip_prefix('{')
                 .and_then(|part| part.strip_suffix('}'))
                 .filter(|name| !name.contains(['{', '}']));
-            if name.is_some_and(|name| {
-                name.is_empty()
-                    || name.contains(['+', '*', '?', '&', ',', '/', '!', '=', '|', '@'])
-                    || name.starts_with('.')
-            }) {
-                return unusable(&format!("`{part}` may be more or less than one segment"));
-            }
             if name.is_none() && !whole {
                 return Err(TemplateFault::InPart(part.to_owned()));
             }
             if part.chars().any(char::is_control) {
-                return unusable("a control character in the path");
+                return Err(TemplateFault::Impossible("a control character in the path".to_owned()));
             }
             let written = name.unwrap_or_else(|| part.trim_matches(['{', '}']));
             let mut own: String = written.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
             while parameters.iter().any(|(_, taken)| *taken == own) {
                 own.push('_');
             }
-            segments.push(format!("{{{own}}}"));
+            own_segments.push(format!("{{{own}}}"));
             parameters.push((part.to_owned(), own));
         }
-        let text = segments.join("/");
-        parse_template(&text).map_err(TemplateFault::Unusable)?;
+        let text = own_segments.join("/");
+        parse_template(&text).map_err(TemplateFault::Impossible)?;
         Ok(Self { text, parameters })
     }
 }

@@ -173,11 +173,11 @@ fn by_method(api: &str, method: Method, options: &Options) -> BTreeSet<String> {
 
 /// Has operations that take the requests of others let in only who may call both.
 fn narrow(api: &mut Api, shadows: &[Shadow], options: &Options, notes: &mut Vec<Note>) {
-    let (key, base_path) = (api.key.clone(), api.server.base_path.clone());
+    let (key, server) = (api.key.clone(), api.server.clone());
     for offered in &mut api.operations {
         let method = offered.operation.method;
         for shadow in
-            shadows.iter().filter(|shadow| shadow.method == method && shadow.falls_on(&base_path, &offered.template))
+            shadows.iter().filter(|shadow| shadow.method == method && shadow.falls_on(&server, &offered.template))
         {
             let (for_all, scopes) = let_in(&shadow.access, &key, method, &shadow.about, options, None);
             let both = match (offered.for_all, for_all) {
@@ -219,10 +219,13 @@ fn decide_public(api: &mut Api, options: &Options, notes: &mut Vec<Note>) {
         notes.push(Note::new(&about, message));
     }
     if everybody > 0 {
-        let message = format!(
-            "{everybody} operations that the document opens to everybody ask for a token here; `--public` opens the resources of which all \
-             operations are{hint}"
-        );
+        let how = if options.public {
+            ", for not all operations of their resources do"
+        } else {
+            "; `--public` opens the resources of which all operations are"
+        };
+        let message =
+            format!("{everybody} operations that the document opens to everybody ask for a token here{how}{hint}");
         notes.push(Note::new(&about, message));
     }
 }

@@ -141,6 +141,7 @@ impl<'a> Reader<'a> {
             Err(fault) => return self.close_path(path, server, &fault),
         };
         let item = Value::Object(merged);
+        let before = self.operations.len();
         for (key, operation) in item.as_object().into_iter().flatten() {
             let name = key.to_ascii_uppercase();
             let about = format!("{name} {path}");
@@ -153,6 +154,9 @@ impl<'a> Reader<'a> {
                 _ if OTHER_KEYS.contains(&key.as_str()) || key.starts_with("x-") => {}
                 _ => self.note(path, format!("`{key}` is no method, and left out")),
             }
+        }
+        if self.operations.len() == before && Template::of(path, false).is_ok() {
+            self.close_path(path, server, "it has no operation that can be carried over");
         }
     }
 
@@ -186,6 +190,7 @@ impl<'a> Reader<'a> {
                         .collect(),
                 }
             })),
+            Err(TemplateFault::Impossible(_)) => {}
             Err(_) => {
                 self.shadows.extend(methods.map(|method| Shadow::new(path, server, method, Access::Closed, path)));
             }
@@ -213,8 +218,14 @@ impl<'a> Reader<'a> {
             }
         };
         if name == "HEAD" {
-            if item.get("get").is_none() {
-                self.note(about, "left out: HEAD is judged as GET, which the document does not offer here");
+            let get =
+                item.get("get").map(|get| server::own(get).ok().flatten().or_else(|| server::own(item).ok().flatten()));
+            match get {
+                None => self.note(about, "left out: HEAD is judged as GET, which the document does not offer here"),
+                Some(get) if get.as_ref().unwrap_or(server) != &own => {
+                    return self.note(about, "left out: HEAD is judged as GET, which another server has here");
+                }
+                Some(_) => {}
             }
             return self.shadows.push(Shadow::new(about, &own, method, access, path));
         }
@@ -228,17 +239,19 @@ impl<'a> Reader<'a> {
             Err(fault) => {
                 let hint = match &fault {
                     TemplateFault::InPart(_) => "; `--whole-segments` lets it be that",
-                    TemplateFault::Unusable(_) => "",
+                    TemplateFault::Unusable(_) | TemplateFault::Impossible(_) => "",
                 };
                 self.note(about, format!("left out: {fault}{hint}"));
-                self.shadows.push(Shadow::new(about, &own, method, access, path));
+                if !matches!(fault, TemplateFault::Impossible(_)) {
+                    self.shadows.push(Shadow::new(about, &own, method, access, path));
+                }
             }
         }
     }
 
     fn samples(&mut self, about: &str, item: &Value, operation: &Value, template: &Template) -> Vec<Vec<String>> {
         let parameters = self.parameters(item, operation).unwrap_or_else(|fault| {
-            self.note(about, format!("its examples are not read: {fault}"));
+            self.note(about, format!("its parameters are not read: {fault}"));
             BTreeMap::new()
         });
         template.parameters.iter().map(|(written, own)| sample::values(written, own, &parameters)).collect()
@@ -252,6 +265,12 @@ impl<'a> Reader<'a> {
                 let value = resolve(self.root, value)?;
                 if value.get("in").and_then(Value::as_str) != Some("path") {
                     continue;
+                }
+                if value.get("style").and_then(Value::as_str) == Some("matrix") {
+                    return Err(
+                        "a parameter of the style `matrix` is sent with a semicolon, which the API has to allow"
+                            .to_owned(),
+                    );
                 }
                 // A schema that cannot be resolved gives no examples, and that is all.
                 let schema = value.get("schema").and_then(|schema| resolve(self.root, schema).ok());

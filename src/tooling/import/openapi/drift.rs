@@ -43,7 +43,7 @@ pub struct Drift {
 /// See [`import`](super::import()); and an API that was asked for and is not there.
 pub fn drift(text: &str, options: &Options, config: &Config, now: Timestamp) -> Result<Drift, ImportFault> {
     let Made { imported, mut notes, apis, host, .. } = make(text, options, now)?;
-    let side = Side { config, meant: meant(config, options, &apis)?, hosts: hosts(config, host), now };
+    let side = Side { config, keys: &apis, meant: meant(config, options, &apis)?, hosts: hosts(config, host), now };
     let mut found = Vec::new();
     let mut documented: HashSet<usize> = HashSet::new();
     let mut compared = 0;
@@ -95,6 +95,8 @@ fn hosts(config: &Config, first: Option<String>) -> Vec<String> {
 /// The policies in force.
 struct Side<'a> {
     config: &'a Config,
+    /// Keys of the APIs that an import makes; those of other servers begin like the first.
+    keys: &'a [String],
     meant: Option<HashSet<usize>>,
     hosts: Vec<String>,
     now: Timestamp,
@@ -157,7 +159,7 @@ impl Side<'_> {
             let only = if some.contains(scope) { "grants it for some parameters only" } else { "does not grant it" };
             say("scope.undeclared", format!("the document names the scope `{scope}`, which {only} in the policies"));
         }
-        for scope in some.difference(&named) {
+        for scope in some.difference(&named).filter(|_| !operation.for_all) {
             say(
                 "scope.undocumented",
                 format!("the scope `{scope}` grants it in the policies, by the document it is not enough"),
@@ -217,7 +219,11 @@ impl Side<'_> {
                 !base.is_empty() && *own == host && path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'))
             })
         };
-        let inside = rules.apis().iter().enumerate().filter(|(_, api)| below(api.host.as_deref(), &api.base_path));
+        // What an import made of other servers, and what the document has no more.
+        let first = self.keys.first().map(|first| format!("{first}-")).unwrap_or_default();
+        let inside = rules.apis().iter().enumerate().filter(|(_, api)| {
+            below(api.host.as_deref(), &api.base_path) || !first.is_empty() && api.name.as_str().starts_with(&first)
+        });
         about.extend(inside.map(|(at, _)| at).collect::<Vec<_>>());
         about
     }

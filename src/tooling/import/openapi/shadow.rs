@@ -1,6 +1,9 @@
 //! Operations that are not carried over, and whose requests others would take: `/pets/{id}.json` beside `/pets/{id}`. What takes them
 //! lets in only who may call both.
 
+use std::cmp::Ordering;
+
+use super::super::{end_of_path, has_plain_names, segments};
 use super::document::{Access, Server};
 use crate::request::method::Method;
 
@@ -13,8 +16,10 @@ pub(super) struct Shadow {
     pub(super) method: Method,
     /// Who may call it.
     pub(super) access: Access,
+    /// Where it is served.
+    origin: Option<String>,
     /// Its path, base path included, by segments.
-    segments: Vec<Piece>,
+    path: Vec<Piece>,
 }
 
 /// A segment of a path.
@@ -28,55 +33,88 @@ enum Piece {
 
 impl Shadow {
     pub(super) fn new(about: &str, server: &Server, method: Method, access: Access, path: &str) -> Self {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        let full = format!("{}{path}", server.base_path.trim_end_matches('/'));
-        Self { about: about.to_owned(), method, access, segments: full.split('/').map(piece).collect() }
+        let path = path.get(..end_of_path(path)).unwrap_or_default();
+        let base = server.base_path.trim_end_matches('/');
+        let pieces = segments(base).into_iter().chain(segments(path).into_iter().skip(1)).map(Piece::of).collect();
+        Self { about: about.to_owned(), method, access, origin: server.origin.clone(), path: pieces }
     }
 
-    /// Whether a path of it may be one of a template.
-    pub(super) fn falls_on(&self, base_path: &str, template: &str) -> bool {
-        let full = format!("{}{template}", base_path.trim_end_matches('/'));
-        let segments: Vec<&str> = full.split('/').collect();
-        if self.segments.iter().any(|piece| matches!(piece, Piece::Several)) {
-            return segments.len() + 1 >= self.segments.len() && self.begins_like(&segments);
+    /// Whether requests of it are taken by a template that is not more specific: a document's concrete paths come before others
+    /// (OpenAPI 3.1, Paths Object).
+    pub(super) fn falls_on(&self, server: &Server, template: &str) -> bool {
+        let full = format!("{}{template}", server.base_path.trim_end_matches('/'));
+        let theirs: Vec<&str> = full.split('/').collect();
+        let several = self.path.iter().position(|piece| matches!(piece, Piece::Several));
+        let fits = match several {
+            None => self.path.len() == theirs.len(),
+            Some(at) => theirs.len() > at,
+        };
+        if self.origin != server.origin || !fits {
+            return false;
         }
-        self.segments.len() == segments.len() && self.begins_like(&segments)
-    }
-
-    fn begins_like(&self, segments: &[&str]) -> bool {
-        let ordinary = self.segments.iter().take_while(|piece| !matches!(piece, Piece::Several));
-        ordinary.zip(segments).all(|(piece, segment)| match piece {
-            Piece::Segment(literals) => segment.starts_with('{') || may_be(literals, segment),
-            Piece::Several => true,
-        })
+        let (mut stronger, mut weaker) = (false, false);
+        for (at, segment) in theirs.iter().enumerate() {
+            let piece = self.path.get(several.map_or(at, |several| at.min(several))).unwrap_or(&Piece::Several);
+            if !piece.may_be(segment) {
+                return false;
+            }
+            match strength(segment).cmp(&piece.strength()) {
+                Ordering::Greater => stronger = true,
+                Ordering::Less => weaker = true,
+                Ordering::Equal => {}
+            }
+        }
+        weaker || !stronger
     }
 }
 
-fn piece(segment: &str) -> Piece {
-    if segment.contains("{+") || segment.contains("{*") || segment.contains("+}") || segment.contains("*}") {
-        return Piece::Several;
-    }
-    let mut literals = Vec::new();
-    let mut rest = segment;
-    while let Some((before, behind)) = rest.split_once('{') {
-        literals.push(before.to_owned());
-        rest = behind.split_once('}').map_or("", |(_, behind)| behind);
-    }
-    literals.push(rest.to_owned());
-    Piece::Segment(literals)
+/// How much a segment of one of our templates says.
+fn strength(segment: &str) -> u8 {
+    if segment.starts_with('{') { 1 } else { 3 }
 }
 
-/// Whether a text has these literals in their order, at its begin and its end the outer ones.
-fn may_be(literals: &[String], text: &str) -> bool {
-    let [first, middle @ .., last] = literals else { return literals.first().is_some_and(|only| only == text) };
-    let Some(mut rest) = text.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str())) else {
-        return false;
-    };
-    for literal in middle {
-        let Some((_, behind)) = rest.split_once(literal.as_str()) else { return false };
-        rest = behind;
+impl Piece {
+    fn of(segment: &str) -> Self {
+        if !has_plain_names(segment) {
+            return Self::Several;
+        }
+        let mut literals = Vec::new();
+        let mut rest = segment;
+        while let Some((before, behind)) = rest.split_once('{') {
+            literals.push(before.to_owned());
+            rest = behind.split_once('}').map_or("", |(_, behind)| behind);
+        }
+        literals.push(rest.to_owned());
+        Self::Segment(literals)
     }
-    true
+
+    /// How much it says: nothing, a parameter, a parameter in part, a literal.
+    fn strength(&self) -> u8 {
+        match self {
+            Self::Several => 0,
+            Self::Segment(literals) if literals.len() == 1 => 3,
+            Self::Segment(literals) if literals.iter().all(String::is_empty) => 1,
+            Self::Segment(_) => 2,
+        }
+    }
+
+    /// Whether it may be what a segment of one of our templates is.
+    fn may_be(&self, segment: &str) -> bool {
+        let Self::Segment(literals) = self else { return true };
+        if segment.starts_with('{') {
+            return true;
+        }
+        let [first, middle @ .., last] = literals.as_slice() else {
+            return literals.first().is_some_and(|only| only == segment);
+        };
+        let inner = segment.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str()));
+        let Some(mut rest) = inner else { return false };
+        for literal in middle {
+            let Some((_, behind)) = rest.split_once(literal.as_str()) else { return false };
+            rest = behind;
+        }
+        true
+    }
 }
 
 #[cfg(test)]
@@ -84,27 +122,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_take_its_requests_is_found() {
-        let server = Server { origin: None, base_path: "/v1".to_owned() };
+    fn what_takes_its_requests_and_is_not_more_specific_is_found() {
+        let server = |base_path: &str| Server { origin: None, base_path: base_path.to_owned() };
         for (path, template, falls) in [
             ("/pets/{id}.json", "/pets/{id}", true),
-            ("/pets/{id}.json", "/pets/a.json", true),
+            ("/pets/{id}.json", "/pets/a.json", false),
             ("/pets/{id}.json", "/pets/a.xml", false),
             ("/pets/{id}.json", "/pets", false),
             ("/pets/{id}.json", "/pets/{id}/x", false),
+            ("/pets/{id}.json", "/{kind}/{id}", true),
             ("/pets/mine", "/pets/{id}", true),
-            ("/pets/mine", "/pets/mine", true),
+            ("/pets/{a}", "/pets/{b}", true),
             ("/pets/mine", "/pets/yours", false),
-            ("/{a}-{b}.{c}", "/x-y.z", true),
-            ("/{a}-{b}.{c}", "/x.y-z", false),
+            ("/{a}-{b}.{c}", "/{x}", true),
+            ("/a/{x}", "/{y}/b", true),
             ("/pets#old", "/pets", true),
             ("/pets?x={y}", "/pets", true),
-            ("/{+path}", "/pets/{id}", true),
+            ("/{proxy+}", "/pets/{id}", false),
+            ("/{proxy+}", "/{a}", false),
+            ("/f/{...p}", "/{a}/{b}/{c}", true),
+            ("/f/{p:[^/?]+}", "/{a}/{b}", true),
+            ("/f/{p}", "/{a}/{b}/{c}", false),
+            ("/f/{p+}", "/f/x/{c}", false),
+            ("/f/{p+}", "/f", false),
             ("/a/{path*}", "/pets/{id}", false),
         ] {
-            let shadow = Shadow::new("GET", &server, Method::Get, Access::Closed, path);
-            assert_eq!(shadow.falls_on("/v1", template), falls, "{path} {template}");
-            assert!(!shadow.falls_on("/v2", template), "{path} {template}");
+            let shadow = Shadow::new("GET", &server("/v1"), Method::Get, Access::Closed, path);
+            assert_eq!(shadow.falls_on(&server("/v1"), template), falls, "{path} {template}");
+            assert!(!shadow.falls_on(&server("/v2"), template), "{path} {template}");
+            let elsewhere = Server { origin: Some("https://b.example".to_owned()), base_path: "/v1".to_owned() };
+            assert!(!shadow.falls_on(&elsewhere, template), "{path} {template}");
         }
     }
 }

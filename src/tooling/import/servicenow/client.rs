@@ -66,8 +66,10 @@ pub(super) fn said(
     restricted: bool,
     telling: &mut Telling<'_>,
 ) -> Result<Said, String> {
-    if let Some(kind) = record.get("type").filter(|kind| *kind != "client") {
-        return Err(format!("its type is `{kind}`: it is no client that calls in"));
+    match record.get("type") {
+        Some("client") => {}
+        Some(kind) => return Err(format!("its type is `{kind}`: it is no client that calls in")),
+        None => return Err("whether it calls in (`type`) is not in the files".to_owned()),
     }
     let id = record.get("client_id").ok_or("no `client_id`")?;
     usable_name(id)?;

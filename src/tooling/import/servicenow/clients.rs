@@ -119,7 +119,8 @@ impl Clients {
             telling.say(format!("the roles of `{name}` are not in the files: export sys_user_has_role and sys_user_role by the Table API"));
         }
         let reset = user.is("password_needs_reset") == Some(true);
-        if user.is("active").is_none() || reset {
+        let known = user.is("active").is_some() && user.is("locked_out").is_some();
+        if !known || reset {
             telling.say(format!(
                 "the user `{name}` is not active here: {}",
                 if reset { "the password needs a reset" } else { "the files do not say" }
@@ -127,7 +128,7 @@ impl Clients {
         }
         let user = User {
             name: user.get("name").unwrap_or(name).to_owned(),
-            active: user.is("active") == Some(true) && !reset,
+            active: user.is("active") == Some(true) && known && !reset,
             locked: user.is("locked_out").unwrap_or(false),
             roles: roles.of_user.get(id).cloned().unwrap_or_default(),
         };
@@ -153,7 +154,7 @@ impl Clients {
 
     /// Reads the scopes that the clients hold.
     fn hold(&mut self, records: &Records, notes: &mut Vec<Note>) {
-        for row in records.all("oauth_entity_auth_scope_mapping") {
+        for row in records.all("oauth_entity_auth_scope_mapping").filter(|row| row.is("active") != Some(false)) {
             let id = row.get("oauth_entity").and_then(|record| self.ids.get(record)).cloned();
             let client = id.and_then(|id| self.by_id.get_mut(&id));
             match (client, scope_name(records, row)) {

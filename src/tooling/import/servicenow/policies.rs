@@ -34,8 +34,10 @@ pub(super) fn of(records: &Records, apis: &mut Apis, clients: &Clients, notes: &
     let mut keys: BTreeSet<String> = BTreeSet::new();
     let mut closed: BTreeMap<String, String> = BTreeMap::new();
     for record in records.all("sys_api_access_policy") {
-        let active = record.is("active").unwrap_or(true);
-        let selection = match selection(record, apis, notes) {
+        let active = record.is("active") != Some(false);
+        let known =
+            record.is("active").map(|_| ()).ok_or_else(|| "whether it is active is not in the files".to_owned());
+        let selection = match known.and_then(|()| selection(record, apis, notes)) {
             Ok(selection) => selection,
             Err(fault) if !active => {
                 notes.push(Note::new(&record.about, format!("left out: it is not active, and {fault}")));
@@ -52,6 +54,10 @@ pub(super) fn of(records: &Records, apis: &mut Apis, clients: &Clients, notes: &
                 continue;
             }
         };
+        if !selection.tables.is_empty() {
+            let message = "tables are compared letter by letter: what the instance takes for the same name in other letters is not";
+            notes.push(Note::new(&record.about, message));
+        }
         if selection.api.is_none() {
             let narrowed = ["api_path", "api_resource", "version", "api_tablename"]
                 .into_iter()
@@ -118,7 +124,7 @@ struct Profiles<'a> {
 impl<'a> Profiles<'a> {
     fn of(records: &'a Records, clients: &'a Clients) -> Self {
         let mut mapped: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
-        for row in records.all("sys_auth_profile_mapping") {
+        for row in records.all("sys_auth_profile_mapping").filter(|row| row.is("active") != Some(false)) {
             mapped.entry(row.get("api_access_policy").unwrap_or_default()).or_default().push(row);
         }
         let refers = |row: &'a Record| row.filled().filter(|(key, _)| !key.starts_with("sys_")).map(|(_, value)| value);

@@ -113,8 +113,8 @@ pub(super) fn tables(record: &Record, selection: &Selection) -> Result<Vec<Strin
     let all = record.is("apply_all_tables") == Some(true);
     let of_tables = selection.api.as_deref() == Some(TABLE_API);
     let Some(listed) = record.get("api_tablename").filter(|_| !all && selection.api.is_some()) else {
-        if of_tables && record.is("apply_all_tables") == Some(false) {
-            return Err("it applies to single tables and names none (`api_tablename`)".to_owned());
+        if of_tables && !all {
+            return Err("which tables it is about (`apply_all_tables`, `api_tablename`) is not in the files".to_owned());
         }
         return Ok(Vec::new());
     };

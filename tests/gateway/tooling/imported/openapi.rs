@@ -456,6 +456,12 @@ fn drift_is_looked_for_on_every_host_version_and_below() {
     assert_eq!(kinds(&rest), [""; 0]);
     let literal = |yaml: &str| yaml.replace("      /b: [GET]\n", "      /a/id: [GET]\n      /b: [GET]\n");
     assert_eq!(kinds(&literal), ["operation.undocumented GET /a/id of api t"]);
+    let other = "  t-k-example: { base_path: /v9, upstream: t, resources: { /k: [GET] } }\n";
+    assert_eq!(
+        kinds(&|yaml| with_api(yaml, other)),
+        ["operation.undocumented GET /k of api t-k-example"],
+        "of a server that is gone"
+    );
     let public = |yaml: &str| yaml.replace("      /b: [GET]\n", "      /b: { methods: [GET], public: true }\n");
     assert_eq!(kinds(&public), [""; 0]);
 }
@@ -627,7 +633,21 @@ fn an_operation_that_is_left_out_is_reached_by_nobody_whom_it_would_not_let_in()
         (json!({ "/p": { "get": {}, "head": { "security": [{ "o": ["admin"] }] } } }), &all, "/v1/p", &[]),
         (json!({ "/p": { "get": {}, "head": {} } }), &all, "/v1/p", &["read"]),
         (json!({ "/p": read, "/p#deleted": of(&["admin"]) }), &all, "/v1/p", &[]),
-        (json!({ "/p/{a}": read, "/{+path}": of(&["admin"]) }), &all, "/v1/p/x", &[]),
+        (json!({ "/p/{a}": read, "/{+path}": of(&["admin"]) }), &all, "/v1/p/x", &["read"]),
+        (json!({ "/health": open, "/{proxy+}": of(&["admin"]) }), &all, "/v1/health", &["public"]),
+        (json!({ "/{a}/{b}/{c}": read, "/f/{...p}": of(&["admin"]) }), &all, "/v1/f/1/2", &[]),
+        (json!({ "/{a}/{b}/{c}": read, "/f/{p:[^?]+}": of(&["admin"]) }), &whole, "/v1/f/1/2", &[]),
+        (json!({ "/{a}/{b}": read, "/f/x{p+}": of(&["admin"]) }), &whole, "/v1/f/x1", &[]),
+        (json!({ "/x": read, "/c/{id:[^/]+}": read }), &whole, "/v1/c/1/2", &["unknown"]),
+        (json!({ "/{z}": { "get": {}, "delete": {} }, "/mine": { "head": {} } }), &all, "/v1/mine", &[]),
+        (json!({ "/{z}": read, "/mine": {} }), &all, "/v1/mine", &[]),
+        (json!({ "/f/{q}": read, "/f/a;b": of(&["admin"]), "/f/a b": of(&["admin"]) }), &all, "/v1/f/1", &["read"]),
+        (
+            json!({ "/b": { "get": {}, "head": { "security": [{ "o": ["admin"] }], "servers": [{ "url": "https://k.example/v1" }] } } }),
+            &all,
+            "/v1/b",
+            &["read"],
+        ),
         (json!({ "/p": { "get": { "security": [{}, { "o": ["s"] }] } } }), &Options::default(), "/v1/p", &["s"]),
         (
             json!({ "/p": { "get": { "security": [{ "o": ["a", "b"] }, { "o": ["c"] }, { "k": [] }] } } }),
@@ -640,7 +660,7 @@ fn an_operation_that_is_left_out_is_reached_by_nobody_whom_it_would_not_let_in()
     ] {
         let import = made(&of_paths(&paths).to_string(), options);
         assert_eq!(let_in(&import, asked), expected, "{paths}\n{}", import.policies);
-        let plain = expected == ["read"] || expected == ["public"] || expected == ["s"];
+        let plain = expected == ["unknown"] || expected == ["read"] || expected == ["public"] || expected == ["s"];
         assert!(plain || !import.notes.is_empty(), "{paths}: nothing is told");
     }
 }

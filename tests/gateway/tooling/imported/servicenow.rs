@@ -118,11 +118,11 @@ fn of_tables(tables: &Value) -> Result<(String, String, Vec<String>), String> {
 /// Records of one policy, one client, one profile and their mappings; to be changed.
 fn tables() -> Value {
     json!({
-        "sys_api_access_policy": [{ "sys_id": "p", "name": "P", "active": "true", "api_path": "now/table", "apply_all": "true" }],
+        "sys_api_access_policy": [{ "sys_id": "p", "name": "P", "active": "true", "api_path": "now/table", "apply_all": "true", "apply_all_tables": "true" }],
         "oauth_entity": [
             { "sys_id": "c", "client_id": "app", "active": "true", "type": "client", "name": "App", "inbound_grant_type": "authz_code",
               "redirect_url": "https://app.example/cb", "scope_restriction_status": "unrestricted", "enforce_token_restriction": "false" },
-            { "sys_id": "d", "client_id": "other", "active": "true", "inbound_grant_type": "authz_code", "redirect_url": "https://app.example/cb",
+            { "sys_id": "d", "client_id": "other", "type": "client", "active": "true", "inbound_grant_type": "authz_code", "redirect_url": "https://app.example/cb",
               "scope_restriction_status": "unrestricted", "enforce_token_restriction": "false" },
         ],
         "sys_auth_profile_mapping": [{ "sys_id": "m", "api_access_policy": "p", "inbound_auth_profile": "f" }],
@@ -250,11 +250,16 @@ fn what_cannot_be_read_is_closed_and_not_left_open() {
     // A policy of which it cannot be told what it is about closes its API.
     for changes in [
         vec![("/sys_api_access_policy/0/apply_all", json!("false"))],
+        vec![("/sys_api_access_policy/0/active", json!(""))],
+        vec![("/sys_api_access_policy/0/apply_all_tables", json!(""))],
         vec![(
             "/sys_api_access_policy/0",
             json!({ "sys_id": "p", "active": "true", "api_path": "now/table", "http_method": "ALL", "apply_all_versions": "true", "apply_all_resources": "true" }),
         )],
-        vec![("/sys_api_access_policy/0/api_tablename", json!("incident"))],
+        vec![
+            ("/sys_api_access_policy/0/api_tablename", json!("incident")),
+            ("/sys_api_access_policy/0/apply_all_tables", json!("false")),
+        ],
         vec![("/sys_api_access_policy/0/apply_all_tables", json!("false"))],
         vec![(
             "/sys_api_access_policy/0",
@@ -262,7 +267,7 @@ fn what_cannot_be_read_is_closed_and_not_left_open() {
         )],
     ] {
         let mut records = with(&changes);
-        let second = json!({ "sys_id": "q", "name": "Q", "active": "true", "api_path": "now/table", "http_method": "GET", "apply_all_versions": "true", "apply_all_resources": "true" });
+        let second = json!({ "sys_id": "q", "name": "Q", "active": "true", "api_path": "now/table", "http_method": "GET", "apply_all_versions": "true", "apply_all_resources": "true", "apply_all_tables": "true" });
         records["sys_api_access_policy"].as_array_mut().unwrap().push(second);
         records["sys_auth_profile_mapping"]
             .as_array_mut()
@@ -281,7 +286,7 @@ fn what_cannot_be_read_is_closed_and_not_left_open() {
 
 #[test]
 fn policies_that_neither_is_stronger_of_let_in_by_the_profiles_of_both() {
-    let second = json!({ "sys_id": "q", "name": "Q", "active": "true", "api_path": "now/table", "apply_all": "true" });
+    let second = json!({ "sys_id": "q", "name": "Q", "active": "true", "api_path": "now/table", "apply_all": "true", "apply_all_tables": "true" });
     let mut records = tables();
     records["sys_api_access_policy"].as_array_mut().unwrap().push(second);
     let (policies, _, notes) = of_tables(&records).unwrap();
@@ -319,7 +324,8 @@ fn policies_that_neither_is_stronger_of_let_in_by_the_profiles_of_both() {
 #[test]
 fn clients_get_what_their_records_say_and_what_these_do_not_say_is_refused() {
     let user = |changes: &[(&str, Value)]| {
-        let mut user = json!({ "sys_id": "u", "user_name": "svc", "name": "Service", "active": "true" });
+        let mut user =
+            json!({ "sys_id": "u", "user_name": "svc", "name": "Service", "active": "true", "locked_out": "false" });
         for (key, value) in changes {
             user[key] = value.clone();
         }
@@ -456,13 +462,17 @@ fn clients_get_what_their_records_say_and_what_these_do_not_say_is_refused() {
             "{has} / {lacks} / {told}\n{app}\n{notes}"
         );
     }
+    let locked = of_tables(&user(&[("locked_out", json!(""))])).unwrap();
+    assert!(locked.2.iter().any(|note| note.contains("the user `svc` is not active here")), "{:?}", locked.2);
+    let untyped = of_tables(&with(&[("/oauth_entity/0/type", json!(""))])).unwrap();
+    assert!(!untyped.1.contains("  app:"), "{}", untyped.1);
     let inactive = of_tables(&user(&[("password_needs_reset", json!("true"))])).unwrap();
     assert!(inactive.2.iter().any(|note| note.contains("the password needs a reset")));
     let oidc = with(&[
         ("/oauth_oidc_entity", json!([{ "sys_id": "o", "name": "Entra" }])),
         (
             "/oauth_jwt",
-            json!([{ "sys_id": "j", "client_id": "signer", "active": "true", "inbound_grant_type": "jwt" }]),
+            json!([{ "sys_id": "j", "client_id": "signer", "type": "client", "active": "true", "inbound_grant_type": "jwt" }]),
         ),
     ]);
     let (_, clients, notes) = of_tables(&oidc).unwrap();
@@ -475,7 +485,7 @@ fn clients_get_what_their_records_say_and_what_these_do_not_say_is_refused() {
 #[test]
 fn global_policies_and_versions_are_carried_over_with_a_warning() {
     let global = json!({ "sys_id": "g", "name": "Global", "active": "true", "apply_global": "true", "http_method": "GET", "api_path": "now/x" });
-    let versioned = json!({ "sys_id": "v", "name": "V2", "active": "true", "api_path": "now/table", "version": "v2", "apply_all_methods": "true", "apply_all_resources": "true" });
+    let versioned = json!({ "sys_id": "v", "name": "V2", "active": "true", "api_path": "now/table", "version": "v2", "apply_all_methods": "true", "apply_all_resources": "true", "apply_all_tables": "true" });
     let (policies, _, notes) = of_tables(&with(&[("/sys_api_access_policy", json!([global, versioned]))])).unwrap();
     for words in [
         "  global:\n    all_apis: true\n    methods: [GET]\n    allow: []\n",
