@@ -86,7 +86,7 @@ demo:
 # Fuzz targets over the inner ring, each for FUZZ_SECONDS, on the stable toolchain; libFuzzer is built from source and needs a C++
 # compiler (g++). What they find is in tests/fuzz/artifacts; `make fuzz FUZZ_TARGETS=head` runs one.
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS ?= target token config head body
+FUZZ_TARGETS ?= target token config head body import
 FUZZ_FLAGS = -timeout=10 -rss_limit_mb=1024 -print_final_stats=1 -verbosity=0
 
 fuzz: fuzz-build
