@@ -78,11 +78,12 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Document, ImportFaul
         notes.push(Note::new("servers", format!("the first of them is taken; {others} with another path are not")));
     }
     let (security, scopes) = Security::of(&root, &options.scope_prefix, &mut notes);
-    let (operations, shadows) = (Vec::new(), Vec::new());
-    let mut reader = Reader { root: &root, options, security: &security, operations, shadows, notes };
+    let (operations, shadows, empty) = (Vec::new(), Vec::new(), Vec::new());
+    let mut reader = Reader { root: &root, options, security: &security, operations, shadows, empty, notes };
     for (path, item) in paths.iter().filter(|(path, _)| !path.starts_with("x-")) {
         reader.path(path, item, &server);
     }
+    reader.close_empty(&server);
     let Reader { operations, shadows, notes, .. } = reader;
     Ok(Document { title, server, operations, shadows, scopes, notes })
 }
@@ -127,6 +128,8 @@ struct Reader<'a> {
     security: &'a Security<'a>,
     operations: Vec<Operation>,
     shadows: Vec<Shadow>,
+    /// Paths without an operation that is carried over.
+    empty: Vec<String>,
     notes: Vec<Note>,
 }
 
@@ -156,7 +159,17 @@ impl<'a> Reader<'a> {
             }
         }
         if self.operations.len() == before && Template::of(path, false).is_ok() {
-            self.close_path(path, server, "it has no operation that can be carried over");
+            self.empty.push(path.to_owned());
+        }
+    }
+
+    /// Keeps paths without an operation from being taken for others that could be them.
+    fn close_empty(&mut self, server: &Server) {
+        for path in std::mem::take(&mut self.empty) {
+            let shadow = Shadow::new(&path, server, Method::Get, Access::Closed, &path);
+            if self.operations.iter().any(|operation| shadow.falls_on(&operation.server, &operation.template)) {
+                self.close_path(&path, server, "it has no operation that can be carried over");
+            }
         }
     }
 

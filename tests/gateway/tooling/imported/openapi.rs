@@ -641,6 +641,7 @@ fn an_operation_that_is_left_out_is_reached_by_nobody_whom_it_would_not_let_in()
         (json!({ "/x": read, "/c/{id:[^/]+}": read }), &whole, "/v1/c/1/2", &["unknown"]),
         (json!({ "/{z}": { "get": {}, "delete": {} }, "/mine": { "head": {} } }), &all, "/v1/mine", &[]),
         (json!({ "/{z}": read, "/mine": {} }), &all, "/v1/mine", &[]),
+        (json!({ "/z": read, "/mine": {} }), &all, "/v1/mine", &["unknown"]),
         (json!({ "/f/{q}": read, "/f/a;b": of(&["admin"]), "/f/a b": of(&["admin"]) }), &all, "/v1/f/1", &["read"]),
         (
             json!({ "/b": { "get": {}, "head": { "security": [{ "o": ["admin"] }], "servers": [{ "url": "https://k.example/v1" }] } } }),
