@@ -64,16 +64,20 @@ impl Fault {
     }
 
     /// The source as it may be shown: without what may be a secret in the open, on the line of the fault alone.
-    fn shown(&self, source: &str) -> String {
-        let lines = source.split_inclusive('\n').enumerate().map(|(number, line)| {
-            if number + 1 != self.line {
-                return Cow::Borrowed(line);
-            }
-            let from = if self.hidden { self.column.saturating_sub(1) } else { usize::MAX };
-            let masked = mask(line).into_iter().enumerate();
-            masked.map(|(at, c)| if at >= from && !matches!(c, '\r' | '\n') { '*' } else { c }).collect()
-        });
-        lines.collect::<Vec<Cow<'_, str>>>().concat()
+    fn shown<'a>(&self, source: &'a str) -> Cow<'a, str> {
+        let begin: usize = source.split_inclusive('\n').take(self.line.saturating_sub(1)).map(str::len).sum();
+        let (before, rest) = source.split_at_checked(begin).unwrap_or((source, ""));
+        let line = rest.split_inclusive('\n').next().unwrap_or_default();
+        let from = if self.hidden { self.column.saturating_sub(1) } else { usize::MAX };
+        let masked = mask(line).into_iter().enumerate();
+        let hide = |(at, c)| if at >= from && !matches!(c, '\r' | '\n') { '*' } else { c };
+        let shown: String = masked.map(hide).collect();
+        // Most lines have nothing to hide, and a file with a thousand faults is not copied a thousand times.
+        if shown == line {
+            Cow::Borrowed(source)
+        } else {
+            Cow::Owned([before, &shown, rest.get(line.len()..).unwrap_or_default()].concat())
+        }
     }
 
     /// Byte offsets of the marked characters.
@@ -123,7 +127,6 @@ fn mask(line: &str) -> Vec<char> {
             let from = end.saturating_sub(part.rsplit(": ").next().map_or(0, |value| value.chars().count()));
             shown.iter_mut().take(end).skip(from.max(at)).filter(|c| !c.is_whitespace()).for_each(|c| *c = '*');
         }
-        hide &= shown.get(end).is_some_and(|c| matches!(c, '[' | ','));
         at = end + 1;
     }
     shown
@@ -199,6 +202,7 @@ mod tests {
             ("  a: { secrets: [hunter2, hunter3] }", "  a: { secrets: [*******, *******] }"),
             ("  - { sha256: \"hunter2\", expires: never }", "  - { sha256: *********, expires: never }"),
             ("client_secret: hunter2 # mine", "client_secret: ******* * ****"),
+            ("  a: { password: \"hunt{er,2\", name: A }", "  a: { password: *****{**,**, name: A }"),
             ("  client_secret: env:SECRET", "  client_secret: env:SECRET"),
             ("  bearer: file:secrets/x", "  bearer: file:secrets/x"),
             ("tests: [{ token: { client: app } }]", "tests: [{ token: { client: app } }]"),

@@ -48,8 +48,27 @@ pub(super) fn of_document(document: Document, options: &Options, notes: &mut Vec
         }
         narrow(api, &shadows, options, notes);
         decide_public(api, options, notes);
+        tell_shared(api, options, notes);
     }
     apis
+}
+
+/// A scope that is made by method may have the name of one of the document's: who has that reaches more than the document says.
+fn tell_shared(api: &Api, options: &Options, notes: &mut Vec<Note>) {
+    let own: BTreeSet<String> =
+        Method::ALL.into_iter().flat_map(|method| by_method(&api.key, method, options)).collect();
+    let said = api.operations.iter().filter_map(|offered| match &offered.operation.access {
+        Access::Said { sets, .. } => Some(sets),
+        Access::Closed | Access::Unnamed => None,
+    });
+    let said: BTreeSet<String> =
+        said.flatten().flatten().map(|scope| format!("{}{scope}", options.scope_prefix)).collect();
+    for scope in own.intersection(&said) {
+        let message = format!(
+            "`{scope}` is a scope of the document too, and opens what `--scopes-by-method` opens: give another `--api`"
+        );
+        notes.push(Note::new(format!("api {}", api.key), message));
+    }
 }
 
 /// Groups operations by their servers. What two of them would both have goes to the first.

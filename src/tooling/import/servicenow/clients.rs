@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::{Note, usable_name, yaml};
 use super::client::{self, Line, Said, Telling};
 use super::records::{Record, Records};
-use super::scopes::{Scopes, scope_name};
+use super::scopes::{Scopes, UNHELD, scope_name};
 use crate::client::MAX_SCOPE_BYTES;
 
 /// The scope that passes gate 2 everywhere, by its name there and here.
@@ -239,6 +239,10 @@ impl Client {
     fn held<'a>(&'a self, scopes: &mut Scopes, notes: &mut Vec<Note>) -> BTreeSet<&'a str> {
         let mut held = BTreeSet::new();
         for scope in &self.scopes {
+            if scope == UNHELD {
+                notes.push(Note::new(&self.about, format!("does not hold `{UNHELD}`: nobody does")));
+                continue;
+            }
             if scope == MASTER {
                 notes.push(Note::new(
                     &self.about,

@@ -151,6 +151,10 @@ fn every_wish_opens_what_it_says_and_no_more() {
     let by_method = yaml(&Options { scopes_by_method: true, ..Options::default() });
     let scopes = part(&by_method, "auth_scopes");
     assert!(scopes.contains("pet-shop.read:\n    grants:\n      - api: pet-shop\n        methods: [GET]\n        resources:\n          - /health\n          - /keys"));
+    let shared = Options { scopes_by_method: true, api: Some("pets".into()), ..Options::default() };
+    assert!(
+        notes(&made(&shop(), &shared)).iter().any(|note| note.contains("`pets.read` is a scope of the document too"))
+    );
     let whole = yaml(&Options { whole_segments: true, ..Options::default() });
     assert!(!whole.contains("pet_id_json") && whole.contains("\"/pets/{pet_id}\": [GET, DELETE]"), "{whole}");
     let alone = shop().replace("/pets/{pet-id}.json", "/toys/{toy.id}.{format}");

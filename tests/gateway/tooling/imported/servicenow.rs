@@ -237,6 +237,11 @@ fn what_cannot_be_read_is_closed_and_not_left_open() {
     ] {
         assert_eq!(verdict(&scope(&changes), "other", "GET /api/now/table/incident"), verdict_of_other, "{changes:?}");
     }
+    // Not even by a scope of that name.
+    let mut named = scope(&[("auth_scope", json!("nowhere"))]);
+    named["sys_auth_scope"] = json!([{ "sys_id": "s", "name": "servicenow.not-carried-over" }]);
+    named["oauth_entity_auth_scope_mapping"] = json!([{ "sys_id": "1", "oauth_entity": "d", "auth_scope": "s" }]);
+    assert_eq!(verdict(&named, "other", "GET /api/now/table/incident"), "scope.missing");
     let stale = scope(&[("apply_all_methods", json!("true"))]);
     assert_eq!(verdict(&stale, "other", "POST /api/now/table/incident"), "scope.missing");
     let named = with(&[
