@@ -8,7 +8,7 @@ use super::block::Blocks;
 use super::definition::Cors;
 use super::gate::{Grounds, Inquiry};
 use super::principal::{Principal, identify};
-use super::route::{Matched, Operation, OperationId, parameters};
+use super::route::{Matched, Operation, OperationId, is_same_leaf, parameters};
 use crate::names::Timestamp;
 use crate::reason::{Reason, Refusal, Remedy, TokenFault};
 use crate::request::credential::BearerToken;
@@ -171,7 +171,12 @@ fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
         || refused(Refusal::because(Reason::PathAmbiguous, "a character that the API does not allow in a segment"));
     let path = request.target.path();
     let used = request.target.used();
-    let Some(leaf) = rules.routes.find(&request.host, path) else {
+    let found = rules.routes.find(&request.host, path);
+    if request.target.has_escaped_reserved() && !is_same_leaf(found, rules.routes.find_decoded(&request.host, path)) {
+        let text = "an escape of a character that a more specific resource has as it is";
+        return Err(refused(Refusal::because(Reason::PathAmbiguous, text)));
+    }
+    let Some(leaf) = found else {
         return Err(if used == Allowances::default() {
             refused(Refusal::new(Reason::OperationUnknown))
         } else {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::gate::Gates;
 use crate::names::{ScopeName, Version};
 use crate::request::method::{Method, MethodSet};
+use crate::request::target::decode_reserved;
 
 /// Position of an operation in its rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -176,9 +177,31 @@ fn parse_segment(part: &str, last: bool) -> Result<Segment, String> {
 #[derive(Debug, Default)]
 struct Node {
     literals: HashMap<Box<str>, usize>,
+    /// The literals that have an escape of a reserved character, by what it stands for.
+    decoded: Vec<(Box<str>, usize)>,
     parameter: Option<usize>,
     leaf: Option<usize>,
     rest: Option<usize>,
+}
+
+impl Node {
+    /// The node behind a literal; `next` where it is new.
+    fn literal(&mut self, text: &str, next: usize) -> usize {
+        let at = *self.literals.entry(text.into()).or_insert(next);
+        let decoded = decode_reserved(text);
+        if at == next && decoded != text {
+            self.decoded.push((decoded.into(), next));
+        }
+        at
+    }
+
+    /// The nodes behind literals that equal a segment once both are decoded.
+    fn decoded(&self, segment: &str) -> impl Iterator<Item = usize> {
+        let decoded = decode_reserved(segment);
+        let plain = self.literals.get(decoded.as_str()).copied();
+        let escaped = self.decoded.iter().filter(move |(literal, _)| **literal == *decoded).map(|(_, at)| *at);
+        plain.into_iter().chain(escaped)
+    }
 }
 
 /// A tree of templates with one leaf index each.
@@ -202,7 +225,7 @@ impl Tree {
             let next = self.0.len();
             let Some(node) = self.0.get_mut(at) else { return Ok(()) };
             at = match segment {
-                Segment::Literal(text) => *node.literals.entry(text.as_str().into()).or_insert(next),
+                Segment::Literal(text) => node.literal(text, next),
                 Segment::Parameter(_) => *node.parameter.get_or_insert(next),
                 Segment::Rest(_) => return occupy(&mut node.rest, leaf),
             };
@@ -225,6 +248,21 @@ impl Tree {
             .get(segment)
             .and_then(step)
             .or_else(|| node.parameter.as_ref().filter(|_| !segment.is_empty()).and_then(step))
+            .or_else(|| node.rest.filter(|_| !path.is_empty()))
+    }
+
+    /// The leaf that a server finds which tells no escape of a reserved character from the character: a literal may match by
+    /// what it stands for too.
+    fn find_decoded(&self, at: usize, path: &str) -> Option<usize> {
+        let node = self.0.get(at)?;
+        let (segment, rest) = path.split_once('/').map_or((path, None), |(segment, rest)| (segment, Some(rest)));
+        let step = |next: usize| match rest {
+            Some(rest) => self.find_decoded(next, rest),
+            None => self.0.get(next)?.leaf,
+        };
+        let literal = node.literals.get(segment).copied().into_iter().chain(node.decoded(segment)).find_map(step);
+        literal
+            .or_else(|| node.parameter.filter(|_| !segment.is_empty()).and_then(step))
             .or_else(|| node.rest.filter(|_| !path.is_empty()))
     }
 }
@@ -276,6 +314,23 @@ impl Routes {
         let path = path.strip_prefix('/')?;
         let own = self.hosts.get(host).and_then(|tree| tree.find(0, path));
         self.leaves.get(own.or_else(|| self.any_host.find(0, path))?)
+    }
+
+    /// The leaf for the same path where escapes of reserved characters count as the characters: another one than [`Routes::find`]
+    /// gives is more specific.
+    pub(super) fn find_decoded(&self, host: &str, path: &str) -> Option<&Leaf> {
+        let path = path.strip_prefix('/')?;
+        let own = self.hosts.get(host).and_then(|tree| tree.find_decoded(0, path));
+        self.leaves.get(own.or_else(|| self.any_host.find_decoded(0, path))?)
+    }
+}
+
+/// Whether two readings of a path lead to the same place.
+pub(super) fn is_same_leaf(one: Option<&Leaf>, other: Option<&Leaf>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => std::ptr::eq(one, other),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
     }
 }
 
@@ -360,6 +415,26 @@ mod tests {
     fn a_dead_end_goes_back_to_the_weaker_template() {
         assert_eq!(find(&["/a/b/x", "/a/{p}/y"], "/a/b/y"), Some(1));
         assert_eq!(find(&["/a/b/x", "/{*rest}"], "/a/b/y"), Some(1));
+    }
+
+    #[test]
+    fn an_escape_is_read_as_its_character_where_a_literal_has_it() {
+        let decoded = |templates: &[&str], path: &str| tree(templates).find_decoded(0, path.strip_prefix('/').unwrap());
+        let templates = ["/orders/$batch", "/orders/{id}", "/a/%24x/$y", "/a/%24x/{z}", "/{*rest}"];
+        for (path, expect) in [
+            ("/orders/%24batch", 0),
+            ("/orders/$batch", 0),
+            ("/orders/%24other", 1),
+            ("/a/%24x/%24y", 2),
+            // A literal that is written as an escape is the character too.
+            ("/a/$x/%24y", 2),
+            ("/a/%24x/%3A", 3),
+            ("/b/%24", 4),
+        ] {
+            assert_eq!(decoded(&templates, path), Some(expect), "{path}");
+        }
+        assert_eq!(find(&templates, "/orders/%24batch"), Some(1));
+        assert_eq!(decoded(&["/a/$x"], "/a/%20"), None);
     }
 
     #[test]

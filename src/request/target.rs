@@ -3,7 +3,10 @@
 //! Refuse, never repair (decisions.md, note 1). Only two things are rewritten: hex digits of escapes become upper case,
 //! and escaped unreserved characters other than the dot are decoded (RFC 3986 §6.2.2.1, §6.2.2.2).
 
+mod segment;
+
 use crate::reason::{Reason, Refusal};
+use segment::Encoding;
 
 /// Longest target taken by default, in bytes.
 pub const MAX_BYTES: usize = 8 * 1024;
@@ -17,11 +20,13 @@ pub struct Allowances {
     pub encoded_slash: bool,
     /// `%25` is a plain character.
     pub encoded_percent: bool,
+    /// Escapes need not be UTF-8.
+    pub non_utf8: bool,
 }
 
 impl Allowances {
     /// Everything that some API may allow: the first pass uses it, the API's own are held against what was seen.
-    const ALL: Self = Self { semicolon: true, encoded_slash: true, encoded_percent: true };
+    const ALL: Self = Self { semicolon: true, encoded_slash: true, encoded_percent: true, non_utf8: true };
 
     /// Whether everything used is allowed.
     #[must_use]
@@ -29,6 +34,7 @@ impl Allowances {
         (self.semicolon || !used.semicolon)
             && (self.encoded_slash || !used.encoded_slash)
             && (self.encoded_percent || !used.encoded_percent)
+            && (self.non_utf8 || !used.non_utf8)
     }
 }
 
@@ -38,6 +44,7 @@ pub struct Target {
     text: String,
     path_len: usize,
     used: Allowances,
+    reserved: bool,
 }
 
 impl Target {
@@ -58,17 +65,17 @@ impl Target {
             return Err(Refusal::because(Reason::RequestMalformed, "the target does not begin with a slash"));
         }
         let mut text = String::with_capacity(raw.len());
-        let used = if let Some(path) = plain(path) {
+        let (mut used, mut reserved) = (Allowances::default(), false);
+        if let Some(path) = plain(path) {
             text.push_str(path);
-            Allowances::default()
         } else {
-            let used = canonicalise(path, &mut text)?;
-            refuse_segments(&text)?;
-            used
-        };
+            used = canonicalise(path, &mut text)?;
+            used.non_utf8 = check_segments(&text)? == Encoding::Other;
+            reserved = has_escaped_reserved(&text);
+        }
         let path_len = text.len();
         push_query(query, &mut text)?;
-        Ok(Self { text, path_len, used })
+        Ok(Self { text, path_len, used, reserved })
     }
 
     /// The canonical path.
@@ -95,16 +102,68 @@ impl Target {
         self.used
     }
 
-    /// Whether the query carries a token (RFC 6750 §2.3, which we refuse). Names are compared after decoding.
+    /// Whether the path has an escape of a character that templates may have plain: `: @ ! $ & ' ( ) * + , =` (RFC 3986 §2.2).
+    /// [`decode_reserved`] gives a segment as servers read it that do not tell the two apart.
+    #[must_use]
+    pub const fn has_escaped_reserved(&self) -> bool {
+        self.reserved
+    }
+
+    /// Whether the query carries a token (RFC 6750 §2.3, which we refuse). Names are compared after decoding; fields end at `&`,
+    /// and at `;` for readers that know both.
     #[must_use]
     pub fn has_token_in_query(&self) -> bool {
         // Most queries have neither an escape nor the word, and are not parsed.
-        self.query().filter(|query| query.contains('%') || query.contains("_t") || query.contains("_T")).is_some_and(
-            |query| {
-                url::form_urlencoded::parse(query.as_bytes()).any(|(name, _)| name.eq_ignore_ascii_case("access_token"))
-            },
-        )
+        let suspect = self.query().filter(|query| query.contains('%') || query.contains("_t") || query.contains("_T"));
+        let named = |fields: &str| {
+            url::form_urlencoded::parse(fields.as_bytes()).any(|(name, _)| name.eq_ignore_ascii_case("access_token"))
+        };
+        suspect.is_some_and(|query| named(query) || query.split(';').any(named))
     }
+}
+
+/// A segment with its escapes of `: @ ! $ & ' ( ) * + , =` decoded; others stay.
+#[must_use]
+pub fn decode_reserved(segment: &str) -> String {
+    let mut decoded = String::with_capacity(segment.len());
+    let mut rest = segment;
+    while let Some((before, escaped)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let (digits, tail) = escaped.split_at_checked(2).unwrap_or((escaped, ""));
+        match reserved(digits) {
+            Some(plain) => decoded.push(plain),
+            None => {
+                decoded.push('%');
+                decoded.push_str(digits);
+            }
+        }
+        rest = tail;
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
+/// The reserved character that the digits of a canonical escape stand for, of those that a path may have plain.
+fn reserved(digits: &str) -> Option<char> {
+    Some(match digits {
+        "3A" => ':',
+        "40" => '@',
+        "21" => '!',
+        "24" => '$',
+        "26" => '&',
+        "27" => '\'',
+        "28" => '(',
+        "29" => ')',
+        "2A" => '*',
+        "2B" => '+',
+        "2C" => ',',
+        "3D" => '=',
+        _ => return None,
+    })
+}
+
+fn has_escaped_reserved(path: &str) -> bool {
+    path.split('%').skip(1).any(|escaped| escaped.get(..2).is_some_and(|digits| reserved(digits).is_some()))
 }
 
 const fn ambiguous(why: &'static str) -> Refusal {
@@ -208,19 +267,22 @@ fn push_escape(escaped: u8, used: &mut Allowances, out: &mut String) -> Result<(
     Ok(())
 }
 
-/// Dot segments and empty segments. A trailing slash is kept: it is another resource.
-fn refuse_segments(path: &str) -> Result<(), Refusal> {
+/// Refuses dot segments and empty segments, in every reading. A trailing slash is kept: it is another resource.
+fn check_segments(path: &str) -> Result<Encoding, Refusal> {
+    let mut encoding = Encoding::Utf8;
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         // What an API allows as plain characters, the server behind it may still split at: no piece may be a dot segment.
-        if pieces(segment).any(|piece| piece == "." || piece == "..") {
-            return Err(ambiguous("a dot segment"));
+        for piece in pieces(segment) {
+            if segment::check(piece)? == Encoding::Other {
+                encoding = Encoding::Other;
+            }
         }
         if segment.is_empty() && segments.peek().is_some() {
             return Err(ambiguous("an empty segment"));
         }
     }
-    Ok(())
+    Ok(encoding)
 }
 
 /// The parts of a segment between semicolons and slashes, literal or encoded.

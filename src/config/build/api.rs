@@ -38,6 +38,7 @@ impl Builder<'_> {
                 RawAllowance::Semicolon => allow.semicolon = true,
                 RawAllowance::EncodedSlash => allow.encoded_slash = true,
                 RawAllowance::EncodedPercent => allow.encoded_percent = true,
+                RawAllowance::NonUtf8 => allow.non_utf8 = true,
             }
         }
         Api {

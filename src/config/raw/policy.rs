@@ -143,6 +143,9 @@ pub enum RawAllowance {
     EncodedSlash,
     /// `%25`
     EncodedPercent,
+    /// Escapes that are not UTF-8, such as `%E9`; overlong forms and surrogates stay refused.
+    #[serde(rename = "non_utf8")]
+    NonUtf8,
 }
 
 /// Cross-origin requests of browsers (Fetch standard, CORS protocol). Credentials of the browser are never let through.

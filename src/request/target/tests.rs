@@ -55,9 +55,133 @@ fn what_two_readers_could_understand_differently_is_refused() {
         "/..;/a",
         "/a/..;x=1/b",
         "/.;/a",
+        "/...",
+        "/a/..../b",
     ] {
         assert_eq!(path(raw), Err(Reason::PathAmbiguous), "{raw}");
     }
+}
+
+#[test]
+fn a_segment_that_some_server_trims_or_normalises_into_a_dot_segment_is_refused() {
+    for segment in [
+        "..%20",
+        "%20..",
+        ".%20.",
+        ".%20",
+        "%20.",
+        "..%20%20",
+        ".%20..",
+        "...%20",
+        // Fullwidth, small and one-dot-leader dots, and what becomes two or three of them.
+        "%ef%bc%8e%ef%bc%8e",
+        "%ef%bc%8e",
+        "%ef%b9%92%ef%b9%92",
+        "%e2%80%a4%e2%80%a4",
+        "%e2%80%a5",
+        "%e2%80%a6",
+        "%ef%b8%b0",
+        "%ef%b8%99",
+        ".%e2%80%a4",
+        "..%e2%80%8b",
+        "%ef%bb%bf..",
+        ".%c2%ad.",
+        "..%e3%80%80",
+        "..%c2%a0",
+        "%e2%80%ae..",
+        "..%e2%81%a0",
+        "..%cd%8f",
+        "..%ef%b8%8f",
+        "..%e1%85%9f",
+        "..%e2%80%a8",
+    ] {
+        for raw in [format!("/a/{segment}/b"), format!("/{segment}"), format!("/a/x%2F{segment}")] {
+            assert_eq!(path(&raw), Err(Reason::PathAmbiguous), "{raw}");
+        }
+    }
+    for raw in ["/%20", "/a/%c2%a0", "/%20a..", "/..a%20", "/v1..v2", "/a%20.", "/x%e2%80%a6y", "/%e2%80%a6x"] {
+        assert!(path(raw).is_ok(), "{raw}");
+    }
+}
+
+#[test]
+fn a_separator_that_appears_by_normalisation_is_refused() {
+    for escape in [
+        "%ef%bc%8f",
+        "%ef%bc%bc",
+        "%ef%b9%a8",
+        "%ef%bc%9b",
+        "%ef%b9%94",
+        "%cd%be",
+        "%ef%bc%85",
+        "%ef%b9%aa",
+        "%ef%bc%9f",
+        "%e2%81%87",
+        "%ef%bc%83",
+        "%ef%b9%9f",
+        "%e2%84%80",
+        "%e2%84%81",
+        "%e2%84%85",
+        "%e2%84%86",
+        "%c2%80",
+        "%c2%9f",
+    ] {
+        for raw in [format!("/x{escape}y"), format!("/{escape}"), format!("/a/{escape}%ef%bc%8e%ef%bc%8e{escape}y")] {
+            assert_eq!(path(&raw), Err(Reason::PathAmbiguous), "{raw}");
+        }
+    }
+    // These are no separators, in no form; and the ones that stand as escapes of their own are what they are.
+    for raw in ["/a%3Fb", "/a%23b", "/1%e2%81%842", "/%e2%88%95", "/%c2%bd", "/%e4%b8%ad", "/%c3%a4%3F", "/e%cc%81"] {
+        assert!(path(raw).is_ok(), "{raw}");
+    }
+}
+
+#[test]
+fn escapes_that_are_no_utf8_need_an_allowance_and_overlong_forms_have_none() {
+    let used = |raw: &str| Target::parse(raw.as_bytes(), MAX_BYTES).map(|target| target.used());
+    let non_utf8 = Allowances { non_utf8: true, ..Allowances::default() };
+    for raw in
+        ["/%ff", "/caf%e9", "/%e9t%e9", "/%80", "/%bf", "/a/%fe%ff/b", "/%f5%80%80%80", "/%e2%82", "/%f4%90%80%80"]
+    {
+        assert_eq!(used(raw).unwrap(), non_utf8, "{raw}");
+        assert!(!Allowances::default().covers(used(raw).unwrap()) && non_utf8.covers(used(raw).unwrap()));
+    }
+    for raw in [
+        "/%c0%ae%c0%ae",
+        "/%c0%af",
+        "/%c1%9c",
+        "/%c0",
+        "/x%c1y",
+        "/%e0%80%ae",
+        "/%e0%80%af",
+        "/%e0%9f%bf",
+        "/%f0%80%80%ae",
+        "/%f0%8f%bf%bf",
+        "/%f8%80%80%80%ae",
+        "/%fc%80%80%80%80%ae",
+        "/%ed%a0%80",
+        "/%ed%bf%bf",
+        "/%ed%a0%bd%ed%b8%80",
+        "/..%ff",
+        "/%ff.%fe.",
+        "/%80..",
+    ] {
+        assert_eq!(path(raw), Err(Reason::PathAmbiguous), "{raw}");
+    }
+}
+
+#[test]
+fn escapes_of_characters_that_templates_have_plain_are_seen() {
+    let seen = |raw: &str| Target::parse(raw.as_bytes(), MAX_BYTES).unwrap().has_escaped_reserved();
+    for character in ":@!$&'()*+,=".chars() {
+        let escape = format!("%{:02x}", u32::from(character));
+        assert!(seen(&format!("/a/7{escape}b")), "{escape}");
+        assert_eq!(decode_reserved(&format!("7{}b", escape.to_uppercase())), format!("7{character}b"));
+    }
+    for raw in ["/a:b", "/a%20b", "/a%3Fb", "/a%2Fb", "/a?x=%3a", "/%c3%a4"] {
+        assert!(!seen(raw), "{raw}");
+    }
+    assert_eq!(decode_reserved("%20%3A%253A%2F%C3%A4"), "%20:%253A%2F%C3%A4");
 }
 
 #[test]
@@ -90,12 +214,29 @@ fn the_length_limit_is_exact() {
 #[test]
 fn a_token_in_the_query_is_seen_in_every_spelling() {
     let seen = |raw: &str| Target::parse(raw.as_bytes(), MAX_BYTES).unwrap().has_token_in_query();
-    for raw in
-        ["/?access_token=a", "/?x=1&access_token", "/?access%5Ftoken=a", "/?%61ccess_token=a", "/?ACCESS_TOKEN=a"]
-    {
+    for raw in [
+        "/?access_token=a",
+        "/?x=1&access_token",
+        "/?access%5Ftoken=a",
+        "/?%61ccess_token=a",
+        "/?ACCESS_TOKEN=a",
+        "/?a=1;access_token=b",
+        "/?a=1;b=2;access%5ftoken=b&c=3",
+        "/?access_token;x",
+        "/?x;access_token",
+        "/?a;b=1&c;access_token=1",
+    ] {
         assert!(seen(raw), "{raw}");
     }
-    for raw in ["/", "/?", "/?token=a", "/?x=access_token", "/?access_token_type=a"] {
+    for raw in [
+        "/",
+        "/?",
+        "/?token=a",
+        "/?x=access_token",
+        "/?access_token_type=a",
+        "/?x=1;y=access_token",
+        "/?a=1;x_access_token=2",
+    ] {
         assert!(!seen(raw), "{raw}");
     }
 }
@@ -147,7 +288,7 @@ fn a_plain_path_is_read_as_the_careful_reading_reads_it() {
             plains += 1;
             let mut text = String::new();
             assert_eq!(canonicalise(path.as_bytes(), &mut text).unwrap(), Allowances::default(), "{path}");
-            refuse_segments(&text).unwrap();
+            assert_eq!(check_segments(&text).unwrap(), Encoding::Utf8, "{text}");
             assert_eq!(text, path);
         }
     }

@@ -172,8 +172,12 @@ impl Writer<'_> {
                     paths.extend(choices.iter().map(|values| self.write(shape, values, &self.unused)));
                 }
                 let allowed = rules.allowances_at(host, &plain);
-                let marks =
-                    [(allowed.semicolon, ";"), (allowed.encoded_slash, "%2F"), (allowed.encoded_percent, "%25")];
+                let marks = [
+                    (allowed.semicolon, ";"),
+                    (allowed.encoded_slash, "%2F"),
+                    (allowed.encoded_percent, "%25"),
+                    (allowed.non_utf8, "%E9"),
+                ];
                 for (_, mark) in marks.into_iter().filter(|(allowed, _)| *allowed) {
                     let marked = format!("{0}{mark}{0}", self.unused);
                     let at = shape.iter().position(|part| !matches!(part, Part::Literal(_)));

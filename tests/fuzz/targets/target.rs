@@ -40,8 +40,11 @@ fuzz_target!(|raw: &[u8]| -> Corpus {
     assert_eq!(uri.path(), path);
 
     // A token in the query is found as the form decoder alone finds it.
-    let form = url::form_urlencoded::parse(target.query().unwrap_or_default().as_bytes());
-    let has_token = form.into_iter().any(|(name, _)| name.to_ascii_lowercase() == "access_token");
+    let has_name = |fields: &str| {
+        url::form_urlencoded::parse(fields.as_bytes()).any(|(name, _)| name.to_ascii_lowercase() == "access_token")
+    };
+    let query = target.query().unwrap_or_default();
+    let has_token = has_name(query) || query.split(';').any(has_name);
     assert_eq!(target.has_token_in_query(), has_token);
     Corpus::Keep
 });
@@ -64,6 +67,8 @@ fn check_path(path: &str, used: Allowances) {
     for segment in path.split('/') {
         let name = segment.split(';').next().unwrap_or_default();
         assert!(name != "." && name != "..", "a dot segment");
+        let decoded = percent_decode_str(segment).decode_utf8_lossy();
+        assert!(!matches!(decoded.trim_matches([' ', '\u{a0}', '\u{200b}', '\u{3000}', '\u{fffd}']), "." | ".."), "a dot segment");
     }
     let bytes = path.as_bytes();
     let (mut semicolon, mut slash, mut percent) = (false, false, false);
@@ -91,5 +96,6 @@ fn check_path(path: &str, used: Allowances) {
             }
         }
     }
-    assert_eq!(used, Allowances { semicolon, encoded_slash: slash, encoded_percent: percent });
+    let non_utf8 = segments(path).iter().any(|segment| std::str::from_utf8(segment).is_err());
+    assert_eq!(used, Allowances { semicolon, encoded_slash: slash, encoded_percent: percent, non_utf8 });
 }
