@@ -191,7 +191,9 @@ impl AuthorizationRequest {
 fn redirect_uri(client: &Client, sent: Option<&str>) -> Result<String, String> {
     match (sent, client.redirect_urls.as_slice()) {
         (_, []) => Err("This application has no redirect_urls in its registration.".to_owned()),
-        (Some(sent), registered) if registered.iter().any(|one| redirect::is_same(one, sent)) => Ok(sent.to_owned()),
+        (Some(sent), registered) if registered.iter().any(|one| redirect::is_same(one, sent, client.public)) => {
+            Ok(sent.to_owned())
+        }
         (Some(_), _) => {
             Err("The parameter redirect_uri is none of the redirect_urls of this application; they are compared byte for byte."
                 .to_owned())

@@ -27,12 +27,12 @@ pub fn check_registered(text: &str) -> Result<(), String> {
     }
 }
 
-/// Whether a presented redirect URI is a registered one: byte for byte, but for the port of a loopback address, which a native
-/// application cannot know before (RFC 9700 §2.1, RFC 8252 §7.3).
+/// Whether a presented redirect URI is a registered one: byte for byte (RFC 9700 §2.1). Only the port of a loopback address of a
+/// public client is free: a native application cannot know it before (RFC 8252 §7.3), and one with a secret is none.
 #[must_use]
-pub fn is_same(registered: &str, presented: &str) -> bool {
-    if registered == presented {
-        return true;
+pub fn is_same(registered: &str, presented: &str, public_client: bool) -> bool {
+    if registered == presented || !public_client {
+        return registered == presented;
     }
     match (split_loopback(registered), split_loopback(presented)) {
         (Some((host, _, rest)), Some((other_host, _, other_rest))) => host == other_host && rest == other_rest,
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn a_redirect_is_the_registered_one_byte_for_byte() {
         let registered = "https://app.example/cb?x=1";
-        assert!(is_same(registered, registered));
+        assert!(is_same(registered, registered, true));
         for variant in [
             "https://app.example/cb",
             "https://app.example/cb?x=1&y=2",
@@ -121,12 +121,18 @@ mod tests {
             "https://app.example\\@evil.example/cb?x=1",
             "https://app%2eexample/cb?x=1",
         ] {
-            assert!(!is_same(registered, variant), "{variant}");
+            for public in [false, true] {
+                assert!(!is_same(registered, variant, public), "{variant}");
+            }
         }
     }
 
     #[test]
-    fn only_the_port_of_a_loopback_address_is_free() {
+    fn only_the_port_of_a_loopback_address_of_a_public_client_is_free() {
+        let is_same = |registered: &str, presented: &str| {
+            assert_eq!(is_same(registered, presented, false), registered == presented, "{presented}");
+            is_same(registered, presented, true)
+        };
         for registered in ["http://127.0.0.1/cb", "http://127.0.0.1:7777/cb"] {
             for good in ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb"] {
                 assert!(is_same(registered, good), "{registered} {good}");
