@@ -55,6 +55,13 @@ impl Builder<'_> {
             }
         };
         let server = self.authorization_server(raw.authorization_server.as_ref(), &place.key("authorization_server"));
+        let login = raw.authorization_server.as_ref().and_then(|server| server.login.as_ref());
+        if let Some(provider) = login.and_then(|login| login.provider.as_ref())
+            && super::issuer::is_alike(&public_url, &provider.issuer.value)
+        {
+            let place = place.key("authorization_server").key("login").key("provider").key("issuer");
+            self.fault(&place, "the login provider is this gateway itself", "write the issuer that users sign in at");
+        }
         let store = store?;
         let request_id_header = raw.edge.request_id_header.as_ref().and_then(|name| {
             let read = http::HeaderName::from_bytes(name.as_bytes());

@@ -49,6 +49,12 @@ impl Builder<'_> {
                 let message = format!("`{}` is already the issuer `{other}`", raw.issuer.text());
                 self.fault(&place.key("issuer"), message, "one entry for each issuer");
             }
+            if public_url.is_some_and(|own| own != raw.issuer.text() && is_alike(own, &raw.issuer.value)) {
+                let message = format!("`{}` is our own `public_url` in another spelling", raw.issuer.text());
+                let help =
+                    "our own tokens are those of `self`, which needs no entry; an external issuer has another URL";
+                self.fault(&place.key("issuer"), message, help);
+            }
             let name = IssuerName::new(&name);
             if let Some(client) = &raw.default_client
                 && self.refer(&place.key("default_client"), Named::Client, client)
@@ -225,6 +231,16 @@ impl Builder<'_> {
 }
 
 /// Our own authorization server as an issuer: RFC 9068, no leeway on expiry because the clock is ours.
+/// Whether a URL differs from another in nothing but what servers and people take for the same: slashes at the end, the case of
+/// scheme and host, a default port, a dot behind the host.
+pub(super) fn is_alike(own: &str, other: &url::Url) -> bool {
+    let parts = |url: &url::Url| {
+        let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_owned();
+        (host, url.port_or_known_default(), url.path().trim_end_matches('/').to_owned(), url.query().map(str::to_owned))
+    };
+    url::Url::parse(own).is_ok_and(|own| parts(&own) == parts(other))
+}
+
 fn own_issuer(public_url: &str) -> Issuer {
     Issuer {
         rules: IssuerRules {
