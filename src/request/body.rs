@@ -16,8 +16,8 @@ pub enum Framing {
 pub enum Chunk {
     /// In the size; the digits so far.
     Size(u64, u8),
-    /// In an extension; its last byte.
-    Extension(u8),
+    /// In an extension.
+    Extension(Extension),
     /// After the CR that ends a size line.
     SizeEnd(u64),
     /// In the data; so many bytes left.
@@ -38,6 +38,29 @@ pub enum Chunk {
     LastLf,
     /// Behind the last byte.
     End,
+}
+
+/// Where in the extensions of a chunk the next byte stands (RFC 9112 §7.1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extension {
+    /// After a semicolon, before a name.
+    Start,
+    /// In a name.
+    Name,
+    /// After blanks behind a name.
+    NameEnd,
+    /// After the equals sign, before a value.
+    Equals,
+    /// In a value that is a token.
+    Value,
+    /// In a value that is a quoted string.
+    Quoted,
+    /// After a backslash in a quoted string.
+    Escaped,
+    /// After a quoted string.
+    ValueEnd,
+    /// After blanks behind a value.
+    Blank,
 }
 
 /// A chunk that two readers could delimit differently.
@@ -118,9 +141,30 @@ impl Body {
     }
 }
 
-/// Bytes of `chunk-ext` (RFC 9112 §7.1.1): tokens, and what joins and quotes them.
-const fn is_extension_byte(byte: u8) -> bool {
-    is_token_byte(byte) || matches!(byte, b';' | b'=' | b'"' | b' ' | b'\t')
+impl Extension {
+    /// The state after one byte that does not end the line: `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
+    const fn step(self, byte: u8) -> Result<Self, ChunkFault> {
+        Ok(match (self, byte) {
+            (Self::Start, b' ' | b'\t') => Self::Start,
+            (Self::Equals, b' ' | b'\t') => Self::Equals,
+            (Self::Name | Self::NameEnd, b' ' | b'\t') => Self::NameEnd,
+            (Self::Value | Self::ValueEnd | Self::Blank, b' ' | b'\t') => Self::Blank,
+            (Self::Name | Self::NameEnd, b'=') => Self::Equals,
+            (Self::Name | Self::NameEnd | Self::Value | Self::ValueEnd | Self::Blank, b';') => Self::Start,
+            (Self::Equals, b'"') => Self::Quoted,
+            (Self::Quoted, b'"') => Self::ValueEnd,
+            (Self::Quoted, b'\\') => Self::Escaped,
+            (Self::Quoted | Self::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Self::Quoted,
+            (Self::Start | Self::Name, _) if is_token_byte(byte) => Self::Name,
+            (Self::Equals | Self::Value, _) if is_token_byte(byte) => Self::Value,
+            _ => return Err(ChunkFault),
+        })
+    }
+
+    /// Whether a line may end here. Not behind blanks: some readers take those for a part of what is before them.
+    const fn may_end(self) -> bool {
+        matches!(self, Self::Name | Self::Value | Self::ValueEnd)
+    }
 }
 
 /// The state after one byte outside the data. `size` keeps the chunk's size over its extension.
@@ -133,12 +177,11 @@ fn step(chunk: &Chunk, byte: u8, size: &mut u64) -> Result<Chunk, ChunkFault> {
         }
         (Chunk::Size(value, 1..), b';') => {
             *size = *value;
-            Chunk::Extension(b';')
+            Chunk::Extension(Extension::Start)
         }
         (Chunk::Size(size, 1..), b'\r') => Chunk::SizeEnd(*size),
-        (Chunk::Extension(b';' | b'=' | b' ' | b'\t'), b'\r') => return Err(ChunkFault),
-        (Chunk::Extension(_), b'\r') => Chunk::SizeEnd(*size),
-        (Chunk::Extension(_), _) if is_extension_byte(byte) => Chunk::Extension(byte),
+        (Chunk::Extension(extension), b'\r') if extension.may_end() => Chunk::SizeEnd(*size),
+        (Chunk::Extension(extension), _) => Chunk::Extension(extension.step(byte)?),
         (Chunk::Trailer | Chunk::TrailerName, _) if is_token_byte(byte) => Chunk::TrailerName,
         (Chunk::TrailerName, b':') | (Chunk::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => Chunk::TrailerLine,
         (Chunk::SizeEnd(0) | Chunk::TrailerLf, b'\n') => Chunk::Trailer,
@@ -173,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_body_ends_where_its_framing_says_however_it_is_cut() {
-        let chunked = b"5\r\nhello\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1\r\n";
+        let chunked = b"5;a;b=c ; d = \"x\\\"y;\xe4\" ;e\r\nhello\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1\r\n";
         let end = chunked.len() - "GET / HTTP/1.1\r\n".len();
         for piece in 1..chunked.len() {
             assert_eq!(length(chunked, piece), Ok(Some(end)), "{piece}");
@@ -214,6 +257,21 @@ mod tests {
             "5;\r\n",
             "5;a=\r\n",
             "5;bad[=x\r\n",
+            "5;a=\"\r\n",
+            "5;a=\"x\r\n",
+            "5;a=\"x\\\"\r\n",
+            "5;a\"\r\n",
+            "5;a=b\"c\"\r\n",
+            "5;a=\"x\"y\r\n",
+            "5;a==b\r\n",
+            "5;=b\r\n",
+            "5;;a\r\n",
+            "5;a b\r\n",
+            "5;a=\"x\x01\"\r\n",
+            "5;a=\"x\n\"\r\n",
+            "5;a \r\n",
+            "5;a=b \r\n",
+            "5;a=\"b\" \r\n",
             "5;a\u{80}\r\n",
         ] {
             assert_eq!(length(bad.as_bytes(), 3), Err(ChunkFault), "{bad:?}");
