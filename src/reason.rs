@@ -107,7 +107,6 @@ closed_list! {
         /// No server of the upstream can be reached.
         UpstreamUnavailable = "upstream.unavailable",
         /// The gateway is shutting down.
-        GatewayDraining = "gateway.draining",
         /// The upstream did not answer in time.
         UpstreamTimeout = "upstream.timeout",
         /// A bug of ours.
@@ -189,7 +188,6 @@ impl Reason {
             Self::UpstreamFailed
             | Self::UpstreamProtocol
             | Self::UpstreamUnavailable
-            | Self::GatewayDraining
             | Self::UpstreamTimeout
             | Self::GatewayBroken => Step::Forward,
         }
@@ -487,7 +485,6 @@ impl Reason {
             Self::UpstreamUnavailable => {
                 row(503, "Upstream unavailable", "no server of the API behind this gateway can be reached")
             }
-            Self::GatewayDraining => row(503, "Shutting down", "this gateway is shutting down; try again"),
             Self::UpstreamTimeout => {
                 row(504, "Upstream timed out", "the API behind this gateway did not answer in time")
             }
