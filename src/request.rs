@@ -5,6 +5,7 @@
 pub mod address;
 pub mod body;
 pub mod certificate;
+pub mod cookie;
 pub mod credential;
 pub mod head;
 pub mod method;

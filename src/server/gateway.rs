@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
@@ -158,9 +159,13 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _: bool,
+        end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
+        // An empty chunk is the last one (RFC 9112 §7.1): the library would write it, and then the end of the body behind it.
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
         if let Some(stream) = Stream::of(session.as_downstream()) {
             stream.moved();
         }
@@ -232,6 +237,7 @@ impl ProxyHttp for Gateway {
             session.set_keepalive(None);
         }
         forward::strip_hop(head);
+        forward::strip_own_cookies(head)?;
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS
             && let Some(conn) = Conn::of(session.as_downstream())
         {
@@ -264,6 +270,16 @@ impl ProxyHttp for Gateway {
         if let Some(stream) = Stream::of(session.as_downstream()) {
             stream.moved();
         }
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        trailers: &mut HeaderMap,
+        _: &mut Exchange,
+    ) -> Result<Option<Bytes>> {
+        forward::strip_own_cookies_of_trailers(trailers)?;
         Ok(None)
     }
 

@@ -343,7 +343,7 @@ fn guarded(response: Response, caller: &Caller) -> Response {
 /// A cookie's name. `__Host-` keeps other hosts and paths from setting it; browsers know it only with TLS, so loopback does
 /// without.
 fn name(shared: &Shared, suffix: &str) -> String {
-    format!("{}scopegate{suffix}", if shared.scheme() == "https" { "__Host-" } else { "" })
+    format!("{}{}{suffix}", if shared.scheme() == "https" { "__Host-" } else { "" }, crate::request::cookie::OURS)
 }
 
 /// What comes back with the state of a sign-in at the provider: a cookie for each, so that tabs do not disturb each other.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, TE};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderName, SET_COOKIE, TE};
 use http::{HeaderMap, HeaderValue, Uri};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::{ALPN, HttpPeer, HttpUpstreamRequestPolicy};
@@ -11,9 +11,11 @@ use pingora::{Error, ErrorType, Result};
 use super::{Member, NoServer, Servers, Slot};
 use crate::config::{Balancing, UpstreamAuthorization};
 use crate::policy::Permit;
+use crate::request::cookie::{self, Kept};
 use crate::server::exchange::{Exchange, Permitted, Stage};
 use crate::server::{Shared, clock, identity};
 
+const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -124,6 +126,7 @@ pub fn prepare(head: &mut RequestHeader, original: &HeaderMap, exchange: &Exchan
             fields.append(name.clone(), value);
         }
     }
+    replace_lines(&mut fields, COOKIE, cookie::without_ours)?;
     if let Some(slot) = &permitted.slot {
         fields.insert(HOST, slot.member.address.authority.clone());
     }
@@ -227,6 +230,63 @@ fn is_hop(name: &str) -> bool {
             | "upgrade"
             | "http2-settings"
     )
+}
+
+/// Takes out of an answer, an interim one too, what would set or clear a cookie of ours.
+///
+/// # Errors
+/// Never, as far as is known: a part of a header value that is none.
+pub fn strip_own_cookies(head: &mut ResponseHeader) -> Result<()> {
+    for (name, kept) in OF_ANSWERS {
+        if let Some(lines) = lines_left(&head.headers, &name, kept)? {
+            head.remove_header(&name);
+            for line in lines {
+                head.append_header(name.clone(), line)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same of trailers.
+///
+/// # Errors
+/// As [`strip_own_cookies`].
+pub fn strip_own_cookies_of_trailers(fields: &mut HeaderMap) -> Result<()> {
+    OF_ANSWERS.into_iter().try_for_each(|(name, kept)| replace_lines(fields, name, kept))
+}
+
+/// The fields by which an answer sets or clears cookies, and what is left of a line of them.
+const OF_ANSWERS: [(HeaderName, fn(&[u8]) -> Kept); 2] =
+    [(SET_COOKIE, cookie::not_setting_ours), (CLEAR_SITE_DATA, cookie::without_clearing)];
+
+fn replace_lines(fields: &mut HeaderMap, name: HeaderName, kept: fn(&[u8]) -> Kept) -> Result<()> {
+    if let Some(lines) = lines_left(fields, &name, kept)? {
+        fields.remove(&name);
+        for line in lines {
+            fields.append(name.clone(), line);
+        }
+    }
+    Ok(())
+}
+
+/// The lines of a field that are left; `None` where all of them are, as they are.
+fn lines_left(fields: &HeaderMap, name: &HeaderName, kept: fn(&[u8]) -> Kept) -> Result<Option<Vec<HeaderValue>>> {
+    let lines = fields.get_all(name);
+    if lines.iter().all(|line| kept(line.as_bytes()) == Kept::All) {
+        return Ok(None);
+    }
+    let mut left = Vec::new();
+    for line in lines {
+        match kept(line.as_bytes()) {
+            Kept::All => left.push(line.clone()),
+            Kept::Part(part) => {
+                left.push(HeaderValue::from_bytes(&part).map_err(|_| Error::new_in(ErrorType::InvalidHTTPHeader))?);
+            }
+            Kept::Nothing => {}
+        }
+    }
+    Ok(Some(left))
 }
 
 /// Takes out of an answer what is for this hop alone. Its framing is the proxy's own.
