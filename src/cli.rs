@@ -20,14 +20,17 @@ mod upgrade;
 mod user;
 
 use std::io::{IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use prometheus::IntCounter;
 use tracing_subscriber::EnvFilter;
 
 use crate::server::Options as ServeOptions;
 use crate::server::candidate::Candidate;
+use crate::server::lines::LineWriter;
 use crate::server::source::{self, LoadFault};
 
 /// The gateway that gives any REST API OAuth.
@@ -221,12 +224,12 @@ fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>) -> ExitCode {
         Ok(config) => config,
         Err(fault) => return report(&fault, Format::Text),
     };
-    start_log(config.fixed.log_level);
+    let log = start_log(config.fixed.log_level);
     let candidate = match shadow.map(Candidate::load).transpose() {
         Ok(candidate) => candidate.unwrap_or_default(),
         Err(fault) => return report(&fault, Format::Text),
     };
-    let options = ServeOptions { upgrade, candidate, temporary: None };
+    let options = ServeOptions { upgrade, candidate, log, temporary: None };
     finish(crate::server::run(config, gateway, options))
 }
 
@@ -242,14 +245,23 @@ fn finish(outcome: Result<(), String>) -> ExitCode {
 
 /// The gateway's own log, on standard error. The libraries below stay at `warn` whatever our level: at `debug` they print
 /// request heads, tokens included. What one of them says of pooled connections that have gone is an error to it alone.
-fn start_log(level: &str) {
+///
+/// Lines wait for their reader in a bounded queue: a pipe that nobody reads stops nothing. Without the thread for it there is no log.
+fn start_log(level: &str) -> Option<LineWriter> {
     let filter = EnvFilter::new(format!("warn,scopegate={level},pingora_proxy=error,pingora_core::connectors=off"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let dropped =
+        IntCounter::new("scopegate_log_lines_dropped_total", "Lines of the gateway's own log dropped").ok()?;
+    // A descriptor of its own: whoever else writes to standard error does not wait for a lock that a write holds.
+    let out = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
+    let writer = out.and_then(|out| LineWriter::start("log", out, dropped));
+    let writer = writer.inspect_err(|error| complain(&format!("error: no log: {error}"))).ok()?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone());
     if std::io::stderr().is_terminal() {
         let _ = log.try_init();
     } else {
         let _ = log.json().flatten_event(true).try_init();
     }
+    Some(writer)
 }
 
 /// Prints the faults of a configuration; the exit code that goes with them.

@@ -18,6 +18,7 @@ pub mod identity;
 pub mod introspection;
 pub mod limiter;
 pub mod limits;
+pub mod lines;
 pub mod lifecycle;
 pub mod login;
 pub mod metrics;
@@ -37,6 +38,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
@@ -59,14 +61,15 @@ use edge::handover::{Offer, Predecessor};
 use edge::listen::{self, Inherited};
 use edge::successor::Program;
 use lifecycle::Life;
+use lines::LineWriter;
 use metrics::Metrics;
 use record::Recorder;
 use revocations::Revocations;
 use snapshot::Snapshot;
 use throttle::Throttle;
 
-/// How long the last decision records may take at the end.
-const FLUSH: std::time::Duration = std::time::Duration::from_secs(2);
+/// How long the last decision records and log lines may take at the end.
+const FLUSH: Duration = Duration::from_secs(2);
 
 /// State that all exchanges share.
 #[derive(Debug)]
@@ -83,6 +86,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Decision records.
     pub recorder: Recorder,
+    /// The gateway's own log.
+    pub log: Option<LineWriter>,
     /// What has been revoked, and who is blocked by command.
     pub revocations: Revocations,
     /// The day on which each secret was last used, as far as this process knows.
@@ -118,7 +123,7 @@ impl Shared {
     ///
     /// # Errors
     /// What cannot be had, in words for the operator.
-    pub fn new(mut config: Config, candidate: Candidate) -> Result<Self, String> {
+    pub fn new(mut config: Config, candidate: Candidate, log: Option<LineWriter>) -> Result<Self, String> {
         candidate.check(&config.fixed.public_url)?;
         config.keep_claims(&candidate.claims());
         let fixed = config.fixed.clone();
@@ -126,7 +131,8 @@ impl Shared {
         store.examine().map_err(|fault| format!("store: {fault}"))?;
         let own_keys = OwnKeys::load(&store, fixed.signing, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
-        let metrics = Metrics::new().map_err(|fault| format!("metrics: {fault}"))?;
+        let metrics =
+            Metrics::new(log.as_ref().map(LineWriter::dropped)).map_err(|fault| format!("metrics: {fault}"))?;
         let recorder = Recorder::start(&fixed.decision_log, metrics.records_dropped.clone())?;
         let revocations = Revocations::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let throttle = Throttle::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
@@ -140,6 +146,7 @@ impl Shared {
             cache: TokenCache::new(cache::CAPACITY),
             metrics,
             recorder,
+            log,
             revocations,
             throttle,
             secret_days: DashMap::new(),
@@ -157,6 +164,14 @@ impl Shared {
         })
     }
 
+    /// Waits until decision records and log lines have been written, at most so long for each.
+    pub fn flush_logs(&self, longest: Duration) {
+        self.recorder.flush(longest);
+        if let Some(log) = &self.log {
+            log.flush(longest);
+        }
+    }
+
     /// The scheme that clients use: that of `public_url`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
@@ -171,6 +186,8 @@ pub struct Options {
     pub upgrade: bool,
     /// A set of policies that is judged beside.
     pub candidate: Candidate,
+    /// What writes the gateway's own log.
+    pub log: Option<LineWriter>,
     /// A folder that is to vanish with the process.
     pub temporary: Option<tempfile::TempDir>,
 }
@@ -209,7 +226,7 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let hangups = lifecycle::hear_signals()?;
     let folder = config.fixed.upgrade_folder().map(str::to_owned);
-    let shared = Arc::new(Shared::new(config, options.candidate)?);
+    let shared = Arc::new(Shared::new(config, options.candidate, options.log)?);
     lifecycle::count_panics(&shared);
     // Only now: whoever finds the addresses taken may take the gateway for ready.
     let (predecessor, inherited) = match (options.upgrade, folder) {
@@ -245,7 +262,7 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     let edge = server.add_service(Edge::new(shared.clone(), proxy, edge, predecessor, threads));
     edge.add_dependency(&resolver);
     server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals::new(shared.clone(), options.temporary)) });
-    shared.recorder.flush(FLUSH);
+    shared.flush_logs(FLUSH);
     if let Err(error) = shared.store.settle() {
         tracing::warn!(%error, "the store's log could not be brought into its file; the next start does it");
     }

@@ -48,9 +48,9 @@ fn demo(port: u16) -> Result<(), String> {
     let file = folder.path().join("gateway.yaml");
     let config = source::load(&file).map_err(|fault| fault.lines().join("\n"))?;
     let expired = expired_token(&store, &config.fixed.public_url, config.fixed.signing)?;
-    start_log("warn");
+    let log = start_log("warn");
     print_guide(folder.path(), &gateway, &metrics, &secret, &expired);
-    crate::server::run(config, &file, Options { temporary: Some(folder), ..Options::default() })
+    crate::server::run(config, &file, Options { log, temporary: Some(folder), ..Options::default() })
 }
 
 /// The wished port and the next, or free ones. Both are held until both are known, so that they are two.

@@ -1,4 +1,4 @@
-//! Signals and the end: stop cleanly on SIGTERM or once a successor serves, at once on SIGINT, and on nothing else.
+//! Signals and the end: stop cleanly on SIGTERM, SIGINT or once a successor serves, at once on a second SIGINT, and on nothing else.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,6 +19,8 @@ use super::exchange::DecisionId;
 const QUIET: Duration = Duration::from_millis(500);
 /// How long requests may still finish once nothing new is accepted, within the drain's time.
 const GRACE: Duration = Duration::from_secs(2);
+/// Exit code of a process that did not wait for its requests: as that of one which SIGINT ends.
+const ABORTED: i32 = 130;
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -112,10 +114,22 @@ impl Life {
     }
 }
 
-/// Tells systemd, where it listens.
-pub fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd could not be told");
+/// How long systemd may take to take a notice.
+const NOTICE: Duration = Duration::from_millis(200);
+
+/// Tells systemd, where it listens. One that does not read is not waited for.
+pub fn tell(state: NotifyState<'static>) {
+    let (done, ended) = std::sync::mpsc::sync_channel(1);
+    let notify = move || {
+        if let Err(error) = sd_notify::notify(&[state]) {
+            tracing::warn!(%error, "systemd could not be told");
+        }
+        let _ = done.try_send(());
+    };
+    match std::thread::Builder::new().name("sd_notify".to_owned()).spawn(notify) {
+        Ok(_) if ended.recv_timeout(NOTICE).is_err() => tracing::warn!("systemd does not take notices"),
+        Ok(_) => {}
+        Err(error) => tracing::warn!(%error, "systemd could not be told"),
     }
 }
 
@@ -161,19 +175,34 @@ impl Signals {
         Self { shared, temporary: Mutex::new(temporary) }
     }
 
-    /// Ends the process now. The library's own way stops its runtimes under listeners that were not told, which then try to
-    /// accept for ever.
-    fn exit(&self) -> ! {
+    /// Ends the process now, requests under way or not. The library's own way stops its runtimes under listeners that were not
+    /// told, which then try to accept for ever.
+    fn abort(&self) -> ! {
         drop(self.temporary.lock().unwrap_or_else(PoisonError::into_inner).take());
-        self.shared.recorder.flush(QUIET);
-        std::process::exit(0)
+        self.shared.flush_logs(QUIET);
+        std::process::exit(ABORTED)
+    }
+
+    /// Ready once a second SIGINT comes. Others are ignored: whoever asks twice for a clean end still wants a clean one.
+    async fn heard_twice(&self, terminate: &mut Signal, interrupt: &mut Signal, mut interrupted: bool) {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => tracing::info!("SIGTERM ignored: already ending"),
+                _ = interrupt.recv() => {
+                    if std::mem::replace(&mut interrupted, true) {
+                        return;
+                    }
+                    tracing::warn!("already ending; another SIGINT ends at once, requests under way are lost");
+                }
+            }
+        }
     }
 
     /// Ready no longer; every answer says that its connection closes, and new connections are still served, until nothing is under
     /// way or the drain's time but for [`GRACE`] is up. Then listeners close, and what they had accepted is served.
     async fn drain(&self) {
         let (shared, edge) = (&self.shared, &self.shared.fixed.edge);
-        tell(&[NotifyState::Stopping]);
+        tell(NotifyState::Stopping);
         shared.life.drain.send_replace(true);
         let began = Instant::now();
         tracing::info!("draining");
@@ -215,16 +244,16 @@ impl ShutdownSignalWatch for Signals {
         let (Some(mut terminate), Some(mut interrupt), Some(mut quit)) =
             (hear(SignalKind::terminate()), hear(SignalKind::interrupt()), hear(SignalKind::quit()))
         else {
-            self.exit()
+            self.abort()
         };
         // Heard so that they do not end the process: tools that rotate logs send them to whoever they find.
         let _stray = (hear(SignalKind::user_defined1()), hear(SignalKind::user_defined2()));
         let mut stop = self.shared.life.stop();
-        let succeeded = loop {
+        let (succeeded, interrupted) = loop {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop != Stop::Not) => break true,
-                _ = terminate.recv() => break false,
-                _ = interrupt.recv() => self.exit(),
+                _ = stop.wait_for(|stop| *stop != Stop::Not) => break (true, false),
+                _ = terminate.recv() => break (false, false),
+                _ = interrupt.recv() => break (false, true),
                 // An upgrade is asked for by the successor, and only once it can serve.
                 _ = quit.recv() => tracing::warn!("SIGQUIT ignored: `scopegate upgrade` starts a successor"),
             }
@@ -232,8 +261,7 @@ impl ShutdownSignalWatch for Signals {
         let over = async { if succeeded { self.hand_on().await } else { self.drain().await } };
         tokio::select! {
             () = over => ShutdownSignal::GracefulTerminate,
-            _ = terminate.recv() => self.exit(),
-            _ = interrupt.recv() => self.exit(),
+            () = self.heard_twice(&mut terminate, &mut interrupt, interrupted) => self.abort(),
         }
     }
 }

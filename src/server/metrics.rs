@@ -102,12 +102,15 @@ fn labels(verdict: Result<(), Reason>) -> (&'static str, &'static str) {
 }
 
 impl Metrics {
-    /// Registers everything.
+    /// Registers everything; `log_dropped` counts the lines of the gateway's own log that were not written.
     ///
     /// # Errors
     /// Two metrics of one name: a mistake in this file.
-    pub fn new() -> prometheus::Result<Self> {
+    pub fn new(log_dropped: Option<&IntCounter>) -> prometheus::Result<Self> {
         let registry = Registry::new();
+        if let Some(dropped) = log_dropped {
+            register(&registry, dropped.clone())?;
+        }
         let counters = |name: &str, help: &str, labels: &[&str]| {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };

@@ -200,7 +200,7 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
         decision_us: exchange.decided.map_or(0, microseconds),
         total_us: microseconds(total),
     };
-    shared.recorder.record(&record, &shared.metrics.records_dropped);
+    shared.recorder.record(&record);
 }
 
 fn parameters(matched: Option<&Matched>) -> Map<String, Value> {

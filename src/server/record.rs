@@ -1,19 +1,18 @@
 //! The decision record: one JSON line for each exchange, written without ever blocking a request.
 
-use std::io::Write;
 use std::net::IpAddr;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use prometheus::IntCounter;
 use serde::Serialize;
 
+use super::lines::LineWriter;
 use crate::config::DecisionLog;
 
 /// Version of the record's form.
 const VERSION: u32 = 1;
-/// Records that may wait for the writer.
-const QUEUE: usize = 16_384;
+/// The name of the thread that writes.
+const THREAD: &str = "decision log";
 
 /// One decision record. Never a token, a secret or a query.
 #[derive(Debug, Serialize)]
@@ -108,39 +107,25 @@ impl Record<'_> {
     }
 }
 
-/// What the writer is handed.
-#[derive(Debug)]
-enum Message {
-    /// A line.
-    Line(Vec<u8>),
-    /// Everything before this has been written.
-    Flushed(SyncSender<()>),
-}
-
-/// Writes records from a thread of its own.
+/// Writes records, where somebody reads them.
 #[derive(Clone, Debug)]
-pub struct Recorder(Option<SyncSender<Message>>);
+pub struct Recorder(Option<LineWriter>);
 
 impl Recorder {
-    /// Opens the log and starts its thread.
+    /// Opens the log and starts its thread. `dropped` counts the records that were not written.
     ///
     /// # Errors
     /// The file cannot be opened.
     pub fn start(log: &DecisionLog, dropped: IntCounter) -> Result<Self, String> {
-        let out: Box<dyn Write + Send> = match log {
+        let started = match log {
             DecisionLog::Off => return Ok(Self(None)),
-            DecisionLog::Stdout => Box::new(std::io::stdout()),
+            DecisionLog::Stdout => LineWriter::start(THREAD, std::io::stdout(), dropped),
             DecisionLog::File(path) => {
                 let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
-                Box::new(file.map_err(|error| format!("decision_log: {path}: {error}"))?)
+                LineWriter::start(THREAD, file.map_err(|error| format!("decision_log: {path}: {error}"))?, dropped)
             }
         };
-        let (sender, receiver) = sync_channel(QUEUE);
-        std::thread::Builder::new()
-            .name("decision log".to_owned())
-            .spawn(move || write(&receiver, out, &dropped))
-            .map_err(|error| format!("decision_log: {error}"))?;
-        Ok(Self(Some(sender)))
+        Ok(Self(Some(started.map_err(|error| format!("decision_log: {error}"))?)))
     }
 
     /// Whether anybody reads records.
@@ -151,54 +136,20 @@ impl Recorder {
 
     /// Waits until what was recorded has been written, at most so long.
     pub fn flush(&self, longest: Duration) {
-        let Some(sender) = &self.0 else { return };
-        let (asker, flushed) = sync_channel(1);
-        if sender.try_send(Message::Flushed(asker)).is_ok() {
-            let _ = flushed.recv_timeout(longest);
+        if let Some(writer) = &self.0 {
+            writer.flush(longest);
         }
     }
 
-    /// Hands a record to the writer; drops and counts it when the writer cannot keep up.
-    pub fn record(&self, record: &Record<'_>, dropped: &IntCounter) {
-        let Some(sender) = &self.0 else { return };
-        let Ok(mut line) = serde_json::to_vec(record) else { return dropped.inc() };
-        line.push(b'\n');
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(Message::Line(line)) {
-            dropped.inc();
-        }
-    }
-}
-
-/// Writes what has gathered in one call; a reader that hangs holds up this thread alone.
-fn write(receiver: &Receiver<Message>, mut out: Box<dyn Write + Send>, dropped: &IntCounter) {
-    let mut next = receiver.recv().ok();
-    while let Some(message) = next.take() {
-        let mut lines = match message {
-            Message::Line(line) => line,
-            Message::Flushed(asker) => {
-                let _ = asker.try_send(());
-                next = receiver.recv().ok();
-                continue;
+    /// Hands a record to the writer, which never waits.
+    pub fn record(&self, record: &Record<'_>) {
+        let Some(writer) = &self.0 else { return };
+        match serde_json::to_vec(record) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                writer.write(line);
             }
-        };
-        let mut count = 1;
-        while lines.len() < 64 * 1024 {
-            match receiver.try_recv() {
-                Ok(Message::Line(line)) => {
-                    lines.extend_from_slice(&line);
-                    count += 1;
-                }
-                Ok(flushed @ Message::Flushed(_)) => {
-                    next = Some(flushed);
-                    break;
-                }
-                Err(_) => break,
-            }
+            Err(_) => writer.dropped().inc(),
         }
-        // A full disk or a closed pipe: the next lines may fare better, and requests go on.
-        if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
-            dropped.inc_by(count);
-        }
-        next = next.or_else(|| receiver.recv().ok());
     }
 }

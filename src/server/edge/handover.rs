@@ -134,13 +134,13 @@ pub async fn serving(shared: &Arc<Shared>, predecessor: Option<Predecessor>) {
             Err(error) if somebody_offers(&shared.fixed) => {
                 // It has given up on us and serves on: two must not.
                 tracing::error!(%error, "the process before this one serves on; this one ends");
-                shared.recorder.flush(Duration::from_millis(500));
+                shared.flush_logs(Duration::from_millis(500));
                 std::process::exit(1);
             }
             Err(error) => tracing::warn!(%error, "the process before this one has ended by itself"),
         }
     }
-    tell(&[NotifyState::Ready]);
+    tell(NotifyState::Ready);
     offer(shared);
 }
 
@@ -262,10 +262,10 @@ fn hand_over(shared: &Shared, reader: &mut BufReader<UnixStream>) -> IoResult<Ve
     let taken = addresses(taken)?;
     // By us, who are the main process until then: a successor that fails before this changes nothing for systemd either.
     let successor = rustix::net::sockopt::socket_peercred(reader.get_ref())?.pid.as_raw_nonzero();
-    tell(&[NotifyState::MainPid(successor.get().unsigned_abs())]);
+    tell(NotifyState::MainPid(successor.get().unsigned_abs()));
     if let Err(error) = writeln!(reader.get_mut(), "{BYE}") {
         // It is gone: this process serves on, and is the main one again.
-        tell(&[NotifyState::MainPid(std::process::id())]);
+        tell(NotifyState::MainPid(std::process::id()));
         return Err(error);
     }
     Ok(taken)
