@@ -1,6 +1,7 @@
 //! The commands. Exit codes: 0 fine, 1 findings, 2 wrong usage or something that could not be read or reached.
 
 mod access;
+mod attempts;
 mod block;
 mod check;
 mod client;
@@ -156,6 +157,13 @@ enum Command {
         #[command(flatten)]
         whom: block::Whom,
     },
+    /// Wrong attempts to authenticate, and an end to the limits they have reached
+    Attempts {
+        #[command(flatten)]
+        options: Options,
+        #[command(subcommand)]
+        command: attempts::AttemptsCommand,
+    },
     /// Copy the embedded store, and put a copy back
     Store {
         #[command(flatten)]
@@ -214,6 +222,7 @@ pub fn main() -> ExitCode {
         Command::Token { options, command } => token::run(&options.config, command, options.format),
         Command::Block { options, arguments } => block::block(&options.config, arguments, options.format),
         Command::Unblock { options, whom } => block::unblock(&options.config, whom, options.format),
+        Command::Attempts { options, command } => attempts::run(&options.config, command, options.format),
         Command::Store { options, command } => store::run(&options.config, command, options.format),
         Command::Schema { kind } => schema::run(kind),
     }

@@ -184,8 +184,8 @@ pub struct Registry {
     external: HashMap<IssuerName, HashMap<String, ClientId>>,
     defaults: HashMap<IssuerName, ClientId>,
     identities: HashMap<ExternalIdentity, UserName>,
-    slow: bool,
-    passwords: bool,
+    slowest_secret: Option<ClientSecret>,
+    slowest_password: Option<String>,
     login_pages: bool,
 }
 
@@ -205,9 +205,18 @@ impl Registry {
             .collect();
         Self {
             identities,
-            passwords: users.iter().any(|user| user.password.is_some()),
+            slowest_password: users
+                .iter()
+                .filter_map(|user| user.password.as_ref())
+                .max_by_key(|phc| secret::cost_of(phc))
+                .cloned(),
             login_pages: clients.iter().any(|client| client.login_url.is_some()),
-            slow: clients.iter().flat_map(|client| &client.secrets).any(ClientSecret::is_slow),
+            slowest_secret: clients
+                .iter()
+                .flat_map(|client| &client.secrets)
+                .filter(|secret| secret.is_slow())
+                .max_by_key(|secret| secret.cost())
+                .cloned(),
             clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
             users: users.into_iter().map(|user| (user.name.clone(), Arc::new(user))).collect(),
             external,
@@ -235,10 +244,17 @@ impl Registry {
         self.clients.get(id)
     }
 
-    /// Whether some client's secret takes milliseconds to check: then time would tell which clients exist.
+    /// The costliest of the secrets that take milliseconds to check, if some client has one: without its cost for everybody, time
+    /// would tell which clients exist.
     #[must_use]
-    pub const fn has_slow_secrets(&self) -> bool {
-        self.slow
+    pub const fn slowest_secret(&self) -> Option<&ClientSecret> {
+        self.slowest_secret.as_ref()
+    }
+
+    /// The costliest of all passwords.
+    #[must_use]
+    pub fn slowest_password(&self) -> Option<&str> {
+        self.slowest_password.as_deref()
     }
 
     /// A user by name.
@@ -262,7 +278,7 @@ impl Registry {
     /// Whether anybody signs in with a password.
     #[must_use]
     pub const fn has_passwords(&self) -> bool {
-        self.passwords
+        self.slowest_password.is_some()
     }
 
     /// The client that an external issuer's token is: the one that lists the value, else the issuer's default. A bare value

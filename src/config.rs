@@ -345,6 +345,14 @@ pub struct Listener {
     pub proxy_protocol: bool,
 }
 
+impl Listener {
+    /// One for those who run the gateway: plain HTTP/1.
+    #[must_use]
+    pub const fn side(address: SocketAddr) -> Self {
+        Self { address, behind_tls: true, tls: false, h2c: false, proxy_protocol: false }
+    }
+}
+
 /// Edge limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Edge {

@@ -13,6 +13,7 @@ pub mod clock;
 pub mod edge;
 pub mod exchange;
 pub mod gateway;
+pub mod guessing;
 pub mod identify;
 pub mod identity;
 pub mod introspection;
@@ -31,7 +32,6 @@ pub mod reload;
 pub mod revocations;
 pub mod snapshot;
 pub mod source;
-pub mod throttle;
 pub mod upstream;
 
 use std::net::{SocketAddr, TcpListener};
@@ -60,13 +60,13 @@ use edge::admission::{self, Connections};
 use edge::handover::{Offer, Predecessor};
 use edge::listen::{self, Inherited};
 use edge::successor::Program;
+use guessing::Guessing;
 use lifecycle::Life;
 use lines::LineWriter;
 use metrics::Metrics;
 use record::Recorder;
 use revocations::Revocations;
 use snapshot::Snapshot;
-use throttle::Throttle;
 
 /// How long the last decision records and log lines may take at the end.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -92,10 +92,10 @@ pub struct Shared {
     pub revocations: Revocations,
     /// The day on which each secret was last used, as far as this process knows.
     pub secret_days: DashMap<(ClientId, String), Timestamp>,
-    /// Failed attempts to authenticate.
-    pub throttle: Throttle,
-    /// Open connections.
-    pub connections: Connections,
+    /// Wrong attempts to authenticate, and checks that take their turns.
+    pub guessing: Arc<Guessing>,
+    /// Open connections of clients.
+    pub connections: Arc<Connections>,
     /// What asks others.
     pub fetch: Fetch,
     /// The store.
@@ -135,20 +135,23 @@ impl Shared {
             Metrics::new(log.as_ref().map(LineWriter::dropped)).map_err(|fault| format!("metrics: {fault}"))?;
         let recorder = Recorder::start(&fixed.decision_log, metrics.records_dropped.clone())?;
         let revocations = Revocations::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
-        let throttle = Throttle::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
+        let guessing = Guessing::start(&store, clock::now())?;
         let mut process = [0_u8; 8];
         getrandom::fill(&mut process).map_err(|fault| format!("no randomness: {fault}"))?;
         metrics.loaded(true, &config.version, clock::now().0);
         Ok(Self {
             snapshot: ArcSwap::from_pointee(Snapshot::new(config, None, &metrics)?),
-            connections: Connections::new(admission::affordable(fixed.edge.max_connections)),
+            connections: Arc::new(Connections::new(
+                admission::affordable(fixed.edge.max_connections),
+                fixed.edge.max_connections_per_address,
+            )),
             own_keys,
             cache: TokenCache::new(cache::CAPACITY),
             metrics,
             recorder,
             log,
             revocations,
-            throttle,
+            guessing,
             secret_days: DashMap::new(),
             fetch,
             store,

@@ -4,6 +4,7 @@
 //! was acknowledged is there. What the engines keep it in is theirs alone.
 
 pub mod access;
+pub mod attempts;
 pub mod blocks;
 mod embedded;
 pub mod events;
@@ -15,7 +16,7 @@ pub mod refresh;
 pub mod revocations;
 pub mod sessions;
 mod shared;
-pub mod throttle;
+pub mod uses;
 
 use std::path::{Path, PathBuf};
 

@@ -55,6 +55,15 @@ impl ClientSecret {
         matches!(self.digest, SecretDigest::Argon2id(_))
     }
 
+    /// What checking it costs, roughly: blocks of memory times passes over them; 0 where it costs nothing to speak of.
+    #[must_use]
+    pub fn cost(&self) -> u64 {
+        match &self.digest {
+            SecretDigest::Sha256(_) => 0,
+            SecretDigest::Argon2id(phc) => cost_of(phc),
+        }
+    }
+
     /// Whether the presented secret is this one. Expiry is the caller's to look at.
     #[must_use]
     pub fn matches(&self, presented: &str) -> bool {
@@ -77,13 +86,27 @@ impl ClientSecret {
 const NOBODY: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$Xv1AoLdwnLye1js6gD4Mow$f9qJVUMOEA+kVVifiwwJJGUrSZTsHEUdvBNTjcdbIu4";
 
-/// Whether a password is the one behind an Argon2id PHC string. Without one it takes as long and says no.
+/// Whether a password is the one behind an Argon2id PHC string. Without one it takes as long as with `slowest`, the costliest that
+/// anybody has, and says no; as it does where the password is wrong.
 #[must_use]
-pub fn check_password(phc: Option<&str>, password: &str) -> bool {
+pub fn check_password(phc: Option<&str>, password: &str, slowest: Option<&str>) -> bool {
     let password = if password.len() > MAX { "" } else { password };
-    let right = PasswordHash::new(phc.unwrap_or(NOBODY))
-        .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok());
-    right && phc.is_some() && !password.is_empty()
+    let verify = |phc: &str| {
+        PasswordHash::new(phc).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+    };
+    let slowest = slowest.unwrap_or(NOBODY);
+    let right = phc.is_some_and(verify);
+    if !right && phc.is_none_or(|phc| cost_of(phc) < cost_of(slowest)) {
+        let _ = verify(slowest);
+    }
+    right && !password.is_empty()
+}
+
+/// Blocks of memory times passes of a PHC string.
+#[must_use]
+pub fn cost_of(phc: &str) -> u64 {
+    let params = PasswordHash::new(phc).ok().and_then(|hash| argon2::Params::try_from(&hash).ok());
+    params.map_or(0, |params| u64::from(params.m_cost()) * u64::from(params.t_cost()))
 }
 
 /// Parses the digest of a secret made by us: 64 hex digits.

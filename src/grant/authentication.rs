@@ -109,19 +109,18 @@ impl Credentials {
         Some(verified.map_err(GrantError::unauthenticated))
     }
 
-    /// Whether checking them takes milliseconds (Argon2id), so that it must not run where requests are served.
+    /// Whether they say anything that a slow check (Argon2id) could prove.
     #[must_use]
-    pub fn is_slow(&self, registry: &Registry) -> bool {
-        let named = self.candidates.iter().filter(|(_, secret)| secret.is_some());
-        let clients = named.filter_map(|(id, _)| registry.client(id));
-        clients.flat_map(|client| &client.secrets).any(ClientSecret::is_slow)
+    pub fn has_secret(&self) -> bool {
+        self.candidates.iter().any(|(_, secret)| secret.is_some())
     }
 
-    /// The client they prove. An inactive client authenticates: it is told so afterwards.
+    /// The client that they prove by a secret of ours, which costs nothing to check and cannot be guessed, or without a secret if it
+    /// is a public one. An inactive client authenticates: it is told so afterwards.
     ///
     /// # Errors
-    /// `invalid_client`, with one text whatever the cause.
-    pub fn authenticate(&self, registry: &Registry, now: Timestamp) -> Result<Proven, GrantError> {
+    /// `invalid_client`, with one text whatever the cause. A slow check may still prove it.
+    pub fn prove_fast(&self, registry: &Registry, now: Timestamp) -> Result<Proven, GrantError> {
         let mut cause = "unknown client";
         for (id, secret) in &self.candidates {
             let Some(client) = registry.client(id) else {
@@ -138,19 +137,55 @@ impl Credentials {
                 continue;
             };
             cause = if client.public { "public client with a secret" } else { "wrong secret" };
-            let mut proven = None;
-            for own in &client.secrets {
-                if own.matches(secret) {
-                    proven = proven.or((!own.expired(now)).then(|| own.label()));
-                    cause = "expired secret";
-                }
-            }
-            if proven.is_some() {
-                return Ok(Proven { client: client.clone(), secret: proven });
+            let fast = client.secrets.iter().filter(|own| !own.is_slow());
+            match matching(fast, secret, now) {
+                Found::Good(secret) => return Ok(Proven { client: client.clone(), secret: Some(secret) }),
+                Found::Expired => cause = "expired secret",
+                Found::Nothing => {}
             }
         }
         Err(GrantError::unauthenticated(cause))
     }
+
+    /// The client that they prove by a secret that somebody chose. Whether there is such a client, and whether it has such a secret,
+    /// does not show in the work: without a match, what the slowest secret of all costs is spent.
+    #[must_use]
+    pub fn prove_slowly(&self, registry: &Registry, now: Timestamp) -> Option<Proven> {
+        for (id, secret) in self.candidates.iter().filter_map(|(id, secret)| Some((id, secret.as_ref()?))) {
+            let client = registry.client(id);
+            let slow = || client.into_iter().flat_map(|client| &client.secrets).filter(|own| own.is_slow());
+            if let (Some(client), Found::Good(label)) = (client, matching(slow(), secret, now)) {
+                return Some(Proven { client: client.clone(), secret: Some(label) });
+            }
+            if let Some(slowest) = registry.slowest_secret()
+                && !slow().any(|own| own.cost() >= slowest.cost())
+            {
+                let _ = slowest.matches(secret);
+            }
+        }
+        None
+    }
+}
+
+/// What a secret is among those of a client.
+enum Found {
+    Nothing,
+    Expired,
+    /// The label of the one that it is.
+    Good(String),
+}
+
+/// All are looked at: how long it takes does not tell which one it is.
+fn matching<'a>(own: impl Iterator<Item = &'a ClientSecret>, secret: &str, now: Timestamp) -> Found {
+    own.fold(Found::Nothing, |found, own| match found {
+        Found::Good(label) => {
+            let _ = own.matches(secret);
+            Found::Good(label)
+        }
+        found if !own.matches(secret) => found,
+        _ if own.expired(now) => Found::Expired,
+        _ => Found::Good(own.label()),
+    })
 }
 
 /// `client_assertion` with the one type there is (RFC 7523 §2.2).
@@ -243,7 +278,7 @@ mod tests {
         );
         let form = Form::parse(body.as_bytes()).unwrap();
         Credentials::parse(authorization.iter().map(String::as_bytes), &form)
-            .and_then(|credentials| credentials.authenticate(&registry, Timestamp(5)))
+            .and_then(|credentials| credentials.prove_fast(&registry, Timestamp(5)))
             .map(|proven| proven.client.id.to_string())
             .map_err(|error| error.code)
     }
@@ -281,6 +316,39 @@ mod tests {
             (vec!["Bearer abc".to_owned()], String::new()),
         ] {
             assert_eq!(outcome(&authorization, &body), Err(ErrorCode::InvalidClient), "{authorization:?} {body}");
+        }
+    }
+
+    #[test]
+    fn a_chosen_secret_is_proven_slowly_alone_and_one_of_ours_fast_alone() {
+        let phc = {
+            use argon2::PasswordHasher;
+            let params = argon2::Params::new(64, 1, 1, None).unwrap();
+            argon2::Argon2::new(argon2::Algorithm::Argon2id, argon2::Version::V0x13, params)
+                .hash_password_with_salt(b"hunter2", b"saltsaltsalt")
+                .unwrap()
+                .to_string()
+        };
+        let slow = |expires| ClientSecret { digest: SecretDigest::Argon2id(phc.clone()), expires };
+        let mut both = client("both", SECRET, None);
+        both.secrets.push(slow(None));
+        let mut old = client("old", SECRET, None);
+        old.secrets = vec![slow(Some(Timestamp(5)))];
+        let registry = Registry::new(vec![both, old, client("fast", SECRET, None)], Vec::new(), Vec::new());
+        let form = Form::parse(b"").unwrap();
+        for (id, secret, fast, slowly) in [
+            ("both", SECRET, true, false),
+            ("both", "hunter2", false, true),
+            ("both", "hunter3", false, false),
+            ("old", "hunter2", false, false),
+            ("fast", "hunter2", false, false),
+            ("fast", SECRET, true, false),
+            ("nobody", "hunter2", false, false),
+        ] {
+            let header = basic(id, secret);
+            let credentials = Credentials::parse([header.as_bytes()].into_iter(), &form).unwrap();
+            assert_eq!(credentials.prove_fast(&registry, Timestamp(5)).is_ok(), fast, "{id} {secret}");
+            assert_eq!(credentials.prove_slowly(&registry, Timestamp(5)).is_some(), slowly, "{id} {secret}");
         }
     }
 

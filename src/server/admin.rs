@@ -1,6 +1,6 @@
 //! The admin listener: acts of those who run the gateway, and answers of an external sign-in page. Every request needs the token.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use axum::extract::{DefaultBodyLimit, Json, Query, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use serde::Deserialize;
@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::edge::serve_side;
+use super::edge::side::Side;
 use super::login::{self, Challenge, Destination};
 use super::{Shared, clock, identify};
 use crate::config::raw::test::RawWords;
@@ -24,6 +26,7 @@ use crate::grant::authorization_request::{AuthorizationRequest, ResponseError};
 use crate::policy::case::{Case, Presented, parse_line};
 use crate::policy::decide::{Moment, Opened, open};
 use crate::request::credential::BearerToken;
+use crate::request::head::host_name;
 use crate::store::revocations::{Revocation, Subject};
 use crate::tooling::explain;
 
@@ -57,12 +60,18 @@ impl BackgroundService for Admin {
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(from_fn_with_state(self.shared.clone(), guard))
             .with_state(self.shared.clone());
-        super::operations::serve(&self.shared, "admin", &self.listener, router, shutdown).await;
+        let Some(address) = self.shared.fixed.admin else { return };
+        let side = Side::new(self.shared.clone(), router, MAX_BODY);
+        serve_side(&self.shared, address, &self.listener, side, shutdown).await;
     }
 }
 
-/// The token first, whatever is asked. A page in a browser on this machine cannot send it.
+/// The token first, whatever is asked. A page in a browser on this machine cannot send it; nor is it answered if it found out how to:
+/// a name that leads here without being ours (DNS rebinding), and pages of other origins, are refused.
 async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    if let Err(text) = check_origin(request.headers()) {
+        return said(StatusCode::FORBIDDEN, text);
+    }
     let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let presented = presented.and_then(|value| value.split_once(' '));
     let presented =
@@ -78,6 +87,22 @@ async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) 
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Whether a request is for this listener by a name that nobody else can point at it, and not sent by a page of another origin.
+fn check_origin(headers: &HeaderMap) -> Result<(), &'static str> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host_name(host).unwrap_or_default();
+    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
+    if !address && name != "localhost" && !name.ends_with(".localhost") {
+        return Err("the Host is neither an address nor localhost");
+    }
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let same = |origin: &HeaderValue| {
+        let after = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        after.is_some_and(|(scheme, authority)| matches!(scheme, "http" | "https") && authority == host)
+    };
+    if origins.all(same) { Ok(()) } else { Err("the request comes from a page of another origin") }
 }
 
 fn said(status: StatusCode, text: &str) -> Response {
@@ -142,7 +167,7 @@ struct Question {
     /// `METHOD path`.
     request: String,
     host: Option<String>,
-    from: Option<std::net::IpAddr>,
+    from: Option<IpAddr>,
     #[serde(default)]
     certificate: Vec<String>,
     /// What the token says.
@@ -275,4 +300,46 @@ async fn reject_login(State(shared): State<Arc<Shared>>, Json(answered): Json<An
         Err(_) => issuer.clone(),
     };
     Json(json!({ "redirect_to": url })).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_anybody_can_point_here_and_a_page_of_another_origin_are_refused() {
+        for (host, origin, passes) in [
+            ("127.0.0.1:9090", None, true),
+            ("10.0.0.5", None, true),
+            ("[::1]:9090", None, true),
+            ("localhost:9090", None, true),
+            ("LOCALHOST", None, true),
+            ("a.localhost", None, true),
+            ("evil.example:9090", None, false),
+            ("127.0.0.1.evil.example", None, false),
+            ("localhost.evil.example", None, false),
+            ("evil-localhost", None, false),
+            ("", None, false),
+            ("127.0.0.1:9090", Some("http://127.0.0.1:9090"), true),
+            ("localhost:9090", Some("https://localhost:9090"), true),
+            ("127.0.0.1:9090", Some("http://127.0.0.1:8080"), false),
+            ("127.0.0.1:9090", Some("http://evil.example"), false),
+            ("127.0.0.1:9090", Some("null"), false),
+            ("127.0.0.1:9090", Some("file://127.0.0.1:9090"), false),
+            ("127.0.0.1:9090", Some(""), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static(host));
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            }
+            let checked = check_origin(&headers);
+            assert_eq!(checked.is_ok(), passes, "{host} {origin:?}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1"));
+        headers.append(header::ORIGIN, HeaderValue::from_static("http://127.0.0.1"));
+        headers.append(header::ORIGIN, HeaderValue::from_static("http://evil.example"));
+        assert!(check_origin(&headers).is_err());
+    }
 }

@@ -4,6 +4,7 @@ mod authenticate;
 mod authorize;
 mod browser;
 mod connections;
+mod device;
 mod documents;
 mod elsewhere;
 mod introspect;
@@ -20,7 +21,6 @@ use axum::extract::{Extension, FromRequest, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
-use tokio::sync::Semaphore;
 
 use super::exchange::DecisionId;
 use super::snapshot::Snapshot;
@@ -50,11 +50,7 @@ const PATHS: [&str; 16] = [
 ];
 /// The challenge of a failed client authentication.
 const CHALLENGE: &str = "Basic realm=\"scopegate\", charset=\"UTF-8\"";
-/// Slow secrets (Argon2id) of one kind checked at once; each costs tens of milliseconds and up to 64 MiB.
-const SLOW_CHECKS: usize = 2;
-/// Requests that may wait for one of those.
-const SLOW_QUEUE: usize = 64;
-/// How long a failed authentication takes at least, where some secret is slow to check: its time does not tell which names exist.
+/// What the time of a failed authentication is a multiple of, where some secret is slow to check: it does not tell which names exist.
 const FAILURE: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// What an endpoint knows of the exchange it serves.
@@ -89,43 +85,13 @@ pub struct Endpoints {
 #[derive(Clone)]
 struct Server {
     shared: Arc<Shared>,
-    clients: Slow,
-    users: Slow,
-}
-
-/// Threads for checks that take milliseconds, of which there are few, with a bounded queue before them. Clients and users have
-/// theirs: who floods the one does not shut out the other.
-#[derive(Clone)]
-struct Slow {
-    checks: Arc<Semaphore>,
-    queue: Arc<Semaphore>,
-}
-
-impl Slow {
-    fn new() -> Self {
-        Self { checks: Arc::new(Semaphore::new(SLOW_CHECKS)), queue: Arc::new(Semaphore::new(SLOW_QUEUE)) }
-    }
-
-    /// Runs a check in its turn.
-    async fn run<T: Send + 'static>(&self, check: impl FnOnce() -> T + Send + 'static) -> Result<T, GrantError> {
-        let _waiting =
-            self.queue.clone().try_acquire_owned().map_err(|_| issue::unavailable("too many slow secrets at once"))?;
-        let broken = || issue::unavailable("the secret could not be checked");
-        let turn = self.checks.clone().acquire_owned().await.map_err(|_| broken())?;
-        let checked = tokio::task::spawn_blocking(move || {
-            let result = check();
-            drop(turn);
-            result
-        });
-        checked.await.map_err(|_| broken())
-    }
 }
 
 impl Endpoints {
     /// Builds the router.
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {
-        let server = Server { shared: shared.clone(), clients: Slow::new(), users: Slow::new() };
+        let server = Server { shared: shared.clone() };
         let authorize = || get(authorize::show).post(authorize::act);
         let router = Router::new()
             .route("/oauth_token.do", post(token::token))

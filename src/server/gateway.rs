@@ -16,6 +16,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::edge::conn::Conn;
 use super::edge::http2::{self, Stream};
+use super::edge::prepare_session;
 use super::exchange::{Exchange, Permitted, Stage};
 use super::upstream::retry::Next;
 use super::upstream::{NoServer, forward, response, retry};
@@ -27,8 +28,6 @@ const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("body too large");
 
 /// Interim answers (1xx) taken for one request: each is relayed and starts the upstream's time anew.
 const MAX_INFORMATIONAL: u8 = 16;
-/// How long the rest of a refused request's body may take, before the connection is given up.
-const DRAIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// The gateway as pingora sees it.
 #[derive(Debug)]
@@ -69,13 +68,6 @@ impl Gateway {
     }
 }
 
-/// Whether any Connection line says `close`; the library reads the first alone.
-fn says_close(head: &RequestHeader) -> bool {
-    let lines = head.headers.get_all(http::header::CONNECTION);
-    let mut named = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    named.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"close"))
-}
-
 /// Whether a final answer has begun; an interim one (1xx) may still be followed by a refusal.
 fn has_answered(session: &Session) -> bool {
     let written = session.response_written();
@@ -103,15 +95,7 @@ impl ProxyHttp for Gateway {
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
     async fn early_request_filter(&self, session: &mut Session, _: &mut Exchange) -> Result<()> {
-        let edge = &self.shared.fixed.edge;
-        // Only where the client's version and Connection line allow it (RFC 9112 §9.3).
-        let wanted =
-            session.get_keepalive().is_some() && !says_close(session.req_header()) && !self.shared.life.is_draining();
-        // Without an end of its own: the guard watches how long a kept connection waits.
-        session.set_keepalive(wanted.then_some(0));
-        session.set_read_timeout(Some(edge.body_timeout));
-        session.set_write_timeout(Some(edge.write_timeout));
-        session.set_total_drain_timeout(Some(DRAIN));
+        prepare_session(session.as_downstream_mut(), &self.shared);
         Ok(())
     }
 

@@ -13,35 +13,15 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use super::Shared;
-use super::lifecycle::Stop;
+use super::edge::serve_side;
+use super::edge::side::Side;
 use super::metrics::Scrape;
+
+/// Largest body of a request, which nothing here reads.
+const MAX_BODY: usize = 1024;
 
 /// How long the store may take to answer for the gateway to be ready.
 const STORE: std::time::Duration = std::time::Duration::from_secs(1);
-
-/// Serves a listener for those who run the gateway, until it ends or a successor accepts on it.
-pub async fn serve(
-    shared: &Shared,
-    key: &'static str,
-    listener: &TcpListener,
-    router: Router,
-    mut shutdown: ShutdownWatch,
-) {
-    let listener = match listener.try_clone().and_then(tokio::net::TcpListener::from_std) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!(%error, key, "the listener cannot be served"),
-    };
-    let mut stop = shared.life.stop();
-    let end = async move {
-        tokio::select! {
-            _ = shutdown.changed() => {}
-            _ = stop.wait_for(|stop| matches!(stop, Stop::Successor(_))) => {}
-        }
-    };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(end).await {
-        tracing::error!(%error, key, "the listener failed");
-    }
-}
 
 /// The background service.
 #[derive(Debug)]
@@ -66,7 +46,9 @@ impl BackgroundService for Operations {
             .route("/healthz", get(|| async { "ok\n" }))
             .route("/readyz", get(ready))
             .with_state(self.shared.clone());
-        serve(&self.shared, "metrics", &self.listener, router, shutdown).await;
+        let Some(address) = self.shared.fixed.metrics else { return };
+        let side = Side::new(self.shared.clone(), router, MAX_BODY);
+        serve_side(&self.shared, address, &self.listener, side, shutdown).await;
     }
 }
 

@@ -16,6 +16,8 @@ use tokio::signal::unix::Signal;
 use super::snapshot::Snapshot;
 use super::source::{Fingerprint, Origins};
 use super::{Shared, clock, source, upstream};
+use crate::client::Registry;
+use crate::store::attempts::Account;
 
 /// How often files are looked at. What has changed is read once it has stayed the same from one look to the next, so that a file
 /// that is being written, or one of several, is not read half.
@@ -148,12 +150,30 @@ impl Reload {
         // New names are looked up before the set that needs them is in force.
         let _ = tokio::time::timeout(NAMES, upstream::resolve::resolve_all(&snapshot)).await;
         upstream::credentials::begin(&self.shared, &snapshot).await;
+        let renewed = renewed(before.rules().registry(), snapshot.rules().registry());
         self.shared.snapshot.store(snapshot);
+        for (account, name) in renewed {
+            self.shared.guessing.forget_name(account, &name, &self.shared.store, clock::now()).await;
+        }
         self.shared.metrics.loaded(true, &version, clock::now().0);
         self.shared.reloaded.notify_waiters();
         tracing::info!(%version, "configuration in force");
         Ok(())
     }
+}
+
+/// The clients and users whose secrets are others than before: what was wrong with the old ones does not count against them.
+fn renewed(before: &Registry, after: &Registry) -> Vec<(Account, String)> {
+    let clients = after
+        .clients()
+        .into_iter()
+        .filter(|client| before.client(client.id.as_str()).is_none_or(|before| before.secrets != client.secrets));
+    let users = after
+        .users()
+        .into_iter()
+        .filter(|user| before.user(user.name.as_str()).is_none_or(|before| before.password != user.password));
+    let clients = clients.map(|client| (Account::Client, client.id.to_string()));
+    clients.chain(users.map(|user| (Account::User, user.name.to_string()))).collect()
 }
 
 #[async_trait]

@@ -267,14 +267,16 @@ impl Follow {
     /// Whether they could be read.
     async fn read_blocks(&self) -> bool {
         let shared = self.0.clone();
-        let read = tokio::task::spawn_blocking(move || match shared.store.blocks(clock::now()) {
-            Ok(blocks) => {
-                shared.revocations.take_blocks(blocks);
-                true
-            }
-            Err(error) => {
-                tracing::error!(%error, "blocks cannot be read; the last known stay, and they are read once more");
-                false
+        let read = tokio::task::spawn_blocking(move || {
+            let now = clock::now();
+            let blocks = shared.store.blocks(now).map(|blocks| shared.revocations.take_blocks(blocks));
+            match blocks.and_then(|()| shared.guessing.read(&shared.store, now)) {
+                Ok(()) => true,
+                Err(error) => {
+                    let text = "blocks and attempts cannot be read; the last known stay, and they are read once more";
+                    tracing::error!(%error, "{text}");
+                    false
+                }
             }
         });
         read.await.unwrap_or(false)
@@ -302,7 +304,7 @@ impl Follow {
     async fn sweep(&self) {
         let now = clock::now();
         self.0.revocations.forget(now);
-        self.0.throttle.forget(now);
+        self.0.guessing.forget();
         loop {
             let began = Instant::now();
             match self.0.store.sweep(now).await {

@@ -5,6 +5,7 @@
 //! and its migration.
 
 mod access;
+mod attempts;
 mod backup;
 mod blocks;
 mod events;
@@ -16,7 +17,7 @@ mod refresh;
 mod revocations;
 mod schema;
 mod sessions;
-mod throttle;
+mod uses;
 mod writer;
 
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};

@@ -5,6 +5,7 @@
 //! because connections belong to the runtime that made them; knows nothing of what the values are for.
 
 mod access;
+mod attempts;
 mod blocks;
 mod events;
 mod grants;
@@ -15,7 +16,7 @@ mod moving;
 mod refresh;
 mod seal;
 mod sessions;
-mod throttle;
+mod uses;
 
 use std::future::Future;
 use std::sync::{Arc, LazyLock};

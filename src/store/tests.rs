@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tokio::task::block_in_place;
 use zeroize::Zeroizing;
 
+use super::attempts::{Attempt, Cleared};
 use super::blocks::{Blocked, CommandedBlock};
 use super::events::Position;
 use super::grants::{Gift, NewRefresh, Redemption};
@@ -267,11 +268,20 @@ async fn attempts_are_counted_and_assertions_used_once() {
         assert!(store.use_assertion("j 1".into(), at(0), at(60)).await.unwrap());
         assert!(!store.use_assertion("j 1".into(), at(1), at(60)).await.unwrap());
         for n in 0..3 {
-            store.record_failures([format!("client 10.0.0.{n}"), "client x".into()], at(n), at(n + 10)).await.unwrap();
+            let subjects = vec![format!("client 10.0.0.{n}"), format!("client x 10.0.0.{n}")];
+            store.note_attempts(subjects, at(n), at(n + 10)).await.unwrap();
         }
-        let failures = block_in_place(|| store.failures(at(11))).unwrap();
-        assert_eq!(failures.len(), 2, "{failures:?}");
-        assert!(failures.contains(&("client 10.0.0.2".into(), at(2))), "{failures:?}");
+        store.note_attempts(vec!["known user x 10.0.0.2".into()], at(2), at(60)).await.unwrap();
+        let attempt = |subject: &str, n| Attempt { subject: subject.to_owned(), at: at(n) };
+        let attempts = block_in_place(|| store.attempts(at(11))).unwrap();
+        assert_eq!(attempts.len(), 3, "{attempts:?}");
+        assert!(attempts.contains(&attempt("client 10.0.0.2", 2)), "{attempts:?}");
+        let before = block_in_place(|| store.news_now()).unwrap().position;
+        assert_eq!(store.clear_attempts(&Cleared::Place("10.0.0.2".into()), at(11)).await.unwrap(), 2);
+        assert!(store.news(before).await.unwrap().blocks, "whoever shares the store hears of it");
+        let attempts = block_in_place(|| store.attempts(at(11))).unwrap();
+        assert_eq!(attempts, [attempt("known user x 10.0.0.2", 2)]);
+        assert_eq!(block_in_place(|| store.clear_attempts_now(&Cleared::All, at(11))).unwrap(), 0);
         for day in [2, 1, 3] {
             store.record_secret_use("crm".into(), "s1".into(), at(day)).await.unwrap();
         }

@@ -1,11 +1,12 @@
 //! Who asks: clients by their secrets and signatures, users by their passwords. Guessing is limited.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use zeroize::Zeroizing;
 
 use super::super::clock;
-use super::super::throttle::Account;
+use super::super::guessing::{Origin, Refused};
 use super::token::stored;
 use super::{Caller, FAILURE, Server};
 use crate::client::{Client, User, secret};
@@ -13,9 +14,10 @@ use crate::grant::assertion::Assertion;
 use crate::grant::authentication::{Credentials, Proven};
 use crate::grant::{ErrorCode, GrantError};
 use crate::names::Timestamp;
+use crate::store::attempts::Account;
 
-/// Checks the client's secret, unless too many guesses came before; a slow one on a thread of its own, of which there are few,
-/// with a bounded queue before them.
+/// Checks who the client is. What cannot be guessed (a secret of ours, a signature) is looked at first and passes whatever was
+/// wrong before; a secret that somebody chose waits for its turn under a limit.
 ///
 /// # Errors
 /// `invalid_client`; `temporarily_unavailable` with the time to wait.
@@ -25,31 +27,43 @@ pub(super) async fn authenticate(
     credentials: Credentials,
     now: Timestamp,
 ) -> Result<Arc<Client>, GrantError> {
-    let (throttle, began) = (&server.shared.throttle, tokio::time::Instant::now());
-    let attempt = throttle
-        .begin(Account::Client, credentials.claimed(), caller.address, now)
-        .await
-        .map_err(|wait| GrantError::too_many(wait, "too many wrong secrets"))?;
-    match prove(server, caller, credentials, now).await {
-        Ok(Proven { client, secret }) => {
-            attempt.succeeded();
-            if let Some(secret) = secret {
-                note_use(server, &client, secret, now).await;
-            }
-            Ok(client)
-        }
-        Err(error) if error.code == ErrorCode::InvalidClient => {
-            attempt.failed(&server.shared.store).await;
-            if caller.snapshot.rules().registry().has_slow_secrets() {
-                tokio::time::sleep_until(began + FAILURE).await;
-            }
-            Err(error)
-        }
-        Err(error) => {
-            attempt.succeeded();
-            Err(error)
-        }
+    let error = match prove_fast(server, caller, &credentials, now).await {
+        Ok(proven) => return Ok(noted(server, proven, now).await),
+        Err(error) if error.code != ErrorCode::InvalidClient => return Err(error),
+        Err(error) => error,
+    };
+    let (guessing, store) = (&server.shared.guessing, &server.shared.store);
+    let (name, origin) = (credentials.claimed().to_owned(), Origin::Address(caller.address));
+    let chosen = caller.snapshot.rules().registry().slowest_secret().is_some() && credentials.has_secret();
+    if !chosen {
+        let counted = guessing.note_wrong(Account::Client, &name, &origin, (store, now)).await;
+        return Err(counted.map_or_else(|wait| GrantError::too_many(wait, "too many wrong secrets"), |()| error));
     }
+    let snapshot = caller.snapshot.clone();
+    let check = move || credentials.prove_slowly(snapshot.rules().registry(), now);
+    match guessing.check(Account::Client, &name, &origin, (store, now), check).await {
+        Ok(proven) => Ok(noted(server, proven, now).await),
+        Err(Refused::Wrong(began)) => {
+            wait_out(began).await;
+            Err(error)
+        }
+        Err(Refused::Limited(wait)) => Err(GrantError::too_many(wait, "too many wrong secrets")),
+        Err(Refused::Crowded) => Err(GrantError::too_many(1, "too many secrets wait to be checked")),
+    }
+}
+
+/// A failure takes a whole number of [`FAILURE`] from when it was looked at: its time does not tell what was looked at.
+async fn wait_out(began: Instant) {
+    let spent = began.elapsed().as_millis() / FAILURE.as_millis() + 1;
+    let until = began + FAILURE * u32::try_from(spent).unwrap_or(1);
+    tokio::time::sleep_until(until.into()).await;
+}
+
+async fn noted(server: &Server, proven: Proven, now: Timestamp) -> Arc<Client> {
+    if let Some(secret) = proven.secret {
+        note_use(server, &proven.client, secret, now).await;
+    }
+    proven.client
 }
 
 /// Keeps the day on which a secret was last used, once a day.
@@ -65,10 +79,10 @@ async fn note_use(server: &Server, client: &Client, secret: String, now: Timesta
     }
 }
 
-async fn prove(
+async fn prove_fast(
     server: &Server,
     caller: &Caller,
-    credentials: Credentials,
+    credentials: &Credentials,
     now: Timestamp,
 ) -> Result<Proven, GrantError> {
     let registry = caller.snapshot.rules().registry();
@@ -79,46 +93,41 @@ async fn prove(
         use_once(server, &assertion).await?.map_err(GrantError::unauthenticated)?;
         return Ok(Proven { client, secret: None });
     }
-    if !credentials.is_slow(registry) {
-        return credentials.authenticate(registry, now);
-    }
-    let snapshot = caller.snapshot.clone();
-    server.clients.run(move || credentials.authenticate(snapshot.rules().registry(), now)).await?
+    credentials.prove_fast(registry, now)
 }
 
-/// Checks a user's password, unless too many guesses came before. The inner error is for the one who tries: it does not tell an
-/// unknown name from a wrong password.
+/// Checks a user's password in its turn, unless too many guesses came before. The inner error is for the one who tries: it does not
+/// tell an unknown name from a wrong password.
 ///
 /// # Errors
-/// `temporarily_unavailable`, with the time to wait where that is known.
+/// `temporarily_unavailable`, with the time to wait.
 pub(super) async fn check_password(
     server: &Server,
     caller: &Caller,
     username: &str,
     password: Zeroizing<String>,
-    now: Timestamp,
+    (origin, now): (Origin, Timestamp),
 ) -> Result<Result<Arc<User>, &'static str>, GrantError> {
-    let (throttle, began) = (&server.shared.throttle, tokio::time::Instant::now());
-    let attempt = throttle
-        .begin(Account::User, username, caller.address, now)
-        .await
-        .map_err(|wait| GrantError::too_many(wait, "too many wrong passwords"))?;
-    let user = caller.snapshot.rules().registry().user(username).cloned();
-    let digest = user.as_ref().and_then(|user| user.password.clone());
-    let right = match server.users.run(move || secret::check_password(digest.as_deref(), &password)).await {
-        Ok(right) => right,
-        Err(error) => {
-            attempt.succeeded();
-            return Err(error);
+    let snapshot = caller.snapshot.clone();
+    let name = username.to_owned();
+    let check = move || {
+        let registry = snapshot.rules().registry();
+        let user = registry.user(&name);
+        let digest = user.and_then(|user| user.password.as_deref());
+        let right = secret::check_password(digest, &password, registry.slowest_password());
+        user.filter(|_| right).cloned()
+    };
+    let (guessing, store) = (&server.shared.guessing, &server.shared.store);
+    match guessing.check(Account::User, username, &origin, (store, now), check).await {
+        Ok(user) if user.usable() => Ok(Ok(user)),
+        Ok(_) => Ok(Err("This account is locked or inactive. Ask your administrator.")),
+        Err(Refused::Wrong(began)) => {
+            wait_out(began).await;
+            Ok(Err("The user name or the password is wrong."))
         }
-    };
-    let Some(user) = user.filter(|_| right) else {
-        attempt.failed(&server.shared.store).await;
-        tokio::time::sleep_until(began + FAILURE).await;
-        return Ok(Err("The user name or the password is wrong."));
-    };
-    attempt.succeeded();
-    Ok(if user.usable() { Ok(user) } else { Err("This account is locked or inactive. Ask your administrator.") })
+        Err(Refused::Limited(wait)) => Err(GrantError::too_many(wait, "too many wrong passwords")),
+        Err(Refused::Crowded) => Err(GrantError::too_many(1, "too many passwords wait to be checked")),
+    }
 }
 
 /// What an assertion may name as its audience: our issuer, or the token endpoint under either name (RFC 7523 §3).

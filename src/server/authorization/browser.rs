@@ -16,12 +16,13 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
+use super::super::guessing::Origin;
 use super::super::login::{self, Challenge, Destination};
 use super::super::{Shared, clock, pages};
 use super::authenticate::check_password;
 use super::issue::random;
 use super::token::stored;
-use super::{Caller, Server, with_id};
+use super::{Caller, Server, device, with_id};
 use crate::client::{Client, User};
 use crate::grant::form::Form;
 use crate::grant::opaque::{Kind, RANDOM};
@@ -37,6 +38,8 @@ pub(super) const ELSEWHERE: &str = "elsewhere";
 /// Whoever sits before the browser.
 pub(super) struct Visitor {
     cookie: Option<Zeroizing<String>>,
+    /// What it carries of an earlier sign-in.
+    device: Option<String>,
     /// Signed in, and neither inactive nor locked since.
     pub(super) user: Option<Arc<User>>,
 }
@@ -64,8 +67,9 @@ impl Visitor {
     /// The store does not answer.
     pub(super) async fn of(server: &Server, caller: &Caller, headers: &HeaderMap) -> Result<Self, GrantError> {
         let cookie = own_cookie(&server.shared, headers).map(|value| Zeroizing::new(value.to_owned()));
+        let device = cookie_of(&server.shared, headers, device::SUFFIX).map(str::to_owned);
         let Some(digest) = cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) else {
-            return Ok(Self { cookie: None, user: None });
+            return Ok(Self { cookie: None, device, user: None });
         };
         let session = server.shared.store.session(digest, clock::now()).await.map_err(|fault| stored(&fault))?;
         let registry = caller.snapshot.rules().registry();
@@ -83,7 +87,7 @@ impl Visitor {
             good.then(|| user.clone())
         });
         let user = user.filter(|user| user.usable());
-        Ok(Self { cookie, user })
+        Ok(Self { cookie, device, user })
     }
 
     /// What a form of ours carries: only a page that was given to this browser, for this very purpose, has it.
@@ -214,7 +218,9 @@ impl Visitor {
         let (username, password) = (form.value("username").unwrap_or_default(), form.value("password"));
         let now = clock::now();
         let password = Zeroizing::new(password.unwrap_or_default().to_owned());
-        let checked = match check_password(server, caller, username, password, now).await {
+        let origin = device::origin(&server.shared, caller, self.device.as_deref(), username);
+        let is_known = matches!(origin, Origin::Browser(..));
+        let checked = match check_password(server, caller, username, password, (origin, now)).await {
             Ok(checked) => checked,
             Err(GrantError { retry_after: Some(wait), .. }) => {
                 let text = format!("Too many failed attempts. Try again in {} minutes.", wait.div_ceil(60));
@@ -229,7 +235,10 @@ impl Visitor {
             Ok(user) => user,
             Err(text) => return self.login_page(server, caller, purpose, username, Some(text)),
         };
-        begin(server, caller, self.cookie(), (user.name.as_str(), &user.password_label()), purpose.action).await
+        let (name, proof) = (user.name.as_str(), user.password_label());
+        let response = begin(server, caller, self.cookie(), (name, &proof), purpose.action).await?;
+        let device = (!is_known).then(|| device::remember(&server.shared, name)).flatten();
+        Ok(with_cookie(response, device))
     }
 
     /// Signs out, and sends the browser back to where it came from.
@@ -360,14 +369,15 @@ pub(super) fn hold_challenge(shared: &Shared, state: &str, challenge: &str) -> O
 
 /// The challenge that the browser holds for a state.
 pub(super) fn held_challenge<'a>(shared: &Shared, headers: &'a HeaderMap, state: &str) -> Option<&'a str> {
-    cookie(headers, &name(shared, &state_suffix(state)))
+    cookie_of(shared, headers, &state_suffix(state))
 }
 
 fn set_cookie(shared: &Shared, value: &str, life: Option<i64>) -> Option<HeaderValue> {
     cookie_line(shared, "", value, life)
 }
 
-fn cookie_line(shared: &Shared, suffix: &str, value: &str, life: Option<i64>) -> Option<HeaderValue> {
+/// A cookie of ours as a header line; one that lives for no time is taken away.
+pub(super) fn cookie_line(shared: &Shared, suffix: &str, value: &str, life: Option<i64>) -> Option<HeaderValue> {
     let secure = if shared.scheme() == "https" { "; Secure" } else { "" };
     let life = life.map_or_else(String::new, |seconds| format!("; Max-Age={seconds}"));
     let text = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{life}", name(shared, suffix));
@@ -386,11 +396,16 @@ pub(super) fn with_cookie(mut response: Response, value: Option<HeaderValue>) ->
 
 /// The browser's own cookie.
 pub(super) fn own_cookie<'a>(shared: &Shared, headers: &'a HeaderMap) -> Option<&'a str> {
-    cookie(headers, &name(shared, ""))
+    cookie_of(shared, headers, "")
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
-    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
+/// A cookie of ours. What others have put beside it, in whatever bytes, does not matter.
+fn cookie_of<'a>(shared: &Shared, headers: &'a HeaderMap, suffix: &str) -> Option<&'a str> {
+    let name = name(shared, suffix);
+    let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let pairs = lines.flat_map(|line| line.split(|byte| *byte == b';')).filter_map(|pair| {
+        let (found, value) = std::str::from_utf8(pair).ok()?.trim().split_once('=')?;
+        (found == name).then_some(value)
+    });
+    pairs.into_iter().next()
 }

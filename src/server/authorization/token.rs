@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Uri, header};
 use zeroize::Zeroizing;
 
 use super::super::clock;
+use super::super::guessing::Origin;
 use super::authenticate::{audiences, authenticate, check_password, use_once};
 use super::issue::{Draft, new_id, random, unavailable};
 use super::{Caller, Outcome, Posted, Server, answered, json, no_store, refuse};
@@ -188,7 +189,8 @@ impl Turn<'_> {
         let missing = |name| GrantError::new(ErrorCode::InvalidRequest, format!("the parameter {name} is missing"));
         let username = request.username.as_deref().ok_or_else(|| missing("username"))?;
         let password = request.password.clone().ok_or_else(|| missing("password"))?;
-        let user = check_password(self.server, self.caller, username, password, self.now).await?;
+        let from = (Origin::Address(self.caller.address), self.now);
+        let user = check_password(self.server, self.caller, username, password, from).await?;
         let user = user.map_err(|text| GrantError::new(ErrorCode::InvalidGrant, text))?;
         let refresh = self.new_refresh()?;
         self.authorize(user.name.as_str(), &request, refresh).await

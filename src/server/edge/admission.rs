@@ -4,12 +4,15 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::server::Shared;
-
-/// Descriptors that are not for connections: the store, the log, listeners, fetches, and what the libraries open.
-const RESERVE: u64 = 256;
+/// Descriptors that are not for connections of clients: the store, the log, listeners, fetches, what the libraries open, and the
+/// connections of those who run the gateway ([`SIDE`]).
+const RESERVE: u64 = 320;
 /// Descriptors that one connection may need: its own, and one to an upstream.
 const EACH: u64 = 2;
+
+/// Connections that a listener for those who run the gateway takes, and of one address among them: their descriptors are not those
+/// of clients, so that neither can use up the other's.
+pub const SIDE: (usize, usize) = (64, 32);
 
 /// How many connections the process may have open, of those that the configuration allows: the limit of open files is raised as
 /// far as it goes, and what still does not fit is not taken. Without descriptors nothing works any more, the metrics listener included.
@@ -33,11 +36,19 @@ pub fn affordable(wanted: usize) -> usize {
     wanted.min(most)
 }
 
-/// Open connections, in total and by address.
+/// Open connections of some listeners, in total and by address.
 #[derive(Debug)]
 pub struct Connections {
-    open: Mutex<(usize, HashMap<IpAddr, Count>)>,
+    open: Mutex<Open>,
     most: usize,
+    /// And at most so many of one address; as many requests over HTTP/2.
+    most_per_address: usize,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
+    by_address: HashMap<IpAddr, Count>,
 }
 
 /// What one address has open.
@@ -53,27 +64,27 @@ struct Count {
 pub struct Full;
 
 impl Connections {
-    /// None yet, and at most so many.
+    /// None yet.
     #[must_use]
-    pub fn new(most: usize) -> Self {
-        Self { open: Mutex::default(), most }
+    pub fn new(most: usize, most_per_address: usize) -> Self {
+        Self { open: Mutex::default(), most, most_per_address }
     }
 
-    fn lock(&self) -> MutexGuard<'_, (usize, HashMap<IpAddr, Count>)> {
+    fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many are open.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.lock().0
+        self.lock().total
     }
 }
 
 /// One open connection; counts itself out when dropped.
 #[derive(Debug)]
 pub struct Place {
-    shared: Arc<Shared>,
+    connections: Arc<Connections>,
     address: Option<IpAddr>,
 }
 
@@ -82,27 +93,25 @@ impl Place {
     ///
     /// # Errors
     /// The name of the cap.
-    pub fn take(shared: &Arc<Shared>) -> Result<Self, &'static str> {
-        let mut open = shared.connections.lock();
-        if open.0 >= shared.connections.most {
+    pub fn take(connections: &Arc<Connections>) -> Result<Self, &'static str> {
+        let mut open = connections.lock();
+        if open.total >= connections.most {
             return Err("total");
         }
-        open.0 += 1;
-        Ok(Self { shared: shared.clone(), address: None })
+        open.total += 1;
+        Ok(Self { connections: connections.clone(), address: None })
     }
 
-    /// Takes one among those of an address too. Trusted proxies stand for many clients: only the total counts for them.
+    /// Takes one among those of an address too. Not for trusted proxies, which stand for many clients: only the total counts for
+    /// them.
     ///
     /// # Errors
     /// The name of the cap.
     pub fn of(&mut self, address: IpAddr) -> Result<(), &'static str> {
-        if self.shared.snapshot.load().config.trusted_proxies.contains(address) {
-            return Ok(());
-        }
         let site = crate::request::address::site(address);
-        let mut open = self.shared.connections.lock();
-        let count = open.1.entry(site).or_default();
-        if count.connections >= self.shared.fixed.edge.max_connections_per_address {
+        let mut open = self.connections.lock();
+        let count = open.by_address.entry(site).or_default();
+        if count.connections >= self.connections.most_per_address {
             return Err("address");
         }
         count.connections += 1;
@@ -117,9 +126,9 @@ impl Place {
     /// The address has too many.
     pub fn open_stream(&self) -> Result<(), Full> {
         let Some(address) = self.address else { return Ok(()) };
-        let mut open = self.shared.connections.lock();
-        let count = open.1.entry(address).or_default();
-        if count.streams >= self.shared.fixed.edge.max_connections_per_address {
+        let mut open = self.connections.lock();
+        let count = open.by_address.entry(address).or_default();
+        if count.streams >= self.connections.most_per_address {
             return Err(Full);
         }
         count.streams += 1;
@@ -129,7 +138,7 @@ impl Place {
     /// Counts it out.
     pub fn close_stream(&self) {
         let Some(address) = self.address else { return };
-        if let Some(count) = self.shared.connections.lock().1.get_mut(&address) {
+        if let Some(count) = self.connections.lock().by_address.get_mut(&address) {
             count.streams = count.streams.saturating_sub(1);
         }
     }
@@ -137,14 +146,14 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut open = self.shared.connections.lock();
-        open.0 = open.0.saturating_sub(1);
+        let mut open = self.connections.lock();
+        open.total = open.total.saturating_sub(1);
         if let Some(address) = self.address
-            && let Some(count) = open.1.get_mut(&address)
+            && let Some(count) = open.by_address.get_mut(&address)
         {
             count.connections = count.connections.saturating_sub(1);
             if count.connections == 0 && count.streams == 0 {
-                open.1.remove(&address);
+                open.by_address.remove(&address);
             }
         }
     }

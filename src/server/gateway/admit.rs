@@ -6,7 +6,7 @@ use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
-use super::{DRAIN, Gateway, tunnel};
+use super::{Gateway, tunnel};
 use crate::policy::decide::{Moment, check_network, preflight};
 use crate::reason::{Reason, Refusal};
 use crate::request::address::client_address;
@@ -14,6 +14,7 @@ use crate::request::credential::bearer;
 use crate::request::head::Head;
 use crate::request::method::Method;
 use crate::request::{Asked, Request};
+use crate::server::edge::DRAIN;
 use crate::server::edge::conn::Conn;
 use crate::server::exchange::{Exchange, Stage};
 use crate::server::{announce, answer, authorization, bridge, clock, identify};

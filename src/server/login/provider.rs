@@ -12,8 +12,8 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Mutex, Semaphore};
 use zeroize::Zeroizing;
 
+use super::super::guessing::Origin;
 use super::super::snapshot::Snapshot;
-use super::super::throttle::Account;
 use super::super::{Shared, clock};
 use super::{CALLBACK, Challenge, Destination, browser, digest};
 use crate::client::{ExternalIdentity, User};
@@ -25,6 +25,7 @@ use crate::keys::discovery::{Discovered, DiscoveryFault};
 use crate::keys::fetch::Fetch;
 use crate::keys::{IssuerKeys, VerifyFault};
 use crate::names::IssuerName;
+use crate::store::attempts::Account;
 use crate::token::id_token::Expected;
 use crate::token::json::parse_object;
 use crate::token::jws::Unverified;
@@ -218,8 +219,6 @@ impl Provider {
             return Err(Fault::Denied(plain(error)));
         }
         let code = answer.value("code").ok_or_else(|| Fault::Answer("neither code nor error".to_owned()))?;
-        let attempt = shared.throttle.begin(Account::Code, "", back.address, clock::now()).await;
-        let attempt = attempt.map_err(Fault::TooMany)?;
         // The turn first: a sign-in that has to wait too long is not used up.
         let turn = tokio::time::timeout(PATIENCE, self.exchanges.clone().acquire_owned()).await;
         let _turn = turn.map_err(|_| Fault::Unavailable("too many sign-ins at once".to_owned()))?;
@@ -229,12 +228,14 @@ impl Provider {
         })?;
         let token = match self.exchange(shared, &endpoints, code, &verifier(&challenge, cookie)).await {
             Err(Fault::Code) => {
-                attempt.failed(&shared.store).await;
-                return Err(Fault::Code);
+                // A code belongs to the browser that was sent for it: others at its address are not to suffer for it.
+                let origin = Origin::Browser(browser(cookie), back.address);
+                let counted =
+                    shared.guessing.note_wrong(Account::Code, "", &origin, (&shared.store, clock::now())).await;
+                return Err(counted.map_or_else(Fault::TooMany, |()| Fault::Code));
             }
             other => other?,
         };
-        attempt.succeeded();
         let subject = self.subject(&token, &nonce(&challenge, cookie)).await?;
         let identity = ExternalIdentity { issuer: self.declared.issuer.clone(), subject };
         match snapshot.rules().registry().external_user(&identity) {

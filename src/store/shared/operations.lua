@@ -239,6 +239,12 @@ function operations.unblock(field, now)
   return removed
 end
 
+-- Word is that blocks have changed: whoever hears it reads attempts anew too.
+function operations.clear_attempts(members, now)
+  for _, member in ipairs(cjson.decode(members)) do call('ZREM', key('failures'), member) end
+  return note_blocks(now)
+end
+
 -- In one go: a session without an end would stay for ever.
 function operations.begin_session(digest, user, proof, now, expires)
   local name = 'session:' .. digest

@@ -1,4 +1,4 @@
-//! Attempts to authenticate.
+//! What has been used.
 
 use rusqlite::params;
 
@@ -18,23 +18,6 @@ impl Embedded {
                 .prepare_cached("INSERT INTO assertion VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
                 .execute(params![id, expires.0])?;
             Ok(added == 1)
-        })
-        .await
-    }
-
-    pub(in crate::store) async fn record_failures(
-        &self,
-        subjects: [String; 2],
-        at: Timestamp,
-        expires: Timestamp,
-    ) -> Result<(), StoreFault> {
-        self.write(move |connection| {
-            let mut statement =
-                connection.prepare_cached("INSERT INTO failure (subject, at, expires_at) VALUES (?1, ?2, ?3)")?;
-            for subject in &subjects {
-                statement.execute(params![subject, at.0, expires.0])?;
-            }
-            Ok(())
         })
         .await
     }
@@ -62,15 +45,6 @@ impl Embedded {
             let mut statement =
                 connection.prepare_cached("SELECT client, secret, day FROM secret_use ORDER BY client")?;
             let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, Timestamp(row.get(2)?))))?;
-            rows.collect()
-        })
-    }
-
-    pub(in crate::store) fn failures(&self, now: Timestamp) -> Result<Vec<(String, Timestamp)>, StoreFault> {
-        self.read_now(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT subject, at FROM failure WHERE expires_at > ?1 ORDER BY id")?;
-            let rows = statement.query_map([now.0], |row| Ok((row.get(0)?, Timestamp(row.get(1)?))))?;
             rows.collect()
         })
     }

@@ -1,0 +1,96 @@
+//! An axum router behind a listener for those who run the gateway.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use axum::Router;
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora::Result;
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream, ServerApp};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::conn::Conn;
+use super::guard::GuardIo;
+use super::{Application, prepare_session};
+use crate::reason::Refusal;
+use crate::server::{Shared, bridge};
+
+/// Serves a router, one request after the other.
+pub struct Side(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    router: Router,
+    max_body: usize,
+    /// Never says anything: what is under way is served until the process ends.
+    never: watch::Sender<bool>,
+}
+
+impl std::fmt::Debug for Side {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Side").finish_non_exhaustive()
+    }
+}
+
+impl Side {
+    /// The application over a router; bodies of requests are taken up to `max_body` bytes.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, router: Router, max_body: usize) -> Self {
+        Self(Arc::new(Inner { shared, router, max_body, never: watch::Sender::new(false) }))
+    }
+}
+
+#[async_trait]
+impl Application for Side {
+    async fn serve(&self, io: GuardIo, _: Arc<Conn>, _: Instant) {
+        self.0.process_new(Box::new(io), &self.0.never.subscribe()).await;
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Inner {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        _: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !session.read_request().await.ok()? {
+            return None;
+        }
+        let conn = Conn::of(&session)?.clone();
+        prepare_session(&mut session, &self.shared);
+        let served = match conn.take_head(&session) {
+            Some(Ok(_)) => bridge::serve(&self.router, &mut session, self.max_body, ()).await.map(drop),
+            Some(Err(refusal)) => refuse(&mut session, &refusal).await,
+            // The guard reads every head.
+            None => return None,
+        };
+        conn.request_done();
+        if let Err(error) = served {
+            tracing::debug!(error = error.etype().as_str(), "a client of a side listener went away");
+            session.shutdown().await;
+            return None;
+        }
+        let settings = HttpPersistentSettings::for_session(&session);
+        let kept = session.finish().await.ok()?;
+        kept.map(|stream| ReusedHttpStream::from_reusable_stream(stream, settings))
+    }
+}
+
+/// Says why a head was refused; the connection ends.
+async fn refuse(session: &mut ServerSession, refusal: &Refusal) -> Result<()> {
+    let row = refusal.reason.row();
+    let body = format!("{} ({})\n", row.detail, refusal.reason.label());
+    let mut head = ResponseHeader::build(StatusCode::from_u16(row.status).unwrap_or(StatusCode::BAD_REQUEST), Some(3))?;
+    head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
+    head.insert_header(header::CONTENT_LENGTH, body.len())?;
+    head.insert_header(header::CACHE_CONTROL, "no-store")?;
+    session.set_keepalive(None);
+    session.write_response_header(Box::new(head)).await?;
+    session.write_response_body(Bytes::from(body), true).await
+}

@@ -1,0 +1,216 @@
+//! A queue that is fair to addresses: one of many that has much to ask waits for itself, and whoever comes new waits for one turn
+//! of each of the others at most. Of IPv6 a /48 is one party, and each /64 in it has its share of that.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::request::address::site;
+
+/// Jobs of one address that may wait.
+pub(super) const MAX_PER_SITE: usize = 10;
+/// Jobs that may wait in all.
+const MAX: usize = 1_024;
+
+/// Jobs in rings: each turn goes to the next group, in it to the next site, and there to the oldest job.
+#[derive(Debug)]
+pub(super) struct FairQueue<J> {
+    groups: Ring<Option<IpAddr>, Ring<Option<IpAddr>, VecDeque<J>>>,
+    length: usize,
+}
+
+/// What became of a job that was to be put in.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Put<J> {
+    /// It waits.
+    Waits,
+    /// It waits, in the place of this one of a party that has more waiting than anybody.
+    InPlaceOf(J),
+    /// Its address has as many waiting as it may have.
+    Full(J),
+}
+
+/// Values by key, and whose turn is next.
+#[derive(Debug)]
+struct Ring<K, V> {
+    order: VecDeque<K>,
+    values: HashMap<K, V>,
+}
+
+impl<K, V> Default for Ring<K, V> {
+    fn default() -> Self {
+        Self { order: VecDeque::new(), values: HashMap::new() }
+    }
+}
+
+impl<K: Copy + Eq + Hash, V: Default> Ring<K, V> {
+    fn entry(&mut self, key: K) -> &mut V {
+        self.values.entry(key).or_insert_with(|| {
+            self.order.push_back(key);
+            V::default()
+        })
+    }
+
+    /// The first value in turn of which something can be taken; its key goes to the end, or away where nothing is left of it.
+    fn take<T>(&mut self, mut take: impl FnMut(&mut V) -> Option<T>, is_empty: impl Fn(&V) -> bool) -> Option<T> {
+        for at in 0..self.order.len() {
+            let key = *self.order.get(at)?;
+            let Some(value) = self.values.get_mut(&key) else { continue };
+            if let Some(taken) = take(value) {
+                self.order.remove(at);
+                if is_empty(value) {
+                    self.values.remove(&key);
+                } else {
+                    self.order.push_back(key);
+                }
+                return Some(taken);
+            }
+        }
+        None
+    }
+}
+
+impl<J> Default for FairQueue<J> {
+    fn default() -> Self {
+        Self { groups: Ring::default(), length: 0 }
+    }
+}
+
+impl<J> FairQueue<J> {
+    /// Puts a job in.
+    pub(super) fn put(&mut self, address: Option<IpAddr>, job: J) -> Put<J> {
+        let (group, site) = (address.map(party), address.map(site));
+        let waiting = self.groups.values.get(&group).and_then(|sites| sites.values.get(&site)).map_or(0, VecDeque::len);
+        if waiting >= MAX_PER_SITE {
+            return Put::Full(job);
+        }
+        let dropped = if self.length < MAX {
+            None
+        } else {
+            match self.drop_of_largest(waiting) {
+                Some(dropped) => Some(dropped),
+                None => return Put::Full(job),
+            }
+        };
+        self.groups.entry(group).entry(site).push_back(job);
+        self.length += 1;
+        dropped.map_or(Put::Waits, Put::InPlaceOf)
+    }
+
+    /// The youngest job of the site with most of them, if these are more than `than` and one.
+    fn drop_of_largest(&mut self, than: usize) -> Option<J> {
+        let sites =
+            self.groups.values.iter().flat_map(|(group, sites)| sites.values.iter().map(move |site| (group, site)));
+        let (group, (site, jobs)) = sites.max_by_key(|(_, (_, jobs))| jobs.len())?;
+        if jobs.len() <= than + 1 {
+            return None;
+        }
+        let (group, site) = (*group, *site);
+        let dropped = self.groups.values.get_mut(&group)?.values.get_mut(&site)?.pop_back()?;
+        self.length -= 1;
+        Some(dropped)
+    }
+
+    /// How many wait.
+    #[cfg(test)]
+    pub(super) const fn len(&self) -> usize {
+        self.length
+    }
+
+    /// The next job in turn that is ready.
+    pub(super) fn take(&mut self, mut is_ready: impl FnMut(&J) -> bool) -> Option<J> {
+        let of_site = |jobs: &mut VecDeque<J>, is_ready: &mut dyn FnMut(&J) -> bool| {
+            let at = jobs.iter().position(is_ready)?;
+            jobs.remove(at)
+        };
+        let taken = self.groups.take(
+            |sites| sites.take(|jobs| of_site(jobs, &mut is_ready), VecDeque::is_empty),
+            |sites| sites.values.is_empty(),
+        )?;
+        self.length -= 1;
+        Some(taken)
+    }
+}
+
+/// What one party may hold of addresses: one of IPv4, a /48 of IPv6 (RFC 6177 §2).
+fn party(address: IpAddr) -> IpAddr {
+    match site(address) {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 80 << 80)),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn v4(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([10, 0, 0, last]))
+    }
+
+    fn order(queue: &mut FairQueue<&'static str>) -> Vec<&'static str> {
+        std::iter::from_fn(|| queue.take(|_| true)).collect()
+    }
+
+    #[test]
+    fn addresses_take_turns_whatever_each_has_waiting() {
+        let mut queue = FairQueue::default();
+        for (address, job) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (2, "b2"), (3, "c1")] {
+            assert_eq!(queue.put(v4(address), job), Put::Waits);
+        }
+        assert_eq!(queue.take(|_| true), Some("a1"));
+        assert_eq!(queue.put(v4(4), "d1"), Put::Waits);
+        assert_eq!(order(&mut queue), ["b1", "c1", "a2", "d1", "b2", "a3"]);
+        assert!(queue.groups.order.is_empty() && queue.groups.values.is_empty() && queue.length == 0);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_party_however_many_addresses_it_asks_from() {
+        let address = |net: u16, host: u16| Some(IpAddr::from([0x2001, 0xdb8, net, host, 0, 0, 0, host]));
+        let mut queue = FairQueue::default();
+        for (address, job) in [
+            (address(1, 1), "a1"),
+            (address(1, 2), "a2"),
+            (address(1, 3), "a3"),
+            (address(1, 1), "a4"),
+            (v4(9), "b1"),
+            (None, "c1"),
+            (v4(9), "b2"),
+        ] {
+            assert_eq!(queue.put(address, job), Put::Waits);
+        }
+        assert_eq!(order(&mut queue), ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
+    }
+
+    #[test]
+    fn a_job_that_is_not_ready_lets_others_by_and_keeps_its_place() {
+        let mut queue = FairQueue::default();
+        for (address, job) in [(1, "a1"), (1, "a2"), (2, "b1")] {
+            queue.put(v4(address), job);
+        }
+        assert_eq!(queue.take(|job| *job != "a1"), Some("a2"));
+        assert_eq!(queue.take(|job| *job == "none"), None);
+        assert_eq!(order(&mut queue), ["b1", "a1"]);
+    }
+
+    #[test]
+    fn a_full_queue_makes_room_for_those_who_have_less_waiting() {
+        let mut queue = FairQueue::default();
+        for at in 0..MAX_PER_SITE {
+            assert_eq!(queue.put(v4(1), at), Put::Waits);
+        }
+        assert_eq!(queue.put(v4(1), 99), Put::Full(99));
+        for at in 0..MAX - MAX_PER_SITE {
+            let address = Some(IpAddr::from([10, 1, u8::try_from(at / 250).unwrap(), u8::try_from(at % 250).unwrap()]));
+            assert_eq!(queue.put(address, 1_000 + at), Put::Waits);
+        }
+        assert_eq!(queue.put(v4(2), 100), Put::InPlaceOf(MAX_PER_SITE - 1));
+        // One with as many waiting as anybody is not let in for another.
+        for _ in 0..MAX_PER_SITE - 2 {
+            assert!(matches!(queue.put(v4(3), 101), Put::InPlaceOf(_) | Put::Full(_)));
+        }
+        assert_eq!(queue.length, MAX);
+        let sites = queue.groups.values.values().flat_map(|sites| sites.values.values());
+        assert!(sites.map(VecDeque::len).max() <= Some(MAX_PER_SITE));
+    }
+}

@@ -1,0 +1,243 @@
+//! Attempts to authenticate: wrong ones count across restarts, and where an owner has signed in is remembered.
+
+use std::time::Duration;
+
+use super::{Store, StoreFault, engine};
+use crate::names::{Timestamp, hex};
+
+/// How long a wrong attempt counts, seconds.
+pub const WINDOW_SECONDS: i64 = 15 * 60;
+/// Wrong attempts on one name from one place that are looked at in that time.
+pub const MAX_PER_NAME: usize = 5;
+/// Wrong attempts from one place over all names.
+pub const MAX_PER_PLACE: usize = 50;
+/// How long it is remembered that a name has signed in from an address, seconds.
+pub const KNOWN_SECONDS: i64 = 30 * 86_400;
+/// How the subject of a sign-in begins.
+const KNOWN: &str = "known ";
+
+/// Whose name is being guessed at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Account {
+    /// A client's secret.
+    Client,
+    /// A user's password.
+    User,
+    /// A code of the login provider.
+    Code,
+}
+
+impl Account {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Client, Self::User, Self::Code];
+
+    /// How it is called in the store and in messages.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::User => "user",
+            Self::Code => "code",
+        }
+    }
+}
+
+/// What stands for a name, which is of any length and secret-like at times: the beginning of its SHA-256.
+#[must_use]
+pub fn digest_of(name: &str) -> String {
+    use sha2::{Digest, Sha256};
+    hex(Sha256::digest(name.as_bytes()).get(..16).unwrap_or_default())
+}
+
+/// What one attempt counts for: the place that it comes from, and the name together with the place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subjects {
+    place: String,
+    name: String,
+    known: String,
+}
+
+impl Subjects {
+    /// The subjects of an attempt on a name, from an address or browser.
+    #[must_use]
+    pub fn new(account: Account, name: &str, place: &str) -> Self {
+        let name = format!("{}{place}", Self::beginning(account, name));
+        Self { place: format!("{} {place}", account.label()), known: format!("{KNOWN}{name}"), name }
+    }
+
+    /// How the subject of a name begins, wherever attempts come from.
+    #[must_use]
+    pub fn beginning(account: Account, name: &str) -> String {
+        format!("{} {} ", account.label(), digest_of(name))
+    }
+
+    /// Those that wrong attempts count for, each with its limit.
+    pub fn limits(&self) -> impl Iterator<Item = (&str, usize)> {
+        [(self.place.as_str(), MAX_PER_PLACE), (self.name.as_str(), MAX_PER_NAME)].into_iter()
+    }
+
+    /// The same as the store keeps them.
+    #[must_use]
+    pub fn counted(&self) -> Vec<String> {
+        vec![self.place.clone(), self.name.clone()]
+    }
+
+    /// Under what a sign-in is remembered.
+    #[must_use]
+    pub fn known(&self) -> &str {
+        &self.known
+    }
+}
+
+/// An attempt that the store remembers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// What it counts for.
+    pub subject: String,
+    /// When it was.
+    pub at: Timestamp,
+}
+
+/// What the subject of a wrong attempt says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named<'a> {
+    /// Whose name.
+    pub account: &'a str,
+    /// The digest of the name; `None` where all attempts from the place are counted.
+    pub digest: Option<&'a str>,
+    /// The address or browser.
+    pub place: &'a str,
+}
+
+impl Attempt {
+    /// Whether it is a sign-in of an owner, and no wrong attempt.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.subject.starts_with(KNOWN)
+    }
+
+    /// How long it still counts. A clock that has jumped since makes it no longer than a whole window.
+    #[must_use]
+    pub fn left(&self, now: Timestamp) -> Duration {
+        let whole = if self.is_known() { KNOWN_SECONDS } else { WINDOW_SECONDS };
+        let left = self.at.0.saturating_add(whole).saturating_sub(now.0);
+        Duration::from_secs(left.clamp(0, whole).unsigned_abs())
+    }
+
+    /// What a wrong attempt was about.
+    #[must_use]
+    pub fn named(&self) -> Option<Named<'_>> {
+        if self.is_known() {
+            return None;
+        }
+        let (account, rest) = self.subject.split_once(' ')?;
+        Some(match rest.split_once(' ') {
+            Some((digest, place)) => Named { account, digest: Some(digest), place },
+            None => Named { account, digest: None, place: rest },
+        })
+    }
+}
+
+/// Which attempts are to be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cleared {
+    /// Those on a name, wherever from.
+    Name(Account, String),
+    /// Those from an address, whatever the name.
+    Place(String),
+    /// All of them.
+    All,
+}
+
+impl Cleared {
+    /// Whether a subject is meant. Sign-ins of owners never are.
+    #[must_use]
+    pub fn covers(&self, subject: &str) -> bool {
+        let of_account = Account::ALL
+            .iter()
+            .any(|account| subject.strip_prefix(account.label()).is_some_and(|rest| rest.starts_with(' ')));
+        of_account
+            && match self {
+                Self::Name(account, name) => subject.starts_with(&Subjects::beginning(*account, name)),
+                Self::Place(place) => subject.rsplit(' ').next() == Some(place.as_str()),
+                Self::All => true,
+            }
+    }
+}
+
+impl Store {
+    /// Keeps an attempt for these subjects until it no longer counts.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn note_attempts(
+        &self,
+        subjects: Vec<String>,
+        at: Timestamp,
+        expires: Timestamp,
+    ) -> Result<(), StoreFault> {
+        engine!(self, await note_attempts(subjects, at, expires))
+    }
+
+    /// The attempts that still count, oldest first.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn attempts(&self, now: Timestamp) -> Result<Vec<Attempt>, StoreFault> {
+        engine!(self, attempts(now))
+    }
+
+    /// Forgets wrong attempts, and leaves word of it; gives how many there were.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn clear_attempts(&self, cleared: &Cleared, now: Timestamp) -> Result<usize, StoreFault> {
+        engine!(self, await clear_attempts(cleared, now))
+    }
+
+    /// The same from a thread that may wait.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn clear_attempts_now(&self, cleared: &Cleared, now: Timestamp) -> Result<usize, StoreFault> {
+        engine!(self, clear_attempts_now(cleared, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cleared_is_what_was_named_and_no_sign_in() {
+        let subjects = Subjects::new(Account::Client, "crm", "10.0.0.1");
+        let name = Cleared::Name(Account::Client, "crm".to_owned());
+        let place = Cleared::Place("10.0.0.1".to_owned());
+        let [of_place, of_name] = <[String; 2]>::try_from(subjects.counted()).unwrap();
+        for (cleared, subject, covers) in [
+            (&name, of_name.as_str(), true),
+            (&name, of_place.as_str(), false),
+            (&place, of_name.as_str(), true),
+            (&place, of_place.as_str(), true),
+            (&place, "client 110.0.0.1", false),
+            (&place, "user 10.0.0.1", true),
+            (&Cleared::All, of_place.as_str(), true),
+            (&Cleared::All, subjects.known(), false),
+            (&place, subjects.known(), false),
+            (&name, subjects.known(), false),
+            (&Cleared::Name(Account::User, "crm".to_owned()), of_name.as_str(), false),
+        ] {
+            assert_eq!(cleared.covers(subject), covers, "{cleared:?} {subject}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_jumped_makes_no_attempt_count_longer_than_its_window() {
+        let attempt = |at| Attempt { subject: "client 10.0.0.1".to_owned(), at: Timestamp(at) };
+        for (at, now, left) in [(100, 100, 900), (100, 400, 600), (100, 1_000, 0), (11_000, 200, 900), (100, 50, 900)] {
+            assert_eq!(attempt(at).left(Timestamp(now)).as_secs(), left, "{at} {now}");
+        }
+        let known = Attempt { subject: "known user abc 10.0.0.1".to_owned(), at: Timestamp(0) };
+        assert_eq!(known.left(Timestamp(0)).as_secs(), 30 * 86_400);
+    }
+}
