@@ -112,8 +112,10 @@ fn metadata(exchange: &Exchange) -> String {
 /// Largest body of a refused request that is read so that its connection stays usable.
 const WORTH_READING: u64 = 64 * 1024;
 
-/// A large or endless body is not read for a refusal; one that waits for `100 Continue` may never come.
-fn has_more_than_is_worth_reading(head: &RequestHeader) -> bool {
+/// Whether a request has more than is read of it for an answer that does not need it: a large or endless body is not, and one that
+/// waits for `100 Continue` may never come.
+#[must_use]
+pub fn has_more_than_is_worth_reading(head: &RequestHeader) -> bool {
     let length =
         head.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     length.is_some_and(|length| length > WORTH_READING)

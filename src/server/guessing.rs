@@ -184,6 +184,12 @@ impl Guessing {
         Subjects::new(account, name, &address)
     }
 
+    /// The seconds to wait, where so many attempts were wrong that another is not to be looked at.
+    pub fn limited(&self, account: Account, name: &str, origin: &Origin) -> Option<u32> {
+        let subjects = self.subjects(account, name, origin);
+        self.lock().limited(&subjects, Instant::now())
+    }
+
     /// Counts an attempt that was wrong and cost nothing to check.
     ///
     /// # Errors

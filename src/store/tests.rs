@@ -400,6 +400,8 @@ struct Token {
 /// What a user allowed: alive, by whom for which client.
 struct Family {
     alive: bool,
+    /// Ended after everything of it had expired.
+    forgotten: bool,
     expires: i64,
     client: &'static str,
     user: &'static str,
@@ -432,8 +434,13 @@ async fn play(place: &Place, steps: &[Step]) {
         match step {
             Step::Issue => {
                 let n = model.families.len();
-                let family =
-                    Family { alive: true, expires: now + 60, client: client(n % 2 == 0), user: user(n % 3 == 0) };
+                let family = Family {
+                    alive: true,
+                    forgotten: false,
+                    expires: now + 60,
+                    client: client(n % 2 == 0),
+                    user: user(n % 3 == 0),
+                };
                 let code = IssuedCode {
                     authorization: authorization(&format!("a{n}"), family.client, family.user),
                     redirect_uri: None,
@@ -481,6 +488,7 @@ async fn play(place: &Place, steps: &[Step]) {
                     if family.alive && family.user == user && family.client == client {
                         family.alive = false;
                         if now >= family.expires {
+                            family.forgotten = true;
                             continue;
                         }
                         assert!(
@@ -521,7 +529,10 @@ async fn redeem(store: &Store, model: &mut Model, n: usize, own: bool) {
         .redeem_code(digest(n), client.into(), at(now), move |_| Ok(Gift { refresh, ..gift(at(now + 30)) }))
         .await
         .unwrap();
-    let wanted = if !own || !family.alive {
+    let wanted = if own && family.forgotten && code.used && matches!(got, Redemption::Reused(_)) {
+        // Whatever it was: of what had expired before it was ended, nothing more can be ended.
+        "reused"
+    } else if !own || !family.alive {
         "unknown"
     } else if code.used {
         "reused"

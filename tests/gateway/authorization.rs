@@ -4,6 +4,7 @@ mod assertions;
 mod codes;
 mod documents;
 mod elsewhere;
+mod guessing;
 mod pages;
 mod provider;
 mod races;

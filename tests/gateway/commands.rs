@@ -11,7 +11,7 @@ use crate::support::http::form;
 use crate::support::{Browser, Gateway, wait_for};
 
 /// Runs a command over the gateway's files; its exit code, output and complaints.
-fn run(gateway: &Gateway, arguments: &[&str], input: &str) -> (i32, String, String) {
+pub fn run(gateway: &Gateway, arguments: &[&str], input: &str) -> (i32, String, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
         .args(arguments)
         .args(["--config".as_ref(), gateway.folder.path().join("gateway.yaml").as_os_str()])

@@ -2,10 +2,12 @@
 //! byte.
 
 mod attacks;
+mod bodies;
 mod fuzzed;
 mod hostile;
 mod http2;
 mod lifecycle;
+mod side;
 mod tls;
 
 use std::io::Write;

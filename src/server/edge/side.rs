@@ -18,6 +18,7 @@ use super::conn::Conn;
 use super::guard::GuardIo;
 use super::{Application, prepare_session};
 use crate::reason::Refusal;
+use crate::server::answer::has_more_than_is_worth_reading;
 use crate::server::{Shared, bridge};
 
 /// Serves a router, one request after the other.
@@ -64,6 +65,12 @@ impl HttpServerApp for Inner {
         }
         let conn = Conn::of(&session)?.clone();
         prepare_session(&mut session, &self.shared);
+        // What nobody reads of a small body is read to its end, so that the connection goes on.
+        let more = has_more_than_is_worth_reading(session.req_header());
+        if more {
+            session.set_keepalive(None);
+        }
+        session.set_close_on_response_before_downstream_finish(more);
         let served = match conn.take_head(&session) {
             Some(Ok(_)) => bridge::serve(&self.router, &mut session, self.max_body, ()).await.map(drop),
             Some(Err(refusal)) => refuse(&mut session, &refusal).await,

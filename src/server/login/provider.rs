@@ -219,6 +219,11 @@ impl Provider {
             return Err(Fault::Denied(plain(error)));
         }
         let code = answer.value("code").ok_or_else(|| Fault::Answer("neither code nor error".to_owned()))?;
+        // A code belongs to the browser that was sent for it: others at its address are not to suffer for it.
+        let origin = Origin::Browser(browser(cookie), back.address);
+        if let Some(wait) = shared.guessing.limited(Account::Code, "", &origin) {
+            return Err(Fault::TooMany(wait));
+        }
         // The turn first: a sign-in that has to wait too long is not used up.
         let turn = tokio::time::timeout(PATIENCE, self.exchanges.clone().acquire_owned()).await;
         let _turn = turn.map_err(|_| Fault::Unavailable("too many sign-ins at once".to_owned()))?;
@@ -228,8 +233,6 @@ impl Provider {
         })?;
         let token = match self.exchange(shared, &endpoints, code, &verifier(&challenge, cookie)).await {
             Err(Fault::Code) => {
-                // A code belongs to the browser that was sent for it: others at its address are not to suffer for it.
-                let origin = Origin::Browser(browser(cookie), back.address);
                 let counted =
                     shared.guessing.note_wrong(Account::Code, "", &origin, (&shared.store, clock::now())).await;
                 return Err(counted.map_or_else(Fault::TooMany, |()| Fault::Code));

@@ -35,7 +35,7 @@ impl Bench {
         send(
             self.admin,
             format!(
-                "{method} {target} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n{token}Content-Type: application/json\r\n\
+                "{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{token}Content-Type: application/json\r\n\
                  Content-Length: {}\r\n\r\n{body}",
                 body.len()
             ),

@@ -178,11 +178,23 @@ pub fn canonical(target: &[u8]) -> Option<String> {
     (has_plain_segments(&text) && !odd_query).then(|| text + &latin(query))
 }
 
-/// Whether a path has neither dot segments nor empty ones; the last may be empty.
+/// Whether a path has neither dot segments nor empty ones, whatever a server trims, normalises or decodes; the last may be empty.
 fn has_plain_segments(path: &str) -> bool {
     let Some(path) = path.strip_prefix('/') else { return false };
-    path.is_empty()
-        || !path.strip_suffix('/').unwrap_or(path).split('/').any(|segment| matches!(segment, "" | "." | ".."))
+    path.is_empty() || path.strip_suffix('/').unwrap_or(path).split('/').all(is_plain_segment)
+}
+
+fn is_plain_segment(segment: &str) -> bool {
+    use unicode_normalization::UnicodeNormalization;
+    let decoded = percent_encoding::percent_decode_str(segment).decode_utf8();
+    let Ok(decoded) = decoded else { return false };
+    let normal: String = decoded.nfkc().collect();
+    let appeared = |c: &char| "/\\;%?#".contains(*c) && !decoded.contains(*c);
+    let visible =
+        |c: &char| !c.is_whitespace() && !"\u{ad}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{2060}\u{feff}".contains(*c);
+    let rest: String = normal.chars().filter(visible).collect();
+    let is_dots = !rest.is_empty() && rest.chars().all(|c| c == '.');
+    !segment.is_empty() && !is_dots && !normal.chars().any(|c| c.is_control() || appeared(&c))
 }
 
 /// What an upstream got.

@@ -10,13 +10,15 @@ pub struct Browser {
     pub cookie: Option<String>,
     /// Cookies of sign-ins at the provider under way.
     pub held: Vec<String>,
+    /// Word of an earlier sign-in.
+    pub device: Option<String>,
     /// Further header lines of every request.
     pub lines: String,
 }
 
 impl Browser {
     pub fn new(address: SocketAddr) -> Self {
-        Self { address, cookie: None, held: Vec::new(), lines: String::new() }
+        Self { address, cookie: None, held: Vec::new(), device: None, lines: String::new() }
     }
 
     pub fn get(&mut self, target: &str) -> Response {
@@ -55,7 +57,7 @@ impl Browser {
     fn head(&self) -> String {
         let mut cookie =
             self.cookie.as_ref().map_or_else(String::new, |cookie| format!("Cookie: other=x; {cookie}\r\n"));
-        for held in &self.held {
+        for held in self.held.iter().chain(&self.device) {
             cookie.push_str(&format!("Cookie: {held}\r\n"));
         }
         format!("{cookie}{}", self.lines)
@@ -75,6 +77,10 @@ impl Browser {
                 if !pair.ends_with('=') {
                     self.held.push(pair.to_owned());
                 }
+                continue;
+            }
+            if pair.contains("-device=") {
+                self.device = Some(pair.to_owned());
                 continue;
             }
             self.cookie = (!pair.ends_with('=')).then(|| pair.to_owned());

@@ -179,7 +179,7 @@ fn the_running_gateway_explains_with_what_is_in_force_there() {
     let ask = |bearer: &str, body: &Value| {
         let body = body.to_string();
         let request = format!(
-            "POST /explain HTTP/1.1\r\nHost: admin\r\nAuthorization: Bearer {bearer}\r\nContent-Type: application/json\r\n\
+            "POST /explain HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {bearer}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
