@@ -3,6 +3,7 @@
 //! Owns the head's grammar, the canonical target, the credential and the client's address; knows nothing of rules.
 
 pub mod address;
+pub mod answer;
 pub mod body;
 pub mod certificate;
 pub mod cookie;

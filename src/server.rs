@@ -43,6 +43,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use http::HeaderName;
+use pingora::connectors::{ConnectorOptions, TransportConnector};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
@@ -260,7 +261,8 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     if let Some(listener) = admin {
         server.add_service(background_service("admin", admin::Admin::new(shared.clone(), listener)));
     }
-    let proxy = pingora::proxy::http_proxy(&server.configuration, gateway::Gateway::new(shared.clone()));
+    let transport = TransportConnector::new(Some(ConnectorOptions::from_server_conf(&server.configuration)));
+    let proxy = pingora::proxy::http_proxy(&server.configuration, gateway::Gateway::new(shared.clone(), transport));
     let threads = workers(&shared.fixed);
     let edge = server.add_service(Edge::new(shared.clone(), proxy, edge, predecessor, threads));
     edge.add_dependency(&resolver);

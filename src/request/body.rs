@@ -68,6 +68,15 @@ pub enum Extension {
 #[error("a chunk that is not of the form of RFC 9112 §7.1")]
 pub struct ChunkFault;
 
+/// A piece of a body as it is framed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// How many bytes it is, framing included.
+    pub length: usize,
+    /// Which of them are data.
+    pub data: std::ops::Range<usize>,
+}
+
 /// Longest trailer section and longest extension taken, in bytes, together over one body.
 const MAX_OVERHEAD: u64 = 16 * 1024;
 
@@ -103,17 +112,33 @@ impl Body {
     /// # Errors
     /// A chunk that is not exactly of its form. The connection is of no further use then.
     pub fn take(&mut self, bytes: &[u8]) -> Result<usize, ChunkFault> {
-        match &mut self.framing {
-            Framing::Length(left) => {
-                let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
-                *left -= count as u64;
-                Ok(count)
+        let mut taken = 0;
+        loop {
+            let piece = self.next(bytes.get(taken..).unwrap_or_default())?;
+            if piece.length == 0 {
+                return Ok(taken);
             }
-            Framing::Chunked(_) => self.take_chunked(bytes),
+            taken += piece.length;
         }
     }
 
-    fn take_chunked(&mut self, bytes: &[u8]) -> Result<usize, ChunkFault> {
+    /// The next piece of the body: its framing and the data behind that, as far as they are there. Nothing at its end, or without
+    /// further bytes.
+    ///
+    /// # Errors
+    /// As [`Body::take`].
+    pub fn next(&mut self, bytes: &[u8]) -> Result<Piece, ChunkFault> {
+        match &mut self.framing {
+            Framing::Length(left) => {
+                let length = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left -= length as u64;
+                Ok(Piece { length, data: 0..length })
+            }
+            Framing::Chunked(_) => self.next_chunked(bytes),
+        }
+    }
+
+    fn next_chunked(&mut self, bytes: &[u8]) -> Result<Piece, ChunkFault> {
         let mut at = 0;
         while let (Some(&byte), Framing::Chunked(chunk)) = (bytes.get(at), &mut self.framing) {
             if *chunk == Chunk::End {
@@ -122,11 +147,10 @@ impl Body {
             if let Chunk::Data(left) = chunk {
                 let count = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len() - at);
                 *left -= count as u64;
-                at += count;
                 if *left == 0 {
                     *chunk = Chunk::DataCr;
                 }
-                continue;
+                return Ok(Piece { length: at + count, data: at..at + count });
             }
             if matches!(chunk, Chunk::Extension(_) | Chunk::TrailerName | Chunk::TrailerLine) {
                 self.overhead += 1;
@@ -137,7 +161,7 @@ impl Body {
             *chunk = step(chunk, byte, &mut self.size)?;
             at += 1;
         }
-        Ok(at)
+        Ok(Piece { length: at, data: at..at })
     }
 }
 
@@ -226,6 +250,27 @@ mod tests {
         assert_eq!((body.take(b"lloGET"), body.is_done()), (Ok(3), true));
         assert_eq!(body.take(b"GET"), Ok(0));
         assert!(Body::of_length(0).is_done());
+    }
+
+    #[test]
+    fn the_data_of_a_body_is_what_is_not_framing_however_it_is_cut() {
+        let chunked = b"5;a=b\r\nhello\r\n1\r\n \r\n5\r\nworld\r\n0\r\nx: y\r\n\r\nnext";
+        for piece in 1..chunked.len() {
+            let (mut body, mut data, mut rest) = (Body::chunked(), Vec::new(), Vec::new());
+            for bytes in chunked.chunks(piece) {
+                let mut bytes = bytes;
+                loop {
+                    let Piece { length, data: range } = body.next(bytes).unwrap();
+                    data.extend_from_slice(&bytes[range]);
+                    bytes = &bytes[length..];
+                    if length == 0 {
+                        break;
+                    }
+                }
+                rest.extend_from_slice(bytes);
+            }
+            assert_eq!((data.as_slice(), rest.as_slice()), (&b"hello world"[..], &b"next"[..]), "{piece}");
+        }
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Head {
     /// CONNECT and TRACE (RFC 9112 §2.2, §3, §5, §6; RFC 9110 §5.5, §7.2, §8.6, §10.1.1).
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Refusal> {
         let head = bytes.strip_suffix(b"\r\n\r\n").ok_or_else(|| malformed("a line ends without CRLF"))?;
-        let mut lines = Lines(Some(head));
+        let mut lines = Lines::of(head);
         let request_line = lines.next().unwrap_or(Ok(&[]))?;
         let (method, raw_target, http_11) = parse_request_line(request_line)?;
         let mut fields = Fields::default();
@@ -136,7 +136,14 @@ pub fn without_upgrade(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Lines separated by CRLF; a CR or LF on its own is refused (RFC 9112 §2.2).
-struct Lines<'a>(Option<&'a [u8]>);
+pub(super) struct Lines<'a>(Option<&'a [u8]>);
+
+impl<'a> Lines<'a> {
+    /// The lines of a head, without the empty one that ends it.
+    pub(super) const fn of(head: &'a [u8]) -> Self {
+        Self(Some(head))
+    }
+}
 
 impl<'a> Iterator for Lines<'a> {
     type Item = Result<&'a [u8], Refusal>;
@@ -174,12 +181,12 @@ static TOKEN: [bool; 256] = {
     table
 };
 
-fn is_token(bytes: &[u8]) -> bool {
+pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| TOKEN.get(usize::from(*byte)).copied().unwrap_or(false))
 }
 
 /// A field value without the spaces and tabs around it, and nothing else (`OWS`, RFC 9110 §5.6.3).
-fn trim_blanks(mut value: &[u8]) -> &[u8] {
+pub(super) fn trim_blanks(mut value: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = value {
         value = rest;
     }
@@ -187,7 +194,7 @@ fn trim_blanks(mut value: &[u8]) -> &[u8] {
 }
 
 /// Whether a field value holds a control byte other than a tab (RFC 9110 §5.5). Written so that it looks at many bytes at once.
-fn has_control(value: &[u8]) -> bool {
+pub(super) fn has_control(value: &[u8]) -> bool {
     value.iter().fold(0_u8, |found, byte| found | u8::from(*byte < b' ' && *byte != b'\t') | u8::from(*byte == 0x7f))
         != 0
 }

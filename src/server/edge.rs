@@ -49,7 +49,7 @@ const RECOVER: Duration = Duration::from_millis(200);
 const TUNNEL: Duration = Duration::from_millis(500);
 
 /// How long the rest of a refused request's body may take, before the connection is given up.
-pub const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long a client may be silent before the kernel asks whether it is there.
 const SILENT: Duration = Duration::from_secs(60);
@@ -338,7 +338,12 @@ pub fn prepare_session(session: &mut ServerSession, shared: &Shared) {
 
 /// Whether any Connection line says `close`; the library reads the first alone.
 fn says_close(head: &RequestHeader) -> bool {
-    let lines = head.headers.get_all(http::header::CONNECTION);
+    names(head.headers.get_all(http::header::CONNECTION), b"close")
+}
+
+/// Whether one of these lines names something in its list, in any case.
+#[must_use]
+pub fn names(lines: http::header::GetAll<'_, http::HeaderValue>, name: &[u8]) -> bool {
     let mut named = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    named.any(|name| name.trim_ascii().eq_ignore_ascii_case(b"close"))
+    named.any(|found| found.trim_ascii().eq_ignore_ascii_case(name))
 }

@@ -1,6 +1,7 @@
 //! The proxy's phases. Each calls the module that owns the step; nothing is decided here.
 
 mod admit;
+mod http1;
 mod tunnel;
 
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
+use pingora::connectors::TransportConnector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
@@ -30,18 +32,57 @@ const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("body too large");
 const MAX_INFORMATIONAL: u8 = 16;
 
 /// The gateway as pingora sees it.
-#[derive(Debug)]
 pub struct Gateway {
     shared: Arc<Shared>,
     endpoints: authorization::Endpoints,
+    /// Connects to servers that speak HTTP/1, and keeps what may be used again.
+    transport: TransportConnector,
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway").finish_non_exhaustive()
+    }
 }
 
 impl Gateway {
     /// The gateway over its shared state.
     #[must_use]
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub fn new(shared: Arc<Shared>, transport: TransportConnector) -> Self {
         let endpoints = authorization::Endpoints::new(shared.clone());
-        Self { shared, endpoints }
+        Self { shared, endpoints, transport }
+    }
+
+    /// Whether the servers of a permitted request speak HTTP/2, which the library's own loop forwards over.
+    fn forwards_http2(exchange: &Exchange) -> bool {
+        let servers = exchange.operation().and_then(|operation| exchange.snapshot.servers(operation));
+        servers.is_some_and(|servers| servers.declared.http2)
+    }
+
+    /// A server for the next attempt, and a place among its requests.
+    fn choose(&self, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+        let permitted = permitted(exchange)?;
+        // Asked again for a retry: what the try before it left behind does not count.
+        (permitted.failed, permitted.body, permitted.sent, permitted.slot) = (None, 0, false, None);
+        let found = match &exchange.stage {
+            Stage::Permitted(permitted) => forward::peer(&permitted.permit, exchange, permitted),
+            Stage::Received | Stage::Refused(_) | Stage::Endpoint(..) => Err(NoServer::Unusable),
+        };
+        let permitted = self::permitted(exchange)?;
+        match found {
+            Ok((peer, slot)) => {
+                permitted.slot = Some(slot);
+                Ok(peer)
+            }
+            Err(none) => {
+                let why = match none {
+                    NoServer::Unusable => "no server of the upstream can be asked",
+                    NoServer::Full => "as many requests as the upstream may have are under way",
+                };
+                permitted.failed = Some(Refusal::because(Reason::UpstreamUnavailable, why));
+                Error::e_explain(ErrorType::ConnectNoRoute, why)
+            }
+        }
     }
 
     /// Notes a failure at the server of the exchange.
@@ -100,32 +141,18 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        self.admit(session, exchange).await
+        if self.admit(session, exchange).await? {
+            return Ok(true);
+        }
+        if Self::forwards_http2(exchange) {
+            return Ok(false);
+        }
+        self.forward_http1(session, exchange).await?;
+        Ok(true)
     }
 
     async fn upstream_peer(&self, _: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        let permitted = permitted(exchange)?;
-        // Asked again for a retry: what the try before it left behind does not count.
-        (permitted.failed, permitted.body, permitted.sent, permitted.slot) = (None, 0, false, None);
-        let found = match &exchange.stage {
-            Stage::Permitted(permitted) => forward::peer(&permitted.permit, exchange, permitted),
-            Stage::Received | Stage::Refused(_) | Stage::Endpoint(..) => Err(NoServer::Unusable),
-        };
-        let permitted = self::permitted(exchange)?;
-        match found {
-            Ok((peer, slot)) => {
-                permitted.slot = Some(slot);
-                Ok(peer)
-            }
-            Err(none) => {
-                let why = match none {
-                    NoServer::Unusable => "no server of the upstream can be asked",
-                    NoServer::Full => "as many requests as the upstream may have are under way",
-                };
-                permitted.failed = Some(Refusal::because(Reason::UpstreamUnavailable, why));
-                Error::e_explain(ErrorType::ConnectNoRoute, why)
-            }
-        }
+        self.choose(exchange)
     }
 
     async fn upstream_request_filter(

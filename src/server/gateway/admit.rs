@@ -14,7 +14,6 @@ use crate::request::credential::bearer;
 use crate::request::head::Head;
 use crate::request::method::Method;
 use crate::request::{Asked, Request};
-use crate::server::edge::DRAIN;
 use crate::server::edge::conn::Conn;
 use crate::server::exchange::{Exchange, Stage};
 use crate::server::{announce, answer, authorization, bridge, clock, identify};
@@ -149,12 +148,10 @@ impl Gateway {
     /// Lets a WebSocket handshake through where the API does, and watches what becomes of it. Everywhere else the request is plain HTTP.
     fn open_tunnel(&self, session: &mut Session, exchange: &mut Exchange, conn: &Arc<Conn>, request: Request) {
         let offered = exchange.api().is_some_and(|api| api.websocket);
-        let servers = exchange.operation().and_then(|operation| exchange.snapshot.servers(operation));
-        let patience = servers.map_or(DRAIN, |servers| servers.declared.response);
         match &mut exchange.stage {
             Stage::Permitted(permitted) if offered => {
                 permitted.websocket = true;
-                permitted.watch = Some(tunnel::watch(self.shared.clone(), conn.clone(), request, patience));
+                permitted.watch = Some(tunnel::watch(self.shared.clone(), conn.clone(), request));
             }
             Stage::Permitted(_) | Stage::Refused(_) | Stage::Received | Stage::Endpoint(..) => {
                 session.req_header_mut().remove_header(&http::header::UPGRADE);

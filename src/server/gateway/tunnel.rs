@@ -1,7 +1,7 @@
 //! WebSockets: a handshake that was permitted makes a tunnel, and the tunnel lives as long as its handshake would be permitted.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::StatusCode;
 use http::header::UPGRADE;
@@ -17,19 +17,16 @@ use crate::server::{Shared, clock, identify};
 /// How often a tunnel is judged again. What was revoked, blocked or changed bites within two seconds.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Judges the request of a tunnel again and again, until what this gives is dropped; ends the tunnel once it would be refused. A
-/// handshake that the upstream does not answer within `patience` ends too.
+/// Judges the request of a tunnel again and again, until what this gives is dropped; ends the tunnel once it would be refused.
 #[must_use]
-pub(super) fn watch(shared: Arc<Shared>, conn: Arc<Conn>, request: Request, patience: Duration) -> DropGuard {
+pub(super) fn watch(shared: Arc<Shared>, conn: Arc<Conn>, request: Request) -> DropGuard {
     let over = CancellationToken::new();
     let guard = over.clone().drop_guard();
     tokio::spawn(async move {
-        let began = Instant::now();
         let watching = async {
             loop {
                 tokio::time::sleep(AGAIN).await;
-                let unanswered = !conn.is_tunnel() && began.elapsed() >= patience;
-                if unanswered || !is_permitted(&shared, &request).await {
+                if !is_permitted(&shared, &request).await {
                     shared.metrics.connection_cut("tunnel");
                     return conn.end_tunnel();
                 }

@@ -5,7 +5,7 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
 /// Largest head of an answer, in bytes.
-const MOST: usize = 64 * 1024;
+pub const MOST: usize = 64 * 1024;
 
 /// Checks the head of an answer.
 ///
@@ -18,8 +18,13 @@ pub fn check(head: &mut ResponseHeader) -> Result<()> {
     let odd =
         codings.next().is_some() || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
-    let length = lengths.next().is_none_or(|length| length.as_bytes().iter().all(u8::is_ascii_digit));
-    let odd = odd || !length || lengths.next().is_some();
+    let length =
+        lengths.next().is_none_or(|length| !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit));
+    // Both a length and chunks: of two readers each may believe the other one (RFC 9112 §6.1).
+    let both = coding.is_some() && head.headers.contains_key(CONTENT_LENGTH);
+    // Readers of HTTP/1.0 know no chunks.
+    let both = both || (coding.is_some() && head.version == http::Version::HTTP_10);
+    let odd = odd || both || !length || lengths.next().is_some();
     if size > MOST || odd || head.status.as_u16() > 599 {
         return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
     }
@@ -54,6 +59,8 @@ mod tests {
             (200, &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")], None),
             (200, &[("content-length", "5"), ("content-length", "5")], None),
             (200, &[("content-length", "5, 5")], None),
+            (200, &[("content-length", "5"), ("transfer-encoding", "chunked")], None),
+            (200, &[("content-length", "")], None),
             (204, &[("content-length", "5"), ("x", "y")], Some(1)),
             (103, &[("transfer-encoding", "chunked")], Some(0)),
             (200, &[("x", &large), ("y", &large)], None),

@@ -1,0 +1,517 @@
+//! The exchange with a server that speaks HTTP/1, in one straight function: the request goes out once and ends once, the answer's head
+//! is read as strictly as a client's and within its time, and a connection is used again only where nothing came on it that was not
+//! asked for.
+
+use std::collections::VecDeque;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Stream;
+use pingora::protocols::http::HttpTask;
+use pingora::protocols::http::v1::client::http_req_header_to_wire;
+use pingora::proxy::{ProxyHttp, Session};
+use pingora::upstreams::peer::{HttpPeer, Peer};
+use pingora::{Error, ErrorType, OrErr, Result};
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+use tokio_util::io::poll_read_buf;
+
+use super::Gateway;
+use crate::request::answer::AnswerHead;
+use crate::request::body::Body;
+use crate::request::head;
+use crate::server::edge::deadline::Alarm;
+use crate::server::edge::names;
+use crate::server::exchange::Exchange;
+use crate::server::upstream::{response, retry};
+
+/// Room made for each read.
+const READ: usize = 8 * 1024;
+/// Most that is read ahead of what the client has taken.
+const MAX_READ: usize = 64 * 1024;
+/// The last chunk of a body, and the end of its trailers (RFC 9112 §7.1).
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// One connection to a server, for one request.
+struct Upstream {
+    stream: Stream,
+    /// What is still to be written, and whether what was written has to be flushed.
+    outbox: VecDeque<Bytes>,
+    unflushed: bool,
+    /// What has come and was not looked at yet.
+    inbox: BytesMut,
+    alarm: Alarm,
+    /// How long it may be silent.
+    patience: Duration,
+}
+
+/// What has happened on it.
+enum Step {
+    /// All that was to be written is.
+    Written,
+    /// More bytes have come.
+    Came,
+    /// It has ended.
+    Ended,
+}
+
+/// How the answer's body is delimited (RFC 9112 §6.3).
+enum Answered {
+    /// The head is not there yet.
+    Nothing,
+    /// So far, and no further.
+    Framed(Body),
+    /// By the end of the connection.
+    UntilClose,
+    /// It is a tunnel.
+    Tunnel,
+    /// All of it is there.
+    Whole,
+}
+
+/// The request's body on its way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Upload {
+    chunked: bool,
+    /// Everything of it was read from the client.
+    read: bool,
+    /// Everything of it was written to the server; nothing more will be.
+    sent: bool,
+}
+
+impl Upstream {
+    fn new(stream: Stream, patience: Duration) -> Self {
+        let alarm = Alarm::at(Instant::now() + patience);
+        Self { stream, outbox: VecDeque::new(), unflushed: false, inbox: BytesMut::new(), alarm, patience }
+    }
+
+    fn be_patient(&mut self) {
+        self.alarm.set(Instant::now() + self.patience);
+    }
+
+    fn is_written(&self) -> bool {
+        self.outbox.is_empty() && !self.unflushed
+    }
+
+    /// Puts a part of the body on its way.
+    fn put(&mut self, upload: Upload, data: Option<Bytes>) {
+        // An empty chunk would be the last one.
+        if let Some(data) = data.filter(|data| !data.is_empty()) {
+            if upload.chunked {
+                self.outbox.push_back(Bytes::from(format!("{:X}\r\n", data.len())));
+                self.outbox.push_back(data);
+                self.outbox.push_back(Bytes::from_static(b"\r\n"));
+            } else {
+                self.outbox.push_back(data);
+            }
+        }
+        if upload.read && upload.chunked {
+            self.outbox.push_back(Bytes::from_static(LAST_CHUNK));
+        }
+    }
+
+    /// Writes what is to be written, and reads what comes; `tunnel` is whether silence has no end.
+    async fn step(&mut self, reads: bool, tunnel: bool) -> Result<Step> {
+        std::future::poll_fn(|cx| self.poll_step(cx, reads, tunnel)).await
+    }
+
+    fn poll_step(&mut self, cx: &mut Context<'_>, reads: bool, tunnel: bool) -> Poll<Result<Step>> {
+        if !self.is_written()
+            && let Poll::Ready(written) = self.poll_written(cx)
+        {
+            let step = written.or_err(ErrorType::WriteError, "to the server").map_err(Error::into_up);
+            return Poll::Ready(step.map(|()| Step::Written));
+        }
+        if reads && self.inbox.len() < MAX_READ {
+            self.inbox.reserve(READ);
+            match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbox) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Step::Ended)),
+                Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Step::Came)),
+                Poll::Ready(Err(error)) => {
+                    let kind = match error.kind() {
+                        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => ErrorType::ConnectionClosed,
+                        _ => ErrorType::ReadError,
+                    };
+                    return Poll::Ready(Err(Error::because(kind, "from the server", error).into_up()));
+                }
+                Poll::Pending => {}
+            }
+        }
+        if !tunnel && self.alarm.poll(cx).is_ready() {
+            let kind = if self.is_written() { ErrorType::ReadTimedout } else { ErrorType::WriteTimedout };
+            return Poll::Ready(Err(Error::new_up(kind)));
+        }
+        Poll::Pending
+    }
+
+    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while let Some(next) = self.outbox.front_mut() {
+            let count = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, next))?;
+            if count == 0 {
+                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
+            }
+            self.unflushed = true;
+            let _ = next.split_to(count);
+            if next.is_empty() {
+                self.outbox.pop_front();
+            }
+            // Progress: a slow reader is no hanging one.
+            self.alarm.set(Instant::now() + self.patience);
+        }
+        if self.unflushed {
+            std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// What of an exchange with one server has been reached.
+struct Attempt {
+    upstream: Upstream,
+    upload: Upload,
+    answered: Answered,
+    /// A byte of an answer has come.
+    began: bool,
+    /// The server keeps the connection.
+    kept: bool,
+    is_head: bool,
+}
+
+impl Gateway {
+    /// Forwards a permitted request to the servers of its upstream, until one has answered.
+    pub(super) async fn forward_http1(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        session.as_mut().enable_retry_buffering();
+        for _ in 0..retry::TRIES {
+            let peer = self.choose(exchange)?;
+            let (stream, reused) = match self.transport.get_stream(&*peer).await {
+                Ok(got) => got,
+                Err(error) => {
+                    let error = self.fail_to_connect(session, &peer, exchange, error.into_up());
+                    if error.retry() {
+                        continue;
+                    }
+                    return Err(error);
+                }
+            };
+            match self.attempt(session, exchange, stream, &peer).await {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    let error = self.error_while_proxy(&peer, session, error, exchange, reused);
+                    if !error.retry() {
+                        return Err(error);
+                    }
+                }
+            }
+        }
+        Error::e_explain(ErrorType::ConnectNoRoute, "no server is left to be tried")
+    }
+
+    async fn attempt(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        stream: Stream,
+        peer: &HttpPeer,
+    ) -> Result<()> {
+        let patience = peer.options.read_timeout.or(peer.options.write_timeout).unwrap_or(Duration::MAX / 4);
+        let mut upstream = Upstream::new(stream, patience.min(Duration::from_secs(86_400 * 365)));
+        let upload = self.begin(session, exchange, &mut upstream).await?;
+        let is_head = session.req_header().method == http::Method::HEAD;
+        let mut attempt = Attempt { upstream, upload, answered: Answered::Nothing, began: false, kept: false, is_head };
+        self.relay(session, exchange, &mut attempt).await?;
+        let Attempt { upstream, upload, answered, kept, .. } = attempt;
+        let is_clean = upload.sent && upstream.is_written() && upstream.inbox.is_empty();
+        if kept && is_clean && matches!(answered, Answered::Whole) {
+            self.transport.release_stream(upstream.stream, peer.reuse_hash(), peer.idle_timeout());
+        }
+        Ok(())
+    }
+
+    /// Puts the head on its way, with what is known of the body.
+    async fn begin(&self, session: &mut Session, exchange: &mut Exchange, upstream: &mut Upstream) -> Result<Upload> {
+        let mut head = session.req_header().clone();
+        head.set_version(http::Version::HTTP_11);
+        self.upstream_request_filter(session, &mut head, exchange).await?;
+        let empty = session.as_mut().is_body_empty();
+        let chunked = !empty && !head.headers.contains_key(CONTENT_LENGTH);
+        if chunked {
+            head.insert_header(TRANSFER_ENCODING, "chunked")?;
+        }
+        let wire = to_wire(&head)?;
+        upstream.outbox.push_back(wire);
+        let read = session.as_mut().is_body_done();
+        let mut upload = Upload { chunked, read, sent: false };
+        // What an attempt before this one has read.
+        let mut before = session.as_ref().get_retry_buffer();
+        if before.is_some() {
+            self.request_body_filter(session, &mut before, read, exchange).await?;
+        }
+        upstream.put(upload, before);
+        upload.sent = read && upstream.is_written();
+        Ok(upload)
+    }
+
+    /// Carries the body there and the answer back, until both are over.
+    async fn relay(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<()> {
+        loop {
+            let whole = matches!(attempt.answered, Answered::Whole);
+            if whole && attempt.upload.sent {
+                session.as_mut().finish_body().await.map_err(Error::into_down)?;
+                return Ok(());
+            }
+            let tunnel = matches!(attempt.answered, Answered::Tunnel);
+            let wants_body = attempt.upstream.is_written();
+            let idle = attempt.upload.read && !tunnel;
+            tokio::select! {
+                biased;
+                step = attempt.upstream.step(!whole, tunnel) => match step {
+                    Ok(Step::Written) => attempt.note_written(),
+                    Ok(Step::Came) => {
+                        attempt.began = true;
+                        self.answer(session, exchange, attempt).await?;
+                    }
+                    Ok(Step::Ended) => return self.end(session, exchange, attempt).await,
+                    // It has answered in full, and takes no more of the body: the client has what it asked for.
+                    Err(_) if whole => return session.as_mut().finish_body().await.map(drop).map_err(Error::into_down),
+                    Err(mut error) => {
+                        if *error.etype() == ErrorType::ConnectionClosed || *error.etype() == ErrorType::WriteError {
+                            error.retry = retry_of(attempt.began);
+                        }
+                        // What it said before it stopped reading is worth more than that it did.
+                        if *error.etype() == ErrorType::WriteError && self.drain(session, exchange, attempt).await? {
+                            return Ok(());
+                        }
+                        return Err(error);
+                    }
+                },
+                body = session.as_mut().read_body_or_idle(idle), if wants_body => {
+                    let mut body = body.map_err(Error::into_down)?;
+                    let end = body.is_none() || (!tunnel && session.as_mut().is_body_done());
+                    self.request_body_filter(session, &mut body, end, exchange).await?;
+                    attempt.upload.read = end;
+                    if tunnel {
+                        if end {
+                            return Ok(());
+                        }
+                        attempt.upstream.outbox.extend(body.filter(|body| !body.is_empty()));
+                    } else {
+                        attempt.upstream.put(attempt.upload, body);
+                    }
+                    attempt.upstream.be_patient();
+                    if attempt.upstream.is_written() {
+                        attempt.note_written();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The server has closed the connection.
+    async fn end(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<()> {
+        match attempt.answered {
+            Answered::UntilClose | Answered::Tunnel => {
+                let is_tunnel = matches!(attempt.answered, Answered::Tunnel);
+                let end = if is_tunnel { HttpTask::UpgradedBody(None, true) } else { HttpTask::Body(None, true) };
+                self.respond(session, exchange, vec![end]).await?;
+                attempt.answered = Answered::Whole;
+                session.as_mut().finish_body().await.map(drop).map_err(Error::into_down)
+            }
+            Answered::Whole => session.as_mut().finish_body().await.map(drop).map_err(Error::into_down),
+            Answered::Nothing | Answered::Framed(_) => {
+                let mut error = Error::new_up(ErrorType::ConnectionClosed);
+                error.retry = retry_of(attempt.began);
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads on after the server has stopped reading: true when it had answered.
+    async fn drain(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<bool> {
+        attempt.upstream.outbox.clear();
+        attempt.upstream.unflushed = false;
+        attempt.kept = false;
+        while !matches!(attempt.answered, Answered::Whole) {
+            match attempt.upstream.step(true, false).await {
+                Ok(Step::Came) => {
+                    attempt.began = true;
+                    self.answer(session, exchange, attempt).await?;
+                }
+                Ok(Step::Ended) if matches!(attempt.answered, Answered::UntilClose) => {
+                    self.end(session, exchange, attempt).await?;
+                    return Ok(true);
+                }
+                Ok(Step::Written) => {}
+                Ok(Step::Ended) | Err(_) => return Ok(false),
+            }
+        }
+        session.as_mut().finish_body().await.map_err(Error::into_down)?;
+        Ok(true)
+    }
+
+    /// Takes in what has come of the answer, and hands it on.
+    async fn answer(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<()> {
+        let mut tasks = Vec::with_capacity(3);
+        while matches!(attempt.answered, Answered::Nothing) {
+            let Some(head) = attempt.head()? else { return Ok(()) };
+            self.take_head(session, exchange, attempt, head, &mut tasks).await?;
+        }
+        attempt.body(&mut tasks)?;
+        self.respond(session, exchange, tasks).await
+    }
+
+    /// Takes in one head, an interim one or the last.
+    async fn take_head(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        attempt: &mut Attempt,
+        mut head: ResponseHeader,
+        tasks: &mut Vec<HttpTask>,
+    ) -> Result<()> {
+        let kept = attempt.upstream_keeps(&head);
+        self.upstream_response_filter(session, &mut head, exchange).await?;
+        let status = head.status;
+        if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+            // Its time begins anew. Clients of HTTP/1.0 know none (RFC 9110 §15.2).
+            attempt.upstream.be_patient();
+            if session.req_header().version != http::Version::HTTP_10 {
+                self.response_filter(session, &mut head, exchange).await?;
+                let keepalive = session.get_keepalive();
+                session.write_response_header(Box::new(head), false).await.map_err(Error::into_down)?;
+                // The library takes a connection for unusable after an interim answer.
+                session.set_keepalive(keepalive);
+            }
+            return Ok(());
+        }
+        attempt.kept = kept;
+        attempt.answered = attempt.framing(&head);
+        let is_whole = matches!(attempt.answered, Answered::Whole);
+        if matches!(attempt.answered, Answered::UntilClose) {
+            // So that the client's connection need not end with it.
+            head.insert_header(TRANSFER_ENCODING, "chunked")?;
+        }
+        self.response_filter(session, &mut head, exchange).await?;
+        tasks.push(HttpTask::Header(Box::new(head), is_whole));
+        Ok(())
+    }
+
+    async fn respond(&self, session: &mut Session, exchange: &mut Exchange, tasks: Vec<HttpTask>) -> Result<()> {
+        if tasks.is_empty() {
+            return Ok(());
+        }
+        // Whoever watches the exchange sees that it goes on.
+        self.response_body_filter(session, &mut None, false, exchange)?;
+        session.write_response_tasks(tasks).await.map(drop).map_err(Error::into_down)
+    }
+}
+
+impl Attempt {
+    fn note_written(&mut self) {
+        self.upload.sent = self.upload.read;
+        if self.upload.sent && matches!(self.answered, Answered::Nothing) {
+            // From the end of the request to the whole head of the answer.
+            self.upstream.be_patient();
+        }
+    }
+
+    /// The next whole head, if it is there.
+    fn head(&mut self) -> Result<Option<ResponseHeader>> {
+        let inbox = &mut self.upstream.inbox;
+        let end = match head::end(inbox) {
+            Some(end) if end <= response::MOST => end,
+            None if inbox.len() < response::MOST => return Ok(None),
+            Some(_) | None => return Err(Error::new_up(ErrorType::InvalidHTTPHeader)),
+        };
+        let bytes = inbox.split_to(end).freeze();
+        let invalid = |_| Error::new_up(ErrorType::InvalidHTTPHeader);
+        let parsed = AnswerHead::parse(&bytes).map_err(invalid)?;
+        let mut head = ResponseHeader::build(parsed.status, Some(parsed.fields.len() + 4)).map_err(Error::into_up)?;
+        head.set_version(if parsed.http_11 { http::Version::HTTP_11 } else { http::Version::HTTP_10 });
+        head.set_reason_phrase(Some(parsed.reason)).map_err(Error::into_up)?;
+        for (name, value) in parsed.fields {
+            let value = http::HeaderValue::from_maybe_shared(bytes.slice_ref(value))
+                .map_err(|_| Error::new_up(ErrorType::InvalidHTTPHeader))?;
+            head.append_header(name.to_owned(), value).map_err(Error::into_up)?;
+        }
+        Ok(Some(head))
+    }
+
+    /// Whether the server keeps the connection open (RFC 9112 §9.3).
+    fn upstream_keeps(&self, head: &ResponseHeader) -> bool {
+        let lines = head.headers.get_all(CONNECTION);
+        if head.version == http::Version::HTTP_11 { !names(lines, b"close") } else { names(lines, b"keep-alive") }
+    }
+
+    /// How the body behind a head that was checked is delimited (RFC 9112 §6.3).
+    fn framing(&self, head: &ResponseHeader) -> Answered {
+        let status = head.status;
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return Answered::Tunnel;
+        }
+        if self.is_head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+            return Answered::Whole;
+        }
+        if head.headers.contains_key(TRANSFER_ENCODING) {
+            return Answered::Framed(Body::chunked());
+        }
+        let length = head.headers.get(CONTENT_LENGTH).map(|value| value.to_str().ok()?.parse::<u64>().ok());
+        match length {
+            None => Answered::UntilClose,
+            Some(Some(0)) => Answered::Whole,
+            Some(length) => Answered::Framed(Body::of_length(length.unwrap_or(u64::MAX))),
+        }
+    }
+
+    /// Takes what has come of the body.
+    fn body(&mut self, tasks: &mut Vec<HttpTask>) -> Result<()> {
+        let inbox = &mut self.upstream.inbox;
+        match &mut self.answered {
+            Answered::Nothing | Answered::Whole => return Ok(()),
+            Answered::Tunnel => {
+                if !inbox.is_empty() {
+                    tasks.push(HttpTask::UpgradedBody(Some(inbox.split().freeze()), false));
+                }
+            }
+            Answered::UntilClose => {
+                if !inbox.is_empty() {
+                    tasks.push(HttpTask::Body(Some(inbox.split().freeze()), false));
+                }
+            }
+            Answered::Framed(body) => {
+                loop {
+                    let piece = body.next(inbox).map_err(|_| Error::new_up(ErrorType::InvalidHTTPHeader))?;
+                    if piece.length == 0 {
+                        break;
+                    }
+                    let data = inbox.split_to(piece.length).freeze().slice(piece.data);
+                    if !data.is_empty() {
+                        tasks.push(HttpTask::Body(Some(data), false));
+                    }
+                }
+                if body.is_done() {
+                    tasks.push(HttpTask::Done);
+                    self.answered = Answered::Whole;
+                }
+            }
+        }
+        self.upstream.be_patient();
+        Ok(())
+    }
+}
+
+/// A connection that had served before may just have been closed; once something of an answer has come, it was not that.
+fn retry_of(began: bool) -> pingora::RetryType {
+    if began { pingora::RetryType::Decided(false) } else { pingora::RetryType::ReusedOnly }
+}
+
+fn to_wire(head: &RequestHeader) -> Result<Bytes> {
+    let wire = http_req_header_to_wire(head).map(BytesMut::freeze);
+    wire.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "a request line that cannot be written"))
+}
