@@ -9,6 +9,7 @@ pub mod certificate;
 pub mod cookie;
 pub mod credential;
 pub mod head;
+pub mod hpack;
 pub mod method;
 pub mod target;
 

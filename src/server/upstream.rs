@@ -314,7 +314,7 @@ mod tests {
     use std::time::Duration;
 
     fn upstream(balancing: Balancing, servers: &[(&str, u16, u32)]) -> Arc<Servers> {
-        let time = Duration::from_secs(1);
+        let time = Duration::from_secs(60);
         Arc::new(Servers::new(Upstream {
             name: UpstreamName::new("u"),
             servers: servers

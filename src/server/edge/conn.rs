@@ -15,6 +15,9 @@ use crate::reason::Refusal;
 use crate::request::certificate::CertificateFacts;
 use crate::request::head::Head;
 
+/// Paths with a fragment that one connection may have.
+const MAX_FRAGMENTS: usize = 32;
+
 /// One connection. Travels in the slot of the downstream `ProxyDigest`.
 #[derive(Debug)]
 pub struct Conn {
@@ -25,6 +28,8 @@ pub struct Conn {
     /// It speaks HTTP/2.
     pub http2: bool,
     head: Mutex<Option<Result<Head, Refusal>>>,
+    /// Paths that came with a fragment over HTTP/2, up to it: the library cuts it off.
+    fragments: Mutex<Vec<Vec<u8>>>,
     busy: AtomicBool,
     began: Instant,
     /// Requests under way.
@@ -50,6 +55,7 @@ impl Conn {
             certificate,
             http2,
             head: Mutex::default(),
+            fragments: Mutex::default(),
             busy: AtomicBool::default(),
             began: Instant::now(),
             active: AtomicUsize::default(),
@@ -74,6 +80,22 @@ impl Conn {
             return Stream::of(session)?.take_head();
         }
         self.head.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Notes a path that came with a fragment; false where there are more of them than a client that means well sends.
+    pub(super) fn note_fragment(&self, path: Vec<u8>) -> bool {
+        let mut fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+        if !fragments.contains(&path) {
+            fragments.push(path);
+        }
+        fragments.len() <= MAX_FRAGMENTS
+    }
+
+    /// Whether a path came with a fragment on this connection. Which of several requests for it had one cannot be told: none is
+    /// taken.
+    pub(super) fn had_fragment(&self, path: &[u8]) -> bool {
+        let fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
+        fragments.iter().any(|found| found == path)
     }
 
     pub(super) fn put_head(&self, head: Result<Head, Refusal>) {

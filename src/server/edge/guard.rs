@@ -30,6 +30,7 @@ use super::transport::Transport;
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
 use crate::request::head::{self, Head, Limits};
+use crate::request::hpack::{Finding, FrameWatch};
 use crate::server::Shared;
 
 /// What is handed on in the place of a refused head. The host cannot exist (RFC 6761 §6.4), so nothing could match it.
@@ -46,7 +47,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
-    /// HTTP/2: frames pass as they are.
+    /// HTTP/2: frames pass as they are, watched.
     Frames,
     /// Collecting a head.
     Head,
@@ -77,6 +78,8 @@ pub struct GuardIo {
     stall: Stall,
     pace: Pace,
     tunnel_end: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    /// On HTTP/2, what the library does not pass on of heads.
+    frames: Option<Box<FrameWatch>>,
 }
 
 /// What the connection waits for under a deadline.
@@ -134,7 +137,6 @@ impl GuardIo {
             limits: shared.fixed.edge.limits,
             wait: Wait::Head,
             alarm: Alarm::at(deadline),
-            shared,
             phase: if http2 { Phase::Frames } else { Phase::Head },
             cursor: 0,
             // Of HTTP/2 everything may be handed on; of HTTP/1 nothing before it was looked at.
@@ -143,6 +145,8 @@ impl GuardIo {
             stall: Stall::default(),
             pace: Pace::default(),
             tunnel_end: None,
+            frames: http2.then(|| Box::new(FrameWatch::new(shared.fixed.edge.limits.head_bytes.saturating_mul(2)))),
+            shared,
         })
     }
 
@@ -297,6 +301,31 @@ impl GuardIo {
         Poll::Ready(Ok(()))
     }
 
+    /// Hands frames on as they come.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<IoResult<()>> {
+        let start = out.filled().len();
+        ready!(Pin::new(&mut self.inner).poll_read(cx, out))?;
+        self.watch_frames(out, start);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks at frames before the library does. What no head may have ends the connection: nothing of it is handed on.
+    fn watch_frames(&mut self, out: &mut ReadBuf<'_>, start: usize) {
+        let Some(frames) = &mut self.frames else { return };
+        let findings = frames.take(out.filled().get(start..).unwrap_or_default());
+        let good = findings.is_ok_and(|findings| {
+            findings.into_iter().all(|finding| match finding {
+                Finding::Fragment(path) => self.conn.note_fragment(path),
+                Finding::PseudoTrailer => false,
+            })
+        });
+        if !good {
+            out.set_filled(start);
+            self.shared.metrics.connection_cut("http2_malformed");
+            self.phase = Phase::Broken;
+        }
+    }
+
     /// After a refusal: what still comes is read and thrown away.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<()>> {
         let mut space = [0_u8; 4 * 1024];
@@ -317,11 +346,13 @@ impl AsyncRead for GuardIo {
         let me = &mut *self;
         loop {
             if me.cursor < me.ready {
+                let start = out.filled().len();
                 me.release(out);
+                me.watch_frames(out, start);
                 return Poll::Ready(Ok(()));
             }
             match me.phase {
-                Phase::Frames => return Pin::new(&mut me.inner).poll_read(cx, out),
+                Phase::Frames => return me.poll_frames(cx, out),
                 Phase::Head if me.conn.is_tunnel() => {
                     // What came behind the handshake belongs to what follows it.
                     (me.phase, me.ready) = (Phase::Tunnel, me.buffer.len());

@@ -140,8 +140,9 @@ pub async fn serve(
                     };
                     above = 0;
                     let (proxy, shared, watch) = (proxy.clone(), shared.clone(), never.subscribe());
+                    let conn = conn.clone();
                     current_handle().spawn(async move {
-                        request(&proxy, &shared, session, &watch).await;
+                        request(&proxy, &shared, &conn, session, &watch).await;
                         drop((place, open));
                     });
                 }
@@ -213,12 +214,17 @@ fn options(limits: &Limits) -> H2Options {
 async fn request(
     proxy: &Arc<HttpProxy<Gateway>>,
     shared: &Shared,
+    conn: &Conn,
     session: HttpSession,
     watch: &watch::Receiver<bool>,
 ) {
     let mut session = ServerSession::new_http2(session);
     let header = session.req_header_mut();
-    let head = read(header, &shared.fixed.edge.limits);
+    let head = if conn.had_fragment(header.raw_path()) {
+        Err(Refusal::because(Reason::PathAmbiguous, "a fragment in the target"))
+    } else {
+        read(header, &shared.fixed.edge.limits)
+    };
     let stream = Stream::new(head);
     header.extensions_mut().insert(stream.clone());
     let most = shared.snapshot.load().slowest + shared.fixed.edge.body_timeout;

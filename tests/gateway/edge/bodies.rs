@@ -1,6 +1,7 @@
 //! How a request's body ends: every ending over HTTP/2, with and without a length, to HTTP/1 and HTTP/2 upstreams, byte for byte as
 //! the upstream gets it; and connections to upstreams on which something came that was not asked for.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -261,8 +262,8 @@ fn every_ending_of_an_http2_body_reaches_an_http1_upstream_byte_for_byte() {
     assert!(kept >= 8, "connections are kept: {kept} of 16");
 }
 
-/// What an HTTP/2 upstream got: the body, and whether the stream was ended and not reset; and how many trailers.
-type Streams = Arc<Mutex<Vec<(String, bool, usize)>>>;
+/// What an HTTP/2 upstream got, by path: the body, whether the stream was ended and not reset, and how many trailers.
+type Streams = Arc<Mutex<BTreeMap<String, (String, bool, usize)>>>;
 
 fn http2_upstream(runtime: &tokio::runtime::Runtime) -> (SocketAddr, Streams) {
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -289,7 +290,7 @@ fn http2_upstream(runtime: &tokio::runtime::Runtime) -> (SocketAddr, Streams) {
                         }
                         let trailers = body.trailers().await.ok().flatten().map_or(0, |trailers| trailers.len());
                         if head.method == "POST" {
-                            seen.lock().unwrap().push((text, ended, trailers));
+                            seen.lock().unwrap().insert(head.uri.path().to_owned(), (text, ended, trailers));
                         }
                         if let Ok(mut out) = answer.send_response(http::Response::new(()), false) {
                             let _ = out.send_data(Bytes::copy_from_slice(head.uri.path().as_bytes()), true);
@@ -311,11 +312,12 @@ fn every_ending_of_an_http2_body_reaches_an_http2_upstream() {
         for ending in ENDINGS {
             for with_length in [true, false] {
                 let case = format!("{ending:?}, length {with_length}, TLS {}", tls.is_some());
-                streams.lock().unwrap().clear();
-                let status = send_over(tls, gateway.address, "/open/upload", (ending, with_length));
+                // A path of its own: of what was given up before, word may come later.
+                let path = format!("/open/{ending:?}/{with_length}/{}", tls.is_some());
+                let status = send_over(tls, gateway.address, &path, (ending, with_length));
                 let next = gateway.get("/open/next", None);
                 assert_eq!((next.status, next.body.as_str()), (200, "/open/next"), "{case}");
-                let seen = || streams.lock().unwrap().first().cloned();
+                let seen = || streams.lock().unwrap().get(&path).cloned();
                 match ending {
                     Ending::Reset => {
                         // It may be given up before anything of it was forwarded.
