@@ -1,5 +1,6 @@
 //! What those who run the gateway see: metrics, readiness, reload, signals, records, the demo.
 
+mod logs;
 mod reload;
 
 use std::io::{BufRead, BufReader};
@@ -109,7 +110,7 @@ fn what_a_reload_cannot_change_is_refused_by_name() {
 #[test]
 fn sigterm_finishes_what_is_under_way_and_sigquit_does_nothing() {
     let mut setup = Setup::new(POLICIES, CLIENTS);
-    setup.gateway = "upstreams: { api: { servers: ['@UPSTREAM@'], timeouts: { response: 5s } } }\n".to_owned();
+    setup.gateway = "upstreams: { api: { servers: ['@UPSTREAM@'], timeouts: { response: 60s } } }\n".to_owned();
     let mut gateway = Gateway::start_with(&setup, Upstream::start());
     let token = gateway.token("app");
     for stray in ["QUIT", "USR1", "USR2"] {

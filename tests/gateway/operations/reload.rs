@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::http::{Connection, request};
-use crate::support::{Gateway, Setup, many, wait_for};
+use crate::support::{Gateway, Setup, judge, many, wait_for};
 
 const CLIENTS: &str =
     "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read] } }\n";
@@ -88,7 +88,7 @@ fn every_way_in_which_files_change_is_seen() {
             change(&policies(permits));
             let took = bites(&mut connection, &token, permits);
             slowest = slowest.max(took);
-            assert!(took < Duration::from_secs(5), "{name}, round {round}: {took:?}");
+            judge(&format!("{name}, round {round}"), took, Duration::from_secs(5));
         }
     }
     println!("slowest: {slowest:?}");
@@ -178,8 +178,10 @@ fn reloads_under_load_cost_no_request() {
         .collect();
     let reloads = many("RELOADS", 10);
     for round in 0..reloads {
+        let before = served.load(Ordering::Relaxed);
         comment(&gateway.folder.path().join("policies.yaml"), round);
         assert!(gateway.reload());
+        wait_for("requests to be served", || (served.load(Ordering::Relaxed) > before).then_some(()));
         std::thread::park_timeout(Duration::from_millis(if reloads > 50 { 500 } else { 50 }));
     }
     stop.store(true, Ordering::Relaxed);
@@ -187,7 +189,7 @@ fn reloads_under_load_cost_no_request() {
         client.join().unwrap();
     }
     println!("{reloads} reloads, {} requests, all 200", served.load(Ordering::Relaxed));
-    assert!(served.load(Ordering::Relaxed) > reloads);
+    assert!(served.load(Ordering::Relaxed) >= reloads);
 }
 
 fn comment(file: &Path, round: usize) {

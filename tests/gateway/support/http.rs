@@ -1,8 +1,10 @@
 //! A raw HTTP/1.1 client: sends the bytes it is given, reads one response.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::Instant;
+
+use super::GUARD;
 
 /// One response.
 #[derive(Clone, Debug)]
@@ -44,7 +46,7 @@ impl Connection {
 
     /// Over a stream that is open.
     pub fn over(stream: TcpStream) -> Self {
-        stream.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+        stream.set_read_timeout(Some(GUARD)).unwrap();
         stream.set_nodelay(true).unwrap();
         Self(stream, Vec::new())
     }
@@ -89,6 +91,28 @@ impl Connection {
         Some(Response { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
     }
 
+    /// The answer behind interim ones.
+    pub fn read_final(&mut self) -> Option<Response> {
+        loop {
+            let start = self.peek_status()?;
+            let is_final = !(100..200).contains(&start) || start == 101;
+            let response = self.read(!is_final)?;
+            if is_final {
+                return Some(response);
+            }
+        }
+    }
+
+    /// The status of the next response, which stays to be read.
+    fn peek_status(&mut self) -> Option<u16> {
+        while find(&self.1, b"\r\n").is_none() {
+            if !self.fill() {
+                return None;
+            }
+        }
+        std::str::from_utf8(&self.1).ok()?.split(' ').nth(1)?.get(..3)?.parse().ok()
+    }
+
     /// Whether the gateway closes the connection now.
     pub fn is_closed(&mut self) -> bool {
         !self.fill()
@@ -102,7 +126,7 @@ impl Connection {
                 true
             }
             Ok(_) => false,
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => false,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => false,
             Err(error) => panic!("reading a response: {error}"),
         }
     }
@@ -153,10 +177,24 @@ pub fn try_send(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Response
 /// The same for a server that may go at any moment.
 pub fn send_if_possible(address: SocketAddr, bytes: impl AsRef<[u8]>) -> Option<Response> {
     let stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(15))).ok()?;
+    stream.set_read_timeout(Some(GUARD)).ok()?;
     let mut connection = Connection(stream, Vec::new());
     connection.write(bytes.as_ref());
     connection.read(false)
+}
+
+/// Reads until the other end closes the connection, which it has to.
+pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
+    stream.set_read_timeout(Some(GUARD)).unwrap();
+    let (deadline, mut all, mut space) = (Instant::now() + GUARD, Vec::new(), [0; 16 * 1024]);
+    while Instant::now() < deadline {
+        match stream.read(&mut space) {
+            Ok(count) if count > 0 => all.extend_from_slice(&space[..count]),
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+            _ => return all,
+        }
+    }
+    panic!("the connection stays open");
 }
 
 /// A request without a body; `token` becomes the Authorization header.
