@@ -182,9 +182,14 @@ fn matching<'a>(own: impl Iterator<Item = &'a ClientSecret>, secret: &str, now: 
             let _ = own.matches(secret);
             Found::Good(label)
         }
-        found if !own.matches(secret) => found,
-        _ if own.expired(now) => Found::Expired,
-        _ => Found::Good(own.label()),
+        Found::Nothing | Found::Expired if own.matches(secret) => {
+            if own.expired(now) {
+                Found::Expired
+            } else {
+                Found::Good(own.label())
+            }
+        }
+        found @ (Found::Nothing | Found::Expired) => found,
     })
 }
 

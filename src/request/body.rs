@@ -169,16 +169,14 @@ impl Extension {
     /// The state after one byte that does not end the line: `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
     const fn step(self, byte: u8) -> Result<Self, ChunkFault> {
         Ok(match (self, byte) {
-            (Self::Start, b' ' | b'\t') => Self::Start,
-            (Self::Equals, b' ' | b'\t') => Self::Equals,
+            (Self::Start, b' ' | b'\t')
+            | (Self::Name | Self::NameEnd | Self::Value | Self::ValueEnd | Self::Blank, b';') => Self::Start,
+            (Self::Equals, b' ' | b'\t') | (Self::Name | Self::NameEnd, b'=') => Self::Equals,
             (Self::Name | Self::NameEnd, b' ' | b'\t') => Self::NameEnd,
             (Self::Value | Self::ValueEnd | Self::Blank, b' ' | b'\t') => Self::Blank,
-            (Self::Name | Self::NameEnd, b'=') => Self::Equals,
-            (Self::Name | Self::NameEnd | Self::Value | Self::ValueEnd | Self::Blank, b';') => Self::Start,
-            (Self::Equals, b'"') => Self::Quoted,
             (Self::Quoted, b'"') => Self::ValueEnd,
             (Self::Quoted, b'\\') => Self::Escaped,
-            (Self::Quoted | Self::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Self::Quoted,
+            (Self::Equals, b'"') | (Self::Quoted | Self::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Self::Quoted,
             (Self::Start | Self::Name, _) if is_token_byte(byte) => Self::Name,
             (Self::Equals | Self::Value, _) if is_token_byte(byte) => Self::Value,
             _ => return Err(ChunkFault),

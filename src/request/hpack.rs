@@ -130,10 +130,10 @@ impl FrameWatch {
     }
 
     fn begin(&mut self, head: [u8; FRAME_HEAD]) -> Result<(), FrameFault> {
-        let [a, b, c, kind, flags, d, e, f, g] = head;
-        let length = u32::from_be_bytes([0, a, b, c]) as usize;
+        let [high, middle, low, kind, flags, stream @ ..] = head;
+        let length = u32::from_be_bytes([0, high, middle, low]) as usize;
         if matches!(kind, HEADERS | CONTINUATION) {
-            let stream = u32::from_be_bytes([d, e, f, g]) & 0x7fff_ffff;
+            let stream = u32::from_be_bytes(stream) & 0x7fff_ffff;
             if length > self.max_block {
                 return Err(FrameFault);
             }
@@ -202,10 +202,9 @@ impl FrameWatch {
                 kind
             };
             match kind {
-                Kind::Plain => {}
                 Kind::Pseudo | Kind::Path(_) if is_trailers => found = Some(Finding::PseudoTrailer),
                 Kind::Path(Some(path)) => found = Some(Finding::Fragment(path)),
-                Kind::Pseudo | Kind::Path(None) => {}
+                Kind::Plain | Kind::Pseudo | Kind::Path(None) => {}
             }
         }
         Ok(found)
@@ -529,10 +528,10 @@ mod tests {
             }
         }
         // Out of the table, as often as it is named; and not any more once it has left it.
-        let again = frame(1, 5, 3, &[0x82, 0x86, 0x80 | 62]);
+        let again = frame(1, 5, 3, &[0x82, 0x86, 0xbe]);
         let first = frame(1, 5, 1, &[&[0x82, 0x86][..], &indexed].concat());
         assert_eq!(found(&[first.clone(), again.clone()], 5), Ok(vec![fragment.clone(), fragment.clone()]));
-        let emptied = frame(1, 5, 3, &[0x20, 0x82, 0x80 | 62]);
+        let emptied = frame(1, 5, 3, &[0x20, 0x82, 0xbe]);
         assert_eq!(found(&[first, emptied], 5), Err(FrameFault));
         // Elsewhere the byte is nobody's business.
         let other = [&[0x82, 0x84, 0x86, 0x40][..], &text(false, b"x"), &text(false, b"/a#b")].concat();

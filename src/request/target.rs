@@ -130,12 +130,11 @@ pub fn decode_reserved(segment: &str) -> String {
     while let Some((before, escaped)) = rest.split_once('%') {
         decoded.push_str(before);
         let (digits, tail) = escaped.split_at_checked(2).unwrap_or((escaped, ""));
-        match reserved(digits) {
-            Some(plain) => decoded.push(plain),
-            None => {
-                decoded.push('%');
-                decoded.push_str(digits);
-            }
+        if let Some(plain) = reserved(digits) {
+            decoded.push(plain);
+        } else {
+            decoded.push('%');
+            decoded.push_str(digits);
         }
         rest = tail;
     }

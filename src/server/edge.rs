@@ -338,12 +338,12 @@ pub fn prepare_session(session: &mut ServerSession, shared: &Shared) {
 
 /// Whether any Connection line says `close`; the library reads the first alone.
 fn says_close(head: &RequestHeader) -> bool {
-    names(head.headers.get_all(http::header::CONNECTION), b"close")
+    names(&head.headers.get_all(http::header::CONNECTION), b"close")
 }
 
 /// Whether one of these lines names something in its list, in any case.
 #[must_use]
-pub fn names(lines: http::header::GetAll<'_, http::HeaderValue>, name: &[u8]) -> bool {
+pub fn names(lines: &http::header::GetAll<'_, http::HeaderValue>, name: &[u8]) -> bool {
     let mut named = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     named.any(|found| found.trim_ascii().eq_ignore_ascii_case(name))
 }

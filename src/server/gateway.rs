@@ -60,7 +60,7 @@ impl Gateway {
     }
 
     /// A server for the next attempt, and a place among its requests.
-    fn choose(&self, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    fn choose(exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         let permitted = permitted(exchange)?;
         // Asked again for a retry: what the try before it left behind does not count.
         (permitted.failed, permitted.body, permitted.sent, permitted.slot) = (None, 0, false, None);
@@ -152,7 +152,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, _: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
-        self.choose(exchange)
+        Self::choose(exchange)
     }
 
     async fn upstream_request_filter(

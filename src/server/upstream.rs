@@ -2,6 +2,7 @@
 //! background, never on the path of a request.
 
 pub mod budget;
+pub mod connection;
 pub mod credentials;
 pub mod forward;
 pub mod health;

@@ -2,10 +2,6 @@
 //! is read as strictly as a client's and within its time, and a connection is used again only where nothing came on it that was not
 //! asked for.
 
-use std::collections::VecDeque;
-use std::io::ErrorKind;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,49 +13,16 @@ use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::v1::client::http_req_header_to_wire;
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::{HttpPeer, Peer};
-use pingora::{Error, ErrorType, OrErr, Result};
-use tokio::io::AsyncWrite;
-use tokio::time::Instant;
-use tokio_util::io::poll_read_buf;
+use pingora::{Error, ErrorType, Result};
 
 use super::Gateway;
 use crate::request::answer::AnswerHead;
 use crate::request::body::Body;
 use crate::request::head;
-use crate::server::edge::deadline::Alarm;
 use crate::server::edge::names;
 use crate::server::exchange::Exchange;
+use crate::server::upstream::connection::{ServerConnection, Step};
 use crate::server::upstream::{response, retry};
-
-/// Room made for each read.
-const READ: usize = 8 * 1024;
-/// Most that is read ahead of what the client has taken.
-const MAX_READ: usize = 64 * 1024;
-/// The last chunk of a body, and the end of its trailers (RFC 9112 §7.1).
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-
-/// One connection to a server, for one request.
-struct Upstream {
-    stream: Stream,
-    /// What is still to be written, and whether what was written has to be flushed.
-    outbox: VecDeque<Bytes>,
-    unflushed: bool,
-    /// What has come and was not looked at yet.
-    inbox: BytesMut,
-    alarm: Alarm,
-    /// How long it may be silent.
-    patience: Duration,
-}
-
-/// What has happened on it.
-enum Step {
-    /// All that was to be written is.
-    Written,
-    /// More bytes have come.
-    Came,
-    /// It has ended.
-    Ended,
-}
 
 /// How the answer's body is delimited (RFC 9112 §6.3).
 enum Answered {
@@ -85,96 +48,9 @@ struct Upload {
     sent: bool,
 }
 
-impl Upstream {
-    fn new(stream: Stream, patience: Duration) -> Self {
-        let alarm = Alarm::at(Instant::now() + patience);
-        Self { stream, outbox: VecDeque::new(), unflushed: false, inbox: BytesMut::new(), alarm, patience }
-    }
-
-    fn be_patient(&mut self) {
-        self.alarm.set(Instant::now() + self.patience);
-    }
-
-    fn is_written(&self) -> bool {
-        self.outbox.is_empty() && !self.unflushed
-    }
-
-    /// Puts a part of the body on its way.
-    fn put(&mut self, upload: Upload, data: Option<Bytes>) {
-        // An empty chunk would be the last one.
-        if let Some(data) = data.filter(|data| !data.is_empty()) {
-            if upload.chunked {
-                self.outbox.push_back(Bytes::from(format!("{:X}\r\n", data.len())));
-                self.outbox.push_back(data);
-                self.outbox.push_back(Bytes::from_static(b"\r\n"));
-            } else {
-                self.outbox.push_back(data);
-            }
-        }
-        if upload.read && upload.chunked {
-            self.outbox.push_back(Bytes::from_static(LAST_CHUNK));
-        }
-    }
-
-    /// Writes what is to be written, and reads what comes; `tunnel` is whether silence has no end.
-    async fn step(&mut self, reads: bool, tunnel: bool) -> Result<Step> {
-        std::future::poll_fn(|cx| self.poll_step(cx, reads, tunnel)).await
-    }
-
-    fn poll_step(&mut self, cx: &mut Context<'_>, reads: bool, tunnel: bool) -> Poll<Result<Step>> {
-        if !self.is_written()
-            && let Poll::Ready(written) = self.poll_written(cx)
-        {
-            let step = written.or_err(ErrorType::WriteError, "to the server").map_err(Error::into_up);
-            return Poll::Ready(step.map(|()| Step::Written));
-        }
-        if reads && self.inbox.len() < MAX_READ {
-            self.inbox.reserve(READ);
-            match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.inbox) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Step::Ended)),
-                Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Step::Came)),
-                Poll::Ready(Err(error)) => {
-                    let kind = match error.kind() {
-                        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => ErrorType::ConnectionClosed,
-                        _ => ErrorType::ReadError,
-                    };
-                    return Poll::Ready(Err(Error::because(kind, "from the server", error).into_up()));
-                }
-                Poll::Pending => {}
-            }
-        }
-        if !tunnel && self.alarm.poll(cx).is_ready() {
-            let kind = if self.is_written() { ErrorType::ReadTimedout } else { ErrorType::WriteTimedout };
-            return Poll::Ready(Err(Error::new_up(kind)));
-        }
-        Poll::Pending
-    }
-
-    fn poll_written(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        while let Some(next) = self.outbox.front_mut() {
-            let count = std::task::ready!(Pin::new(&mut self.stream).poll_write(cx, next))?;
-            if count == 0 {
-                return Poll::Ready(Err(ErrorKind::WriteZero.into()));
-            }
-            self.unflushed = true;
-            let _ = next.split_to(count);
-            if next.is_empty() {
-                self.outbox.pop_front();
-            }
-            // Progress: a slow reader is no hanging one.
-            self.alarm.set(Instant::now() + self.patience);
-        }
-        if self.unflushed {
-            std::task::ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-            self.unflushed = false;
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
 /// What of an exchange with one server has been reached.
 struct Attempt {
-    upstream: Upstream,
+    upstream: ServerConnection,
     upload: Upload,
     answered: Answered,
     /// A byte of an answer has come.
@@ -189,7 +65,7 @@ impl Gateway {
     pub(super) async fn forward_http1(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
         session.as_mut().enable_retry_buffering();
         for _ in 0..retry::TRIES {
-            let peer = self.choose(exchange)?;
+            let peer = Self::choose(exchange)?;
             let (stream, reused) = match self.transport.get_stream(&*peer).await {
                 Ok(got) => got,
                 Err(error) => {
@@ -221,7 +97,7 @@ impl Gateway {
         peer: &HttpPeer,
     ) -> Result<()> {
         let patience = peer.options.read_timeout.or(peer.options.write_timeout).unwrap_or(Duration::MAX / 4);
-        let mut upstream = Upstream::new(stream, patience.min(Duration::from_secs(86_400 * 365)));
+        let mut upstream = ServerConnection::new(stream, patience.min(Duration::from_secs(86_400 * 365)));
         let upload = self.begin(session, exchange, &mut upstream).await?;
         let is_head = session.req_header().method == http::Method::HEAD;
         let mut attempt = Attempt { upstream, upload, answered: Answered::Nothing, began: false, kept: false, is_head };
@@ -229,13 +105,18 @@ impl Gateway {
         let Attempt { upstream, upload, answered, kept, .. } = attempt;
         let is_clean = upload.sent && upstream.is_written() && upstream.inbox.is_empty();
         if kept && is_clean && matches!(answered, Answered::Whole) {
-            self.transport.release_stream(upstream.stream, peer.reuse_hash(), peer.idle_timeout());
+            self.transport.release_stream(upstream.into_stream(), peer.reuse_hash(), peer.idle_timeout());
         }
         Ok(())
     }
 
     /// Puts the head on its way, with what is known of the body.
-    async fn begin(&self, session: &mut Session, exchange: &mut Exchange, upstream: &mut Upstream) -> Result<Upload> {
+    async fn begin(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        upstream: &mut ServerConnection,
+    ) -> Result<Upload> {
         let mut head = session.req_header().clone();
         head.set_version(http::Version::HTTP_11);
         self.upstream_request_filter(session, &mut head, exchange).await?;
@@ -244,8 +125,7 @@ impl Gateway {
         if chunked {
             head.insert_header(TRANSFER_ENCODING, "chunked")?;
         }
-        let wire = to_wire(&head)?;
-        upstream.outbox.push_back(wire);
+        upstream.send(to_wire(&head)?);
         let read = session.as_mut().is_body_done();
         let mut upload = Upload { chunked, read, sent: false };
         // What an attempt before this one has read.
@@ -253,7 +133,7 @@ impl Gateway {
         if before.is_some() {
             self.request_body_filter(session, &mut before, read, exchange).await?;
         }
-        upstream.put(upload, before);
+        upload.send(upstream, before);
         upload.sent = read && upstream.is_written();
         Ok(upload)
     }
@@ -300,9 +180,9 @@ impl Gateway {
                         if end {
                             return Ok(());
                         }
-                        attempt.upstream.outbox.extend(body.filter(|body| !body.is_empty()));
+                        attempt.upstream.send(body.unwrap_or_default());
                     } else {
-                        attempt.upstream.put(attempt.upload, body);
+                        attempt.upload.send(&mut attempt.upstream, body);
                     }
                     attempt.upstream.be_patient();
                     if attempt.upstream.is_written() {
@@ -334,8 +214,7 @@ impl Gateway {
 
     /// Reads on after the server has stopped reading: true when it had answered.
     async fn drain(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<bool> {
-        attempt.upstream.outbox.clear();
-        attempt.upstream.unflushed = false;
+        attempt.upstream.stop_writing();
         attempt.kept = false;
         while !matches!(attempt.answered, Answered::Whole) {
             match attempt.upstream.step(true, false).await {
@@ -375,7 +254,7 @@ impl Gateway {
         mut head: ResponseHeader,
         tasks: &mut Vec<HttpTask>,
     ) -> Result<()> {
-        let kept = attempt.upstream_keeps(&head);
+        let kept = is_kept(&head);
         self.upstream_response_filter(session, &mut head, exchange).await?;
         let status = head.status;
         if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
@@ -412,6 +291,21 @@ impl Gateway {
     }
 }
 
+impl Upload {
+    /// Puts a part of the body on its way, and its end where it has been read in full.
+    fn send(self, upstream: &mut ServerConnection, data: Option<Bytes>) {
+        let data = data.unwrap_or_default();
+        if self.chunked {
+            upstream.send_chunk(data);
+            if self.read {
+                upstream.send_last_chunk();
+            }
+        } else {
+            upstream.send(data);
+        }
+    }
+}
+
 impl Attempt {
     fn note_written(&mut self) {
         self.upload.sent = self.upload.read;
@@ -441,12 +335,6 @@ impl Attempt {
             head.append_header(name.to_owned(), value).map_err(Error::into_up)?;
         }
         Ok(Some(head))
-    }
-
-    /// Whether the server keeps the connection open (RFC 9112 §9.3).
-    fn upstream_keeps(&self, head: &ResponseHeader) -> bool {
-        let lines = head.headers.get_all(CONNECTION);
-        if head.version == http::Version::HTTP_11 { !names(lines, b"close") } else { names(lines, b"keep-alive") }
     }
 
     /// How the body behind a head that was checked is delimited (RFC 9112 §6.3).
@@ -504,6 +392,12 @@ impl Attempt {
         self.upstream.be_patient();
         Ok(())
     }
+}
+
+/// Whether the server keeps the connection open behind this answer (RFC 9112 §9.3).
+fn is_kept(head: &ResponseHeader) -> bool {
+    let lines = head.headers.get_all(CONNECTION);
+    if head.version == http::Version::HTTP_11 { !names(&lines, b"close") } else { names(&lines, b"keep-alive") }
 }
 
 /// A connection that had served before may just have been closed; once something of an answer has come, it was not that.

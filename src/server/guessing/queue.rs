@@ -144,8 +144,8 @@ fn party(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn v4(last: u8) -> Option<IpAddr> {
-        Some(IpAddr::from([10, 0, 0, last]))
+    fn v4(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
     }
 
     fn order(queue: &mut FairQueue<&'static str>) -> Vec<&'static str> {
@@ -156,10 +156,10 @@ mod tests {
     fn addresses_take_turns_whatever_each_has_waiting() {
         let mut queue = FairQueue::default();
         for (address, job) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (2, "b2"), (3, "c1")] {
-            assert_eq!(queue.put(v4(address), job), Put::Waits);
+            assert_eq!(queue.put(Some(v4(address)), job), Put::Waits);
         }
         assert_eq!(queue.take(|_| true), Some("a1"));
-        assert_eq!(queue.put(v4(4), "d1"), Put::Waits);
+        assert_eq!(queue.put(Some(v4(4)), "d1"), Put::Waits);
         assert_eq!(order(&mut queue), ["b1", "c1", "a2", "d1", "b2", "a3"]);
         assert!(queue.groups.order.is_empty() && queue.groups.values.is_empty() && queue.length == 0);
     }
@@ -173,9 +173,9 @@ mod tests {
             (address(1, 2), "a2"),
             (address(1, 3), "a3"),
             (address(1, 1), "a4"),
-            (v4(9), "b1"),
+            (Some(v4(9)), "b1"),
             (None, "c1"),
-            (v4(9), "b2"),
+            (Some(v4(9)), "b2"),
         ] {
             assert_eq!(queue.put(address, job), Put::Waits);
         }
@@ -186,7 +186,7 @@ mod tests {
     fn a_job_that_is_not_ready_lets_others_by_and_keeps_its_place() {
         let mut queue = FairQueue::default();
         for (address, job) in [(1, "a1"), (1, "a2"), (2, "b1")] {
-            queue.put(v4(address), job);
+            queue.put(Some(v4(address)), job);
         }
         assert_eq!(queue.take(|job| *job != "a1"), Some("a2"));
         assert_eq!(queue.take(|job| *job == "none"), None);
@@ -197,17 +197,17 @@ mod tests {
     fn a_full_queue_makes_room_for_those_who_have_less_waiting() {
         let mut queue = FairQueue::default();
         for at in 0..MAX_PER_SITE {
-            assert_eq!(queue.put(v4(1), at), Put::Waits);
+            assert_eq!(queue.put(Some(v4(1)), at), Put::Waits);
         }
-        assert_eq!(queue.put(v4(1), 99), Put::Full(99));
+        assert_eq!(queue.put(Some(v4(1)), 99), Put::Full(99));
         for at in 0..MAX - MAX_PER_SITE {
             let address = Some(IpAddr::from([10, 1, u8::try_from(at / 250).unwrap(), u8::try_from(at % 250).unwrap()]));
             assert_eq!(queue.put(address, 1_000 + at), Put::Waits);
         }
-        assert_eq!(queue.put(v4(2), 100), Put::InPlaceOf(MAX_PER_SITE - 1));
+        assert_eq!(queue.put(Some(v4(2)), 100), Put::InPlaceOf(MAX_PER_SITE - 1));
         // One with as many waiting as anybody is not let in for another.
         for _ in 0..MAX_PER_SITE - 2 {
-            assert!(matches!(queue.put(v4(3), 101), Put::InPlaceOf(_) | Put::Full(_)));
+            assert!(matches!(queue.put(Some(v4(3)), 101), Put::InPlaceOf(_) | Put::Full(_)));
         }
         assert_eq!(queue.length, MAX);
         let sites = queue.groups.values.values().flat_map(|sites| sites.values.values());

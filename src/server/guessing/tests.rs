@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::store::attempts::{MAX_PER_NAME, MAX_PER_PLACE};
+use crate::store::attempts::{Attempt, MAX_PER_NAME, MAX_PER_PLACE};
 
 fn from(last: u8) -> Origin {
     Origin::Address(Some(IpAddr::from([10, 0, 0, last])))
@@ -107,7 +107,7 @@ async fn what_is_right_does_not_count_however_much_of_it_comes() {
     }
     let known = place.store.attempts(NOW).unwrap();
     assert_eq!(known.len(), 1, "the owner's address is written down once a day: {known:?}");
-    assert!(known.iter().all(|attempt| attempt.is_known()));
+    assert!(known.iter().all(Attempt::is_known));
 }
 
 /// Keeps threads busy with strangers until what it gives is dropped.

@@ -126,7 +126,7 @@ pub fn prepare(head: &mut RequestHeader, original: &HeaderMap, exchange: &Exchan
             fields.append(name.clone(), value);
         }
     }
-    replace_lines(&mut fields, COOKIE, cookie::without_ours)?;
+    replace_lines(&mut fields, &COOKIE, cookie::without_ours)?;
     if let Some(slot) = &permitted.slot {
         fields.insert(HOST, slot.member.address.authority.clone());
     }
@@ -253,16 +253,19 @@ pub fn strip_own_cookies(head: &mut ResponseHeader) -> Result<()> {
 /// # Errors
 /// As [`strip_own_cookies`].
 pub fn strip_own_cookies_of_trailers(fields: &mut HeaderMap) -> Result<()> {
-    OF_ANSWERS.into_iter().try_for_each(|(name, kept)| replace_lines(fields, name, kept))
+    OF_ANSWERS.into_iter().try_for_each(|(name, kept)| replace_lines(fields, &name, kept))
 }
 
+/// What is left of a line of a field.
+type Keep = fn(&[u8]) -> Kept;
+
 /// The fields by which an answer sets or clears cookies, and what is left of a line of them.
-const OF_ANSWERS: [(HeaderName, fn(&[u8]) -> Kept); 2] =
+const OF_ANSWERS: [(HeaderName, Keep); 2] =
     [(SET_COOKIE, cookie::not_setting_ours), (CLEAR_SITE_DATA, cookie::without_clearing)];
 
-fn replace_lines(fields: &mut HeaderMap, name: HeaderName, kept: fn(&[u8]) -> Kept) -> Result<()> {
-    if let Some(lines) = lines_left(fields, &name, kept)? {
-        fields.remove(&name);
+fn replace_lines(fields: &mut HeaderMap, name: &HeaderName, kept: Keep) -> Result<()> {
+    if let Some(lines) = lines_left(fields, name, kept)? {
+        fields.remove(name);
         for line in lines {
             fields.append(name.clone(), line);
         }
@@ -271,7 +274,7 @@ fn replace_lines(fields: &mut HeaderMap, name: HeaderName, kept: fn(&[u8]) -> Ke
 }
 
 /// The lines of a field that are left; `None` where all of them are, as they are.
-fn lines_left(fields: &HeaderMap, name: &HeaderName, kept: fn(&[u8]) -> Kept) -> Result<Option<Vec<HeaderValue>>> {
+fn lines_left(fields: &HeaderMap, name: &HeaderName, kept: Keep) -> Result<Option<Vec<HeaderValue>>> {
     let lines = fields.get_all(name);
     if lines.iter().all(|line| kept(line.as_bytes()) == Kept::All) {
         return Ok(None);
