@@ -41,14 +41,15 @@ test-shared:
 # What a release has to stand, in the release build: crashes, power cuts, corruptions, gateways at once, a million tokens. Needs root
 # for small disks.
 faults:
-	ROUNDS=100 TOKENS=100000 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::crash faults::disk
-	ROUNDS=200 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::corruption shared::
-	TOKENS=1000000 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::size
+	STRICT=1 ROUNDS=100 TOKENS=100000 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::crash faults::disk
+	STRICT=1 ROUNDS=200 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::corruption shared:: \
+	  limits::
+	STRICT=1 TOKENS=1000000 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 faults::size
 
 # The end of a process and the beginning of the next under load, and a hundred reloads in a minute: no request may fail.
 RATE ?= 4000
 lifecycle:
-	ROUNDS=10 RATE=$(RATE) RELOADS=100 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 \
+	STRICT=1 ROUNDS=10 RATE=$(RATE) RELOADS=100 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 \
 	  edge::lifecycle operations::reload
 
 # Slow and greedy clients, attacks by frames, streams out of a grammar with mutations: honest requests are all served, p99 at most

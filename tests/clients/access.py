@@ -23,7 +23,7 @@ def rows():
 
 def count(wanted):
     """Waits until so many rows are shown, and the page says so."""
-    end = time.monotonic() + 5
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         shown = rows()
         if len(shown) == wanted and DRIVER.find_element(By.ID, "count").text == f"{wanted} rows":

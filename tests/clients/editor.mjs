@@ -61,7 +61,7 @@ async function hover(source) {
 async function faults(source) {
   const { uri } = open(source).textDocument;
   const own = () => marks.filter(found => found.uri === uri).flatMap(found => found.diagnostics);
-  for (let turn = 0; turn < 200 && !own().length; turn++) await new Promise(done => setTimeout(done, 50));
+  for (let turn = 0; turn < 2400 && !own().length; turn++) await new Promise(done => setTimeout(done, 50));
   return own().map(({ message, range }) => ({ message, line: range.start.line }));
 }
 

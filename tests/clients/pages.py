@@ -159,7 +159,7 @@ class Person:
         return where
 
     def loaded(self):
-        wait = WebDriverWait(self.driver, 15, ignored_exceptions=[WebDriverException])
+        wait = WebDriverWait(self.driver, 120, ignored_exceptions=[WebDriverException])
         wait.until(lambda driver: driver.execute_script("return document.readyState") == "complete")
 
     def leave(self, action):
@@ -176,7 +176,7 @@ class Person:
                 return True
 
         try:
-            WebDriverWait(self.driver, 15).until(gone)
+            WebDriverWait(self.driver, 120).until(gone)
         except TimeoutException:
             self.watch.look()
             expect(False, f"the page stays after a click; in the console: {[entry['message'] for entry in self.watch.console]}")

@@ -15,11 +15,11 @@ use std::time::Duration;
 use crate::authorization::{basic, member, refresh, setup, token, tokens};
 use crate::support::browser::encode;
 use crate::support::http::{form, send_if_possible};
-use crate::support::{Gateway, Setup};
+use crate::support::{Gateway, Setup, wait_for};
 
 /// A configuration with a fixed public URL, so that a second process can go on with the tokens of the first.
 fn fixed(store: Option<&std::path::Path>) -> Setup {
-    let mut setup = setup("");
+    let mut setup = setup(", refresh_grace: 60s");
     setup.gateway.push_str("public_url: http://127.0.0.1:1\n");
     if let Some(store) = store {
         setup.gateway.push_str(&format!("store: {{ embedded: {{ path: \"{}\" }} }}\n", store.display()));
@@ -48,6 +48,10 @@ struct Load {
 fn whole(answer: &crate::support::Response, name: &str) -> Option<String> {
     let body: serde_json::Value = serde_json::from_str(&answer.body).ok().filter(|_| answer.status == 200)?;
     Some(body[name].as_str()?.to_owned())
+}
+
+fn lengths(families: &[Family]) -> Vec<usize> {
+    families.iter().map(|family| family.lock().unwrap().len()).collect()
 }
 
 /// Families of refresh tokens to go on with.
@@ -96,6 +100,14 @@ impl Load {
             }));
         }
         Self { stop, acknowledged, threads }
+    }
+
+    /// Waits until something was issued and each family has grown by a few.
+    fn has_written(&self, families: &[Family], before: &[usize]) {
+        wait_for("writes", || {
+            let grown = lengths(families).iter().zip(before).all(|(now, before)| *now >= before + 5);
+            (grown && !self.acknowledged.issued.lock().unwrap().is_empty()).then_some(())
+        });
     }
 
     /// Ends it: what was acknowledged.

@@ -261,6 +261,7 @@ fn an_owner_whom_nobody_knows_gets_in_while_fifty_addresses_guess() {
     assert!(good >= 9, "{sign_ins:?}");
     if many("STRICT", 0) > 0 {
         assert!(quick >= 9, "{sign_ins:?}");
+        assert!(busy <= quiet * 2, "API p99 {busy:?} under siege, {quiet:?} without");
     }
 }
 

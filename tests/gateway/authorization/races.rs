@@ -72,7 +72,7 @@ fn of_fifty_redemptions_of_one_code_one_succeeds() {
 
 #[test]
 fn of_fifty_refreshes_with_one_token_all_get_one_successor() {
-    let gateway = Gateway::start(&setup(""));
+    let gateway = Gateway::start(&setup(", refresh_grace: 60s"));
     let mut browser = alice(&gateway);
     let first = member(&redeem(&gateway, "web", &code(&mut browser, &request("web", &[]))), "refresh_token");
     let current = Mutex::new(first);

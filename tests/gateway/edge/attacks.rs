@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::http::{Connection, request};
 use crate::support::tls::Ca;
-use crate::support::{Gateway, Setup, many, wait_for};
+use crate::support::{Gateway, Setup, judge, many, wait_for};
 
 const POLICIES: &str =
     "apis: { open: { base_path: /open, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST] } } }\n";
@@ -155,8 +155,7 @@ fn is_closed(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// Compares the honest clients' time with that of a quiet gateway. A test beside others on a busy machine only sees that nobody was
-/// kept waiting; `STRICT=1` holds the goal: at most so many times as long.
+/// Compares the honest clients' time with that of a quiet gateway: with `STRICT=1` it may be so many times as long.
 fn unharmed(what: &str, gateway: &Gateway, (quiet, times): (Duration, u32), Seen { served, burst, p99 }: Seen) {
     let (now, peak) = (memory(gateway, "VmRSS") >> 20, memory(gateway, "VmHWM"));
     println!(
@@ -164,9 +163,7 @@ fn unharmed(what: &str, gateway: &Gateway, (quiet, times): (Duration, u32), Seen
          {now} MiB now, {} at most",
         peak >> 20
     );
-    let goal =
-        if many("STRICT", 0) > 0 { times * quiet + Duration::from_millis(1) } else { Duration::from_millis(750) };
-    assert!(p99 <= goal, "{what}: {p99:?}, {quiet:?} when quiet");
+    judge(&format!("{what}, p99"), p99, times * quiet + Duration::from_millis(1));
     assert!(peak < MEMORY, "{what}: {peak} bytes");
     assert_eq!(gateway.metric("scopegate_panics_total"), Some(0.0));
 }
@@ -178,7 +175,7 @@ fn slow_connections_are_cut_and_nobody_else_notices() {
     let tls: SocketAddr = std::fs::read_to_string(gateway.folder.path().join("tls")).unwrap().parse().unwrap();
     let quiet = quiet(&gateway);
     let honest = Honest::start(gateway.address);
-    let big = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", 8 << 20, "x".repeat(8 << 20));
+    let big = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", 16 << 20, "x".repeat(16 << 20));
     let upload = "POST /open/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
     let begins: [(SocketAddr, &[u8]); 7] = [
         (gateway.address, b""),
@@ -355,17 +352,20 @@ fn without_descriptors_the_metrics_answer_and_it_recovers() {
     }
     let held: Vec<TcpStream> = (0..120).map(|at| connect(gateway.address, at)).collect();
     wait_for("descriptors to run out", || gateway.log().contains("nothing accepted for a moment").then_some(()));
-    let before = cpu(&gateway);
+    let tries = || gateway.metric("scopegate_connections_refused_total{cause=\"accept\"}").unwrap_or_default();
+    let (start, spent, tried) = (Instant::now(), cpu(&gateway), tries());
     std::thread::park_timeout(Duration::from_millis(1_000));
-    let spent = cpu(&gateway) - before;
-    assert!(spent <= 20, "{spent} hundredths of a second in one");
+    let (spent, tried) = (cpu(&gateway) - spent, tries() - tried);
+    let most = 5.0 * start.elapsed().as_secs_f64() + 2.0;
+    assert!(tried <= most, "it rests 200 ms after each: {tried} tries in {:?}", start.elapsed());
+    judge("CPU time in a second", Duration::from_millis(10 * spent), Duration::from_millis(200));
     drop(held);
     let start = Instant::now();
     wait_for("it to recover", || {
         crate::support::http::send_if_possible(gateway.address, request("GET", "/open/x", None, &[]))
             .filter(|response| response.status == 200)
     });
-    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    judge("recovered", start.elapsed(), Duration::from_secs(3));
     assert!(gateway.metric("scopegate_connections_refused_total{cause=\"accept\"}") >= Some(1.0));
 }
 

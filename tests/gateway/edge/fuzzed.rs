@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Gateway, Setup, Upstream, many, wait_for};
+use crate::support::{GUARD, Gateway, Setup, Upstream, many, wait_for};
 
 const POLICIES: &str =
     "apis: { open: { base_path: /, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST, PUT] } } }\n";
@@ -634,7 +634,7 @@ fn exchange(gateway: SocketAddr, from: Ipv4Addr, stream: &[u8], piece: usize) ->
     socket.connect(&gateway.into()).unwrap();
     let mut socket = TcpStream::from(socket);
     socket.set_nodelay(true).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(15))).unwrap();
+    socket.set_read_timeout(Some(GUARD)).unwrap();
     for piece in stream.chunks(piece) {
         // The gateway may answer and close before all is written; what it answered is still there to be read.
         if socket.write_all(piece).is_err() {

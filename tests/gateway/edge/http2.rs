@@ -230,7 +230,8 @@ fn an_http2_connection_without_requests_is_closed_whatever_frames_it_sends() {
         let mut stream = TcpStream::connect(gateway.address).unwrap();
         stream.write_all(begin.as_bytes()).unwrap();
         let answered = read_to_end(&mut stream);
-        assert!(begin == "P" || answered.starts_with(b"HTTP/1."), "{begin:?}: {}", answered.escape_ascii());
+        let is_request = begin.starts_with("GET");
+        assert_eq!(answered.starts_with(b"HTTP/1."), is_request, "{begin:?}: {}", answered.escape_ascii());
     }
     wait_for("the connections to be gone", || {
         (gateway.metric("scopegate_connections_open ") == Some(0.0)).then_some(())
@@ -257,7 +258,7 @@ fn a_path_with_a_fragment_is_refused_and_not_cut_whatever_the_table_holds() {
         head(0x04, "/open/1#x"),
         head(0x44, "/open/2?a=b#x"),
         // The one before, out of the table.
-        vec![0x82, 0x86, 0x80 | 62, 0x01, 0x01, b'a'],
+        vec![0x82, 0x86, 0xbe, 0x01, 0x01, b'a'],
         head(0x04, "/open/3"),
         head(0x04, "/open/#"),
         head(0x04, "/open/4"),

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::support::http::{Connection, request};
-use crate::support::{Gateway, Setup, many, wait_for};
+use crate::support::{GUARD, Gateway, Setup, judge, many, wait_for};
 
 const POLICIES: &str = "apis:
   api: { base_path: /api, upstream: api, resources: { /x: [GET] } }
@@ -171,9 +171,9 @@ fn sigterm_under_load_loses_no_request() {
             // Listeners stay open meanwhile.
             (gateway.get_metrics("/readyz").status == 503).then_some(())
         });
-        assert!(start.elapsed() < Duration::from_millis(500));
+        judge("readiness, ended", start.elapsed(), Duration::from_millis(500));
         assert_eq!(gateway.wait(), Some(0));
-        assert!(start.elapsed() < Duration::from_secs(9), "{:?}", start.elapsed());
+        judge("the process, ended", start.elapsed(), Duration::from_secs(9));
         let (served, failed) = load.finish(false);
         println!("SIGTERM: {served} requests, {} failed, ended after {:?}", failed.len(), start.elapsed());
         assert_eq!(failed, [""; 0], "of {served}");
@@ -182,7 +182,7 @@ fn sigterm_under_load_loses_no_request() {
 
 #[test]
 fn upgrades_under_load_lose_no_request_and_no_token() {
-    let mut gateway = gateway("edge: { drain_timeout: 6s }\n");
+    let mut gateway = gateway("edge: { drain_timeout: 60s }\n");
     let token = gateway.token("app");
     let load = Load::start(gateway.address, &token, 32, 8, many("RATE", 1000));
     load.wait_for_more(200);
@@ -266,7 +266,7 @@ impl Manager {
     fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.set_read_timeout(Some(GUARD)).unwrap();
         Self(socket, folder)
     }
 
@@ -345,11 +345,12 @@ fn systemd_is_told_when_it_is_ready_and_when_it_stops() {
 
 #[test]
 fn a_drain_delay_keeps_the_door_open_for_those_who_have_not_heard() {
-    let mut gateway = gateway("edge: { drain_delay: 1500ms }\n");
+    let mut gateway = gateway("edge: { drain_delay: 6s }\n");
     let token = gateway.token("app");
     gateway.signal("TERM");
     wait_for("readiness to end", || (gateway.get_metrics("/readyz").status == 503).then_some(()));
-    std::thread::park_timeout(Duration::from_millis(900));
+    // Without the delay it would have closed by now.
+    std::thread::park_timeout(Duration::from_millis(1_500));
     let response = gateway.get("/api/x", Some(&token));
     assert_eq!((response.status, response.header("connection")), (200, Some("close")));
     assert_eq!(gateway.wait(), Some(0));

@@ -11,7 +11,7 @@ use scopegate::store::access::StoredAccess;
 
 use super::fixed;
 use crate::authorization::own_token;
-use crate::support::{Gateway, many};
+use crate::support::{GUARD, Gateway, judge, many, wait_for};
 
 /// Puts so many opaque tokens of the client `opaque` into a store, as fast as it takes them.
 pub fn fill(store: &Path, count: usize) {
@@ -59,6 +59,13 @@ fn stored(n: usize, expires: Timestamp) -> StoredAccess {
     }
 }
 
+/// The bytes of all pages of a store, as a file would have them that nothing is still to be written to.
+fn pages(store: &Path) -> u64 {
+    let database = rusqlite::Connection::open(store.join("scopegate.db")).unwrap();
+    let number = |pragma: &str| database.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0)).unwrap();
+    u64::from(number("page_count")) * u64::from(number("page_size"))
+}
+
 fn percentile(times: &mut [Duration], of_hundred: usize) -> Duration {
     times.sort();
     times[(times.len() * of_hundred / 100).min(times.len() - 1)]
@@ -90,7 +97,7 @@ fn tokens_never_seen_are_found_among_very_many() {
     println!("{count} tokens: a first request takes {median:?} in the median, {p99:?} in the 99th percentile");
     let memory = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
     println!("{}", memory.lines().find(|line| line.starts_with("VmRSS")).unwrap());
-    assert!(p99 < Duration::from_millis(20), "{p99:?}");
+    judge("a first request", p99, Duration::from_millis(20));
 }
 
 #[test]
@@ -122,19 +129,21 @@ fn what_has_expired_is_swept_beside_requests() {
     let left = || Store::open(&store).unwrap();
     // The sweep begins with the process: measured beside it, and once more when it is over.
     let during = measure(&gateway);
-    let began = Instant::now();
+    // A guard against hanging, longer for very many.
+    let (began, guard) = (Instant::now(), GUARD + super::millis(count as u64 / 4));
     while left().find_access(stored(count - 1, Timestamp(0)).digest).unwrap().is_some() {
-        assert!(began.elapsed() < Duration::from_secs(300), "the sweep does not end");
+        assert!(began.elapsed() < guard, "the sweep does not end");
         std::thread::park_timeout(super::millis(50));
     }
     let after = measure(&gateway);
     println!("{count} expired tokens: p99 {during:?} beside the sweep, {after:?} after it");
-    assert!(during <= after * 2 + super::millis(10), "{during:?} against {after:?}");
+    judge("a request beside the sweep", during, after * 2 + super::millis(10));
     // What is swept gives its space back, slice after slice.
-    std::thread::park_timeout(Duration::from_secs(1));
+    let most = full / 4 + (4 << 20);
+    wait_for("the space to be given back", || (pages(&store) <= most).then_some(()));
     gateway.signal("TERM");
     gateway.wait();
     let left = std::fs::metadata(store.join("scopegate.db")).unwrap().len();
     println!("the file had {full} bytes and has {left}");
-    assert!(left < full / 4 + (4 << 20), "{left} of {full}");
+    assert!(left <= most, "{left} of {full}");
 }

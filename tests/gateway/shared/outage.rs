@@ -7,29 +7,29 @@ use std::time::{Duration, Instant};
 
 use super::{over, own_token, verdict};
 use crate::authorization::{refresh, tokens};
-use crate::support::{Gateway, Redis, Setup, wait_for};
+use crate::support::{Gateway, Redis, Setup, judge, wait_for};
 
-/// Asks for everything that needs the store, and for what does not; says how long the slowest took.
+/// Asks for everything that needs the store, and for what does not.
 fn fails_closed(gateway: &Gateway, jwt: &str, opaque: &str, refresh_token: &str) {
     for _ in 0..5 {
         let began = Instant::now();
         assert_eq!(verdict(gateway, opaque), "store.unavailable", "never a 401 for our own outage");
-        assert!(began.elapsed() < Duration::from_millis(1_200), "{:?}", began.elapsed());
+        judge("a token in the store", began.elapsed(), Duration::from_millis(1_200));
         let began = Instant::now();
         let answer = refresh(gateway, "web", refresh_token);
         assert_eq!((answer.status, answer.json()["error"].as_str()), (503, Some("temporarily_unavailable")));
         assert!(answer.header("retry-after").is_some());
-        assert!(began.elapsed() < Duration::from_millis(2_200), "{:?}", began.elapsed());
+        judge("a refresh", began.elapsed(), Duration::from_millis(2_200));
         let began = Instant::now();
         assert_eq!(verdict(gateway, jwt), "permit");
-        assert!(began.elapsed() < Duration::from_millis(300), "JWTs do not wait: {:?}", began.elapsed());
+        judge("a JWT, which does not wait", began.elapsed(), Duration::from_millis(300));
     }
 }
 
 fn serves_again(gateway: &Gateway, opaque: &str, refresh_token: &str) {
     let began = Instant::now();
     wait_for("the store to be back", || (verdict(gateway, opaque) == "permit").then_some(()));
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    judge("the store, back", began.elapsed(), Duration::from_secs(5));
     let answer = refresh(gateway, "web", refresh_token);
     assert_eq!(answer.status, 200, "what was refused is as it was: {answer:?}");
 }
@@ -72,16 +72,16 @@ fn held_up_it_costs_what_needs_it_and_nothing_else() {
 fn silent_for_too_long_tokens_are_not_served_any_more() {
     let mut redis = Redis::start_with(&["--appendonly", "yes"]);
     let mut setup = over(&redis);
-    setup.gateway.push_str("max_revocation_staleness: 3s\n");
+    setup.gateway.push_str("max_revocation_staleness: 10s\n");
     let gateway = Gateway::start(&setup);
     let jwt = own_token(&gateway, "machine");
     redis.kill();
     assert_eq!(verdict(&gateway, &jwt), "permit");
     wait_for("the gateway to refuse", || (verdict(&gateway, &jwt) == "store.unavailable").then_some(()));
-    assert!(gateway.metric("scopegate_revocations_age_seconds").unwrap() >= 3.0);
+    assert!(gateway.metric("scopegate_revocations_age_seconds").unwrap() >= 10.0);
     redis.resume();
     wait_for("the gateway to serve", || (verdict(&gateway, &jwt) == "permit").then_some(()));
-    assert!(gateway.metric("scopegate_revocations_age_seconds").unwrap() < 3.0);
+    assert!(gateway.metric("scopegate_revocations_age_seconds").unwrap() < 10.0);
 }
 
 #[test]
@@ -105,10 +105,12 @@ fn a_connection_for_news_that_dies_alone_is_made_anew() {
     let gateway = Gateway::start(&over(&redis));
     let jwt = own_token(&gateway, "machine");
     for _ in 0..3 {
-        let clients = redis.ask(&["CLIENT", "LIST"]);
-        let waiting = clients.lines().find(|line| line.contains("cmd=xread")).expect("somebody waits for news");
-        let id = waiting.split_once("id=").unwrap().1.split(' ').next().unwrap();
-        assert_eq!(redis.ask(&["CLIENT", "KILL", "ID", id]), "1");
+        let id = wait_for("somebody to wait for news", || {
+            let clients = redis.ask(&["CLIENT", "LIST"]);
+            let waiting = clients.lines().find(|line| line.contains("cmd=xread"))?;
+            waiting.split_once("id=")?.1.split(' ').next().map(str::to_owned)
+        });
+        assert_eq!(redis.ask(&["CLIENT", "KILL", "ID", &id]), "1");
         wait_for("the gateway to wait for news again", || {
             redis.ask(&["CLIENT", "LIST"]).contains("cmd=xread").then_some(())
         });
@@ -148,9 +150,10 @@ fn gateways_that_were_told_different_algorithms_do_not_fight() {
     let mut other = setup.clone();
     other.gateway = other.gateway.replace("refresh_token] }", "refresh_token], signing: { algorithm: EdDSA } }");
     let gateways = [Gateway::start(&setup), Gateway::start(&other)];
+    let keys = || gateways[0].get("/.well-known/jwks.json", None).json()["keys"].as_array().unwrap().len();
+    wait_for("one for each algorithm", || (keys() == 2).then_some(()));
     std::thread::park_timeout(Duration::from_millis(2_500));
-    let keys = gateways[0].get("/.well-known/jwks.json", None).json()["keys"].as_array().unwrap().len();
-    assert_eq!(keys, 2, "one for each algorithm, and no more");
+    assert_eq!(keys(), 2, "and no more");
     let jwt = own_token(&gateways[0], "machine");
     assert_eq!(verdict(&gateways[1], &jwt), "permit");
 }
@@ -163,7 +166,7 @@ fn refused(setup: &Setup) -> String {
     let began = Instant::now();
     let output = Command::new(env!("CARGO_BIN_EXE_scopegate")).args(["serve", "--config"]).arg(file).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    judge("a start that is refused", began.elapsed(), Duration::from_secs(8));
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 

@@ -193,7 +193,7 @@ fn an_upstream_that_answers_while_it_reads_and_reads_while_it_answers_is_carried
         for mut stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
                 let mut got = Vec::new();
-                let mut space = [0; 64 * 1024];
+                let mut space = vec![0; 64 * 1024];
                 while !got.windows(4).any(|window| window == b"\r\n\r\n") {
                     let count = stream.read(&mut space).unwrap_or(0);
                     got.extend_from_slice(&space[..count]);
@@ -223,7 +223,7 @@ fn an_upstream_that_answers_while_it_reads_and_reads_while_it_answers_is_carried
     });
     let mut reader = stream;
     let mut answer = Vec::new();
-    let mut space = [0; 64 * 1024];
+    let mut space = vec![0; 64 * 1024];
     loop {
         let count = reader.read(&mut space).unwrap();
         answer.extend_from_slice(&space[..count]);
