@@ -53,11 +53,13 @@ lifecycle:
 	  edge::lifecycle operations::reload
 
 # Slow and greedy clients, attacks by frames, streams out of a grammar with mutations: honest requests are all served, p99 at most
-# twice that of a quiet gateway, all of it inside 512 MiB. Needs root for the memory limit.
+# twice that of a quiet gateway, all of it inside 512 MiB. Needs root for the memory limit. Then fifty addresses that guess: an owner
+# nobody knows signs in within 2 s, and names that exist cannot be told from others by time.
 attacks:
 	STRICT=1 SLOW=2000 DEAF=50 ATTACKERS=50 ATTACK_MS=5000 $(CARGO) test --locked --release --test gateway -- --nocapture \
 	  --test-threads 1 edge::attacks
 	FUZZ_SECONDS=60 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 edge::fuzzed
+	STRICT=1 SAMPLES=1000 $(CARGO) test --locked --release --test gateway -- --nocapture --test-threads 1 authorization::guessing
 
 # A hundred thousand random pairs of policies and requests: decision, test, explain, diff, access, the running gateway and a naive
 # reading say the same of each.

@@ -274,10 +274,14 @@ impl ProxyHttp for Gateway {
     fn response_body_filter(
         &self,
         session: &mut Session,
-        _: &mut Option<Bytes>,
+        body: &mut Option<Bytes>,
         _: bool,
-        _: &mut Exchange,
+        exchange: &mut Exchange,
     ) -> Result<Option<std::time::Duration>> {
+        if matches!(exchange.status, 204 | 205 | 304) {
+            // They have none (RFC 9110 §6.4.1); over HTTP/2 an upstream can send one all the same.
+            *body = None;
+        }
         if let Some(stream) = Stream::of(session.as_downstream()) {
             stream.moved();
         }

@@ -4,11 +4,12 @@
 //! What costs nothing to check and cannot be guessed is checked before anybody asks here: a right secret of ours always passes. What
 //! costs milliseconds (Argon2id) is checked on two threads of its own, in turns that are fair to addresses.
 
+mod counts;
 mod queue;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,11 +19,14 @@ use crate::names::Timestamp;
 use crate::request::address::site;
 use crate::store::attempts::{Account, Cleared, KNOWN_SECONDS, Subjects, WINDOW_SECONDS};
 use crate::store::{Store, StoreFault};
+use counts::Counts;
 use queue::{FairQueue, Put};
 
-/// Names and addresses that are kept apart: beyond, whole networks count as one address. A flood from many addresses must neither
-/// fill memory and disk nor open the door for guesses that are not counted.
-const MAX_SUBJECTS: usize = 100_000;
+/// Owners' sign-ins that are remembered.
+const MAX_KNOWN: usize = 100_000;
+/// Slow checks that may wait, of anybody at one address; of an owner, who has been right from there before, and may be a busy client.
+const MAX_OF_ADDRESS: usize = 10;
+const MAX_OF_OWNER: usize = 64;
 /// How long a slow check may wait for its turn.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long an owner's sign-in is remembered, and a wrong attempt counted.
@@ -74,9 +78,10 @@ impl fmt::Debug for Guessing {
     }
 }
 
-#[derive(Default)]
 struct State {
-    counts: HashMap<String, Count>,
+    counts: Counts,
+    /// It was said that whole networks count as one.
+    is_coarse: bool,
     /// Pairs of name and address that have signed in, until when that counts, and when it was written down.
     known: HashMap<String, Known>,
     /// Slow checks of owners, and of everybody else.
@@ -84,12 +89,16 @@ struct State {
     general: FairQueue<Job>,
 }
 
-#[derive(Debug, Default)]
-struct Count {
-    /// When each wrong attempt no longer counts, by a clock that nobody sets.
-    ends: VecDeque<Instant>,
-    /// Slow checks under way, which may all turn out wrong.
-    under_way: usize,
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            counts: Counts::default(),
+            is_coarse: false,
+            known: HashMap::new(),
+            reserved: FairQueue::new(MAX_OF_OWNER),
+            general: FairQueue::new(MAX_OF_ADDRESS),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -148,7 +157,7 @@ impl Guessing {
     pub fn read(&self, store: &Store, now: Timestamp) -> Result<(), StoreFault> {
         let (attempts, clock) = (store.attempts(now)?, Instant::now());
         let mut state = self.lock();
-        for count in state.counts.values_mut() {
+        for (_, count) in state.counts.iter_mut() {
             count.ends.clear();
         }
         for attempt in attempts {
@@ -158,10 +167,10 @@ impl Guessing {
                 let known = Known { until: clock + left, noted: clock };
                 state.known.insert(attempt.subject, known);
             } else {
-                state.counts.entry(attempt.subject).or_default().ends.push_back(clock + left);
+                state.counts.entry(&attempt.subject).ends.push_back(clock + left);
             }
         }
-        for count in state.counts.values_mut() {
+        for (_, count) in state.counts.iter_mut() {
             count.ends.make_contiguous().sort_unstable();
         }
         drop(state);
@@ -176,12 +185,29 @@ impl Guessing {
     /// What an attempt counts for.
     fn subjects(&self, account: Account, name: &str, origin: &Origin) -> Subjects {
         let address = match origin {
-            Origin::Browser(digest, _) => format!("browser:{digest}"),
-            Origin::Address(None) => "unknown".to_owned(),
-            Origin::Address(Some(address)) if self.lock().counts.len() < MAX_SUBJECTS => site(*address).to_string(),
-            Origin::Address(Some(address)) => network(*address).to_string(),
+            Origin::Browser(digest, _) => return Subjects::new(account, name, &format!("browser:{digest}")),
+            Origin::Address(None) => return Subjects::new(account, name, "unknown"),
+            Origin::Address(Some(address)) => *address,
         };
-        Subjects::new(account, name, &address)
+        let mut state = self.lock();
+        let (place, is_coarse) = state.counts.place(account, address);
+        if !is_coarse {
+            return Subjects::new(account, name, &place);
+        }
+        // An owner who has signed in from there counts alone, whoever else is in the network.
+        let own = Subjects::new(account, name, &site(address).to_string());
+        if state.is_owner(&own, Instant::now()) {
+            return own;
+        }
+        if !std::mem::replace(&mut state.is_coarse, true) {
+            let account = account.label();
+            tracing::warn!(
+                account,
+                network = place,
+                "wrong attempts come from so many addresses that whole networks count as one"
+            );
+        }
+        Subjects::new(account, name, &place)
     }
 
     /// The seconds to wait, where so many attempts were wrong that another is not to be looked at.
@@ -254,10 +280,15 @@ impl Guessing {
         if let Some(wait) = state.limited(&job.subjects, clock) {
             return Err(Refused::Limited(wait));
         }
-        let is_owner = matches!(origin, Origin::Browser(..))
-            || state.known.get(job.subjects.known()).is_some_and(|known| known.until > clock);
-        let queue = if is_owner { &mut state.reserved } else { &mut state.general };
-        match queue.put(origin.address(), job) {
+        let address = origin.address();
+        let put = if matches!(origin, Origin::Browser(..)) || state.is_owner(&job.subjects, clock) {
+            // Each for itself: no neighbour takes an owner's places, whatever accounts he has.
+            let owner = job.subjects.known().to_owned();
+            state.reserved.put(address, owner, job)
+        } else {
+            state.general.put(address, address.map(site).map_or_else(String::new, |site| site.to_string()), job)
+        };
+        match put {
             Put::Waits => {}
             Put::InPlaceOf(dropped) => drop(dropped.answer.send(Err(Refused::Crowded))),
             Put::Full(_) => return Err(Refused::Crowded),
@@ -277,7 +308,7 @@ impl Guessing {
             let mut state = self.lock();
             let known = state.known.get(subjects.known());
             if known.is_some_and(|known| clock.saturating_duration_since(known.noted) < AGAIN)
-                || state.known.len() >= MAX_SUBJECTS
+                || state.known.len() >= MAX_KNOWN
             {
                 return;
             }
@@ -338,12 +369,18 @@ impl Guessing {
     pub fn forget(&self) {
         let clock = Instant::now();
         let mut state = self.lock();
-        state.counts.retain(|_, count| count.under_way > 0 || count.ends.back().is_some_and(|end| *end > clock));
+        state.counts.forget(clock);
         state.known.retain(|_, known| known.until > clock);
+        state.is_coarse = false;
     }
 }
 
 impl State {
+    /// Whether this name has signed in from there.
+    fn is_owner(&self, subjects: &Subjects, clock: Instant) -> bool {
+        self.known.get(subjects.known()).is_some_and(|known| known.until > clock)
+    }
+
     /// The seconds to wait, where too many attempts were wrong. The address first: what it may not do leaves no trace of the name.
     fn limited(&mut self, subjects: &Subjects, clock: Instant) -> Option<u32> {
         subjects.limits().find_map(|(subject, limit)| {
@@ -360,7 +397,7 @@ impl State {
 
     fn count(&mut self, subjects: &Subjects, clock: Instant) {
         for (subject, _) in subjects.limits() {
-            self.counts.entry(subject.to_owned()).or_default().ends.push_back(clock + WINDOW);
+            self.counts.entry(subject).ends.push_back(clock + WINDOW);
         }
     }
 
@@ -397,14 +434,16 @@ impl State {
                 continue;
             }
             for (subject, _) in job.subjects.limits() {
-                self.counts.entry(subject.to_owned()).or_default().under_way += 1;
+                self.counts.entry(subject).under_way += 1;
             }
             return Turn::Check(job);
         }
     }
 
     fn take(&mut self, owners_first: bool) -> Option<Job> {
-        let (mut reserved, mut general) = (std::mem::take(&mut self.reserved), std::mem::take(&mut self.general));
+        let empty = || FairQueue::new(0);
+        let mut reserved = std::mem::replace(&mut self.reserved, empty());
+        let mut general = std::mem::replace(&mut self.general, empty());
         // One that must wait for those under way lets others by; one over the limit is answered.
         let is_ready = |job: &Job| self.has_room(&job.subjects) || self.is_over(&job.subjects);
         let (first, second) = if owners_first { (&mut reserved, &mut general) } else { (&mut general, &mut reserved) };
@@ -429,14 +468,6 @@ impl State {
 async fn write_down(store: &Store, subjects: &Subjects, now: Timestamp) {
     if let Err(error) = store.note_attempts(subjects.counted(), now, now.plus(WINDOW_SECONDS)).await {
         tracing::warn!(%error, "a failed attempt to authenticate could not be stored");
-    }
-}
-
-/// The network of an address, as wide as one that a single party may hold: /16 of IPv4, /32 of IPv6.
-fn network(address: IpAddr) -> IpAddr {
-    match site(address) {
-        IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & 0xffff_0000)),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 96 << 96)),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Attempts to authenticate: wrong ones count across restarts, and where an owner has signed in is remembered.
 
+use std::net::IpAddr;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::{Store, StoreFault, engine};
 use crate::names::{Timestamp, hex};
@@ -13,11 +16,13 @@ pub const MAX_PER_NAME: usize = 5;
 pub const MAX_PER_PLACE: usize = 50;
 /// How long it is remembered that a name has signed in from an address, seconds.
 pub const KNOWN_SECONDS: i64 = 30 * 86_400;
+/// How far the clock of another gateway may be ahead, seconds.
+const MAX_AHEAD_SECONDS: i64 = 60;
 /// How the subject of a sign-in begins.
 const KNOWN: &str = "known ";
 
 /// Whose name is being guessed at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Account {
     /// A client's secret.
     Client,
@@ -116,10 +121,14 @@ impl Attempt {
         self.subject.starts_with(KNOWN)
     }
 
-    /// How long it still counts. A clock that has jumped since makes it no longer than a whole window.
+    /// How long it still counts. One that was noted by a clock that was ahead, by more than clocks of several gateways differ, does
+    /// not: with each start it would count for a whole window again.
     #[must_use]
     pub fn left(&self, now: Timestamp) -> Duration {
         let whole = if self.is_known() { KNOWN_SECONDS } else { WINDOW_SECONDS };
+        if self.at.0.saturating_sub(now.0) > MAX_AHEAD_SECONDS {
+            return Duration::ZERO;
+        }
         let left = self.at.0.saturating_add(whole).saturating_sub(now.0);
         Duration::from_secs(left.clamp(0, whole).unsigned_abs())
     }
@@ -143,7 +152,7 @@ impl Attempt {
 pub enum Cleared {
     /// Those on a name, wherever from.
     Name(Account, String),
-    /// Those from an address, whatever the name.
+    /// Those from an address, whatever the name, and those from a network that it counts with.
     Place(String),
     /// All of them.
     All,
@@ -159,10 +168,16 @@ impl Cleared {
         of_account
             && match self {
                 Self::Name(account, name) => subject.starts_with(&Subjects::beginning(*account, name)),
-                Self::Place(place) => subject.rsplit(' ').next() == Some(place.as_str()),
+                Self::Place(place) => subject.rsplit(' ').next().is_some_and(|of| of == place || is_in(place, of)),
                 Self::All => true,
             }
     }
+}
+
+/// Whether an address is in a network.
+fn is_in(address: &str, network: &str) -> bool {
+    let (Ok(network), Ok(address)) = (network.parse::<IpNet>(), address.parse()) else { return false };
+    network.contains::<&IpAddr>(&address)
 }
 
 impl Store {
@@ -220,6 +235,8 @@ mod tests {
             (&place, of_name.as_str(), true),
             (&place, of_place.as_str(), true),
             (&place, "client 110.0.0.1", false),
+            (&place, "client abc 10.0.0.0/16", true),
+            (&place, "client 10.1.0.0/16", false),
             (&place, "user 10.0.0.1", true),
             (&Cleared::All, of_place.as_str(), true),
             (&Cleared::All, subjects.known(), false),
@@ -234,7 +251,9 @@ mod tests {
     #[test]
     fn a_clock_that_jumped_makes_no_attempt_count_longer_than_its_window() {
         let attempt = |at| Attempt { subject: "client 10.0.0.1".to_owned(), at: Timestamp(at) };
-        for (at, now, left) in [(100, 100, 900), (100, 400, 600), (100, 1_000, 0), (11_000, 200, 900), (100, 50, 900)] {
+        for (at, now, left) in
+            [(100, 100, 900), (100, 400, 600), (100, 1_000, 0), (11_000, 200, 0), (100, 50, 900), (161, 100, 0)]
+        {
             assert_eq!(attempt(at).left(Timestamp(now)).as_secs(), left, "{at} {now}");
         }
         let known = Attempt { subject: "known user abc 10.0.0.1".to_owned(), at: Timestamp(0) };

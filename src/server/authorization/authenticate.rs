@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::super::clock;
 use super::super::guessing::{Origin, Refused};
+use super::issue::unavailable;
 use super::token::stored;
 use super::{Caller, FAILURE, Server};
 use crate::client::{Client, User, secret};
@@ -48,7 +49,7 @@ pub(super) async fn authenticate(
             Err(error)
         }
         Err(Refused::Limited(wait)) => Err(GrantError::too_many(wait, "too many wrong secrets")),
-        Err(Refused::Crowded) => Err(GrantError::too_many(1, "too many secrets wait to be checked")),
+        Err(Refused::Crowded) => Err(unavailable("too many secrets wait to be checked")),
     }
 }
 
@@ -126,7 +127,7 @@ pub(super) async fn check_password(
             Ok(Err("The user name or the password is wrong."))
         }
         Err(Refused::Limited(wait)) => Err(GrantError::too_many(wait, "too many wrong passwords")),
-        Err(Refused::Crowded) => Err(GrantError::too_many(1, "too many passwords wait to be checked")),
+        Err(Refused::Crowded) => Err(unavailable("too many passwords wait to be checked")),
     }
 }
 

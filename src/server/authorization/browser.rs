@@ -223,7 +223,7 @@ impl Visitor {
         let checked = match check_password(server, caller, username, password, (origin, now)).await {
             Ok(checked) => checked,
             Err(GrantError { retry_after: Some(wait), .. }) => {
-                let text = format!("Too many failed attempts. Try again in {} minutes.", wait.div_ceil(60));
+                let text = format!("Too many failed attempts. {}", again_in(wait));
                 let mut response = self.login_page(server, caller, purpose, username, Some(&text))?;
                 *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
                 response.headers_mut().insert(header::RETRY_AFTER, wait.into());
@@ -301,6 +301,14 @@ pub(super) fn page_response(status: StatusCode, page: &impl Template, policy: &s
         headers.insert(header::CONTENT_SECURITY_POLICY, policy);
     }
     guarded(response, caller)
+}
+
+/// When to try again, in whole minutes.
+pub(super) fn again_in(wait: u32) -> String {
+    match wait.div_ceil(60) {
+        0 | 1 => "Try again in a minute.".to_owned(),
+        minutes => format!("Try again in {minutes} minutes."),
+    }
 }
 
 /// Says why the user cannot go on.

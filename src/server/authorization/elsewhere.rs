@@ -122,7 +122,7 @@ fn failed(caller: &Caller, provider: &Provider, fault: &Fault, again: Option<Els
             (StatusCode::FORBIDDEN, format!("You were not signed in at {name}"), start_again.to_owned())
         }
         Fault::TooMany(wait) => {
-            let advice = format!("Try again in {} minutes.", wait.div_ceil(60));
+            let advice = browser::again_in(*wait);
             (StatusCode::TOO_MANY_REQUESTS, "Too many failed attempts".to_owned(), advice)
         }
         Fault::Unavailable(_) => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Stream;
 use pingora::protocols::http::HttpTask;
@@ -58,16 +58,26 @@ struct Attempt {
     /// The server keeps the connection.
     kept: bool,
     is_head: bool,
+    /// The client waits for a word of the server before it sends the body (RFC 9110 §10.1.1).
+    awaits: bool,
+    /// The answer's status is none of success.
+    refused: bool,
 }
 
 impl Gateway {
     /// Forwards a permitted request to the servers of its upstream, until one has answered.
     pub(super) async fn forward_http1(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
         session.as_mut().enable_retry_buffering();
+        let mut fresh = false;
         for _ in 0..retry::TRIES {
             let peer = Self::choose(exchange)?;
-            let (stream, reused) = match self.transport.get_stream(&*peer).await {
-                Ok(got) => got,
+            let connected = if fresh {
+                self.transport.new_stream(&*peer).await.map(|stream| (stream, false))
+            } else {
+                self.transport.get_stream(&*peer).await
+            };
+            let (stream, reused) = match connected {
+                Ok(connected) => connected,
                 Err(error) => {
                     let error = self.fail_to_connect(session, &peer, exchange, error.into_up());
                     if error.retry() {
@@ -83,6 +93,8 @@ impl Gateway {
                     if !error.retry() {
                         return Err(error);
                     }
+                    // That a kept connection was just closed is believed once.
+                    fresh |= reused;
                 }
             }
         }
@@ -100,14 +112,35 @@ impl Gateway {
         let mut upstream = ServerConnection::new(stream, patience.min(Duration::from_secs(86_400 * 365)));
         let upload = self.begin(session, exchange, &mut upstream).await?;
         let is_head = session.req_header().method == http::Method::HEAD;
-        let mut attempt = Attempt { upstream, upload, answered: Answered::Nothing, began: false, kept: false, is_head };
+        let awaits = session.req_header().headers.contains_key(EXPECT);
+        let answered = Answered::Nothing;
+        let mut attempt =
+            Attempt { upstream, upload, answered, began: false, kept: false, is_head, awaits, refused: false };
         self.relay(session, exchange, &mut attempt).await?;
         let Attempt { upstream, upload, answered, kept, .. } = attempt;
         let is_clean = upload.sent && upstream.is_written() && upstream.inbox.is_empty();
-        if kept && is_clean && matches!(answered, Answered::Whole) {
-            self.transport.release_stream(upstream.into_stream(), peer.reuse_hash(), peer.idle_timeout());
+        match answered {
+            Answered::Whole if kept && is_clean => {
+                self.transport.release_stream(upstream.into_stream(), peer.reuse_hash(), peer.idle_timeout());
+            }
+            // What is still to come of the body is not for a server that has said all it will: it may take it for a next request.
+            Answered::Whole => drop(upstream),
+            Answered::Nothing | Answered::Framed(_) | Answered::UntilClose | Answered::Tunnel => return Ok(()),
         }
-        Ok(())
+        self.finish(session, exchange).await
+    }
+
+    /// Ends the answer; what is still to come of the request's body is read, so that the client gets to read the answer.
+    async fn finish(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+        while !session.as_mut().is_body_done() {
+            let mut body = session.as_mut().read_body_or_idle(false).await.map_err(Error::into_down)?;
+            let end = body.is_none();
+            self.request_body_filter(session, &mut body, end, exchange).await?;
+            if end {
+                break;
+            }
+        }
+        session.as_mut().finish_body().await.map(drop).map_err(Error::into_down)
     }
 
     /// Puts the head on its way, with what is known of the body.
@@ -141,25 +174,21 @@ impl Gateway {
     /// Carries the body there and the answer back, until both are over.
     async fn relay(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<()> {
         loop {
-            let whole = matches!(attempt.answered, Answered::Whole);
-            if whole && attempt.upload.sent {
-                session.as_mut().finish_body().await.map_err(Error::into_down)?;
+            if matches!(attempt.answered, Answered::Whole) {
                 return Ok(());
             }
             let tunnel = matches!(attempt.answered, Answered::Tunnel);
-            let wants_body = attempt.upstream.is_written();
+            let wants_body = attempt.upstream.is_written() && !attempt.is_declined();
             let idle = attempt.upload.read && !tunnel;
             tokio::select! {
                 biased;
-                step = attempt.upstream.step(!whole, tunnel) => match step {
+                step = attempt.upstream.step(true, tunnel) => match step {
                     Ok(Step::Written) => attempt.note_written(),
                     Ok(Step::Came) => {
                         attempt.began = true;
                         self.answer(session, exchange, attempt).await?;
                     }
                     Ok(Step::Ended) => return self.end(session, exchange, attempt).await,
-                    // It has answered in full, and takes no more of the body: the client has what it asked for.
-                    Err(_) if whole => return session.as_mut().finish_body().await.map(drop).map_err(Error::into_down),
                     Err(mut error) => {
                         if *error.etype() == ErrorType::ConnectionClosed || *error.etype() == ErrorType::WriteError {
                             error.retry = retry_of(attempt.began);
@@ -176,6 +205,7 @@ impl Gateway {
                     let end = body.is_none() || (!tunnel && session.as_mut().is_body_done());
                     self.request_body_filter(session, &mut body, end, exchange).await?;
                     attempt.upload.read = end;
+                    attempt.awaits = false;
                     if tunnel {
                         if end {
                             return Ok(());
@@ -196,14 +226,16 @@ impl Gateway {
     /// The server has closed the connection.
     async fn end(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<()> {
         match attempt.answered {
-            Answered::UntilClose | Answered::Tunnel => {
-                let is_tunnel = matches!(attempt.answered, Answered::Tunnel);
-                let end = if is_tunnel { HttpTask::UpgradedBody(None, true) } else { HttpTask::Body(None, true) };
-                self.respond(session, exchange, vec![end]).await?;
+            Answered::UntilClose => {
+                self.respond(session, exchange, vec![HttpTask::Body(None, true)]).await?;
                 attempt.answered = Answered::Whole;
+                Ok(())
+            }
+            Answered::Tunnel => {
+                self.respond(session, exchange, vec![HttpTask::UpgradedBody(None, true)]).await?;
                 session.as_mut().finish_body().await.map(drop).map_err(Error::into_down)
             }
-            Answered::Whole => session.as_mut().finish_body().await.map(drop).map_err(Error::into_down),
+            Answered::Whole => Ok(()),
             Answered::Nothing | Answered::Framed(_) => {
                 let mut error = Error::new_up(ErrorType::ConnectionClosed);
                 error.retry = retry_of(attempt.began);
@@ -230,7 +262,6 @@ impl Gateway {
                 Ok(Step::Ended) | Err(_) => return Ok(false),
             }
         }
-        session.as_mut().finish_body().await.map_err(Error::into_down)?;
         Ok(true)
     }
 
@@ -270,6 +301,7 @@ impl Gateway {
             return Ok(());
         }
         attempt.kept = kept;
+        attempt.refused = !status.is_success();
         attempt.answered = attempt.framing(&head);
         let is_whole = matches!(attempt.answered, Answered::Whole);
         if matches!(attempt.answered, Answered::UntilClose) {
@@ -315,6 +347,11 @@ impl Attempt {
         }
     }
 
+    /// Whether the server has refused before the client has sent anything of a body that waits for its word.
+    const fn is_declined(&self) -> bool {
+        self.awaits && self.refused
+    }
+
     /// The next whole head, if it is there.
     fn head(&mut self) -> Result<Option<ResponseHeader>> {
         let inbox = &mut self.upstream.inbox;
@@ -343,17 +380,17 @@ impl Attempt {
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return Answered::Tunnel;
         }
+        // A 205 too (RFC 9110 §15.3.6): its head says a length of zero.
         if self.is_head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
             return Answered::Whole;
         }
         if head.headers.contains_key(TRANSFER_ENCODING) {
             return Answered::Framed(Body::chunked());
         }
-        let length = head.headers.get(CONTENT_LENGTH).map(|value| value.to_str().ok()?.parse::<u64>().ok());
-        match length {
+        match head.headers.get(CONTENT_LENGTH).and_then(response::length_of) {
             None => Answered::UntilClose,
-            Some(Some(0)) => Answered::Whole,
-            Some(length) => Answered::Framed(Body::of_length(length.unwrap_or(u64::MAX))),
+            Some(0) => Answered::Whole,
+            Some(length) => Answered::Framed(Body::of_length(length)),
         }
     }
 
@@ -394,8 +431,13 @@ impl Attempt {
     }
 }
 
-/// Whether the server keeps the connection open behind this answer (RFC 9112 §9.3).
+/// Whether the connection can be kept behind this answer (RFC 9112 §9.3). A body where none may be is not read, and may still come.
 fn is_kept(head: &ResponseHeader) -> bool {
+    let length = head.headers.get(CONTENT_LENGTH);
+    let announces = head.headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != "0");
+    if announces && matches!(head.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
+        return false;
+    }
     let lines = head.headers.get_all(CONNECTION);
     if head.version == http::Version::HTTP_11 { !names(&lines, b"close") } else { names(&lines, b"keep-alive") }
 }

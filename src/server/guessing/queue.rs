@@ -7,15 +7,15 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::request::address::site;
 
-/// Jobs of one address that may wait.
-pub(super) const MAX_PER_SITE: usize = 10;
 /// Jobs that may wait in all.
 const MAX: usize = 1_024;
 
-/// Jobs in rings: each turn goes to the next group, in it to the next site, and there to the oldest job.
+/// Jobs in rings: each turn goes to the next party of addresses, in it to the next place, and there to the oldest job. A place (an
+/// address, or an owner at one) has so many waiting at most.
 #[derive(Debug)]
 pub(super) struct FairQueue<J> {
-    groups: Ring<Option<IpAddr>, Ring<Option<IpAddr>, VecDeque<J>>>,
+    most: usize,
+    groups: Ring<Option<IpAddr>, Ring<String, VecDeque<J>>>,
     length: usize,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum Put<J> {
     Waits,
     /// It waits, in the place of this one of a party that has more waiting than anybody.
     InPlaceOf(J),
-    /// Its address has as many waiting as it may have.
+    /// Its place has as many waiting as it may have.
     Full(J),
 }
 
@@ -43,10 +43,10 @@ impl<K, V> Default for Ring<K, V> {
     }
 }
 
-impl<K: Copy + Eq + Hash, V: Default> Ring<K, V> {
+impl<K: Clone + Eq + Hash, V: Default> Ring<K, V> {
     fn entry(&mut self, key: K) -> &mut V {
-        self.values.entry(key).or_insert_with(|| {
-            self.order.push_back(key);
+        self.values.entry(key).or_insert_with_key(|key| {
+            self.order.push_back(key.clone());
             V::default()
         })
     }
@@ -54,10 +54,9 @@ impl<K: Copy + Eq + Hash, V: Default> Ring<K, V> {
     /// The first value in turn of which something can be taken; its key goes to the end, or away where nothing is left of it.
     fn take<T>(&mut self, mut take: impl FnMut(&mut V) -> Option<T>, is_empty: impl Fn(&V) -> bool) -> Option<T> {
         for at in 0..self.order.len() {
-            let key = *self.order.get(at)?;
-            let Some(value) = self.values.get_mut(&key) else { continue };
+            let Some(value) = self.values.get_mut(self.order.get(at)?) else { continue };
             if let Some(taken) = take(value) {
-                self.order.remove(at);
+                let key = self.order.remove(at)?;
                 if is_empty(value) {
                     self.values.remove(&key);
                 } else {
@@ -70,18 +69,18 @@ impl<K: Copy + Eq + Hash, V: Default> Ring<K, V> {
     }
 }
 
-impl<J> Default for FairQueue<J> {
-    fn default() -> Self {
-        Self { groups: Ring::default(), length: 0 }
-    }
-}
-
 impl<J> FairQueue<J> {
+    /// An empty one, with this many jobs of a place at most.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, groups: Ring::default(), length: 0 }
+    }
+
     /// Puts a job in.
-    pub(super) fn put(&mut self, address: Option<IpAddr>, job: J) -> Put<J> {
-        let (group, site) = (address.map(party), address.map(site));
-        let waiting = self.groups.values.get(&group).and_then(|sites| sites.values.get(&site)).map_or(0, VecDeque::len);
-        if waiting >= MAX_PER_SITE {
+    pub(super) fn put(&mut self, address: Option<IpAddr>, place: String, job: J) -> Put<J> {
+        let group = address.map(party);
+        let places = self.groups.values.get(&group);
+        let waiting = places.and_then(|places| places.values.get(&place)).map_or(0, VecDeque::len);
+        if waiting >= self.most {
             return Put::Full(job);
         }
         let dropped = if self.length < MAX {
@@ -92,23 +91,18 @@ impl<J> FairQueue<J> {
                 None => return Put::Full(job),
             }
         };
-        self.groups.entry(group).entry(site).push_back(job);
+        self.groups.entry(group).entry(place).push_back(job);
         self.length += 1;
         dropped.map_or(Put::Waits, Put::InPlaceOf)
     }
 
-    /// The youngest job of the site with most of them, if these are more than `than` and one.
+    /// The youngest job of the place with most of them, if these are more than `than` and one.
     fn drop_of_largest(&mut self, than: usize) -> Option<J> {
-        let sites =
-            self.groups.values.iter().flat_map(|(group, sites)| sites.values.iter().map(move |site| (group, site)));
-        let (group, (site, jobs)) = sites.max_by_key(|(_, (_, jobs))| jobs.len())?;
-        if jobs.len() <= than + 1 {
-            return None;
-        }
-        let (group, site) = (*group, *site);
-        let dropped = self.groups.values.get_mut(&group)?.values.get_mut(&site)?.pop_back()?;
-        self.length -= 1;
-        Some(dropped)
+        let places = self.groups.values.values_mut().flat_map(|places| places.values.values_mut());
+        let jobs = places.max_by_key(|jobs| jobs.len()).filter(|jobs| jobs.len() > than + 1)?;
+        let dropped = jobs.pop_back();
+        self.length -= usize::from(dropped.is_some());
+        dropped
     }
 
     /// How many wait.
@@ -148,18 +142,25 @@ mod tests {
         IpAddr::from([10, 0, 0, last])
     }
 
+    const MOST: usize = 10;
+
+    /// Each address is a place.
+    fn put<J>(queue: &mut FairQueue<J>, address: Option<IpAddr>, job: J) -> Put<J> {
+        queue.put(address, format!("{:?}", address.map(site)), job)
+    }
+
     fn order(queue: &mut FairQueue<&'static str>) -> Vec<&'static str> {
         std::iter::from_fn(|| queue.take(|_| true)).collect()
     }
 
     #[test]
     fn addresses_take_turns_whatever_each_has_waiting() {
-        let mut queue = FairQueue::default();
+        let mut queue = FairQueue::new(MOST);
         for (address, job) in [(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (2, "b2"), (3, "c1")] {
-            assert_eq!(queue.put(Some(v4(address)), job), Put::Waits);
+            assert_eq!(put(&mut queue, Some(v4(address)), job), Put::Waits);
         }
         assert_eq!(queue.take(|_| true), Some("a1"));
-        assert_eq!(queue.put(Some(v4(4)), "d1"), Put::Waits);
+        assert_eq!(put(&mut queue, Some(v4(4)), "d1"), Put::Waits);
         assert_eq!(order(&mut queue), ["b1", "c1", "a2", "d1", "b2", "a3"]);
         assert!(queue.groups.order.is_empty() && queue.groups.values.is_empty() && queue.length == 0);
     }
@@ -167,7 +168,7 @@ mod tests {
     #[test]
     fn a_network_of_ipv6_is_one_party_however_many_addresses_it_asks_from() {
         let address = |net: u16, host: u16| Some(IpAddr::from([0x2001, 0xdb8, net, host, 0, 0, 0, host]));
-        let mut queue = FairQueue::default();
+        let mut queue = FairQueue::new(MOST);
         for (address, job) in [
             (address(1, 1), "a1"),
             (address(1, 2), "a2"),
@@ -177,16 +178,16 @@ mod tests {
             (None, "c1"),
             (Some(v4(9)), "b2"),
         ] {
-            assert_eq!(queue.put(address, job), Put::Waits);
+            assert_eq!(put(&mut queue, address, job), Put::Waits);
         }
         assert_eq!(order(&mut queue), ["a1", "b1", "c1", "a2", "b2", "a3", "a4"]);
     }
 
     #[test]
     fn a_job_that_is_not_ready_lets_others_by_and_keeps_its_place() {
-        let mut queue = FairQueue::default();
+        let mut queue = FairQueue::new(MOST);
         for (address, job) in [(1, "a1"), (1, "a2"), (2, "b1")] {
-            queue.put(Some(v4(address)), job);
+            put(&mut queue, Some(v4(address)), job);
         }
         assert_eq!(queue.take(|job| *job != "a1"), Some("a2"));
         assert_eq!(queue.take(|job| *job == "none"), None);
@@ -195,22 +196,22 @@ mod tests {
 
     #[test]
     fn a_full_queue_makes_room_for_those_who_have_less_waiting() {
-        let mut queue = FairQueue::default();
-        for at in 0..MAX_PER_SITE {
-            assert_eq!(queue.put(Some(v4(1)), at), Put::Waits);
+        let mut queue = FairQueue::new(MOST);
+        for at in 0..MOST {
+            assert_eq!(put(&mut queue, Some(v4(1)), at), Put::Waits);
         }
-        assert_eq!(queue.put(Some(v4(1)), 99), Put::Full(99));
-        for at in 0..MAX - MAX_PER_SITE {
+        assert_eq!(put(&mut queue, Some(v4(1)), 99), Put::Full(99));
+        for at in 0..MAX - MOST {
             let address = Some(IpAddr::from([10, 1, u8::try_from(at / 250).unwrap(), u8::try_from(at % 250).unwrap()]));
-            assert_eq!(queue.put(address, 1_000 + at), Put::Waits);
+            assert_eq!(put(&mut queue, address, 1_000 + at), Put::Waits);
         }
-        assert_eq!(queue.put(Some(v4(2)), 100), Put::InPlaceOf(MAX_PER_SITE - 1));
+        assert_eq!(put(&mut queue, Some(v4(2)), 100), Put::InPlaceOf(MOST - 1));
         // One with as many waiting as anybody is not let in for another.
-        for _ in 0..MAX_PER_SITE - 2 {
-            assert!(matches!(queue.put(Some(v4(3)), 101), Put::InPlaceOf(_) | Put::Full(_)));
+        for _ in 0..MOST - 2 {
+            assert!(matches!(put(&mut queue, Some(v4(3)), 101), Put::InPlaceOf(_) | Put::Full(_)));
         }
         assert_eq!(queue.length, MAX);
         let sites = queue.groups.values.values().flat_map(|sites| sites.values.values());
-        assert!(sites.map(VecDeque::len).max() <= Some(MAX_PER_SITE));
+        assert!(sites.map(VecDeque::len).max() <= Some(MOST));
     }
 }

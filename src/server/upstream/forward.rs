@@ -292,7 +292,7 @@ fn lines_left(fields: &HeaderMap, name: &HeaderName, kept: Keep) -> Result<Optio
     Ok(Some(left))
 }
 
-/// Takes out of an answer what is for this hop alone. Its framing is the proxy's own.
+/// Takes out of an answer what is for this hop alone. Its framing is the proxy's own, and an interim answer has none.
 pub fn strip_hop(head: &mut ResponseHeader) {
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return;
@@ -301,7 +301,8 @@ pub fn strip_hop(head: &mut ResponseHeader) {
     if !head.headers.keys().any(|name| is_hop(name.as_str())) {
         return;
     }
-    let framing = |name: &str| matches!(name, "connection" | "transfer-encoding");
+    let interim = head.status.is_informational();
+    let framing = |name: &str| !interim && matches!(name, "connection" | "transfer-encoding");
     let hop = head.headers.keys().filter(|name| is_hop(name.as_str()) && !framing(name.as_str()));
     let named = nominated(&head.headers).into_iter().chain(hop.map(ToString::to_string));
     for name in named.collect::<Vec<_>>() {

@@ -1,5 +1,6 @@
 //! What an upstream may answer: what readers behind us could frame otherwise is refused, as it is of clients.
 
+use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
@@ -18,8 +19,7 @@ pub fn check(head: &mut ResponseHeader) -> Result<()> {
     let odd =
         codings.next().is_some() || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
-    let length =
-        lengths.next().is_none_or(|length| !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit));
+    let length = lengths.next().is_none_or(|length| length_of(length).is_some());
     // Both a length and chunks: of two readers each may believe the other one (RFC 9112 §6.1).
     let both = coding.is_some() && head.headers.contains_key(CONTENT_LENGTH);
     // Readers of HTTP/1.0 know no chunks.
@@ -32,8 +32,19 @@ pub fn check(head: &mut ResponseHeader) -> Result<()> {
         // They have no body, and no word of one (RFC 9112 §6.1, RFC 9110 §8.6).
         head.remove_header(&TRANSFER_ENCODING);
         head.remove_header(&CONTENT_LENGTH);
+    } else if head.status == http::StatusCode::RESET_CONTENT {
+        // Nor has this one (RFC 9110 §15.3.6), which browsers take for ended with its head: what came behind it would be the next answer.
+        head.remove_header(&TRANSFER_ENCODING);
+        head.insert_header(CONTENT_LENGTH, "0")?;
     }
     Ok(())
+}
+
+/// The value of a `content-length`: digits alone, and no more than can be counted.
+#[must_use]
+pub fn length_of(value: &HeaderValue) -> Option<u64> {
+    let digits = value.to_str().ok().filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
 }
 
 #[cfg(test)]
@@ -61,7 +72,10 @@ mod tests {
             (200, &[("content-length", "5, 5")], None),
             (200, &[("content-length", "5"), ("transfer-encoding", "chunked")], None),
             (200, &[("content-length", "")], None),
+            (200, &[("content-length", "+5")], None),
+            (200, &[("content-length", "18446744073709551616")], None),
             (204, &[("content-length", "5"), ("x", "y")], Some(1)),
+            (205, &[("transfer-encoding", "chunked"), ("x", "y")], Some(2)),
             (103, &[("transfer-encoding", "chunked")], Some(0)),
             (200, &[("x", &large), ("y", &large)], None),
             (999, &[], None),

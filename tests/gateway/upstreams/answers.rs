@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::support::http::{Connection, request};
@@ -62,6 +62,7 @@ fn a_head_that_readers_could_frame_differently_is_no_answer() {
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nContent-Length: +2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nContent-Length: 18446744073709551618\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nContent-Length : 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX: a\r\n b\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nno colon\r\n\r\nok",
@@ -236,4 +237,128 @@ fn an_upstream_that_answers_while_it_reads_and_reads_while_it_answers_is_carried
     let head = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap() + 4;
     assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.len() - head == 8_000_000);
     assert!(answer[head..].iter().enumerate().all(|(n, byte)| usize::from(*byte) == n % 251));
+}
+
+/// A server that answers each first head of a connection at once, and keeps what else comes on it until its end.
+fn hasty(answer: &'static str, then: &'static str) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, connections) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
+    let seen = connections.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let seen = seen.clone();
+            std::thread::spawn(move || {
+                let (mut got, mut space) = (Vec::new(), [0; 1024]);
+                while !got.windows(4).any(|window| window == b"\r\n\r\n") {
+                    match stream.read(&mut space) {
+                        Ok(count @ 1..) => got.extend_from_slice(&space[..count]),
+                        _ => return,
+                    }
+                }
+                let _ = stream.write_all(answer.as_bytes());
+                if !then.is_empty() {
+                    std::thread::park_timeout(Duration::from_millis(200));
+                    let _ = stream.write_all(then.as_bytes());
+                }
+                let _ = stream.read_to_end(&mut got);
+                seen.lock().unwrap().push(String::from_utf8_lossy(&got).into_owned());
+            });
+        }
+    });
+    (address, connections)
+}
+
+#[test]
+fn a_server_that_has_answered_gets_no_more_of_the_body_which_it_could_take_for_a_request() {
+    let hidden = "GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n";
+    for (answer, expect) in [
+        ("HTTP/1.1 401 No\r\nContent-Length: 2\r\n\r\nno", ""),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", ""),
+        ("HTTP/1.1 417 No\r\nContent-Length: 0\r\n\r\n", "Expect: 100-continue\r\n"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "Expect: 100-continue\r\n"),
+        ("HTTP/1.1 204 OK\r\n\r\n", "Expect: 100-continue\r\n"),
+    ] {
+        for chunked in [false, true] {
+            let (address, seen) = hasty(answer, "");
+            let gateway = gateway(address, "response: 30s");
+            let (framing, body) = if chunked {
+                ("Transfer-Encoding: chunked".to_owned(), format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len()))
+            } else {
+                (format!("Content-Length: {}", hidden.len()), hidden.to_owned())
+            };
+            let mut connection = Connection::open(gateway.address);
+            connection
+                .write(format!("POST /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\n{expect}{framing}\r\n\r\n").as_bytes());
+            let told = connection.read(false).unwrap();
+            assert_eq!(told.status.to_string(), answer[9..12], "{answer:?}");
+            // It has the answer, and sends the body all the same.
+            connection.write(body.as_bytes());
+            // The next caller is served on another connection.
+            assert_eq!(gateway.get("/open/next", None).status.to_string(), answer[9..12]);
+            drop(connection);
+            let first = wait_for("the first connection to end", || seen.lock().unwrap().first().cloned());
+            assert!(first.starts_with("POST /open/x ") && first.ends_with("\r\n\r\n"), "{first:?}");
+            assert!(!first.contains("hidden") && !first.contains("next"), "{answer:?} {expect:?} {chunked}: {first:?}");
+        }
+    }
+}
+
+#[test]
+fn what_comes_behind_an_answer_that_has_no_body_reaches_nobody() {
+    let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
+    let chunk = Box::leak(format!("{:x}\r\n{evil}\r\n0\r\n\r\n", evil.len()).into_boxed_str());
+    let length = Box::leak(format!("HTTP/1.1 205 R\r\nContent-Length: {}\r\n\r\n", evil.len()).into_boxed_str());
+    for (answer, then) in [
+        ("HTTP/1.1 205 R\r\nTransfer-Encoding: chunked\r\n\r\n", &*chunk),
+        (&*length, evil),
+        ("HTTP/1.1 204 N\r\nContent-Length: 41\r\n\r\n", evil),
+    ] {
+        let (address, _) = hasty(answer, then);
+        let gateway = gateway(address, "response: 30s");
+        let mut connection = Connection::open(gateway.address);
+        for _ in 0..3 {
+            connection.write(request("GET", "/open/x", None, &[]).as_bytes());
+            let told = connection.read(false).unwrap();
+            assert_eq!((told.status.to_string().as_str(), told.body.as_str()), (&answer[9..12], ""), "{answer:?}");
+            assert!(told.header("transfer-encoding").is_none(), "{told:?}");
+            if told.status == 205 {
+                assert_eq!(told.header("content-length"), Some("0"), "{told:?}");
+            }
+        }
+        assert!(over_http2(&gateway, "/open/x").starts_with(&format!("2 {}", &answer[9..12])));
+    }
+}
+
+#[test]
+fn a_request_that_ends_kept_connections_is_sent_to_one_more_and_no_further() {
+    // The first request of a connection is answered; the second ends it.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let poison = Arc::new(AtomicUsize::new(0));
+    let seen = poison.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let seen = seen.clone();
+            std::thread::spawn(move || {
+                let mut space = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut space) {
+                    if space[..count].starts_with(b"GET /open/poison") {
+                        seen.fetch_add(1, Ordering::AcqRel);
+                        return;
+                    }
+                    // So that several connections are open at once.
+                    std::thread::park_timeout(Duration::from_millis(300));
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+                }
+            });
+        }
+    });
+    let gateway = gateway(address, "response: 30s");
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| assert_eq!(gateway.get("/open/x", None).status, 200));
+        }
+    });
+    assert_eq!(gateway.get("/open/poison", None).status, 502);
+    assert_eq!(poison.load(Ordering::Acquire), 2);
 }
