@@ -177,8 +177,12 @@ impl ProxyHttp for Gateway {
         if end && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
-        if let Some(stream) = Stream::of(session.as_downstream()) {
-            stream.moved();
+        let came = body.as_ref().map_or(0, Bytes::len);
+        if let Some(stream) = Stream::of(session.as_downstream())
+            && !stream.came(came, self.shared.fixed.edge.body_timeout)
+            && !end
+        {
+            return Err(Error::new_down(ErrorType::ReadTimedout));
         }
         let permitted = permitted(exchange)?;
         if session.was_upgraded() {

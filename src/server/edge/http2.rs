@@ -24,6 +24,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::conn::Conn;
+use super::deadline::Pace;
 use super::guard::GuardIo;
 use crate::reason::{Reason, Refusal};
 use crate::request::head::{Head, Limits};
@@ -55,11 +56,16 @@ struct StreamFacts {
     began: Instant,
     /// Milliseconds from the beginning.
     moved: AtomicU64,
+    /// How fast its body comes.
+    pace: Mutex<Pace>,
 }
 
 impl Stream {
     fn new(head: Result<Head, Refusal>) -> Self {
-        Self(Arc::new(StreamFacts { head: Mutex::new(Some(head)), began: Instant::now(), moved: AtomicU64::new(0) }))
+        let mut pace = Pace::default();
+        pace.wait();
+        let (head, pace) = (Mutex::new(Some(head)), Mutex::new(pace));
+        Self(Arc::new(StreamFacts { head, began: Instant::now(), moved: AtomicU64::new(0), pace }))
     }
 
     /// The stream of a session; `None` on HTTP/1.
@@ -78,6 +84,16 @@ impl Stream {
     pub fn moved(&self) {
         let moved = u64::try_from(self.0.began.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.0.moved.store(moved, Ordering::Relaxed);
+    }
+
+    /// So many bytes of the body have come; whether they come as fast as those of HTTP/1 must.
+    #[must_use]
+    pub fn came(&self, bytes: usize, patience: Duration) -> bool {
+        self.moved();
+        let mut pace = self.0.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_in_time = pace.came(bytes, patience);
+        pace.wait();
+        is_in_time
     }
 
     fn still(&self) -> Duration {

@@ -15,14 +15,19 @@ use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::{HttpPeer, Peer};
 use pingora::{Error, ErrorType, Result};
 
+use tokio::time::{Instant, timeout_at};
+
 use super::Gateway;
 use crate::request::answer::AnswerHead;
 use crate::request::body::Body;
 use crate::request::head;
-use crate::server::edge::names;
+use crate::server::edge::{http2, names};
 use crate::server::exchange::Exchange;
 use crate::server::upstream::connection::{ServerConnection, Step};
 use crate::server::upstream::{response, retry};
+
+/// How long the rest of a body over HTTP/1 is read that was answered before its end.
+const REST: Duration = Duration::from_secs(5);
 
 /// How the answer's body is delimited (RFC 9112 §6.3).
 enum Answered {
@@ -127,19 +132,17 @@ impl Gateway {
             Answered::Whole => drop(upstream),
             Answered::Nothing | Answered::Framed(_) | Answered::UntilClose | Answered::Tunnel => return Ok(()),
         }
-        self.finish(session, exchange).await
+        Self::finish(session).await
     }
 
-    /// Ends the answer; what is still to come of the request's body is read, so that the client gets to read the answer.
-    async fn finish(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
-        while !session.as_mut().is_body_done() {
-            let mut body = session.as_mut().read_body_or_idle(false).await.map_err(Error::into_down)?;
-            let end = body.is_none();
-            self.request_body_filter(session, &mut body, end, exchange).await?;
-            if end {
-                break;
-            }
+    /// Ends the answer; what is still to come of the request's body is read for a while, so that the client gets to read the answer.
+    async fn finish(session: &mut Session) -> Result<()> {
+        http2::await_rest(session.as_downstream_mut()).await;
+        if session.is_http2() || session.as_mut().is_body_done() {
+            return session.as_mut().finish_body().await.map(drop).map_err(Error::into_down);
         }
+        let rest = async { while let Ok(Some(_)) = session.as_mut().read_request_body().await {} };
+        let _ = tokio::time::timeout(REST, rest).await;
         session.as_mut().finish_body().await.map(drop).map_err(Error::into_down)
     }
 
@@ -173,6 +176,8 @@ impl Gateway {
 
     /// Carries the body there and the answer back, until both are over.
     async fn relay(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<()> {
+        // Since when the client is waited for.
+        let (mut asked, patience) = (Instant::now(), self.shared.fixed.edge.body_timeout);
         loop {
             if matches!(attempt.answered, Answered::Whole) {
                 return Ok(());
@@ -180,10 +185,15 @@ impl Gateway {
             let tunnel = matches!(attempt.answered, Answered::Tunnel);
             let wants_body = attempt.upstream.is_written() && !attempt.is_declined();
             let idle = attempt.upload.read && !tunnel;
+            // While the client is waited for, the server may be silent.
+            let on_client = wants_body && !attempt.upload.read;
             tokio::select! {
                 biased;
-                step = attempt.upstream.step(true, tunnel) => match step {
-                    Ok(Step::Written) => attempt.note_written(),
+                step = attempt.upstream.step(true, tunnel || on_client) => match step {
+                    Ok(Step::Written) => {
+                        attempt.note_written();
+                        asked = Instant::now();
+                    }
                     Ok(Step::Came) => {
                         attempt.began = true;
                         self.answer(session, exchange, attempt).await?;
@@ -200,8 +210,9 @@ impl Gateway {
                         return Err(error);
                     }
                 },
-                body = session.as_mut().read_body_or_idle(idle), if wants_body => {
+                body = read(session, idle, (on_client && !tunnel).then_some(asked + patience)), if wants_body => {
                     let mut body = body.map_err(Error::into_down)?;
+                    asked = Instant::now();
                     let end = body.is_none() || (!tunnel && session.as_mut().is_body_done());
                     self.request_body_filter(session, &mut body, end, exchange).await?;
                     attempt.upload.read = end;
@@ -445,6 +456,15 @@ fn is_kept(head: &ResponseHeader) -> bool {
 /// A connection that had served before may just have been closed; once something of an answer has come, it was not that.
 fn retry_of(began: bool) -> pingora::RetryType {
     if began { pingora::RetryType::Decided(false) } else { pingora::RetryType::ReusedOnly }
+}
+
+/// The next part of the request's body, or the end of the client, until a moment.
+async fn read(session: &mut Session, idle: bool, until: Option<Instant>) -> Result<Option<Bytes>> {
+    let body = session.as_mut().read_body_or_idle(idle);
+    match until {
+        Some(until) => timeout_at(until, body).await.unwrap_or_else(|_| Err(Error::new(ErrorType::ReadTimedout))),
+        None => body.await,
+    }
 }
 
 fn to_wire(head: &RequestHeader) -> Result<Bytes> {

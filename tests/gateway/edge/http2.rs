@@ -210,6 +210,50 @@ fn an_answer_before_the_end_of_a_body_is_not_followed_by_a_reset() {
 }
 
 #[test]
+fn a_body_that_does_not_come_or_drips_is_the_clients_fault_and_ends_in_time() {
+    // The upstream's time is the shorter one: it begins with the end of the request.
+    let upstream = crate::support::Upstream::start();
+    let servers = format!("servers: [\"http://{}\"], retries: 0, timeouts: {{ response: 1s }}", upstream.address);
+    let gateway = gateway(&format!("edge: {{ body_timeout: 3s }}\nupstreams: {{ api: {{ {servers} }} }}\n"));
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let fields = [&b"\x83\x86\x04\x07/open/x\x01\x01a\x0f\x0d\x04"[..], b"1000"].concat();
+    for drips in [false, true] {
+        let mut stream = TcpStream::connect(gateway.address).unwrap();
+        stream.set_read_timeout(Some(GUARD)).unwrap();
+        stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+        stream.write_all(&[frame(4, 0, 0, &[]), frame(1, 4, 1, &fields), frame(0, 0, 1, b"x")].concat()).unwrap();
+        let mut writer = stream.try_clone().unwrap();
+        let drip = frame(0, 0, 1, b"x");
+        let dripping = std::thread::spawn(move || {
+            while drips && writer.write_all(&drip).is_ok() {
+                std::thread::park_timeout(Duration::from_millis(500));
+            }
+        });
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head).unwrap();
+            let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+            stream.read_exact(&mut payload).unwrap();
+            assert!(head[3] != 1, "an answer, drips: {drips}");
+            if head[3] == 3 {
+                break;
+            }
+        }
+        stream.shutdown(std::net::Shutdown::Both).unwrap();
+        dripping.join().unwrap();
+    }
+    // Over HTTP/1 the same, and no server is blamed.
+    let mut stream = TcpStream::connect(gateway.address).unwrap();
+    stream.write_all(b"POST /open/x HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\nx").unwrap();
+    let answered = read_to_end(&mut stream);
+    assert!(!answered.starts_with(b"HTTP/1.1 5"), "{}", answered.escape_ascii());
+    assert_eq!(gateway.metric("scopegate_upstream_servers{upstream=\"api\",state=\"ejected\"} ").unwrap_or(0.0), 0.0);
+    assert_eq!(gateway.get("/open/x", None).status, 200);
+}
+
+#[test]
 fn an_http2_connection_without_requests_is_closed_whatever_frames_it_sends() {
     let gateway = gateway("edge: { header_timeout: 1s, keep_alive_timeout: 2s }\n");
     let start = Instant::now();
