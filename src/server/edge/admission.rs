@@ -36,7 +36,7 @@ pub fn affordable(wanted: usize) -> usize {
     wanted.min(most)
 }
 
-/// Open connections of some listeners, in total and by address.
+/// Open connections of some listeners, and their requests over HTTP/2, in total and by address.
 #[derive(Debug)]
 pub struct Connections {
     open: Mutex<Open>,
@@ -48,6 +48,8 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
+    /// Requests under way over HTTP/2. Each may need a descriptor to an upstream, as a connection of HTTP/1 does.
+    streams: usize,
     by_address: HashMap<IpAddr, Count>,
 }
 
@@ -59,7 +61,7 @@ struct Count {
     streams: usize,
 }
 
-/// An address has as many requests under way as it may have.
+/// As many requests are under way as may be, of an address or of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -95,7 +97,7 @@ impl Place {
     /// The name of the cap.
     pub fn take(connections: &Arc<Connections>) -> Result<Self, &'static str> {
         let mut open = connections.lock();
-        if open.total >= connections.most {
+        if open.total + open.streams >= connections.most {
             return Err("total");
         }
         open.total += 1;
@@ -123,22 +125,28 @@ impl Place {
     /// hundred times that.
     ///
     /// # Errors
-    /// The address has too many.
+    /// The address has too many, or all together.
     pub fn open_stream(&self) -> Result<(), Full> {
-        let Some(address) = self.address else { return Ok(()) };
         let mut open = self.connections.lock();
-        let count = open.by_address.entry(address).or_default();
-        if count.streams >= self.connections.most_per_address {
+        if open.total + open.streams >= self.connections.most {
             return Err(Full);
         }
-        count.streams += 1;
+        if let Some(address) = self.address {
+            let count = open.by_address.entry(address).or_default();
+            if count.streams >= self.connections.most_per_address {
+                return Err(Full);
+            }
+            count.streams += 1;
+        }
+        open.streams += 1;
         Ok(())
     }
 
     /// Counts it out.
     pub fn close_stream(&self) {
-        let Some(address) = self.address else { return };
-        if let Some(count) = self.connections.lock().by_address.get_mut(&address) {
+        let mut open = self.connections.lock();
+        open.streams = open.streams.saturating_sub(1);
+        if let Some(count) = self.address.and_then(|address| open.by_address.get_mut(&address)) {
             count.streams = count.streams.saturating_sub(1);
         }
     }
@@ -156,5 +164,37 @@ impl Drop for Place {
                 open.by_address.remove(&address);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_over_http2_take_of_the_same_descriptors_as_connections() {
+        let connections = Arc::new(Connections::new(10, 6));
+        let mut first = Place::take(&connections).unwrap();
+        first.of(IpAddr::from([10, 0, 0, 1])).unwrap();
+        for _ in 0..6 {
+            assert_eq!(first.open_stream(), Ok(()));
+        }
+        assert_eq!(first.open_stream(), Err(Full), "of the address");
+        // A trusted proxy has no cap of its own.
+        let proxy = Place::take(&connections).unwrap();
+        assert_eq!((proxy.open_stream(), proxy.open_stream(), proxy.open_stream()), (Ok(()), Ok(()), Err(Full)));
+        assert_eq!(Place::take(&connections).map(drop), Err("total"));
+        proxy.close_stream();
+        assert_eq!(Place::take(&connections).map(drop), Ok(()));
+        assert_eq!(proxy.open_stream(), Ok(()));
+        for _ in 0..6 {
+            first.close_stream();
+        }
+        for _ in 0..2 {
+            proxy.close_stream();
+        }
+        drop((first, proxy));
+        let open = connections.lock();
+        assert_eq!((open.total, open.streams, open.by_address.len()), (0, 0, 0));
     }
 }
