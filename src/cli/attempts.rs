@@ -21,7 +21,7 @@ use crate::store::attempts::{Account, Attempt, Cleared, MAX_PER_NAME, MAX_PER_PL
 pub(super) enum AttemptsCommand {
     /// Print the wrong attempts that count now, by name and by where they came from
     List,
-    /// Let them count no more: whoever was locked out may try again, within a second on every gateway
+    /// Forget wrong attempts, which ends the lock-out on every gateway within a second
     Clear(Whose),
 }
 

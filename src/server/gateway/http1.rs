@@ -21,7 +21,7 @@ use super::Gateway;
 use crate::request::answer::AnswerHead;
 use crate::request::body::Body;
 use crate::request::head;
-use crate::server::edge::{http2, names};
+use crate::server::edge::names;
 use crate::server::exchange::Exchange;
 use crate::server::upstream::connection::{ServerConnection, Step};
 use crate::server::upstream::{response, retry};
@@ -132,17 +132,18 @@ impl Gateway {
             Answered::Whole => drop(upstream),
             Answered::Nothing | Answered::Framed(_) | Answered::UntilClose | Answered::Tunnel => return Ok(()),
         }
+        // Not under way at the server any more, however long the client takes.
+        super::permitted(exchange)?.slot = None;
         Self::finish(session).await
     }
 
     /// Ends the answer; what is still to come of the request's body is read for a while, so that the client gets to read the answer.
     async fn finish(session: &mut Session) -> Result<()> {
-        http2::await_rest(session.as_downstream_mut()).await;
-        if session.is_http2() || session.as_mut().is_body_done() {
-            return session.as_mut().finish_body().await.map(drop).map_err(Error::into_down);
+        // Over HTTP/2 the rest is waited for once the exchange is over.
+        if !session.is_http2() && !session.as_mut().is_body_done() {
+            let rest = async { while let Ok(Some(_)) = session.as_mut().read_request_body().await {} };
+            let _ = tokio::time::timeout(REST, rest).await;
         }
-        let rest = async { while let Ok(Some(_)) = session.as_mut().read_request_body().await {} };
-        let _ = tokio::time::timeout(REST, rest).await;
         session.as_mut().finish_body().await.map(drop).map_err(Error::into_down)
     }
 
