@@ -262,7 +262,7 @@ fn start_log(level: &str) -> Option<LineWriter> {
         IntCounter::new("scopegate_log_lines_dropped_total", "Lines of the gateway's own log dropped").ok()?;
     // A descriptor of its own: whoever else writes to standard error does not wait for a lock that a write holds.
     let out = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
-    let writer = out.and_then(|out| LineWriter::start("log", out, dropped));
+    let writer = out.and_then(|out| LineWriter::start("log", || Ok(out), dropped));
     let writer = writer.inspect_err(|error| complain(&format!("error: no log: {error}"))).ok()?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone());
     if std::io::stderr().is_terminal() {

@@ -137,15 +137,14 @@ impl Shared {
         let recorder = Recorder::start(&fixed.decision_log, metrics.records_dropped.clone())?;
         let revocations = Revocations::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let guessing = Guessing::start(&store, clock::now())?;
+        let (most, most_per_address) =
+            admission::affordable(fixed.edge.max_connections, fixed.edge.max_connections_per_address)?;
         let mut process = [0_u8; 8];
         getrandom::fill(&mut process).map_err(|fault| format!("no randomness: {fault}"))?;
         metrics.loaded(true, &config.version, clock::now().0);
         Ok(Self {
             snapshot: ArcSwap::from_pointee(Snapshot::new(config, None, &metrics)?),
-            connections: Arc::new(Connections::new(
-                admission::affordable(fixed.edge.max_connections),
-                fixed.edge.max_connections_per_address,
-            )),
+            connections: Arc::new(Connections::new(most, most_per_address)),
             own_keys,
             cache: TokenCache::new(cache::CAPACITY),
             metrics,
@@ -267,11 +266,23 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     let edge = server.add_service(Edge::new(shared.clone(), proxy, edge, predecessor, threads));
     edge.add_dependency(&resolver);
     server.run(RunArgs { shutdown_signal: Box::new(lifecycle::Signals::new(shared.clone(), options.temporary)) });
+    settle_store(&shared);
     shared.flush_logs(FLUSH);
-    if let Err(error) = shared.store.settle() {
-        tracing::warn!(%error, "the store's log could not be brought into its file; the next start does it");
-    }
     Ok(())
+}
+
+/// Brings the store's log into its file, on a thread of its own: a disk that hangs does not hold up the end.
+fn settle_store(shared: &Arc<Shared>) {
+    let (settler, settled) = std::sync::mpsc::sync_channel(1);
+    // The store stays open as long as the thread is at it: closing it would wait for the same disk.
+    let ending = shared.clone();
+    std::thread::spawn(move || settler.send(ending.store.settle()));
+    let cause = match settled.recv_timeout(FLUSH) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("the disk has not answered within {} s", FLUSH.as_secs()),
+    };
+    tracing::warn!(%cause, "the store's log could not be brought into its file; the next start does it");
 }
 
 fn workers(fixed: &Fixed) -> usize {

@@ -66,6 +66,14 @@ pub enum StoreFault {
         /// What.
         path: PathBuf,
     },
+    /// The disk does not answer. What was to be written may be written yet.
+    #[error("{path}: the disk has not answered within {seconds} s")]
+    Slow {
+        /// What.
+        path: PathBuf,
+        /// How long was waited, in seconds.
+        seconds: u64,
+    },
     /// The file is there and is no store of ours.
     #[error("{path}: {found}; restore it from a backup, or move it away to begin with new keys")]
     Foreign {

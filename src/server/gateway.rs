@@ -366,7 +366,7 @@ impl ProxyHttp for Gateway {
         }
         let answered = has_answered(session);
         let next = if answered { Next::End } else { retry::after_failure(session, exchange, &mut error, reused) };
-        if next != Next::Same && *error.esource() == ErrorSource::Upstream {
+        if next != Next::Again && *error.esource() == ErrorSource::Upstream {
             self.fail_server(exchange);
         }
         if next != Next::End {

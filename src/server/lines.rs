@@ -17,6 +17,9 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes written in one call.
 const BATCH_BYTES: usize = 64 * 1024;
 
+/// How long a start waits until it knows whether its lines can be written.
+const MAX_OPEN_WAIT: Duration = Duration::from_secs(2);
+
 /// What the writing thread is handed.
 #[derive(Debug)]
 enum Message {
@@ -35,16 +38,41 @@ pub struct LineWriter {
 }
 
 impl LineWriter {
-    /// Starts the thread. `dropped` counts the lines that were not written.
+    /// Starts the thread, which opens what it writes to. `dropped` counts the lines that were not written. An open that takes
+    /// longer than a moment (a named pipe without a reader, a disk that hangs) is not waited for: lines gather until it is done.
     ///
     /// # Errors
-    /// No thread can be started.
-    pub fn start(name: &str, out: impl Write + Send + 'static, dropped: IntCounter) -> std::io::Result<Self> {
+    /// It cannot be opened, or no thread can be started.
+    pub fn start<W: Write>(
+        name: &'static str,
+        open: impl FnOnce() -> std::io::Result<W> + Send + 'static,
+        dropped: IntCounter,
+    ) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(MAX_LINES);
         let writer = Self { sender, queued_bytes: Arc::default(), dropped };
         let (queued_bytes, dropped) = (writer.queued_bytes.clone(), writer.dropped.clone());
-        let run = move || write_all(&receiver, Lines { out, is_torn: false }, &queued_bytes, &dropped);
+        let (opener, opened) = sync_channel(1);
+        let run = move || {
+            let out = match open() {
+                Ok(out) => out,
+                Err(error) => {
+                    if let Err(error) = opener.send(Err(error)) {
+                        tracing::error!(error = ?error.0.err(), "{name}: cannot be opened; its lines are dropped");
+                    }
+                    return;
+                }
+            };
+            if opener.send(Ok(())).is_err() {
+                tracing::info!("{name}: opened at last");
+            }
+            write_all(&receiver, Lines { out, is_torn: false }, &queued_bytes, &dropped);
+        };
         std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+        if let Ok(opened) = opened.recv_timeout(MAX_OPEN_WAIT) {
+            opened?;
+        } else {
+            tracing::warn!("{name}: cannot be opened yet; its lines wait, and are dropped when they are too many");
+        }
         Ok(writer)
     }
 
@@ -209,7 +237,8 @@ mod tests {
     }
 
     fn writer(reader: &Reader) -> LineWriter {
-        LineWriter::start("test", reader.clone(), IntCounter::new("dropped", "Dropped").unwrap()).unwrap()
+        let reader = reader.clone();
+        LineWriter::start("test", move || Ok(reader), IntCounter::new("dropped", "Dropped").unwrap()).unwrap()
     }
 
     fn change(reader: &Reader, change: impl FnOnce(&mut State)) {

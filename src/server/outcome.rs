@@ -10,6 +10,7 @@ use super::authorization::Outcome;
 use super::clock;
 use super::exchange::{Exchange, Permitted, Refused, Stage};
 use super::record::{Candidate, Record};
+use super::upstream::retry;
 use crate::policy::gate::Grounds;
 use crate::policy::principal::Principal;
 use crate::policy::route::Matched;
@@ -35,6 +36,9 @@ pub fn of_error(error: &Error, exchange: &mut Exchange) -> Option<Refusal> {
 }
 
 fn classify(error: &Error) -> Option<Refusal> {
+    if retry::never_began(error) {
+        return Some(Refusal::because(Reason::UpstreamUnavailable, "the server refused to begin with the request"));
+    }
     let reason = match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Reason::RequestMalformed,
         (ErrorSource::Downstream, _) => return None,

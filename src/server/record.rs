@@ -119,13 +119,15 @@ impl Recorder {
     pub fn start(log: &DecisionLog, dropped: IntCounter) -> Result<Self, String> {
         let started = match log {
             DecisionLog::Off => return Ok(Self(None)),
-            DecisionLog::Stdout => LineWriter::start(THREAD, std::io::stdout(), dropped),
+            DecisionLog::Stdout => LineWriter::start(THREAD, || Ok(std::io::stdout()), dropped),
             DecisionLog::File(path) => {
-                let file = std::fs::OpenOptions::new().append(true).create(true).open(path);
-                LineWriter::start(THREAD, file.map_err(|error| format!("decision_log: {path}: {error}"))?, dropped)
+                let file = path.clone();
+                let open = move || std::fs::OpenOptions::new().append(true).create(true).open(file);
+                LineWriter::start(THREAD, open, dropped)
             }
         };
-        Ok(Self(Some(started.map_err(|error| format!("decision_log: {error}"))?)))
+        let place = if let DecisionLog::File(path) = log { format!("{path}: ") } else { String::new() };
+        Ok(Self(Some(started.map_err(|error| format!("decision_log: {place}{error}"))?)))
     }
 
     /// Whether anybody reads records.

@@ -38,6 +38,8 @@ const FILE: &str = "scopegate.db";
 const BUSY: Duration = Duration::from_secs(3);
 /// Free pages given back at once, and left without.
 const FREE_PAGES: i64 = 512;
+/// Longest wait of a request for the disk.
+const LIMIT: Duration = Duration::from_secs(10);
 /// Connections that read at once; further readers wait for one.
 const READERS: usize = 8;
 
@@ -53,7 +55,7 @@ struct Inner {
     gone: AtomicBool,
     writer: Writer,
     readers: Mutex<Vec<Connection>>,
-    reading: tokio::sync::Semaphore,
+    reading: Arc<tokio::sync::Semaphore>,
 }
 
 impl Embedded {
@@ -74,7 +76,7 @@ impl Embedded {
             gone: AtomicBool::new(false),
             writer,
             readers: Mutex::new(Vec::new()),
-            reading: tokio::sync::Semaphore::new(READERS),
+            reading: Arc::new(tokio::sync::Semaphore::new(READERS)),
         })))
     }
 
@@ -102,14 +104,16 @@ impl Embedded {
         Ok((path, created))
     }
 
-    /// Writes, in a transaction that other writes may share; returns once it is on the disk.
+    /// Writes, in a transaction that other writes may share; returns once it is on the disk. Where the disk takes longer than
+    /// [`LIMIT`] the write is not acknowledged, although it may be done yet.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreFault> {
         self.there()?;
         let answer = self.0.writer.submit(work).map_err(|fault| self.name(fault))?;
-        answer.await.unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
+        let answer = tokio::time::timeout(LIMIT, answer).await.map_err(|_| self.slow())?;
+        answer.unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
     }
 
     /// The same from a thread that may wait: before serving begins, and in commands.
@@ -122,15 +126,27 @@ impl Embedded {
         answer.blocking_recv().unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
     }
 
-    /// Reads beside the writer, on a thread that may wait for the disk.
+    /// Reads beside the writer, on a thread that may wait for the disk, no longer than [`LIMIT`].
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreFault> {
         let busy = || StoreFault::Busy { path: self.0.path.clone() };
-        let _turn = self.0.reading.acquire().await.map_err(|_| busy())?;
-        let store = self.clone();
-        tokio::task::spawn_blocking(move || store.read_now(work)).await.map_err(|_| busy())?
+        let read = async {
+            let turn = self.0.reading.clone().acquire_owned().await.map_err(|_| busy())?;
+            let store = self.clone();
+            let read = tokio::task::spawn_blocking(move || {
+                // Kept until the thread is done with the disk, although nobody may be waiting any more.
+                let _turn = turn;
+                store.read_now(work)
+            });
+            read.await.map_err(|_| busy())?
+        };
+        tokio::time::timeout(LIMIT, read).await.unwrap_or_else(|_| Err(self.slow()))
+    }
+
+    fn slow(&self) -> StoreFault {
+        StoreFault::Slow { path: self.0.path.clone(), seconds: LIMIT.as_secs() }
     }
 
     fn read_now<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {

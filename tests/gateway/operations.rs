@@ -75,7 +75,7 @@ fn a_bad_configuration_is_refused_whole_and_the_old_one_serves_on() {
     ] {
         gateway.rewrite(file, text);
         assert!(!gateway.reload(), "{text}");
-        assert!(gateway.log().contains(words), "{text}: {}", gateway.log());
+        gateway.wait_for_log(&[words]);
         assert_eq!(gateway.metric("scopegate_config_last_reload_successful"), Some(0.0));
         assert_eq!(alive(), "permit");
         gateway.rewrite("policies.yaml", POLICIES);
@@ -101,7 +101,7 @@ fn what_a_reload_cannot_change_is_refused_by_name() {
     ] {
         std::fs::write(&file, text.replace(from, to)).unwrap();
         assert!(!gateway.reload(), "{name}");
-        assert!(gateway.log().contains(&format!("{name} cannot change")), "{name}: {}", gateway.log());
+        gateway.wait_for_log(&[&format!("{name} cannot change")]);
     }
     std::fs::write(&file, text).unwrap();
     assert!(gateway.reload());

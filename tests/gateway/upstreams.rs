@@ -5,6 +5,7 @@ mod answers;
 mod cookies;
 mod identity;
 mod peers;
+mod refused_streams;
 
 use std::net::SocketAddr;
 

@@ -363,10 +363,26 @@ fn name(shared: &Shared, suffix: &str) -> String {
     format!("{}{}{suffix}", if shared.scheme() == "https" { "__Host-" } else { "" }, crate::request::cookie::OURS)
 }
 
-/// What comes back with the state of a sign-in at the provider: a cookie for each, so that tabs do not disturb each other.
+/// The cookies of sign-ins at the provider: one for each, so that tabs do not disturb each other.
+const SIGN_IN: &str = "-login-";
+/// Sign-ins under way at the provider in one browser: more of their cookies would make its requests too long for us.
+const MAX_SIGN_INS: usize = 4;
+
+/// What comes back with the state of a sign-in at the provider.
 fn state_suffix(state: &str) -> String {
     let id: String = state.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    format!("-login-{id}")
+    format!("{SIGN_IN}{id}")
+}
+
+/// Takes away the cookies of the oldest sign-ins that were begun at the provider and not finished, so that one more may begin.
+/// Browsers send the oldest cookie first (RFC 6265 §5.4).
+pub(super) fn without_oldest_sign_ins(mut response: Response, shared: &Shared, headers: &HeaderMap) -> Response {
+    let prefix = name(shared, SIGN_IN);
+    let ids: Vec<&str> = cookies(headers).filter_map(|(name, _)| name.strip_prefix(prefix.as_str())).collect();
+    for id in ids.iter().take((ids.len() + 1).saturating_sub(MAX_SIGN_INS)) {
+        response = with_cookie(response, cookie_line(shared, &format!("{SIGN_IN}{id}"), "", Some(0)));
+    }
+    response
 }
 
 /// Lets the browser hold a challenge until it is back from the provider; an empty one is taken away.
@@ -407,13 +423,15 @@ pub(super) fn own_cookie<'a>(shared: &Shared, headers: &'a HeaderMap) -> Option<
     cookie_of(shared, headers, "")
 }
 
-/// A cookie of ours. What others have put beside it, in whatever bytes, does not matter.
+/// A cookie of ours.
 fn cookie_of<'a>(shared: &Shared, headers: &'a HeaderMap, suffix: &str) -> Option<&'a str> {
     let name = name(shared, suffix);
+    cookies(headers).find_map(|(found, value)| (found == name).then_some(value))
+}
+
+/// All cookies. What others have put among ours, in whatever bytes, does not matter.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
     let lines = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-    let pairs = lines.flat_map(|line| line.split(|byte| *byte == b';')).filter_map(|pair| {
-        let (found, value) = std::str::from_utf8(pair).ok()?.trim().split_once('=')?;
-        (found == name).then_some(value)
-    });
-    pairs.into_iter().next()
+    let pairs = lines.flat_map(|line| line.split(|byte| *byte == b';'));
+    pairs.filter_map(|pair| std::str::from_utf8(pair).ok()?.trim().split_once('='))
 }

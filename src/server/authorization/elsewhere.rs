@@ -10,7 +10,7 @@ use super::super::pages::{self, Elsewhere, Problem};
 use super::super::{clock, login};
 use super::browser::{
     self, ELSEWHERE, Visitor, begin, expired, held_challenge, hold_challenge, own_cookie, page_response, redirect,
-    with_cookie,
+    with_cookie, without_oldest_sign_ins,
 };
 use super::token::stored;
 use super::{Caller, Server, connections};
@@ -64,7 +64,7 @@ pub(super) async fn to_provider(
         Ok(match provider.leave(&server.shared, back, visitor.cookie(), again).await {
             Ok(leaving) => {
                 let held = hold_challenge(&server.shared, &leaving.state, &leaving.challenge);
-                with_cookie(redirect(&leaving.url, &caller), held)
+                without_oldest_sign_ins(with_cookie(redirect(&leaving.url, &caller), held), &server.shared, &headers)
             }
             Err(fault) => failed(&caller, provider, &fault, None),
         })

@@ -10,14 +10,22 @@ const RESERVE: u64 = 320;
 /// Descriptors that one connection may need: its own, and one to an upstream.
 const EACH: u64 = 2;
 
+/// With fewer places than these the gateway does not start.
+const FEWEST: u64 = 16;
+/// Where fewer fit than the configuration allows, one address takes at most this part of them.
+const SHARES: usize = 4;
+
 /// Connections that a listener for those who run the gateway takes, and of one address among them: their descriptors are not those
 /// of clients, so that neither can use up the other's.
 pub const SIDE: (usize, usize) = (64, 32);
 
-/// How many connections the process may have open, of those that the configuration allows: the limit of open files is raised as
-/// far as it goes, and what still does not fit is not taken. Without descriptors nothing works any more, the metrics listener included.
-#[must_use]
-pub fn affordable(wanted: usize) -> usize {
+/// How many connections the process may have open, and of one address, of those that the configuration allows: the limit of open
+/// files is raised as far as it goes, and what still does not fit is not taken. Without descriptors nothing works any more, the
+/// metrics listener included.
+///
+/// # Errors
+/// So few files may be open that nothing can be served.
+pub fn affordable(wanted: usize, wanted_per_address: usize) -> Result<(usize, usize), String> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -26,14 +34,25 @@ pub fn affordable(wanted: usize) -> usize {
             limit = getrlimit(Resource::Nofile);
         }
     }
-    let Some(files) = limit.current else { return wanted };
-    let most = usize::try_from(files.saturating_sub(RESERVE) / EACH).unwrap_or(usize::MAX).max(1);
-    if most < wanted {
-        tracing::warn!(
-            "edge.max_connections: {wanted} do not fit into {files} open files; {most} will be taken (raise LimitNOFILE)"
-        );
+    let Some(files) = limit.current else { return Ok((wanted, wanted_per_address)) };
+    let places = files.saturating_sub(RESERVE) / EACH;
+    if places < FEWEST {
+        let needed = RESERVE + FEWEST * EACH;
+        return Err(format!(
+            "{files} files may be open, {needed} have to be at least (raise LimitNOFILE or `ulimit -n`)"
+        ));
     }
-    wanted.min(most)
+    let places = usize::try_from(places).unwrap_or(usize::MAX);
+    if places >= wanted {
+        return Ok((wanted, wanted_per_address));
+    }
+    // However few fit, it takes several addresses to use them up.
+    let per_address = wanted_per_address.min(places / SHARES);
+    tracing::warn!(
+        "edge.max_connections: {wanted} do not fit into {files} open files; {places} will be taken, {per_address} of one address \
+         (raise LimitNOFILE)"
+    );
+    Ok((places, per_address))
 }
 
 /// Open connections of some listeners, and their requests over HTTP/2, in total and by address.

@@ -15,6 +15,8 @@ use crate::request::cookie::{self, Kept};
 use crate::server::exchange::{Exchange, Permitted, Stage};
 use crate::server::{Shared, clock, identity};
 
+/// Lets a script of one folder answer for the whole host (Service Workers §6.2): the login page is on it too.
+const SERVICE_WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -259,9 +261,13 @@ pub fn strip_own_cookies_of_trailers(fields: &mut HeaderMap) -> Result<()> {
 /// What is left of a line of a field.
 type Keep = fn(&[u8]) -> Kept;
 
-/// The fields by which an answer sets or clears cookies, and what is left of a line of them.
-const OF_ANSWERS: [(HeaderName, Keep); 2] =
-    [(SET_COOKIE, cookie::not_setting_ours), (CLEAR_SITE_DATA, cookie::without_clearing)];
+/// The fields by which an answer sets or clears cookies, or gets a script between a browser and our pages, and what is left of a line
+/// of them.
+const OF_ANSWERS: [(HeaderName, Keep); 3] = [
+    (SET_COOKIE, cookie::not_setting_ours),
+    (CLEAR_SITE_DATA, cookie::without_clearing),
+    (SERVICE_WORKER_ALLOWED, |_| Kept::Nothing),
+];
 
 fn replace_lines(fields: &mut HeaderMap, name: &HeaderName, kept: Keep) -> Result<()> {
     if let Some(lines) = lines_left(fields, name, kept)? {

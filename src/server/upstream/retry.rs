@@ -12,15 +12,17 @@ use crate::server::exchange::{Exchange, Permitted, Stage};
 pub const TRIES: usize = 8;
 /// Those that would not connect: each costs the time to connect.
 const UNCONNECTED: usize = 3;
+/// Tries after servers that never began with the request.
+const NEVER_BEGUN: u8 = 3;
 
 /// What comes after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// The end.
     End,
-    /// The same again: a pooled connection had died, which is nobody's failure.
-    Same,
-    /// Another server.
+    /// Another try, and the server is not at fault: a pooled connection had died, or it never began with the request.
+    Again,
+    /// Another server, because this one failed.
     Another,
 }
 
@@ -54,16 +56,48 @@ pub fn after_no_connection(exchange: &mut Exchange) -> bool {
 /// closed it, and the library says whether it had answered anything.
 pub fn after_failure(session: &Session, exchange: &mut Exchange, error: &mut Error, reused: bool) -> Next {
     let idempotent = is_idempotent(session);
+    let has_body = !session.as_ref().retry_buffer_truncated();
     let Some((permitted, servers)) = parts(exchange) else { return Next::End };
-    if permitted.failed.is_some() || (permitted.sent && !idempotent) {
+    if permitted.failed.is_some() {
+        return Next::End;
+    }
+    if never_began(error) {
+        return if has_body && after_refused_stream(permitted, &servers) { Next::Again } else { Next::End };
+    }
+    if permitted.sent && !idempotent {
         return Next::End;
     }
     error.retry.decide_reuse(reused);
     if error.retry() {
         // A pooled connection that had died: the same server is as good as any.
-        return if servers.budget.retry() { Next::Same } else { Next::End };
+        return if servers.budget.retry() { Next::Again } else { Next::End };
     }
     if is_upstream(error) && again(permitted, &servers) { Next::Another } else { Next::End }
+}
+
+/// Whether the server said that it never began with the request, and never will: it refused the stream, or ended the connection
+/// before it (RFC 9113 §8.7).
+#[must_use]
+pub fn never_began(error: &Error) -> bool {
+    let Some(error) = error.root_cause().downcast_ref::<h2::Error>() else { return false };
+    error.is_remote()
+        && (error.is_go_away() || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)))
+}
+
+/// Whether a request that a server never began with is sent again, whatever its method: to another server where there is one.
+fn after_refused_stream(permitted: &mut Permitted, servers: &Servers) -> bool {
+    if permitted.retries >= NEVER_BEGUN || !servers.budget.retry() {
+        return false;
+    }
+    permitted.retries += 1;
+    if let Some(slot) = &permitted.slot {
+        let tried = slot.member.address.socket;
+        permitted.tried.push(tried);
+        if !servers.has_another(&permitted.tried) {
+            permitted.tried.pop();
+        }
+    }
+    true
 }
 
 /// Whether an answer is worth another try: the server says that it cannot, and another may.

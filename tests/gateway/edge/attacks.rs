@@ -351,7 +351,7 @@ fn without_descriptors_the_metrics_answer_and_it_recovers() {
         other => return println!("SKIPPED: prlimit cannot set a limit here: {other:?}"),
     }
     let held: Vec<TcpStream> = (0..120).map(|at| connect(gateway.address, at)).collect();
-    wait_for("descriptors to run out", || gateway.log().contains("nothing accepted for a moment").then_some(()));
+    gateway.wait_for_log(&["nothing accepted for a moment"]);
     let tries = || gateway.metric("scopegate_connections_refused_total{cause=\"accept\"}").unwrap_or_default();
     let (start, spent, tried) = (Instant::now(), cpu(&gateway), tries());
     std::thread::park_timeout(Duration::from_millis(1_000));

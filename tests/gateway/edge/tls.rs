@@ -72,7 +72,7 @@ fn a_new_certificate_is_taken_by_a_reload_and_a_bad_one_is_not() {
     // Half of a change: the key is not the certificate's. What was in force stays so.
     gateway.rewrite("a.pem", &new.certificate);
     assert!(!gateway.reload());
-    assert!(gateway.log().contains("the key is not the certificate's"), "{}", gateway.log());
+    gateway.wait_for_log(&["the key is not the certificate's"]);
     assert_eq!(status(&gateway, &ca, "a.example", None).unwrap().1, before);
     gateway.rewrite("a.key", &new.key);
     assert!(gateway.reload());
@@ -83,7 +83,7 @@ fn a_new_certificate_is_taken_by_a_reload_and_a_bad_one_is_not() {
     ] {
         gateway.rewrite("a.pem", wrong);
         assert!(!gateway.reload());
-        assert!(gateway.log().contains(message), "{}", gateway.log());
+        gateway.wait_for_log(&[message]);
     }
     assert_eq!(status(&gateway, &ca, "a.example", None).unwrap().0, 200);
 }

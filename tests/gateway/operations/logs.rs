@@ -27,11 +27,9 @@ fn unread() -> Unread {
     let [address, metrics, nobody] = free_addresses();
     let mut setup = Setup::new(&POLICIES.replace("upstream: api,", "upstream: api, public: true,"), CLIENTS);
     // Every request fails, and says so in the log.
-    setup.gateway = format!("log_level: debug\nupstreams: {{ api: {{ servers: ['http://{nobody}'] }} }}\n");
+    setup.gateway =
+        format!("log_level: debug\ndecision_log: stdout\nupstreams: {{ api: {{ servers: ['http://{nobody}'] }} }}\n");
     let file = setup.write(folder.path(), address, metrics, nobody);
-    let text = std::fs::read_to_string(&file).unwrap();
-    let text: Vec<&str> = text.lines().filter(|line| !line.starts_with("decision_log")).collect();
-    std::fs::write(&file, text.join("\n")).unwrap();
     let child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
         .args(["serve", "--config"])
         .arg(&file)
@@ -148,4 +146,23 @@ fn a_service_manager_that_does_not_read_holds_up_nobody() {
     gateway.signal("TERM");
     assert_eq!(gateway.wait(), Some(0));
     drop(socket);
+}
+
+#[test]
+fn a_decision_log_that_cannot_be_opened_yet_holds_up_neither_the_start_nor_an_upgrade() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("decisions");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut setup = Setup::new(&POLICIES.replace("upstream: api,", "upstream: api, public: true,"), CLIENTS);
+    setup.gateway = format!("decision_log: {{ file: \"{}\" }}\n", pipe.display());
+    let mut gateway = Gateway::start_with(&setup, Upstream::start());
+    assert_eq!(gateway.get("/api/1", None).status, 200);
+    let mut predecessor = gateway.upgrade();
+    assert_eq!(wait_for("the end of the predecessor", || predecessor.try_wait().unwrap()).code(), Some(0));
+    assert_eq!(gateway.get("/api/2", None).status, 200);
+    // What waited is there once somebody reads.
+    let mut line = String::new();
+    let mut reader = std::io::BufReader::new(std::fs::File::open(&pipe).unwrap());
+    std::io::BufRead::read_line(&mut reader, &mut line).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["verdict"], "permit");
 }

@@ -103,7 +103,7 @@ fn a_bad_set_is_refused_whole_and_says_why_once() {
         "apis: { api: { base_path: /api, upstream: nobody } }\n",
     )
     .unwrap();
-    wait_for("the refusal", || gateway.log().contains("configuration refused").then_some(()));
+    gateway.wait_for_log(&["configuration refused"]);
     assert_eq!(gateway.metric("scopegate_config_last_reload_successful"), Some(0.0));
     // It is not tried again and again while nothing changes.
     std::thread::park_timeout(Duration::from_millis(1600));
@@ -138,7 +138,7 @@ fn a_pipe_in_the_place_of_a_file_is_refused_and_holds_nothing_up() {
     std::fs::remove_file(&secret).unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&secret).status().unwrap().success());
     assert!(!gateway.reload());
-    assert!(gateway.log().contains("not a regular file"), "{}", gateway.log());
+    gateway.wait_for_log(&["not a regular file"]);
     std::fs::remove_file(&secret).unwrap();
     std::fs::write(&secret, "second\n").unwrap();
     assert!(gateway.reload());

@@ -47,16 +47,16 @@ impl Setup {
         let public_url = format!("public_url: http://127.0.0.1:{}\n", address.port());
         let mut gateway = format!(
             "metrics: {{ address: \"{metrics}\" }}\n\
-             policies: policies.yaml\nclients: clients.yaml\nusers: users.yaml\n\
-             decision_log: {{ file: \"{}\" }}\n",
-            folder.join("decisions.jsonl").display(),
+             policies: policies.yaml\nclients: clients.yaml\nusers: users.yaml\n"
         );
+        let log = format!("decision_log: {{ file: \"{}\" }}\n", folder.join("decisions.jsonl").display());
         let store = format!("store: {{ embedded: {{ path: \"{}\" }} }}\n", folder.join("data").display());
         let listeners = format!("listeners: [{{ address: \"{address}\" }}]\n");
         for (key, default) in [
             ("listeners", listeners.as_str()),
             ("public_url", public_url.as_str()),
             ("store", store.as_str()),
+            ("decision_log", log.as_str()),
             ("authorization_server", "authorization_server: { grants: [client_credentials] }\n"),
             ("upstreams", "upstreams: { api: { servers: [\"@UPSTREAM@\"] } }\n"),
         ] {
@@ -175,6 +175,14 @@ impl Gateway {
     /// What it wrote to its own log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
+    }
+
+    /// Waits until a line of its own log has these words: a thread of its own writes them, after the fact. Gives the line.
+    pub fn wait_for_log(&self, words: &[&str]) -> String {
+        wait_for(&format!("{words:?} in the log"), || {
+            let log = self.log();
+            log.lines().find(|line| words.iter().all(|words| line.contains(words))).map(str::to_owned)
+        })
     }
 
     /// Its store, opened beside it.

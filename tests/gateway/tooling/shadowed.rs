@@ -62,7 +62,7 @@ fn what_a_candidate_would_change_is_counted_and_logged_and_never_decides() {
     let file = folder.path().join("policies.yaml");
     let good = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, "nonsense: 1\n").unwrap();
-    wait_for("the candidate to be refused", || gateway.log().contains("candidate refused").then_some(()));
+    gateway.wait_for_log(&["candidate refused"]);
     assert_ne!(candidate(&gateway, &gateway.get("/api/now/table/incident", Some(&portal))), Value::Null);
     std::fs::write(&file, good.replace(", from: [192.0.2.0/24]", "")).unwrap();
     wait_for("the candidate to be taken", || {

@@ -178,8 +178,7 @@ fn tests_at_load_refuse_a_set_that_fails_them_and_the_old_one_serves() {
     let good = std::fs::read_to_string(gateway.folder.path().join("policies.yaml")).unwrap();
     gateway.rewrite("policies.yaml", &good.replace("methods: [GET] }] }", "methods: [POST] }] }"));
     assert!(!gateway.reload());
-    let log = gateway.log();
-    assert!(log.contains("fails: expected permit, got scope."), "{log}");
+    gateway.wait_for_log(&["fails: expected permit, got scope."]);
     let token = gateway.token("portal");
     assert_eq!(gateway.get("/api/now/table/incident", Some(&token)).status, 200);
     // `check` says so too, at the test; `test` itself shows it as a failure.

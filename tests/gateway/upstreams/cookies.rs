@@ -80,7 +80,8 @@ fn no_upstream_sets_or_clears_a_cookie_of_ours_in_any_kind_of_answer() {
     let gateway = gateway();
     let set = "Set-Cookie: a=1; Path=/\r\nSet-Cookie: __Host-scopegate=stolen; Path=/; Secure\r\nset-cookie: ScopeGate-login-x=stolen\r\n\
                SET-COOKIE: =scopegate=stolen\r\nSet-Cookie: scopegate\r\nSet-Cookie: b=scopegate\r\n\
-               Clear-Site-Data: \"cookies\"\r\nClear-Site-Data: \"cache\", \"*\"\r\n";
+               Clear-Site-Data: \"cookies\"\r\nClear-Site-Data: \"cache\", \"*\"\r\n\
+               Service-Worker-Allowed: /\r\n";
     let final_one = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{set}\r\nok");
     let interim = format!("HTTP/1.1 103 Early Hints\r\n{set}\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
     let redirect = format!("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n{set}\r\n");
@@ -104,6 +105,7 @@ fn no_upstream_sets_or_clears_a_cookie_of_ours_in_any_kind_of_answer() {
                 "{name}: {got}"
             );
             assert!(got.contains("clear-site-data: \"cache\"\r\n"), "{name}: {got}");
+            assert!(!got.contains("service-worker-allowed"), "{name}: {got}");
         }
         let url = format!("http://{}/open/x", gateway.address);
         let curl = std::process::Command::new("curl")

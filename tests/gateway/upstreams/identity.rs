@@ -74,7 +74,7 @@ fn a_token_of_ours_is_got_ahead_of_need_and_another_when_it_is_refused() {
     let gateway = Gateway::start(&setup(&upstream, &client));
     let response = gateway.get("/api/x", Some(&gateway.token("app")));
     assert_eq!((response.status, response.verdict().as_str()), (503, "upstream.unavailable"));
-    wait_for("the cause in the log", || gateway.log().contains("no token for an upstream").then_some(()));
+    gateway.wait_for_log(&["no token for an upstream"]);
 }
 
 #[test]
