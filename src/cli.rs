@@ -30,9 +30,9 @@ use prometheus::IntCounter;
 use tracing_subscriber::EnvFilter;
 
 use crate::server::Options as ServeOptions;
-use crate::server::candidate::Candidate;
-use crate::server::lines::LineWriter;
-use crate::server::source::{self, LoadFault};
+use crate::server::state::shadow::Candidate;
+use crate::system::files::{self, LoadFault};
+use crate::telemetry::lines::LineWriter;
 
 /// The gateway that gives any REST API OAuth.
 #[derive(Debug, Parser)]
@@ -229,7 +229,7 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>) -> ExitCode {
-    let config = match source::load(gateway) {
+    let config = match files::load(gateway) {
         Ok(config) => config,
         Err(fault) => return report(&fault, Format::Text),
     };

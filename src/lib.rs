@@ -31,6 +31,10 @@ pub mod tooling;
 
 // ── outer ring: pingora, tokio, clock, disk, network ──
 #[cfg(feature = "server")]
+pub mod system;
+#[cfg(feature = "server")]
+pub mod telemetry;
+#[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]
 pub mod keys;

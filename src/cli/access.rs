@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{Format, progress, report, say, wrong};
 use crate::config::Config;
-use crate::server::{clock, source};
+use crate::system::{clock, files};
 use crate::tooling::access::{Access, Idle, Reach, Usage, access};
 
 /// Form of the output.
@@ -52,7 +52,7 @@ pub(super) struct AccessArguments {
 
 pub(super) fn run(gateway: &Path, arguments: &AccessArguments) -> ExitCode {
     let machine = if arguments.format == AccessFormat::Json { Format::Json } else { Format::Text };
-    let config = match source::load_untested(gateway) {
+    let config = match files::load_untested(gateway) {
         Ok(config) => config,
         Err(fault) => return report(&fault, machine),
     };

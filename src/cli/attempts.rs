@@ -13,8 +13,8 @@ use super::{Format, report, say, state, wrong};
 use crate::client::Registry;
 use crate::names::Timestamp;
 use crate::request::address::site;
-use crate::server::{clock, source};
 use crate::store::attempts::{Account, Attempt, Cleared, MAX_PER_NAME, MAX_PER_PLACE, WINDOW_SECONDS, digest_of};
+use crate::system::{clock, files};
 
 /// What is done with attempts.
 #[derive(Subcommand, Debug)]
@@ -53,7 +53,7 @@ pub(super) fn run(gateway: &Path, command: AttemptsCommand, format: Format) -> E
 
 /// The attempts of one subject, oldest first.
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let now = clock::now();
     let attempts = state::store(&config)?.attempts(now).map_err(|fault| wrong(&fault.to_string()))?;
     let mut by_subject: BTreeMap<&str, Vec<&Attempt>> = BTreeMap::new();
@@ -104,7 +104,7 @@ fn names(registry: &Registry) -> HashMap<String, String> {
 }
 
 fn clear(gateway: &Path, whose: Whose, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let registry = config.rules.registry();
     let unknown = |kind: &str, name: &str| {
         wrong(&format!("there is no {kind} `{name}`; --from and --all clear attempts on unknown names"))

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::client::said;
 use super::{Format, report, say, state, wrong};
 use crate::names::Timestamp;
-use crate::server::{clock, source};
 use crate::store::blocks::{Blocked, CommandedBlock};
+use crate::system::{clock, files};
 
 /// Whom.
 #[derive(Args, Debug)]
@@ -67,7 +67,7 @@ fn set(
     format: Format,
 ) -> Result<ExitCode, ExitCode> {
     let blocked = blocked(whom)?;
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let registry = config.rules.registry();
     let known = match &blocked {
         Blocked::Client(id) => registry.client(id).is_some(),
@@ -92,7 +92,7 @@ fn set(
 
 fn end(gateway: &Path, whom: Whom, format: Format) -> Result<ExitCode, ExitCode> {
     let blocked = blocked(whom)?;
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let text = format!("{} `{}`", blocked.kind(), blocked.value());
     let store = state::store(&config)?;
     if !store.unblock(&blocked, clock::now()).map_err(|fault| wrong(&fault.to_string()))? {
@@ -103,7 +103,7 @@ fn end(gateway: &Path, whom: Whom, format: Format) -> Result<ExitCode, ExitCode>
 }
 
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let blocks = state::store(&config)?.blocks(clock::now()).map_err(|fault| wrong(&fault.to_string()))?;
     let rows: Vec<serde_json::Value> = blocks
         .iter()

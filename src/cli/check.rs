@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::{FINDINGS, Format, report, say};
 use crate::config::Config;
-use crate::server::{clock, source};
+use crate::system::{clock, files};
 use crate::tooling::lint::{Finding, Level, lint};
 
 /// From which level on findings fail a check.
@@ -30,7 +30,7 @@ impl Deny {
 }
 
 pub(super) fn run(gateway: &Path, deny: Option<Deny>, format: Format) -> ExitCode {
-    let config = match source::load(gateway) {
+    let config = match files::load(gateway) {
         Ok(config) => config,
         Err(fault) => return report(&fault, format),
     };

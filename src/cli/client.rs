@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 use super::{Format, report, say, state, wrong};
 use crate::client::Client;
 use crate::names::hex;
-use crate::server::source;
 use crate::store::revocations::Subject;
+use crate::system::files;
 
 /// What to do with clients.
 #[derive(Debug, Subcommand)]
@@ -85,13 +85,13 @@ fn secret() -> Result<(String, String), ExitCode> {
 
 /// The client, or what is wrong.
 fn find(gateway: &Path, id: &str, format: Format) -> Result<std::sync::Arc<Client>, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let client = config.rules.registry().client(id).cloned();
     client.ok_or_else(|| wrong(&format!("there is no client `{id}`; `scopegate client list` prints all")))
 }
 
 fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
-    let config = match source::load(gateway) {
+    let config = match files::load(gateway) {
         Ok(config) => config,
         Err(fault) => return report(&fault, format),
     };
@@ -107,7 +107,7 @@ fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
         Err(code) => return code,
     };
     let text = new.yaml(digest.as_deref());
-    if let Some(folder) = source::clients_folder(gateway) {
+    if let Some(folder) = files::clients_folder(gateway) {
         return write(gateway, &folder, new, &text, secret.as_deref(), format);
     }
     said(format, &json!({ "client": new.id, "secret": secret, "paste": text }), || {
@@ -133,7 +133,7 @@ fn write(gateway: &Path, folder: &Path, new: &New, text: &str, secret: Option<&s
     if let Err(fault) = written {
         return wrong(&format!("{}: {fault}", file.display()));
     }
-    if let Err(fault) = source::load(gateway) {
+    if let Err(fault) = files::load(gateway) {
         let code = report(&fault, format);
         let _ = std::fs::remove_file(&file);
         super::complain(&format!("{} was not kept", file.display()));
@@ -174,7 +174,7 @@ impl New {
 }
 
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let registry = config.rules.registry();
     let used = state::store(&config).ok().and_then(|store| store.secret_uses().ok()).unwrap_or_default();
     let rows: Vec<serde_json::Value> = registry

@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 
 use super::{complain, finish, say, start_log};
 use crate::keys::OwnKeys;
-use crate::server::{Options, clock, source};
+use crate::server::Options;
 use crate::store::Store;
+use crate::system::{clock, files};
 use crate::token::mint::AccessClaims;
 
 const GATEWAY: &str = include_str!("demo/gateway.yaml");
@@ -46,7 +47,7 @@ fn demo(port: u16) -> Result<(), String> {
         std::fs::write(folder.path().join(name), text).map_err(|error| format!("{name}: {error}"))?;
     }
     let file = folder.path().join("gateway.yaml");
-    let config = source::load(&file).map_err(|fault| fault.lines().join("\n"))?;
+    let config = files::load(&file).map_err(|fault| fault.lines().join("\n"))?;
     let expired = expired_token(&store, &config.fixed.public_url, config.fixed.signing)?;
     let log = start_log("warn");
     print_guide(folder.path(), &gateway, &metrics, &secret, &expired);

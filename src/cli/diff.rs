@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use serde_json::json;
 
 use super::{FINDINGS, Format, progress, report, say, wrong};
-use crate::server::clock;
+use crate::system::clock;
 use crate::tooling::diff::traffic::{Replay, Traffic};
 use crate::tooling::diff::{Comparison, Difference, Direction, compare};
 

@@ -16,9 +16,9 @@ use crate::policy::case::{Case, Presented, Words, parse_line, scope_set};
 use crate::policy::decide::Moment;
 use crate::reason::{Refusal, TokenFault};
 use crate::request::credential::BearerToken;
-use crate::server::revocations::Revocations;
-use crate::server::{clock, source};
+use crate::server::tokens::revocations::Revocations;
 use crate::store::Store;
+use crate::system::{clock, files};
 use crate::token::Facts;
 use crate::tooling::explain::{Explanation, Outcome, Question, explain};
 use crate::tooling::replay::{Gap, Recorded};
@@ -74,7 +74,7 @@ pub(super) struct ExplainArguments {
 }
 
 pub(super) fn run(gateway: &Path, arguments: &ExplainArguments) -> ExitCode {
-    let config = match source::load_untested(gateway) {
+    let config = match files::load_untested(gateway) {
         Ok(config) => config,
         Err(fault) => return report(&fault, arguments.format),
     };

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{FINDINGS, Format, UNREADABLE, complain, report, say, wrong};
-use crate::server::{clock, source};
+use crate::system::{clock, files};
 use crate::tooling::import::openapi::{self, Drift, Import};
 use crate::tooling::import::servicenow::{self, Export};
 use crate::tooling::import::{Note, Upstream};
@@ -170,7 +170,7 @@ fn openapi(arguments: &OpenapiArguments) -> Result<ExitCode, String> {
     };
     let said = |fault: &dyn std::fmt::Display| format!("{}: {fault}", arguments.file.display());
     if arguments.check {
-        let config = match source::load_untested(&arguments.config) {
+        let config = match files::load_untested(&arguments.config) {
             Ok(config) => config,
             Err(fault) => {
                 // Not 1, which is drift.

@@ -13,8 +13,8 @@ use crate::keys::IssuerKeys;
 use crate::keys::fetch::Fetch;
 use crate::keys::own::fresh;
 use crate::names::{IssuerName, Timestamp};
-use crate::server::{clock, source};
 use crate::store::keys::{NewKey, StoredKey, current};
+use crate::system::{clock, files};
 
 /// How long a key made by command is published before it signs, seconds: our key set may be kept for five minutes.
 const LEAD: i64 = 600;
@@ -56,7 +56,7 @@ fn kid(key: &StoredKey) -> String {
 }
 
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let keys = state::store(&config)?.keys().map_err(|fault| wrong(&fault.to_string()))?;
     let now = clock::now();
     let signs = current(&keys, now).map(|key| key.number);
@@ -91,7 +91,7 @@ fn make(algorithm: crate::token::jws::Algorithm) -> Result<NewKey, ExitCode> {
 /// The keys of other issuers as this machine gets them now: what a gateway here would see. How old the keys of a running gateway
 /// are, its metrics say.
 fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let fetch = Fetch::new().map_err(|fault| wrong(&fault))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -132,7 +132,7 @@ fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
 }
 
 fn rotate(gateway: &Path, at_once: bool, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let (store, algorithm, now) = (state::store(&config)?, config.fixed.signing.algorithm, clock::now());
     let from: Timestamp = if at_once { now } else { now.plus(LEAD) };
     let added = store.add_key(algorithm.as_str(), make(algorithm)?, now, from);
@@ -144,7 +144,7 @@ fn rotate(gateway: &Path, at_once: bool, format: Format) -> Result<ExitCode, Exi
 }
 
 fn revoke(gateway: &Path, wanted: &str, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let (store, algorithm, now) = (state::store(&config)?, config.fixed.signing.algorithm, clock::now());
     let keys = store.keys().map_err(|fault| wrong(&fault.to_string()))?;
     let Some(key) = keys.iter().find(|key| kid(key) == wanted) else {

@@ -8,9 +8,9 @@ use serde_json::Value;
 use super::{Format, report, say, wrong};
 use crate::config::{Config, StoreConfig};
 use crate::names::Timestamp;
-use crate::server::{clock, source};
 use crate::store::Store;
 use crate::store::revocations::{Revocation, Subject};
+use crate::system::{clock, files};
 
 /// The store of a configuration. A command never makes one: a wrong working directory would leave an empty store behind.
 pub(super) fn store(config: &Config) -> Result<Store, ExitCode> {
@@ -27,7 +27,7 @@ pub(super) fn store(config: &Config) -> Result<Store, ExitCode> {
 
 /// Revokes, for every gateway on the store.
 pub(super) fn revoke(gateway: &Path, subject: Subject, format: Format) -> Result<(), ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     revoke_in(&config, Revocation::now(subject, clock::now()))
 }
 

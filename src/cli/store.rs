@@ -10,8 +10,8 @@ use serde_json::json;
 use super::client::said;
 use super::{Format, complain, report, say, state, wrong};
 use crate::config::{Config, StoreConfig};
-use crate::server::{clock, source};
 use crate::store::Store;
+use crate::system::{clock, files};
 
 /// What to do with the store.
 #[derive(Debug, Subcommand)]
@@ -54,7 +54,7 @@ fn folder(config: &Config) -> Result<&Path, ExitCode> {
 }
 
 fn backup(gateway: &Path, file: &Path, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     folder(&config)?;
     state::store(&config)?.backup(file).map_err(|fault| wrong(&fault.to_string()))?;
     let path = file.display().to_string();
@@ -67,7 +67,7 @@ fn backup(gateway: &Path, file: &Path, format: Format) -> Result<ExitCode, ExitC
 }
 
 fn restore(gateway: &Path, file: &Path, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let folder = folder(&config)?;
     Store::restore(file, folder).map_err(|fault| wrong(&fault.to_string()))?;
     said(format, &json!({ "restored": folder.display().to_string() }), || {
@@ -81,7 +81,7 @@ fn restore(gateway: &Path, file: &Path, format: Format) -> Result<ExitCode, Exit
 }
 
 fn copy(gateway: &Path, to: &Path, format: Format) -> Result<ExitCode, ExitCode> {
-    let load = |file: &Path| source::load(file).map_err(|fault| report(&fault, format));
+    let load = |file: &Path| files::load(file).map_err(|fault| report(&fault, format));
     let (from, to) = (load(gateway)?, load(to)?);
     folder(&from)?;
     if from.fixed.public_url != to.fixed.public_url {

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::explain::steps;
 use super::{FINDINGS, Format, complain, report, say, wrong};
 use crate::config::Config;
-use crate::server::{clock, source};
+use crate::system::{clock, files};
 use crate::tooling::coverage::{Coverage, coverage};
 use crate::tooling::testing::{self, Run};
 
@@ -42,7 +42,7 @@ pub(super) struct TestArguments {
 pub(super) fn run(gateway: &Path, arguments: &TestArguments) -> ExitCode {
     let machine = if arguments.format == TestFormat::Json { Format::Json } else { Format::Text };
     // Tests that fail are what is asked for here, not faults of the configuration.
-    let config = match source::load_untested(gateway) {
+    let config = match files::load_untested(gateway) {
         Ok(config) => config,
         Err(fault) => return report(&fault, machine),
     };

@@ -15,8 +15,8 @@ use crate::config::Config;
 use crate::grant::opaque::Kind;
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::principal;
-use crate::server::{clock, source};
 use crate::store::revocations::{Revocation, Subject};
+use crate::system::{clock, files};
 use crate::token::jws::Unverified;
 
 /// What to do with tokens.
@@ -77,7 +77,7 @@ fn read() -> Result<Zeroizing<String>, ExitCode> {
 }
 
 fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let store = state::store(&config)?;
     let token = read()?;
     let facts = match reading::facts(&config, Some(&store), &token) {
@@ -89,8 +89,8 @@ fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
         }
     };
     let now = clock::now();
-    let revocations =
-        crate::server::revocations::Revocations::load(&store, now).map_err(|fault| wrong(&fault.to_string()))?;
+    let revocations = crate::server::tokens::revocations::Revocations::load(&store, now)
+        .map_err(|fault| wrong(&fault.to_string()))?;
     let fault = if revocations.has(&facts, config.rules.registry()) {
         Some("token.invalid (revoked)".to_owned())
     } else {
@@ -150,7 +150,7 @@ fn revoke(
 ) -> Result<ExitCode, ExitCode> {
     let now = clock::now();
     let until = until(&what, issued_before, now)?;
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let mut issuer = IssuerName::new(issuer.unwrap_or(IssuerName::OWN));
     if config.rules.issuer(issuer.as_str()).is_none() {
         return Err(wrong(&format!("there is no issuer `{issuer}`: nothing was revoked")));

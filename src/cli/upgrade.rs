@@ -4,11 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::{Format, report, say, wrong};
-use crate::server::edge::successor;
-use crate::server::source;
+use crate::server::process::successor;
+use crate::system::files;
 
 pub(super) fn run(gateway: &Path) -> ExitCode {
-    let config = match source::load(gateway) {
+    let config = match files::load(gateway) {
         Ok(config) => config,
         Err(fault) => return report(&fault, Format::Text),
     };

@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use super::client::said;
 use super::{Format, report, say, state, wrong};
-use crate::server::source;
 use crate::store::revocations::Subject;
+use crate::system::files;
 
 /// Shortest password taken, in characters (NIST SP 800-63B §3.1.1.2 asks for at least eight).
 const MIN_PASSWORD: usize = 8;
@@ -63,7 +63,7 @@ struct NewUser<'a> {
 
 fn add(gateway: &Path, user: &NewUser<'_>, external: Option<&[String]>, format: Format) -> Result<ExitCode, ExitCode> {
     let NewUser { name, display_name, roles } = *user;
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let registry = config.rules.registry();
     if let Some(user) = registry.user(name) {
         return Err(wrong(&format!("the user `{name}` is there already, at {}", user.origin)));
@@ -127,7 +127,7 @@ fn password() -> Result<Zeroizing<String>, ExitCode> {
 }
 
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let rows: Vec<serde_json::Value> = config
         .rules
         .registry()
@@ -155,7 +155,7 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
 }
 
 fn lock(gateway: &Path, name: &str, format: Format) -> Result<ExitCode, ExitCode> {
-    let config = source::load(gateway).map_err(|fault| report(&fault, format))?;
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let Some(user) = config.rules.registry().user(name).cloned() else {
         return Err(wrong(&format!("there is no user `{name}`; `scopegate user list` prints all")));
     };

@@ -3,14 +3,12 @@
 //! Owns listeners, caps, the PROXY protocol, TLS, deadlines and the strict reading of heads; knows nothing of rules.
 
 pub mod admission;
+pub mod bridge;
 pub mod conn;
 pub mod deadline;
 pub mod guard;
-pub mod handover;
 pub mod http2;
-pub mod listen;
 pub mod side;
-pub mod successor;
 pub mod tls;
 pub mod transport;
 
@@ -19,11 +17,11 @@ use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use pingora::apps::{HttpServerApp, ServerApp};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
-use pingora::proxy::HttpProxy;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use pingora_runtime::current_handle;
@@ -32,14 +30,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use super::Shared;
-use super::gateway::Gateway;
-use super::lifecycle::Stop;
-use crate::config::Listener;
+use crate::config::{self, Config, Listener};
+use crate::request::address::Networks;
+use crate::server::process::Process;
+use crate::server::process::handover::{self, Predecessor};
+use crate::server::process::lifecycle::Stop;
+use crate::server::process::sockets;
+use crate::telemetry::metrics::Metrics;
 use admission::{Connections, Place};
 use conn::Conn;
 use guard::GuardIo;
-use handover::Predecessor;
+use tls::Tls;
 use transport::{Handshake, Transport};
 
 /// How long nothing is accepted after the process has run out of descriptors or memory for it.
@@ -53,6 +54,56 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long a client may be silent before the kernel asks whether it is there.
 const SILENT: Duration = Duration::from_secs(60);
+
+/// Largest body of a refused request that is read so that its connection stays usable.
+const WORTH_READING: u64 = 64 * 1024;
+
+/// What the edge works with.
+#[derive(Debug)]
+pub struct EdgeState {
+    /// Times and sizes.
+    pub limits: config::Edge,
+    /// Open connections of clients.
+    pub connections: Arc<Connections>,
+    /// Of the configuration in force, what connections are judged by.
+    pub policy: ArcSwap<EdgePolicy>,
+    /// Whether listeners go on accepting.
+    pub process: Arc<Process>,
+    /// Connections refused and cut.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What connections are judged by, of one configuration.
+#[derive(Debug)]
+pub struct EdgePolicy {
+    /// Proxies that speak for clients.
+    trusted_proxies: Networks,
+    /// An API forwards WebSocket handshakes.
+    tunnels: bool,
+    /// How long the slowest upstream may take.
+    slowest_upstream: Duration,
+    /// TLS of each listener.
+    tls: Vec<Option<Tls>>,
+}
+
+impl EdgePolicy {
+    /// That of a configuration. Certificates that have not changed are taken over from the one before.
+    ///
+    /// # Errors
+    /// The TLS library refuses what was read, in words for the operator.
+    pub fn new(config: &Config, before: Option<&Self>) -> Result<Self, String> {
+        Ok(Self {
+            trusted_proxies: config.trusted_proxies.clone(),
+            tunnels: config.rules.apis().iter().any(|api| api.websocket),
+            slowest_upstream: config.upstreams.iter().map(|upstream| upstream.response).max().unwrap_or_default(),
+            tls: tls::build(&config.tls, before.map_or(&[], |before| &before.tls))?,
+        })
+    }
+
+    fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>> {
+        self.tls.get(listener)?.as_ref().map(|tls| tls.config.clone())
+    }
+}
 
 /// What serves the requests of connections.
 #[async_trait]
@@ -71,34 +122,30 @@ struct Door {
 
 /// An application with the connections that it has.
 struct Inner<A> {
-    shared: Arc<Shared>,
+    state: Arc<EdgeState>,
     connections: Arc<Connections>,
     application: Arc<A>,
 }
 
 impl<A> Clone for Inner<A> {
     fn clone(&self) -> Self {
-        Self {
-            shared: self.shared.clone(),
-            connections: self.connections.clone(),
-            application: self.application.clone(),
-        }
+        Self { state: self.state.clone(), connections: self.connections.clone(), application: self.application.clone() }
     }
 }
 
-/// The proxy behind the declared listeners.
-struct Public {
-    shared: Arc<Shared>,
-    proxy: Arc<HttpProxy<Gateway>>,
+/// What serves the requests of the declared listeners, over both versions of HTTP.
+struct Public<P> {
+    state: Arc<EdgeState>,
+    proxy: Arc<P>,
     /// Never says anything: the proxy library drops connections that wait for a request when told of a shutdown.
     never: watch::Sender<bool>,
 }
 
 #[async_trait]
-impl Application for Public {
+impl<P: HttpServerApp + Send + Sync + 'static> Application for Public<P> {
     async fn serve(&self, io: GuardIo, conn: Arc<Conn>, deadline: Instant) {
         if conn.http2 {
-            return http2::serve(&self.proxy, &self.shared, io, conn, deadline, &self.never).await;
+            return http2::serve(&self.proxy, &self.state, io, conn, deadline, &self.never).await;
         }
         let ended = async {
             conn.tunnel_end().await;
@@ -114,53 +161,52 @@ impl Application for Public {
 }
 
 /// The service that accepts the connections of clients.
-pub struct Edge {
-    inner: Inner<Public>,
+pub struct Edge<P> {
+    inner: Inner<Public<P>>,
     sockets: Vec<(Listener, StdListener)>,
     /// Told once everything here serves.
     predecessor: Option<Predecessor>,
     threads: usize,
 }
 
-impl std::fmt::Debug for Edge {
+impl<P> std::fmt::Debug for Edge<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Edge").finish_non_exhaustive()
     }
 }
 
-impl Edge {
+impl<P> Edge<P> {
     /// The service over bound sockets.
     #[must_use]
     pub fn new(
-        shared: Arc<Shared>,
-        proxy: HttpProxy<Gateway>,
+        state: Arc<EdgeState>,
+        proxy: P,
         sockets: Vec<(Listener, StdListener)>,
         predecessor: Option<Predecessor>,
         threads: usize,
     ) -> Self {
-        let connections = shared.connections.clone();
-        let proxy = Arc::new(proxy);
-        let public = Public { shared: shared.clone(), proxy, never: watch::Sender::new(false) };
-        let inner = Inner { shared, connections, application: Arc::new(public) };
+        let connections = state.connections.clone();
+        let public = Public { state: state.clone(), proxy: Arc::new(proxy), never: watch::Sender::new(false) };
+        let inner = Inner { state, connections, application: Arc::new(public) };
         Self { inner, sockets, predecessor, threads }
     }
 }
 
 #[async_trait]
-impl Service for Edge {
+impl<P: HttpServerApp + Send + Sync + 'static> Service for Edge<P> {
     async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
-        let shared = self.inner.shared.clone();
+        let process = self.inner.state.process.clone();
         let mut loops = Vec::new();
         for (at, (listener, socket)) in self.sockets.drain(..).enumerate() {
-            shared.life.opened();
+            process.life.opened();
             let door = Door { listener, declared: Some(at) };
             loops.push(current_handle().spawn(accept(self.inner.clone(), door, socket)));
         }
-        handover::serving(&shared, self.predecessor.take()).await;
+        handover::serving(&process, self.predecessor.take()).await;
         for accepting in loops {
             let _ = accepting.await;
         }
-        // Told when everything under way is over (lifecycle.rs): those that wait for a request are closed.
+        // Told when everything under way is over (process/lifecycle.rs): those that wait for a request are closed.
         while !*shutdown.borrow() && shutdown.changed().await.is_ok() {}
         self.inner.application.proxy.http_cleanup().await;
     }
@@ -175,9 +221,9 @@ impl Service for Edge {
 }
 
 /// Accepts until the gateway stops; the listener is closed then.
-async fn accept(inner: Inner<Public>, door: Door, socket: StdListener) {
-    let shared = inner.shared.clone();
-    let mut stop = shared.life.stop();
+async fn accept<A: Application>(inner: Inner<A>, door: Door, socket: StdListener) {
+    let process = inner.state.process.clone();
+    let mut stop = process.life.stop();
     let address = door.listener.address;
     let kept = socket.try_clone();
     match (TcpListener::from_std(socket), kept) {
@@ -189,24 +235,24 @@ async fn accept(inner: Inner<Public>, door: Door, socket: StdListener) {
                 }
             }
             // One socket is several processes': nobody closes what a successor has, or is about to have.
-            let taken_over = stop.borrow().takes(address) || shared.life.is_handing_over();
-            if !taken_over && let Err(error) = listen::turn_away(&kept) {
+            let taken_over = stop.borrow().takes(address) || process.life.is_handing_over();
+            if !taken_over && let Err(error) = sockets::turn_away(&kept) {
                 tracing::debug!(%error, "connections on their way to a listener that closes may be reset");
             }
-            let last = Instant::now() + listen::LAST;
+            let last = Instant::now() + sockets::LAST;
             while !taken_over && let Ok(accepted) = timeout_at(last, socket.accept()).await {
                 inner.take(door, accepted).await;
             }
         }
         (Err(error), _) | (_, Err(error)) => tracing::error!(%address, %error, "not served"),
     }
-    shared.life.closed();
+    process.life.closed();
 }
 
 /// Serves a listener for those who run the gateway, until the process ends or a successor accepts on it: with the deadlines and the
 /// strict reading of all listeners, and with connections of its own.
 pub async fn serve_side<A: Application>(
-    shared: &Arc<Shared>,
+    state: &Arc<EdgeState>,
     address: SocketAddr,
     socket: &StdListener,
     application: A,
@@ -214,13 +260,13 @@ pub async fn serve_side<A: Application>(
 ) {
     let (most, most_per_address) = admission::SIDE;
     let connections = Arc::new(Connections::new(most, most_per_address));
-    let inner = Inner { shared: shared.clone(), connections, application: Arc::new(application) };
+    let inner = Inner { state: state.clone(), connections, application: Arc::new(application) };
     let socket = match socket.try_clone().and_then(TcpListener::from_std) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%address, %error, "not served"),
     };
     let door = Door { listener: Listener::side(address), declared: None };
-    let mut stop = shared.life.stop();
+    let mut stop = state.process.life.stop();
     while !matches!(*stop.borrow(), Stop::Successor(_)) {
         tokio::select! {
             accepted = socket.accept() => inner.take(door, accepted).await,
@@ -240,7 +286,7 @@ struct Opened {
 impl<A: Application> Inner<A> {
     /// Serves an accepted connection in a task of its own, on any thread.
     async fn take(&self, door: Door, accepted: IoResult<(TcpStream, SocketAddr)>) {
-        let metrics = &self.shared.metrics;
+        let metrics = &self.state.metrics;
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -266,16 +312,16 @@ impl<A: Application> Inner<A> {
     }
 
     async fn serve(&self, door: Door, stream: TcpStream, peer: SocketAddr, place: Place) {
-        let shared = &self.shared;
+        let state = &self.state;
         // One deadline from accept to the end of the first head, whatever comes before it.
-        let deadline = Instant::now() + shared.fixed.edge.header_timeout;
+        let deadline = Instant::now() + state.limits.header_timeout;
         let opened = match timeout_at(deadline, self.open(door, stream, peer, place)).await {
             Ok(Ok(opened)) => opened,
-            Ok(Err(cause)) => return cause.into_iter().for_each(|cause| shared.metrics.connection_cut(cause)),
-            Err(_) => return shared.metrics.connection_cut("header_timeout"),
+            Ok(Err(cause)) => return cause.into_iter().for_each(|cause| state.metrics.connection_cut(cause)),
+            Err(_) => return state.metrics.connection_cut("header_timeout"),
         };
         let conn = Arc::new(opened.conn);
-        let io = GuardIo::new(opened.transport, conn.clone(), shared.clone(), opened.begin, deadline);
+        let io = GuardIo::new(opened.transport, conn.clone(), state.clone(), opened.begin, deadline);
         let Ok(io) = io else { return };
         self.application.serve(io, conn, deadline).await;
     }
@@ -288,26 +334,25 @@ impl<A: Application> Inner<A> {
         peer: SocketAddr,
         mut place: Place,
     ) -> Result<Opened, Option<&'static str>> {
-        let shared = &self.shared;
-        let snapshot = shared.snapshot.load_full();
+        let policy = self.state.policy.load_full();
         let mut peer = peer.ip().to_canonical();
         // Answers go out when they are written, not when the client has acknowledged what came before.
         let _ = stream.set_nodelay(true);
-        if snapshot.tunnels {
+        if policy.tunnels {
             // A tunnel may be silent for long: that its client is still there is the kernel's to find out.
             let probe = TcpKeepalive::new().with_time(SILENT).with_interval(SILENT / 4);
             let _ = SockRef::from(&stream).set_tcp_keepalive(&probe);
         }
-        if listener.proxy_protocol && snapshot.config.trusted_proxies.contains(peer) {
+        if listener.proxy_protocol && policy.trusted_proxies.contains(peer) {
             peer = transport::proxied(&mut stream).await.map_err(|_| Some("proxy_protocol"))?.unwrap_or(peer);
         }
         // A trusted proxy stands for many clients, but not before the people who run the gateway.
-        let counts = declared.is_none() || !snapshot.config.trusted_proxies.contains(peer);
+        let counts = declared.is_none() || !policy.trusted_proxies.contains(peer);
         if counts && let Err(cap) = place.of(peer) {
-            shared.metrics.connection_refused(cap);
+            self.state.metrics.connection_refused(cap);
             return Err(None);
         }
-        let (mut transport, handshake) = match declared.and_then(|at| snapshot.tls(at)) {
+        let (mut transport, handshake) = match declared.and_then(|at| policy.tls(at)) {
             Some(config) => Transport::tls(stream, config).await.map_err(|error| {
                 tracing::debug!(%error, "a TLS handshake failed");
                 Some("tls_handshake")
@@ -325,10 +370,11 @@ impl<A: Application> Inner<A> {
 }
 
 /// Sets a session's times and whether its connection is kept, before its request is looked at.
-pub fn prepare_session(session: &mut ServerSession, shared: &Shared) {
-    let edge = &shared.fixed.edge;
+pub fn prepare_session(session: &mut ServerSession, state: &EdgeState) {
+    let edge = &state.limits;
     // Only where the client's version and Connection line allow it (RFC 9112 §9.3).
-    let wanted = session.get_keepalive().is_some() && !says_close(session.req_header()) && !shared.life.is_draining();
+    let wanted =
+        session.get_keepalive().is_some() && !says_close(session.req_header()) && !state.process.life.is_draining();
     // Without an end of its own: the guard watches how long a kept connection waits.
     session.set_keepalive(wanted.then_some(0));
     session.set_read_timeout(Some(edge.body_timeout));
@@ -347,4 +393,15 @@ fn says_close(head: &RequestHeader) -> bool {
 pub fn names(lines: &http::header::GetAll<'_, http::HeaderValue>, name: &[u8]) -> bool {
     let mut named = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
     named.any(|found| found.trim_ascii().eq_ignore_ascii_case(name))
+}
+
+/// Whether a request has more than is read of it for an answer that does not need it: a large or endless body is not, and one that
+/// waits for `100 Continue` may never come.
+#[must_use]
+pub fn has_more_than_is_worth_reading(head: &RequestHeader) -> bool {
+    let length =
+        head.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    length.is_some_and(|length| length > WORTH_READING)
+        || head.headers.contains_key(http::header::TRANSFER_ENCODING)
+        || head.headers.contains_key(http::header::EXPECT)
 }

@@ -4,14 +4,35 @@
 pub mod page;
 pub mod provider;
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Shared, clock};
+use crate::keys::OwnKeys;
+use crate::keys::fetch::Fetch;
 use crate::names::Timestamp;
+use crate::server::limits::guessing::Guessing;
+use crate::store::Store;
+use crate::system::clock;
 use crate::token::jws::Unverified;
+
+/// What login elsewhere works with.
+#[derive(Debug)]
+pub struct Login {
+    /// Where we are.
+    pub public_url: String,
+    /// Sign challenges.
+    pub own_keys: Arc<OwnKeys>,
+    /// Says which challenges were used up.
+    pub store: Store,
+    /// Counts wrong codes.
+    pub guessing: Arc<Guessing>,
+    /// Asks the provider.
+    pub fetch: Fetch,
+}
 
 /// How long a login may take, seconds.
 pub const LIFE: i64 = 600;
@@ -88,11 +109,11 @@ impl Challenge {
     ///
     /// # Errors
     /// No randomness.
-    pub fn new(shared: &Shared, client: Option<&str>, back: &str, cookie: &str) -> Result<Self, Fault> {
+    pub fn new(with: &Login, client: Option<&str>, back: &str, cookie: &str) -> Result<Self, Fault> {
         let mut id = [0_u8; 20];
         getrandom::fill(&mut id).map_err(|_| Fault::Unavailable)?;
         Ok(Self {
-            iss: shared.fixed.public_url.clone(),
+            iss: with.public_url.clone(),
             exp: clock::now().plus(LIFE).0,
             jti: URL_SAFE_NO_PAD.encode(id),
             client: client.map(str::to_owned),
@@ -105,20 +126,20 @@ impl Challenge {
     ///
     /// # Errors
     /// It could not be signed.
-    pub fn sign(&self, shared: &Shared, to: Destination) -> Result<String, Fault> {
-        shared.own_keys.now().current().sign_as(to.kind(), self).map_err(|_| Fault::Unavailable)
+    pub fn sign(&self, with: &Login, to: Destination) -> Result<String, Fault> {
+        with.own_keys.now().current().sign_as(to.kind(), self).map_err(|_| Fault::Unavailable)
     }
 
     /// Reads a challenge that we have signed.
     ///
     /// # Errors
     /// It is not one of ours, or too old.
-    pub fn read(shared: &Shared, text: &str, from: Destination) -> Result<Self, Fault> {
+    pub fn read(with: &Login, text: &str, from: Destination) -> Result<Self, Fault> {
         let parsed = Unverified::parse(text).map_err(|_| Fault::Challenge)?;
-        let ours = parsed.kind.as_deref() == Some(from.kind()) && shared.own_keys.now().set().verify(&parsed).is_ok();
+        let ours = parsed.kind.as_deref() == Some(from.kind()) && with.own_keys.now().set().verify(&parsed).is_ok();
         let claims = serde_json::Value::Object(parsed.claims.clone());
         let challenge: Self = serde_json::from_value(claims).map_err(|_| Fault::Challenge)?;
-        let good = ours && challenge.iss == shared.fixed.public_url && clock::now() < Timestamp(challenge.exp);
+        let good = ours && challenge.iss == with.public_url && clock::now() < Timestamp(challenge.exp);
         if good { Ok(challenge) } else { Err(Fault::Challenge) }
     }
 
@@ -126,9 +147,9 @@ impl Challenge {
     ///
     /// # Errors
     /// It was used before, or cannot be marked.
-    pub async fn use_up(&self, shared: &Shared) -> Result<(), Fault> {
+    pub async fn use_up(&self, with: &Login) -> Result<(), Fault> {
         let id = format!("login {}", self.jti);
-        match shared.store.use_assertion(id, clock::now(), Timestamp(self.exp)).await {
+        match with.store.use_assertion(id, clock::now(), Timestamp(self.exp)).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Fault::Used),
             Err(error) => {

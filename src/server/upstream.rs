@@ -4,11 +4,8 @@
 pub mod budget;
 pub mod connection;
 pub mod credentials;
-pub mod forward;
 pub mod health;
 pub mod resolve;
-pub mod response;
-pub mod retry;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};

@@ -39,9 +39,9 @@ impl IssuerRules {
 
 #[cfg(test)]
 mod tests {
-    use super::super::claims::{Audience, ClaimNames};
     use super::*;
     use crate::names::IssuerName;
+    use crate::token::claims::{Audience, ClaimNames};
 
     fn rules() -> IssuerRules {
         IssuerRules {

@@ -1,6 +1,6 @@
 //! The order of modules in lib.rs is the order of dependencies, and the inner ring is pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -35,13 +35,42 @@ fn sources(module: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Uses of `crate::name` in code, comments and documentation left out.
-fn uses(text: &str) -> Vec<String> {
-    let code: String = text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n");
+/// Code without its comments and documentation.
+fn code(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap_or("")).collect::<Vec<_>>().join("\n")
+}
+
+/// The names that follow a prefix such as `crate::`: one, or those of a group in braces.
+fn names_after(code: &str, prefix: &str) -> Vec<String> {
     let mut names = Vec::new();
-    for (at, _) in code.match_indices("crate::") {
-        let rest = &code[at + "crate::".len()..];
-        names.push(rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+    for (at, _) in code.match_indices(prefix) {
+        // Not the end of another path, such as `other_crate::`.
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+            continue;
+        }
+        let rest = &code[at + prefix.len()..];
+        let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        if !rest.starts_with('{') {
+            names.push(name(rest));
+            continue;
+        }
+        let (mut depth, mut begins) = (0, false);
+        for (at, c) in rest.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                _ => {}
+            }
+            if begins && !c.is_whitespace() {
+                names.push(name(&rest[at..]));
+                begins = false;
+            }
+            begins |= depth == 1 && (c == '{' || c == ',');
+            if depth == 0 {
+                break;
+            }
+        }
+        names.retain(|name| !name.is_empty());
     }
     names
 }
@@ -52,7 +81,7 @@ fn backward(modules: &[(String, bool)], texts: &BTreeMap<String, String>) -> Vec
         modules.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
     let mut wrong = Vec::new();
     for (at, (module, _)) in modules.iter().enumerate() {
-        for used in uses(&texts[module]) {
+        for used in names_after(&code(&texts[module]), "crate::") {
             if position.get(used.as_str()).is_some_and(|other| *other > at) {
                 wrong.push(format!("{module} -> {used}"));
             }
@@ -66,6 +95,77 @@ fn texts(modules: &[(String, bool)]) -> BTreeMap<String, String> {
         sources(module).iter().map(|file| std::fs::read_to_string(file).unwrap()).collect::<Vec<_>>().join("\n")
     };
     modules.iter().map(|(module, _)| (module.clone(), read(module))).collect()
+}
+
+/// The rooms of the server, in the order of server.rs.
+fn rooms() -> Vec<String> {
+    let server = std::fs::read_to_string(Path::new(ROOT).join("src/server.rs")).unwrap();
+    modules(&server).into_iter().map(|(room, _)| room).collect()
+}
+
+/// Arrows between rooms that run back, as `file -> room`, by the files of all rooms. What a room uses of server.rs itself, which
+/// stands below all of them, is an arrow to `server`.
+fn backward_between_rooms(rooms: &[String], files: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let mut wrong = BTreeSet::new();
+    for (file, text) in files {
+        let room = file.split("::").next().unwrap();
+        let at = rooms.iter().position(|name| name == room).unwrap();
+        let mut used = names_after(&code(text), "crate::server::");
+        if file == room {
+            // In its tests `super` is the file itself.
+            let code = code(text.split("#[cfg(test)]").next().unwrap());
+            used.extend(names_after(&code, "super::"));
+        }
+        for used in used {
+            match rooms.iter().position(|name| *name == used) {
+                Some(other) if other <= at => {}
+                Some(_) => drop(wrong.insert(format!("{file} -> {used}"))),
+                None => drop(wrong.insert(format!("{file} -> server"))),
+            }
+        }
+    }
+    wrong
+}
+
+/// The text of every file of the rooms, by its path in modules.
+fn files_of_rooms(rooms: &[String]) -> BTreeMap<String, String> {
+    let folder = Path::new(ROOT).join("src/server");
+    let files = rooms.iter().flat_map(|room| sources(&format!("server/{room}")));
+    files
+        .map(|file| {
+            let name = file.strip_prefix(&folder).unwrap().with_extension("");
+            (name.to_str().unwrap().replace('/', "::"), std::fs::read_to_string(file).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn no_room_of_the_server_uses_one_below_it() {
+    let rooms = rooms();
+    assert!(rooms.len() > 10, "{rooms:?}");
+    let mut files = files_of_rooms(&rooms);
+    assert_eq!(backward_between_rooms(&rooms, &files), BTreeSet::new());
+    // The check can fail: arrows that run back are seen, however they are written.
+    for (file, use_of, arrow) in [
+        ("edge::conn", "use crate::server::oauth::Endpoints;", "edge::conn -> oauth"),
+        ("edge::conn", "use crate::server::{edge, proxy::{Exchange}, background};", "edge::conn -> background"),
+        ("edge", "use super::admin::probes;", "edge -> admin"),
+        ("edge::conn", "let options = crate::server::Options::default();", "edge::conn -> server"),
+    ] {
+        let text = files.get_mut(file).unwrap();
+        let before = text.clone();
+        text.insert_str(0, use_of);
+        assert!(backward_between_rooms(&rooms, &files).contains(arrow), "{arrow}");
+        files.insert(file.to_owned(), before);
+    }
+}
+
+#[test]
+fn nobody_reaches_past_a_parent_module() {
+    let lib = std::fs::read_to_string(Path::new(ROOT).join("src/lib.rs")).unwrap();
+    for (module, text) in texts(&modules(&lib)) {
+        assert!(!code(&text).contains("super::super"), "{module}: say `crate::…`");
+    }
 }
 
 #[test]
@@ -108,4 +208,21 @@ fn the_inner_ring_names_nothing_impure() {
         }
     }
     assert!(modules.iter().any(|(module, outer)| module == "server" && *outer));
+}
+
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let src = Path::new(ROOT).join("src");
+    let text = std::fs::read_to_string(src.join("ARCHITECTURE.md")).unwrap();
+    let named: Vec<&str> = text
+        .split('`')
+        .filter(|word| Path::new(word).extension().is_some_and(|end| end == "rs") && !word.contains(' '))
+        .collect();
+    assert!(named.len() > 30, "{named:?}");
+    for name in named {
+        assert!(src.join(name).is_file() || Path::new(ROOT).join(name).is_file(), "{name} is not there");
+    }
+    for room in rooms() {
+        assert!(text.contains(&format!("| `{room}` |")), "the room `{room}` is not described");
+    }
 }

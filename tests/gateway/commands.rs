@@ -196,7 +196,7 @@ fn tokens_are_inspected_and_revoked_in_every_way() {
     std::thread::park_timeout(std::time::Duration::from_millis(1_100));
     assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200);
     let next = refresh(&gateway, "web", &refresh_token);
-    let soon = jiff::Timestamp::from_second(scopegate::server::clock::now().0).unwrap().to_string();
+    let soon = jiff::Timestamp::from_second(scopegate::system::clock::now().0).unwrap().to_string();
     std::thread::park_timeout(std::time::Duration::from_millis(1_100));
     let later = alice(&gateway);
     assert!(later.cookie.is_some());

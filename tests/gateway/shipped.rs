@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use scopegate::config::document::Document;
 use scopegate::config::schema::{Kind, NOT_BUILT, schema};
 use scopegate::config::{Fault, Lookup, shape};
-use scopegate::server::source;
+use scopegate::system::files;
 use serde_json::Value as Json;
 
 /// The configurations that ship, by their gateway.yaml.
@@ -60,7 +60,7 @@ fn every_shipped_configuration_loads() {
 fn every_shipped_yaml_belongs_to_a_configuration_that_loads() {
     let mut read = BTreeSet::new();
     for gateway in CONFIGURATIONS {
-        let sources = source::read(&root().join(gateway)).unwrap();
+        let sources = files::read(&root().join(gateway)).unwrap();
         for file in sources.gateway.iter().chain(&sources.policies).chain(&sources.clients).chain(&sources.users) {
             let path = std::fs::canonicalize(&file.name).unwrap();
             read.insert(path.strip_prefix(std::fs::canonicalize(root()).unwrap()).unwrap().to_owned());

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
 use crate::config::Config;
-use crate::server::source::{self, LoadFault};
+use crate::system::files::{self, LoadFault};
 
 /// Why there is none.
 pub(super) enum Fault {
@@ -20,18 +20,18 @@ pub(super) enum Fault {
 pub(super) fn load(name: &str, inside: &Path) -> Result<Config, Fault> {
     let path = Path::new(name);
     if path.is_file() {
-        return source::load_untested(path).map_err(Fault::Load);
+        return files::load_untested(path).map_err(Fault::Load);
     }
     if path.is_dir() {
-        let file = source::gateway_file(path).map_err(Fault::Text)?;
-        return source::load_untested(&file).map_err(Fault::Load);
+        let file = files::gateway_file(path).map_err(Fault::Text)?;
+        return files::load_untested(&file).map_err(Fault::Load);
     }
     if inside.is_absolute() || inside.components().any(|part| matches!(part, Component::ParentDir)) {
         return Err(Fault::Text(format!("--config {}: a path inside the revision", inside.display())));
     }
     let (folder, top) = revision(name).map_err(Fault::Text)?;
     // What is no secret of the repository's, keys and certificates for instance, is as it is now.
-    source::load_beside(folder.path(), inside, &top).map_err(|fault| match fault {
+    files::load_beside(folder.path(), inside, &top).map_err(|fault| match fault {
         LoadFault::Unreadable(text) => {
             Fault::Text(text.replace(&format!("{}/", folder.path().display()), &format!("{name}:")))
         }

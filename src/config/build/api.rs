@@ -1,9 +1,9 @@
 //! `apis:` of the policies: paths, resources, and what an API says to browsers and of its own end.
 
-use super::super::format;
-use super::super::raw::policy::{RawAllowance, RawApi, RawCors, RawErrorFormat, RawResource};
 use super::policy::method_set;
 use super::{Builder, Named, Place};
+use crate::config::format;
+use crate::config::raw::policy::{RawAllowance, RawApi, RawCors, RawErrorFormat, RawResource};
 use crate::config::{Edge, Upstream};
 use crate::names::{ApiName, UpstreamName, Version};
 use crate::policy::definition::{Api, Cors, Deprecated, ErrorFormat, Resource};

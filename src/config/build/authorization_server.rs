@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::raw::gateway::{RawAuthorizationServer, RawGrant, RawLogin, RawProvider, RawSigningAlgorithm};
-use super::super::{KeySource, Login, Provider};
 use super::gateway::{Settings, is_loopback};
 use super::{Builder, Place};
 use crate::client::{Client, GrantType};
+use crate::config::raw::gateway::{RawAuthorizationServer, RawGrant, RawLogin, RawProvider, RawSigningAlgorithm};
+use crate::config::{KeySource, Login, Provider};
 use crate::names::ScopeName;
 use crate::token::jws::Algorithm;
 use crate::token::mint::Signing;

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use super::super::document::Value;
-use super::super::format::SecretSource;
-use super::super::raw::gateway::{RawAdmin, RawDecisionLog, RawEdge, RawGateway, RawListener, RawLogLevel, RawStore};
-use super::super::tls::ListenerTls;
-use super::super::{DecisionLog, Edge, Fixed, Listener, Secret, StoreConfig};
 use super::authorization_server::AuthorizationServer;
 use super::{Builder, Place};
+use crate::config::document::Value;
+use crate::config::format::SecretSource;
+use crate::config::raw::gateway::{RawAdmin, RawDecisionLog, RawEdge, RawGateway, RawListener, RawLogLevel, RawStore};
+use crate::config::tls::ListenerTls;
+use crate::config::{DecisionLog, Edge, Fixed, Listener, Secret, StoreConfig};
 use crate::request::address::Networks;
 use crate::request::head::Limits;
 

@@ -3,12 +3,12 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::super::format::HttpUrl;
-use super::super::raw::RawIssuer;
-use super::super::raw::issuer::{RawAlgorithm, RawIntrospection, RawKeys};
-use super::super::{Introspection, KeyFile, KeySource};
 use super::gateway::{beside, is_loopback};
 use super::{Builder, Entry, Named, Place};
+use crate::config::format::HttpUrl;
+use crate::config::raw::RawIssuer;
+use crate::config::raw::issuer::{RawAlgorithm, RawIntrospection, RawKeys};
+use crate::config::{Introspection, KeyFile, KeySource};
 use crate::grant::opaque::Kind;
 use crate::names::{ClientId, IssuerName, RoleName};
 use crate::policy::{Issuer, Opaque};

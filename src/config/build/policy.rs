@@ -3,13 +3,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::super::document::Document;
-use super::super::format::VersionText;
-use super::super::raw::policy::{
+use super::{Builder, Entry, Named, Place};
+use crate::config::document::Document;
+use crate::config::format::VersionText;
+use crate::config::raw::policy::{
     RawAccessPolicy, RawAcl, RawApi, RawAuthScope, RawBlock, RawLimit, RawMethod, RawMode, RawPer, RawProfile,
     RawRoles, RawScopeGrant,
 };
-use super::{Builder, Entry, Named, Place};
 use crate::names::{ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UserName, Version};
 use crate::policy::between::Between;
 use crate::policy::block::Block;

@@ -2,14 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::super::raw::client::{RawSecret, RawTokenFormat};
-use super::super::raw::gateway::RawGrant;
-use super::super::raw::{RawClient, RawUser};
 use super::authorization_server::{Lifespans, grant_type, seconds};
 use super::gateway::beside;
 use super::{Builder, Entry, Named, Place};
 use crate::client::secret::{ClientSecret, SecretDigest};
 use crate::client::{Client, ExternalIdentity, MAX_SCOPE_BYTES, TokenFormat, User};
+use crate::config::raw::client::{RawSecret, RawTokenFormat};
+use crate::config::raw::gateway::RawGrant;
+use crate::config::raw::{RawClient, RawUser};
 use crate::grant::redirect;
 use crate::names::{ApiName, ClientId, IssuerName, RoleName, ScopeName, UserName};
 use crate::token::KeySet;

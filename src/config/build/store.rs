@@ -1,9 +1,9 @@
 //! `store: { redis: … }` of gateway.yaml.
 
-use super::super::raw::gateway::RawRedis;
-use super::super::{SharedStore, Topology};
 use super::gateway::beside;
 use super::{Builder, Place};
+use crate::config::raw::gateway::RawRedis;
+use crate::config::{SharedStore, Topology};
 
 /// Shortest secret that signing keys are encrypted with.
 const MIN_ENCRYPTION_KEY: usize = 32;

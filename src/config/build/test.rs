@@ -1,9 +1,9 @@
 //! `tests:` and `waivers:` of the policies.
 
-use super::super::Waiver;
-use super::super::raw::policy::RawWaiver;
-use super::super::raw::test::{RawTest, RawTestToken, RawWords};
 use super::{Builder, Named, Place};
+use crate::config::Waiver;
+use crate::config::raw::policy::RawWaiver;
+use crate::config::raw::test::{RawTest, RawTestToken, RawWords};
 use crate::names::IssuerName;
 use crate::policy::case::{Case, Expectation, Presented, Test, Words, parse_line};
 use crate::reason::Reason;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::super::raw::gateway::{RawClientCertificate, RawListener, RawListenerTls, RawTlsVersion};
-use super::super::tls::{Certificate, Certificates, ListenerTls, read_roots};
 use super::gateway::beside;
 use super::{Builder, Place};
+use crate::config::raw::gateway::{RawClientCertificate, RawListener, RawListenerTls, RawTlsVersion};
+use crate::config::tls::{Certificate, Certificates, ListenerTls, read_roots};
 
 impl Builder<'_> {
     /// TLS of each listener, in their order.

@@ -5,15 +5,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use sha2::{Digest, Sha256};
 
-use super::super::format::ScopeText;
-use super::super::raw::RawUpstream;
-use super::super::raw::upstream::{
-    RawAuthorization, RawIdentity, RawLoadBalancing, RawReplace, RawServer, RawUpstreamTls,
-};
-use super::super::tls::{Shown, UpstreamTls, read_chain, read_roots};
-use super::super::{Balancing, HealthCheck, Secret, Server, Upstream, UpstreamAuthorization, UpstreamClient};
 use super::gateway::is_loopback;
 use super::{Builder, Entry, Place};
+use crate::config::format::ScopeText;
+use crate::config::raw::RawUpstream;
+use crate::config::raw::upstream::{
+    RawAuthorization, RawIdentity, RawLoadBalancing, RawReplace, RawServer, RawUpstreamTls,
+};
+use crate::config::tls::{Shown, UpstreamTls, read_chain, read_roots};
+use crate::config::{Balancing, HealthCheck, Secret, Server, Upstream, UpstreamAuthorization, UpstreamClient};
 use crate::names::UpstreamName;
 
 /// Requests under way by default.

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::EdgeState;
 use super::conn::Conn;
 use super::deadline::{Alarm, Pace, Stall};
 use super::transport::Transport;
@@ -31,7 +32,6 @@ use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
 use crate::request::head::{self, Head, Limits};
 use crate::request::hpack::{Finding, FrameWatch};
-use crate::server::Shared;
 
 /// What is handed on in the place of a refused head. The host cannot exist (RFC 6761 §6.4), so nothing could match it.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: refused.invalid\r\nConnection: close\r\n\r\n";
@@ -66,7 +66,7 @@ pub struct GuardIo {
     inner: Transport,
     conn: Arc<Conn>,
     digest: Arc<ProxyDigest>,
-    shared: Arc<Shared>,
+    state: Arc<EdgeState>,
     limits: Limits,
     phase: Phase,
     /// Bytes read and not yet handed on, from `cursor`; up to `ready` they may be.
@@ -124,7 +124,7 @@ impl GuardIo {
     pub fn new(
         inner: Transport,
         conn: Arc<Conn>,
-        shared: Arc<Shared>,
+        state: Arc<EdgeState>,
         begin: Vec<u8>,
         deadline: Instant,
     ) -> pingora::Result<Self> {
@@ -134,7 +134,7 @@ impl GuardIo {
             inner,
             digest: Arc::new(ProxyDigest::new(head, Some(Box::new(conn.clone())))),
             conn,
-            limits: shared.fixed.edge.limits,
+            limits: state.limits.limits,
             wait: Wait::Head,
             alarm: Alarm::at(deadline),
             phase: if http2 { Phase::Frames } else { Phase::Head },
@@ -145,8 +145,8 @@ impl GuardIo {
             stall: Stall::default(),
             pace: Pace::default(),
             tunnel_end: None,
-            frames: http2.then(|| Box::new(FrameWatch::new(shared.fixed.edge.limits.head_bytes.saturating_mul(2)))),
-            shared,
+            frames: http2.then(|| Box::new(FrameWatch::new(state.limits.limits.head_bytes.saturating_mul(2)))),
+            state,
         })
     }
 
@@ -177,7 +177,7 @@ impl GuardIo {
 
     /// Sets the deadline of what is waited for now.
     fn watch(&mut self) {
-        let edge = &self.shared.fixed.edge;
+        let edge = &self.state.limits;
         let (wait, time) = match (self.buffer.is_empty(), self.wait) {
             (true, Wait::Nothing) => (Wait::Next, edge.keep_alive_timeout),
             (false, Wait::Nothing | Wait::Next) => (Wait::Head, edge.header_timeout),
@@ -193,7 +193,7 @@ impl GuardIo {
         }
         ready!(self.alarm.poll(cx));
         if self.wait == Wait::Head {
-            self.shared.metrics.connection_cut("header_timeout");
+            self.state.metrics.connection_cut("header_timeout");
         }
         // The end of the connection, as the proxy sees it: what was read of the head is never handed on.
         Poll::Ready(Ok(false))
@@ -255,7 +255,7 @@ impl GuardIo {
     }
 
     fn break_off(&mut self) {
-        self.shared.metrics.connection_cut("chunk");
+        self.state.metrics.connection_cut("chunk");
         self.phase = Phase::Broken;
     }
 
@@ -283,9 +283,9 @@ impl GuardIo {
         }
         let Phase::Body(body) = &mut self.phase else { return Poll::Ready(Ok(())) };
         let got = out.filled().get(start..).unwrap_or_default();
-        if !self.pace.came(got.len(), self.shared.fixed.edge.body_timeout) {
+        if !self.pace.came(got.len(), self.state.limits.body_timeout) {
             out.set_filled(start);
-            self.shared.metrics.connection_cut("body_pace");
+            self.state.metrics.connection_cut("body_pace");
             self.phase = Phase::Broken;
         } else if let Ok(count) = body.take(got) {
             let done = body.is_done();
@@ -321,7 +321,7 @@ impl GuardIo {
         });
         if !good {
             out.set_filled(start);
-            self.shared.metrics.connection_cut("http2_malformed");
+            self.state.metrics.connection_cut("http2_malformed");
             self.phase = Phase::Broken;
         }
     }
@@ -388,11 +388,11 @@ impl GuardIo {
         if self.phase == Phase::Tunnel && self.poll_tunnel_end(cx).is_ready() {
             return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
         }
-        let written = self.stall.watch(written, self.shared.fixed.edge.write_timeout, cx);
+        let written = self.stall.watch(written, self.state.limits.write_timeout, cx);
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == ErrorKind::TimedOut
         {
-            self.shared.metrics.connection_cut("write_timeout");
+            self.state.metrics.connection_cut("write_timeout");
         }
         written
     }

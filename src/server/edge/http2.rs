@@ -18,18 +18,16 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
 use pingora::protocols::{Digest, GetProxyDigest, Stream as Transported};
-use pingora::proxy::HttpProxy;
 use pingora_runtime::current_handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::EdgeState;
 use super::conn::Conn;
 use super::deadline::Pace;
 use super::guard::GuardIo;
 use crate::reason::{Reason, Refusal};
 use crate::request::head::{Head, Limits};
-use crate::server::Shared;
-use crate::server::gateway::Gateway;
 
 /// Streams at once that a client is told of (RFC 9113 §6.5.2).
 const STREAMS: u32 = 100;
@@ -109,20 +107,20 @@ impl Stream {
 }
 
 /// Serves a connection until it closes, is quiet for too long, or the gateway drains.
-pub async fn serve(
-    proxy: &Arc<HttpProxy<Gateway>>,
-    shared: &Arc<Shared>,
+pub async fn serve<P: HttpServerApp + Send + Sync + 'static>(
+    proxy: &Arc<P>,
+    state: &Arc<EdgeState>,
     io: GuardIo,
     conn: Arc<Conn>,
     deadline: Instant,
     never: &watch::Sender<bool>,
 ) {
-    let edge = shared.fixed.edge;
+    let edge = state.limits;
     let digest = Arc::new(Digest { proxy_digest: io.get_proxy_digest(), ..Digest::default() });
     let Ok(Ok(mut h2)) = timeout_at(deadline, handshake(Box::new(io), Some(options(&edge.limits)))).await else {
-        return shared.metrics.connection_cut("http2_preface");
+        return state.metrics.connection_cut("http2_preface");
     };
-    let mut drain = shared.life.drain();
+    let mut drain = state.process.life.drain();
     let work = Arc::new(Semaphore::new(WORK));
     let (mut malformed, mut above) = (0, 0);
     // When it ends for having been told to go, and whether requests under way hold that up.
@@ -140,38 +138,38 @@ pub async fn serve(
             accepted = HttpSession::from_h2_conn(&mut h2, digest.clone()) => match accepted {
                 Ok(Some(H2Accept::Session(mut session))) => {
                     let Ok(place) = work.clone().try_acquire_owned() else {
-                        shared.metrics.connection_cut("http2_streams");
+                        state.metrics.connection_cut("http2_streams");
                         return give_up(h2).await;
                     };
                     let Ok(open) = conn.stream() else {
                         // Not begun, so that a client may send it again (RFC 9113 §8.7).
-                        shared.metrics.connection_refused("streams");
+                        state.metrics.connection_refused("streams");
                         session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
                         above += 1;
                         if above >= ABOVE {
-                            shared.metrics.connection_cut("http2_streams");
+                            state.metrics.connection_cut("http2_streams");
                             return give_up(h2).await;
                         }
                         continue;
                     };
                     above = 0;
-                    let (proxy, shared, watch) = (proxy.clone(), shared.clone(), never.subscribe());
+                    let (proxy, state, watch) = (proxy.clone(), state.clone(), never.subscribe());
                     let conn = conn.clone();
                     current_handle().spawn(async move {
-                        request(&proxy, &shared, &conn, session, &watch).await;
+                        request(&proxy, &state, &conn, session, &watch).await;
                         drop((place, open));
                     });
                 }
                 Ok(Some(H2Accept::Rejected)) => {
-                    shared.metrics.refused("", "", &Refusal::new(Reason::RequestMalformed));
+                    state.metrics.refused("", "", &Refusal::new(Reason::RequestMalformed));
                     malformed += 1;
                     if malformed >= MALFORMED {
-                        shared.metrics.connection_cut("http2_malformed");
+                        state.metrics.connection_cut("http2_malformed");
                         return give_up(h2).await;
                     }
                 }
                 Ok(None) => return,
-                Err(_) => return shared.metrics.connection_cut("http2_protocol"),
+                Err(_) => return state.metrics.connection_cut("http2_protocol"),
             },
             () = sleep_until(until) => match going {
                 // A request that came while it was told to go is still answered.
@@ -227,9 +225,9 @@ fn options(limits: &Limits) -> H2Options {
 }
 
 /// One request, from its head to its answer.
-async fn request(
-    proxy: &Arc<HttpProxy<Gateway>>,
-    shared: &Shared,
+async fn request<P: HttpServerApp + Send + Sync>(
+    proxy: &Arc<P>,
+    state: &EdgeState,
     conn: &Conn,
     session: HttpSession,
     watch: &watch::Receiver<bool>,
@@ -239,15 +237,15 @@ async fn request(
     let head = if conn.had_fragment(header.raw_path()) {
         Err(Refusal::because(Reason::PathAmbiguous, "a fragment in the target"))
     } else {
-        read(header, &shared.fixed.edge.limits)
+        read(header, &state.limits.limits)
     };
     let stream = Stream::new(head);
     header.extensions_mut().insert(stream.clone());
-    let most = shared.snapshot.load().slowest + shared.fixed.edge.body_timeout;
+    let most = state.policy.load().slowest_upstream + state.limits.body_timeout;
     tokio::select! {
         _ = proxy.process_new_http(session, watch) => {}
         // The exchange is recorded as it is dropped.
-        () = stream.stalled(most) => shared.metrics.connection_cut("http2_stalled"),
+        () = stream.stalled(most) => state.metrics.connection_cut("http2_stalled"),
     }
 }
 

@@ -14,18 +14,17 @@ use pingora::server::ShutdownWatch;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::bridge;
 use super::conn::Conn;
 use super::guard::GuardIo;
-use super::{Application, prepare_session};
+use super::{Application, EdgeState, has_more_than_is_worth_reading, prepare_session};
 use crate::reason::Refusal;
-use crate::server::answer::has_more_than_is_worth_reading;
-use crate::server::{Shared, bridge};
 
 /// Serves a router, one request after the other.
 pub struct Side(Arc<Inner>);
 
 struct Inner {
-    shared: Arc<Shared>,
+    state: Arc<EdgeState>,
     router: Router,
     max_body: usize,
     /// Never says anything: what is under way is served until the process ends.
@@ -41,8 +40,8 @@ impl std::fmt::Debug for Side {
 impl Side {
     /// The application over a router; bodies of requests are taken up to `max_body` bytes.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, router: Router, max_body: usize) -> Self {
-        Self(Arc::new(Inner { shared, router, max_body, never: watch::Sender::new(false) }))
+    pub fn new(state: Arc<EdgeState>, router: Router, max_body: usize) -> Self {
+        Self(Arc::new(Inner { state, router, max_body, never: watch::Sender::new(false) }))
     }
 }
 
@@ -64,7 +63,7 @@ impl HttpServerApp for Inner {
             return None;
         }
         let conn = Conn::of(&session)?.clone();
-        prepare_session(&mut session, &self.shared);
+        prepare_session(&mut session, &self.state);
         // What nobody reads of a small body is read to its end, so that the connection goes on.
         let more = has_more_than_is_worth_reading(session.req_header());
         if more {

@@ -12,11 +12,8 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Mutex, Semaphore};
 use zeroize::Zeroizing;
 
-use super::super::guessing::Origin;
-use super::super::snapshot::Snapshot;
-use super::super::{Shared, clock};
-use super::{CALLBACK, Challenge, Destination, browser, digest};
-use crate::client::{ExternalIdentity, User};
+use super::{CALLBACK, Challenge, Destination, Login, browser, digest};
+use crate::client::{ExternalIdentity, Registry, User};
 use crate::config;
 use crate::grant::form::Form;
 use crate::grant::pkce;
@@ -25,7 +22,9 @@ use crate::keys::discovery::{Discovered, DiscoveryFault};
 use crate::keys::fetch::Fetch;
 use crate::keys::{IssuerKeys, VerifyFault};
 use crate::names::IssuerName;
+use crate::server::limits::guessing::Origin;
 use crate::store::attempts::Account;
+use crate::system::clock;
 use crate::token::id_token::Expected;
 use crate::token::json::parse_object;
 use crate::token::jws::Unverified;
@@ -178,15 +177,15 @@ impl Provider {
     ///
     /// # Errors
     /// The provider cannot be asked where its page is, or the challenge could not be made.
-    pub async fn leave(&self, shared: &Shared, back: &str, cookie: &str, again: bool) -> Result<Leaving, Fault> {
-        let endpoints = self.endpoints(&shared.fetch).await?;
+    pub async fn leave(&self, with: &Login, back: &str, cookie: &str, again: bool) -> Result<Leaving, Fault> {
+        let endpoints = self.endpoints(&with.fetch).await?;
         let unavailable = |fault: super::Fault| Fault::Unavailable(fault.to_string());
-        let challenge = Challenge::new(shared, None, back, cookie).map_err(unavailable)?;
-        let signed = challenge.sign(shared, Destination::Provider).map_err(unavailable)?;
+        let challenge = Challenge::new(with, None, back, cookie).map_err(unavailable)?;
+        let signed = challenge.sign(with, Destination::Provider).map_err(unavailable)?;
         if signed.len() > MAX_CHALLENGE {
             return Err(Fault::TooLong);
         }
-        let (redirect_uri, nonce) = (callback(shared), nonce(&challenge, cookie));
+        let (redirect_uri, nonce) = (callback(with), nonce(&challenge, cookie));
         let code_challenge = pkce::Challenge::of(&verifier(&challenge, cookie));
         let mut parameters = vec![
             ("response_type", "code"),
@@ -210,10 +209,10 @@ impl Provider {
     ///
     /// # Errors
     /// Why nobody is signed in.
-    pub async fn finish(&self, shared: &Shared, snapshot: &Snapshot, back: Back<'_>) -> Result<SignedIn, Fault> {
+    pub async fn finish(&self, with: &Login, registry: &Registry, back: Back<'_>) -> Result<SignedIn, Fault> {
         let Back { answer, cookie, .. } = back;
-        let challenge = own_challenge(shared, back)?;
-        let endpoints = self.endpoints(&shared.fetch).await?;
+        let challenge = own_challenge(with, back)?;
+        let endpoints = self.endpoints(&with.fetch).await?;
         self.check_issuer(&endpoints, answer)?;
         if let Some(error) = answer.value("error") {
             return Err(Fault::Denied(plain(error)));
@@ -221,27 +220,26 @@ impl Provider {
         let code = answer.value("code").ok_or_else(|| Fault::Answer("neither code nor error".to_owned()))?;
         // A code belongs to the browser that was sent for it: others at its address are not to suffer for it.
         let origin = Origin::Browser(browser(cookie), back.address);
-        if let Some(wait) = shared.guessing.limited(Account::Code, "", &origin) {
+        if let Some(wait) = with.guessing.limited(Account::Code, "", &origin) {
             return Err(Fault::TooMany(wait));
         }
         // The turn first: a sign-in that has to wait too long is not used up.
         let turn = tokio::time::timeout(PATIENCE, self.exchanges.clone().acquire_owned()).await;
         let _turn = turn.map_err(|_| Fault::Unavailable("too many sign-ins at once".to_owned()))?;
-        challenge.use_up(shared).await.map_err(|fault| match fault {
+        challenge.use_up(with).await.map_err(|fault| match fault {
             super::Fault::Unavailable => Fault::Unavailable(fault.to_string()),
             super::Fault::Challenge | super::Fault::Used | super::Fault::Subject => Fault::State("it is over"),
         })?;
-        let token = match self.exchange(shared, &endpoints, code, &verifier(&challenge, cookie)).await {
+        let token = match self.exchange(with, &endpoints, code, &verifier(&challenge, cookie)).await {
             Err(Fault::Code) => {
-                let counted =
-                    shared.guessing.note_wrong(Account::Code, "", &origin, (&shared.store, clock::now())).await;
+                let counted = with.guessing.note_wrong(Account::Code, "", &origin, (&with.store, clock::now())).await;
                 return Err(counted.map_or_else(Fault::TooMany, |()| Fault::Code));
             }
             other => other?,
         };
         let subject = self.subject(&token, &nonce(&challenge, cookie)).await?;
         let identity = ExternalIdentity { issuer: self.declared.issuer.clone(), subject };
-        match snapshot.rules().registry().external_user(&identity) {
+        match registry.external_user(&identity) {
             Some(user) if user.usable() => Ok(SignedIn { user: user.clone(), identity, back: challenge.back }),
             Some(_) => Err(Fault::Unusable),
             None => Err(Fault::Stranger(identity)),
@@ -291,14 +289,14 @@ impl Provider {
     /// The ID token for a code (OpenID Connect Core §3.1.3).
     async fn exchange(
         &self,
-        shared: &Shared,
+        with: &Login,
         endpoints: &Endpoints,
         code: &str,
         verifier: &str,
     ) -> Result<Zeroizing<String>, Fault> {
         let declared = &self.declared;
         let own = (declared.client_id.as_str(), declared.client_secret.expose());
-        let redirect_uri = callback(shared);
+        let redirect_uri = callback(with);
         let mut form = vec![
             ("grant_type", "authorization_code"),
             ("code", code),
@@ -312,7 +310,7 @@ impl Provider {
         let form = Zeroizing::new(form);
         let credentials = (!endpoints.secret_in_body).then_some(own);
         let said = |text: String| format!("{}: {text}", endpoints.token);
-        let (status, body) = shared
+        let (status, body) = with
             .fetch
             .post_form(&endpoints.token, credentials, &form)
             .await
@@ -369,11 +367,11 @@ fn fault(fault: DiscoveryFault) -> Fault {
 }
 
 /// The challenge behind an answer, if this browser was given it.
-fn own_challenge(shared: &Shared, back: Back<'_>) -> Result<Challenge, Fault> {
+fn own_challenge(with: &Login, back: Back<'_>) -> Result<Challenge, Fault> {
     if back.challenge.is_empty() {
         return Err(Fault::State("the browser holds nothing for it"));
     }
-    let challenge = Challenge::read(shared, back.challenge, Destination::Provider);
+    let challenge = Challenge::read(with, back.challenge, Destination::Provider);
     let challenge = challenge.map_err(|_| Fault::State("what the browser holds for it is too old, or not ours"))?;
     if back.answer.value("state") != Some(challenge.jti.as_str()) {
         return Err(Fault::State("it is another one"));
@@ -384,8 +382,8 @@ fn own_challenge(shared: &Shared, back: Back<'_>) -> Result<Challenge, Fault> {
     Ok(challenge)
 }
 
-fn callback(shared: &Shared) -> String {
-    format!("{}{CALLBACK}", shared.fixed.public_url)
+fn callback(with: &Login) -> String {
+    format!("{}{CALLBACK}", with.public_url)
 }
 
 fn nonce(challenge: &Challenge, cookie: &str) -> String {

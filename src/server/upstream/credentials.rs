@@ -3,31 +3,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use async_trait::async_trait;
 use http::HeaderValue;
-use pingora::server::ShutdownWatch;
-use pingora::services::background::BackgroundService;
 use serde::Deserialize;
 
 use super::Servers;
 use super::health::now;
 use crate::config::{UpstreamAuthorization, UpstreamClient};
-use crate::server::Shared;
-use crate::server::snapshot::Snapshot;
+use crate::keys::fetch::Fetch;
 
-/// How often tokens that are due are looked for.
-const LOOK: Duration = Duration::from_millis(100);
 /// Between two attempts at most.
 const SLOWEST: u64 = 30_000;
 /// Between two attempts at first, and after an upstream has refused a token.
 const AGAIN: u64 = 500;
 /// After a token was got, the soonest that another one is.
 const SOONEST: u64 = 1_000;
-/// How long the start, or a reload, waits for tokens.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// What a token without `expires_in` lives.
 const UNSAID: u64 = 300;
 
@@ -67,8 +58,8 @@ impl Credentials {
         }
     }
 
-    async fn refresh(&self, shared: &Shared, servers: &Servers, client: &UpstreamClient) {
-        match get(shared, client).await {
+    async fn refresh(&self, fetch: &Fetch, servers: &Servers, client: &UpstreamClient) {
+        match get(fetch, client).await {
             Ok(token) => {
                 // Ahead of need: at four fifths of its life.
                 let life = token.until.saturating_sub(token.got);
@@ -101,22 +92,32 @@ impl Servers {
         }
     }
 
-    async fn get_token(&self, shared: &Shared) {
+    /// Whether it needs a token and has none that is good.
+    #[must_use]
+    pub fn lacks_token(&self) -> bool {
+        self.client().is_some() && self.credentials.header().is_none()
+    }
+
+    /// Whether another token is to be got now; if so, not again until it was.
+    #[must_use]
+    pub fn token_is_due(&self) -> bool {
+        let next = &self.credentials.0.next;
+        let due = self.client().is_some() && next.load(Ordering::Relaxed) <= now();
+        if due {
+            next.store(u64::MAX, Ordering::Relaxed);
+        }
+        due
+    }
+
+    /// Gets a token, where one is needed.
+    pub async fn fetch_token(&self, fetch: &Fetch) {
         if let Some(client) = self.client() {
-            self.credentials.refresh(shared, self, client).await;
+            self.credentials.refresh(fetch, self, client).await;
         }
     }
 }
 
-/// Gets the tokens that a configuration needs and does not have, for a moment: so that it begins with them where they can be had.
-pub async fn begin(shared: &Shared, snapshot: &Snapshot) {
-    let missing =
-        snapshot.all_servers().filter(|servers| servers.client().is_some() && servers.credentials.header().is_none());
-    let got = futures_util::future::join_all(missing.map(|servers| servers.get_token(shared)));
-    let _ = tokio::time::timeout(PATIENCE, got).await;
-}
-
-async fn get(shared: &Shared, client: &UpstreamClient) -> Result<Token, String> {
+async fn get(fetch: &Fetch, client: &UpstreamClient) -> Result<Token, String> {
     let mut form = "grant_type=client_credentials".to_owned();
     if !client.scope.is_empty() {
         let scope: String = url::form_urlencoded::byte_serialize(client.scope.as_bytes()).collect();
@@ -126,7 +127,7 @@ async fn get(shared: &Shared, client: &UpstreamClient) -> Result<Token, String> 
     let credentials = Some((client.client_id.as_str(), client.client_secret.expose()));
     let asked = now();
     let (status, body) =
-        shared.fetch.post_form(&client.token_url, credentials, &form).await.map_err(|fault| fault.to_string())?;
+        fetch.post_form(&client.token_url, credentials, &form).await.map_err(|fault| fault.to_string())?;
     if status != 200 {
         return Err(format!("status {status} instead of 200"));
     }
@@ -143,38 +144,4 @@ async fn get(shared: &Shared, client: &UpstreamClient) -> Result<Token, String> 
         return Err("a token that has expired already".to_owned());
     }
     Ok(Token { value, until: asked.saturating_add(life.saturating_mul(1000)), got: asked })
-}
-
-/// Gets tokens for upstreams.
-#[derive(Debug)]
-pub struct TokenFetch(Arc<Shared>);
-
-impl TokenFetch {
-    /// The service over the shared state.
-    #[must_use]
-    pub const fn new(shared: Arc<Shared>) -> Self {
-        Self(shared)
-    }
-}
-
-#[async_trait]
-impl BackgroundService for TokenFetch {
-    async fn start(&self, mut shutdown: ShutdownWatch) {
-        loop {
-            let snapshot = self.0.snapshot.load_full();
-            for servers in snapshot.all_servers() {
-                let next = &servers.credentials.0.next;
-                if servers.client().is_some() && next.load(Ordering::Relaxed) <= now() {
-                    // Not again while it is under way, and each by itself.
-                    next.store(u64::MAX, Ordering::Relaxed);
-                    let (shared, servers) = (self.0.clone(), servers.clone());
-                    tokio::spawn(async move { servers.get_token(&shared).await });
-                }
-            }
-            tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
-                _ = shutdown.changed() => return,
-            }
-        }
-    }
 }

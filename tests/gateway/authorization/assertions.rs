@@ -42,7 +42,7 @@ fn sign(key: &ed25519_dalek::SigningKey, header: &Value, claims: &Value) -> Stri
 }
 
 fn now() -> i64 {
-    scopegate::server::clock::now().0
+    scopegate::system::clock::now().0
 }
 
 fn claims(gateway: &Gateway, subject: &str, id: &str) -> Value {

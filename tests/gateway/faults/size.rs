@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use scopegate::names::Timestamp;
 use scopegate::scope::ScopeSet;
-use scopegate::server::clock;
 use scopegate::store::Store;
 use scopegate::store::access::StoredAccess;
+use scopegate::system::clock;
 
 use super::fixed;
 use crate::authorization::own_token;

@@ -93,7 +93,7 @@ fn what_was_revoked_while_one_was_cut_off_bites_when_it_is_back() {
     // All connections go; meanwhile somebody else revokes.
     redis.ask(&["CLIENT", "KILL", "TYPE", "normal"]);
     let store = scopegate::store::Store::of(&redis.config()).unwrap();
-    let now = scopegate::server::clock::now();
+    let now = scopegate::system::clock::now();
     let subject = scopegate::store::revocations::Subject::Client("machine".into());
     store.revoke_now(scopegate::store::revocations::Revocation::now(subject, now)).unwrap();
     wait_for("the revocation", || (verdict(&gateway, &jwt) == "token.invalid").then_some(()));
@@ -116,7 +116,7 @@ fn a_connection_for_news_that_dies_alone_is_made_anew() {
         });
     }
     let store = scopegate::store::Store::of(&redis.config()).unwrap();
-    let now = scopegate::server::clock::now();
+    let now = scopegate::system::clock::now();
     let subject = scopegate::store::revocations::Subject::Client("machine".into());
     store.revoke_now(scopegate::store::revocations::Revocation::now(subject, now)).unwrap();
     wait_for("the revocation", || (verdict(&gateway, &jwt) == "token.invalid").then_some(()));

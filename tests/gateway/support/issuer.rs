@@ -175,5 +175,5 @@ impl Issuer {
 
 /// Seconds since the epoch.
 pub fn now() -> i64 {
-    scopegate::server::clock::now().0
+    scopegate::system::clock::now().0
 }

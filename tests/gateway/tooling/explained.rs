@@ -127,7 +127,7 @@ fn a_real_token_is_read_from_standard_input_and_never_printed() {
         .store()
         .revoke_now(scopegate::store::revocations::Revocation::now(
             scopegate::store::revocations::Subject::Client("portal".to_owned()),
-            scopegate::server::clock::now(),
+            scopegate::system::clock::now(),
         ))
         .unwrap();
     assert!(command(&token, &[]).starts_with("token.invalid (revoked)\n"));

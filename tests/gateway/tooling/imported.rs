@@ -8,7 +8,7 @@ use std::process::Command;
 
 use scopegate::config::Config;
 use scopegate::names::Timestamp;
-use scopegate::server::source;
+use scopegate::system::files;
 use scopegate::tooling::import::Upstream;
 
 use crate::support::Setup;
@@ -35,6 +35,6 @@ pub fn loaded(policies: &str, upstreams: &[Upstream]) -> Config {
     let mut setup = Setup::new(policies, "clients: {}\n");
     setup.gateway = format!("upstreams:\n{}", servers.concat());
     let files = super::Files::of(&setup);
-    source::load(&files.0.path().join("gateway.yaml"))
+    files::load(&files.0.path().join("gateway.yaml"))
         .unwrap_or_else(|fault| panic!("{}\n{policies}", fault.lines().join("\n")))
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use scopegate::names::Timestamp;
 use scopegate::policy::case::{Case, Presented, Words};
 use scopegate::policy::{Moment, decide};
-use scopegate::server::source;
+use scopegate::system::files;
 use serde_json::{Value, json};
 
 use crate::support::{judge, many};
@@ -75,7 +75,7 @@ fn api_of(client: usize, k: usize, n: usize) -> usize {
 
 /// Writes records of requests as the set decides them.
 fn write_log(gateway: &Path, file: &Path, n: usize, lines: usize) -> usize {
-    let config = source::load(gateway).unwrap_or_else(|fault| panic!("{:?}", fault.lines()));
+    let config = files::load(gateway).unwrap_or_else(|fault| panic!("{:?}", fault.lines()));
     let at = Timestamp(1_795_000_000);
     let mut out = BufWriter::new(std::fs::File::create(file).unwrap());
     let mut permitted = 0;

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Note, Upstream, numbered, shape, slug};
 use super::Options;
 use super::document::{Access, Document, Operation, Server};
 use super::shadow::Shadow;
 use crate::request::method::{Method, MethodSet};
+use crate::tooling::import::{Note, Upstream, numbered, shape, slug};
 
 /// An API to be: what one server serves below one base path.
 #[derive(Debug)]

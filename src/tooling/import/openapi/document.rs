@@ -9,12 +9,12 @@ use oas3::spec;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value};
 
-use super::super::{ImportFault, Note, Template, TemplateFault};
 use super::security::Security;
 use super::shadow::Shadow;
 use super::{Options, sample, server};
 use crate::config::{document, format};
 use crate::request::method::Method;
+use crate::tooling::import::{ImportFault, Note, Template, TemplateFault};
 
 pub(super) use super::security::Access;
 pub(super) use super::server::Server;

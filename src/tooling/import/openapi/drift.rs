@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Serialize;
 
-use super::super::{ImportFault, Note};
 use super::{Imported, Made, Options, lead_to, make};
 use crate::config::Config;
 use crate::names::Timestamp;
 use crate::policy::route::{OperationId, Segment};
+use crate::tooling::import::{ImportFault, Note};
 
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Upstream, yaml};
 use super::apis::{Api, Scopes};
 use super::{Imported, Options};
 use crate::request::method::{Method, MethodSet};
+use crate::tooling::import::{Upstream, yaml};
 
 /// The comment that a file begins with.
 pub(super) fn head(title: &str, upstreams: &[Upstream]) -> String {

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use oas3::spec;
 use serde_json::{Map, Value};
 
-use super::super::{Note, usable_scope};
 use super::document::resolve;
+use crate::tooling::import::{Note, usable_scope};
 
 /// The scope that passes every scope check here, by its usual name.
 const MASTER: &str = "useraccount";

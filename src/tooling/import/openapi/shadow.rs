@@ -3,9 +3,9 @@
 
 use std::cmp::Ordering;
 
-use super::super::{end_of_path, has_plain_names, segments};
 use super::document::{Access, Server};
 use crate::request::method::Method;
+use crate::tooling::import::{end_of_path, has_plain_names, segments};
 
 /// An operation that is not carried over.
 #[derive(Clone, Debug)]

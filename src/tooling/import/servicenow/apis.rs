@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{numbered, shape, slug, yaml};
 use super::records::Record;
 use super::selection::Selection;
 use crate::config::format;
 use crate::request::method::{Method, MethodSet};
+use crate::tooling::import::{numbered, shape, slug, yaml};
 
 /// What `apply to all methods` is about.
 const ALL_METHODS: [Method; 5] = [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];

@@ -1,9 +1,9 @@
 //! One record of `oauth_entity` as the lines of a client.
 
-use super::super::{Note, usable_name, yaml};
 use super::records::{Record, Records};
 use crate::config::format;
 use crate::grant::redirect;
+use crate::tooling::import::{Note, usable_name, yaml};
 
 /// The longest life of an access token here, seconds: 100 days.
 const LONGEST_ACCESS: u64 = 8_640_000;

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Note, usable_name, yaml};
 use super::client::{self, Line, Said, Telling};
 use super::records::{Record, Records};
 use super::scopes::{Scopes, UNHELD, scope_name};
 use crate::client::MAX_SCOPE_BYTES;
+use crate::tooling::import::{Note, usable_name, yaml};
 
 /// The scope that passes gate 2 everywhere, by its name there and here.
 const MASTER: &str = "useraccount";

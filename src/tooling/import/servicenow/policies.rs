@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Note, numbered, slug, yaml};
 use super::apis::{self, Apis};
 use super::clients::Clients;
 use super::records::{Record, Records};
 use super::selection::{Selection, api_path, said, tables};
+use crate::tooling::import::{Note, numbered, slug, yaml};
 
 /// An access policy.
 #[derive(Debug)]

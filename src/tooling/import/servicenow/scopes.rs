@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::super::{Note, usable_scope, yaml};
 use super::apis::{self, Apis};
 use super::records::{Record, Records};
 use super::selection::{Selection, api_path, said};
+use crate::tooling::import::{Note, usable_scope, yaml};
 
 /// A scope that nobody holds. It is asked for where a record of the instance asks for one that cannot be told: without it, clients that
 /// are held to no scopes would be let in there.

@@ -1,9 +1,9 @@
 //! Which operations a record of an access policy or an access scope is about.
 
-use super::super::Template;
 use super::records::Record;
 use crate::config::format;
 use crate::request::method::Method;
+use crate::tooling::import::Template;
 
 /// The path of the Table API, of which alone it is known where a path names a table.
 const TABLE_API: &str = "now/table";

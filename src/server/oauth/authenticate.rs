@@ -1,0 +1,144 @@
+//! Who asks: clients by their secrets and signatures, users by their passwords. Guessing is limited.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use zeroize::Zeroizing;
+
+use super::issue::unavailable;
+use super::token::stored;
+use super::{Caller, FAILURE, Server};
+use crate::client::{Client, User, secret};
+use crate::grant::assertion::Assertion;
+use crate::grant::authentication::{Credentials, Proven};
+use crate::grant::{ErrorCode, GrantError};
+use crate::names::Timestamp;
+use crate::server::limits::guessing::{Origin, Refused};
+use crate::store::attempts::Account;
+use crate::system::clock;
+
+/// Checks who the client is. What cannot be guessed (a secret of ours, a signature) is looked at first and passes whatever was
+/// wrong before; a secret that somebody chose waits for its turn under a limit.
+///
+/// # Errors
+/// `invalid_client`; `temporarily_unavailable` with the time to wait.
+pub(super) async fn authenticate(
+    server: &Server,
+    caller: &Caller,
+    credentials: Credentials,
+    now: Timestamp,
+) -> Result<Arc<Client>, GrantError> {
+    let error = match prove_fast(server, caller, &credentials, now).await {
+        Ok(proven) => return Ok(noted(server, proven, now).await),
+        Err(error) if error.code != ErrorCode::InvalidClient => return Err(error),
+        Err(error) => error,
+    };
+    let (guessing, store) = (&server.shared.guessing, &server.shared.store);
+    let (name, origin) = (credentials.claimed().to_owned(), Origin::Address(caller.address));
+    let chosen = caller.snapshot.rules().registry().slowest_secret().is_some() && credentials.has_secret();
+    if !chosen {
+        let counted = guessing.note_wrong(Account::Client, &name, &origin, (store, now)).await;
+        return Err(counted.map_or_else(|wait| GrantError::too_many(wait, "too many wrong secrets"), |()| error));
+    }
+    let snapshot = caller.snapshot.clone();
+    let check = move || credentials.prove_slowly(snapshot.rules().registry(), now);
+    match guessing.check(Account::Client, &name, &origin, (store, now), check).await {
+        Ok(proven) => Ok(noted(server, proven, now).await),
+        Err(Refused::Wrong(began)) => {
+            wait_out(began).await;
+            Err(error)
+        }
+        Err(Refused::Limited(wait)) => Err(GrantError::too_many(wait, "too many wrong secrets")),
+        Err(Refused::Crowded) => Err(unavailable("too many secrets wait to be checked")),
+    }
+}
+
+/// A failure takes a whole number of [`FAILURE`] from when it was looked at: its time does not tell what was looked at.
+async fn wait_out(began: Instant) {
+    let spent = began.elapsed().as_millis() / FAILURE.as_millis() + 1;
+    let until = began + FAILURE * u32::try_from(spent).unwrap_or(1);
+    tokio::time::sleep_until(until.into()).await;
+}
+
+async fn noted(server: &Server, proven: Proven, now: Timestamp) -> Arc<Client> {
+    if let Some(secret) = proven.secret {
+        note_use(server, &proven.client, secret, now).await;
+    }
+    proven.client
+}
+
+/// Keeps the day on which a secret was last used, once a day.
+async fn note_use(server: &Server, client: &Client, secret: String, now: Timestamp) {
+    const DAY: i64 = 86_400;
+    let day = Timestamp(now.0 - now.0.rem_euclid(DAY));
+    let key = (client.id.clone(), secret.clone());
+    if server.shared.secret_days.insert(key, day) == Some(day) {
+        return;
+    }
+    if let Err(error) = server.shared.store.record_secret_use(client.id.to_string(), secret, day).await {
+        tracing::warn!(%error, client = %client.id, "when a secret was last used could not be stored");
+    }
+}
+
+async fn prove_fast(
+    server: &Server,
+    caller: &Caller,
+    credentials: &Credentials,
+    now: Timestamp,
+) -> Result<Proven, GrantError> {
+    let registry = caller.snapshot.rules().registry();
+    let audiences = audiences(&server.shared.fixed.public_url);
+    let audiences: Vec<&str> = audiences.iter().map(String::as_str).collect();
+    if let Some(signed) = credentials.signed(registry, &audiences, now) {
+        let (client, assertion) = signed?;
+        use_once(server, &assertion).await?.map_err(GrantError::unauthenticated)?;
+        return Ok(Proven { client, secret: None });
+    }
+    credentials.prove_fast(registry, now)
+}
+
+/// Checks a user's password in its turn, unless too many guesses came before. The inner error is for the one who tries: it does not
+/// tell an unknown name from a wrong password.
+///
+/// # Errors
+/// `temporarily_unavailable`, with the time to wait.
+pub(super) async fn check_password(
+    server: &Server,
+    caller: &Caller,
+    username: &str,
+    password: Zeroizing<String>,
+    (origin, now): (Origin, Timestamp),
+) -> Result<Result<Arc<User>, &'static str>, GrantError> {
+    let snapshot = caller.snapshot.clone();
+    let name = username.to_owned();
+    let check = move || {
+        let registry = snapshot.rules().registry();
+        let user = registry.user(&name);
+        let digest = user.and_then(|user| user.password.as_deref());
+        let right = secret::check_password(digest, &password, registry.slowest_password());
+        user.filter(|_| right).cloned()
+    };
+    let (guessing, store) = (&server.shared.guessing, &server.shared.store);
+    match guessing.check(Account::User, username, &origin, (store, now), check).await {
+        Ok(user) if user.usable() => Ok(Ok(user)),
+        Ok(_) => Ok(Err("This account is locked or inactive. Ask your administrator.")),
+        Err(Refused::Wrong(began)) => {
+            wait_out(began).await;
+            Ok(Err("The user name or the password is wrong."))
+        }
+        Err(Refused::Limited(wait)) => Err(GrantError::too_many(wait, "too many wrong passwords")),
+        Err(Refused::Crowded) => Err(unavailable("too many passwords wait to be checked")),
+    }
+}
+
+/// What an assertion may name as its audience: our issuer, or the token endpoint under either name (RFC 7523 §3).
+pub(super) fn audiences(public_url: &str) -> [String; 3] {
+    [public_url.to_owned(), format!("{public_url}/oauth2/token"), format!("{public_url}/oauth_token.do")]
+}
+
+/// Notes that an assertion is used; the inner error is that it was before.
+pub(super) async fn use_once(server: &Server, assertion: &Assertion) -> Result<Result<(), &'static str>, GrantError> {
+    let new = server.shared.store.use_assertion(assertion.id.clone(), clock::now(), assertion.expires).await;
+    let new = new.map_err(|fault| stored(&fault))?;
+    Ok(if new { Ok(()) } else { Err("the assertion has been used before") })
+}

@@ -1,0 +1,280 @@
+//! The token endpoint: `/oauth_token.do`, `/oauth2/token`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, Uri, header};
+use zeroize::Zeroizing;
+
+use super::authenticate::{audiences, authenticate, check_password, use_once};
+use super::issue::{Draft, new_id, random, unavailable};
+use super::{Caller, Outcome, Posted, Server, answered, json, no_store, refuse};
+use crate::client::{Client, GrantType};
+use crate::grant::assertion;
+use crate::grant::authorization;
+use crate::grant::opaque::{Kind, RANDOM};
+use crate::grant::{ErrorCode, GrantError, Granted, TokenRequest, TokenResponse, client_credentials, form};
+use crate::names::Timestamp;
+use crate::server::limits::guessing::Origin;
+use crate::store::StoreFault;
+use crate::store::grants::{Gift, NewRefresh, Redemption};
+use crate::store::refresh::{Rotation, Use};
+use crate::store::revocations::Revocation;
+use crate::system::clock;
+use crate::token::mint::expiry;
+
+/// A refresh token for the answer: its text and its life in seconds.
+type Refresh = (Zeroizing<String>, i64);
+
+pub(super) async fn token(posted: Posted) -> Response {
+    let Posted { server, caller, uri, headers, body } = posted;
+    let answer = answer(&server, &caller, &uri, &headers, body).await;
+    answered(&server, &caller, answer)
+}
+
+/// The body of a request to an endpoint that takes forms.
+///
+/// # Errors
+/// `invalid_request` for parameters in the URL, or a body that cannot be read.
+pub(super) async fn read_form(uri: &Uri, body: Body) -> Result<axum::body::Bytes, GrantError> {
+    let invalid = |text: &'static str| GrantError::new(ErrorCode::InvalidRequest, text);
+    // A secret in a URL is in logs by now (RFC 6749 §2.3.1): the client should hear of it, whatever else it sent.
+    if uri.query().is_some_and(|query| !query.is_empty()) {
+        return Err(invalid("send all parameters in the body, none in the URL"));
+    }
+    let read = axum::body::to_bytes(body, form::MAX_BODY).await;
+    read.map_err(|_| invalid("the body could not be read, or is longer than 64 KiB"))
+}
+
+async fn answer(
+    server: &Server,
+    caller: &Caller,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, GrantError> {
+    let body = read_form(uri, body).await?;
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let authorization = headers.get_all(header::AUTHORIZATION);
+    let (request, credentials) =
+        TokenRequest::parse(content_type, authorization.iter().map(HeaderValue::as_bytes), &body)?;
+    let now = clock::now();
+    let client = authenticate(server, caller, credentials, now).await?;
+    let id = client.id.to_string();
+    let answered = grant(server, caller, request, &client, now).await;
+    let mut response = answered.unwrap_or_else(|error| refuse(server, caller, &error));
+    if let Some(outcome) = response.extensions_mut().get_mut::<Outcome>() {
+        outcome.client = Some(id);
+    }
+    Ok(response)
+}
+
+async fn grant(
+    server: &Server,
+    caller: &Caller,
+    request: TokenRequest,
+    client: &Arc<Client>,
+    now: Timestamp,
+) -> Result<Response, GrantError> {
+    let kind = request.grant(&caller.snapshot.config.grants)?;
+    let turn = Turn { server, caller, client, now };
+    let (draft, granted, refresh) = match kind {
+        GrantType::ClientCredentials => turn.client_credentials(&request).await?,
+        GrantType::AuthorizationCode => turn.redeem(request).await?,
+        GrantType::RefreshToken => turn.refresh(request).await?,
+        GrantType::Password => turn.password(request).await?,
+        GrantType::JwtBearer => turn.assertion(request).await?,
+    };
+    let token = draft.finish(&server.shared, &granted, now)?;
+    server.shared.metrics.issued(kind);
+    turn.answer(&token, &granted, refresh.as_ref())
+}
+
+/// One authenticated token request.
+struct Turn<'a> {
+    server: &'a Server,
+    caller: &'a Caller,
+    client: &'a Arc<Client>,
+    now: Timestamp,
+}
+
+impl Turn<'_> {
+    async fn client_credentials(
+        &self,
+        request: &TokenRequest,
+    ) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+        let rules = self.caller.snapshot.rules();
+        let granted = client_credentials::grant(self.client, rules, request, &self.server.shared.fixed.public_url)?;
+        let draft = Draft::new(self.client.token_format)?;
+        if let Some(row) = draft.stub().row(&granted, self.now) {
+            self.server.shared.store.put_access(row).await.map_err(|fault| stored(&fault))?;
+        }
+        Ok((draft, granted, None))
+    }
+
+    async fn redeem(&self, request: TokenRequest) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+        let unknown = || GrantError::new(ErrorCode::InvalidGrant, "the code is unknown or has expired");
+        let code = request.code.as_ref();
+        let code = code.ok_or_else(|| GrantError::new(ErrorCode::InvalidRequest, "the parameter code is missing"))?;
+        let digest = Kind::Code.digest(code).ok_or_else(unknown)?;
+        let draft = Draft::new(self.client.token_format)?;
+        let refresh = self.new_refresh()?;
+        let stored_refresh = refresh.as_ref().and_then(|(token, life)| {
+            Some(NewRefresh { digest: Kind::Refresh.digest(token)?, expires: self.now.plus(*life) })
+        });
+        let (stub, now, client) = (draft.stub(), self.now, self.client.clone());
+        let (snapshot, public_url) = (self.caller.snapshot.clone(), self.server.shared.fixed.public_url.clone());
+        let redemption = self.server.shared.store.redeem_code(digest, client.id.to_string(), now, move |code| {
+            let registry = snapshot.rules().registry();
+            let granted = authorization::redeem(code, &client, registry, &request, &public_url)?;
+            Ok(Gift {
+                expires: life_end(&granted, now),
+                access: stub.row(&granted, now),
+                refresh: stored_refresh,
+                value: granted,
+            })
+        });
+        match redemption.await.map_err(|fault| stored(&fault))? {
+            Redemption::Done(granted) => Ok((draft, granted, refresh)),
+            Redemption::Unknown => Err(unknown()),
+            Redemption::Refused(error) => Err(error),
+            Redemption::Reused(revocation) => Err(self.reused(&revocation, "the code has been used before")),
+        }
+    }
+
+    async fn refresh(&self, request: TokenRequest) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+        let unknown =
+            || GrantError::new(ErrorCode::InvalidGrant, "the refresh token is unknown, has expired or was revoked");
+        let token = request
+            .refresh_token
+            .clone()
+            .ok_or_else(|| GrantError::new(ErrorCode::InvalidRequest, "the parameter refresh_token is missing"))?;
+        let digest = Kind::Refresh.digest(&token).ok_or_else(unknown)?;
+        let draft = Draft::new(self.client.token_format)?;
+        let (successor, life) = (random::<RANDOM>()?, i64::from(self.client.refresh_token_lifespan));
+        let used = Use {
+            token,
+            digest,
+            client: self.client.id.to_string(),
+            successor: successor.clone(),
+            expires: self.now.plus(life),
+            grace: self.caller.snapshot.config.refresh_grace,
+        };
+        let (stub, now, client) = (draft.stub(), self.now, self.client.clone());
+        let (snapshot, public_url) = (self.caller.snapshot.clone(), self.server.shared.fixed.public_url.clone());
+        let rotation = self.server.shared.store.rotate(used, now, move |given| {
+            let registry = snapshot.rules().registry();
+            let granted = authorization::refresh(given, &client, registry, &request, &public_url)?;
+            Ok(Gift {
+                expires: life_end(&granted, now),
+                access: stub.row(&granted, now),
+                refresh: None,
+                value: granted,
+            })
+        });
+        match rotation.await.map_err(|fault| stored(&fault))? {
+            Rotation::Done(granted) => Ok((draft, granted, Some((Kind::Refresh.make(&successor), life)))),
+            Rotation::Again(granted, successor, expires) => {
+                Ok((draft, granted, Some((Kind::Refresh.make(&successor), expires.0 - now.0))))
+            }
+            Rotation::Unknown => Err(unknown()),
+            Rotation::Refused(error) => Err(error),
+            Rotation::Reused(revocation) => Err(self.reused(&revocation, "the refresh token has been used before")),
+        }
+    }
+
+    async fn password(&self, request: TokenRequest) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+        authorization::may_use(self.client, GrantType::Password)?;
+        let missing = |name| GrantError::new(ErrorCode::InvalidRequest, format!("the parameter {name} is missing"));
+        let username = request.username.as_deref().ok_or_else(|| missing("username"))?;
+        let password = request.password.clone().ok_or_else(|| missing("password"))?;
+        let from = (Origin::Address(self.caller.address), self.now);
+        let user = check_password(self.server, self.caller, username, password, from).await?;
+        let user = user.map_err(|text| GrantError::new(ErrorCode::InvalidGrant, text))?;
+        let refresh = self.new_refresh()?;
+        self.authorize(user.name.as_str(), &request, refresh).await
+    }
+
+    /// Never with a refresh token: the client signs another assertion instead (RFC 7521 §4.1).
+    async fn assertion(&self, request: TokenRequest) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+        authorization::may_use(self.client, GrantType::JwtBearer)?;
+        let invalid = |text: &'static str| GrantError::new(ErrorCode::InvalidGrant, text);
+        let text = request.assertion.as_ref();
+        let text =
+            text.ok_or_else(|| GrantError::new(ErrorCode::InvalidRequest, "the parameter assertion is missing"))?;
+        let audiences = audiences(&self.server.shared.fixed.public_url);
+        let audiences: Vec<&str> = audiences.iter().map(String::as_str).collect();
+        let assertion =
+            assertion::verify(text, assertion::GRANT_KIND, self.client, &audiences, self.now).map_err(invalid)?;
+        if !self.caller.snapshot.rules().registry().user(&assertion.subject).is_some_and(|user| user.usable()) {
+            return Err(invalid("the assertion's sub is no user here, or one that is inactive or locked"));
+        }
+        use_once(self.server, &assertion).await?.map_err(invalid)?;
+        self.authorize(&assertion.subject, &request, None).await
+    }
+
+    async fn authorize(
+        &self,
+        subject: &str,
+        request: &TokenRequest,
+        refresh: Option<Refresh>,
+    ) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+        let (rules, public_url) = (self.caller.snapshot.rules(), &self.server.shared.fixed.public_url);
+        let (given, granted) = authorization::direct(self.client, subject, new_id()?, rules, request, public_url)?;
+        let draft = Draft::new(self.client.token_format)?;
+        let stored_refresh = refresh.as_ref().and_then(|(token, life)| {
+            Some(NewRefresh { digest: Kind::Refresh.digest(token)?, expires: self.now.plus(*life) })
+        });
+        let expires = life_end(&granted, self.now);
+        let gift = Gift { value: (), expires, refresh: stored_refresh, access: draft.stub().row(&granted, self.now) };
+        let store = &self.server.shared.store;
+        store.authorize(given, gift, self.now, expires).await.map_err(|fault| stored(&fault))?;
+        Ok((draft, granted, refresh))
+    }
+
+    /// A refresh token, where client and server use them.
+    fn new_refresh(&self) -> Result<Option<Refresh>, GrantError> {
+        let grant = GrantType::RefreshToken;
+        if !self.client.grants.contains(&grant) || !self.caller.snapshot.config.grants.contains(&grant) {
+            return Ok(None);
+        }
+        let life = i64::from(self.client.refresh_token_lifespan);
+        Ok(Some((Kind::Refresh.make(&*random::<RANDOM>()?), life)))
+    }
+
+    /// Somebody has a copy: what the authorization gave is dead from here on (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
+    fn reused(&self, revocation: &Revocation, text: &'static str) -> GrantError {
+        self.server.shared.tokens.revocations.add(revocation);
+        self.server.shared.metrics.reuse.inc();
+        tracing::warn!(client = %self.client.id, id = ?self.caller.id, "{text}: all that was given for it is revoked");
+        GrantError::new(ErrorCode::InvalidGrant, format!("{text}; everything that was given for it is revoked"))
+    }
+
+    fn answer(&self, token: &str, granted: &Granted, refresh: Option<&Refresh>) -> Result<Response, GrantError> {
+        let scope = granted.scopes.to_value();
+        let body = TokenResponse {
+            access_token: token,
+            token_type: "Bearer",
+            expires_in: granted.lifespan,
+            scope: &scope,
+            refresh_token: refresh.map(|(token, _)| token.as_str()),
+            refresh_token_expires_in: refresh.map(|(_, life)| *life),
+        };
+        let body = serde_json::to_string(&body).map_err(|_| unavailable("the answer could not be written"))?;
+        let mut response = no_store(json(http::StatusCode::OK, body, self.caller));
+        response.extensions_mut().insert(Outcome { scopes: Some(scope), ..Outcome::default() });
+        Ok(response)
+    }
+}
+
+/// When the access token expires.
+fn life_end(granted: &Granted, now: Timestamp) -> Timestamp {
+    expiry(now, granted.lifespan)
+}
+
+/// A store that does not answer is our outage, never the client's mistake.
+pub(super) fn stored(fault: &StoreFault) -> GrantError {
+    tracing::error!(error = %fault, "the store does not answer");
+    unavailable("the store does not answer")
+}

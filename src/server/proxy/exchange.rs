@@ -1,0 +1,322 @@
+//! One exchange: how far it has come. Anything but permitted is not forwarded.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio_util::sync::DropGuard;
+
+use super::record;
+use crate::names::Timestamp;
+use crate::policy::definition::{Api, ErrorFormat};
+use crate::policy::principal::Principal;
+use crate::policy::route::{Matched, OperationId};
+use crate::policy::{Judgement, Permit};
+use crate::reason::{Reason, Refusal};
+use crate::request::target::Target;
+use crate::server::limits::quota::Standing;
+use crate::server::oauth::Outcome;
+use crate::server::state::Shared;
+use crate::server::state::snapshot::Snapshot;
+use crate::server::upstream::Slot;
+use crate::store::Store;
+use crate::telemetry::decision_id::DecisionId;
+use crate::telemetry::shadow_difference::ShadowDifference;
+
+/// How far an exchange has come.
+#[derive(Debug)]
+pub enum Stage {
+    /// Nothing decided.
+    Received,
+    /// Decided: it may be forwarded.
+    Permitted(Box<Permitted>),
+    /// Refused.
+    Refused(Box<Refused>),
+    /// Answered by an endpoint of our own.
+    Endpoint(&'static str, Outcome),
+}
+
+/// A permitted exchange.
+#[derive(Debug)]
+pub struct Permitted {
+    /// The proof.
+    pub permit: Permit,
+    /// What was matched.
+    pub matched: Matched,
+    /// Who calls; nobody on public operations.
+    pub principal: Option<Principal>,
+    /// What shadow rules would have said.
+    pub shadow: Option<Result<(), Reason>>,
+    /// The target as judged: checked against what is forwarded.
+    pub target: Target,
+    /// The place taken at the server chosen.
+    pub slot: Option<Slot>,
+    /// Servers that this request has been sent to, or would not connect.
+    pub tried: Vec<SocketAddr>,
+    /// The head may have been sent to the server chosen.
+    pub sent: bool,
+    /// Tries on another server, so far.
+    pub retries: u8,
+    /// It asks for a WebSocket, and its API lets it.
+    pub websocket: bool,
+    /// Watches its tunnel.
+    pub watch: Option<DropGuard>,
+    /// Largest body.
+    pub max_body: u64,
+    /// Bytes of the body so far.
+    pub body: u64,
+    /// Interim answers so far.
+    pub informational: u8,
+    /// How the tightest of its limits stands.
+    pub standing: Option<Standing>,
+    /// A refusal after the permit: the upstream failed, or the body grew too large.
+    pub failed: Option<Refusal>,
+}
+
+impl Permitted {
+    /// Tells callers apart where the same one is to reach the same server: by client and subject, or by address.
+    #[must_use]
+    pub fn caller(&self, address: Option<IpAddr>) -> u64 {
+        let mut hash = DefaultHasher::new();
+        match &self.principal {
+            Some(principal) => {
+                (principal.facts().issuer.as_str(), principal.client().id.as_str(), &principal.facts().subject)
+                    .hash(&mut hash);
+            }
+            None => address.hash(&mut hash),
+        }
+        hash.finish()
+    }
+}
+
+/// A refused exchange.
+#[derive(Debug)]
+pub struct Refused {
+    /// Why.
+    pub refusal: Refusal,
+    /// What was matched, if anything.
+    pub matched: Option<Matched>,
+    /// Who calls, if known.
+    pub principal: Option<Principal>,
+    /// What shadow rules would have said.
+    pub shadow: Option<Result<(), Reason>>,
+    /// How the limit stands that refused it.
+    pub standing: Option<Standing>,
+}
+
+impl Refused {
+    /// A refusal before anything was matched.
+    #[must_use]
+    pub const fn early(refusal: Refusal) -> Self {
+        Self { refusal, matched: None, principal: None, shadow: None, standing: None }
+    }
+}
+
+/// The context of one request.
+#[derive(Debug)]
+pub struct Exchange {
+    /// The configuration it is judged by.
+    pub snapshot: Arc<Snapshot>,
+    /// Its id.
+    pub id: DecisionId,
+    /// When its head was there.
+    pub started: Instant,
+    /// Time until the verdict.
+    pub decided: Option<Duration>,
+    /// The client's address, if one is to be believed.
+    pub address: Option<IpAddr>,
+    /// The method as sent.
+    pub method: String,
+    /// It came over HTTP/2.
+    pub http2: bool,
+    /// It came from a trusted proxy, whose request id and trace are kept.
+    pub trusted: bool,
+    /// The id that the caller and the upstream know it by, and the header it stands in.
+    pub request_id: Option<(HeaderName, HeaderValue)>,
+    /// The origin whose page may read the answer.
+    pub origin: Option<HeaderValue>,
+    /// What the candidate set would change.
+    pub would: Option<ShadowDifference>,
+    /// How far it has come.
+    pub stage: Stage,
+    /// Status of the answer; 0 while none was sent.
+    pub status: u16,
+    recorded: bool,
+    under_way: UnderWay,
+}
+
+/// An exchange that nobody ended was cut short by a panic or by the gateway's own end: it is recorded all the same.
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // Where an answer had begun, it was the client or the end of a tunnel.
+        if !self.recorded && self.status != 0 {
+            self.record();
+        } else if !self.recorded {
+            self.refuse(Refusal::because(Reason::GatewayBroken, "the exchange was cut short"));
+            self.record();
+        }
+    }
+}
+
+/// One exchange under way; counts itself out when dropped.
+#[derive(Debug)]
+pub struct UnderWay(Arc<Shared>);
+
+impl UnderWay {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.process.in_flight.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.process.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Exchange {
+    /// A new exchange under the configuration in force.
+    #[must_use]
+    pub fn new(shared: &Arc<Shared>) -> Self {
+        Self {
+            snapshot: shared.snapshot(),
+            recorded: false,
+            under_way: UnderWay::new(shared.clone()),
+            id: shared.process.decision_ids.next(),
+            started: Instant::now(),
+            decided: None,
+            address: None,
+            method: String::new(),
+            http2: false,
+            trusted: false,
+            request_id: None,
+            origin: None,
+            would: None,
+            stage: Stage::Received,
+            status: 0,
+        }
+    }
+
+    /// The operation, once matched.
+    #[must_use]
+    pub fn operation(&self) -> Option<OperationId> {
+        match &self.stage {
+            Stage::Permitted(permitted) => Some(permitted.permit.operation()),
+            Stage::Refused(refused) => refused.matched.as_ref().map(|matched| matched.operation),
+            Stage::Received | Stage::Endpoint(..) => None,
+        }
+    }
+
+    /// The API, once the operation is matched.
+    #[must_use]
+    pub fn api(&self) -> Option<&Api> {
+        self.operation().and_then(|operation| self.snapshot.rules().api_of(operation))
+    }
+
+    /// The name of the upstream, once the operation is matched.
+    #[must_use]
+    pub fn upstream(&self) -> &str {
+        self.api().map_or("", |api| api.upstream.as_str())
+    }
+
+    /// Whether a header is the one that the request id stands in.
+    #[must_use]
+    pub fn is_request_id(&self, name: &str) -> bool {
+        // In every spelling that readers take for it.
+        let folded = |name: &str| {
+            name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()).collect::<Vec<_>>()
+        };
+        self.request_id.as_ref().is_some_and(|(header, _)| folded(header.as_str()) == folded(name))
+    }
+
+    /// Writes the request id.
+    pub fn say_request_id(&self, fields: &mut HeaderMap) {
+        if let Some((name, value)) = &self.request_id {
+            fields.insert(name.clone(), value.clone());
+        }
+    }
+
+    /// The body that refusals of this exchange have.
+    #[must_use]
+    pub fn error_format(&self) -> ErrorFormat {
+        self.api().map_or(ErrorFormat::Problem, |api| api.error_format)
+    }
+
+    /// Takes the verdict in.
+    pub fn settle(&mut self, judgement: Judgement, target: Target) {
+        let Judgement { operation, principal, outcome, shadow } = judgement;
+        self.decided = Some(self.started.elapsed());
+        self.stage = match (outcome, operation) {
+            (Ok(permit), Some(matched)) => Stage::Permitted(Box::new(Permitted {
+                permit,
+                matched,
+                principal,
+                shadow,
+                target,
+                slot: None,
+                tried: Vec::new(),
+                sent: false,
+                retries: 0,
+                websocket: false,
+                watch: None,
+                max_body: 0,
+                body: 0,
+                informational: 0,
+                standing: None,
+                failed: None,
+            })),
+            (Ok(_), None) => Stage::Refused(Box::new(Refused::early(Refusal::new(Reason::GatewayBroken)))),
+            (Err(refusal), matched) => {
+                Stage::Refused(Box::new(Refused { refusal, matched, principal, shadow, standing: None }))
+            }
+        };
+    }
+
+    /// Step 10: counts a permitted request; one over a limit is refused after all.
+    pub async fn count(&mut self, store: &Store, now: Timestamp) {
+        let Stage::Permitted(permitted) = &mut self.stage else { return };
+        let rules = self.snapshot.rules();
+        if rules.limits().is_empty() {
+            return;
+        }
+        let counted = rules.counted(&permitted.matched, permitted.principal.as_ref(), self.address).collect();
+        let (refusal, standing) = match self.snapshot.counted.take(store, counted, now).await {
+            Ok(standing) => {
+                permitted.standing = standing;
+                return;
+            }
+            Err(refused) => refused,
+        };
+        self.revoke(refusal);
+        if let Stage::Refused(refused) = &mut self.stage {
+            refused.standing = Some(standing);
+        }
+    }
+
+    /// Refuses after all what was permitted.
+    pub fn revoke(&mut self, refusal: Refusal) {
+        if let Stage::Permitted(permitted) = std::mem::replace(&mut self.stage, Stage::Received) {
+            let Permitted { matched, principal, .. } = *permitted;
+            // It is no rule that refuses now: what shadow rules say of it changes nothing.
+            let refused = Refused { refusal, matched: Some(matched), principal, shadow: None, standing: None };
+            self.stage = Stage::Refused(Box::new(refused));
+        }
+    }
+
+    /// Counts and records it, once.
+    pub fn record(&mut self) {
+        if !std::mem::replace(&mut self.recorded, true) {
+            record::record(&self.under_way.0, self);
+        }
+    }
+
+    /// Ends it with a refusal before a verdict.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.decided.get_or_insert_with(|| self.started.elapsed());
+        self.stage = Stage::Refused(Box::new(Refused::early(refusal)));
+    }
+}

@@ -1,0 +1,220 @@
+//! How an exchange ended: pingora's errors as reasons, and the one record and count of every exchange.
+
+use std::time::Duration;
+
+use pingora::{Error, ErrorSource, ErrorType};
+use serde_json::{Map, Value};
+
+use super::exchange::{Exchange, Permitted, Refused, Stage};
+use super::retry;
+use crate::policy::gate::Grounds;
+use crate::policy::principal::Principal;
+use crate::policy::route::Matched;
+use crate::reason::{Reason, Refusal};
+use crate::server::oauth::Outcome;
+use crate::server::state::Shared;
+use crate::system::clock;
+use crate::telemetry::record::{Candidate, Record};
+
+/// The refusal that an error of the proxy amounts to; `None` when the client is gone. Notes it in the exchange.
+pub fn of_error(error: &Error, exchange: &mut Exchange) -> Option<Refusal> {
+    if let Stage::Permitted(permitted) = &mut exchange.stage {
+        let refusal = match permitted.failed.clone() {
+            Some(refusal) => refusal,
+            None => classify(error)?,
+        };
+        permitted.failed = Some(refusal.clone());
+        return Some(refusal);
+    }
+    // A verdict that could not be written stays the verdict.
+    if matches!(exchange.stage, Stage::Refused(_)) {
+        return None;
+    }
+    let refusal = classify(error)?;
+    exchange.refuse(refusal.clone());
+    Some(refusal)
+}
+
+fn classify(error: &Error) -> Option<Refusal> {
+    if retry::never_began(error) {
+        return Some(Refusal::because(Reason::UpstreamUnavailable, "the server refused to begin with the request"));
+    }
+    let reason = match (error.esource(), error.etype()) {
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Reason::RequestMalformed,
+        (ErrorSource::Downstream, _) => return None,
+        (ErrorSource::Upstream, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+            Reason::UpstreamTimeout
+        }
+        (
+            ErrorSource::Upstream,
+            ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2,
+        ) => Reason::UpstreamProtocol,
+        (_, ErrorType::ConnectNoRoute) => Reason::UpstreamUnavailable,
+        (ErrorSource::Upstream, _) => Reason::UpstreamFailed,
+        (ErrorSource::Internal | ErrorSource::Unset, _) => Reason::GatewayBroken,
+    };
+    // The type of the error, never its context: that may hold bytes of the request.
+    Some(Refusal::because(reason, error.etype().as_str()))
+}
+
+/// Counts and records the exchange. Called once for each.
+pub fn record(shared: &Shared, exchange: &Exchange) {
+    let total = exchange.started.elapsed();
+    if let Some(decided) = exchange.decided {
+        shared.metrics.decision_duration.observe(decided.as_secs_f64());
+    }
+    count(shared, exchange, total);
+    if shared.recorder.is_on() {
+        write(shared, exchange, total);
+    }
+}
+
+/// The refusal an exchange ended in, if it did.
+fn refusal(exchange: &Exchange) -> Option<&Refusal> {
+    match &exchange.stage {
+        Stage::Refused(refused) => Some(&refused.refusal),
+        Stage::Permitted(permitted) => permitted.failed.as_ref(),
+        Stage::Received | Stage::Endpoint(..) => None,
+    }
+}
+
+fn count(shared: &Shared, exchange: &Exchange, total: Duration) {
+    let snapshot = &exchange.snapshot;
+    let operation = exchange.operation();
+    let handles = operation.and_then(|id| snapshot.metrics(id));
+    match handles {
+        Some(handles) => handles.duration.observe(total.as_secs_f64()),
+        None => shared.metrics.unmatched_duration(total.as_secs_f64()),
+    }
+    match (refusal(exchange), handles) {
+        (Some(refusal), _) => {
+            let rules = snapshot.rules();
+            let api = operation.and_then(|id| rules.api_of(id)).map_or("", |api| api.name.as_str());
+            let label = operation.and_then(|id| rules.operation(id)).map_or("", |operation| &*operation.label);
+            shared.metrics.refused(api, label, refusal);
+        }
+        (None, Some(handles)) => handles.permitted.inc(),
+        (None, None) => {}
+    }
+    let (shadow, permitted) = match &exchange.stage {
+        Stage::Permitted(permitted) => (&permitted.shadow, true),
+        Stage::Refused(refused) => (&refused.shadow, false),
+        Stage::Received | Stage::Endpoint(..) => return,
+    };
+    let api = operation.and_then(|id| snapshot.rules().api_of(id)).map_or("", |api| api.name.as_str());
+    match shadow {
+        Some(verdict) if verdict.is_ok() != permitted => {
+            let rule = operation.map_or("", |id| snapshot.rules().rule_of(id, *verdict, true));
+            shared.metrics.shadow(api, rule, *verdict);
+        }
+        Some(_) | None => {}
+    }
+    if let Some(would) = &exchange.would {
+        shared.metrics.would(would);
+    }
+}
+
+/// The parts of a record that a verdict gives.
+#[derive(Default)]
+struct Judged<'a> {
+    matched: Option<&'a Matched>,
+    principal: Option<&'a Principal>,
+    grounds: Option<&'a Grounds>,
+    shadow: Option<&'a str>,
+    endpoint: Option<(&'static str, &'a Outcome)>,
+}
+
+impl<'a> Judged<'a> {
+    fn of(stage: &'a Stage) -> Self {
+        match stage {
+            Stage::Permitted(permitted) => {
+                let Permitted { permit, matched, principal, shadow, .. } = &**permitted;
+                let shadow = shadow.as_ref().and_then(|shadow| shadow.err()).map(Reason::label);
+                Self {
+                    matched: Some(matched),
+                    principal: principal.as_ref(),
+                    grounds: Some(permit.grounds()),
+                    shadow,
+                    endpoint: None,
+                }
+            }
+            Stage::Refused(refused) => {
+                let Refused { matched, principal, shadow, .. } = &**refused;
+                let shadow = matches!(shadow, Some(Ok(()))).then_some("permit");
+                Self { matched: matched.as_ref(), principal: principal.as_ref(), shadow, ..Self::default() }
+            }
+            Stage::Endpoint(path, outcome) => Self { endpoint: Some((path, outcome)), ..Self::default() },
+            Stage::Received => Self::default(),
+        }
+    }
+}
+
+fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
+    let rules = exchange.snapshot.rules();
+    let judged = Judged::of(&exchange.stage);
+    let operation = judged.matched.and_then(|matched| rules.operation(matched.operation));
+    let refusal = refusal(exchange);
+    let facts = judged.principal.map(Principal::facts);
+    let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+    let issued = judged.endpoint.map(|(_, outcome)| outcome);
+    let token_error = issued.and_then(|outcome| outcome.error.as_ref());
+    let id = exchange.id.to_text();
+    let time = clock::now_text();
+    let record = Record {
+        v: Record::version(),
+        id: &id,
+        time: &time,
+        request_id: exchange.request_id.as_ref().and_then(|(_, id)| id.to_str().ok()),
+        method: &exchange.method,
+        api: operation.and_then(|operation| rules.apis().get(operation.api)).map(|api| api.name.as_str()),
+        version: operation.and_then(|operation| operation.version.as_ref()).map(crate::names::Version::as_str),
+        resource: operation.map(|operation| &*operation.resource).or(judged.endpoint.map(|(path, _)| path)),
+        parameters: parameters(judged.matched),
+        address: exchange.address,
+        issuer: facts.map(|facts| facts.issuer.as_str()),
+        client: judged
+            .principal
+            .map(|principal| principal.client().id.as_str())
+            .or_else(|| issued.and_then(|outcome| outcome.client.as_deref())),
+        subject: facts.map(|facts| facts.subject.as_str()),
+        scopes: judged
+            .principal
+            .map(|principal| principal.scopes().to_value())
+            .or_else(|| issued.and_then(|outcome| outcome.scopes.clone())),
+        roles: judged
+            .principal
+            .map(|principal| principal.roles(rules).iter().map(ToString::to_string).collect())
+            .unwrap_or_default(),
+        claims: claims(exchange, judged.principal),
+        verdict: if refusal.is_some() || token_error.is_some() { "refuse" } else { "permit" },
+        reason: refusal.map(|refusal| refusal.reason.label()).or(token_error.map(|(code, _)| code.label())),
+        fault: refusal
+            .map(|refusal| refusal.fault.text())
+            .or(token_error.map(|(_, cause)| cause.as_str()))
+            .unwrap_or_default(),
+        rules: judged.grounds.map(|grounds| exchange.snapshot.rules().describe(grounds)).unwrap_or_default(),
+        shadow: judged.shadow,
+        candidate: exchange.would.as_ref().map(|would| Candidate {
+            verdict: would.reason.map_or("permit", Reason::label),
+            rule: &would.rule,
+            set: &would.set,
+        }),
+        set: &exchange.snapshot.config.version,
+        status: exchange.status,
+        decision_us: exchange.decided.map_or(0, microseconds),
+        total_us: microseconds(total),
+    };
+    shared.recorder.record(&record);
+}
+
+fn parameters(matched: Option<&Matched>) -> Map<String, Value> {
+    let pairs = matched.into_iter().flat_map(|matched| &matched.parameters);
+    pairs.map(|(name, value)| (name.to_string(), Value::String(value.clone()))).collect()
+}
+
+/// The claims that the operation's policy looks at, and no others.
+fn claims(exchange: &Exchange, principal: Option<&Principal>) -> Map<String, Value> {
+    let (Some(operation), Some(principal)) = (exchange.operation(), principal) else { return Map::new() };
+    let names = exchange.snapshot.rules().claims_of(operation);
+    names.filter_map(|name| Some((name.to_owned(), principal.facts().claims.get(name)?.clone()))).collect()
+}

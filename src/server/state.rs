@@ -1,0 +1,157 @@
+//! What all exchanges share: the configuration in force, the candidate set, and the state of every room above.
+
+pub mod shadow;
+pub mod snapshot;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use dashmap::DashMap;
+use http::HeaderName;
+use tokio::sync::Notify;
+
+use super::edge::EdgeState;
+use super::edge::admission::{self, Connections};
+use super::limits::guessing::Guessing;
+use super::login::Login;
+use super::process::Process;
+use super::tokens::Tokens;
+use super::tokens::cache::{self, TokenCache};
+use super::tokens::revocations::Revocations;
+use crate::config::{Config, Fixed};
+use crate::keys::OwnKeys;
+use crate::keys::fetch::Fetch;
+use crate::names::{ClientId, Timestamp};
+use crate::store::Store;
+use crate::system::clock;
+use crate::telemetry::lines::LineWriter;
+use crate::telemetry::logs::Logs;
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::record::Recorder;
+use shadow::Candidate;
+use snapshot::Snapshot;
+
+/// The state of all rooms, and what they share.
+#[derive(Debug)]
+pub struct Shared {
+    /// Settings that a reload does not change.
+    pub fixed: Arc<Fixed>,
+    /// The configuration in force.
+    snapshot: ArcSwap<Snapshot>,
+    /// The process: life, sockets, logs.
+    pub process: Arc<Process>,
+    /// Connections of clients.
+    pub edge: Arc<EdgeState>,
+    /// Verification of tokens.
+    pub tokens: Tokens,
+    /// Login elsewhere.
+    pub login: Login,
+    /// Wrong attempts to authenticate, and checks that take their turns.
+    pub guessing: Arc<Guessing>,
+    /// A set of policies that is judged alongside.
+    pub candidate: Candidate,
+    /// The day on which each secret was last used, as far as this process knows.
+    pub secret_days: DashMap<(ClientId, String), Timestamp>,
+    /// Our own keys.
+    pub own_keys: Arc<OwnKeys>,
+    /// What asks others.
+    pub fetch: Fetch,
+    /// The store.
+    pub store: Store,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// Decision records.
+    pub recorder: Recorder,
+    /// Notified when the configuration in force has changed.
+    pub reloaded: Notify,
+    /// The header that carries the id of a request.
+    pub request_id: Option<HeaderName>,
+}
+
+impl Shared {
+    /// Builds the state over an opened store.
+    ///
+    /// # Errors
+    /// What cannot be had, in words for the operator.
+    pub fn new(mut config: Config, candidate: Candidate, log: Option<LineWriter>) -> Result<Self, String> {
+        candidate.check(&config.fixed.public_url)?;
+        config.keep_claims(&candidate.claims());
+        let fixed = Arc::new(config.fixed.clone());
+        let store = Store::of(&fixed.store).map_err(|fault| format!("store: {fault}"))?;
+        store.examine().map_err(|fault| format!("store: {fault}"))?;
+        let own_keys = OwnKeys::load(&store, fixed.signing, clock::now()).map_err(|fault| format!("store: {fault}"))?;
+        let own_keys = Arc::new(own_keys);
+        let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
+        let metrics =
+            Metrics::new(log.as_ref().map(LineWriter::dropped)).map_err(|fault| format!("metrics: {fault}"))?;
+        let metrics = Arc::new(metrics);
+        let recorder = Recorder::start(&fixed.decision_log, metrics.records_dropped.clone())?;
+        let revocations = Revocations::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
+        let guessing = Guessing::start(&store, clock::now())?;
+        let (most, most_per_address) =
+            admission::affordable(fixed.edge.max_connections, fixed.edge.max_connections_per_address)?;
+        let mut number = [0_u8; 8];
+        getrandom::fill(&mut number).map_err(|fault| format!("no randomness: {fault}"))?;
+        let logs = Logs { recorder: recorder.clone(), log };
+        let process = Arc::new(Process::new(fixed.clone(), u64::from_be_bytes(number), logs));
+        metrics.loaded(true, &config.version, clock::now().0);
+        let snapshot = Snapshot::new(config, None, &metrics)?;
+        let edge = EdgeState {
+            limits: fixed.edge,
+            connections: Arc::new(Connections::new(most, most_per_address)),
+            policy: ArcSwap::new(snapshot.edge.clone()),
+            process: process.clone(),
+            metrics: metrics.clone(),
+        };
+        Ok(Self {
+            tokens: Tokens {
+                cache: TokenCache::new(cache::CAPACITY),
+                revocations,
+                own_keys: own_keys.clone(),
+                store: store.clone(),
+                fetch: fetch.clone(),
+                metrics: metrics.clone(),
+            },
+            login: Login {
+                public_url: fixed.public_url.clone(),
+                own_keys: own_keys.clone(),
+                store: store.clone(),
+                guessing: guessing.clone(),
+                fetch: fetch.clone(),
+            },
+            snapshot: ArcSwap::from_pointee(snapshot),
+            edge: Arc::new(edge),
+            process,
+            own_keys,
+            metrics,
+            recorder,
+            guessing,
+            secret_days: DashMap::new(),
+            fetch,
+            store,
+            candidate,
+            reloaded: Notify::new(),
+            request_id: fixed.request_id_header.clone(),
+            fixed,
+        })
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Puts a configuration in force, for exchanges and connections that begin from now on.
+    pub fn put_in_force(&self, snapshot: Arc<Snapshot>) {
+        self.edge.policy.store(snapshot.edge.clone());
+        self.snapshot.store(snapshot);
+        self.reloaded.notify_waiters();
+    }
+
+    /// The scheme that clients use: that of `public_url`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        if self.fixed.public_url.starts_with("https:") { "https" } else { "http" }
+    }
+}

@@ -1,0 +1,136 @@
+//! One configuration in force: what an exchange takes once, at its start, so that no request sees two.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::keys::IssuerKeys;
+use crate::names::Timestamp;
+use crate::policy::Rules;
+use crate::policy::route::OperationId;
+use crate::server::edge::EdgePolicy;
+use crate::server::limits::address::AddressLimits;
+use crate::server::limits::quota::Limits;
+use crate::server::login::provider::Provider;
+use crate::server::tokens::Issuers;
+use crate::server::upstream::Servers;
+use crate::telemetry::metrics::{Metrics, OperationMetrics};
+
+/// A configuration with all that serving it needs.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The configuration.
+    pub config: Config,
+    /// The other issuers.
+    pub issuers: Issuers,
+    /// What connections are judged by.
+    pub edge: Arc<EdgePolicy>,
+    /// The OpenID provider that users sign in at.
+    pub provider: Option<Arc<Provider>>,
+    /// Limits per address.
+    pub limits: Arc<AddressLimits>,
+    /// Limits on permitted requests.
+    pub counted: Arc<Limits>,
+    upstreams: Vec<Option<Arc<Servers>>>,
+    metrics: Vec<OperationMetrics>,
+}
+
+impl Snapshot {
+    /// Builds a snapshot. Keys, addresses and limits that the configuration did not change are taken over from the one before:
+    /// a reload loses nothing that was fetched.
+    ///
+    /// # Errors
+    /// The TLS library refuses what was read, in words for the operator.
+    pub fn new(config: Config, before: Option<&Self>, metrics: &Metrics) -> Result<Self, String> {
+        let edge = EdgePolicy::new(&config, before.map(|before| &*before.edge))?;
+        let issuers = Issuers::new(&config, before.map(|before| &before.issuers));
+        let provider = config.login.provider.as_ref().map(|declared| {
+            let old = before.and_then(|before| before.provider.as_deref());
+            Arc::new(Provider::new(declared.clone(), old))
+        });
+        let servers: HashMap<_, _> = config
+            .upstreams
+            .iter()
+            .map(|upstream| {
+                let old = before.and_then(|before| {
+                    before.upstreams.iter().flatten().find(|servers| servers.declared.name == upstream.name)
+                });
+                let servers = match old {
+                    Some(old) if old.declared == *upstream => old.clone(),
+                    Some(old) => Arc::new(Servers::after(upstream.clone(), old)),
+                    None => Arc::new(Servers::new(upstream.clone())),
+                };
+                (&upstream.name, servers)
+            })
+            .collect();
+        let rules = &config.rules;
+        let upstreams = rules.apis().iter().map(|api| servers.get(&api.upstream).cloned()).collect();
+        let operation_metrics = rules
+            .operations()
+            .iter()
+            .map(|operation| {
+                let api = rules.apis().get(operation.api).map_or("", |api| api.name.as_str());
+                metrics.operation(api, &operation.label)
+            })
+            .collect();
+        let limits = before
+            .filter(|before| before.limits.same(rules.address_limits()))
+            .map_or_else(|| Arc::new(AddressLimits::new(rules.address_limits())), |before| before.limits.clone());
+        let counted = before.filter(|before| before.counted.same(rules.limits())).map_or_else(
+            || Arc::new(Limits::new(rules.limits(), before.map(|before| &*before.counted))),
+            |before| before.counted.clone(),
+        );
+        Ok(Self {
+            edge: Arc::new(edge),
+            issuers,
+            counted,
+            provider,
+            limits,
+            upstreams,
+            metrics: operation_metrics,
+            config,
+        })
+    }
+
+    /// When the first certificate of each listener with TLS expires.
+    pub fn expiries(&self) -> impl Iterator<Item = (SocketAddr, Timestamp)> {
+        let listeners = self.config.fixed.listeners.iter().zip(&self.config.tls);
+        listeners.filter_map(|(listener, tls)| Some((listener.address, tls.as_ref()?.certificates.not_after)))
+    }
+
+    /// The rules.
+    #[must_use]
+    pub fn rules(&self) -> &Rules {
+        &self.config.rules
+    }
+
+    /// The servers of an operation's API.
+    #[must_use]
+    pub fn servers(&self, operation: OperationId) -> Option<&Arc<Servers>> {
+        let api = self.rules().operation(operation)?.api;
+        self.upstreams.get(api)?.as_ref()
+    }
+
+    /// All keys that are fetched from others.
+    pub fn all_keys(&self) -> impl Iterator<Item = &Arc<IssuerKeys>> {
+        self.issuers.keys.values().chain(self.provider.iter().map(|provider| &provider.keys))
+    }
+
+    /// Every upstream that an API uses, once.
+    pub fn all_servers(&self) -> impl Iterator<Item = &Arc<Servers>> {
+        let mut seen = Vec::new();
+        self.upstreams.iter().flatten().filter(move |servers| {
+            let pointer = Arc::as_ptr(servers);
+            let new = !seen.contains(&pointer);
+            seen.push(pointer);
+            new
+        })
+    }
+
+    /// The counters of an operation.
+    #[must_use]
+    pub fn metrics(&self, operation: OperationId) -> Option<&OperationMetrics> {
+        self.metrics.get(operation.index())
+    }
+}

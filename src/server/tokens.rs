@@ -1,0 +1,77 @@
+//! Tokens of callers: verified ones remembered, revoked ones refused, those of others looked up at their issuer.
+
+pub mod cache;
+pub mod introspection;
+pub mod revocations;
+pub mod verify;
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::keys::fetch::Fetch;
+use crate::keys::{IssuerKeys, OwnKeys};
+use crate::names::IssuerName;
+use crate::store::Store;
+use crate::telemetry::metrics::Metrics;
+use cache::TokenCache;
+use introspection::Introspection;
+use revocations::Revocations;
+
+/// What verifying tokens works with.
+#[derive(Debug)]
+pub struct Tokens {
+    /// Verified ones.
+    pub cache: TokenCache,
+    /// What has been revoked, and who is blocked by command.
+    pub revocations: Revocations,
+    /// Our own keys.
+    pub own_keys: Arc<OwnKeys>,
+    /// Opaque tokens of our own.
+    pub store: Store,
+    /// What asks other issuers.
+    pub fetch: Fetch,
+    /// Faults, hits and misses.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The other issuers of one configuration.
+#[derive(Debug)]
+pub struct Issuers {
+    /// Their keys.
+    pub keys: HashMap<IssuerName, Arc<IssuerKeys>>,
+    /// Those that are asked about their opaque tokens.
+    pub introspections: HashMap<IssuerName, Arc<Introspection>>,
+    /// Names the settings of issuers that cached facts depend on.
+    pub settings: u64,
+}
+
+impl Issuers {
+    /// Those of a configuration. Keys that its sources did not change are taken over from the one before.
+    #[must_use]
+    pub fn new(config: &Config, before: Option<&Self>) -> Self {
+        let keys = config.key_sources.iter().map(|(name, source)| {
+            let kept = before.and_then(|before| before.keys.get(name)).filter(|keys| keys.source() == source);
+            let keys = kept.cloned().unwrap_or_else(|| Arc::new(IssuerKeys::new(name.clone(), source.clone())));
+            (name.clone(), keys)
+        });
+        let introspections = config.introspections.iter().map(|(name, declared)| {
+            let kept = before.and_then(|before| before.introspections.get(name));
+            let kept = kept.filter(|kept| kept.declared == *declared);
+            (name.clone(), kept.cloned().unwrap_or_else(|| Arc::new(Introspection::new(declared.clone()))))
+        });
+        Self { keys: keys.collect(), introspections: introspections.collect(), settings: hash_of_settings(config) }
+    }
+}
+
+/// Issuers' settings decide how claims are read: other settings, other facts.
+fn hash_of_settings(config: &Config) -> u64 {
+    let issuers = config.rules.issuers().map(|issuer| format!("{:?} {:?}", issuer.rules, issuer.opaque));
+    let asked = config.introspections.iter().map(|(name, introspection)| format!("{name} {introspection:?}"));
+    let mut settings: Vec<String> = issuers.chain(asked).collect();
+    settings.sort();
+    let mut hasher = DefaultHasher::new();
+    settings.hash(&mut hasher);
+    hasher.finish()
+}
