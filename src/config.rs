@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::client::GrantType;
 use crate::names::{IssuerName, Origin, Timestamp, UpstreamName};
 use crate::policy::Rules;
-use crate::policy::case::Test;
+use crate::policy::sample::Test;
 use crate::request::address::Networks;
 use crate::request::head::Limits;
 use crate::token::jws::Algorithm;

@@ -3,9 +3,9 @@
 //! Owns steps 1 to 9 of decisions.md except reading a token and counting a limit, which are the caller's. Knows nothing of
 //! sockets, files or clocks: the same inputs give the same verdict in `serve`, `check` and every tool.
 
-pub mod between;
+pub mod schedule;
 pub mod block;
-pub mod case;
+pub mod sample;
 pub mod compile;
 pub mod decide;
 pub mod definition;
@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use crate::client::Registry;
 use crate::names::{ClientId, IssuerName, RoleName, ScopeName};
-use crate::reason::{Reason, Step};
+use crate::reason::{Reason, Step, Verdict};
 use crate::token::IssuerRules;
 use block::Blocks;
 use definition::{Api, RateLimit};
@@ -292,16 +292,16 @@ impl Rules {
     /// What decides about an operation with a verdict: the name of a policy, or the gate where it is none. `shadow` is whether with the
     /// shadow rules in their places.
     #[must_use]
-    pub fn rule_of(&self, operation: OperationId, verdict: Result<(), Reason>, shadow: bool) -> &str {
+    pub fn rule_of(&self, operation: OperationId, verdict: Verdict, shadow: bool) -> &str {
         let Some(operation) = self.operation(operation) else { return "" };
         let gates = operation.shadow.as_ref().filter(|_| shadow).unwrap_or(&operation.enforced);
         let policy =
             gates.policy.and_then(|at| self.definitions.policies.get(at)).map_or("", |policy| policy.name.as_str());
-        match verdict.map_err(Reason::step) {
+        match verdict.reason().map(Reason::step) {
             // Where no policy has a say, scopes and ACLs have.
-            Ok(()) if policy.is_empty() => Step::Scope.label(),
-            Ok(()) | Err(Step::Policy) => policy,
-            Err(step) => step.label(),
+            None if policy.is_empty() => Step::Scope.label(),
+            None | Some(Step::Policy) => policy,
+            Some(step) => step.label(),
         }
     }
 

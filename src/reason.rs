@@ -282,6 +282,50 @@ pub enum Remedy {
     RetryAfter(u32),
 }
 
+/// A verdict without its details.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The request may be forwarded.
+    Permit,
+    /// It may not, for this reason.
+    Refuse(Reason),
+}
+
+impl Verdict {
+    /// The verdict of a decision.
+    #[must_use]
+    pub fn of<T>(outcome: &Result<T, Refusal>) -> Self {
+        outcome.as_ref().map_or_else(|refusal| Self::Refuse(refusal.reason), |_| Self::Permit)
+    }
+
+    /// Whether it is a permit.
+    #[must_use]
+    pub const fn is_permit(self) -> bool {
+        matches!(self, Self::Permit)
+    }
+
+    /// `permit` or `refuse`.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        if self.is_permit() { "permit" } else { "refuse" }
+    }
+
+    /// The reason of a refusal.
+    #[must_use]
+    pub const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Permit => None,
+            Self::Refuse(reason) => Some(reason),
+        }
+    }
+
+    /// `permit`, or the reason of the refusal.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        self.reason().map_or("permit", Reason::label)
+    }
+}
+
 /// A refused request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {

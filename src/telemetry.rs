@@ -6,4 +6,5 @@ pub mod shadow_difference;
 pub mod lines;
 pub mod record;
 pub mod logs;
+pub mod cause;
 pub mod metrics;

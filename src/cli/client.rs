@@ -13,6 +13,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Format, report, say, state, wrong};
+use crate::system::random;
 use crate::client::Client;
 use crate::names::hex;
 use crate::store::revocations::Subject;
@@ -77,7 +78,7 @@ pub(super) fn run(gateway: &Path, command: ClientCommand, format: Format) -> Exi
 /// A secret of 256 bits in characters that need no escaping, and its digest.
 fn secret() -> Result<(String, String), ExitCode> {
     let mut random = zeroize::Zeroizing::new([0_u8; 32]);
-    getrandom::fill(random.as_mut_slice()).map_err(|fault| wrong(&format!("no randomness: {fault}")))?;
+    random::fill(random.as_mut_slice()).map_err(|fault| wrong(&fault.to_string()))?;
     let secret = URL_SAFE_NO_PAD.encode(random.as_slice());
     let digest = hex(&Sha256::digest(&secret));
     Ok((secret, digest))

@@ -14,7 +14,7 @@ use super::{complain, finish, say, start_log};
 use crate::keys::OwnKeys;
 use crate::server::Options;
 use crate::store::Store;
-use crate::system::{clock, files};
+use crate::system::{clock, files, random};
 use crate::token::mint::AccessClaims;
 
 const GATEWAY: &str = include_str!("demo/gateway.yaml");
@@ -67,7 +67,7 @@ fn free_addresses(port: u16) -> Result<(SocketAddr, SocketAddr), String> {
 
 fn random_secret() -> Result<String, String> {
     let mut random = [0_u8; 33];
-    getrandom::fill(&mut random).map_err(|error| format!("no randomness: {error}"))?;
+    random::fill(&mut random).map_err(|error| error.to_string())?;
     Ok(URL_SAFE_NO_PAD.encode(random))
 }
 

@@ -12,7 +12,7 @@ use super::{Format, reading, report, say, wrong};
 use crate::config::{Config, DecisionLog};
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::block::Blocks;
-use crate::policy::case::{Case, Presented, Words, parse_line, scope_set};
+use crate::policy::sample::{Sample, Presented, TokenSample, parse_line, scope_set};
 use crate::policy::decide::Moment;
 use crate::reason::{Refusal, TokenFault};
 use crate::request::credential::BearerToken;
@@ -138,7 +138,7 @@ type Asked = (Question, Timestamp, Option<String>);
 fn written(config: &Config, state: &State, arguments: &ExplainArguments) -> Result<Asked, String> {
     let at = arguments.at.map_or_else(clock::now, |at| Timestamp(at.as_second()));
     let (method, target) = parse_line(arguments.request.as_deref().unwrap_or_default())?;
-    let mut case = Case {
+    let mut case = Sample {
         method,
         target,
         host: arguments.host.clone(),
@@ -155,7 +155,7 @@ fn written(config: &Config, state: &State, arguments: &ExplainArguments) -> Resu
     } else if arguments.client.is_some() || arguments.issuer != IssuerName::OWN || arguments.subject.is_some() {
         let words = words(config, arguments)?;
         let facts = Ok(Arc::new(words.facts(&config.rules, at)));
-        case.token = Some(Presented::Words(Box::new(words)));
+        case.token = Some(Presented::Sample(Box::new(words)));
         Some(facts)
     } else {
         None
@@ -163,7 +163,7 @@ fn written(config: &Config, state: &State, arguments: &ExplainArguments) -> Resu
     Ok((Question { request: case.request(&config.fixed.public_host), facts }, at, None))
 }
 
-fn words(config: &Config, arguments: &ExplainArguments) -> Result<Words, String> {
+fn words(config: &Config, arguments: &ExplainArguments) -> Result<TokenSample, String> {
     let issuer = IssuerName::new(&arguments.issuer);
     if config.rules.issuer(issuer.as_str()).is_none() {
         return Err(format!("there is no issuer `{issuer}`"));
@@ -176,12 +176,12 @@ fn words(config: &Config, arguments: &ExplainArguments) -> Result<Words, String>
         let (name, value) = claim.split_once('=').ok_or_else(|| format!("--claim {claim}: write NAME=VALUE"))?;
         Ok::<_, String>((name.to_owned(), serde_json::Value::String(value.to_owned())))
     });
-    Ok(Words {
+    Ok(TokenSample {
         subject: arguments.subject.clone(),
         scopes: scopes.transpose()?,
         roles: arguments.role.clone(),
         claims: claims.collect::<Result<_, _>>()?,
-        ..Words::of(issuer, arguments.client.clone())
+        ..TokenSample::of(issuer, arguments.client.clone())
     })
 }
 
@@ -212,7 +212,7 @@ fn recorded(config: &Config, id: &str, log: Option<&Path>) -> Result<Asked, Stri
 fn again(config: &Config, record: &Recorded<'_>) -> Result<Asked, Gap> {
     let (case, at) = record.case(&config.rules, &[&config.rules])?;
     let facts = match &case.token {
-        Some(Presented::Words(words)) => Some(Ok(Arc::new(words.facts(&config.rules, at)))),
+        Some(Presented::Sample(words)) => Some(Ok(Arc::new(words.facts(&config.rules, at)))),
         Some(Presented::Token(_)) | None => None,
     };
     let set = &*config.version;

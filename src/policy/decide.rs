@@ -10,7 +10,7 @@ use super::gate::{Grounds, Inquiry};
 use super::principal::{Principal, identify};
 use super::route::{Matched, Operation, OperationId, is_same_leaf, parameters};
 use crate::names::Timestamp;
-use crate::reason::{Reason, Refusal, Remedy, TokenFault};
+use crate::reason::{Reason, Refusal, Remedy, TokenFault, Verdict};
 use crate::request::credential::BearerToken;
 use crate::request::method::Method;
 use crate::request::target::Allowances;
@@ -48,7 +48,7 @@ pub struct Judgement {
     /// The verdict.
     pub outcome: Result<Permit, Refusal>,
     /// What it would have been with the shadow rules in their places, where the operation has any.
-    pub shadow: Option<Result<(), Reason>>,
+    pub shadow: Option<Verdict>,
 }
 
 impl Judgement {
@@ -221,7 +221,7 @@ pub fn judge(rules: &Rules, request: &Request, matched: Matched, facts: Arc<Fact
     Judgement { operation: Some(matched), principal: Some(principal), outcome, shadow }
 }
 
-type Gated = (Result<Permit, Refusal>, Option<Result<(), Reason>>);
+type Gated = (Result<Permit, Refusal>, Option<Verdict>);
 
 fn gates(
     rules: &Rules,
@@ -234,8 +234,7 @@ fn gates(
     let (address, certificate) = (request.address, request.certificate.as_deref());
     let inquiry = Inquiry { rules, operation, matched, principal, address, certificate, now };
     let outcome = inquiry.pass(&operation.enforced);
-    let shadow =
-        operation.shadow.as_ref().map(|gates| inquiry.pass(gates).map(|_| ()).map_err(|refusal| refusal.reason));
+    let shadow = operation.shadow.as_ref().map(|gates| Verdict::of(&inquiry.pass(gates)));
     (outcome.map(|grounds| Permit { operation: matched.operation, grounds }), shadow)
 }
 

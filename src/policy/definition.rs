@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::between::Between;
+use super::schedule::Schedule;
 use super::route::Operation;
 use crate::names::{
     ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, Timestamp, UpstreamName, Version,
@@ -203,7 +203,7 @@ pub struct Profile {
     /// Claims and the values one of which they must have.
     pub claims: Vec<(String, Vec<String>)>,
     /// Times.
-    pub between: Option<Between>,
+    pub between: Option<Schedule>,
     /// Client certificates, one of which must have been shown.
     pub certificates: Option<Vec<String>>,
     /// Where it stands.

@@ -23,7 +23,7 @@ pub enum Part {
     /// The claims.
     Claims,
     /// The time.
-    Between,
+    Schedule,
     /// The certificate.
     Certificates,
     /// The client has `enforce_token_restriction`, and the profile neither lists it nor says `restricted_clients`.
@@ -33,7 +33,7 @@ pub enum Part {
 impl Part {
     /// Every part of a profile that narrows it.
     pub(super) const NARROWING: [Self; 7] =
-        [Self::Issuers, Self::Clients, Self::From, Self::Roles, Self::Claims, Self::Between, Self::Certificates];
+        [Self::Issuers, Self::Clients, Self::From, Self::Roles, Self::Claims, Self::Schedule, Self::Certificates];
 
     /// The key in the YAML.
     #[must_use]
@@ -44,7 +44,7 @@ impl Part {
             Self::From => "from",
             Self::Roles => "roles",
             Self::Claims => "claims",
-            Self::Between => "between",
+            Self::Schedule => "between",
             Self::Certificates => "certificates",
             Self::RestrictedClients => "restricted_clients",
         }

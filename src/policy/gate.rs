@@ -90,7 +90,7 @@ impl Inquiry<'_> {
                 .as_ref()
                 .is_none_or(|roles| roles.satisfied(|role| self.principal.has_role(role, self.rules))),
             Part::Claims => profile.claims.iter().all(|(name, values)| self.principal.claim_is(name, values)),
-            Part::Between => profile.between.as_ref().is_none_or(|between| between.holds(self.now)),
+            Part::Schedule => profile.between.as_ref().is_none_or(|between| between.holds(self.now)),
             Part::Certificates => profile.certificates.as_ref().is_none_or(|names| self.has_certificate(names)),
             Part::RestrictedClients => self.names(profile),
         }

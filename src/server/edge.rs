@@ -30,6 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
+use crate::telemetry::cause::{ConnectionCut, ConnectionRefused};
 use crate::config::{self, Config, Listener};
 use crate::request::address::Networks;
 use crate::server::process::Process;
@@ -276,6 +277,14 @@ pub async fn serve_side<A: Application>(
     }
 }
 
+/// Why a connection did not come to HTTP.
+enum NotOpened {
+    /// It was ended, and is still to be counted.
+    Cut(ConnectionCut),
+    /// Its address has too many.
+    OverCap,
+}
+
 /// A connection ready for HTTP.
 struct Opened {
     transport: Transport,
@@ -290,7 +299,7 @@ impl<A: Application> Inner<A> {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                metrics.connection_refused("accept");
+                metrics.connection_refused(ConnectionRefused::Accept);
                 // That one was gone again. With anything else (no descriptors, no memory) the next attempt fails as well.
                 if !matches!(
                     error.kind(),
@@ -317,8 +326,9 @@ impl<A: Application> Inner<A> {
         let deadline = Instant::now() + state.limits.header_timeout;
         let opened = match timeout_at(deadline, self.open(door, stream, peer, place)).await {
             Ok(Ok(opened)) => opened,
-            Ok(Err(cause)) => return cause.into_iter().for_each(|cause| state.metrics.connection_cut(cause)),
-            Err(_) => return state.metrics.connection_cut("header_timeout"),
+            Ok(Err(NotOpened::Cut(cause))) => return state.metrics.connection_cut(cause),
+            Ok(Err(NotOpened::OverCap)) => return,
+            Err(_) => return state.metrics.connection_cut(ConnectionCut::HeaderTimeout),
         };
         let conn = Arc::new(opened.conn);
         let io = GuardIo::new(opened.transport, conn.clone(), state.clone(), opened.begin, deadline);
@@ -326,14 +336,17 @@ impl<A: Application> Inner<A> {
         self.application.serve(io, conn, deadline).await;
     }
 
-    /// Everything before HTTP. In the place of an error, what is still to be counted.
+    /// Everything before HTTP.
+    ///
+    /// # Errors
+    /// Why there is no connection; one that is over a cap has been counted.
     async fn open(
         &self,
         Door { listener, declared }: Door,
         mut stream: TcpStream,
         peer: SocketAddr,
         mut place: Place,
-    ) -> Result<Opened, Option<&'static str>> {
+    ) -> Result<Opened, NotOpened> {
         let policy = self.state.policy.load_full();
         let mut peer = peer.ip().to_canonical();
         // Answers go out when they are written, not when the client has acknowledged what came before.
@@ -344,24 +357,24 @@ impl<A: Application> Inner<A> {
             let _ = SockRef::from(&stream).set_tcp_keepalive(&probe);
         }
         if listener.proxy_protocol && policy.trusted_proxies.contains(peer) {
-            peer = transport::proxied(&mut stream).await.map_err(|_| Some("proxy_protocol"))?.unwrap_or(peer);
+            peer = transport::proxied(&mut stream).await.map_err(|_| NotOpened::Cut(ConnectionCut::ProxyProtocol))?.unwrap_or(peer);
         }
         // A trusted proxy stands for many clients, but not before the people who run the gateway.
         let counts = declared.is_none() || !policy.trusted_proxies.contains(peer);
         if counts && let Err(cap) = place.of(peer) {
             self.state.metrics.connection_refused(cap);
-            return Err(None);
+            return Err(NotOpened::OverCap);
         }
         let (mut transport, handshake) = match declared.and_then(|at| policy.tls(at)) {
             Some(config) => Transport::tls(stream, config).await.map_err(|error| {
                 tracing::debug!(%error, "a TLS handshake failed");
-                Some("tls_handshake")
+                NotOpened::Cut(ConnectionCut::TlsHandshake)
             })?,
-            None if listener.tls => return Err(Some("tls_handshake")),
+            None if listener.tls => return Err(NotOpened::Cut(ConnectionCut::TlsHandshake)),
             None => (Transport::plain(stream), Handshake::default()),
         };
         let (http2, begin) = if listener.h2c {
-            guard::begins_http2(&mut transport).await.map_err(|_| Some("no_request"))?
+            guard::begins_http2(&mut transport).await.map_err(|_| NotOpened::Cut(ConnectionCut::NoRequest))?
         } else {
             (handshake.http2, Vec::new())
         };

@@ -1,16 +1,24 @@
-//! Steps 2 to 9 of the decision, for every face of the gateway: the proxy, the watch of WebSockets, and whoever else asks. No session
-//! is needed, and nothing is counted.
+//! Steps 1 to 9 of the decision, for every face of the gateway: the proxy, the watch of WebSockets, and those to come. It takes facts
+//! of a request and no session. Nothing is counted: the limits of steps 1 and 10 are calls of their own, for a request that is about to be
+//! forwarded.
 
 use super::state::Shared;
 use super::state::snapshot::Snapshot;
 use crate::names::Timestamp;
 use crate::policy::Judgement;
-use crate::policy::decide::{Moment, Opened, judge, open};
+use crate::policy::decide::{Moment, Opened, check_network, judge, open};
 use crate::request::Request;
 
 /// Judges a request, and reads its token where one is called for: the only await between a request and its verdict.
 pub async fn enforce(shared: &Shared, snapshot: &Snapshot, request: &Request, now: Timestamp) -> Judgement {
     let rules = snapshot.rules();
+    let network = {
+        let blocks = shared.tokens.revocations.blocks();
+        check_network(rules, request.address, Moment { now, blocks: &blocks })
+    };
+    if let Err(refusal) = network {
+        return Judgement::refused(refusal);
+    }
     let (matched, token) = match open(rules, request) {
         Opened::Decided(judgement) => return *judgement,
         Opened::Token(matched, token) => (matched, token),

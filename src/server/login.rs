@@ -16,7 +16,7 @@ use crate::keys::fetch::Fetch;
 use crate::names::Timestamp;
 use crate::server::limits::guessing::Guessing;
 use crate::store::Store;
-use crate::system::clock;
+use crate::system::{clock, random};
 use crate::token::jws::Unverified;
 
 /// What login elsewhere works with.
@@ -111,7 +111,7 @@ impl Challenge {
     /// No randomness.
     pub fn new(with: &Login, client: Option<&str>, back: &str, cookie: &str) -> Result<Self, Fault> {
         let mut id = [0_u8; 20];
-        getrandom::fill(&mut id).map_err(|_| Fault::Unavailable)?;
+        random::fill(&mut id).map_err(|_| Fault::Unavailable)?;
         Ok(Self {
             iss: with.public_url.clone(),
             exp: clock::now().plus(LIFE).0,

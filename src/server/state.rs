@@ -23,7 +23,7 @@ use crate::keys::OwnKeys;
 use crate::keys::fetch::Fetch;
 use crate::names::{ClientId, Timestamp};
 use crate::store::Store;
-use crate::system::clock;
+use crate::system::{clock, random};
 use crate::telemetry::lines::LineWriter;
 use crate::telemetry::logs::Logs;
 use crate::telemetry::metrics::Metrics;
@@ -91,7 +91,7 @@ impl Shared {
         let (most, most_per_address) =
             admission::affordable(fixed.edge.max_connections, fixed.edge.max_connections_per_address)?;
         let mut number = [0_u8; 8];
-        getrandom::fill(&mut number).map_err(|fault| format!("no randomness: {fault}"))?;
+        random::fill(&mut number).map_err(|fault| fault.to_string())?;
         let logs = Logs { recorder: recorder.clone(), log };
         let process = Arc::new(Process::new(fixed.clone(), u64::from_be_bytes(number), logs));
         metrics.loaded(true, &config.version, clock::now().0);

@@ -12,7 +12,8 @@ use prometheus::{
 use crate::client::GrantType;
 use crate::grant::ErrorCode;
 use crate::names::{IssuerName, Timestamp, UpstreamName};
-use crate::reason::{Reason, Refusal};
+use crate::reason::{Reason, Refusal, Verdict};
+use super::cause::{ConnectionCut, ConnectionRefused};
 use crate::telemetry::shadow_difference::ShadowDifference;
 
 /// Buckets of request latencies, seconds.
@@ -96,8 +97,8 @@ pub struct Scrape {
 }
 
 /// The labels of a verdict.
-fn labels(verdict: Result<(), Reason>) -> (&'static str, &'static str) {
-    verdict.map_or_else(|reason| ("refuse", reason.label()), |()| ("permit", ""))
+fn labels(verdict: Verdict) -> (&'static str, &'static str) {
+    (verdict.word(), verdict.reason().map_or("", Reason::label))
 }
 
 impl Metrics {
@@ -232,11 +233,16 @@ impl Metrics {
         for code in ErrorCode::ALL {
             self.token_errors.with_label_values(&[code.label()]);
         }
-        for cap in ["total", "address"] {
-            self.connections_refused.with_label_values(&[cap]);
+        for cap in [ConnectionRefused::Total, ConnectionRefused::Address] {
+            self.connections_refused.with_label_values(&[cap.label()]);
         }
-        for cause in ["header_timeout", "body_pace", "write_timeout", "tls_handshake"] {
-            self.connections_cut.with_label_values(&[cause]);
+        for cause in [
+            ConnectionCut::HeaderTimeout,
+            ConnectionCut::BodyPace,
+            ConnectionCut::WriteTimeout,
+            ConnectionCut::TlsHandshake,
+        ] {
+            self.connections_cut.with_label_values(&[cause.label()]);
         }
     }
 
@@ -275,15 +281,15 @@ impl Metrics {
     }
 
     /// Counts a shadow verdict that differs from the real one.
-    pub fn shadow(&self, api: &str, rule: &str, verdict: Result<(), Reason>) {
+    pub fn shadow(&self, api: &str, rule: &str, verdict: Verdict) {
         let (verdict, reason) = labels(verdict);
         self.shadow.with_label_values(&[api, rule, verdict, reason]).inc();
     }
 
     /// Counts a verdict that the candidate set would change.
-    pub fn would(&self, would: &ShadowDifference) {
-        let (verdict, reason) = labels(would.reason.map_or(Ok(()), Err));
-        self.candidate.with_label_values(&[would.api.as_str(), would.rule.as_str(), verdict, reason]).inc();
+    pub fn shadow_difference(&self, difference: &ShadowDifference) {
+        let (verdict, reason) = labels(difference.verdict);
+        self.candidate.with_label_values(&[difference.api.as_str(), difference.rule.as_str(), verdict, reason]).inc();
     }
 
     /// Counts a token.
@@ -322,13 +328,13 @@ impl Metrics {
     }
 
     /// Counts a connection over a cap.
-    pub fn connection_refused(&self, cause: &str) {
-        self.connections_refused.with_label_values(&[cause]).inc();
+    pub fn connection_refused(&self, cause: ConnectionRefused) {
+        self.connections_refused.with_label_values(&[cause.label()]).inc();
     }
 
     /// Counts a connection that a deadline ended.
-    pub fn connection_cut(&self, cause: &str) {
-        self.connections_cut.with_label_values(&[cause]).inc();
+    pub fn connection_cut(&self, cause: ConnectionCut) {
+        self.connections_cut.with_label_values(&[cause.label()]).inc();
     }
 
     /// Notes a load; the version is the set now in force.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::reason::Reason;
+use crate::reason::Verdict;
 
 /// A verdict that the candidate would change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,8 +11,8 @@ pub struct ShadowDifference {
     pub api: String,
     /// The policy that would decide, or the gate where it is none.
     pub rule: String,
-    /// The reason of the refusal; a permit without.
-    pub reason: Option<Reason>,
+    /// What it would be.
+    pub verdict: Verdict,
     /// The set.
     pub set: Arc<str>,
 }

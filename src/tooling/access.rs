@@ -16,7 +16,7 @@ use super::diff::request;
 use super::replay::Recorded;
 use crate::names::{RoleName, Timestamp};
 use crate::policy::Rules;
-use crate::policy::case::Words;
+use crate::policy::sample::TokenSample;
 use crate::policy::decide::{Moment, Opened, Permit, check_network, judge, open};
 use crate::policy::definition::{Profile, RoleRequirement};
 use crate::policy::route::{Matched, OperationId, Parameters};
@@ -163,9 +163,9 @@ struct Asker<'a> {
 impl<'a> Asker<'a> {
     fn new(rules: &'a Rules, now: Timestamp) -> Self {
         let callers = callers(rules, rules).into_iter().map(|caller| {
-            let words = Words {
+            let words = TokenSample {
                 subject: caller.user.as_ref().map(ToString::to_string).or_else(|| Some(caller.client.to_string())),
-                ..Words::of(caller.issuer.clone(), caller.claim.clone())
+                ..TokenSample::of(caller.issuer.clone(), caller.claim.clone())
             };
             let mut facts = words.facts(rules, now);
             // Good at any time: what is asked about is the rules.

@@ -291,7 +291,7 @@ fn name_operation(definitions: &Definitions, principal: &Principal, api: &Api, o
 /// How much has to change for a part of a profile to hold: where and how one calls is less than whom the profile is for.
 const fn weight(part: Part) -> u32 {
     match part {
-        Part::From | Part::Claims | Part::Certificates | Part::Between => 1,
+        Part::From | Part::Claims | Part::Certificates | Part::Schedule => 1,
         Part::Roles | Part::Clients | Part::RestrictedClients => 2,
         Part::Issuers => 3,
     }
@@ -303,7 +303,7 @@ fn way_in(rules: &Rules, world: &World, principal: &Principal, found: &Findings)
     let (name, client) = (policy.name.clone(), &principal.client().id);
     // Nobody can choose the time of a call, and what has no address is nowhere.
     let fixable = |way: &&WayIn| {
-        !way.fails.contains(&Part::Between) && (world.request.address.is_some() || !way.fails.contains(&Part::From))
+        !way.fails.contains(&Part::Schedule) && (world.request.address.is_some() || !way.fails.contains(&Part::From))
     };
     let weight = |way: &&WayIn| way.fails.iter().map(|part| weight(*part)).sum::<u32>();
     let Some(way) = found.ways.iter().filter(fixable).min_by_key(weight) else {
@@ -322,7 +322,7 @@ fn way_in(rules: &Rules, world: &World, principal: &Principal, found: &Findings)
         }
         Part::Certificates => Some(Change::Certificate(profile.certificates.as_ref()?.first()?.clone())),
         Part::RestrictedClients => Some(Change::AdmitRestricted(name, origin, at)),
-        Part::Between => None,
+        Part::Schedule => None,
     }
 }
 
@@ -427,7 +427,7 @@ impl Change {
 fn fresh(definitions: &Definitions, facts: &Facts) -> Facts {
     let issuer = definitions.issuers.iter().find(|issuer| issuer.rules.name == facts.issuer);
     let mut fresh = facts.clone();
-    fresh.audience = crate::policy::case::audience(issuer);
+    fresh.audience = crate::policy::sample::audience(issuer);
     (fresh.expires, fresh.not_before, fresh.issued) = (crate::names::Timestamp(i64::MAX), None, None);
     fresh
 }

@@ -17,7 +17,7 @@ pub use told::{Comparison, Difference, Direction, Example, ExampleToken};
 use super::Workers;
 use crate::names::{RoleName, ScopeName, Timestamp};
 use crate::policy::Rules;
-use crate::policy::case::{Words, audience};
+use crate::policy::sample::{TokenSample, audience};
 use crate::policy::decide::{Judgement, Moment, Opened, check_network, judge, open};
 use crate::policy::route::{Matched, OperationId, Segment};
 use crate::reason::{Reason, Refusal};
@@ -71,7 +71,7 @@ pub fn compare(old: &Rules, new: &Rules, now: Timestamp, workers: Workers<'_>) -
 }
 
 /// Each of these with each choice.
-fn each<'c, C, T: 'c>(words: Vec<Words>, choices: &'c C, set: impl Fn(&mut Words, &T)) -> Vec<Words>
+fn each<'c, C, T: 'c>(words: Vec<TokenSample>, choices: &'c C, set: impl Fn(&mut TokenSample, &T)) -> Vec<TokenSample>
 where
     &'c C: IntoIterator<Item = &'c T>,
 {
@@ -153,7 +153,7 @@ struct Circumstance {
 struct Token<'a> {
     caller: &'a Caller,
     extras: &'a Extras,
-    words: Words,
+    words: TokenSample,
     facts: [Arc<Facts>; 2],
 }
 
@@ -309,10 +309,10 @@ impl Comparer<'_> {
             let (roles, all) = self.raw_roles(caller, extras);
             whole &= all;
             let claims = extras.claims.iter().map(|(name, value)| (name.clone(), value.clone().into()));
-            let base = Words {
+            let base = TokenSample {
                 subject: Some(caller.user.as_ref().map_or_else(|| caller.client.to_string(), ToString::to_string)),
                 claims: claims.collect(),
-                ..Words::of(caller.issuer.clone(), caller.claim.clone())
+                ..TokenSample::of(caller.issuer.clone(), caller.claim.clone())
             };
             let words = each(vec![base], &scopes, |words, scopes| words.scopes.clone_from(scopes));
             let words = each(words, &roles, |words, roles| words.roles.clone_from(roles));
@@ -323,7 +323,7 @@ impl Comparer<'_> {
         (tokens, whole)
     }
 
-    fn token<'t>(&self, caller: &'t Caller, extras: &'t Extras, words: Words) -> Token<'t> {
+    fn token<'t>(&self, caller: &'t Caller, extras: &'t Extras, words: TokenSample) -> Token<'t> {
         let facts = [self.old, self.new].map(|rules| {
             let mut facts = words.facts(rules, self.now);
             // Good at any time: what is asked about is the rules.

@@ -13,7 +13,7 @@ use crate::policy::definition::{Profile, RoleRequirement};
 use crate::policy::findings::{Findings, Part, WayIn};
 use crate::policy::route::OperationId;
 use crate::policy::{Principal, Rules};
-use crate::reason::{Reason, Refusal, Remedy, Step};
+use crate::reason::{Reason, Refusal, Remedy, Step, Verdict};
 use crate::request::Request;
 use crate::token::Facts;
 
@@ -102,7 +102,7 @@ pub fn steps(rules: &Rules, question: &Question, moment: Moment<'_>) -> Explanat
         fault: refusal.map(|refusal| refusal.fault.text().to_owned()).unwrap_or_default(),
         steps: stages.into_iter().map(|(_, stage)| stage).collect(),
         rules: deciding(rules, question, &judgement, moment.now),
-        shadow: judgement.shadow.as_ref().map(|shadow| shadow.err().map_or(PERMIT, Reason::label)),
+        shadow: judgement.shadow.map(Verdict::label),
         nearest: Vec::new(),
     }
 }
@@ -393,7 +393,7 @@ impl Teller<'_> {
                 });
                 told.collect::<Vec<_>>().join("; ")
             }
-            Part::Between => format!("`between` does not hold at {}", super::moment(self.now)),
+            Part::Schedule => format!("`between` does not hold at {}", super::moment(self.now)),
             Part::Certificates => format!(
                 "`certificates` asks for {}, and none of them was shown",
                 list(profile.certificates.as_deref().unwrap_or_default())

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::Rules;
-use crate::policy::case::{Case, Presented, Words};
+use crate::policy::sample::{Sample, Presented, TokenSample};
 use crate::policy::route::{Segment, parse_template};
 use crate::reason::{Reason, Step};
 use crate::scope::ScopeSet;
@@ -114,7 +114,7 @@ impl Recorded<'_> {
     ///
     /// # Errors
     /// What is missing.
-    pub fn case(&self, rules: &Rules, judges: &[&Rules]) -> Result<(Case, Timestamp), Gap> {
+    pub fn case(&self, rules: &Rules, judges: &[&Rules]) -> Result<(Sample, Timestamp), Gap> {
         if self.v != VERSION {
             return Err(Gap::Version);
         }
@@ -138,18 +138,18 @@ impl Recorded<'_> {
         if looked_at.into_iter().any(|(_, name, _)| !self.parameters.contains_key(name)) {
             return Err(Gap::Parameter);
         }
-        let case = Case {
+        let case = Sample {
             method: self.method.clone().into_owned(),
             target,
             host: api.host.clone(),
             from: self.address,
             certificate: Vec::new(),
-            token: self.issuer.as_deref().map(|issuer| Presented::Words(Box::new(self.words(issuer, rules)))),
+            token: self.issuer.as_deref().map(|issuer| Presented::Sample(Box::new(self.words(issuer, rules)))),
         };
         Ok((case, Timestamp(at.as_second())))
     }
 
-    fn words(&self, issuer: &str, rules: &Rules) -> Words {
+    fn words(&self, issuer: &str, rules: &Rules) -> TokenSample {
         let issuer = IssuerName::new(issuer);
         let client = self.client.as_deref().and_then(|id| rules.registry().client(id));
         let claim = if issuer.is_own() {
@@ -161,13 +161,13 @@ impl Recorded<'_> {
                 .map(|(_, value)| value.clone())
         };
         let raw = |role: &String| rules.issuer(issuer.as_str())?.value_of(role).cloned();
-        Words {
+        TokenSample {
             subject: self.subject.clone().map(Cow::into_owned),
             scopes: self.scopes.as_deref().and_then(|scopes| ScopeSet::parse_unbounded(scopes).ok()),
             // Our own issuer maps none.
             roles: self.roles.iter().filter_map(raw).collect(),
             claims: self.claims.clone(),
-            ..Words::of(issuer.clone(), claim)
+            ..TokenSample::of(issuer.clone(), claim)
         }
     }
 }

@@ -8,7 +8,7 @@ use super::explain::{Explanation, Question, explain, steps};
 use super::reading::Keys;
 use crate::config::{Config, Fault};
 use crate::names::Timestamp;
-use crate::policy::case::{Presented, Test};
+use crate::policy::sample::{Presented, Test};
 use crate::policy::decide::{Judgement, Moment};
 use crate::policy::findings::Findings;
 use crate::reason::Reason;
@@ -47,7 +47,7 @@ pub fn run(config: &Config, now: Timestamp) -> Vec<Run<'_>> {
 pub fn question(config: &Config, keys: &Keys, test: &Test, now: Timestamp) -> (Question, Timestamp) {
     let at = test.at.unwrap_or(now);
     let facts = test.case.token.as_ref().map(|token| match token {
-        Presented::Words(words) => Ok(Arc::new(words.facts(&config.rules, at))),
+        Presented::Sample(words) => Ok(Arc::new(words.facts(&config.rules, at))),
         Presented::Token(token) => keys.read(config, token.expose()),
     });
     (Question { request: test.case.request(&config.fixed.public_host), facts }, at)

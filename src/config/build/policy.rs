@@ -11,7 +11,7 @@ use crate::config::raw::policy::{
     RawRoles, RawScopeGrant,
 };
 use crate::names::{ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UserName, Version};
-use crate::policy::between::Between;
+use crate::policy::schedule::Schedule;
 use crate::policy::block::Block;
 use crate::policy::definition::{
     AccessPolicy, Acl, Api, AuthScope, Mode, Profile, RateLimit, RoleRequirement, ScopeGrant, Selector,
@@ -262,7 +262,7 @@ impl Builder<'_> {
             certificates: raw.certificates.clone(),
             claims: raw.claims.iter().flatten().map(|(name, values)| (name.clone(), values.clone())).collect(),
             between: raw.between.as_ref().and_then(|between| {
-                match Between::parse(between.days.as_deref(), between.hours.as_deref(), between.timezone.as_deref()) {
+                match Schedule::parse(between.days.as_deref(), between.hours.as_deref(), between.timezone.as_deref()) {
                     Ok(between) => Some(between),
                     Err(message) => {
                         self.fault(

@@ -3,9 +3,9 @@
 use super::{Builder, Named, Place};
 use crate::config::Waiver;
 use crate::config::raw::policy::RawWaiver;
-use crate::config::raw::test::{RawTest, RawTestToken, RawWords};
+use crate::config::raw::test::{RawTest, RawTestToken, RawTokenSample};
 use crate::names::IssuerName;
-use crate::policy::case::{Case, Expectation, Presented, Test, Words, parse_line};
+use crate::policy::sample::{Sample, Expectation, Presented, Test, TokenSample, parse_line};
 use crate::reason::Reason;
 use crate::request::credential::BearerToken;
 
@@ -52,7 +52,7 @@ impl Builder<'_> {
                 .name
                 .clone()
                 .unwrap_or_else(|| format!("{} → {}", raw.request, raw.expect.0.map_or("permit", Reason::label))),
-            case: Case {
+            case: Sample {
                 method,
                 target,
                 host: raw.host.as_ref().map(|host| host.text().to_owned()),
@@ -82,11 +82,11 @@ impl Builder<'_> {
                     }
                 }
             }
-            RawTestToken::Words(words) => self.words(words, place).map(|words| Presented::Words(Box::new(words))),
+            RawTestToken::TokenSample(words) => self.words(words, place).map(|words| Presented::Sample(Box::new(words))),
         }
     }
 
-    fn words(&mut self, raw: &RawWords, place: &Place<'_>) -> Option<Words> {
+    fn words(&mut self, raw: &RawTokenSample, place: &Place<'_>) -> Option<TokenSample> {
         let issuer = raw.issuer.as_deref().unwrap_or(IssuerName::OWN);
         if !self.refer(&place.key("issuer"), Named::Issuer, issuer) {
             return None;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::config::format::{Address, HostText, Instant, SecretRef};
 use crate::names::IssuerName;
-use crate::policy::case::{Words, scope_set};
+use crate::policy::sample::{TokenSample, scope_set};
 use crate::reason::{Reason, TokenFault};
 
 /// A test of the policies.
@@ -42,13 +42,13 @@ pub enum RawTestToken {
     /// A real one.
     Real(SecretRef),
     /// What it says.
-    Words(RawWords),
+    TokenSample(RawTokenSample),
 }
 
 /// What a token says. What is left out is as its issuer would give it to the client.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct RawWords {
+pub struct RawTokenSample {
     /// Who minted it: `self`, or one of `issuers`. `self` when left out.
     pub issuer: Option<String>,
     /// The client claim: the client id in our own tokens, in others a value under `external` of a client.
@@ -72,12 +72,12 @@ pub struct RawWords {
     pub not_before: Option<Instant>,
 }
 
-impl RawWords {
+impl RawTokenSample {
     /// The token that they are about.
     ///
     /// # Errors
     /// The key of what is wrong, and what is.
-    pub fn read(&self) -> Result<Words, (&'static str, String)> {
+    pub fn read(&self) -> Result<TokenSample, (&'static str, String)> {
         let issuer = IssuerName::new(self.issuer.as_deref().unwrap_or(IssuerName::OWN));
         // A client that is not there may be meant: `client.unknown`.
         if issuer.is_own() && self.client.is_none() {
@@ -90,7 +90,7 @@ impl RawWords {
             ));
         }
         let scopes = self.scopes.as_ref().map(|scopes| scope_set(scopes)).transpose();
-        Ok(Words {
+        Ok(TokenSample {
             client: self.client.clone(),
             subject: self.subject.clone(),
             scopes: scopes.map_err(|message| ("scopes", message))?,
@@ -100,7 +100,7 @@ impl RawWords {
             id: self.id.clone(),
             expires: self.expires.as_ref().map(|at| at.value),
             not_before: self.not_before.as_ref().map(|at| at.value),
-            ..Words::of(issuer, None)
+            ..TokenSample::of(issuer, None)
         })
     }
 }

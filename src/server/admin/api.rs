@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::config::raw::test::RawWords;
+use crate::config::raw::test::RawTokenSample;
 use crate::grant::authorization_request::{AuthorizationRequest, ResponseError};
-use crate::policy::case::{Case, Presented, parse_line};
+use crate::policy::sample::{Sample, Presented, parse_line};
 use crate::policy::decide::{Moment, Opened, open};
 use crate::request::credential::BearerToken;
 use crate::request::head::host_name;
@@ -173,7 +173,7 @@ struct Question {
     #[serde(default)]
     certificate: Vec<String>,
     /// What the token says.
-    token: Option<RawWords>,
+    token: Option<RawTokenSample>,
     /// A real token in its place; neither kept nor told.
     bearer: Option<String>,
 }
@@ -188,7 +188,7 @@ async fn explain(State(shared): State<Arc<Shared>>, Json(asked): Json<Question>)
     };
     let request = case.request(&shared.fixed.public_host);
     let facts = match (&case.token, &request) {
-        (Some(Presented::Words(words)), _) => Some(Ok(Arc::new(words.facts(snapshot.rules(), now)))),
+        (Some(Presented::Sample(words)), _) => Some(Ok(Arc::new(words.facts(snapshot.rules(), now)))),
         (Some(Presented::Token(token)), Ok(request)) => {
             let operation = match open(snapshot.rules(), request) {
                 Opened::Token(matched, _) => Some(matched.operation),
@@ -211,12 +211,12 @@ async fn explain(State(shared): State<Arc<Shared>>, Json(asked): Json<Question>)
     }
 }
 
-fn case(asked: &Question) -> Result<Case, String> {
+fn case(asked: &Question) -> Result<Sample, String> {
     let (method, target) = parse_line(&asked.request)?;
     let token = match (&asked.token, &asked.bearer) {
         (Some(_), Some(_)) => return Err("`token` and `bearer`: one of them".to_owned()),
         (Some(words), None) => {
-            Some(Presented::Words(Box::new(words.read().map_err(|(key, fault)| format!("token {key}: {fault}"))?)))
+            Some(Presented::Sample(Box::new(words.read().map_err(|(key, fault)| format!("token {key}: {fault}"))?)))
         }
         (None, Some(bearer)) => {
             let token = BearerToken::parse(bearer).map_err(|refusal| format!("bearer: {}", refusal.fault.text()))?;
@@ -225,7 +225,7 @@ fn case(asked: &Question) -> Result<Case, String> {
         (None, None) => None,
     };
     let (host, certificate) = (asked.host.clone(), asked.certificate.clone());
-    Ok(Case { method, target, host, from: asked.from, certificate, token })
+    Ok(Sample { method, target, host, from: asked.from, certificate, token })
 }
 
 /// A challenge in the query.

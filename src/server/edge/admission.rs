@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use crate::telemetry::cause::ConnectionRefused;
+
 /// Descriptors that are not for connections of clients: the store, the log, listeners, fetches, what the libraries open, and the
 /// connections of those who run the gateway ([`SIDE`]).
 const RESERVE: u64 = 320;
@@ -113,11 +115,11 @@ impl Place {
     /// Takes a place among all, unless the cap is reached.
     ///
     /// # Errors
-    /// The name of the cap.
-    pub fn take(connections: &Arc<Connections>) -> Result<Self, &'static str> {
+    /// The cap.
+    pub fn take(connections: &Arc<Connections>) -> Result<Self, ConnectionRefused> {
         let mut open = connections.lock();
         if open.total + open.streams >= connections.most {
-            return Err("total");
+            return Err(ConnectionRefused::Total);
         }
         open.total += 1;
         Ok(Self { connections: connections.clone(), address: None })
@@ -127,13 +129,13 @@ impl Place {
     /// them.
     ///
     /// # Errors
-    /// The name of the cap.
-    pub fn of(&mut self, address: IpAddr) -> Result<(), &'static str> {
+    /// The cap.
+    pub fn of(&mut self, address: IpAddr) -> Result<(), ConnectionRefused> {
         let site = crate::request::address::site(address);
         let mut open = self.connections.lock();
         let count = open.by_address.entry(site).or_default();
         if count.connections >= self.connections.most_per_address {
-            return Err("address");
+            return Err(ConnectionRefused::Address);
         }
         count.connections += 1;
         self.address = Some(site);
@@ -204,7 +206,7 @@ mod tests {
         let proxy = Place::take(&connections).unwrap();
         assert_eq!((proxy.open_stream(), proxy.open_stream(), proxy.open_stream()), (Ok(()), Ok(()), Err(Full)));
         let others = (Place::take(&connections).unwrap(), Place::take(&connections).unwrap());
-        assert_eq!(Place::take(&connections).map(drop), Err("total"));
+        assert_eq!(Place::take(&connections).map(drop), Err(ConnectionRefused::Total));
         proxy.close_stream();
         assert_eq!(Place::take(&connections).map(drop), Ok(()));
         for _ in 0..4 {

@@ -28,6 +28,7 @@ use super::EdgeState;
 use super::conn::Conn;
 use super::deadline::{Alarm, Pace, Stall};
 use super::transport::Transport;
+use crate::telemetry::cause::ConnectionCut;
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
 use crate::request::head::{self, Head, Limits};
@@ -193,7 +194,7 @@ impl GuardIo {
         }
         ready!(self.alarm.poll(cx));
         if self.wait == Wait::Head {
-            self.state.metrics.connection_cut("header_timeout");
+            self.state.metrics.connection_cut(ConnectionCut::HeaderTimeout);
         }
         // The end of the connection, as the proxy sees it: what was read of the head is never handed on.
         Poll::Ready(Ok(false))
@@ -255,7 +256,7 @@ impl GuardIo {
     }
 
     fn break_off(&mut self) {
-        self.state.metrics.connection_cut("chunk");
+        self.state.metrics.connection_cut(ConnectionCut::Chunk);
         self.phase = Phase::Broken;
     }
 
@@ -285,7 +286,7 @@ impl GuardIo {
         let got = out.filled().get(start..).unwrap_or_default();
         if !self.pace.came(got.len(), self.state.limits.body_timeout) {
             out.set_filled(start);
-            self.state.metrics.connection_cut("body_pace");
+            self.state.metrics.connection_cut(ConnectionCut::BodyPace);
             self.phase = Phase::Broken;
         } else if let Ok(count) = body.take(got) {
             let done = body.is_done();
@@ -321,7 +322,7 @@ impl GuardIo {
         });
         if !good {
             out.set_filled(start);
-            self.state.metrics.connection_cut("http2_malformed");
+            self.state.metrics.connection_cut(ConnectionCut::Http2Malformed);
             self.phase = Phase::Broken;
         }
     }
@@ -392,7 +393,7 @@ impl GuardIo {
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == ErrorKind::TimedOut
         {
-            self.state.metrics.connection_cut("write_timeout");
+            self.state.metrics.connection_cut(ConnectionCut::WriteTimeout);
         }
         written
     }

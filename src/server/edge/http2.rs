@@ -26,6 +26,7 @@ use super::EdgeState;
 use super::conn::Conn;
 use super::deadline::Pace;
 use super::guard::GuardIo;
+use crate::telemetry::cause::{ConnectionCut, ConnectionRefused};
 use crate::reason::{Reason, Refusal};
 use crate::request::head::{Head, Limits};
 
@@ -118,7 +119,7 @@ pub async fn serve<P: HttpServerApp + Send + Sync + 'static>(
     let edge = state.limits;
     let digest = Arc::new(Digest { proxy_digest: io.get_proxy_digest(), ..Digest::default() });
     let Ok(Ok(mut h2)) = timeout_at(deadline, handshake(Box::new(io), Some(options(&edge.limits)))).await else {
-        return state.metrics.connection_cut("http2_preface");
+        return state.metrics.connection_cut(ConnectionCut::Http2Preface);
     };
     let mut drain = state.process.life.drain();
     let work = Arc::new(Semaphore::new(WORK));
@@ -138,16 +139,16 @@ pub async fn serve<P: HttpServerApp + Send + Sync + 'static>(
             accepted = HttpSession::from_h2_conn(&mut h2, digest.clone()) => match accepted {
                 Ok(Some(H2Accept::Session(mut session))) => {
                     let Ok(place) = work.clone().try_acquire_owned() else {
-                        state.metrics.connection_cut("http2_streams");
+                        state.metrics.connection_cut(ConnectionCut::Http2Streams);
                         return give_up(h2).await;
                     };
                     let Ok(open) = conn.stream() else {
                         // Not begun, so that a client may send it again (RFC 9113 §8.7).
-                        state.metrics.connection_refused("streams");
+                        state.metrics.connection_refused(ConnectionRefused::Streams);
                         session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
                         above += 1;
                         if above >= ABOVE {
-                            state.metrics.connection_cut("http2_streams");
+                            state.metrics.connection_cut(ConnectionCut::Http2Streams);
                             return give_up(h2).await;
                         }
                         continue;
@@ -164,12 +165,12 @@ pub async fn serve<P: HttpServerApp + Send + Sync + 'static>(
                     state.metrics.refused("", "", &Refusal::new(Reason::RequestMalformed));
                     malformed += 1;
                     if malformed >= MALFORMED {
-                        state.metrics.connection_cut("http2_malformed");
+                        state.metrics.connection_cut(ConnectionCut::Http2Malformed);
                         return give_up(h2).await;
                     }
                 }
                 Ok(None) => return,
-                Err(_) => return state.metrics.connection_cut("http2_protocol"),
+                Err(_) => return state.metrics.connection_cut(ConnectionCut::Http2Protocol),
             },
             () = sleep_until(until) => match going {
                 // A request that came while it was told to go is still answered.
@@ -245,7 +246,7 @@ async fn request<P: HttpServerApp + Send + Sync>(
     tokio::select! {
         _ = proxy.process_new_http(session, watch) => {}
         // The exchange is recorded as it is dropped.
-        () = stream.stalled(most) => state.metrics.connection_cut("http2_stalled"),
+        () = stream.stalled(most) => state.metrics.connection_cut(ConnectionCut::Http2Stalled),
     }
 }
 

@@ -53,7 +53,7 @@ struct Count {
 
 /// How the tightest limit of a request stands after it, for the headers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Standing {
+pub struct RateLimitStatus {
     /// `RateLimit-Policy`.
     pub policy: String,
     /// `RateLimit`.
@@ -114,7 +114,7 @@ impl Limits {
         store: &Store,
         counted: Vec<Counted>,
         now: Timestamp,
-    ) -> Result<Option<Standing>, (Refusal, Standing)> {
+    ) -> Result<Option<RateLimitStatus>, (Refusal, RateLimitStatus)> {
         let mut done: Vec<(Counted, u64)> = Vec::new();
         let mut tightest: Option<Taken> = None;
         for key in counted {
@@ -139,11 +139,11 @@ impl Limits {
                     }
                     let wait = u32::try_from(taken.reset.max(1)).unwrap_or(u32::MAX);
                     let refusal = Refusal::new(reason).with(Remedy::RetryAfter(wait));
-                    return Err((refusal, self.standing(&taken, Some(wait))));
+                    return Err((refusal, self.rate_limit(&taken, Some(wait))));
                 }
             }
         }
-        Ok(tightest.map(|taken| self.standing(&taken, None)))
+        Ok(tightest.map(|taken| self.rate_limit(&taken, None)))
     }
 
     fn micros(&self) -> u64 {
@@ -208,9 +208,9 @@ impl Limits {
     }
 
     /// `draft-ietf-httpapi-ratelimit-headers`.
-    fn standing(&self, taken: &Taken, wait: Option<u32>) -> Standing {
+    fn rate_limit(&self, taken: &Taken, wait: Option<u32>) -> RateLimitStatus {
         let Some(limit) = self.declared.get(taken.limit) else {
-            return Standing { policy: String::new(), limit: String::new(), wait };
+            return RateLimitStatus { policy: String::new(), limit: String::new(), wait };
         };
         let (count, period) = match (limit.rate, limit.quota) {
             (_, Some(quota)) if taken.is_quota => (quota.count, quota.period),
@@ -218,7 +218,7 @@ impl Limits {
             (None, Some(quota)) => (quota.count, quota.period),
             (None, None) => (0, 0),
         };
-        Standing {
+        RateLimitStatus {
             policy: format!("\"{}\";q={count};w={period}", limit.name),
             limit: format!("\"{}\";r={};t={}", limit.name, taken.remaining, taken.reset),
             wait,
@@ -390,13 +390,13 @@ mod tests {
         let (_folder, store) = store();
         let limits = Limits::new(&[limit(Some((1, 3)), None)], None);
         for remaining in [2, 1, 0] {
-            let standing = limits.take(&store, key("a"), Timestamp(0)).await.unwrap().unwrap();
-            assert_eq!(standing.policy, "\"orders-client\";q=1;w=60");
-            assert!(standing.limit.starts_with(&format!("\"orders-client\";r={remaining};t=")), "{standing:?}");
+            let rate_limit = limits.take(&store, key("a"), Timestamp(0)).await.unwrap().unwrap();
+            assert_eq!(rate_limit.policy, "\"orders-client\";q=1;w=60");
+            assert!(rate_limit.limit.starts_with(&format!("\"orders-client\";r={remaining};t=")), "{rate_limit:?}");
         }
-        let (refusal, standing) = limits.take(&store, key("a"), Timestamp(0)).await.unwrap_err();
+        let (refusal, rate_limit) = limits.take(&store, key("a"), Timestamp(0)).await.unwrap_err();
         assert_eq!(refusal.reason, Reason::LimitRate);
-        assert!(standing.wait.is_some_and(|wait| (1..=60).contains(&wait)), "{standing:?}");
+        assert!(rate_limit.wait.is_some_and(|wait| (1..=60).contains(&wait)), "{rate_limit:?}");
         assert!(limits.take(&store, key("b"), Timestamp(0)).await.is_ok(), "another subject");
     }
 
@@ -420,8 +420,8 @@ mod tests {
             }
             again = Limits::new(&[limit(None, day)], None);
         }
-        let (refusal, standing) = refused.unwrap();
-        assert_eq!((refusal.reason, standing.wait), (Reason::LimitQuota, Some(86_299)));
+        let (refusal, rate_limit) = refused.unwrap();
+        assert_eq!((refusal.reason, rate_limit.wait), (Reason::LimitQuota, Some(86_299)));
         assert!(again.take(&store, key("a"), Timestamp(86_400)).await.is_ok(), "the next window");
     }
 

@@ -5,7 +5,7 @@ use super::{Challenge, Fault, Login, PATH};
 use crate::client::Registry;
 use crate::grant::opaque::{Kind, RANDOM};
 use crate::store::sessions;
-use crate::system::clock;
+use crate::system::{clock, random};
 
 /// How long the browser may take to come back, seconds.
 const BACK: i64 = 60;
@@ -20,7 +20,7 @@ pub async fn accept(with: &Login, registry: &Registry, challenge: &Challenge, su
     }
     challenge.use_up(with).await?;
     let mut random = zeroize::Zeroizing::new([0_u8; RANDOM]);
-    getrandom::fill(random.as_mut_slice()).map_err(|_| Fault::Unavailable)?;
+    random::fill(random.as_mut_slice()).map_err(|_| Fault::Unavailable)?;
     let value = Kind::Login.make(&random);
     let digest = Kind::Login.digest(&value).ok_or(Fault::Unavailable)?;
     let login =

@@ -91,14 +91,26 @@ async fn prove_fast(
     let audiences: Vec<&str> = audiences.iter().map(String::as_str).collect();
     if let Some(signed) = credentials.signed(registry, &audiences, now) {
         let (client, assertion) = signed?;
-        use_once(server, &assertion).await?.map_err(GrantError::unauthenticated)?;
+        if !use_once(server, &assertion).await? {
+            return Err(GrantError::unauthenticated(USED_BEFORE));
+        }
         return Ok(Proven { client, secret: None });
     }
     credentials.prove_fast(registry, now)
 }
 
-/// Checks a user's password in its turn, unless too many guesses came before. The inner error is for the one who tries: it does not
-/// tell an unknown name from a wrong password.
+/// Whether somebody may sign in.
+pub(super) enum SignIn {
+    /// As this user.
+    As(Arc<User>),
+    /// Not at all. The text is for the one who tries: it does not tell an unknown name from a wrong password.
+    Refused(&'static str),
+}
+
+/// The fault of an assertion that is not new.
+pub(super) const USED_BEFORE: &str = "the assertion has been used before";
+
+/// Checks a user's password in its turn, unless too many guesses came before.
 ///
 /// # Errors
 /// `temporarily_unavailable`, with the time to wait.
@@ -108,7 +120,7 @@ pub(super) async fn check_password(
     username: &str,
     password: Zeroizing<String>,
     (origin, now): (Origin, Timestamp),
-) -> Result<Result<Arc<User>, &'static str>, GrantError> {
+) -> Result<SignIn, GrantError> {
     let snapshot = caller.snapshot.clone();
     let name = username.to_owned();
     let check = move || {
@@ -120,11 +132,11 @@ pub(super) async fn check_password(
     };
     let (guessing, store) = (&server.shared.guessing, &server.shared.store);
     match guessing.check(Account::User, username, &origin, (store, now), check).await {
-        Ok(user) if user.usable() => Ok(Ok(user)),
-        Ok(_) => Ok(Err("This account is locked or inactive. Ask your administrator.")),
+        Ok(user) if user.usable() => Ok(SignIn::As(user)),
+        Ok(_) => Ok(SignIn::Refused("This account is locked or inactive. Ask your administrator.")),
         Err(Refused::Wrong(began)) => {
             wait_out(began).await;
-            Ok(Err("The user name or the password is wrong."))
+            Ok(SignIn::Refused("The user name or the password is wrong."))
         }
         Err(Refused::Limited(wait)) => Err(GrantError::too_many(wait, "too many wrong passwords")),
         Err(Refused::Crowded) => Err(unavailable("too many passwords wait to be checked")),
@@ -136,9 +148,11 @@ pub(super) fn audiences(public_url: &str) -> [String; 3] {
     [public_url.to_owned(), format!("{public_url}/oauth2/token"), format!("{public_url}/oauth_token.do")]
 }
 
-/// Notes that an assertion is used; the inner error is that it was before.
-pub(super) async fn use_once(server: &Server, assertion: &Assertion) -> Result<Result<(), &'static str>, GrantError> {
+/// Uses an assertion up; false where it has been used before.
+///
+/// # Errors
+/// The store does not answer.
+pub(super) async fn use_once(server: &Server, assertion: &Assertion) -> Result<bool, GrantError> {
     let new = server.shared.store.use_assertion(assertion.id.clone(), clock::now(), assertion.expires).await;
-    let new = new.map_err(|fault| stored(&fault))?;
-    Ok(if new { Ok(()) } else { Err("the assertion has been used before") })
+    new.map_err(|fault| stored(&fault))
 }

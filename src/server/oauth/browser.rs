@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use super::authenticate::check_password;
+use super::authenticate::{SignIn, check_password};
 use super::issue::random;
 use super::pages;
 use super::token::stored;
@@ -35,7 +35,7 @@ use crate::system::clock;
 const SESSION: i64 = 8 * 3_600;
 
 /// What a session was proven with that began at an external page.
-pub(super) const ELSEWHERE: &str = "elsewhere";
+pub(super) const EXTERNAL_LOGIN: &str = "elsewhere";
 
 /// Whoever sits before the browser.
 pub(super) struct Visitor {
@@ -85,7 +85,7 @@ impl Visitor {
                 own.any(|identity| identity.label() == proof)
             };
             let page = || caller.snapshot.config.login.page.is_some() || registry.has_login_pages();
-            let good = (proof == ELSEWHERE && page()) || proof == user.password_label() || external();
+            let good = (proof == EXTERNAL_LOGIN && page()) || proof == user.password_label() || external();
             good.then(|| user.clone())
         });
         let user = user.filter(|user| user.usable());
@@ -136,13 +136,13 @@ impl Visitor {
 
     /// The link to the provider. A link and no form, because browsers hold all redirects after a form to the page's
     /// `form-action`, and where a provider's redirects lead is not ours to know.
-    pub(super) fn elsewhere<'a>(&self, name: &'a str, back: &str, again: bool) -> pages::Elsewhere<'a> {
+    pub(super) fn external_login<'a>(&self, name: &'a str, back: &str, again: bool) -> pages::ExternalLogin<'a> {
         let token = self.form_token(&["provider", back]);
         let mut parameters = vec![("back", back), ("form_token", &token)];
         if again {
             parameters.push(("again", "1"));
         }
-        pages::Elsewhere { name, link: with_response(login::LEAVE, &parameters) }
+        pages::ExternalLogin { name, link: with_response(login::LEAVE, &parameters) }
     }
 
     /// Takes the form of the sign-in page.
@@ -191,7 +191,7 @@ impl Visitor {
     ) -> Result<Response, GrantError> {
         let set = self.ensure_cookie(server)?;
         let provider = caller.snapshot.provider.as_ref();
-        let elsewhere = provider.map(|provider| self.elsewhere(&provider.declared.name, purpose.action, false));
+        let external_login = provider.map(|provider| self.external_login(&provider.declared.name, purpose.action, false));
         let page = pages::Login {
             application: purpose.application,
             provider: purpose.provider,
@@ -201,8 +201,8 @@ impl Visitor {
             username,
             problem,
             // Without a provider it is the page's only form, whoever may use it.
-            passwords: elsewhere.is_none() || caller.snapshot.rules().registry().has_passwords(),
-            elsewhere,
+            passwords: external_login.is_none() || caller.snapshot.rules().registry().has_passwords(),
+            external_login,
         };
         let logos: Vec<&str> = purpose.logo.into_iter().collect();
         let policy = pages::policy(&logos, purpose.target);
@@ -234,8 +234,8 @@ impl Visitor {
             Err(error) => return Err(error),
         };
         let user = match checked {
-            Ok(user) => user,
-            Err(text) => return self.login_page(server, caller, purpose, username, Some(text)),
+            SignIn::As(user) => user,
+            SignIn::Refused(text) => return self.login_page(server, caller, purpose, username, Some(text)),
         };
         let (name, proof) = (user.name.as_str(), user.password_label());
         let response = begin(server, caller, self.cookie(), (name, &proof), purpose.action).await?;
@@ -315,7 +315,7 @@ pub(super) fn again_in(wait: u32) -> String {
 
 /// Says why the user cannot go on.
 pub(super) fn problem(status: StatusCode, title: &str, advice: &str, detail: &str, caller: &Caller) -> Response {
-    let page = pages::Problem { title, advice, detail, decision: &caller.id.to_text(), elsewhere: None };
+    let page = pages::Problem { title, advice, detail, decision: &caller.id.to_text(), external_login: None };
     page_response(status, &page, &pages::policy(&[], None), caller)
 }
 

@@ -12,7 +12,7 @@ use crate::names::Timestamp;
 use crate::server::limits::guessing::Origin;
 use crate::server::state::Shared;
 use crate::store::attempts::{KNOWN_SECONDS, digest_of};
-use crate::system::clock;
+use crate::system::{clock, random};
 use crate::token::jws::Unverified;
 
 /// What its cookie's name ends in.
@@ -48,7 +48,7 @@ fn read(shared: &Shared, cookie: &str) -> Option<Device> {
 /// The cookie for a browser that has just signed in. Without one the user is only not known the next time.
 pub(super) fn remember(shared: &Shared, username: &str) -> Option<HeaderValue> {
     let mut id = [0_u8; 16];
-    getrandom::fill(&mut id).ok()?;
+    random::fill(&mut id).ok()?;
     let device = Device {
         iss: shared.fixed.public_url.clone(),
         exp: clock::now().plus(KNOWN_SECONDS).0,

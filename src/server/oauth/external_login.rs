@@ -1,4 +1,4 @@
-//! The browser on its way to sign in elsewhere, and back. Only the one that was sent there can come back: otherwise somebody could sign
+//! The browser on its way to sign in external_login, and back. Only the one that was sent there can come back: otherwise somebody could sign
 //! others in as himself.
 
 use axum::extract::{Extension, State};
@@ -6,10 +6,10 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri, header};
 
 use super::browser::{
-    self, ELSEWHERE, Visitor, begin, expired, held_challenge, hold_challenge, own_cookie, page_response, redirect,
+    self, EXTERNAL_LOGIN, Visitor, begin, expired, held_challenge, hold_challenge, own_cookie, page_response, redirect,
     with_cookie, without_oldest_sign_ins,
 };
-use super::pages::{self, Elsewhere, Problem};
+use super::pages::{self, ExternalLogin, Problem};
 use super::token::stored;
 use super::{Caller, Server, connections};
 use crate::grant::GrantError;
@@ -39,7 +39,7 @@ pub(super) async fn from_page(
         let registry = caller.snapshot.rules().registry();
         let usable = |user: &str| registry.user(user).is_some_and(|user| user.usable());
         match login.filter(|login| login.browser == login::browser(cookie) && usable(&login.user)) {
-            Some(login) => begin(&server, &caller, cookie, (&login.user, ELSEWHERE), &login.back).await,
+            Some(login) => begin(&server, &caller, cookie, (&login.user, EXTERNAL_LOGIN), &login.back).await,
             None => Ok(expired(&caller)),
         }
     };
@@ -98,7 +98,7 @@ pub(super) async fn from_provider(
             Err(fault) => {
                 let visitor = Visitor::of(&server, &caller, &headers).await?;
                 // Whoever is signed in there may be the wrong one: another try, as somebody else.
-                let again = visitor.elsewhere(&provider.declared.name, connections::PATH, true);
+                let again = visitor.external_login(&provider.declared.name, connections::PATH, true);
                 return Ok(failed(&caller, provider, &fault, Some(again)));
             }
         };
@@ -112,7 +112,7 @@ fn query(uri: &Uri) -> Result<Form, GrantError> {
 }
 
 /// Says why nobody was signed in: to the user what to do, to those who run this what was wrong.
-fn failed(caller: &Caller, provider: &Provider, fault: &Fault, again: Option<Elsewhere<'_>>) -> Response {
+fn failed(caller: &Caller, provider: &Provider, fault: &Fault, again: Option<ExternalLogin<'_>>) -> Response {
     let name = &provider.declared.name;
     let start_again = "Go back to the application and start again.";
     let administrator = format!("{start_again} If it happens again, tell your administrator.");
@@ -151,8 +151,8 @@ fn failed(caller: &Caller, provider: &Provider, fault: &Fault, again: Option<Els
     }
     // What is behind an outage or a bad answer is for those who run this: it stands in the log under the decision id.
     let detail = if ours { "The log has more under the decision id.".to_owned() } else { fault.to_string() };
-    let elsewhere = again.filter(|_| matches!(fault, Fault::Stranger(_) | Fault::Unusable));
-    let page = Problem { title: &title, advice: &advice, detail: &detail, decision: &id, elsewhere };
+    let external_login = again.filter(|_| matches!(fault, Fault::Stranger(_) | Fault::Unusable));
+    let page = Problem { title: &title, advice: &advice, detail: &detail, decision: &id, external_login };
     let mut response = page_response(status, &page, &pages::policy(&[], None), caller);
     if let Fault::TooMany(wait) = fault {
         response.headers_mut().insert(header::RETRY_AFTER, (*wait).into());

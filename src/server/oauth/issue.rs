@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
+use crate::system::random;
 use crate::client::TokenFormat;
 use crate::grant::opaque::{Kind, RANDOM, ValueDigest};
 use crate::grant::{ErrorCode, GrantError, Granted};
@@ -18,7 +19,7 @@ use crate::token::mint::{AccessClaims, expiry};
 /// There are none to be had.
 pub(super) fn random<const N: usize>() -> Result<Zeroizing<[u8; N]>, GrantError> {
     let mut bytes = Zeroizing::new([0_u8; N]);
-    getrandom::fill(bytes.as_mut_slice()).map_err(|_| unavailable("no randomness"))?;
+    random::fill(bytes.as_mut_slice()).map_err(|_| unavailable("no randomness"))?;
     Ok(bytes)
 }
 

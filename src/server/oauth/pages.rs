@@ -40,9 +40,9 @@ pub struct Connection<'a> {
     pub since: String,
 }
 
-/// The way to sign in elsewhere.
+/// The way to sign in external_login.
 #[derive(Debug, Clone)]
-pub struct Elsewhere<'a> {
+pub struct ExternalLogin<'a> {
     /// Name of the provider.
     pub name: &'a str,
     /// Our own URL that leads there, never one that others chose: it becomes a link.
@@ -68,7 +68,7 @@ pub struct Login<'a> {
     /// Why the last try failed.
     pub problem: Option<&'a str>,
     /// The provider that users may sign in at.
-    pub elsewhere: Option<Elsewhere<'a>>,
+    pub external_login: Option<ExternalLogin<'a>>,
     /// Whether there are users with a password.
     pub passwords: bool,
 }
@@ -126,7 +126,7 @@ pub struct Problem<'a> {
     /// The decision id.
     pub decision: &'a str,
     /// Another try at the provider, as somebody else.
-    pub elsewhere: Option<Elsewhere<'a>>,
+    pub external_login: Option<ExternalLogin<'a>>,
 }
 
 /// The style sheet as a source of a Content-Security-Policy.
@@ -196,7 +196,7 @@ mod tests {
         let (action, token, user) = (of("action"), of("token"), of("user"));
         let (username, problem, back, link) = (of("username"), of("problem"), of("returns_to"), of("connections"));
         let (client, name, done) = (of("client"), of("connection.name"), of("done"));
-        let elsewhere = of("elsewhere");
+        let external_login = of("elsewhere");
         let (scope, description) = (of("scope"), of("scope.description"));
         let (title, advice, detail, decision) = (of("title"), of("advice"), of("detail"), of("decision"));
         let mut pages = Vec::new();
@@ -215,7 +215,7 @@ mod tests {
                 token: &token,
                 username: if full { &username } else { "" },
                 problem: full.then_some(&problem),
-                elsewhere: full.then(|| Elsewhere { name: &elsewhere, link: of("elsewhere.link") }),
+                external_login: full.then(|| ExternalLogin { name: &external_login, link: of("external_login.link") }),
                 passwords: full,
             };
             let consent = Consent {
@@ -237,8 +237,8 @@ mod tests {
             let texts = [login.render(), consent.render(), some.render(), none.render()];
             pages.extend(texts.map(Result::unwrap));
         }
-        let elsewhere = Some(Elsewhere { name: &elsewhere, link: of("elsewhere.link") });
-        let problem = Problem { title: &title, advice: &advice, detail: &detail, decision: &decision, elsewhere };
+        let external_login = Some(ExternalLogin { name: &external_login, link: of("elsewhere.link") });
+        let problem = Problem { title: &title, advice: &advice, detail: &detail, decision: &decision, external_login };
         pages.push(problem.render().unwrap());
         pages
     }

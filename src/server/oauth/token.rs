@@ -7,7 +7,7 @@ use axum::response::Response;
 use http::{HeaderMap, HeaderValue, Uri, header};
 use zeroize::Zeroizing;
 
-use super::authenticate::{audiences, authenticate, check_password, use_once};
+use super::authenticate::{SignIn, USED_BEFORE, audiences, authenticate, check_password, use_once};
 use super::issue::{Draft, new_id, random, unavailable};
 use super::{Caller, Outcome, Posted, Server, answered, json, no_store, refuse};
 use crate::client::{Client, GrantType};
@@ -24,8 +24,19 @@ use crate::store::revocations::Revocation;
 use crate::system::clock;
 use crate::token::mint::expiry;
 
-/// A refresh token for the answer: its text and its life in seconds.
-type Refresh = (Zeroizing<String>, i64);
+/// A refresh token for the answer.
+struct Refresh {
+    text: Zeroizing<String>,
+    /// Its life in seconds.
+    life: i64,
+}
+
+/// What a token request is answered with.
+struct Issue {
+    draft: Draft,
+    granted: Granted,
+    refresh: Option<Refresh>,
+}
 
 pub(super) async fn token(posted: Posted) -> Response {
     let Posted { server, caller, uri, headers, body } = posted;
@@ -79,7 +90,7 @@ async fn grant(
 ) -> Result<Response, GrantError> {
     let kind = request.grant(&caller.snapshot.config.grants)?;
     let turn = Turn { server, caller, client, now };
-    let (draft, granted, refresh) = match kind {
+    let Issue { draft, granted, refresh } = match kind {
         GrantType::ClientCredentials => turn.client_credentials(&request).await?,
         GrantType::AuthorizationCode => turn.redeem(request).await?,
         GrantType::RefreshToken => turn.refresh(request).await?,
@@ -103,25 +114,25 @@ impl Turn<'_> {
     async fn client_credentials(
         &self,
         request: &TokenRequest,
-    ) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+    ) -> Result<Issue, GrantError> {
         let rules = self.caller.snapshot.rules();
         let granted = client_credentials::grant(self.client, rules, request, &self.server.shared.fixed.public_url)?;
         let draft = Draft::new(self.client.token_format)?;
         if let Some(row) = draft.stub().row(&granted, self.now) {
             self.server.shared.store.put_access(row).await.map_err(|fault| stored(&fault))?;
         }
-        Ok((draft, granted, None))
+        Ok(Issue { draft, granted, refresh: None })
     }
 
-    async fn redeem(&self, request: TokenRequest) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+    async fn redeem(&self, request: TokenRequest) -> Result<Issue, GrantError> {
         let unknown = || GrantError::new(ErrorCode::InvalidGrant, "the code is unknown or has expired");
         let code = request.code.as_ref();
         let code = code.ok_or_else(|| GrantError::new(ErrorCode::InvalidRequest, "the parameter code is missing"))?;
         let digest = Kind::Code.digest(code).ok_or_else(unknown)?;
         let draft = Draft::new(self.client.token_format)?;
         let refresh = self.new_refresh()?;
-        let stored_refresh = refresh.as_ref().and_then(|(token, life)| {
-            Some(NewRefresh { digest: Kind::Refresh.digest(token)?, expires: self.now.plus(*life) })
+        let stored_refresh = refresh.as_ref().and_then(|Refresh { text, life }| {
+            Some(NewRefresh { digest: Kind::Refresh.digest(text)?, expires: self.now.plus(*life) })
         });
         let (stub, now, client) = (draft.stub(), self.now, self.client.clone());
         let (snapshot, public_url) = (self.caller.snapshot.clone(), self.server.shared.fixed.public_url.clone());
@@ -136,14 +147,14 @@ impl Turn<'_> {
             })
         });
         match redemption.await.map_err(|fault| stored(&fault))? {
-            Redemption::Done(granted) => Ok((draft, granted, refresh)),
+            Redemption::Done(granted) => Ok(Issue { draft, granted, refresh }),
             Redemption::Unknown => Err(unknown()),
             Redemption::Refused(error) => Err(error),
             Redemption::Reused(revocation) => Err(self.reused(&revocation, "the code has been used before")),
         }
     }
 
-    async fn refresh(&self, request: TokenRequest) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+    async fn refresh(&self, request: TokenRequest) -> Result<Issue, GrantError> {
         let unknown =
             || GrantError::new(ErrorCode::InvalidGrant, "the refresh token is unknown, has expired or was revoked");
         let token = request
@@ -174,9 +185,12 @@ impl Turn<'_> {
             })
         });
         match rotation.await.map_err(|fault| stored(&fault))? {
-            Rotation::Done(granted) => Ok((draft, granted, Some((Kind::Refresh.make(&successor), life)))),
+            Rotation::Done(granted) => {
+                Ok(Issue { draft, granted, refresh: Some(Refresh { text: Kind::Refresh.make(&successor), life }) })
+            }
             Rotation::Again(granted, successor, expires) => {
-                Ok((draft, granted, Some((Kind::Refresh.make(&successor), expires.0 - now.0))))
+                let refresh = Refresh { text: Kind::Refresh.make(&successor), life: expires.0 - now.0 };
+                Ok(Issue { draft, granted, refresh: Some(refresh) })
             }
             Rotation::Unknown => Err(unknown()),
             Rotation::Refused(error) => Err(error),
@@ -184,20 +198,23 @@ impl Turn<'_> {
         }
     }
 
-    async fn password(&self, request: TokenRequest) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+    async fn password(&self, request: TokenRequest) -> Result<Issue, GrantError> {
         authorization::may_use(self.client, GrantType::Password)?;
         let missing = |name| GrantError::new(ErrorCode::InvalidRequest, format!("the parameter {name} is missing"));
         let username = request.username.as_deref().ok_or_else(|| missing("username"))?;
         let password = request.password.clone().ok_or_else(|| missing("password"))?;
         let from = (Origin::Address(self.caller.address), self.now);
         let user = check_password(self.server, self.caller, username, password, from).await?;
-        let user = user.map_err(|text| GrantError::new(ErrorCode::InvalidGrant, text))?;
+        let user = match user {
+            SignIn::As(user) => user,
+            SignIn::Refused(text) => return Err(GrantError::new(ErrorCode::InvalidGrant, text)),
+        };
         let refresh = self.new_refresh()?;
         self.authorize(user.name.as_str(), &request, refresh).await
     }
 
     /// Never with a refresh token: the client signs another assertion instead (RFC 7521 §4.1).
-    async fn assertion(&self, request: TokenRequest) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+    async fn assertion(&self, request: TokenRequest) -> Result<Issue, GrantError> {
         authorization::may_use(self.client, GrantType::JwtBearer)?;
         let invalid = |text: &'static str| GrantError::new(ErrorCode::InvalidGrant, text);
         let text = request.assertion.as_ref();
@@ -210,7 +227,9 @@ impl Turn<'_> {
         if !self.caller.snapshot.rules().registry().user(&assertion.subject).is_some_and(|user| user.usable()) {
             return Err(invalid("the assertion's sub is no user here, or one that is inactive or locked"));
         }
-        use_once(self.server, &assertion).await?.map_err(invalid)?;
+        if !use_once(self.server, &assertion).await? {
+            return Err(invalid(USED_BEFORE));
+        }
         self.authorize(&assertion.subject, &request, None).await
     }
 
@@ -219,18 +238,18 @@ impl Turn<'_> {
         subject: &str,
         request: &TokenRequest,
         refresh: Option<Refresh>,
-    ) -> Result<(Draft, Granted, Option<Refresh>), GrantError> {
+    ) -> Result<Issue, GrantError> {
         let (rules, public_url) = (self.caller.snapshot.rules(), &self.server.shared.fixed.public_url);
         let (given, granted) = authorization::direct(self.client, subject, new_id()?, rules, request, public_url)?;
         let draft = Draft::new(self.client.token_format)?;
-        let stored_refresh = refresh.as_ref().and_then(|(token, life)| {
-            Some(NewRefresh { digest: Kind::Refresh.digest(token)?, expires: self.now.plus(*life) })
+        let stored_refresh = refresh.as_ref().and_then(|Refresh { text, life }| {
+            Some(NewRefresh { digest: Kind::Refresh.digest(text)?, expires: self.now.plus(*life) })
         });
         let expires = life_end(&granted, self.now);
         let gift = Gift { value: (), expires, refresh: stored_refresh, access: draft.stub().row(&granted, self.now) };
         let store = &self.server.shared.store;
         store.authorize(given, gift, self.now, expires).await.map_err(|fault| stored(&fault))?;
-        Ok((draft, granted, refresh))
+        Ok(Issue { draft, granted, refresh })
     }
 
     /// A refresh token, where client and server use them.
@@ -240,7 +259,7 @@ impl Turn<'_> {
             return Ok(None);
         }
         let life = i64::from(self.client.refresh_token_lifespan);
-        Ok(Some((Kind::Refresh.make(&*random::<RANDOM>()?), life)))
+        Ok(Some(Refresh { text: Kind::Refresh.make(&*random::<RANDOM>()?), life }))
     }
 
     /// Somebody has a copy: what the authorization gave is dead from here on (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
@@ -258,8 +277,8 @@ impl Turn<'_> {
             token_type: "Bearer",
             expires_in: granted.lifespan,
             scope: &scope,
-            refresh_token: refresh.map(|(token, _)| token.as_str()),
-            refresh_token_expires_in: refresh.map(|(_, life)| *life),
+            refresh_token: refresh.map(|refresh| refresh.text.as_str()),
+            refresh_token_expires_in: refresh.map(|refresh| refresh.life),
         };
         let body = serde_json::to_string(&body).map_err(|_| unavailable("the answer could not be written"))?;
         let mut response = no_store(json(http::StatusCode::OK, body, self.caller));

@@ -67,7 +67,9 @@ impl Gateway {
     fn choose(exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
         let permitted = permitted(exchange)?;
         // Asked again for a retry: what the try before it left behind does not count.
-        (permitted.failed, permitted.body, permitted.sent, permitted.slot) = (None, 0, false, None);
+        permitted.failed = None;
+        permitted.body.received = 0;
+        (permitted.attempt.sent, permitted.attempt.slot) = (false, None);
         let found = match &exchange.stage {
             Stage::Permitted(permitted) => forward::peer(&permitted.permit, exchange, permitted),
             Stage::Received | Stage::Refused(_) | Stage::Endpoint(..) => Err(NoServer::Unusable),
@@ -75,7 +77,7 @@ impl Gateway {
         let permitted = self::permitted(exchange)?;
         match found {
             Ok((peer, slot)) => {
-                permitted.slot = Some(slot);
+                permitted.attempt.slot = Some(slot);
                 Ok(peer)
             }
             Err(none) => {
@@ -102,7 +104,7 @@ impl Gateway {
             return self.fail_server(exchange);
         }
         let Stage::Permitted(permitted) = &exchange.stage else { return };
-        if let Some(slot) = &permitted.slot {
+        if let Some(slot) = &permitted.attempt.slot {
             let _ = slot.ended(true);
         }
         if head.status == http::StatusCode::UNAUTHORIZED
@@ -166,7 +168,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut Exchange,
     ) -> Result<()> {
         forward::prepare(head, &session.req_header().headers, exchange, &self.shared)?;
-        permitted(exchange)?.sent = true;
+        permitted(exchange)?.attempt.sent = true;
         Ok(())
     }
 
@@ -192,9 +194,9 @@ impl ProxyHttp for Gateway {
         if session.was_upgraded() {
             return Ok(());
         }
-        let limit = permitted.max_body;
-        permitted.body += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        if permitted.body > limit {
+        let limit = permitted.body.max;
+        permitted.body.received += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if permitted.body.received > limit {
             permitted.failed = Some(Refusal::new(Reason::RequestBody));
             return Err(Error::new_down(BODY_TOO_LARGE));
         }
@@ -210,8 +212,8 @@ impl ProxyHttp for Gateway {
         answer::check(head)?;
         if head.status.is_informational() {
             let permitted = permitted(exchange)?;
-            permitted.informational += 1;
-            if permitted.informational > MAX_INFORMATIONAL {
+            permitted.attempt.informational += 1;
+            if permitted.attempt.informational > MAX_INFORMATIONAL {
                 return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
             }
         }
@@ -271,9 +273,9 @@ impl ProxyHttp for Gateway {
         }
         cors::announce(head, exchange)?;
         if let Stage::Permitted(permitted) = &exchange.stage
-            && let Some(standing) = &permitted.standing
+            && let Some(rate_limit) = &permitted.rate_limit
         {
-            refusal::say_standing(head, standing)?;
+            refusal::add_rate_limit(head, rate_limit)?;
         }
         head.insert_header(decision_id::HEADER, exchange.id.to_value())?;
         Ok(())
@@ -332,7 +334,7 @@ impl ProxyHttp for Gateway {
         }
         if let Stage::Permitted(permitted) = &mut exchange.stage {
             // Not under way any more, although the connection may be lingered on.
-            (permitted.slot, permitted.watch) = (None, None);
+            (permitted.attempt.slot, permitted.watch) = (None, None);
         }
         exchange.record();
         http2::await_rest(session.as_downstream_mut()).await;

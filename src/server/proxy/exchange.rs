@@ -15,9 +15,9 @@ use crate::policy::definition::{Api, ErrorFormat};
 use crate::policy::principal::Principal;
 use crate::policy::route::{Matched, OperationId};
 use crate::policy::{Judgement, Permit};
-use crate::reason::{Reason, Refusal};
+use crate::reason::{Reason, Refusal, Verdict};
 use crate::request::target::Target;
-use crate::server::limits::quota::Standing;
+use crate::server::limits::quota::RateLimitStatus;
 use crate::server::oauth::Outcome;
 use crate::server::state::Shared;
 use crate::server::state::snapshot::Snapshot;
@@ -49,31 +49,45 @@ pub struct Permitted {
     /// Who calls; nobody on public operations.
     pub principal: Option<Principal>,
     /// What shadow rules would have said.
-    pub shadow: Option<Result<(), Reason>>,
+    pub shadow: Option<Verdict>,
     /// The target as judged: checked against what is forwarded.
     pub target: Target,
-    /// The place taken at the server chosen.
-    pub slot: Option<Slot>,
-    /// Servers that this request has been sent to, or would not connect.
-    pub tried: Vec<SocketAddr>,
-    /// The head may have been sent to the server chosen.
-    pub sent: bool,
-    /// Tries on another server, so far.
-    pub retries: u8,
+    /// How it is sent to a server.
+    pub attempt: Attempt,
     /// It asks for a WebSocket, and its API lets it.
     pub websocket: bool,
     /// Watches its tunnel.
     pub watch: Option<DropGuard>,
-    /// Largest body.
-    pub max_body: u64,
-    /// Bytes of the body so far.
-    pub body: u64,
-    /// Interim answers so far.
-    pub informational: u8,
+    /// How much of its body has come.
+    pub body: BodyCount,
     /// How the tightest of its limits stands.
-    pub standing: Option<Standing>,
+    pub rate_limit: Option<RateLimitStatus>,
     /// A refusal after the permit: the upstream failed, or the body grew too large.
     pub failed: Option<Refusal>,
+}
+
+/// How a permitted request is sent to a server, and to another one.
+#[derive(Debug, Default)]
+pub struct Attempt {
+    /// The place taken at the server chosen.
+    pub slot: Option<Slot>,
+    /// The head may have been sent to the server chosen.
+    pub sent: bool,
+    /// Servers that this request has been sent to, or would not connect.
+    pub tried: Vec<SocketAddr>,
+    /// Tries on another server, so far.
+    pub retries: u8,
+    /// Interim answers so far.
+    pub informational: u8,
+}
+
+/// The count of a body, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BodyCount {
+    /// The most that may come.
+    pub max: u64,
+    /// What has come so far.
+    pub received: u64,
 }
 
 impl Permitted {
@@ -102,16 +116,16 @@ pub struct Refused {
     /// Who calls, if known.
     pub principal: Option<Principal>,
     /// What shadow rules would have said.
-    pub shadow: Option<Result<(), Reason>>,
+    pub shadow: Option<Verdict>,
     /// How the limit stands that refused it.
-    pub standing: Option<Standing>,
+    pub rate_limit: Option<RateLimitStatus>,
 }
 
 impl Refused {
     /// A refusal before anything was matched.
     #[must_use]
     pub const fn early(refusal: Refusal) -> Self {
-        Self { refusal, matched: None, principal: None, shadow: None, standing: None }
+        Self { refusal, matched: None, principal: None, shadow: None, rate_limit: None }
     }
 }
 
@@ -139,7 +153,7 @@ pub struct Exchange {
     /// The origin whose page may read the answer.
     pub origin: Option<HeaderValue>,
     /// What the candidate set would change.
-    pub would: Option<ShadowDifference>,
+    pub difference: Option<ShadowDifference>,
     /// How far it has come.
     pub stage: Stage,
     /// Status of the answer; 0 while none was sent.
@@ -195,7 +209,7 @@ impl Exchange {
             trusted: false,
             request_id: None,
             origin: None,
-            would: None,
+            difference: None,
             stage: Stage::Received,
             status: 0,
         }
@@ -257,21 +271,16 @@ impl Exchange {
                 principal,
                 shadow,
                 target,
-                slot: None,
-                tried: Vec::new(),
-                sent: false,
-                retries: 0,
+                attempt: Attempt::default(),
                 websocket: false,
                 watch: None,
-                max_body: 0,
-                body: 0,
-                informational: 0,
-                standing: None,
+                body: BodyCount::default(),
+                rate_limit: None,
                 failed: None,
             })),
             (Ok(_), None) => Stage::Refused(Box::new(Refused::early(Refusal::new(Reason::GatewayBroken)))),
             (Err(refusal), matched) => {
-                Stage::Refused(Box::new(Refused { refusal, matched, principal, shadow, standing: None }))
+                Stage::Refused(Box::new(Refused { refusal, matched, principal, shadow, rate_limit: None }))
             }
         };
     }
@@ -284,16 +293,16 @@ impl Exchange {
             return;
         }
         let counted = rules.counted(&permitted.matched, permitted.principal.as_ref(), self.address).collect();
-        let (refusal, standing) = match self.snapshot.counted.take(store, counted, now).await {
-            Ok(standing) => {
-                permitted.standing = standing;
+        let (refusal, rate_limit) = match self.snapshot.counted.take(store, counted, now).await {
+            Ok(rate_limit) => {
+                permitted.rate_limit = rate_limit;
                 return;
             }
             Err(refused) => refused,
         };
         self.revoke(refusal);
         if let Stage::Refused(refused) = &mut self.stage {
-            refused.standing = Some(standing);
+            refused.rate_limit = Some(rate_limit);
         }
     }
 
@@ -302,7 +311,7 @@ impl Exchange {
         if let Stage::Permitted(permitted) = std::mem::replace(&mut self.stage, Stage::Received) {
             let Permitted { matched, principal, .. } = *permitted;
             // It is no rule that refuses now: what shadow rules say of it changes nothing.
-            let refused = Refused { refusal, matched: Some(matched), principal, shadow: None, standing: None };
+            let refused = Refused { refusal, matched: Some(matched), principal, shadow: None, rate_limit: None };
             self.stage = Stage::Refused(Box::new(refused));
         }
     }

@@ -46,7 +46,7 @@ pub fn peer(
     let servers = exchange.snapshot.servers(permit.operation()).ok_or(NoServer::Unusable)?;
     let by_caller = servers.declared.balancing == Balancing::ConsistentHash;
     let caller = if by_caller { permitted.caller(exchange.address) } else { 0 };
-    let slot = servers.choose(caller, &permitted.tried)?;
+    let slot = servers.choose(caller, &permitted.attempt.tried)?;
     let mut peer = dial(servers, &slot.member);
     if permitted.websocket {
         // A tunnel may be silent: its end is the token's, not a timer's (tunnel.rs).
@@ -131,7 +131,7 @@ pub fn prepare(head: &mut RequestHeader, original: &HeaderMap, exchange: &Exchan
         }
     }
     replace_lines(&mut fields, &COOKIE, cookie::without_ours)?;
-    if let Some(slot) = &permitted.slot {
+    if let Some(slot) = &permitted.attempt.slot {
         fields.insert(HOST, slot.member.address.authority.clone());
     }
     if let Some(host) = original.get(HOST) {

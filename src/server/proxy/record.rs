@@ -10,7 +10,7 @@ use super::retry;
 use crate::policy::gate::Grounds;
 use crate::policy::principal::Principal;
 use crate::policy::route::Matched;
-use crate::reason::{Reason, Refusal};
+use crate::reason::{Reason, Refusal, Verdict};
 use crate::server::oauth::Outcome;
 use crate::server::state::Shared;
 use crate::system::clock;
@@ -103,14 +103,14 @@ fn count(shared: &Shared, exchange: &Exchange, total: Duration) {
     };
     let api = operation.and_then(|id| snapshot.rules().api_of(id)).map_or("", |api| api.name.as_str());
     match shadow {
-        Some(verdict) if verdict.is_ok() != permitted => {
+        Some(verdict) if verdict.is_permit() != permitted => {
             let rule = operation.map_or("", |id| snapshot.rules().rule_of(id, *verdict, true));
             shared.metrics.shadow(api, rule, *verdict);
         }
         Some(_) | None => {}
     }
-    if let Some(would) = &exchange.would {
-        shared.metrics.would(would);
+    if let Some(difference) = &exchange.difference {
+        shared.metrics.shadow_difference(difference);
     }
 }
 
@@ -129,7 +129,7 @@ impl<'a> Judged<'a> {
         match stage {
             Stage::Permitted(permitted) => {
                 let Permitted { permit, matched, principal, shadow, .. } = &**permitted;
-                let shadow = shadow.as_ref().and_then(|shadow| shadow.err()).map(Reason::label);
+                let shadow = shadow.and_then(Verdict::reason).map(Reason::label);
                 Self {
                     matched: Some(matched),
                     principal: principal.as_ref(),
@@ -140,7 +140,7 @@ impl<'a> Judged<'a> {
             }
             Stage::Refused(refused) => {
                 let Refused { matched, principal, shadow, .. } = &**refused;
-                let shadow = matches!(shadow, Some(Ok(()))).then_some("permit");
+                let shadow = shadow.filter(|shadow| shadow.is_permit()).map(Verdict::label);
                 Self { matched: matched.as_ref(), principal: principal.as_ref(), shadow, ..Self::default() }
             }
             Stage::Endpoint(path, outcome) => Self { endpoint: Some((path, outcome)), ..Self::default() },
@@ -194,10 +194,10 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
             .unwrap_or_default(),
         rules: judged.grounds.map(|grounds| exchange.snapshot.rules().describe(grounds)).unwrap_or_default(),
         shadow: judged.shadow,
-        candidate: exchange.would.as_ref().map(|would| Candidate {
-            verdict: would.reason.map_or("permit", Reason::label),
-            rule: &would.rule,
-            set: &would.set,
+        candidate: exchange.difference.as_ref().map(|difference| Candidate {
+            verdict: difference.verdict.label(),
+            rule: &difference.rule,
+            set: &difference.set,
         }),
         set: &exchange.snapshot.config.version,
         status: exchange.status,

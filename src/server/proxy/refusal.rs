@@ -12,7 +12,7 @@ use super::exchange::{Exchange, Stage};
 use crate::policy::definition::ErrorFormat;
 use crate::reason::{Refusal, Remedy};
 use crate::server::edge;
-use crate::server::limits::quota::Standing;
+use crate::server::limits::quota::RateLimitStatus;
 use crate::telemetry::decision_id;
 
 /// Writes a refusal and notes its status. The connection stays usable unless `close`.
@@ -47,9 +47,9 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
         Remedy::None | Remedy::Scopes(_) => {}
     }
     if let Stage::Refused(refused) = &exchange.stage
-        && let Some(standing) = &refused.standing
+        && let Some(rate_limit) = &refused.rate_limit
     {
-        say_standing(&mut head, standing)?;
+        add_rate_limit(&mut head, rate_limit)?;
     }
     super::cors::announce(&mut head, exchange)?;
     exchange.status = row.status;
@@ -96,9 +96,9 @@ const fn grpc_status(status: u16) -> &'static str {
 ///
 /// # Errors
 /// A name that does not fit into a header, which the configuration does not let through.
-pub fn say_standing(head: &mut ResponseHeader, standing: &Standing) -> Result<()> {
-    head.insert_header("ratelimit-policy", &standing.policy)?;
-    head.insert_header("ratelimit", &standing.limit)
+pub fn add_rate_limit(head: &mut ResponseHeader, rate_limit: &RateLimitStatus) -> Result<()> {
+    head.insert_header("ratelimit-policy", &rate_limit.policy)?;
+    head.insert_header("ratelimit", &rate_limit.limit)
 }
 
 /// Where the API describes itself, so that a client finds out by itself where to get a token (RFC 9728 §5.1).

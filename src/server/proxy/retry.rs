@@ -40,16 +40,16 @@ fn parts(exchange: &mut Exchange) -> Option<(&mut Permitted, std::sync::Arc<Serv
 /// Notes the failure at its server; true when the server is left out from now on.
 pub fn note_failure(exchange: &mut Exchange) -> bool {
     let Some((permitted, _)) = parts(exchange) else { return false };
-    permitted.slot.as_ref().is_some_and(|slot| slot.ended(false))
+    permitted.attempt.slot.as_ref().is_some_and(|slot| slot.ended(false))
 }
 
 /// After a connection could not be made: nothing was sent, so another server may be tried, whatever the method.
 pub fn after_no_connection(exchange: &mut Exchange) -> bool {
     let Some((permitted, servers)) = parts(exchange) else { return false };
-    if let Some(slot) = &permitted.slot {
-        permitted.tried.push(slot.member.address.socket);
+    if let Some(slot) = &permitted.attempt.slot {
+        permitted.attempt.tried.push(slot.member.address.socket);
     }
-    permitted.tried.len() < UNCONNECTED && servers.has_another(&permitted.tried) && servers.budget.retry()
+    permitted.attempt.tried.len() < UNCONNECTED && servers.has_another(&permitted.attempt.tried) && servers.budget.retry()
 }
 
 /// After something failed on a connection. `reused` is whether the connection had served before: then the server may just have
@@ -64,7 +64,7 @@ pub fn after_failure(session: &Session, exchange: &mut Exchange, error: &mut Err
     if never_began(error) {
         return if has_body && after_refused_stream(permitted, &servers) { Next::Again } else { Next::End };
     }
-    if permitted.sent && !idempotent {
+    if permitted.attempt.sent && !idempotent {
         return Next::End;
     }
     error.retry.decide_reuse(reused);
@@ -86,15 +86,15 @@ pub fn never_began(error: &Error) -> bool {
 
 /// Whether a request that a server never began with is sent again, whatever its method: to another server where there is one.
 fn after_refused_stream(permitted: &mut Permitted, servers: &Servers) -> bool {
-    if permitted.retries >= NEVER_BEGUN || !servers.budget.retry() {
+    if permitted.attempt.retries >= NEVER_BEGUN || !servers.budget.retry() {
         return false;
     }
-    permitted.retries += 1;
-    if let Some(slot) = &permitted.slot {
+    permitted.attempt.retries += 1;
+    if let Some(slot) = &permitted.attempt.slot {
         let tried = slot.member.address.socket;
-        permitted.tried.push(tried);
-        if !servers.has_another(&permitted.tried) {
-            permitted.tried.pop();
+        permitted.attempt.tried.push(tried);
+        if !servers.has_another(&permitted.attempt.tried) {
+            permitted.attempt.tried.pop();
         }
     }
     true
@@ -119,13 +119,13 @@ fn is_upstream(error: &Error) -> bool {
 
 /// Takes one of the tries that the settings and the budget leave.
 fn again(permitted: &mut Permitted, servers: &Servers) -> bool {
-    if let Some(slot) = &permitted.slot {
-        permitted.tried.push(slot.member.address.socket);
+    if let Some(slot) = &permitted.attempt.slot {
+        permitted.attempt.tried.push(slot.member.address.socket);
     }
-    let left = permitted.retries < servers.declared.retries && permitted.tried.len() < TRIES;
-    if !left || !servers.has_another(&permitted.tried) || !servers.budget.retry() {
+    let left = permitted.attempt.retries < servers.declared.retries && permitted.attempt.tried.len() < TRIES;
+    if !left || !servers.has_another(&permitted.attempt.tried) || !servers.budget.retry() {
         return false;
     }
-    permitted.retries += 1;
+    permitted.attempt.retries += 1;
     true
 }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use crate::config::Config;
 use crate::policy::decide::{Judgement, Moment, Opened, check_network, judge, open};
 use crate::policy::{Principal, Rules};
-use crate::reason::Step;
+use crate::reason::{Step, Verdict};
 use crate::request::Request;
 use crate::system::files::{self, LoadFault, Origins};
 use crate::telemetry::shadow_difference::ShadowDifference;
@@ -85,16 +85,16 @@ impl Candidate {
     /// What it would change in a verdict. Nothing where the verdict is the same, and where it cannot be known: the token was not read
     /// where the candidate asks for one, or did not verify.
     #[must_use]
-    pub fn beside(&self, request: &Request, judgement: &Judgement, moment: Moment<'_>) -> Option<ShadowDifference> {
+    pub fn difference(&self, request: &Request, judgement: &Judgement, moment: Moment<'_>) -> Option<ShadowDifference> {
         let set = self.set.load();
         let set = set.as_ref()?;
-        let real = judgement.outcome.as_ref().map(|_| ()).map_err(|refusal| refusal.reason);
-        if real.is_err_and(|reason| reason.step() == Step::Identity) {
+        let real = Verdict::of(&judgement.outcome);
+        if real.reason().is_some_and(|reason| reason.step() == Step::Identity) {
             return None;
         }
         let (judged, operation) = Self::judge(set, request, judgement.principal.as_ref(), moment)?;
-        let verdict = judged.outcome.as_ref().map(|_| ()).map_err(|refusal| refusal.reason);
-        if verdict.is_ok() == real.is_ok() {
+        let verdict = Verdict::of(&judged.outcome);
+        if verdict.is_permit() == real.is_permit() {
             return None;
         }
         let api = operation.and_then(|id| set.rules.api_of(id)).map(|api| api.name.to_string());
@@ -102,7 +102,7 @@ impl Candidate {
         Some(ShadowDifference {
             api: api.unwrap_or_default(),
             rule: rule.unwrap_or_default().to_owned(),
-            reason: verdict.err(),
+            verdict,
             set: set.version.clone(),
         })
     }

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::{Shared, arguments, key};
+use crate::system::random;
 use crate::names::{Timestamp, hex};
 use crate::store::StoreFault;
 use crate::store::attempts::{Attempt, Cleared};
@@ -15,7 +16,7 @@ impl Shared {
         expires: Timestamp,
     ) -> Result<(), StoreFault> {
         let mut random = [0_u8; 8];
-        getrandom::fill(&mut random).map_err(|_| self.fault("no randomness".to_owned()))?;
+        random::fill(&mut random).map_err(|_| self.fault("no randomness".to_owned()))?;
         let unique = hex(&random);
         self.run(move |mut link| async move {
             let mut add = redis::cmd("ZADD");

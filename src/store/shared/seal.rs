@@ -4,6 +4,8 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::system::random;
+
 /// Encrypts with a key made of a secret of the configuration (AES-256-GCM). What it is for goes along and is not encrypted.
 pub(super) struct Seal(Option<LessSafeKey>);
 
@@ -22,7 +24,7 @@ impl Seal {
     /// Encrypts; the nonce is in front. `None` only without randomness.
     pub(super) fn close(&self, what: &str, plain: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0_u8; NONCE_LEN];
-        getrandom::fill(&mut nonce).ok()?;
+        random::fill(&mut nonce).ok()?;
         let mut text = Zeroizing::new(plain.to_vec());
         let tag = self.0.as_ref()?.seal_in_place_separate_tag(
             Nonce::assume_unique_for_key(nonce),

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use crate::names::{RoleName, Timestamp};
 use crate::policy::Rules;
-use crate::policy::between::Between;
+use crate::policy::schedule::Schedule;
 use crate::policy::definition::{Profile, RoleRequirement};
 use crate::policy::route::OperationId;
 
@@ -55,7 +55,7 @@ impl<'a> Looked<'a> {
     }
 
     /// The times that it tells apart.
-    pub(in crate::tooling) fn times(&self) -> impl Iterator<Item = &'a Between> {
+    pub(in crate::tooling) fn times(&self) -> impl Iterator<Item = &'a Schedule> {
         self.profiles.iter().filter_map(|profile| profile.between.as_ref())
     }
 
@@ -154,7 +154,7 @@ fn after(address: IpAddr) -> Option<IpAddr> {
 }
 
 /// One moment for each way in which times and ends of blocks can hold, the present first.
-pub(in crate::tooling) fn moments(times: &[&Between], ends: &BTreeSet<Timestamp>, now: Timestamp) -> Vec<Timestamp> {
+pub(in crate::tooling) fn moments(times: &[&Schedule], ends: &BTreeSet<Timestamp>, now: Timestamp) -> Vec<Timestamp> {
     let mut candidates = vec![now];
     candidates.extend(ends.iter().flat_map(|end| [end.plus(-1), *end]));
     for between in times {

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Direction, label};
 use crate::names::Timestamp;
 use crate::policy::Rules;
-use crate::policy::case::{Case, Presented};
+use crate::policy::sample::{Sample, Presented};
 use crate::policy::decide::Moment;
 use crate::reason::Reason;
 use crate::tooling::explain::{Question, judge};
@@ -117,9 +117,9 @@ impl<'a> Replay<'a> {
         *self.traffic.left_out.entry(gap.text()).or_default() += 1;
     }
 
-    fn verdict(&self, rules: &Rules, case: &Case, at: Timestamp) -> Result<(), Reason> {
+    fn verdict(&self, rules: &Rules, case: &Sample, at: Timestamp) -> Result<(), Reason> {
         let facts = match &case.token {
-            Some(Presented::Words(words)) => Some(Ok(Arc::new(words.facts(rules, at)))),
+            Some(Presented::Sample(words)) => Some(Ok(Arc::new(words.facts(rules, at)))),
             Some(Presented::Token(_)) | None => None,
         };
         let question = Question { request: case.request(self.public_host), facts };

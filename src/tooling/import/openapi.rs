@@ -20,7 +20,7 @@ use crate::client::MAX_SCOPE_BYTES;
 use crate::config::document::MAX_BYTES;
 use crate::config::{Config, Fault, format};
 use crate::names::{IssuerName, Timestamp};
-use crate::policy::case::{Case, Presented, Words};
+use crate::policy::sample::{Sample, Presented, TokenSample};
 use crate::policy::decide::Moment;
 use crate::policy::route::OperationId;
 use crate::reason::{Reason, Refusal};
@@ -239,13 +239,13 @@ fn targets(base_path: &str, operation: &Operation) -> impl Iterator<Item = Strin
 
 /// The operation that a request asks for, whoever it is of.
 fn lead_to(config: &Config, host: &str, method: &str, target: &str, now: Timestamp) -> Option<OperationId> {
-    let case = Case {
+    let case = Sample {
         method: method.to_owned(),
         target: target.to_owned(),
         host: Some(host.to_owned()),
         from: None,
         certificate: Vec::new(),
-        token: Some(Presented::Words(Box::new(Words::of(IssuerName::new(""), None)))),
+        token: Some(Presented::Sample(Box::new(TokenSample::of(IssuerName::new(""), None)))),
     };
     let read = |_: &_| Err(Refusal::new(Reason::TokenMissing));
     case.judge(&config.rules, host, read, Moment::at(now)).operation.map(|matched| matched.operation)

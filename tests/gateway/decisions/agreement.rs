@@ -10,7 +10,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use scopegate::config::Config;
 use scopegate::names::{IssuerName, Origin, Timestamp};
-use scopegate::policy::case::{Case, Expectation, Presented, Test, Words};
+use scopegate::policy::sample::{Sample, Expectation, Presented, Test, TokenSample};
 use scopegate::policy::{Moment, decide};
 use scopegate::reason::Reason;
 use scopegate::scope::ScopeSet;
@@ -87,19 +87,19 @@ impl Ask {
     }
 
     fn test(self, expect: &str) -> Test {
-        let words = Words {
+        let words = TokenSample {
             scopes: Some(ScopeSet::parse(&self.value()).unwrap_or_default()),
-            ..Words::of(IssuerName::new("self"), Some(CLIENTS[self.client].to_owned()))
+            ..TokenSample::of(IssuerName::new("self"), Some(CLIENTS[self.client].to_owned()))
         };
         Test {
             name: String::new(),
-            case: Case {
+            case: Sample {
                 method: self.method.to_owned(),
                 target: self.path.to_owned(),
                 host: None,
                 from: self.address.map(|address| address.parse().unwrap()),
                 certificate: Vec::new(),
-                token: Some(Presented::Words(Box::new(words))),
+                token: Some(Presented::Sample(Box::new(words))),
             },
             at: Some(NOW),
             expect: Expectation { reason: Reason::from_label(expect), fault: None },

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use scopegate::names::Timestamp;
-use scopegate::policy::case::{Case, Presented, Words};
+use scopegate::policy::sample::{Sample, Presented, TokenSample};
 use scopegate::policy::{Moment, decide};
 use scopegate::system::files;
 use serde_json::{Value, json};
@@ -88,14 +88,14 @@ fn write_log(gateway: &Path, file: &Path, n: usize, lines: usize) -> usize {
         let (method, resource) =
             [("POST", "/items"), ("GET", "/items"), ("GET", "/items/{id}")][if k % 2 == 0 { 0 } else { 1 + line % 2 }];
         let (id, address) = (format!("client{client}"), format!("10.{}.1.{}", api % 250, line % 250));
-        let words = Words::of_client(&id.as_str().into());
-        let case = Case {
+        let words = TokenSample::of_client(&id.as_str().into());
+        let case = Sample {
             method: method.to_owned(),
             target: format!("/api{api}/v1{}", resource.replace("{id}", "7")),
             host: None,
             from: Some(address.parse().unwrap()),
             certificate: Vec::new(),
-            token: Some(Presented::Words(Box::new(words.clone()))),
+            token: Some(Presented::Sample(Box::new(words.clone()))),
         };
         let facts = words.facts(&config.rules, at);
         let scopes = facts.scopes.as_ref().map(scopegate::scope::ScopeSet::to_value);

@@ -58,6 +58,7 @@ impl Gateway {
         exchange.address = Self::address(session, peer, &snapshot.config.trusted_proxies);
         let refused = {
             let blocks = self.shared.tokens.revocations.blocks();
+            // Before anything is counted, and of our own endpoints too.
             check_network(snapshot.rules(), exchange.address, Moment { now, blocks: &blocks })
         };
         if let Err(refusal) = refused {
@@ -85,7 +86,7 @@ impl Gateway {
         let judgement = enforce(&self.shared, &snapshot, &request, now).await;
         if self.shared.candidate.file().is_some() {
             let blocks = self.shared.tokens.revocations.blocks();
-            exchange.would = self.shared.candidate.beside(&request, &judgement, Moment { now, blocks: &blocks });
+            exchange.difference = self.shared.candidate.difference(&request, &judgement, Moment { now, blocks: &blocks });
         }
         exchange.settle(judgement, request.target.clone());
         exchange.origin = exchange.api().and_then(|api| cors::admitted(api, origin.as_ref()));
@@ -141,7 +142,7 @@ impl Gateway {
     fn bound_body(&self, session: &mut Session, exchange: &mut Exchange, length: u64) {
         let most = exchange.api().and_then(|api| api.max_body).unwrap_or(self.shared.fixed.edge.limits.body_bytes);
         if let Stage::Permitted(permitted) = &mut exchange.stage {
-            permitted.max_body = most;
+            permitted.body.max = most;
             if length > most {
                 session.set_keepalive(None);
                 exchange.revoke(Refusal::new(Reason::RequestBody));

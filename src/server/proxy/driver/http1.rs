@@ -133,7 +133,7 @@ impl Gateway {
             Answered::Nothing | Answered::Framed(_) | Answered::UntilClose | Answered::Tunnel => return Ok(()),
         }
         // Not under way at the server any more, however long the client takes.
-        super::permitted(exchange)?.slot = None;
+        super::permitted(exchange)?.attempt.slot = None;
         Self::finish(session).await
     }
 

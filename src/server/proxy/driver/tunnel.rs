@@ -8,7 +8,7 @@ use http::header::UPGRADE;
 use pingora::http::ResponseHeader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::policy::decide::{Moment, check_network};
+use crate::telemetry::cause::ConnectionCut;
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::server::edge::conn::Conn;
@@ -29,7 +29,7 @@ pub(super) fn watch(shared: Arc<Shared>, conn: Arc<Conn>, request: Request) -> D
             loop {
                 tokio::time::sleep(AGAIN).await;
                 if !is_permitted(&shared, &request).await {
-                    shared.metrics.connection_cut("tunnel");
+                    shared.metrics.connection_cut(ConnectionCut::Tunnel);
                     return conn.end_tunnel();
                 }
             }
@@ -44,13 +44,7 @@ pub(super) fn watch(shared: Arc<Shared>, conn: Arc<Conn>, request: Request) -> D
 
 async fn is_permitted(shared: &Arc<Shared>, request: &Request) -> bool {
     let (snapshot, now) = (shared.snapshot(), clock::now());
-    let network = {
-        let blocks = shared.tokens.revocations.blocks();
-        check_network(snapshot.rules(), request.address, Moment { now, blocks: &blocks })
-    };
-    let Err(refusal) = network.and(enforce(shared, &snapshot, request, now).await.outcome.map(|_| ())) else {
-        return true;
-    };
+    let Err(refusal) = enforce(shared, &snapshot, request, now).await.outcome else { return true };
     // Our own outage ends no tunnel, as long as what was revoked is known well enough.
     let is_outage = matches!(refusal.reason, Reason::IssuerUnavailable | Reason::StoreUnavailable);
     is_outage && !shared.tokens.revocations.is_stale()

@@ -579,7 +579,7 @@ fn of_paths(paths: &Value) -> Value {
 /// Who is let in to a path by what was made: scopes, `public`, or nobody.
 fn let_in(import: &openapi::Import, path: &str) -> Vec<String> {
     let config = crate::tooling::imported::loaded(&import.policies, &import.upstreams);
-    let case = scopegate::policy::case::Case {
+    let case = scopegate::policy::sample::Sample {
         method: "GET".into(),
         target: path.into(),
         host: None,

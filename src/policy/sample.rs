@@ -22,7 +22,7 @@ const LIFE: i64 = 300;
 
 /// A request in words.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct Sample {
     /// Method as sent.
     pub method: String,
     /// Target as sent: path and query.
@@ -41,14 +41,14 @@ pub struct Case {
 #[derive(Clone, Debug)]
 pub enum Presented {
     /// What it would say.
-    Words(Box<Words>),
+    Sample(Box<TokenSample>),
     /// A real one.
     Token(BearerToken),
 }
 
 /// What a token would say. What is left out is as the issuer would give it to the client.
 #[derive(Clone, Debug)]
-pub struct Words {
+pub struct TokenSample {
     /// Who minted it.
     pub issuer: IssuerName,
     /// The client claim: of our own tokens the client id.
@@ -71,7 +71,7 @@ pub struct Words {
     pub not_before: Option<Timestamp>,
 }
 
-impl Words {
+impl TokenSample {
     /// A token of our own for a client, with all that it holds.
     #[must_use]
     pub fn of_client(client: &ClientId) -> Self {
@@ -161,7 +161,7 @@ pub fn audience(issuer: Option<&Issuer>) -> Vec<String> {
     }
 }
 
-impl Case {
+impl Sample {
     /// The request, by the same strict reading of its head as on the wire.
     ///
     /// # Errors
@@ -173,7 +173,7 @@ impl Case {
         let credential = match &self.token {
             None => Err(Refusal::new(Reason::TokenMissing)),
             // Stands for the token that the words are about; nobody reads it.
-            Some(Presented::Words(_)) => BearerToken::parse("words"),
+            Some(Presented::Sample(_)) => BearerToken::parse("words"),
             Some(Presented::Token(token)) => Ok(token.clone()),
         };
         let mut request = Request::new(head, self.from, credential);
@@ -194,7 +194,7 @@ impl Case {
             Err(refusal) => return Judgement::refused(refusal),
         };
         let read = |token: &BearerToken| match &self.token {
-            Some(Presented::Words(words)) => Ok(Arc::new(words.facts(rules, moment.now))),
+            Some(Presented::Sample(words)) => Ok(Arc::new(words.facts(rules, moment.now))),
             Some(Presented::Token(_)) | None => read(token),
         };
         decide(rules, &request, read, moment)
@@ -230,7 +230,7 @@ pub struct Test {
     /// What it shows.
     pub name: String,
     /// The request.
-    pub case: Case,
+    pub case: Sample,
     /// When it comes; the moment at which it is run when left out.
     pub at: Option<Timestamp>,
     /// What must come of it.

@@ -7,13 +7,13 @@ use crate::names::Timestamp;
 
 /// Days and hours in a time zone. Hours past midnight belong to the day on which they began.
 #[derive(Clone, Debug)]
-pub struct Between {
+pub struct Schedule {
     days: Option<Vec<Weekday>>,
     hours: Option<(Time, Time)>,
     zone: TimeZone,
 }
 
-impl Between {
+impl Schedule {
     /// Parses the parts; what is left out does not narrow.
     ///
     /// # Errors
@@ -105,9 +105,9 @@ mod tests {
         Timestamp(text.parse::<jiff::Timestamp>().unwrap().as_second())
     }
 
-    fn between(days: &[&str], hours: &str, zone: &str) -> Between {
+    fn between(days: &[&str], hours: &str, zone: &str) -> Schedule {
         let days: Vec<String> = days.iter().map(|day| (*day).to_owned()).collect();
-        Between::parse(Some(&days), Some(hours), Some(zone)).unwrap()
+        Schedule::parse(Some(&days), Some(hours), Some(zone)).unwrap()
     }
 
     #[test]
@@ -140,7 +140,7 @@ mod tests {
             (None, Some("08:00-18:00"), Some("Mars/Olympus")),
             (None, None, Some("UTC")),
         ] {
-            assert!(Between::parse(days.as_deref(), hours, zone).is_err(), "{days:?} {hours:?} {zone:?}");
+            assert!(Schedule::parse(days.as_deref(), hours, zone).is_err(), "{days:?} {hours:?} {zone:?}");
         }
     }
 }
