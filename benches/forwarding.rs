@@ -1,6 +1,7 @@
-//! What the gate costs: CPU time per request of the gateway with every check on and a cached token, against a bare pingora
-//! proxy under the same load, and against itself with a candidate set judged beside (`serve --shadow`), in turns in one run. Prints
-//! the medians and the ratios round by round.
+//! What the gate costs: CPU time per request of the gateway with every check on and a cached token,
+//! against a bare pingora proxy under the same load, and against itself with a candidate set judged
+//! beside (`serve --shadow`), in turns in one run. Prints the medians and the ratios round by
+//! round.
 //!
 //! `cargo bench --bench forwarding`
 
@@ -20,7 +21,8 @@ const ROUNDS: usize = 7;
 const REQUESTS: usize = 40_000;
 const CONNECTIONS: usize = 16;
 const ANSWER: &[u8] =
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"order\": 4711}";
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"order\": \
+        4711}";
 
 /// The least that pingora does: one peer, no check.
 struct Bare(SocketAddr);
@@ -33,7 +35,10 @@ impl ProxyHttp for Bare {
         0
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the bare proxy is what the gateway is held against")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the bare proxy is what the gateway is held against"
+    )]
     async fn upstream_peer(&self, _: &mut Session, _: &mut u8) -> pingora::Result<Box<HttpPeer>> {
         Ok(Box::new(HttpPeer::new(self.0, false, String::new())))
     }
@@ -43,7 +48,8 @@ fn run_bare(listen: &str, upstream: &str) -> ! {
     let conf = ServerConf { threads: 1, work_stealing: false, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
-    let mut service = pingora::proxy::http_proxy_service(&server.configuration, Bare(upstream.parse().unwrap()));
+    let mut service =
+        pingora::proxy::http_proxy_service(&server.configuration, Bare(upstream.parse().unwrap()));
     service.add_tcp(listen);
     server.add_service(service);
     server.run_forever()
@@ -84,7 +90,8 @@ fn main() {
         let plain = measure(&bare_process, bare, &token);
         let shadow = measure(&shadowed_process, shadowed, &shadowed_token);
         println!(
-            "round {round}: gateway {gate:.1} µs, bare pingora {plain:.1} µs, with a candidate {shadow:.1} µs of CPU a request, \
+            "round {round}: gateway {gate:.1} µs, bare pingora {plain:.1} µs, with a candidate \
+                {shadow:.1} µs of CPU a request, \
              ratios {:.3} and {:.3}",
             gate / plain,
             shadow / gate
@@ -96,7 +103,8 @@ fn main() {
         theirs.push(plain);
     }
     println!(
-        "median: gateway {:.1} µs, bare pingora {:.1} µs, ratio {:.3} ({ROUNDS} rounds of {} requests)",
+        "median: gateway {:.1} µs, bare pingora {:.1} µs, ratio {:.3} ({ROUNDS} rounds of {} \
+            requests)",
         median(&mut ours),
         median(&mut theirs),
         median(&mut ratios),
@@ -135,7 +143,12 @@ fn cpu(process: &Process) -> f64 {
     let nanoseconds: f64 = tasks
         .flatten()
         .filter_map(|task| {
-            std::fs::read_to_string(task.path().join("schedstat")).ok()?.split(' ').next()?.parse::<f64>().ok()
+            std::fs::read_to_string(task.path().join("schedstat"))
+                .ok()?
+                .split(' ')
+                .next()?
+                .parse::<f64>()
+                .ok()
         })
         .sum();
     nanoseconds / 1_000.0
@@ -152,7 +165,8 @@ fn measure(process: &Process, address: SocketAddr, token: &str) -> f64 {
 /// A closed loop of requests on kept connections; every answer must be a 200.
 fn load(address: SocketAddr, token: &str) {
     let request = format!(
-        "GET /v1/orders/4711 HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nAccept: */*\r\n\r\n"
+        "GET /v1/orders/4711 HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer \
+            {token}\r\nAccept: */*\r\n\r\n"
     );
     std::thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
@@ -168,7 +182,11 @@ fn load(address: SocketAddr, token: &str) {
                         assert!(count > 0, "the connection ended");
                         got += count;
                     }
-                    assert!(space.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&space[..got]));
+                    assert!(
+                        space.starts_with(b"HTTP/1.1 200"),
+                        "{}",
+                        String::from_utf8_lossy(&space[..got])
+                    );
                 }
             });
         }
@@ -215,7 +233,12 @@ fn wait_for(address: SocketAddr) {
     panic!("{address} does not answer");
 }
 
-fn write_configuration(folder: &std::path::Path, gateway: SocketAddr, upstream: SocketAddr, secret: &str) {
+fn write_configuration(
+    folder: &std::path::Path,
+    gateway: SocketAddr,
+    upstream: SocketAddr,
+    secret: &str,
+) {
     use sha2::{Digest, Sha256};
     let digest = scopegate::names::hex(&Sha256::digest(secret));
     let data = folder.join("data");
@@ -223,24 +246,30 @@ fn write_configuration(folder: &std::path::Path, gateway: SocketAddr, upstream: 
         (
             "gateway.yaml",
             format!(
-                "public_url: http://{gateway}\nlisteners: [{{ address: '{gateway}' }}]\nstore: {{ embedded: {{ path: '{}' }} }}\n\
-                 policies: policies.yaml\nclients: clients.yaml\nworkers: 1\ndecision_log: off\nlog_level: error\n\
-                 authorization_server: {{ grants: [client_credentials] }}\nupstreams: {{ api: {{ servers: ['http://{upstream}'] }} }}\n",
+                "public_url: http://{gateway}\nlisteners: [{{ address: '{gateway}' }}]\nstore: {{ \
+                    embedded: {{ path: '{}' }} }}\n\
+                 policies: policies.yaml\nclients: clients.yaml\nworkers: 1\ndecision_log: \
+                 off\nlog_level: error\n\
+                 authorization_server: {{ grants: [client_credentials] }}\nupstreams: {{ api: {{ \
+                 servers: ['http://{upstream}'] }} }}\n",
                 data.display()
             ),
         ),
         (
             "policies.yaml",
-            "apis: { orders: { base_path: /v1, upstream: api, resources: { '/orders/{id}': [GET] } } }\n\
+            "apis: { orders: { base_path: /v1, upstream: api, resources: { '/orders/{id}': [GET] } \
+                } }\n\
              auth_scopes: { read: { grants: [{ api: orders }] } }\n\
-             access_policies: { callers: { api: orders, allow: [{ clients: [bench], from: [127.0.0.0/8] }] } }\n\
+             access_policies: { callers: { api: orders, allow: [{ clients: [bench], from: \
+             [127.0.0.0/8] }] } }\n\
              acls: [{ api: orders, roles: { any: [reader] } }]\n"
                 .to_owned(),
         ),
         (
             "clients.yaml",
             format!(
-                "clients: {{ bench: {{ grants: [client_credentials], roles: [reader], secrets: [{{ sha256: {digest} }}], auth_scopes: [read] }} }}\n"
+                "clients: {{ bench: {{ grants: [client_credentials], roles: [reader], secrets: [{{ \
+                    sha256: {digest} }}], auth_scopes: [read] }} }}\n"
             ),
         ),
     ] {
@@ -251,13 +280,15 @@ fn write_configuration(folder: &std::path::Path, gateway: SocketAddr, upstream: 
 fn token(address: SocketAddr, secret: &str) -> String {
     let body = format!("grant_type=client_credentials&client_id=bench&client_secret={secret}");
     let request = format!(
-        "POST /oauth_token.do HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /oauth_token.do HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: \
+            application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    let json: serde_json::Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     json["access_token"].as_str().unwrap().to_owned()
 }

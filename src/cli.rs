@@ -1,4 +1,5 @@
-//! The commands. Exit codes: 0 fine, 1 findings, 2 wrong usage or something that could not be read or reached.
+//! The commands. Exit codes: 0 fine, 1 findings, 2 wrong usage or something that could not be read
+//! or reached.
 
 mod access;
 mod attempts;
@@ -49,27 +50,31 @@ enum Command {
         /// gateway.yaml
         #[arg(long, default_value = "config/gateway.yaml")]
         config: PathBuf,
-        /// Take over from the gateway that serves with this run folder: its sockets, without a lost connection. It ends once it is idle
+        /// Take over from the gateway that serves with this run folder: its sockets, without a lost
+        /// connection. It ends once it is idle
         #[arg(long)]
         upgrade: bool,
-        /// Judge this set of policies beside the one in force: a gateway.yaml, or a folder that has one. What it would change is counted and
-        /// logged, and never decides
+        /// Judge this set of policies beside the one in force: a gateway.yaml, or a folder that has
+        /// one. What it would change is counted and logged, and never decides
         #[arg(long, value_name = "PATH")]
         shadow: Option<PathBuf>,
     },
-    /// Have the gateway that serves with this configuration start its successor, which takes over without a lost connection
+    /// Have the gateway that serves with this configuration start its successor, which takes over
+    /// without a lost connection
     Upgrade {
         /// gateway.yaml
         #[arg(long, default_value = "config/gateway.yaml")]
         config: PathBuf,
     },
-    /// Run the gateway with a built-in upstream, a client and policies, and print curl lines to paste
+    /// Run the gateway with a built-in upstream, a client and policies, and print curl lines to
+    /// paste
     Demo {
         /// Port to listen on; metrics are on the next one. A free one if this is taken
         #[arg(long, default_value_t = 8080)]
         port: u16,
     },
-    /// Load the configuration as `serve` would, without a network; print every fault, then what deserves a second look
+    /// Load the configuration as `serve` would, without a network; print every fault, then what
+    /// deserves a second look
     Check {
         /// gateway.yaml
         #[arg(long, default_value = "config/gateway.yaml")]
@@ -81,7 +86,8 @@ enum Command {
         #[arg(long, value_enum)]
         deny: Option<check::Deny>,
     },
-    /// Run the `tests:` of the policies by the decision that serves, and tell what they do not reach
+    /// Run the `tests:` of the policies by the decision that serves, and tell what they do not
+    /// reach
     Test {
         /// gateway.yaml
         #[arg(long, default_value = "config/gateway.yaml")]
@@ -97,7 +103,8 @@ enum Command {
         #[command(flatten)]
         arguments: Box<explain::ExplainArguments>,
     },
-    /// Tell whose calls a change of the policies newly permits or refuses, and what it would have done to recorded traffic
+    /// Tell whose calls a change of the policies newly permits or refuses, and what it would have
+    /// done to recorded traffic
     Diff {
         #[command(flatten)]
         arguments: diff::DiffArguments,
@@ -110,7 +117,8 @@ enum Command {
         #[command(flatten)]
         arguments: access::AccessArguments,
     },
-    /// Make policies out of an OpenAPI document, or clients and policies out of records of ServiceNow
+    /// Make policies out of an OpenAPI document, or clients and policies out of records of
+    /// ServiceNow
     Import {
         #[command(subcommand)]
         command: Box<import::ImportCommand>,
@@ -216,13 +224,19 @@ pub fn main() -> ExitCode {
         Command::Access { config, arguments } => access::run(&config, &arguments),
         Command::Diff { arguments } => diff::run(&arguments),
         Command::Import { command } => import::run(*command),
-        Command::Client { options, command } => client::run(&options.config, command, options.format),
+        Command::Client { options, command } => {
+            client::run(&options.config, command, options.format)
+        }
         Command::User { options, command } => user::run(&options.config, command, options.format),
         Command::Key { options, command } => key::run(&options.config, command, options.format),
         Command::Token { options, command } => token::run(&options.config, command, options.format),
-        Command::Block { options, arguments } => block::block(&options.config, arguments, options.format),
+        Command::Block { options, arguments } => {
+            block::block(&options.config, arguments, options.format)
+        }
         Command::Unblock { options, whom } => block::unblock(&options.config, whom, options.format),
-        Command::Attempts { options, command } => attempts::run(&options.config, command, options.format),
+        Command::Attempts { options, command } => {
+            attempts::run(&options.config, command, options.format)
+        }
         Command::Store { options, command } => store::run(&options.config, command, options.format),
         Command::Schema { kind } => schema::run(kind),
     }
@@ -252,15 +266,23 @@ fn finish(outcome: Result<(), String>) -> ExitCode {
     }
 }
 
-/// The gateway's own log, on standard error. The libraries below stay at `warn` whatever our level: at `debug` they print
-/// request heads, tokens included. What one of them says of pooled connections that have gone is an error to it alone.
+/// The gateway's own log, on standard error. The libraries below stay at `warn` whatever our level:
+/// at `debug` they print request heads, tokens included. What one of them says of pooled
+/// connections that have gone is an error to it alone.
 ///
-/// Lines wait for their reader in a bounded queue: a pipe that nobody reads stops nothing. Without the thread for it there is no log.
+/// Lines wait for their reader in a bounded queue: a pipe that nobody reads stops nothing. Without
+/// the thread for it there is no log.
 fn start_log(level: &str) -> Option<LineWriter> {
-    let filter = EnvFilter::new(format!("warn,scopegate={level},pingora_proxy=error,pingora_core::connectors=off"));
-    let dropped =
-        IntCounter::new("scopegate_log_lines_dropped_total", "Lines of the gateway's own log dropped").ok()?;
-    // A descriptor of its own: whoever else writes to standard error does not wait for a lock that a write holds.
+    let filter = EnvFilter::new(format!(
+        "warn,scopegate={level},pingora_proxy=error,pingora_core::connectors=off"
+    ));
+    let dropped = IntCounter::new(
+        "scopegate_log_lines_dropped_total",
+        "Lines of the gateway's own log dropped",
+    )
+    .ok()?;
+    // A descriptor of its own: whoever else writes to standard error does not wait for a lock that
+    // a write holds.
     let out = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
     let writer = out.and_then(|out| LineWriter::start("log", || Ok(out), dropped));
     let writer = writer.inspect_err(|error| complain(&format!("error: no log: {error}"))).ok()?;
@@ -286,7 +308,9 @@ fn report(fault: &LoadFault, format: Format) -> ExitCode {
                 Format::Text => {
                     let color = std::io::stderr().is_terminal();
                     for fault in faults {
-                        complain(&fault.render(sources.text(&fault.file).unwrap_or_default(), color));
+                        complain(
+                            &fault.render(sources.text(&fault.file).unwrap_or_default(), color),
+                        );
                         complain("");
                     }
                     let plural = if faults.len() == 1 { "fault" } else { "faults" };

@@ -1,17 +1,21 @@
 //! The registry: OAuth clients and users, as the YAML declares them.
 //!
-//! Owns who exists, what they hold and how a client proves itself; knows nothing of operations or policies.
+//! Owns who exists, what they hold and how a client proves itself; knows nothing of operations or
+//! policies.
 
 pub mod secret;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::names::{ApiName, ClientId, IssuerName, Origin, RoleName, ScopeName, Timestamp, UserName};
+use crate::names::{
+    ApiName, ClientId, IssuerName, Origin, RoleName, ScopeName, Timestamp, UserName,
+};
 use crate::token::KeySet;
 use secret::ClientSecret;
 
-/// Most bytes of scope names that a client may hold: a token names its scopes, and a token is at most 8 KiB.
+/// Most bytes of scope names that a client may hold: a token names its scopes, and a token is at
+/// most 8 KiB.
 pub const MAX_SCOPE_BYTES: usize = 4096;
 
 /// A grant type that a client may use (RFC 6749 §1.3).
@@ -31,8 +35,13 @@ pub enum GrantType {
 
 impl GrantType {
     /// Every grant type.
-    pub const ALL: [Self; 5] =
-        [Self::ClientCredentials, Self::AuthorizationCode, Self::RefreshToken, Self::Password, Self::JwtBearer];
+    pub const ALL: [Self; 5] = [
+        Self::ClientCredentials,
+        Self::AuthorizationCode,
+        Self::RefreshToken,
+        Self::Password,
+        Self::JwtBearer,
+    ];
 
     /// The name in the YAML, and in metrics.
     #[must_use]
@@ -51,7 +60,10 @@ impl GrantType {
     pub const fn parameter(self) -> &'static str {
         match self {
             Self::JwtBearer => "urn:ietf:params:oauth:grant-type:jwt-bearer",
-            Self::ClientCredentials | Self::AuthorizationCode | Self::RefreshToken | Self::Password => self.as_str(),
+            Self::ClientCredentials
+            | Self::AuthorizationCode
+            | Self::RefreshToken
+            | Self::Password => self.as_str(),
         }
     }
 }
@@ -138,7 +150,8 @@ pub struct User {
     pub origin: Origin,
 }
 
-/// A user at an OpenID provider: only issuer and subject together name one (OpenID Connect Core §5.7).
+/// A user at an OpenID provider: only issuer and subject together name one (OpenID Connect Core
+/// §5.7).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ExternalIdentity {
     /// The provider's issuer.
@@ -161,7 +174,8 @@ impl ExternalIdentity {
 }
 
 impl User {
-    /// What stands for the password in a session: another password, another text; nothing about it can be read from that.
+    /// What stands for the password in a session: another password, another text; nothing about it
+    /// can be read from that.
     #[must_use]
     pub fn password_label(&self) -> String {
         use sha2::{Digest, Sha256};
@@ -192,16 +206,25 @@ pub struct Registry {
 impl Registry {
     /// Builds the registry. That no id occurs twice is the configuration's to see to.
     #[must_use]
-    pub fn new(clients: Vec<Client>, users: Vec<User>, defaults: Vec<(IssuerName, ClientId)>) -> Self {
+    pub fn new(
+        clients: Vec<Client>,
+        users: Vec<User>,
+        defaults: Vec<(IssuerName, ClientId)>,
+    ) -> Self {
         let mut external: HashMap<IssuerName, HashMap<String, ClientId>> = HashMap::new();
         for client in &clients {
             for (issuer, value) in &client.external {
-                external.entry(issuer.clone()).or_default().insert(value.clone(), client.id.clone());
+                external
+                    .entry(issuer.clone())
+                    .or_default()
+                    .insert(value.clone(), client.id.clone());
             }
         }
         let identities = users
             .iter()
-            .flat_map(|user| user.external.iter().map(|identity| (identity.clone(), user.name.clone())))
+            .flat_map(|user| {
+                user.external.iter().map(|identity| (identity.clone(), user.name.clone()))
+            })
             .collect();
         Self {
             identities,
@@ -217,7 +240,10 @@ impl Registry {
                 .filter(|secret| secret.is_slow())
                 .max_by_key(|secret| secret.cost())
                 .cloned(),
-            clients: clients.into_iter().map(|client| (client.id.clone(), Arc::new(client))).collect(),
+            clients: clients
+                .into_iter()
+                .map(|client| (client.id.clone(), Arc::new(client)))
+                .collect(),
             users: users.into_iter().map(|user| (user.name.clone(), Arc::new(user))).collect(),
             external,
             defaults: defaults.into_iter().collect(),
@@ -244,8 +270,8 @@ impl Registry {
         self.clients.get(id)
     }
 
-    /// The costliest of the secrets that take milliseconds to check, if some client has one: without its cost for everybody, time
-    /// would tell which clients exist.
+    /// The costliest of the secrets that take milliseconds to check, if some client has one:
+    /// without its cost for everybody, time would tell which clients exist.
     #[must_use]
     pub const fn slowest_secret(&self) -> Option<&ClientSecret> {
         self.slowest_secret.as_ref()
@@ -263,7 +289,8 @@ impl Registry {
         self.users.get(name)
     }
 
-    /// The user that somebody at the login provider is. Nobody is made: who is not listed has no account.
+    /// The user that somebody at the login provider is. Nobody is made: who is not listed has no
+    /// account.
     #[must_use]
     pub fn external_user(&self, identity: &ExternalIdentity) -> Option<&Arc<User>> {
         self.users.get(self.identities.get(identity)?)
@@ -281,10 +308,15 @@ impl Registry {
         self.slowest_password.is_some()
     }
 
-    /// The client that an external issuer's token is: the one that lists the value, else the issuer's default. A bare value
-    /// is never looked up among our own ids (decisions.md, "Issuers and clients").
+    /// The client that an external issuer's token is: the one that lists the value, else the
+    /// issuer's default. A bare value is never looked up among our own ids (decisions.md, "Issuers
+    /// and clients").
     #[must_use]
-    pub fn external_client(&self, issuer: &IssuerName, value: Option<&str>) -> Option<&Arc<Client>> {
+    pub fn external_client(
+        &self,
+        issuer: &IssuerName,
+        value: Option<&str>,
+    ) -> Option<&Arc<Client>> {
         let listed = value.and_then(|value| self.external.get(issuer)?.get(value));
         self.clients.get(listed.or_else(|| self.defaults.get(issuer))?)
     }
@@ -301,9 +333,15 @@ impl Registry {
         self.users.iter().collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
-    /// What keeps a client from getting a token with client credentials now; empty when nothing does.
+    /// What keeps a client from getting a token with client credentials now; empty when nothing
+    /// does.
     #[must_use]
-    pub fn obstacles(&self, client: &Client, enabled: &BTreeSet<GrantType>, now: Timestamp) -> Vec<String> {
+    pub fn obstacles(
+        &self,
+        client: &Client,
+        enabled: &BTreeSet<GrantType>,
+        now: Timestamp,
+    ) -> Vec<String> {
         let mut obstacles = Vec::new();
         if !client.active {
             obstacles.push("it has `active: false`".to_owned());
@@ -312,11 +350,15 @@ impl Registry {
             obstacles.push("it lists no `grants`".to_owned());
         }
         for grant in client.grants.difference(enabled) {
-            obstacles
-                .push(format!("its grant `{0}` is not in authorization_server.grants; add {0} there", grant.as_str()));
+            obstacles.push(format!(
+                "its grant `{0}` is not in authorization_server.grants; add {0} there",
+                grant.as_str()
+            ));
         }
         if !client.public && client.secrets.is_empty() && client.keys.keys().is_empty() {
-            obstacles.push("it has neither secret nor `jwks_file` and is not a `public_client`".to_owned());
+            obstacles.push(
+                "it has neither secret nor `jwks_file` and is not a `public_client`".to_owned(),
+            );
         } else if !client.public
             && !client.secrets.is_empty()
             && client.secrets.iter().all(|secret| secret.expired(now))
@@ -324,7 +366,8 @@ impl Registry {
             obstacles.push("all its secrets have expired; add a new one".to_owned());
         }
         if client.public && client.grants.contains(&GrantType::ClientCredentials) {
-            obstacles.push("a public client cannot use client_credentials (RFC 6749 §4.4)".to_owned());
+            obstacles
+                .push("a public client cannot use client_credentials (RFC 6749 §4.4)".to_owned());
         }
         if client.grants.contains(&GrantType::JwtBearer) && client.keys.keys().is_empty() {
             obstacles.push("the grant `jwt_bearer` needs a `jwks_file`".to_owned());

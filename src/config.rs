@@ -1,6 +1,7 @@
 //! Configuration from text: files in, one compiled [`Config`] out, or every fault with its place.
 //!
-//! Owns the vocabulary of the YAML and its schema. Pure: files' texts, the environment and the time are arguments.
+//! Owns the vocabulary of the YAML and its schema. Pure: files' texts, the environment and the time
+//! are arguments.
 
 mod build;
 pub mod document;
@@ -54,12 +55,14 @@ impl Sources {
     /// The text of a file, for a fault's snippet.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
-        let files = self.gateway.iter().chain(&self.policies).chain(&self.clients).chain(&self.users);
+        let files =
+            self.gateway.iter().chain(&self.policies).chain(&self.clients).chain(&self.users);
         files.into_iter().find(|file| file.name == name).map(|file| file.text.as_str())
     }
 }
 
-/// Where gateway.yaml says that the other files stand, relative to itself. Read leniently: its own faults come later.
+/// Where gateway.yaml says that the other files stand, relative to itself. Read leniently: its own
+/// faults come later.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Locations {
     /// `policies`.
@@ -73,14 +76,17 @@ pub struct Locations {
 /// Reads the locations.
 #[must_use]
 pub fn locations(gateway: &SourceFile, lookup: &dyn Lookup) -> Locations {
-    let Ok(document) = Document::parse(&gateway.name, &gateway.text) else { return Locations::default() };
+    let Ok(document) = Document::parse(&gateway.name, &gateway.text) else {
+        return Locations::default();
+    };
     let text = |key: &str| {
         let text = document.value.get(key)?.as_str()?;
         match text.strip_prefix("env:") {
             None => Some(text.to_owned()),
             Some(reference) => {
-                let (name, default) =
-                    reference.split_once(":-").map_or((reference, None), |(name, default)| (name, Some(default)));
+                let (name, default) = reference
+                    .split_once(":-")
+                    .map_or((reference, None), |(name, default)| (name, Some(default)));
                 lookup.env(name).or_else(|| default.map(str::to_owned))
             }
         }
@@ -107,7 +113,8 @@ pub struct Config {
     pub trusted_proxies: Networks,
     /// Grants that are on.
     pub grants: BTreeSet<GrantType>,
-    /// How long the predecessor of a refresh token gives the same successor again, seconds; 0 is never.
+    /// How long the predecessor of a refresh token gives the same successor again, seconds; 0 is
+    /// never.
     pub refresh_grace: u32,
     /// SHA-256 of the token of the admin listener.
     pub admin_token: Option<[u8; 32]>,
@@ -294,7 +301,8 @@ pub enum Topology {
 }
 
 impl Fixed {
-    /// Folder of the socket that an upgrade goes through: the declared one, or the embedded store's.
+    /// Folder of the socket that an upgrade goes through: the declared one, or the embedded
+    /// store's.
     #[must_use]
     pub fn upgrade_folder(&self) -> Option<&str> {
         match (&self.run_folder, &self.store) {
@@ -306,7 +314,12 @@ impl Fixed {
     /// Every address that something is listened on.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners.iter().map(|listener| listener.address).chain(self.metrics).chain(self.admin).collect()
+        self.listeners
+            .iter()
+            .map(|listener| listener.address)
+            .chain(self.metrics)
+            .chain(self.admin)
+            .collect()
     }
 
     /// Names of the settings that differ.
@@ -410,7 +423,8 @@ pub enum KeySource {
     Discover {
         /// The issuer, whose metadata must name exactly it.
         issuer: String,
-        /// Its metadata may name keys on other hosts. So for a login provider, whose metadata is trusted with our secret too.
+        /// Its metadata may name keys on other hosts. So for a login provider, whose metadata is
+        /// trusted with our secret too.
         any_host: bool,
     },
     /// At a URL.

@@ -1,5 +1,5 @@
-//! Token requests: from a form to a grant, or to an error of RFC 6749 that tells an authenticated client what was wrong and
-//! anybody else nothing.
+//! Token requests: from a form to a grant, or to an error of RFC 6749 that tells an authenticated
+//! client what was wrong and anybody else nothing.
 //!
 //! Owns RFC 6749 §2.3, §3.2, §4.4, §5; knows nothing of HTTP servers, stores or clocks.
 
@@ -125,7 +125,9 @@ impl GrantError {
     pub const fn too_many(wait: u32, cause: &'static str) -> Self {
         Self {
             code: ErrorCode::TemporarilyUnavailable,
-            description: Cow::Borrowed("too many failed attempts; wait as long as Retry-After says"),
+            description: Cow::Borrowed(
+                "too many failed attempts; wait as long as Retry-After says",
+            ),
             cause: Some(cause),
             retry_after: Some(wait),
         }
@@ -140,7 +142,8 @@ impl GrantError {
     /// The body (RFC 6749 §5.2).
     #[must_use]
     pub fn body(&self) -> String {
-        serde_json::json!({ "error": self.code.label(), "error_description": self.description }).to_string()
+        serde_json::json!({ "error": self.code.label(), "error_description": self.description })
+            .to_string()
     }
 }
 
@@ -159,7 +162,9 @@ fn visible(text: Cow<'static, str>) -> Cow<'static, str> {
 /// `invalid_request` for another content type, or a malformed body.
 pub fn read_form(content_type: Option<&str>, body: &[u8]) -> Result<Form, GrantError> {
     let essence = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
-    if !essence.is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded")) {
+    if !essence
+        .is_some_and(|essence| essence.eq_ignore_ascii_case("application/x-www-form-urlencoded"))
+    {
         let text = "send the parameters in the body as application/x-www-form-urlencoded";
         return Err(GrantError::new(ErrorCode::InvalidRequest, text));
     }
@@ -196,7 +201,8 @@ pub struct TokenRequest {
 pub struct Granted {
     /// The client.
     pub client: String,
-    /// Who the token acts for: the client itself for client credentials (decisions.md, "Audience of our tokens").
+    /// Who the token acts for: the client itself for client credentials (decisions.md, "Audience of
+    /// our tokens").
     pub subject: String,
     /// Scopes.
     pub scopes: ScopeSet,
@@ -208,7 +214,8 @@ pub struct Granted {
     pub authorization: Option<String>,
 }
 
-/// What a client that asks for these scopes may have: within what it holds; without any, all of that (RFC 6749 §3.3).
+/// What a client that asks for these scopes may have: within what it holds; without any, all of
+/// that (RFC 6749 §3.3).
 ///
 /// # Errors
 /// The scope that it does not hold, or what is wrong with the value.
@@ -224,11 +231,12 @@ pub fn scope_of(client: &Client, requested: Option<&str>) -> Result<ScopeSet, St
 }
 
 impl TokenRequest {
-    /// Parses a token request. Unknown parameters are ignored, a parameter twice is an error (RFC 6749 §3.2).
+    /// Parses a token request. Unknown parameters are ignored, a parameter twice is an error (RFC
+    /// 6749 §3.2).
     ///
     /// # Errors
-    /// `invalid_request` for a wrong content type, a malformed body, credentials in two ways that differ;
-    /// `invalid_client` without credentials.
+    /// `invalid_request` for a wrong content type, a malformed body, credentials in two ways that
+    /// differ; `invalid_client` without credentials.
     pub fn parse<'a>(
         content_type: Option<&str>,
         authorization: impl Iterator<Item = &'a [u8]>,
@@ -260,14 +268,23 @@ impl TokenRequest {
     ///
     /// # Errors
     /// `invalid_request` without one, `unsupported_grant_type` for one that is unknown or off.
-    pub fn grant(&self, enabled: &std::collections::BTreeSet<GrantType>) -> Result<GrantType, GrantError> {
+    pub fn grant(
+        &self,
+        enabled: &std::collections::BTreeSet<GrantType>,
+    ) -> Result<GrantType, GrantError> {
         let Some(name) = &self.grant_type else {
-            return Err(GrantError::new(ErrorCode::InvalidRequest, "the parameter grant_type is missing"));
+            return Err(GrantError::new(
+                ErrorCode::InvalidRequest,
+                "the parameter grant_type is missing",
+            ));
         };
-        let grant = GrantType::ALL.into_iter().find(|grant| grant.parameter() == name && enabled.contains(grant));
+        let grant = GrantType::ALL
+            .into_iter()
+            .find(|grant| grant.parameter() == name && enabled.contains(grant));
         grant.ok_or_else(|| {
             let on: Vec<&str> = enabled.iter().map(|grant| grant.parameter()).collect();
-            let text = format!("this server does not offer that grant_type; it offers: {}", on.join(", "));
+            let text =
+                format!("this server does not offer that grant_type; it offers: {}", on.join(", "));
             GrantError::new(ErrorCode::UnsupportedGrantType, text)
         })
     }

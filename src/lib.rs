@@ -1,5 +1,11 @@
 #![doc = include_str!("ARCHITECTURE.md")]
-#![deny(clippy::dbg_macro, clippy::print_stdout, clippy::print_stderr, clippy::todo, clippy::unimplemented)]
+#![deny(
+    clippy::dbg_macro,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::todo,
+    clippy::unimplemented
+)]
 #![cfg_attr(
     not(test),
     deny(
@@ -11,7 +17,11 @@
         clippy::unreachable
     )
 )]
-#![deny(clippy::allow_attributes, clippy::allow_attributes_without_reason, clippy::wildcard_enum_match_arm)]
+#![deny(
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::wildcard_enum_match_arm
+)]
 
 // The order of these lines is the order of dependencies: a module uses only modules above it.
 // tests/gateway/architecture.rs reads it.

@@ -12,10 +12,15 @@ pub const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 
 /// Our authorization server (RFC 8414 §2), made from what is configured.
 #[must_use]
-pub fn authorization_server(public_url: &str, grants: &BTreeSet<GrantType>, rules: &Rules) -> String {
+pub fn authorization_server(
+    public_url: &str,
+    grants: &BTreeSet<GrantType>,
+    rules: &Rules,
+) -> String {
     let at = |path: &str| format!("{public_url}{path}");
     let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]);
-    let signed = json!(["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]);
+    let signed =
+        json!(["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]);
     let mut document = json!({
         "issuer": public_url,
         "token_endpoint": at("/oauth2/token"),
@@ -47,7 +52,8 @@ pub fn authorization_server(public_url: &str, grants: &BTreeSet<GrantType>, rule
     document.to_string()
 }
 
-/// A protected resource (RFC 9728 §2): all of ours for an empty path, one API for its base path. `None` where no API is.
+/// A protected resource (RFC 9728 §2): all of ours for an empty path, one API for its base path.
+/// `None` where no API is.
 #[must_use]
 pub fn protected_resource(public_url: &str, path: &str, rules: &Rules) -> Option<String> {
     let name = format!("{public_url}{path}");
@@ -62,7 +68,8 @@ pub fn protected_resource(public_url: &str, path: &str, rules: &Rules) -> Option
     if titles.is_empty() && !path.is_empty() {
         return None;
     }
-    let mut servers: Vec<&str> = rules.issuers().map(|issuer| issuer.rules.issuer.as_str()).collect();
+    let mut servers: Vec<&str> =
+        rules.issuers().map(|issuer| issuer.rules.issuer.as_str()).collect();
     // Ours first: it knows the scopes of every API here.
     servers.sort_unstable_by_key(|issuer| (*issuer != public_url, *issuer));
     let mut document = json!({
@@ -92,7 +99,8 @@ pub fn jwk_set<'a>(keys: impl Iterator<Item = &'a Map<String, Value>>) -> String
     json!({ "keys": keys }).to_string()
 }
 
-/// Only members that are known to be public: a private one must not slip through (RFC 7517 §4, RFC 7518 §6).
+/// Only members that are known to be public: a private one must not slip through (RFC 7517 §4, RFC
+/// 7518 §6).
 fn public_members(key: &Map<String, Value>) -> Map<String, Value> {
     const PUBLIC: [&str; 9] = ["kty", "kid", "use", "alg", "crv", "x", "y", "n", "e"];
     key.iter()
@@ -107,7 +115,8 @@ mod tests {
 
     #[test]
     fn private_members_are_left_out() {
-        let key = json!({"kty": "EC", "crv": "P-256", "x": "a", "y": "b", "d": "secret", "kid": "k"});
+        let key =
+            json!({"kty": "EC", "crv": "P-256", "x": "a", "y": "b", "d": "secret", "kid": "k"});
         let set = jwk_set([key.as_object().unwrap()].into_iter());
         assert!(!set.contains("secret") && set.contains("\"kid\":\"k\""));
     }

@@ -1,4 +1,5 @@
-//! The vocabulary: one type per kind of name, so that a client id can never be passed where a scope is meant.
+//! The vocabulary: one type per kind of name, so that a client id can never be passed where a scope
+//! is meant.
 //!
 //! Owns the names and the clock value; knows nothing of what they name.
 
@@ -75,7 +76,8 @@ name!(
     ClientId
 );
 name!(
-    /// A user of `users.yaml`; shares one namespace with client ids, so that a `sub` is never both (RFC 9700 §4.15).
+    /// A user of `users.yaml`; shares one namespace with client ids, so that a `sub` is never both
+    /// (RFC 9700 §4.15).
     UserName
 );
 name!(

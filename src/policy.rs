@@ -1,7 +1,9 @@
-//! The heart: what the operator declared, compiled into one table per operation, and the pure decision over it.
+//! The heart: what the operator declared, compiled into one table per operation, and the pure
+//! decision over it.
 //!
-//! Owns steps 1 to 9 of decisions.md except reading a token and counting a limit, which are the caller's. Knows nothing of
-//! sockets, files or clocks: the same inputs give the same verdict in `serve`, `check` and every tool.
+//! Owns steps 1 to 9 of decisions.md except reading a token and counting a limit, which are the
+//! caller's. Knows nothing of sockets, files or clocks: the same inputs give the same verdict in
+//! `serve`, `check` and every tool.
 
 pub mod schedule;
 pub mod block;
@@ -52,7 +54,8 @@ impl Issuer {
 /// Opaque tokens of another issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opaque {
-    /// How they begin. Without one they are those of operations whose policy names this issuer alone.
+    /// How they begin. Without one they are those of operations whose policy names this issuer
+    /// alone.
     pub prefix: Option<String>,
     /// It has no keys: its JWTs are asked about too.
     pub jwts_too: bool,
@@ -122,23 +125,27 @@ impl Rules {
         self.issuers.get(name)
     }
 
-    /// The issuer that a token's `iss` names, compared byte for byte. The claim is not yet verified: it only chooses whose
-    /// keys are asked.
+    /// The issuer that a token's `iss` names, compared byte for byte. The claim is not yet
+    /// verified: it only chooses whose keys are asked.
     #[must_use]
     pub fn issuer_by_claim(&self, iss: &str) -> Option<&Issuer> {
         self.issuers.get(self.issuer_names.get(iss)?)
     }
 
-    /// The issuer that is asked about a token that is none of ours and no JWT: by how it begins, or by the operation's policy
-    /// (decisions.md, "Foreign opaque tokens"). A token is shown to nobody else.
+    /// The issuer that is asked about a token that is none of ours and no JWT: by how it begins, or
+    /// by the operation's policy (decisions.md, "Foreign opaque tokens"). A token is shown to
+    /// nobody else.
     #[must_use]
     pub fn issuer_of_opaque(&self, token: &str, operation: OperationId) -> Option<&Issuer> {
         let asked = |issuer: &&Issuer| issuer.opaque.is_some();
         let by_prefix = self.issuer_by_prefix(token);
         by_prefix.or_else(|| {
-            let policy = self.definitions.policies.get(self.operation(operation)?.enforced.policy?)?;
-            let names: HashSet<&IssuerName> = policy.profiles.iter().flat_map(|profile| &profile.issuers).collect();
-            let mut named = names.into_iter().filter_map(|name| self.issuers.get(name)).filter(asked);
+            let policy =
+                self.definitions.policies.get(self.operation(operation)?.enforced.policy?)?;
+            let names: HashSet<&IssuerName> =
+                policy.profiles.iter().flat_map(|profile| &profile.issuers).collect();
+            let mut named =
+                names.into_iter().filter_map(|name| self.issuers.get(name)).filter(asked);
             let one = named.next()?;
             let bare = one.opaque.as_ref().is_some_and(|opaque| opaque.prefix.is_none());
             (bare && named.next().is_none()).then_some(one)
@@ -148,7 +155,10 @@ impl Rules {
     /// The issuer whose opaque tokens begin like this one.
     #[must_use]
     pub fn issuer_by_prefix(&self, token: &str) -> Option<&Issuer> {
-        self.prefixes.iter().find(|(prefix, _)| token.starts_with(prefix)).and_then(|(_, name)| self.issuers.get(name))
+        self.prefixes
+            .iter()
+            .find(|(prefix, _)| token.starts_with(prefix))
+            .and_then(|(_, name)| self.issuers.get(name))
     }
 
     /// All issuers.
@@ -162,11 +172,21 @@ impl Rules {
         &self.definitions.address_limits
     }
 
-    /// The profiles of a policy that can name this client: those that list it, and those that list none.
-    fn profiles(&self, policy: usize, client: &ClientId) -> impl Iterator<Item = (usize, &definition::Profile)> {
-        let profiles =
-            self.definitions.policies.get(policy).map(|policy| policy.profiles.as_slice()).unwrap_or_default();
-        let candidates = self.profile_index.get(policy).into_iter().flat_map(move |index| index.of(client));
+    /// The profiles of a policy that can name this client: those that list it, and those that list
+    /// none.
+    fn profiles(
+        &self,
+        policy: usize,
+        client: &ClientId,
+    ) -> impl Iterator<Item = (usize, &definition::Profile)> {
+        let profiles = self
+            .definitions
+            .policies
+            .get(policy)
+            .map(|policy| policy.profiles.as_slice())
+            .unwrap_or_default();
+        let candidates =
+            self.profile_index.get(policy).into_iter().flat_map(move |index| index.of(client));
         candidates.filter_map(move |at| Some((at, profiles.get(at)?)))
     }
 
@@ -190,7 +210,10 @@ impl Rules {
 
     /// The scopes that grant something.
     pub fn scopes_in_use(&self) -> impl Iterator<Item = &str> {
-        self.operations.iter().flat_map(|operation| &operation.grants).map(|grant| grant.scope.as_str())
+        self.operations
+            .iter()
+            .flat_map(|operation| &operation.grants)
+            .map(|grant| grant.scope.as_str())
     }
 
     /// What a scope lets one do, in words, where somebody wrote them.
@@ -199,7 +222,8 @@ impl Rules {
         self.descriptions.get(scope).map(String::as_str)
     }
 
-    /// Whether one of our own tokens is for the API: for all of ours, or for this one by name (RFC 8707 §2).
+    /// Whether one of our own tokens is for the API: for all of ours, or for this one by name (RFC
+    /// 8707 §2).
     fn is_for(&self, facts: &crate::token::Facts, api: &Api) -> bool {
         let named = |name: &str| facts.audience.iter().any(|audience| audience == name);
         self.issuer(facts.issuer.as_str()).is_some_and(|own| named(&own.rules.issuer))
@@ -231,13 +255,18 @@ impl Rules {
     /// The ACLs that decide about an operation, by their positions in the definitions.
     #[must_use]
     pub fn acls_of(&self, operation: OperationId) -> &[usize] {
-        self.operation(operation).map(|operation| operation.enforced.acls.as_slice()).unwrap_or_default()
+        self.operation(operation)
+            .map(|operation| operation.enforced.acls.as_slice())
+            .unwrap_or_default()
     }
 
     /// The scopes that grant an operation, each with the parameters and values that it asks for.
     #[must_use]
     pub fn grants_of(&self, operation: OperationId) -> Vec<(&ScopeName, &Conditions)> {
-        let grants = self.operation(operation).map(|operation| operation.grants.as_slice()).unwrap_or_default();
+        let grants = self
+            .operation(operation)
+            .map(|operation| operation.grants.as_slice())
+            .unwrap_or_default();
         grants.iter().map(|grant| (&grant.scope, &*grant.conditions)).collect()
     }
 
@@ -252,8 +281,9 @@ impl Rules {
         Some(self.routes.find(host, path)?.segments.as_slice())
     }
 
-    /// The parameters that conditions look at in the segments of a path, one for each grant that has conditions: the position of the
-    /// segment, its parameter, and the values one of which it must have.
+    /// The parameters that conditions look at in the segments of a path, one for each grant that
+    /// has conditions: the position of the segment, its parameter, and the values one of which it
+    /// must have.
     #[must_use]
     pub fn conditions_at(&self, host: &str, path: &str) -> Vec<Vec<(usize, &str, &[String])>> {
         let Some(leaf) = self.routes.find(host, path) else { return Vec::new() };
@@ -264,9 +294,15 @@ impl Rules {
             })
         };
         let operations = leaf.by_method.iter().flatten().filter_map(|id| self.operation(*id));
-        let grants = operations.flat_map(|operation| &operation.grants).filter(|grant| !grant.conditions.is_empty());
+        let grants = operations
+            .flat_map(|operation| &operation.grants)
+            .filter(|grant| !grant.conditions.is_empty());
         let conditions = grants.map(|grant| {
-            grant.conditions.iter().filter_map(|(name, values)| Some((at(name)?, &**name, values.as_slice()))).collect()
+            grant
+                .conditions
+                .iter()
+                .filter_map(|(name, values)| Some((at(name)?, &**name, values.as_slice())))
+                .collect()
         });
         conditions.collect()
     }
@@ -282,21 +318,29 @@ impl Rules {
     /// The scopes that grant a matched operation, whoever asks.
     #[must_use]
     pub fn granting(&self, matched: &route::Matched) -> Vec<&ScopeName> {
-        let grants = self.operation(matched.operation).map(|operation| operation.grants.as_slice()).unwrap_or_default();
-        let mut scopes: Vec<&ScopeName> =
-            grants.iter().filter(|grant| gate::applies(grant, matched)).map(|grant| &grant.scope).collect();
+        let grants = self
+            .operation(matched.operation)
+            .map(|operation| operation.grants.as_slice())
+            .unwrap_or_default();
+        let mut scopes: Vec<&ScopeName> = grants
+            .iter()
+            .filter(|grant| gate::applies(grant, matched))
+            .map(|grant| &grant.scope)
+            .collect();
         scopes.dedup();
         scopes
     }
 
-    /// What decides about an operation with a verdict: the name of a policy, or the gate where it is none. `shadow` is whether with the
-    /// shadow rules in their places.
+    /// What decides about an operation with a verdict: the name of a policy, or the gate where it
+    /// is none. `shadow` is whether with the shadow rules in their places.
     #[must_use]
     pub fn rule_of(&self, operation: OperationId, verdict: Verdict, shadow: bool) -> &str {
         let Some(operation) = self.operation(operation) else { return "" };
         let gates = operation.shadow.as_ref().filter(|_| shadow).unwrap_or(&operation.enforced);
-        let policy =
-            gates.policy.and_then(|at| self.definitions.policies.get(at)).map_or("", |policy| policy.name.as_str());
+        let policy = gates
+            .policy
+            .and_then(|at| self.definitions.policies.get(at))
+            .map_or("", |policy| policy.name.as_str());
         match verdict.reason().map(Reason::step) {
             // Where no policy has a say, scopes and ACLs have.
             None if policy.is_empty() => Step::Scope.label(),
@@ -322,8 +366,9 @@ impl Rules {
 
     /// The claims that the policy of an operation looks at.
     pub fn claims_of(&self, operation: OperationId) -> impl Iterator<Item = &str> {
-        let policy =
-            self.operation(operation).and_then(|operation| self.definitions.policies.get(operation.enforced.policy?));
+        let policy = self
+            .operation(operation)
+            .and_then(|operation| self.definitions.policies.get(operation.enforced.policy?));
         let profiles = policy.map(|policy| policy.profiles.as_slice()).unwrap_or_default();
         profiles.iter().flat_map(|profile| &profile.claims).map(|(name, _)| name.as_str())
     }

@@ -1,8 +1,9 @@
 //! Why a request is refused, and the only translation of that into HTTP.
 //!
-//! Owns the closed list of reasons (decisions.md, "Order"), the precise faults behind them, and the refusal table:
-//! status, error code, challenge, title, detail, metric label. Knows nothing of connections. What the caller may see
-//! ([`Row`]) and what the log may see ([`Fault`]) are different types.
+//! Owns the closed list of reasons (decisions.md, "Order"), the precise faults behind them, and the
+//! refusal table: status, error code, challenge, title, detail, metric label. Knows nothing of
+//! connections. What the caller may see ([`Row`]) and what the log may see ([`Fault`]) are
+//! different types.
 
 use std::borrow::Cow;
 
@@ -36,7 +37,8 @@ macro_rules! closed_list {
 closed_list! {
     /// The closed list of reasons, in the order in which the steps of a decision may give them.
     Reason {
-        /// Framing, Host, method or header syntax that no strict reader accepts (RFC 9112 §3, §5, §6).
+        /// Framing, Host, method or header syntax that no strict reader accepts (RFC 9112 §3, §5,
+        /// §6).
         RequestMalformed = "request.malformed",
         /// A path that two readers could understand differently.
         PathAmbiguous = "path.ambiguous",
@@ -172,8 +174,12 @@ impl Reason {
             | Self::RequestTarget
             | Self::RequestHeaders => Step::Request,
             Self::BlockedNetwork | Self::LimitAddress => Step::Network,
-            Self::OperationUnknown | Self::OperationMethod | Self::OperationMaintenance => Step::Operation,
-            Self::TokenMissing | Self::TokenSeveral | Self::TokenInQuery | Self::TokenMalformed => Step::Credential,
+            Self::OperationUnknown | Self::OperationMethod | Self::OperationMaintenance => {
+                Step::Operation
+            }
+            Self::TokenMissing | Self::TokenSeveral | Self::TokenInQuery | Self::TokenMalformed => {
+                Step::Credential
+            }
             Self::TokenInvalid
             | Self::ClientUnknown
             | Self::ClientInactive
@@ -193,11 +199,14 @@ impl Reason {
         }
     }
 
-    /// Whether the pure decision gives it, from a request and a token alone: not from counters, bodies, stores or servers.
+    /// Whether the pure decision gives it, from a request and a token alone: not from counters,
+    /// bodies, stores or servers.
     #[must_use]
     pub fn is_judged(self) -> bool {
-        let counted =
-            matches!(self, Self::RequestBody | Self::LimitAddress | Self::TokenSeveral | Self::TokenMalformed);
+        let counted = matches!(
+            self,
+            Self::RequestBody | Self::LimitAddress | Self::TokenSeveral | Self::TokenMalformed
+        );
         let asked = matches!(self, Self::IssuerUnavailable | Self::StoreUnavailable);
         !counted && !asked && self.step() < Step::Limits
     }
@@ -363,8 +372,8 @@ impl Refusal {
         self
     }
 
-    /// The `WWW-Authenticate` value, where the row has one. Scope names are `scope-token`s, so they need no escaping
-    /// inside a quoted string (RFC 6750 §3).
+    /// The `WWW-Authenticate` value, where the row has one. Scope names are `scope-token`s, so they
+    /// need no escaping inside a quoted string (RFC 6750 §3).
     #[must_use]
     pub fn challenge(&self) -> Option<String> {
         let row = self.reason.row();
@@ -375,7 +384,10 @@ impl Refusal {
             Challenge::InvalidToken => "invalid_token",
             Challenge::InsufficientScope => "insufficient_scope",
         };
-        let mut value = format!("Bearer realm=\"{REALM}\", error=\"{error}\", error_description=\"{}\"", row.detail);
+        let mut value = format!(
+            "Bearer realm=\"{REALM}\", error=\"{error}\", error_description=\"{}\"",
+            row.detail
+        );
         if let Remedy::Scopes(scopes) = &self.remedy {
             let names: Vec<&str> = scopes.iter().map(ScopeName::as_str).collect();
             value.push_str(", scope=\"");
@@ -413,8 +425,8 @@ pub struct Row {
     pub challenge: Challenge,
     /// RFC 9457 `title`.
     pub title: &'static str,
-    /// RFC 9457 `detail`: what to do, without anything about the rules. Neither quotes nor backslashes, so that it may
-    /// stand in a challenge too.
+    /// RFC 9457 `detail`: what to do, without anything about the rules. Neither quotes nor
+    /// backslashes, so that it may stand in a challenge too.
     pub detail: &'static str,
 }
 
@@ -422,7 +434,12 @@ const fn row(status: u16, title: &'static str, detail: &'static str) -> Row {
     Row { status, challenge: Challenge::None, title, detail }
 }
 
-const fn challenge(status: u16, challenge: Challenge, title: &'static str, detail: &'static str) -> Row {
+const fn challenge(
+    status: u16,
+    challenge: Challenge,
+    title: &'static str,
+    detail: &'static str,
+) -> Row {
     Row { status, challenge, title, detail }
 }
 
@@ -439,26 +456,47 @@ impl Reason {
             Self::PathAmbiguous => row(
                 400,
                 "Ambiguous path",
-                "the path has a dot segment, an empty segment or an escape that servers read differently",
+                "the path has a dot segment, an empty segment or an escape that servers read \
+                    differently",
             ),
-            Self::RequestBody => row(413, "Body too large", "the body is larger than this gateway accepts"),
-            Self::RequestTarget => {
-                row(414, "Target too long", "the request target is longer than this gateway accepts")
+            Self::RequestBody => {
+                row(413, "Body too large", "the body is larger than this gateway accepts")
             }
-            Self::RequestHeaders => {
-                row(431, "Header fields too large", "the header section is larger than this gateway accepts")
+            Self::RequestTarget => row(
+                414,
+                "Target too long",
+                "the request target is longer than this gateway accepts",
+            ),
+            Self::RequestHeaders => row(
+                431,
+                "Header fields too large",
+                "the header section is larger than this gateway accepts",
+            ),
+            Self::BlockedNetwork => {
+                row(403, "Network blocked", "requests from this network are blocked")
             }
-            Self::BlockedNetwork => row(403, "Network blocked", "requests from this network are blocked"),
-            Self::LimitAddress => row(429, "Too many requests", "this address has used up its limit"),
-            Self::OperationUnknown => row(404, "Unknown operation", "no API of this gateway has this path"),
-            Self::OperationMethod => row(405, "Method not allowed", "the resource does not offer this method"),
+            Self::LimitAddress => {
+                row(429, "Too many requests", "this address has used up its limit")
+            }
+            Self::OperationUnknown => {
+                row(404, "Unknown operation", "no API of this gateway has this path")
+            }
+            Self::OperationMethod => {
+                row(405, "Method not allowed", "the resource does not offer this method")
+            }
             Self::OperationMaintenance => row(503, "In maintenance", "the API is in maintenance"),
-            Self::TokenMissing => {
-                challenge(401, Challenge::Bare, "Token missing", "send a bearer token in the Authorization header")
-            }
-            Self::TokenSeveral => {
-                challenge(400, Challenge::InvalidRequest, "Several credentials", "send exactly one credential")
-            }
+            Self::TokenMissing => challenge(
+                401,
+                Challenge::Bare,
+                "Token missing",
+                "send a bearer token in the Authorization header",
+            ),
+            Self::TokenSeveral => challenge(
+                400,
+                Challenge::InvalidRequest,
+                "Several credentials",
+                "send exactly one credential",
+            ),
             Self::TokenInQuery => challenge(
                 400,
                 Challenge::InvalidRequest,
@@ -483,30 +521,46 @@ impl Reason {
                 "Unknown client",
                 "the client of this token is not registered here",
             ),
-            Self::ClientInactive => {
-                challenge(401, Challenge::InvalidToken, "Client inactive", "the client of this token is not active")
-            }
-            Self::UserInactive => {
-                challenge(401, Challenge::InvalidToken, "User inactive", "the user of this token is not active")
-            }
-            Self::IssuerUnavailable => {
-                row(503, "Issuer unavailable", "the token cannot be verified at the moment; try again")
-            }
-            Self::StoreUnavailable => {
-                row(503, "Store unavailable", "the token cannot be looked up at the moment; try again")
-            }
+            Self::ClientInactive => challenge(
+                401,
+                Challenge::InvalidToken,
+                "Client inactive",
+                "the client of this token is not active",
+            ),
+            Self::UserInactive => challenge(
+                401,
+                Challenge::InvalidToken,
+                "User inactive",
+                "the user of this token is not active",
+            ),
+            Self::IssuerUnavailable => row(
+                503,
+                "Issuer unavailable",
+                "the token cannot be verified at the moment; try again",
+            ),
+            Self::StoreUnavailable => row(
+                503,
+                "Store unavailable",
+                "the token cannot be looked up at the moment; try again",
+            ),
             Self::BlockedClient => row(403, "Client blocked", "this client is blocked"),
             Self::BlockedUser => row(403, "User blocked", "this user is blocked"),
             Self::BlockedToken => row(403, "Token blocked", "this token is blocked"),
-            Self::PolicyNone => {
-                row(403, "Not allowed by policy", "this client may call only APIs whose access policy names it")
-            }
-            Self::PolicyProfile => {
-                row(403, "Not allowed by policy", "the access policy of this API does not admit this caller")
-            }
-            Self::ScopeLimited => {
-                row(403, "API outside the limit of the client", "this client is limited to other APIs")
-            }
+            Self::PolicyNone => row(
+                403,
+                "Not allowed by policy",
+                "this client may call only APIs whose access policy names it",
+            ),
+            Self::PolicyProfile => row(
+                403,
+                "Not allowed by policy",
+                "the access policy of this API does not admit this caller",
+            ),
+            Self::ScopeLimited => row(
+                403,
+                "API outside the limit of the client",
+                "this client is limited to other APIs",
+            ),
             Self::ScopeMissing => challenge(
                 403,
                 Challenge::InsufficientScope,
@@ -518,23 +572,35 @@ impl Reason {
                 "No scope grants this",
                 "no scope grants this operation, and this client reaches only what scopes grant",
             ),
-            Self::AclRole => row(403, "Role missing", "the acting user lacks a role that this operation needs"),
-            Self::AclNone => row(403, "Nothing grants this", "no rule names this operation for this caller"),
+            Self::AclRole => {
+                row(403, "Role missing", "the acting user lacks a role that this operation needs")
+            }
+            Self::AclNone => {
+                row(403, "Nothing grants this", "no rule names this operation for this caller")
+            }
             Self::LimitRate => row(429, "Too many requests", "the rate limit is used up"),
             Self::LimitQuota => row(429, "Quota used up", "the quota is used up"),
-            Self::UpstreamFailed => row(502, "Upstream failed", "the API behind this gateway did not answer"),
-            Self::UpstreamProtocol => {
-                row(502, "Upstream failed", "the API behind this gateway gave an answer that is not valid HTTP")
+            Self::UpstreamFailed => {
+                row(502, "Upstream failed", "the API behind this gateway did not answer")
             }
-            Self::UpstreamUnavailable => {
-                row(503, "Upstream unavailable", "no server of the API behind this gateway can be reached")
-            }
+            Self::UpstreamProtocol => row(
+                502,
+                "Upstream failed",
+                "the API behind this gateway gave an answer that is not valid HTTP",
+            ),
+            Self::UpstreamUnavailable => row(
+                503,
+                "Upstream unavailable",
+                "no server of the API behind this gateway can be reached",
+            ),
             Self::UpstreamTimeout => {
                 row(504, "Upstream timed out", "the API behind this gateway did not answer in time")
             }
-            Self::GatewayBroken => {
-                row(500, "Gateway error", "the gateway failed; the decision id helps to find out why")
-            }
+            Self::GatewayBroken => row(
+                500,
+                "Gateway error",
+                "the gateway failed; the decision id helps to find out why",
+            ),
         }
     }
 }
@@ -542,7 +608,9 @@ impl Reason {
 /// The refusal table as Markdown, for the README and its golden file.
 #[must_use]
 pub fn table() -> String {
-    let mut text = String::from("| reason | status | challenge | what the caller reads |\n|---|---|---|---|\n");
+    let mut text = String::from(
+        "| reason | status | challenge | what the caller reads |\n|---|---|---|---|\n",
+    );
     for reason in Reason::ALL {
         let row = reason.row();
         let challenge = match row.challenge {
@@ -552,7 +620,12 @@ pub fn table() -> String {
             Challenge::InvalidToken => "`invalid_token`",
             Challenge::InsufficientScope => "`insufficient_scope`",
         };
-        text.push_str(&format!("| `{}` | {} | {challenge} | {} |\n", reason.label(), row.status, row.detail));
+        text.push_str(&format!(
+            "| `{}` | {} | {challenge} | {} |\n",
+            reason.label(),
+            row.status,
+            row.detail
+        ));
     }
     text
 }
@@ -573,7 +646,10 @@ mod tests {
         for reason in Reason::ALL {
             let challenge = Refusal::new(*reason).challenge();
             if reason.row().status == 401 {
-                assert!(challenge.as_deref().is_some_and(|c| c.starts_with("Bearer ")), "{reason:?}");
+                assert!(
+                    challenge.as_deref().is_some_and(|c| c.starts_with("Bearer ")),
+                    "{reason:?}"
+                );
             }
             let insufficient = challenge.is_some_and(|c| c.contains("insufficient_scope"));
             assert_eq!(insufficient, *reason == Reason::ScopeMissing, "{reason:?}");
@@ -583,12 +659,21 @@ mod tests {
     #[test]
     fn no_detail_breaks_out_of_the_quotes_of_a_challenge() {
         for reason in Reason::ALL {
-            assert!(reason.row().detail.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\'));
+            assert!(
+                reason
+                    .row()
+                    .detail
+                    .bytes()
+                    .all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\')
+            );
         }
     }
 
     #[test]
     fn a_missing_token_is_challenged_without_an_error_code() {
-        assert_eq!(Refusal::new(Reason::TokenMissing).challenge().unwrap(), "Bearer realm=\"scopegate\"");
+        assert_eq!(
+            Refusal::new(Reason::TokenMissing).challenge().unwrap(),
+            "Bearer realm=\"scopegate\""
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! The facts of a request that decisions look at, parsed once at the edge.
 //!
-//! Owns the head's grammar, the canonical target, the credential and the client's address; knows nothing of rules.
+//! Owns the head's grammar, the canonical target, the credential and the client's address; knows
+//! nothing of rules.
 
 pub mod address;
 pub mod answer;
@@ -28,7 +29,20 @@ const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
         )
 }
 
@@ -66,7 +80,11 @@ pub enum Asked {
 impl Request {
     /// Puts the facts together.
     #[must_use]
-    pub fn new(head: Head, address: Option<IpAddr>, credential: Result<BearerToken, Refusal>) -> Self {
+    pub fn new(
+        head: Head,
+        address: Option<IpAddr>,
+        credential: Result<BearerToken, Refusal>,
+    ) -> Self {
         Self {
             method: Method::judged(&head.method),
             host: head.host,

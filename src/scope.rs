@@ -25,12 +25,15 @@ pub enum ScopeFault {
 }
 
 impl ScopeSet {
-    /// Parses a `scope` value. An empty value is an empty set (RFC 6749 §3.1: no value is as if omitted).
+    /// Parses a `scope` value. An empty value is an empty set (RFC 6749 §3.1: no value is as if
+    /// omitted).
     ///
     /// # Errors
     /// A value over the bounds, or with a character outside the grammar (RFC 6749 §3.3).
     pub fn parse(text: &str) -> Result<Self, ScopeFault> {
-        if text.len() > MAX_BYTES || text.split(' ').filter(|token| !token.is_empty()).count() > MAX_ITEMS {
+        if text.len() > MAX_BYTES
+            || text.split(' ').filter(|token| !token.is_empty()).count() > MAX_ITEMS
+        {
             return Err(ScopeFault::TooLong);
         }
         Self::parse_unbounded(text)

@@ -71,7 +71,10 @@ impl Sockets {
             offer.add(address, &socket)?;
             Ok::<_, String>(socket)
         };
-        let each = fixed.listeners.iter().map(|listener| Ok((*listener, bind("listeners", listener.address)?)));
+        let each = fixed
+            .listeners
+            .iter()
+            .map(|listener| Ok((*listener, bind("listeners", listener.address)?)));
         let edge = each.collect::<Result<_, String>>()?;
         let metrics = fixed.metrics.map(|address| bind("metrics", address)).transpose()?;
         let admin = fixed.admin.map(|address| bind("admin", address)).transpose()?;
@@ -94,49 +97,86 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     // Only now: whoever finds the addresses taken may take the gateway for ready.
     let (predecessor, inherited) = match (options.upgrade, folder) {
         (false, _) => (None, Inherited::new()),
-        (true, Some(folder)) => Predecessor::ask(&folder).map(|(process, sockets)| (Some(process), sockets))?,
+        (true, Some(folder)) => {
+            Predecessor::ask(&folder).map(|(process, sockets)| (Some(process), sockets))?
+        }
         (true, None) => {
-            return Err("--upgrade: with a shared store, `run_folder` says where the socket for it is".to_owned());
+            return Err(
+                "--upgrade: with a shared store, `run_folder` says where the socket for it is"
+                    .to_owned(),
+            );
         }
     };
     let Sockets { edge, metrics, admin, offer } = Sockets::bind(&shared.fixed, inherited)?;
     let _ = process.offer.set(offer);
     let _ = process.program.set(Program::of_this_process(gateway_file, shared.candidate.file()));
     let mut server = Server::new_with_opt_and_conf(None, conf(&shared));
-    let resolver = server.add_service(background_service("names", background::resolve::Resolver::new(shared.clone())));
-    server.add_service(background_service("health", background::health::HealthChecks::new(shared.clone())));
-    let tokens = background_service("credentials", background::upstream_tokens::UpstreamTokens::new(shared.clone()));
+    let resolver = server.add_service(background_service(
+        "names",
+        background::resolve::Resolver::new(shared.clone()),
+    ));
+    server.add_service(background_service(
+        "health",
+        background::health::HealthChecks::new(shared.clone()),
+    ));
+    let tokens = background_service(
+        "credentials",
+        background::upstream_tokens::UpstreamTokens::new(shared.clone()),
+    );
     // The first ones are got before serving begins: not twice.
     server.add_service(tokens).add_dependency(&resolver);
-    server.add_service(background_service("keys", background::issuer_keys::KeyRefresh::new(shared.clone())));
-    server.add_service(background_service("store", background::store_follower::StoreFollower::new(shared.clone())));
-    server.add_service(background_service("limits", background::limit_sync::LimitSync::new(shared.clone())));
+    server.add_service(background_service(
+        "keys",
+        background::issuer_keys::KeyRefresh::new(shared.clone()),
+    ));
+    server.add_service(background_service(
+        "store",
+        background::store_follower::StoreFollower::new(shared.clone()),
+    ));
+    server.add_service(background_service(
+        "limits",
+        background::limit_sync::LimitSync::new(shared.clone()),
+    ));
     server.add_service(background_service(
         "reload",
         background::reload::Reload::new(shared.clone(), gateway_file, hangups),
     ));
     if let Some(listener) = metrics {
-        let service = background_service("operations", admin::probes::Operations::new(shared.clone(), listener));
-        // With those for requests: on a socket taken over, "starting" would be told beside the predecessor's "ready".
+        let service = background_service(
+            "operations",
+            admin::probes::Operations::new(shared.clone(), listener),
+        );
+        // With those for requests: on a socket taken over, "starting" would be told beside the
+        // predecessor's "ready".
         server.add_service(service).add_dependency(&resolver);
     }
     if let Some(listener) = admin {
-        server.add_service(background_service("admin", admin::api::Admin::new(shared.clone(), listener)));
+        server.add_service(background_service(
+            "admin",
+            admin::api::Admin::new(shared.clone(), listener),
+        ));
     }
-    let transport = TransportConnector::new(Some(ConnectorOptions::from_server_conf(&server.configuration)));
-    let proxy = pingora::proxy::http_proxy(&server.configuration, driver::Gateway::new(shared.clone(), transport));
+    let transport =
+        TransportConnector::new(Some(ConnectorOptions::from_server_conf(&server.configuration)));
+    let proxy = pingora::proxy::http_proxy(
+        &server.configuration,
+        driver::Gateway::new(shared.clone(), transport),
+    );
     let threads = workers(&shared.fixed);
-    let edge = server.add_service(Edge::new(shared.edge.clone(), proxy, edge, predecessor, threads));
+    let edge =
+        server.add_service(Edge::new(shared.edge.clone(), proxy, edge, predecessor, threads));
     edge.add_dependency(&resolver);
     let connections = shared.edge.connections.clone();
-    let signals = lifecycle::Signals::new(process.clone(), options.temporary, move || connections.open());
+    let signals =
+        lifecycle::Signals::new(process.clone(), options.temporary, move || connections.open());
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     settle_store(&shared);
     process.logs.flush(FLUSH);
     Ok(())
 }
 
-/// Brings the store's log into its file, on a thread of its own: a disk that hangs does not hold up the end.
+/// Brings the store's log into its file, on a thread of its own: a disk that hangs does not hold up
+/// the end.
 fn settle_store(shared: &Arc<Shared>) {
     let (settler, settled) = std::sync::mpsc::sync_channel(1);
     // The store stays open as long as the thread is at it: closing it would wait for the same disk.
@@ -147,7 +187,8 @@ fn settle_store(shared: &Arc<Shared>) {
         Ok(Err(error)) => error.to_string(),
         Err(_) => format!("the disk has not answered within {} s", FLUSH.as_secs()),
     };
-    tracing::warn!(%cause, "the store's log could not be brought into its file; the next start does it");
+    tracing::warn!(%cause, "the store's log could not be brought into its file; the next start \
+        does it");
 }
 
 fn workers(fixed: &Fixed) -> usize {
@@ -163,7 +204,8 @@ fn conf(shared: &Shared) -> ServerConf {
         threads: workers(&shared.fixed),
         // Connections stay on their thread: fewer wake-ups and no shared queues.
         work_stealing: false,
-        // Drain and hand-over are ours (process/lifecycle.rs): once told, the library has nothing to wait for.
+        // Drain and hand-over are ours (process/lifecycle.rs): once told, the library has nothing
+        // to wait for.
         grace_period_seconds: Some(0),
         graceful_shutdown_timeout_seconds: Some(1),
         // Tries, the first included. Whether there is another one is ours to say (proxy/retry.rs).

@@ -1,7 +1,9 @@
-//! The store: what must outlive a process. One interface over two engines: SQLite in a folder for one gateway, Redis for several.
+//! The store: what must outlive a process. One interface over two engines: SQLite in a folder for
+//! one gateway, Redis for several.
 //!
-//! Every operation is one whole thing that has a meaning (redeem, rotate, revoke): it is done or it is not, in either engine. What
-//! was acknowledged is there. What the engines keep it in is theirs alone.
+//! Every operation is one whole thing that has a meaning (redeem, rotate, revoke): it is done or it
+//! is not, in either engine. What was acknowledged is there. What the engines keep it in is theirs
+//! alone.
 
 pub mod access;
 pub mod attempts;
@@ -83,7 +85,10 @@ pub enum StoreFault {
         found: &'static str,
     },
     /// The file is not where it was: it was moved, removed or replaced under us.
-    #[error("{path}: the file is gone or another one; what is written now would be lost. Put it back and restart")]
+    #[error(
+        "{path}: the file is gone or another one; what is written now would be lost. Put it back \
+            and restart"
+    )]
     Gone {
         /// What.
         path: PathBuf,
@@ -131,11 +136,14 @@ impl Store {
     /// Opens the store that a configuration names.
     ///
     /// # Errors
-    /// It cannot be used; see [`Store::open`] for a folder. A server has to answer within five seconds, and to keep what it has.
+    /// It cannot be used; see [`Store::open`] for a folder. A server has to answer within five
+    /// seconds, and to keep what it has.
     pub fn of(declared: &StoreConfig) -> Result<Self, StoreFault> {
         match declared {
             StoreConfig::Embedded(folder) => Self::open(Path::new(folder)),
-            StoreConfig::Shared(declared) => Shared::open(declared).map(|shared| Self(Engine::Shared(shared))),
+            StoreConfig::Shared(declared) => {
+                Shared::open(declared).map(|shared| Self(Engine::Shared(shared)))
+            }
         }
     }
 
@@ -147,8 +155,9 @@ impl Store {
         Embedded::open(folder).map(|embedded| Self(Engine::Embedded(embedded)))
     }
 
-    /// Looks whether what is open is still what is to be written: if it is not, nothing is read or written any more, for an
-    /// acknowledgement would be for something that the next start does not find.
+    /// Looks whether what is open is still what is to be written: if it is not, nothing is read or
+    /// written any more, for an acknowledgement would be for something that the next start does not
+    /// find.
     ///
     /// # Errors
     /// It is not.
@@ -164,7 +173,8 @@ impl Store {
         engine!(self, ping())
     }
 
-    /// At the end of a process: what is written stands in the one file, which can then be copied or moved.
+    /// At the end of a process: what is written stands in the one file, which can then be copied or
+    /// moved.
     ///
     /// # Errors
     /// It could not be; nothing is lost, for the next start does it.
@@ -172,8 +182,8 @@ impl Store {
         engine!(self, settle())
     }
 
-    /// Looks through the whole store before anything is served from it: damage is found at the start, and not by the request that
-    /// meets it.
+    /// Looks through the whole store before anything is served from it: damage is found at the
+    /// start, and not by the request that meets it.
     ///
     /// # Errors
     /// What is damaged.
@@ -184,7 +194,8 @@ impl Store {
     /// Copies everything committed into a new file, while others read and write.
     ///
     /// # Errors
-    /// The file is there already or cannot be written; or the store is a shared one, which its server copies.
+    /// The file is there already or cannot be written; or the store is a shared one, which its
+    /// server copies.
     pub fn backup(&self, to: &Path) -> Result<(), StoreFault> {
         engine!(self, backup(to))
     }
@@ -192,7 +203,8 @@ impl Store {
     /// Puts such a copy into a folder that has no store.
     ///
     /// # Errors
-    /// There is a store, or the file is damaged, none of ours, or of a newer version. Nothing is changed then.
+    /// There is a store, or the file is damaged, none of ours, or of a newer version. Nothing is
+    /// changed then.
     pub fn restore(from: &Path, folder: &Path) -> Result<(), StoreFault> {
         Embedded::restore(from, folder)
     }

@@ -1,5 +1,5 @@
-//! What the gateway reports of itself: decision ids, decision records, metrics, and the threads that write lines. Knows no exchange:
-//! its callers say what happened, in labels.
+//! What the gateway reports of itself: decision ids, decision records, metrics, and the threads
+//! that write lines. Knows no exchange: its callers say what happened, in labels.
 
 pub mod decision_id;
 pub mod shadow_difference;

@@ -1,7 +1,7 @@
 //! Bearer tokens: the strict form, the signature, the claims, and the facts that remain of them.
 //!
-//! Owns everything between a token's text and [`Facts`]; knows nothing of clients, policies or the network. Time is an
-//! argument.
+//! Owns everything between a token's text and [`Facts`]; knows nothing of clients, policies or the
+//! network. Time is an argument.
 
 pub mod claims;
 pub mod id_token;
@@ -17,13 +17,14 @@ use crate::scope::ScopeSet;
 pub use claims::{IssuerRules, judge};
 pub use keyset::{KeyId, KeySet};
 
-/// What a verified token says. These facts, and only these, are cached: whether they are good enough now is judged anew on
-/// each request.
+/// What a verified token says. These facts, and only these, are cached: whether they are good
+/// enough now is judged anew on each request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
     /// The configuration's name of the issuer.
     pub issuer: IssuerName,
-    /// The key that signed it; a removed key ends its tokens. `None` for tokens that were not verified by a key.
+    /// The key that signed it; a removed key ends its tokens. `None` for tokens that were not
+    /// verified by a key.
     pub key: Option<KeyId>,
     /// `sub`.
     pub subject: String,

@@ -1,5 +1,5 @@
-//! What an operator asks of the policies before and after a change. Everything here calls the decision of [`policy`](crate::policy);
-//! nothing decides itself.
+//! What an operator asks of the policies before and after a change. Everything here calls the
+//! decision of [`policy`](crate::policy); nothing decides itself.
 
 pub mod access;
 pub mod change;
@@ -43,7 +43,8 @@ impl Workers<'static> {
 impl Workers<'_> {
     /// Asks something of each item; the answers come in no order.
     fn each<T: Sync, A: Send>(&self, items: &[T], ask: impl Fn(&T, &mut Vec<A>) + Sync) -> Vec<A> {
-        let (next, done, answers) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let (next, done, answers) =
+            (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
         (self.run)(&|| {
             let mut own = Vec::new();
             while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {

@@ -40,7 +40,8 @@ pub(super) struct AccessArguments {
     #[arg(long, value_name = "FILE")]
     log: Option<PathBuf>,
     /// Of the log, only so many days before now
-    #[arg(long, value_name = "DAYS", requires = "log", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "DAYS", requires = "log",
+        value_parser = clap::value_parser!(u16).range(1..))]
     days: Option<u16>,
     /// Only what is granted and was not made use of
     #[arg(long, requires = "log")]
@@ -94,7 +95,10 @@ fn known(config: &Config, arguments: &AccessArguments) -> Result<(), String> {
         let users = rules.registry().users();
         clients.iter().any(|client| client.roles.contains(name))
             || users.iter().any(|user| user.roles.contains(name))
-            || definitions.issuers.iter().any(|issuer| issuer.roles.values().any(|role| role.as_str() == name))
+            || definitions
+                .issuers
+                .iter()
+                .any(|issuer| issuer.roles.values().any(|role| role.as_str() == name))
     };
     there("client", &arguments.client, &|name| rules.registry().client(name).is_some())?;
     there("API", &arguments.api, &|name| rules.apis().iter().any(|api| api.name.as_str() == name))?;
@@ -102,7 +106,8 @@ fn known(config: &Config, arguments: &AccessArguments) -> Result<(), String> {
 }
 
 fn narrow(found: &mut Access, arguments: &AccessArguments) {
-    let client = |name: Option<&str>| arguments.client.is_none() || arguments.client.as_deref() == name;
+    let client =
+        |name: Option<&str>| arguments.client.is_none() || arguments.client.as_deref() == name;
     found.reach.retain(|reach| {
         client(reach.client.as_deref())
             && arguments.api.as_ref().is_none_or(|api| *api == reach.api)
@@ -116,20 +121,28 @@ fn narrow(found: &mut Access, arguments: &AccessArguments) {
 fn lines(found: &Access) -> Vec<(&str, &str, Vec<String>)> {
     let mut groups: BTreeMap<(&str, &str), BTreeMap<String, Vec<&Reach>>> = BTreeMap::new();
     for reach in &found.reach {
-        groups.entry((&reach.caller, &reach.api)).or_default().entry(circumstances(reach)).or_default().push(reach);
+        groups
+            .entry((&reach.caller, &reach.api))
+            .or_default()
+            .entry(circumstances(reach))
+            .or_default()
+            .push(reach);
     }
     let lines = groups.into_iter().map(|((caller, api), alike)| {
         let lines = alike.into_iter().map(|(circumstances, reaches)| {
             let mut paths: BTreeMap<String, Vec<&str>> = BTreeMap::new();
             for reach in reaches {
-                let version = reach.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
+                let version =
+                    reach.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
                 let methods = paths.entry(format!("{version}{}", reach.resource)).or_default();
                 if !methods.contains(&reach.method) {
                     methods.push(reach.method);
                 }
             }
-            let paths: Vec<String> =
-                paths.into_iter().map(|(path, methods)| format!("{} {path}", methods.join(","))).collect();
+            let paths: Vec<String> = paths
+                .into_iter()
+                .map(|(path, methods)| format!("{} {path}", methods.join(",")))
+                .collect();
             format!("{}{circumstances}", paths.join("; "))
         });
         (caller, api, lines.collect())
@@ -161,7 +174,10 @@ fn text(found: &Access) {
     }
     if found.in_part > 0 {
         let count = found.in_part;
-        say(&format!("{count} operations have more combinations of roles, claims and values than were gone through"));
+        say(&format!(
+            "{count} operations have more combinations of roles, claims and values than were gone \
+                through"
+        ));
     }
     if !found.idle.is_empty() {
         say("\nscopes that are held and were not used:");
@@ -191,9 +207,14 @@ struct Page<'a> {
     days: Option<u16>,
 }
 
-fn page(config: &Config, found: &Access, arguments: &AccessArguments) -> Result<String, askama::Error> {
-    let count =
-        |name: fn(&Reach) -> &str| found.reach.iter().map(name).collect::<std::collections::BTreeSet<_>>().len();
+fn page(
+    config: &Config,
+    found: &Access,
+    arguments: &AccessArguments,
+) -> Result<String, askama::Error> {
+    let count = |name: fn(&Reach) -> &str| {
+        found.reach.iter().map(name).collect::<std::collections::BTreeSet<_>>().len()
+    };
     let page = Page {
         gateway: &config.fixed.public_url,
         set: &config.version,

@@ -1,4 +1,5 @@
-//! `scopegate attempts`: wrong attempts to authenticate that count now, and an end to them, on every gateway of the store.
+//! `scopegate attempts`: wrong attempts to authenticate that count now, and an end to them, on
+//! every gateway of the store.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -13,7 +14,9 @@ use super::{Format, report, say, state, wrong};
 use crate::client::Registry;
 use crate::names::Timestamp;
 use crate::request::address::site;
-use crate::store::attempts::{Account, Attempt, Cleared, MAX_PER_NAME, MAX_PER_PLACE, WINDOW_SECONDS, digest_of};
+use crate::store::attempts::{
+    Account, Attempt, Cleared, MAX_PER_NAME, MAX_PER_PLACE, WINDOW_SECONDS, digest_of,
+};
 use crate::system::{clock, files};
 
 /// What is done with attempts.
@@ -55,22 +58,30 @@ pub(super) fn run(gateway: &Path, command: AttemptsCommand, format: Format) -> E
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let now = clock::now();
-    let attempts = state::store(&config)?.attempts(now).map_err(|fault| wrong(&fault.to_string()))?;
+    let attempts =
+        state::store(&config)?.attempts(now).map_err(|fault| wrong(&fault.to_string()))?;
     let mut by_subject: BTreeMap<&str, Vec<&Attempt>> = BTreeMap::new();
     for attempt in attempts.iter().filter(|attempt| !attempt.is_known()) {
         by_subject.entry(&attempt.subject).or_default().push(attempt);
     }
     let names = names(config.rules.registry());
-    let rows: Vec<serde_json::Value> = by_subject.values().filter_map(|attempts| row(attempts, &names, now)).collect();
+    let rows: Vec<serde_json::Value> =
+        by_subject.values().filter_map(|attempts| row(attempts, &names, now)).collect();
     match format {
         Format::Json => say(&json!({ "attempts": rows }).to_string()),
         Format::Text if rows.is_empty() => say("No wrong attempts count now."),
-        Format::Text => state::table(&rows, &["account", "name", "from", "wrong", "of", "locked", "until"]),
+        Format::Text => {
+            state::table(&rows, &["account", "name", "from", "wrong", "of", "locked", "until"]);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(attempts: &[&Attempt], names: &HashMap<String, String>, now: Timestamp) -> Option<serde_json::Value> {
+fn row(
+    attempts: &[&Attempt],
+    names: &HashMap<String, String>,
+    now: Timestamp,
+) -> Option<serde_json::Value> {
     let named = attempts.first()?.named()?;
     let limit = if named.digest.is_some() { MAX_PER_NAME } else { MAX_PER_PLACE };
     let locked = attempts.len() >= limit;
@@ -107,13 +118,23 @@ fn clear(gateway: &Path, whose: Whose, format: Format) -> Result<ExitCode, ExitC
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let registry = config.rules.registry();
     let unknown = |kind: &str, name: &str| {
-        wrong(&format!("there is no {kind} `{name}`; --from and --all clear attempts on unknown names"))
+        wrong(&format!(
+            "there is no {kind} `{name}`; --from and --all clear attempts on unknown names"
+        ))
     };
     let (cleared, text) = match whose {
-        Whose { client: Some(id), .. } if registry.client(&id).is_none() => return Err(unknown("client", &id)),
-        Whose { user: Some(name), .. } if registry.user(&name).is_none() => return Err(unknown("user", &name)),
-        Whose { client: Some(id), .. } => (Cleared::Name(Account::Client, id.clone()), format!("on client `{id}`")),
-        Whose { user: Some(name), .. } => (Cleared::Name(Account::User, name.clone()), format!("on user `{name}`")),
+        Whose { client: Some(id), .. } if registry.client(&id).is_none() => {
+            return Err(unknown("client", &id));
+        }
+        Whose { user: Some(name), .. } if registry.user(&name).is_none() => {
+            return Err(unknown("user", &name));
+        }
+        Whose { client: Some(id), .. } => {
+            (Cleared::Name(Account::Client, id.clone()), format!("on client `{id}`"))
+        }
+        Whose { user: Some(name), .. } => {
+            (Cleared::Name(Account::User, name.clone()), format!("on user `{name}`"))
+        }
         Whose { from: Some(address), .. } => {
             let place = site(address).to_string();
             (Cleared::Place(place.clone()), format!("from {place}"))

@@ -1,4 +1,5 @@
-//! `scopegate block`, `scopegate unblock`: who is kept out now, on every gateway of the store, without an edit of the YAML.
+//! `scopegate block`, `scopegate unblock`: who is kept out now, on every gateway of the store,
+//! without an edit of the YAML.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -77,16 +78,24 @@ fn set(
     };
     if !known {
         // A mistyped name must not look like success.
-        return Err(wrong(&format!("there is no {} `{}`: nobody was blocked", blocked.kind(), blocked.value())));
+        return Err(wrong(&format!(
+            "there is no {} `{}`: nobody was blocked",
+            blocked.kind(),
+            blocked.value()
+        )));
     }
     let since = clock::now();
     let until = time.map(|time| end_of(time, since)).transpose()?;
     let text = format!("{} `{}`", blocked.kind(), blocked.value());
     let block = CommandedBlock { blocked, reason, since, until };
     state::store(&config)?.block(&block).map_err(|fault| wrong(&fault.to_string()))?;
-    let end =
-        until.map_or_else(|| "until `scopegate unblock`".to_owned(), |until| format!("until {}", state::time(until)));
-    said(format, &json!({ "blocked": text, "until": until.map(state::time) }), || format!("Blocked: {text}, {end}."));
+    let end = until.map_or_else(
+        || "until `scopegate unblock`".to_owned(),
+        |until| format!("until {}", state::time(until)),
+    );
+    said(format, &json!({ "blocked": text, "until": until.map(state::time) }), || {
+        format!("Blocked: {text}, {end}.")
+    });
     Ok(ExitCode::SUCCESS)
 }
 
@@ -96,7 +105,9 @@ fn end(gateway: &Path, whom: Whom, format: Format) -> Result<ExitCode, ExitCode>
     let text = format!("{} `{}`", blocked.kind(), blocked.value());
     let store = state::store(&config)?;
     if !store.unblock(&blocked, clock::now()).map_err(|fault| wrong(&fault.to_string()))? {
-        return Err(wrong(&format!("no command has blocked the {text}; blocks in policy files are edited there")));
+        return Err(wrong(&format!(
+            "no command has blocked the {text}; blocks in policy files are edited there"
+        )));
     }
     said(format, &json!({ "unblocked": text }), || format!("Not blocked any more: {text}."));
     Ok(ExitCode::SUCCESS)
@@ -104,7 +115,8 @@ fn end(gateway: &Path, whom: Whom, format: Format) -> Result<ExitCode, ExitCode>
 
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
-    let blocks = state::store(&config)?.blocks(clock::now()).map_err(|fault| wrong(&fault.to_string()))?;
+    let blocks =
+        state::store(&config)?.blocks(clock::now()).map_err(|fault| wrong(&fault.to_string()))?;
     let rows: Vec<serde_json::Value> = blocks
         .iter()
         .map(|block| {
@@ -129,7 +141,9 @@ fn blocked(whom: Whom) -> Result<Blocked, ExitCode> {
         Whom { client: Some(client), .. } => Blocked::Client(client),
         Whom { user: Some(user), .. } => Blocked::User(user),
         Whom { token: Some(token), .. } => Blocked::Token(token),
-        Whom { network: None, .. } => return Err(wrong("whom? --client, --user, --token or --network")),
+        Whom { network: None, .. } => {
+            return Err(wrong("whom? --client, --user, --token or --network"));
+        }
         Whom { network: Some(text), .. } => {
             let parsed = crate::request::address::parse_network(&text);
             Blocked::Network(parsed.map_err(|fault| wrong(&format!("--network: {fault}")))?)
@@ -138,7 +152,8 @@ fn blocked(whom: Whom) -> Result<Blocked, ExitCode> {
 }
 
 fn end_of(text: &str, now: Timestamp) -> Result<Timestamp, ExitCode> {
-    let time = crate::config::format::duration(text).map_err(|fault| wrong(&format!("--for: {fault}")))?;
+    let time =
+        crate::config::format::duration(text).map_err(|fault| wrong(&format!("--for: {fault}")))?;
     let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
     if seconds > 0 { Ok(now.plus(seconds)) } else { Err(wrong("--for: at least a second")) }
 }

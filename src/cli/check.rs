@@ -36,10 +36,15 @@ pub(super) fn run(gateway: &Path, deny: Option<Deny>, format: Format) -> ExitCod
     };
     let findings = lint(&config, clock::now());
     match format {
-        Format::Json => say(&json!({ "faults": [], "set": &*config.version, "findings": findings }).to_string()),
+        Format::Json => {
+            let report = json!({ "faults": [], "set": &*config.version, "findings": findings });
+            say(&report.to_string());
+        }
         Format::Text => text(&config, &findings),
     }
-    let denied = |finding: &Finding| finding.waived.is_none() && deny.is_some_and(|deny| finding.level >= deny.least());
+    let denied = |finding: &Finding| {
+        finding.waived.is_none() && deny.is_some_and(|deny| finding.level >= deny.least())
+    };
     if findings.iter().any(denied) { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
 }
 

@@ -1,5 +1,6 @@
-//! `scopegate client`: the registry of clients. A new client is a new file; what stands in a file of yours is never rewritten:
-//! the lines to change are printed. A secret is printed once and is nowhere else.
+//! `scopegate client`: the registry of clients. A new client is a new file; what stands in a file
+//! of yours is never rewritten: the lines to change are printed. A secret is printed once and is
+//! nowhere else.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,11 +14,11 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Format, report, say, state, wrong};
-use crate::system::random;
 use crate::client::Client;
 use crate::names::hex;
 use crate::store::revocations::Subject;
 use crate::system::files;
+use crate::system::random;
 
 /// What to do with clients.
 #[derive(Debug, Subcommand)]
@@ -88,7 +89,9 @@ fn secret() -> Result<(String, String), ExitCode> {
 fn find(gateway: &Path, id: &str, format: Format) -> Result<std::sync::Arc<Client>, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let client = config.rules.registry().client(id).cloned();
-    client.ok_or_else(|| wrong(&format!("there is no client `{id}`; `scopegate client list` prints all")))
+    client.ok_or_else(|| {
+        wrong(&format!("there is no client `{id}`; `scopegate client list` prints all"))
+    })
 }
 
 fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
@@ -119,10 +122,20 @@ fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
 }
 
 /// Writes the file, and takes it away again if the configuration does not load with it.
-fn write(gateway: &Path, folder: &Path, new: &New, text: &str, secret: Option<&str>, format: Format) -> ExitCode {
+fn write(
+    gateway: &Path,
+    folder: &Path,
+    new: &New,
+    text: &str,
+    secret: Option<&str>,
+    format: Format,
+) -> ExitCode {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if new.id.is_empty() || !new.id.chars().all(safe) || new.id.starts_with('.') {
-        return wrong("a client id that is to be a file's name has letters, digits, dots, hyphens and underscores");
+        return wrong(
+            "a client id that is to be a file's name has letters, digits, dots, hyphens and \
+                underscores",
+        );
     }
     let file = folder.join(format!("{}.yaml", new.id));
     let written = std::fs::OpenOptions::new()
@@ -150,7 +163,9 @@ fn write(gateway: &Path, folder: &Path, new: &New, text: &str, secret: Option<&s
 impl New {
     /// The file's text. Values are quoted as JSON strings, which YAML reads as they are.
     fn yaml(&self, digest: Option<&str>) -> String {
-        let list = |values: &[String]| serde_json::to_string(values).unwrap_or_default().replace("\",\"", "\", \"");
+        let list = |values: &[String]| {
+            serde_json::to_string(values).unwrap_or_default().replace("\",\"", "\", \"")
+        };
         let mut text = format!("clients:\n  {}:\n", json!(self.id));
         let mut line = |key: &str, value: String| text.push_str(&format!("    {key}: {value}\n"));
         if let Some(name) = &self.name {
@@ -177,13 +192,19 @@ impl New {
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let registry = config.rules.registry();
-    let used = state::store(&config).ok().and_then(|store| store.secret_uses().ok()).unwrap_or_default();
+    let used =
+        state::store(&config).ok().and_then(|store| store.secret_uses().ok()).unwrap_or_default();
     let rows: Vec<serde_json::Value> = registry
         .clients()
         .into_iter()
         .map(|client| {
-            let last = used.iter().filter(|(id, ..)| *id == client.id.as_str()).map(|(_, _, day)| *day).max();
-            let mut scopes: Vec<&str> = client.scopes.iter().map(crate::names::ScopeName::as_str).collect();
+            let last = used
+                .iter()
+                .filter(|(id, ..)| *id == client.id.as_str())
+                .map(|(_, _, day)| *day)
+                .max();
+            let mut scopes: Vec<&str> =
+                client.scopes.iter().map(crate::names::ScopeName::as_str).collect();
             scopes.sort_unstable();
             json!({
                 "client": client.id.as_str(),
@@ -201,7 +222,10 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     match format {
         Format::Json => say(&json!({ "clients": rows }).to_string()),
         Format::Text => {
-            state::table(&rows, &["client", "active", "grants", "scopes", "secrets", "secret_last_used", "at"]);
+            state::table(
+                &rows,
+                &["client", "active", "grants", "scopes", "secrets", "secret_last_used", "at"],
+            );
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -214,13 +238,18 @@ fn rotate(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCode
     }
     let (secret, digest) = secret()?;
     let line = format!("- {{ sha256: {digest} }}");
-    said(format, &json!({ "client": id, "secret": secret, "paste": line, "at": client.origin.to_string() }), || {
-        format!(
-            "Add this line to `secrets` of `{id}` ({}). Give the old one an `expires`, and remove it once it is not used any\n\
+    said(
+        format,
+        &json!({ "client": id, "secret": secret, "paste": line, "at": client.origin.to_string() }),
+        || {
+            format!(
+                "Add this line to `secrets` of `{id}` ({}). Give the old one an `expires`, and \
+                    remove it once it is not used any\n\
              more: `scopegate client list` shows when a secret was last used.\n\n    {line}",
-            client.origin
-        )
-    });
+                client.origin
+            )
+        },
+    );
     print_secret(Some(&secret), format);
     Ok(ExitCode::SUCCESS)
 }
@@ -228,13 +257,18 @@ fn rotate(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCode
 fn disable(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCode> {
     let client = find(gateway, id, format)?;
     state::revoke(gateway, Subject::Client(id.to_owned()), format)?;
-    said(format, &json!({ "client": id, "paste": "active: false", "at": client.origin.to_string() }), || {
-        format!(
-            "Every token that `{id}` has is refused from now on. It can still get others until you add this line to it\n\
+    said(
+        format,
+        &json!({ "client": id, "paste": "active: false", "at": client.origin.to_string() }),
+        || {
+            format!(
+                "Every token that `{id}` has is refused from now on. It can still get others until \
+                    you add this line to it\n\
              ({}) and tell the gateway with SIGHUP:\n\n    active: false",
-            client.origin
-        )
-    });
+                client.origin
+            )
+        },
+    );
     Ok(ExitCode::SUCCESS)
 }
 

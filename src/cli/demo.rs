@@ -1,4 +1,5 @@
-//! `scopegate demo`: the real gateway over a folder of its own, with an upstream that says what reached it.
+//! `scopegate demo`: the real gateway over a folder of its own, with an upstream that says what
+//! reached it.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -40,21 +41,32 @@ fn demo(port: u16) -> Result<(), String> {
         ("STORE", store.display().to_string()),
         ("SHA256", crate::names::hex(&Sha256::digest(&secret))),
     ];
-    for (name, text) in
-        [("gateway.yaml", GATEWAY), ("clients.yaml", CLIENTS), ("users.yaml", USERS), ("policies.yaml", POLICIES)]
-    {
-        let text = values.iter().fold(text.to_owned(), |text, (key, value)| text.replace(&format!("@{key}@"), value));
-        std::fs::write(folder.path().join(name), text).map_err(|error| format!("{name}: {error}"))?;
+    for (name, text) in [
+        ("gateway.yaml", GATEWAY),
+        ("clients.yaml", CLIENTS),
+        ("users.yaml", USERS),
+        ("policies.yaml", POLICIES),
+    ] {
+        let text = values
+            .iter()
+            .fold(text.to_owned(), |text, (key, value)| text.replace(&format!("@{key}@"), value));
+        std::fs::write(folder.path().join(name), text)
+            .map_err(|error| format!("{name}: {error}"))?;
     }
     let file = folder.path().join("gateway.yaml");
     let config = files::load(&file).map_err(|fault| fault.lines().join("\n"))?;
     let expired = expired_token(&store, &config.fixed.public_url, config.fixed.signing)?;
     let log = start_log("warn");
     print_guide(folder.path(), &gateway, &metrics, &secret, &expired);
-    crate::server::run(config, &file, Options { log, temporary: Some(folder), ..Options::default() })
+    crate::server::run(
+        config,
+        &file,
+        Options { log, temporary: Some(folder), ..Options::default() },
+    )
 }
 
-/// The wished port and the next, or free ones. Both are held until both are known, so that they are two.
+/// The wished port and the next, or free ones. Both are held until both are known, so that they are
+/// two.
 fn free_addresses(port: u16) -> Result<(SocketAddr, SocketAddr), String> {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     let listen = |port| bind(port).or_else(|_| bind(0));
@@ -72,7 +84,11 @@ fn random_secret() -> Result<String, String> {
 }
 
 /// A token of ours that expired a minute ago.
-fn expired_token(store: &Path, url: &str, signing: crate::token::mint::Signing) -> Result<String, String> {
+fn expired_token(
+    store: &Path,
+    url: &str,
+    signing: crate::token::mint::Signing,
+) -> Result<String, String> {
     let store = Store::open(store).map_err(|fault| fault.to_string())?;
     let now = clock::now();
     let keys = OwnKeys::load(&store, signing, now).map_err(|fault| fault.to_string())?;
@@ -96,7 +112,8 @@ fn start_upstream() -> Result<SocketAddr, String> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(said)?;
     listener.set_nonblocking(true).map_err(said)?;
     let address = listener.local_addr().map_err(said)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(said)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(said)?;
     let serve = move || {
         runtime.block_on(async {
             let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
@@ -113,14 +130,24 @@ async fn echo(request: Request) -> axum::Json<serde_json::Value> {
     let headers: serde_json::Map<String, serde_json::Value> = request
         .headers()
         .iter()
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned().into()))
+        .map(|(name, value)| {
+            (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned().into())
+        })
         .collect();
     let (method, target) = (request.method().as_str(), request.uri().to_string());
-    axum::Json(serde_json::json!({ "upstream_got": { "method": method, "target": target, "headers": headers } }))
+    axum::Json(serde_json::json!({ "upstream_got": { "method": method, "target": target,
+            "headers": headers } }))
 }
 
-fn print_guide(folder: &Path, gateway: &SocketAddr, metrics: &SocketAddr, secret: &str, expired: &str) {
+fn print_guide(
+    folder: &Path,
+    gateway: &SocketAddr,
+    metrics: &SocketAddr,
+    secret: &str,
+    expired: &str,
+) {
     let url = format!("http://{gateway}");
+    let endpoint = format!("{url}/oauth_token.do");
     let token = r#"sed -E 's/.*"access_token":"([^"]+)".*/\1/'"#;
     say(&format!(
         r#"scopegate demo: {url}, configuration in {folder}
@@ -128,7 +155,7 @@ Paste these into another terminal. Ctrl-C here ends the demo.
 
 # a token, the client in a Basic header; then the same with the client in the body
 TOKEN=$(curl -s -u demo:{secret} -d grant_type=client_credentials {url}/oauth_token.do | {token})
-curl -si -d grant_type=client_credentials -d client_id=demo -d client_secret={secret} -d scope=orders_read {url}/oauth_token.do
+curl -si -d {grant} -d client_id=demo -d client_secret={secret} -d scope=orders_read {endpoint}
 
 # permitted: 200 from the upstream, which shows what reached it
 curl -si -H "Authorization: Bearer $TOKEN" {url}/shop/orders/7
@@ -146,6 +173,7 @@ curl -si {url}/shop/orders/7
 curl -s http://{metrics}/metrics | grep scopegate_requests_total
 
 # decision records follow, one JSON line for each request"#,
-        folder = folder.display()
+        folder = folder.display(),
+        grant = "grant_type=client_credentials",
     ));
 }

@@ -41,7 +41,9 @@ impl Allow {
     const fn covers(self, direction: Direction) -> bool {
         matches!(
             (self, direction),
-            (Self::All, _) | (Self::Widen, Direction::Widens) | (Self::Tighten, Direction::Tightens)
+            (Self::All, _)
+                | (Self::Widen, Direction::Widens)
+                | (Self::Tighten, Direction::Tightens)
         )
     }
 }
@@ -49,7 +51,8 @@ impl Allow {
 /// What `diff` is asked.
 #[derive(clap::Args, Debug)]
 pub(super) struct DiffArguments {
-    /// The set before: a gateway.yaml, a folder that has one (or config/gateway.yaml), or a git revision
+    /// The set before: a gateway.yaml, a folder that has one (or config/gateway.yaml), or a git
+    /// revision
     old: String,
     /// The set after
     new: String,
@@ -75,10 +78,16 @@ pub(super) fn run(arguments: &DiffArguments) -> ExitCode {
     let load = |name: &str| sets::load(name, &arguments.config);
     let (old, new) = match (load(&arguments.old), load(&arguments.new)) {
         (Ok(old), Ok(new)) => (old, new),
-        (Err(sets::Fault::Load(fault)), _) | (_, Err(sets::Fault::Load(fault))) => return report(&fault, machine),
-        (Err(sets::Fault::Text(text)), _) | (_, Err(sets::Fault::Text(text))) => return wrong(&text),
+        (Err(sets::Fault::Load(fault)), _) | (_, Err(sets::Fault::Load(fault))) => {
+            return report(&fault, machine);
+        }
+        (Err(sets::Fault::Text(text)), _) | (_, Err(sets::Fault::Text(text))) => {
+            return wrong(&text);
+        }
     };
-    let comparison = progress::during("comparing", |workers| compare(&old.rules, &new.rules, clock::now(), workers));
+    let comparison = progress::during("comparing", |workers| {
+        compare(&old.rules, &new.rules, clock::now(), workers)
+    });
     let traffic = match arguments.log.as_deref().map(|log| {
         let mut replay = Replay::new(&old.rules, &new.rules, &old.fixed.public_host);
         progress::lines("replaying", log, |line| replay.line(line)).map(|()| replay.finish())
@@ -105,7 +114,10 @@ pub(super) fn run(arguments: &DiffArguments) -> ExitCode {
     // What was not compared may have changed.
     let beyond = (comparison.in_part > 0 && arguments.allow != Some(Allow::All))
         || comparison.differences.iter().any(|found| !allowed(found.direction))
-        || traffic.iter().flat_map(|traffic| &traffic.changed).any(|found| !allowed(found.direction));
+        || traffic
+            .iter()
+            .flat_map(|traffic| &traffic.changed)
+            .any(|found| !allowed(found.direction));
     if beyond { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
 }
 
@@ -120,7 +132,14 @@ const fn verb(direction: Direction) -> &'static str {
 fn groups(comparison: &Comparison) -> Vec<(Vec<&Difference>, String)> {
     let mut groups: BTreeMap<_, Vec<&Difference>> = BTreeMap::new();
     for found in &comparison.differences {
-        let key = (found.direction, &found.caller, &found.api, found.old, found.new, circumstances(found));
+        let key = (
+            found.direction,
+            &found.caller,
+            &found.api,
+            found.old,
+            found.new,
+            circumstances(found),
+        );
         groups.entry(key).or_default().push(found);
     }
     groups
@@ -130,8 +149,10 @@ fn groups(comparison: &Comparison) -> Vec<(Vec<&Difference>, String)> {
             for difference in &found {
                 paths.entry(&difference.path).or_default().push(difference.method);
             }
-            let paths: Vec<String> =
-                paths.into_iter().map(|(path, methods)| format!("{} {path}", methods.join(","))).collect();
+            let paths: Vec<String> = paths
+                .into_iter()
+                .map(|(path, methods)| format!("{} {path}", methods.join(",")))
+                .collect();
             (found, paths.join("; "))
         })
         .collect()
@@ -152,7 +173,9 @@ fn circumstances(found: &Difference) -> String {
             words.push(format!("role claim {}", token.roles.join(", ")));
         }
         words.extend(token.claims.iter().map(|(name, value)| format!("{name}={value}")));
-        words.extend(token.audience.as_ref().map(|audience| format!("audience {}", audience.join(", "))));
+        words.extend(
+            token.audience.as_ref().map(|audience| format!("audience {}", audience.join(", "))),
+        );
         words.extend(token.id.as_ref().map(|id| format!("token {id}")));
     }
     words.extend(example.certificate.as_ref().map(|[name]| format!("certificate {name}")));
@@ -167,14 +190,17 @@ fn summary(comparison: &Comparison) -> String {
     let of = |direction| {
         let found: Vec<&Difference> =
             comparison.differences.iter().filter(|found| found.direction == direction).collect();
-        let callers: std::collections::BTreeSet<&str> = found.iter().map(|found| found.caller.as_str()).collect();
+        let callers: std::collections::BTreeSet<&str> =
+            found.iter().map(|found| found.caller.as_str()).collect();
         (found.len(), callers.len())
     };
     if comparison.differences.is_empty() {
         return "no verdict changes".to_owned();
     }
     let ((lost, losing), (gained, gaining)) = (of(Direction::Tightens), of(Direction::Widens));
-    let plural = |count: usize, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let plural = |count: usize, one: &str| {
+        if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") }
+    };
     format!(
         "{} lost by {}, {} gained by {}",
         plural(lost, "operation"),
@@ -188,7 +214,10 @@ fn summary(comparison: &Comparison) -> String {
 fn partly(comparison: &Comparison) {
     if comparison.in_part > 0 {
         let count = comparison.in_part;
-        say(&format!("{count} operations have more combinations of roles, claims and values than were gone through"));
+        say(&format!(
+            "{count} operations have more combinations of roles, claims and values than were gone \
+                through"
+        ));
     }
 }
 
@@ -271,7 +300,11 @@ fn markdown(comparison: &Comparison, traffic: Option<&Traffic>) {
     }
     for changed in &traffic.changed {
         let client = cell(changed.client.as_deref().unwrap_or("anybody"));
-        let (requests, operation, examples) = (changed.requests, cell(&changed.operation), changed.examples.join(", "));
-        say(&format!("| {requests} | {client} | {operation} | `{}` → `{}` | {examples} |", changed.old, changed.new));
+        let (requests, operation, examples) =
+            (changed.requests, cell(&changed.operation), changed.examples.join(", "));
+        say(&format!(
+            "| {requests} | {client} | {operation} | `{}` → `{}` | {examples} |",
+            changed.old, changed.new
+        ));
     }
 }

@@ -12,8 +12,8 @@ use super::{Format, reading, report, say, wrong};
 use crate::config::{Config, DecisionLog};
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::block::Blocks;
-use crate::policy::sample::{Sample, Presented, TokenSample, parse_line, scope_set};
 use crate::policy::decide::Moment;
+use crate::policy::sample::{Presented, Sample, TokenSample, parse_line, scope_set};
 use crate::reason::{Refusal, TokenFault};
 use crate::request::credential::BearerToken;
 use crate::server::tokens::revocations::Revocations;
@@ -95,7 +95,8 @@ pub(super) fn run(gateway: &Path, arguments: &ExplainArguments) -> ExitCode {
     let explanation = explain(&config.rules, &question, Moment { now: at, blocks: &blocks });
     match arguments.format {
         Format::Json => {
-            let told = serde_json::json!({ "set": &*config.version, "note": note, "explanation": explanation });
+            let told = serde_json::json!({ "set": &*config.version, "note": note,
+                "explanation": explanation });
             say(&told.to_string());
         }
         Format::Text => {
@@ -117,7 +118,8 @@ struct State {
 impl State {
     fn of(config: &Config) -> Self {
         let store = reading::store(config);
-        let revocations = store.as_ref().and_then(|store| Revocations::load(store, clock::now()).ok());
+        let revocations =
+            store.as_ref().and_then(|store| Revocations::load(store, clock::now()).ok());
         let blocks = revocations.as_ref().map(|state| state.blocks().clone()).unwrap_or_default();
         Self { store, revocations, blocks }
     }
@@ -152,7 +154,10 @@ fn written(config: &Config, state: &State, arguments: &ExplainArguments) -> Resu
         let facts = facts.and_then(|facts| state.check_revoked(config, facts));
         case.token = Some(Presented::Token(token));
         Some(facts)
-    } else if arguments.client.is_some() || arguments.issuer != IssuerName::OWN || arguments.subject.is_some() {
+    } else if arguments.client.is_some()
+        || arguments.issuer != IssuerName::OWN
+        || arguments.subject.is_some()
+    {
         let words = words(config, arguments)?;
         let facts = Ok(Arc::new(words.facts(&config.rules, at)));
         case.token = Some(Presented::Sample(Box::new(words)));
@@ -173,7 +178,8 @@ fn words(config: &Config, arguments: &ExplainArguments) -> Result<TokenSample, S
         .as_deref()
         .map(|scopes| scope_set(&scopes.split_whitespace().map(str::to_owned).collect::<Vec<_>>()));
     let claims = arguments.claim.iter().map(|claim| {
-        let (name, value) = claim.split_once('=').ok_or_else(|| format!("--claim {claim}: write NAME=VALUE"))?;
+        let (name, value) =
+            claim.split_once('=').ok_or_else(|| format!("--claim {claim}: write NAME=VALUE"))?;
         Ok::<_, String>((name.to_owned(), serde_json::Value::String(value.to_owned())))
     });
     Ok(TokenSample {
@@ -191,7 +197,9 @@ fn recorded(config: &Config, id: &str, log: Option<&Path>) -> Result<Asked, Stri
         (Some(log), _) => log.to_owned(),
         (None, DecisionLog::File(path)) => PathBuf::from(path),
         (None, DecisionLog::Stdout | DecisionLog::Off) => {
-            return Err("the decision log is no file here: say where it is with --log FILE".to_owned());
+            return Err(
+                "the decision log is no file here: say where it is with --log FILE".to_owned()
+            );
         }
     };
     let mut found = None;
@@ -204,7 +212,11 @@ fn recorded(config: &Config, id: &str, log: Option<&Path>) -> Result<Asked, Stri
     })?;
     match found {
         Some(Ok(asked)) => Ok(asked),
-        Some(Err(gap)) => Err(format!("{}: the decision {id} cannot be put again: {}", path.display(), gap.text())),
+        Some(Err(gap)) => Err(format!(
+            "{}: the decision {id} cannot be put again: {}",
+            path.display(),
+            gap.text()
+        )),
         None => Err(format!("{}: there is no decision {id}", path.display())),
     }
 }
@@ -217,20 +229,32 @@ fn again(config: &Config, record: &Recorded<'_>) -> Result<Asked, Gap> {
     };
     let set = &*config.version;
     let was = record.reason.as_deref().unwrap_or("permit");
-    let other = if record.set == set { String::new() } else { format!(", by the set {}; this is {set}", record.set) };
+    let other = if record.set == set {
+        String::new()
+    } else {
+        format!(", by the set {}; this is {set}", record.set)
+    };
     let note = format!("decision {} of {}: {was}{other}", record.id, record.time);
     Ok((Question { request: case.request(&config.fixed.public_host), facts }, at, Some(note)))
 }
 
 fn presented() -> Result<BearerToken, String> {
     let mut text = Zeroizing::new(String::new());
-    std::io::stdin().take(16 * 1024).read_to_string(&mut text).map_err(|fault| format!("standard input: {fault}"))?;
-    BearerToken::parse(text.trim()).map_err(|refusal| format!("standard input: no token: {}", refusal.fault.text()))
+    std::io::stdin()
+        .take(16 * 1024)
+        .read_to_string(&mut text)
+        .map_err(|fault| format!("standard input: {fault}"))?;
+    BearerToken::parse(text.trim())
+        .map_err(|refusal| format!("standard input: no token: {}", refusal.fault.text()))
 }
 
 /// An explanation for people.
 pub(super) fn lines(explanation: &Explanation) -> Vec<String> {
-    let fault = if explanation.fault.is_empty() { String::new() } else { format!(" ({})", explanation.fault) };
+    let fault = if explanation.fault.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", explanation.fault)
+    };
     let mut lines = vec![format!("{}{fault}", explanation.verdict)];
     lines.extend(explanation.rules.iter().map(|rule| format!("by {rule}")));
     if let Some(shadow) = explanation.shadow {

@@ -21,7 +21,8 @@ const LARGEST: u64 = 64 << 20;
 pub(super) enum ImportCommand {
     /// APIs, auth scopes and tests out of an OpenAPI document, 3.0 or 3.1, JSON or YAML
     Openapi(OpenapiArguments),
-    /// Clients, auth scopes and access policies out of records of ServiceNow: update sets and lists as XML, answers of the Table API as JSON
+    /// Clients, auth scopes and access policies out of records of ServiceNow: update sets and lists
+    /// as XML, answers of the Table API as JSON
     Servicenow(ServicenowArguments),
 }
 
@@ -30,7 +31,8 @@ pub(super) enum ImportCommand {
 pub(super) struct OpenapiArguments {
     /// The document; `-` is standard input
     file: PathBuf,
-    /// Key of the API; made of the document's title when left out. With --check, the one API that the document is about
+    /// Key of the API; made of the document's title when left out. With --check, the one API that
+    /// the document is about
     #[arg(long)]
     api: Option<String>,
     /// Key of the upstream; that of the API when left out
@@ -42,16 +44,19 @@ pub(super) struct OpenapiArguments {
     /// What the names of scopes are to begin with, where two APIs use the same words
     #[arg(long, value_name = "TEXT", default_value = "")]
     scope_prefix: String,
-    /// Write tests with tokens of this client: each scope of an operation opens it, and no scope does not
+    /// Write tests with tokens of this client: each scope of an operation opens it, and no scope
+    /// does not
     #[arg(long, value_name = "CLIENT")]
     client: Option<String>,
     /// Where an operation asks for several scopes at once, let each of them be enough
     #[arg(long)]
     any_scope: bool,
-    /// Make a scope for reading and one for writing, for operations of which the document asks for none
+    /// Make a scope for reading and one for writing, for operations of which the document asks for
+    /// none
     #[arg(long)]
     scopes_by_method: bool,
-    /// Where a parameter is a part of a segment, as in /{id}.json, let it be the whole segment: that names more paths than the document
+    /// Where a parameter is a part of a segment, as in /{id}.json, let it be the whole segment:
+    /// that names more paths than the document
     #[arg(long)]
     whole_segments: bool,
     /// Open the resources to everybody that the document says are for everybody
@@ -60,7 +65,8 @@ pub(super) struct OpenapiArguments {
     /// Write to this file, which must not be there yet; standard output when left out
     #[arg(long, value_name = "FILE", conflicts_with = "check")]
     output: Option<PathBuf>,
-    /// Make nothing: tell what the document and the policies in force do not agree on, and end with 1 if there is something
+    /// Make nothing: tell what the document and the policies in force do not agree on, and end with
+    /// 1 if there is something
     #[arg(long)]
     check: bool,
     /// gateway.yaml, for --check
@@ -74,17 +80,19 @@ pub(super) struct OpenapiArguments {
 /// Records of ServiceNow, and what is to become of them.
 #[derive(Args, Debug)]
 pub(super) struct ServicenowArguments {
-    /// The files. Of an answer of the Table API the file's name has to be that of the table, as oauth_entity.json, or TABLE=FILE be given
+    /// The files. Of an answer of the Table API the file's name has to be that of the table, as
+    /// oauth_entity.json, or TABLE=FILE be given
     #[arg(required = true, value_name = "[TABLE=]FILE")]
     files: Vec<String>,
     /// Key of the upstream that is the instance
     #[arg(long, default_value = "servicenow")]
     upstream: String,
-    /// Take clients whose records do not say whether their token restriction is enforced as not restricted
+    /// Take clients whose records do not say whether their token restriction is enforced as not
+    /// restricted
     #[arg(long)]
     tokens_unrestricted: bool,
-    /// Write below this folder: policies/servicenow.yaml, config/clients/servicenow.yaml and config/users.yaml, none of which may be there
-    /// yet; standard output when left out
+    /// Write below this folder: policies/servicenow.yaml, config/clients/servicenow.yaml and
+    /// config/users.yaml, none of which may be there yet; standard output when left out
     #[arg(long, value_name = "FOLDER")]
     output: Option<PathBuf>,
     /// Form of the output
@@ -94,7 +102,9 @@ pub(super) struct ServicenowArguments {
 
 pub(super) fn run(command: ImportCommand) -> ExitCode {
     match command {
-        ImportCommand::Openapi(arguments) => openapi(&arguments).unwrap_or_else(|fault| wrong(&fault)),
+        ImportCommand::Openapi(arguments) => {
+            openapi(&arguments).unwrap_or_else(|fault| wrong(&fault))
+        }
         ImportCommand::Servicenow(arguments) => {
             servicenow(&arguments).map_or_else(|fault| wrong(&fault), |()| ExitCode::SUCCESS)
         }
@@ -105,22 +115,26 @@ fn servicenow(arguments: &ServicenowArguments) -> Result<(), String> {
     let mut exports = Vec::new();
     for file in &arguments.files {
         // A table's name has no dot or slash, a path before an equals sign has.
-        let table =
-            file.split_once('=').filter(|(table, _)| table.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
-        let (table, name) = table.map_or((None, file.as_str()), |(table, name)| (Some(table.to_owned()), name));
+        let table = file
+            .split_once('=')
+            .filter(|(table, _)| table.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
+        let (table, name) =
+            table.map_or((None, file.as_str()), |(table, name)| (Some(table.to_owned()), name));
         exports.push(Export { table, name: name.to_owned(), text: read(Path::new(name))? });
     }
     let options = servicenow::Options {
         upstream: arguments.upstream.clone(),
         tokens_unrestricted: arguments.tokens_unrestricted,
     };
-    let import = servicenow::import(&exports, &options, clock::now()).map_err(|fault| fault.to_string())?;
+    let import =
+        servicenow::import(&exports, &options, clock::now()).map_err(|fault| fault.to_string())?;
     let files = [
         ("policies/servicenow.yaml", &import.policies),
         ("config/clients/servicenow.yaml", &import.clients),
         ("config/users.yaml", &import.users),
     ];
-    let files: Vec<(&str, &String)> = files.into_iter().filter(|(_, text)| !text.is_empty()).collect();
+    let files: Vec<(&str, &String)> =
+        files.into_iter().filter(|(_, text)| !text.is_empty()).collect();
     if let Some(folder) = &arguments.output {
         let taken = files.iter().map(|(name, _)| folder.join(name)).find(|path| path.exists());
         if let Some(path) = taken {
@@ -129,7 +143,8 @@ fn servicenow(arguments: &ServicenowArguments) -> Result<(), String> {
         for (name, text) in &files {
             let path = folder.join(name);
             if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).map_err(|fault| format!("{}: {fault}", parent.display()))?;
+                std::fs::create_dir_all(parent)
+                    .map_err(|fault| format!("{}: {fault}", parent.display()))?;
             }
             write_new(&path, text)?;
         }
@@ -145,7 +160,9 @@ fn servicenow(arguments: &ServicenowArguments) -> Result<(), String> {
         }
     }
     let servicenow::Counts { apis, scopes, policies, clients, users } = import.counts;
-    complain(&format!("{apis} APIs, {scopes} scopes, {policies} policies, {clients} clients, {users} users"));
+    complain(&format!(
+        "{apis} APIs, {scopes} scopes, {policies} policies, {clients} clients, {users} users"
+    ));
     tell_upstreams(&import.upstreams);
     for client in &import.secrets {
         let words = "its secret is not carried over; make one with: scopegate client rotate-secret";
@@ -178,7 +195,8 @@ fn openapi(arguments: &OpenapiArguments) -> Result<ExitCode, String> {
                 return Ok(ExitCode::from(UNREADABLE));
             }
         };
-        let drift = openapi::drift(&text, &options, &config, clock::now()).map_err(|fault| said(&fault))?;
+        let drift =
+            openapi::drift(&text, &options, &config, clock::now()).map_err(|fault| said(&fault))?;
         return Ok(tell_drift(&drift, arguments.format));
     }
     let import = openapi::import(&text, &options, clock::now()).map_err(|fault| said(&fault))?;
@@ -204,9 +222,15 @@ fn tell(import: &Import, arguments: &OpenapiArguments) {
         let listed = shell(&scopes.join(","));
         let flags = if scopes.is_empty() { String::new() } else { format!(" --scopes {listed}") };
         if scopes.iter().any(|scope| scope.contains(',')) {
-            complain(&format!("The tests are about the client {client}: write its file by hand, a scope has a comma"));
+            complain(&format!(
+                "The tests are about the client {client}: write its file by hand, a scope has a \
+                    comma"
+            ));
         } else {
-            complain(&format!("The tests are about this client:  scopegate client add {}{flags}", shell(client)));
+            complain(&format!(
+                "The tests are about this client:  scopegate client add {}{flags}",
+                shell(client)
+            ));
         }
     }
     tell_notes(notes);
@@ -219,7 +243,10 @@ fn tell_drift(drift: &Drift, format: Format) -> ExitCode {
         Format::Text => {
             for difference in differences {
                 let at = difference.at.as_ref().map(|at| format!("{at}: ")).unwrap_or_default();
-                say(&format!("{at}{}: {} [{}]", difference.operation, difference.message, difference.kind));
+                say(&format!(
+                    "{at}{}: {} [{}]",
+                    difference.operation, difference.message, difference.kind
+                ));
             }
             say(&format!("{compared} operations in both, {} differences", differences.len()));
             tell_notes(notes);

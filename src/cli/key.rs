@@ -16,7 +16,8 @@ use crate::names::{IssuerName, Timestamp};
 use crate::store::keys::{NewKey, StoredKey, current};
 use crate::system::{clock, files};
 
-/// How long a key made by command is published before it signs, seconds: our key set may be kept for five minutes.
+/// How long a key made by command is published before it signs, seconds: our key set may be kept
+/// for five minutes.
 const LEAD: i64 = 600;
 
 /// What to do with keys.
@@ -79,7 +80,9 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
         .collect();
     match format {
         Format::Json => say(&json!({ "keys": rows }).to_string()),
-        Format::Text => state::table(&rows, &["kid", "algorithm", "state", "signs_from", "retired_at"]),
+        Format::Text => {
+            state::table(&rows, &["kid", "algorithm", "state", "signs_from", "retired_at"]);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -88,8 +91,8 @@ fn make(algorithm: crate::token::jws::Algorithm) -> Result<NewKey, ExitCode> {
     fresh(algorithm).ok_or_else(|| wrong("no key could be made"))
 }
 
-/// The keys of other issuers as this machine gets them now: what a gateway here would see. How old the keys of a running gateway
-/// are, its metrics say.
+/// The keys of other issuers as this machine gets them now: what a gateway here would see. How old
+/// the keys of a running gateway are, its metrics say.
 fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -98,8 +101,11 @@ fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
         .enable_all()
         .build()
         .map_err(|fault| wrong(&format!("no runtime: {fault}")))?;
-    let provider =
-        config.login.provider.as_ref().map(|provider| (IssuerName::new("login provider"), provider.keys.clone()));
+    let provider = config
+        .login
+        .provider
+        .as_ref()
+        .map(|provider| (IssuerName::new("login provider"), provider.keys.clone()));
     let mut rows = Vec::new();
     for (name, source) in config.key_sources.iter().cloned().chain(provider) {
         let from = match &source {
@@ -133,19 +139,25 @@ fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
 
 fn rotate(gateway: &Path, at_once: bool, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
-    let (store, algorithm, now) = (state::store(&config)?, config.fixed.signing.algorithm, clock::now());
+    let (store, algorithm, now) =
+        (state::store(&config)?, config.fixed.signing.algorithm, clock::now());
     let from: Timestamp = if at_once { now } else { now.plus(LEAD) };
     let added = store.add_key(algorithm.as_str(), make(algorithm)?, now, from);
     added.map_err(|fault| wrong(&fault.to_string()))?;
     said(format, &json!({ "signs_from": state::time(from) }), || {
-        format!("A new {} key signs from {} on. The old one's tokens stay good.", algorithm.as_str(), state::time(from))
+        format!(
+            "A new {} key signs from {} on. The old one's tokens stay good.",
+            algorithm.as_str(),
+            state::time(from)
+        )
     });
     Ok(ExitCode::SUCCESS)
 }
 
 fn revoke(gateway: &Path, wanted: &str, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
-    let (store, algorithm, now) = (state::store(&config)?, config.fixed.signing.algorithm, clock::now());
+    let (store, algorithm, now) =
+        (state::store(&config)?, config.fixed.signing.algorithm, clock::now());
     let keys = store.keys().map_err(|fault| wrong(&fault.to_string()))?;
     let Some(key) = keys.iter().find(|key| kid(key) == wanted) else {
         return Err(wrong(&format!("there is no key `{wanted}`; `scopegate key list` prints all")));
@@ -154,8 +166,10 @@ fn revoke(gateway: &Path, wanted: &str, format: Format) -> Result<ExitCode, Exit
     removed.map_err(|fault| wrong(&fault.to_string()))?;
     said(format, &json!({ "revoked": wanted }), || {
         format!(
-            "The key {wanted} is gone: gateways on this store refuse what it signed within a second. Others that verify our\n\
-             tokens by themselves do so once they read our key set again, which they may keep for five minutes."
+            "The key {wanted} is gone: gateways on this store refuse what it signed within a \
+                second. Others that verify our\n\
+             tokens by themselves do so once they read our key set again, which they may keep for \
+             five minutes."
         )
     });
     Ok(ExitCode::SUCCESS)

@@ -11,8 +11,11 @@ use crate::tooling::Workers;
 const LONGEST: u64 = 1 << 20;
 
 fn bar(what: &'static str) -> ProgressBar {
-    let target =
-        if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let target = if std::io::stderr().is_terminal() {
+        ProgressDrawTarget::stderr()
+    } else {
+        ProgressDrawTarget::hidden()
+    };
     let bar = ProgressBar::with_draw_target(None, target);
     let style = ProgressStyle::with_template("{msg} {bar:40} {percent} % {eta}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -41,7 +44,11 @@ pub(super) fn during<T>(what: &'static str, work: impl FnOnce(Workers<'_>) -> T)
 }
 
 /// Reads the lines of a file, those with something in them.
-pub(super) fn lines(what: &'static str, path: &Path, mut line: impl FnMut(&[u8])) -> Result<(), String> {
+pub(super) fn lines(
+    what: &'static str,
+    path: &Path,
+    mut line: impl FnMut(&[u8]),
+) -> Result<(), String> {
     let said = |fault: std::io::Error| format!("{}: {fault}", path.display());
     let file = std::fs::File::open(path).map_err(said)?;
     let bar = bar(what);

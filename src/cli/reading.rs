@@ -1,4 +1,5 @@
-//! Tokens that a command is shown, read without a network: ours by the store, others' by the files that their keys are in.
+//! Tokens that a command is shown, read without a network: ours by the store, others' by the files
+//! that their keys are in.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,8 +15,14 @@ use crate::token::{Facts, KeySet};
 use crate::tooling::reading::Keys;
 
 /// What a token says; whether that is good enough now is the decision's to say.
-pub(super) fn facts(config: &Config, store: Option<&Store>, token: &str) -> Result<Arc<Facts>, Refusal> {
-    let failed = |fault: &dyn std::fmt::Display| Refusal::because(Reason::StoreUnavailable, fault.to_string());
+pub(super) fn facts(
+    config: &Config,
+    store: Option<&Store>,
+    token: &str,
+) -> Result<Arc<Facts>, Refusal> {
+    let failed = |fault: &dyn std::fmt::Display| {
+        Refusal::because(Reason::StoreUnavailable, fault.to_string())
+    };
     let mut keys = Keys::of_files(config);
     if let Some(store) = store {
         if let Some(digest) = Kind::Access.digest(token) {
@@ -23,7 +30,9 @@ pub(super) fn facts(config: &Config, store: Option<&Store>, token: &str) -> Resu
             return Ok(Arc::new(found.ok_or(Refusal::token(TokenFault::Inactive))?.into_facts()));
         }
         let own = store.keys().map_err(|fault| failed(&fault))?;
-        let own = own.iter().filter_map(|key| Key::parse(&serde_json::from_str(&key.public_jwk).ok()?).ok());
+        let own = own
+            .iter()
+            .filter_map(|key| Key::parse(&serde_json::from_str(&key.public_jwk).ok()?).ok());
         keys = keys.with(IssuerName::new(IssuerName::OWN), KeySet::new(own.collect()));
     }
     keys.read(config, token)

@@ -26,7 +26,9 @@ pub(super) fn run(kind: Option<KindArgument>) -> ExitCode {
         Some(KindArgument::Clients) => schema(Kind::Clients),
         Some(KindArgument::Users) => schema(Kind::Users),
         Some(KindArgument::Policies) => schema(Kind::Policies),
-        None => Kind::ALL.into_iter().map(|kind| (kind.as_str().to_owned(), schema(kind))).collect(),
+        None => {
+            Kind::ALL.into_iter().map(|kind| (kind.as_str().to_owned(), schema(kind))).collect()
+        }
     };
     say(&serde_json::to_string_pretty(&value).unwrap_or_default());
     ExitCode::SUCCESS

@@ -12,13 +12,15 @@ use crate::store::Store;
 use crate::store::revocations::{Revocation, Subject};
 use crate::system::{clock, files};
 
-/// The store of a configuration. A command never makes one: a wrong working directory would leave an empty store behind.
+/// The store of a configuration. A command never makes one: a wrong working directory would leave
+/// an empty store behind.
 pub(super) fn store(config: &Config) -> Result<Store, ExitCode> {
     if let StoreConfig::Embedded(folder) = &config.fixed.store
         && !Path::new(folder).join("scopegate.db").exists()
     {
         let text = format!(
-            "there is no store in {folder}; its path is relative to the working directory, and `serve` makes it"
+            "there is no store in {folder}; its path is relative to the working directory, and \
+                `serve` makes it"
         );
         return Err(wrong(&text));
     }
@@ -64,7 +66,8 @@ pub(super) fn table(rows: &[Value], columns: &[&str]) {
         }
     }
     for line in &lines {
-        let cells: Vec<String> = line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> =
+            line.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         say(cells.join("  ").trim_end());
     }
 }

@@ -1,4 +1,5 @@
-//! `scopegate store`: a copy of the embedded store while it serves, back from it, and on into a shared one.
+//! `scopegate store`: a copy of the embedded store while it serves, back from it, and on into a
+//! shared one.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ use crate::system::{clock, files};
 /// What to do with the store.
 #[derive(Debug, Subcommand)]
 pub(super) enum StoreCommand {
-    /// Copy the embedded store into a new file, whole and at one time, also while a gateway serves from it
+    /// Copy the embedded store into a new file, whole and at one time, also while a gateway serves
+    /// from it
     Backup {
         /// The file to be made
         file: PathBuf,
@@ -26,7 +28,8 @@ pub(super) enum StoreCommand {
         /// A file that `backup` has made
         file: PathBuf,
     },
-    /// Copy the embedded store into a shared one, also while gateways serve; once more for what they wrote meanwhile
+    /// Copy the embedded store into a shared one, also while gateways serve; once more for what
+    /// they wrote meanwhile
     Move {
         /// The gateway.yaml with the shared store
         #[arg(long, value_name = "GATEWAY_YAML")]
@@ -47,9 +50,9 @@ pub(super) fn run(gateway: &Path, command: StoreCommand, format: Format) -> Exit
 fn folder(config: &Config) -> Result<&Path, ExitCode> {
     match &config.fixed.store {
         StoreConfig::Embedded(folder) => Ok(Path::new(folder)),
-        StoreConfig::Shared(_) => {
-            Err(wrong("the store is in Redis, which copies itself: see BGSAVE and its append-only file"))
-        }
+        StoreConfig::Shared(_) => Err(wrong(
+            "the store is in Redis, which copies itself: see BGSAVE and its append-only file",
+        )),
     }
 }
 
@@ -60,7 +63,8 @@ fn backup(gateway: &Path, file: &Path, format: Format) -> Result<ExitCode, ExitC
     let path = file.display().to_string();
     said(format, &json!({ "backup": path }), || {
         format!(
-            "{path} has everything that was committed until now, the private signing keys included: keep it as a secret."
+            "{path} has everything that was committed until now, the private signing keys \
+                included: keep it as a secret."
         )
     });
     Ok(ExitCode::SUCCESS)
@@ -72,7 +76,8 @@ fn restore(gateway: &Path, file: &Path, format: Format) -> Result<ExitCode, Exit
     Store::restore(file, folder).map_err(|fault| wrong(&fault.to_string()))?;
     said(format, &json!({ "restored": folder.display().to_string() }), || {
         format!(
-            "The store in {} is the backup now. What was used or revoked since the backup is not known there: revoke once more\n\
+            "The store in {} is the backup now. What was used or revoked since the backup is not \
+                known there: revoke once more\n\
              what must not come back, for instance with `scopegate token revoke --all`.",
             folder.display()
         )
@@ -107,9 +112,8 @@ fn copy(gateway: &Path, to: &Path, format: Format) -> Result<ExitCode, ExitCode>
         Format::Json => say(&json!({ "moved": rows }).to_string()),
         Format::Text => {
             state::table(&rows, &["table", "rows"]);
-            say(
-                "Start the gateways with the shared store now, then move once more: what the old ones wrote meanwhile comes too.",
-            );
+            say("Start the gateways with the shared store now, then move once more: what the old \
+                    ones wrote meanwhile comes too.");
         }
     }
     Ok(ExitCode::SUCCESS)

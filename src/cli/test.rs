@@ -64,7 +64,11 @@ pub(super) fn run(gateway: &Path, arguments: &TestArguments) -> ExitCode {
             arguments.min_coverage.unwrap_or_default()
         ));
     }
-    if short || runs.iter().any(|run| run.failure.is_some()) { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }
+    if short || runs.iter().any(|run| run.failure.is_some()) {
+        ExitCode::from(FINDINGS)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn text(runs: &[Run<'_>], reached: &Coverage, arguments: &TestArguments) {
@@ -124,7 +128,9 @@ fn junit(runs: &[Run<'_>]) -> Result<String, String> {
     for run in runs {
         let status = run.failure.as_ref().map_or_else(TestCaseStatus::success, |failure| {
             let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status.set_message(failure.message.as_str()).set_description(steps(&failure.explanation).join("\n"));
+            status
+                .set_message(failure.message.as_str())
+                .set_description(steps(&failure.explanation).join("\n"));
             status
         });
         // Two characters that XML 1.0 has no place for, and the library lets through.

@@ -1,5 +1,5 @@
-//! `scopegate token`: what a token says, and an end to tokens. A token is read from standard input, so that it stands in no
-//! process list and no shell history; it is never printed.
+//! `scopegate token`: what a token says, and an end to tokens. A token is read from standard input,
+//! so that it stands in no process list and no shell history; it is never printed.
 
 use std::io::Read;
 use std::path::Path;
@@ -28,10 +28,12 @@ pub(super) enum TokenCommand {
     Revoke {
         #[command(flatten)]
         what: What,
-        /// Only those issued before this time (RFC 3339, for instance 2026-11-22T10:00:00Z); with --client, --user or --all
+        /// Only those issued before this time (RFC 3339, for instance 2026-11-22T10:00:00Z); with
+        /// --client, --user or --all
         #[arg(long)]
         issued_before: Option<String>,
-        /// Tokens of this issuer of the configuration: --client is its client claim then, --user its subject
+        /// Tokens of this issuer of the configuration: --client is its client claim then, --user
+        /// its subject
         #[arg(long, conflicts_with = "stdin")]
         issuer: Option<String>,
     },
@@ -84,7 +86,9 @@ fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
         Ok(facts) => facts,
         Err(refusal) => {
             let fault = refusal.fault.text();
-            said(format, &json!({ "active": false, "fault": fault }), || format!("not good: {fault}"));
+            said(format, &json!({ "active": false, "fault": fault }), || {
+                format!("not good: {fault}")
+            });
             return Ok(ExitCode::from(super::FINDINGS));
         }
     };
@@ -128,9 +132,9 @@ fn until(what: &What, issued_before: Option<&str>, now: Timestamp) -> Result<Tim
             return Err(wrong("--issued-before goes with --client, --user or --all"));
         }
         Some(text) => {
-            let at: jiff::Timestamp = text
-                .parse()
-                .map_err(|_| wrong(&format!("`{text}` is not a time; write for instance 2026-11-22T10:00:00Z")))?;
+            let at: jiff::Timestamp = text.parse().map_err(|_| {
+                wrong(&format!("`{text}` is not a time; write for instance 2026-11-22T10:00:00Z"))
+            })?;
             // Before that second, not in it.
             Timestamp(at.as_second() - 1)
         }
@@ -183,30 +187,37 @@ fn revoke(
         Subject::Everything => format!("all tokens{of} issued until now are"),
     };
     state::revoke_in(&config, Revocation::until(issuer, subject, until, now))?;
-    let until = issued_before.map(|text| format!(", as far as issued before {text}")).unwrap_or_default();
+    let until =
+        issued_before.map(|text| format!(", as far as issued before {text}")).unwrap_or_default();
     said(format, &json!({ "refused": text, "issued_before": issued_before }), || {
         format!("From now on {text} refused{until}.")
     });
     Ok(ExitCode::SUCCESS)
 }
 
-/// The token on standard input: whose it is, and what revokes it. A token of others is taken at its word: whoever has it may well
-/// want it refused, and its keys are not here.
+/// The token on standard input: whose it is, and what revokes it. A token of others is taken at its
+/// word: whoever has it may well want it refused, and its keys are not here.
 fn presented(config: &Config) -> Result<(IssuerName, Subject), ExitCode> {
     let own = IssuerName::new(IssuerName::OWN);
     let token = read()?;
     let parsed = Unverified::parse(&token).ok();
     let text = |name: &str| parsed.as_ref()?.claims.get(name)?.as_str();
-    let issuer = text("iss").and_then(|iss| config.rules.issuer_by_claim(iss)).map(|issuer| &issuer.rules.name);
+    let issuer = text("iss")
+        .and_then(|iss| config.rules.issuer_by_claim(iss))
+        .map(|issuer| &issuer.rules.name);
     if let Some(issuer) = issuer.filter(|issuer| !issuer.is_own()) {
-        let id =
-            text("jti").ok_or_else(|| wrong("the token has no jti: revoke with --issuer and --client or --user"))?;
+        let id = text("jti").ok_or_else(|| {
+            wrong("the token has no jti: revoke with --issuer and --client or --user")
+        })?;
         return Ok((issuer.clone(), Subject::Token(id.to_owned())));
     }
     let store = state::store(config)?;
     if let Some(digest) = Kind::Refresh.digest(&token) {
         let found = store.find_refresh(digest).map_err(|fault| wrong(&fault.to_string()))?;
-        return Ok((own, Subject::Authorization(found.ok_or_else(|| wrong("no such refresh token"))?)));
+        return Ok((
+            own,
+            Subject::Authorization(found.ok_or_else(|| wrong("no such refresh token"))?),
+        ));
     }
     let facts = reading::facts(config, Some(&store), &token);
     let facts = facts.map_err(|refusal| wrong(&format!("the token: {}", refusal.fault.text())))?;

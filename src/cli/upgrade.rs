@@ -13,7 +13,9 @@ pub(super) fn run(gateway: &Path) -> ExitCode {
         Err(fault) => return report(&fault, Format::Text),
     };
     let Some(folder) = config.fixed.upgrade_folder() else {
-        return wrong("with a shared store, `run_folder` says where the socket for it is, and there is none");
+        return wrong(
+            "with a shared store, `run_folder` says where the socket for it is, and there is none",
+        );
     };
     match successor::ask_for_one(folder) {
         Ok(process) => {

@@ -1,4 +1,5 @@
-//! `scopegate user`: users of the login page. The users file is yours: lines to paste are printed, nothing is rewritten.
+//! `scopegate user`: users of the login page. The users file is yours: lines to paste are printed,
+//! nothing is rewritten.
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
@@ -46,7 +47,8 @@ pub(super) enum UserCommand {
 pub(super) fn run(gateway: &Path, command: UserCommand, format: Format) -> ExitCode {
     let outcome = match command {
         UserCommand::Add { name, display_name, roles, external } => {
-            let user = NewUser { name: &name, display_name: display_name.as_deref(), roles: &roles };
+            let user =
+                NewUser { name: &name, display_name: display_name.as_deref(), roles: &roles };
             add(gateway, &user, external.as_deref(), format)
         }
         UserCommand::List => list(gateway, format),
@@ -61,7 +63,12 @@ struct NewUser<'a> {
     roles: &'a [String],
 }
 
-fn add(gateway: &Path, user: &NewUser<'_>, external: Option<&[String]>, format: Format) -> Result<ExitCode, ExitCode> {
+fn add(
+    gateway: &Path,
+    user: &NewUser<'_>,
+    external: Option<&[String]>,
+    format: Format,
+) -> Result<ExitCode, ExitCode> {
     let NewUser { name, display_name, roles } = *user;
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let registry = config.rules.registry();
@@ -69,12 +76,18 @@ fn add(gateway: &Path, user: &NewUser<'_>, external: Option<&[String]>, format: 
         return Err(wrong(&format!("the user `{name}` is there already, at {}", user.origin)));
     }
     if let Some(client) = registry.client(name) {
-        let text = format!("`{name}` is a client, at {}: client ids and user names share one namespace", client.origin);
+        let text = format!(
+            "`{name}` is a client, at {}: client ids and user names share one namespace",
+            client.origin
+        );
         return Err(wrong(&text));
     }
     let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',' | b'\'');
     if name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
-        return Err(wrong("a user name is visible ASCII without comma, quotes and backslash, at most 128 characters"));
+        return Err(wrong(
+            "a user name is visible ASCII without comma, quotes and backslash, at most 128 \
+                characters",
+        ));
     }
     if [name]
         .into_iter()
@@ -88,7 +101,8 @@ fn add(gateway: &Path, user: &NewUser<'_>, external: Option<&[String]>, format: 
     let proof = if let Some([issuer, subject]) = external {
         let provider = config.login.provider.as_ref().map(|provider| provider.issuer.as_str());
         if provider != Some(issuer.as_str()) {
-            let known = provider.map_or_else(|| "none is configured".to_owned(), |known| format!("it is {known}"));
+            let known = provider
+                .map_or_else(|| "none is configured".to_owned(), |known| format!("it is {known}"));
             return Err(wrong(&format!("`{issuer}` is not the login provider's issuer: {known}")));
         }
         format!("external: [{{ issuer: {}, subject: {} }}]", json!(issuer), json!(subject))
@@ -102,7 +116,10 @@ fn add(gateway: &Path, user: &NewUser<'_>, external: Option<&[String]>, format: 
     let roles = if roles.is_empty() { String::new() } else { format!("roles: {}, ", json!(roles)) };
     let line = format!("{}: {{ {display}{roles}{proof} }}", json!(name));
     said(format, &json!({ "user": name, "paste": line }), || {
-        format!("Add this line below `users:` in your users file, and tell the gateway with SIGHUP:\n\n  {line}")
+        format!(
+            "Add this line below `users:` in your users file, and tell the gateway with \
+                SIGHUP:\n\n  {line}"
+        )
     });
     Ok(ExitCode::SUCCESS)
 }
@@ -110,7 +127,9 @@ fn add(gateway: &Path, user: &NewUser<'_>, external: Option<&[String]>, format: 
 /// One line of standard input. On a terminal the characters are seen: say so.
 fn password() -> Result<Zeroizing<String>, ExitCode> {
     if std::io::stdin().is_terminal() {
-        super::complain("Password (it is shown while you type; pipe it in to avoid that), then Enter:");
+        super::complain(
+            "Password (it is shown while you type; pipe it in to avoid that), then Enter:",
+        );
     }
     let mut text = Zeroizing::new(String::new());
     let read = if std::io::stdin().is_terminal() {
@@ -134,7 +153,8 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
         .users()
         .into_iter()
         .map(|user| {
-            let mut roles: Vec<&str> = user.roles.iter().map(crate::names::RoleName::as_str).collect();
+            let mut roles: Vec<&str> =
+                user.roles.iter().map(crate::names::RoleName::as_str).collect();
             roles.sort_unstable();
             json!({
                 "user": user.name.as_str(),
@@ -149,7 +169,9 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
         .collect();
     match format {
         Format::Json => say(&json!({ "users": rows }).to_string()),
-        Format::Text => state::table(&rows, &["user", "name", "active", "locked", "signs_in", "roles", "at"]),
+        Format::Text => {
+            state::table(&rows, &["user", "name", "active", "locked", "signs_in", "roles", "at"]);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -160,12 +182,17 @@ fn lock(gateway: &Path, name: &str, format: Format) -> Result<ExitCode, ExitCode
         return Err(wrong(&format!("there is no user `{name}`; `scopegate user list` prints all")));
     };
     state::revoke(gateway, Subject::User(name.to_owned()), format)?;
-    said(format, &json!({ "user": name, "paste": "locked: true", "at": user.origin.to_string() }), || {
-        format!(
-            "Every token that acts for `{name}` is refused from now on, and it is signed out. It can sign in again until you\n\
+    said(
+        format,
+        &json!({ "user": name, "paste": "locked: true", "at": user.origin.to_string() }),
+        || {
+            format!(
+                "Every token that acts for `{name}` is refused from now on, and it is signed out. \
+                    It can sign in again until you\n\
              add this to it ({}) and tell the gateway with SIGHUP:\n\n    locked: true",
-            user.origin
-        )
-    });
+                user.origin
+            )
+        },
+    );
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,8 @@ use subtle::ConstantTimeEq;
 
 use crate::names::Timestamp;
 
-/// Shortest secret that may be checked against a plain SHA-256: 43 base64url characters are 256 bits.
+/// Shortest secret that may be checked against a plain SHA-256: 43 base64url characters are 256
+/// bits.
 pub const MIN_RANDOM: usize = 43;
 /// Longest secret looked at.
 pub const MAX: usize = 512;
@@ -38,7 +39,8 @@ impl ClientSecret {
         self.expires.is_some_and(|at| now >= at)
     }
 
-    /// How it is told from the client's others, without saying anything about the secret: the beginning of its digest.
+    /// How it is told from the client's others, without saying anything about the secret: the
+    /// beginning of its digest.
     #[must_use]
     pub fn label(&self) -> String {
         match &self.digest {
@@ -55,7 +57,8 @@ impl ClientSecret {
         matches!(self.digest, SecretDigest::Argon2id(_))
     }
 
-    /// What checking it costs, roughly: blocks of memory times passes over them; 0 where it costs nothing to speak of.
+    /// What checking it costs, roughly: blocks of memory times passes over them; 0 where it costs
+    /// nothing to speak of.
     #[must_use]
     pub fn cost(&self) -> u64 {
         match &self.digest {
@@ -76,23 +79,26 @@ impl ClientSecret {
                 let same: bool = computed.ct_eq(digest).into();
                 same && presented.len() >= MIN_RANDOM
             }
-            SecretDigest::Argon2id(phc) => PasswordHash::new(phc)
-                .is_ok_and(|hash| Argon2::default().verify_password(presented.as_bytes(), &hash).is_ok()),
+            SecretDigest::Argon2id(phc) => PasswordHash::new(phc).is_ok_and(|hash| {
+                Argon2::default().verify_password(presented.as_bytes(), &hash).is_ok()
+            }),
         }
     }
 }
 
-/// What a password that nobody has is checked against, so that an unknown name takes as long as a wrong password.
-const NOBODY: &str =
-    "$argon2id$v=19$m=19456,t=2,p=1$Xv1AoLdwnLye1js6gD4Mow$f9qJVUMOEA+kVVifiwwJJGUrSZTsHEUdvBNTjcdbIu4";
+/// What a password that nobody has is checked against, so that an unknown name takes as long as a
+/// wrong password.
+const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$Xv1AoLdwnLye1js6gD4Mow$f9qJVUMOEA+kVVifiwwJJGUrSZTsHEUdvBNTjcdbIu4";
 
-/// Whether a password is the one behind an Argon2id PHC string. Without one it takes as long as with `slowest`, the costliest that
-/// anybody has, and says no; as it does where the password is wrong.
+/// Whether a password is the one behind an Argon2id PHC string. Without one it takes as long as
+/// with `slowest`, the costliest that anybody has, and says no; as it does where the password is
+/// wrong.
 #[must_use]
 pub fn check_password(phc: Option<&str>, password: &str, slowest: Option<&str>) -> bool {
     let password = if password.len() > MAX { "" } else { password };
     let verify = |phc: &str| {
-        PasswordHash::new(phc).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
+        PasswordHash::new(phc)
+            .is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
     };
     let slowest = slowest.unwrap_or(NOBODY);
     let right = phc.is_some_and(verify);
@@ -114,7 +120,10 @@ pub fn cost_of(phc: &str) -> u64 {
 /// # Errors
 /// What is wrong, and what would be right.
 pub fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
-    let wrong = || "not a SHA-256: write the 64 hex digits that `printf %s SECRET | sha256sum` prints".to_owned();
+    let wrong = || {
+        "not a SHA-256: write the 64 hex digits that `printf %s SECRET | sha256sum` prints"
+            .to_owned()
+    };
     if text.len() != 64 || !text.is_ascii() {
         return Err(wrong());
     }
@@ -126,19 +135,25 @@ pub fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
     Ok(digest)
 }
 
-/// Checks that a PHC string is Argon2id with parameters that this gateway will run: at most 64 MiB and 8 passes.
+/// Checks that a PHC string is Argon2id with parameters that this gateway will run: at most 64 MiB
+/// and 8 passes.
 ///
 /// # Errors
 /// What is wrong, and what would be right.
 pub fn check_argon2id(text: &str) -> Result<(), String> {
-    let hash = PasswordHash::new(text)
-        .map_err(|_| "not a PHC string such as $argon2id$v=19$m=19456,t=2,p=1$SALT$HASH".to_owned())?;
+    let hash = PasswordHash::new(text).map_err(|_| {
+        "not a PHC string such as $argon2id$v=19$m=19456,t=2,p=1$SALT$HASH".to_owned()
+    })?;
     if hash.algorithm.as_str() != "argon2id" {
         return Err(format!("`{}` is not argon2id", hash.algorithm.as_str()));
     }
-    let params = argon2::Params::try_from(&hash).map_err(|_| "Argon2 parameters that make no sense".to_owned())?;
+    let params = argon2::Params::try_from(&hash)
+        .map_err(|_| "Argon2 parameters that make no sense".to_owned())?;
     if params.m_cost() > 64 * 1024 || params.t_cost() > 8 || params.p_cost() > 4 {
-        return Err("Argon2 parameters beyond m=65536, t=8, p=4 would let one token request stall others".to_owned());
+        return Err(
+            "Argon2 parameters beyond m=65536, t=8, p=4 would let one token request stall others"
+                .to_owned(),
+        );
     }
     if hash.hash.is_none() {
         return Err("a PHC string without its hash".to_owned());
@@ -152,10 +167,16 @@ mod tests {
 
     #[test]
     fn a_short_secret_never_matches_a_plain_digest() {
-        let short = ClientSecret { digest: SecretDigest::Sha256(Sha256::digest(b"hunter2").into()), expires: None };
+        let short = ClientSecret {
+            digest: SecretDigest::Sha256(Sha256::digest(b"hunter2").into()),
+            expires: None,
+        };
         assert!(!short.matches("hunter2"));
         let long = "a".repeat(MIN_RANDOM);
-        let made = ClientSecret { digest: SecretDigest::Sha256(Sha256::digest(&long).into()), expires: None };
+        let made = ClientSecret {
+            digest: SecretDigest::Sha256(Sha256::digest(&long).into()),
+            expires: None,
+        };
         assert!(made.matches(&long));
         assert!(!made.matches(&format!("{long}b")));
     }
@@ -172,7 +193,8 @@ mod tests {
                 .to_string()
         };
         check_argon2id(&phc).unwrap();
-        let secret = ClientSecret { digest: SecretDigest::Argon2id(phc), expires: Some(Timestamp(10)) };
+        let secret =
+            ClientSecret { digest: SecretDigest::Argon2id(phc), expires: Some(Timestamp(10)) };
         assert!(secret.matches("hunter2") && !secret.matches("hunter3"));
         assert!(secret.expired(Timestamp(10)) && !secret.expired(Timestamp(9)));
     }

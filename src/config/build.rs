@@ -77,7 +77,8 @@ enum Named {
 }
 
 impl Named {
-    const ALL: [Self; 6] = [Self::Api, Self::Scope, Self::Client, Self::User, Self::Issuer, Self::Upstream];
+    const ALL: [Self; 6] =
+        [Self::Api, Self::Scope, Self::Client, Self::User, Self::Issuer, Self::Upstream];
 
     /// What it is called in messages, the kind of file and the section that define it.
     const fn place(self) -> (&'static str, Kind, &'static str) {
@@ -92,8 +93,9 @@ impl Named {
     }
 }
 
-/// The names that rules may refer to. Taken from the keys, so that an entry with a fault of its own still counts as there.
-/// Nothing is known of a kind of which a file could not be parsed: then no name is called unknown.
+/// The names that rules may refer to. Taken from the keys, so that an entry with a fault of its own
+/// still counts as there. Nothing is known of a kind of which a file could not be parsed: then no
+/// name is called unknown.
 struct Known(HashMap<Named, BTreeSet<String>>);
 
 impl Known {
@@ -137,16 +139,30 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn fault(&mut self, place: &Place<'_>, message: impl Into<String>, help: impl Into<String>) {
-        self.faults.push(place.document.fault_at_value(&place.path, message.into(), Some(help.into())));
+        self.faults.push(place.document.fault_at_value(
+            &place.path,
+            message.into(),
+            Some(help.into()),
+        ));
     }
 
-    fn fault_at_key(&mut self, place: &Place<'_>, message: impl Into<String>, help: impl Into<String>) {
-        self.faults.push(place.document.fault_at_key(&place.path, message.into(), Some(help.into())));
+    fn fault_at_key(
+        &mut self,
+        place: &Place<'_>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.faults.push(place.document.fault_at_key(
+            &place.path,
+            message.into(),
+            Some(help.into()),
+        ));
     }
 
     /// A value as its type. `None` when it does not read, which the shape check has then reported.
     fn read<T: DeserializeOwned>(&mut self, place: &Place<'_>, value: &Value) -> Option<T> {
-        // By way of JSON: serde_yaml reads an enum with a value only from a YAML tag, and the YAML here writes a one-key mapping.
+        // By way of JSON: serde_yaml reads an enum with a value only from a YAML tag, and the YAML
+        // here writes a one-key mapping.
         match serde_json::to_value(value).and_then(serde_json::from_value) {
             Ok(read) => Some(read),
             Err(error) => {
@@ -246,13 +262,18 @@ fn parse(
     documents
 }
 
-pub(super) fn load(sources: &Sources, lookup: &dyn Lookup, now: Timestamp) -> Result<Config, Vec<Fault>> {
+pub(super) fn load(
+    sources: &Sources,
+    lookup: &dyn Lookup,
+    now: Timestamp,
+) -> Result<Config, Vec<Fault>> {
     let Some(gateway_file) = &sources.gateway else {
         return Err(vec![Fault::of_file("gateway.yaml", "there is no gateway.yaml", None)]);
     };
     let mut faults = Vec::new();
     let mut misshapen = HashSet::new();
-    let mut parse = |files: &[SourceFile], kind| parse(files, kind, lookup, &mut faults, &mut misshapen);
+    let mut parse =
+        |files: &[SourceFile], kind| parse(files, kind, lookup, &mut faults, &mut misshapen);
     let gateway = parse(std::slice::from_ref(gateway_file), Kind::Gateway);
     let policies = parse(&sources.policies, Kind::Policies);
     let clients = parse(&sources.clients, Kind::Clients);
@@ -268,7 +289,8 @@ pub(super) fn load(sources: &Sources, lookup: &dyn Lookup, now: Timestamp) -> Re
             Kind::Users => (&users, sources.users.len()),
         };
         // Nor is anything known of files that gateway.yaml does not lead to.
-        let led_to = matches!(kind, Kind::Gateway | Kind::Users) || gateway.value.get(kind.as_str()).is_some();
+        let led_to = matches!(kind, Kind::Gateway | Kind::Users)
+            || gateway.value.get(kind.as_str()).is_some();
         (documents.len() == files && led_to).then_some(documents)
     });
     let mut builder = Builder {
@@ -290,7 +312,8 @@ pub(super) fn load(sources: &Sources, lookup: &dyn Lookup, now: Timestamp) -> Re
             Err(found) => Err(found.into_iter().map(located).collect()),
         },
         other => {
-            // Ties and overlaps are worth knowing in the same run, unless parts are missing that would make them up.
+            // Ties and overlaps are worth knowing in the same run, unless parts are missing that
+            // would make them up.
             if let Some((_, definitions)) = other
                 && let Err(found) = compile(definitions)
             {
@@ -326,7 +349,8 @@ impl Builder<'_> {
         let server = settings.as_ref().map(|settings| &settings.server);
         let users = self.users();
         let clients = self.clients(server.map(|server| server.lifespans).unwrap_or_default());
-        let mut issuers = self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
+        let mut issuers =
+            self.issuers(settings.as_ref().map(|settings| settings.fixed.public_url.as_str()));
         let upstreams = self.upstreams();
         let mut policies = self.policies();
         let tests = self.tests();
@@ -372,10 +396,14 @@ impl Builder<'_> {
     }
 }
 
-/// Gives each API below `public_url` its name as a resource (RFC 8707), and lets our own tokens be for it.
+/// Gives each API below `public_url` its name as a resource (RFC 8707), and lets our own tokens be
+/// for it.
 fn name_resources(apis: &mut [Api], issuers: &mut [Issuer], fixed: &Fixed) {
     let mut names = Vec::new();
-    for api in apis.iter_mut().filter(|api| api.host.as_ref().is_none_or(|host| *host == fixed.public_host)) {
+    for api in apis
+        .iter_mut()
+        .filter(|api| api.host.as_ref().is_none_or(|host| *host == fixed.public_host))
+    {
         if !api.base_path.is_empty() {
             let name = format!("{}{}", fixed.public_url, api.base_path);
             names.push(name.clone());
@@ -391,7 +419,13 @@ fn name_resources(apis: &mut [Api], issuers: &mut [Issuer], fixed: &Fixed) {
 
 fn digest(sources: &Sources) -> String {
     let mut hash = Sha256::new();
-    for file in sources.gateway.iter().chain(&sources.policies).chain(&sources.clients).chain(&sources.users) {
+    for file in sources
+        .gateway
+        .iter()
+        .chain(&sources.policies)
+        .chain(&sources.clients)
+        .chain(&sources.users)
+    {
         for part in [&file.name, &file.text] {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);

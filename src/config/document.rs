@@ -1,5 +1,5 @@
-//! One YAML file: its values (serde_yaml) and where each of them stands (an event parser beside it, because serde_yaml keeps
-//! no positions). The only module that names either parser.
+//! One YAML file: its values (serde_yaml) and where each of them stands (an event parser beside it,
+//! because serde_yaml keeps no positions). The only module that names either parser.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,19 +22,24 @@ pub fn show(value: &Value) -> String {
     serde_yaml::to_string(value).unwrap_or_default().trim().to_owned()
 }
 
-/// A YAML or JSON text of somebody else's, as JSON: keys that are numbers, as response codes are, become texts.
+/// A YAML or JSON text of somebody else's, as JSON: keys that are numbers, as response codes are,
+/// become texts.
 ///
 /// # Errors
 /// Line, column, and what is wrong there. A key twice is wrong: readers differ on which counts.
 pub fn json(text: &str) -> Result<serde_json::Value, String> {
     let text = text.trim_start_matches('\u{feff}');
     let start = text.trim_start();
-    let object = start.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with(['"', '}']));
+    let object =
+        start.strip_prefix('{').is_some_and(|rest| rest.trim_start().starts_with(['"', '}']));
     if object || start.starts_with('[') {
         // Not every JSON text is YAML: escaped surrogates are two characters there.
-        return serde_json::from_str::<Unique>(text).map(|Unique(value)| value).map_err(|fault| fault.to_string());
+        return serde_json::from_str::<Unique>(text)
+            .map(|Unique(value)| value)
+            .map_err(|fault| fault.to_string());
     }
-    // serde_yaml takes quadratic time to reach its bound of nesting; the other parser's is reached at once.
+    // serde_yaml takes quadratic time to reach its bound of nesting; the other parser's is reached
+    // at once.
     for event in Parser::new_from_str(text) {
         event.map_err(|fault| fault.to_string())?;
     }
@@ -59,7 +64,10 @@ impl<'de> serde::de::Visitor<'de> for UniqueKeys {
         f.write_str("a JSON value")
     }
 
-    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+    fn visit_map<A: serde::de::MapAccess<'de>>(
+        self,
+        mut entries: A,
+    ) -> Result<Self::Value, A::Error> {
         let mut object = serde_json::Map::new();
         while let Some((key, Unique(value))) = entries.next_entry::<String, Unique>()? {
             if object.insert(key.clone(), value).is_some() {
@@ -69,7 +77,10 @@ impl<'de> serde::de::Visitor<'de> for UniqueKeys {
         Ok(object.into())
     }
 
-    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(
+        self,
+        mut items: A,
+    ) -> Result<Self::Value, A::Error> {
         let mut list = Vec::new();
         while let Some(Unique(value)) = items.next_element()? {
             list.push(value);
@@ -104,7 +115,9 @@ impl<'de> serde::de::Visitor<'de> for UniqueKeys {
 
 fn as_json(value: Value) -> serde_json::Value {
     match value {
-        Value::Mapping(mapping) => mapping.into_iter().map(|(key, value)| (key_text(&key), as_json(value))).collect(),
+        Value::Mapping(mapping) => {
+            mapping.into_iter().map(|(key, value)| (key_text(&key), as_json(value))).collect()
+        }
         Value::Sequence(items) => items.into_iter().map(as_json).collect(),
         Value::Tagged(tagged) => as_json(tagged.value),
         Value::String(text) => text.into(),
@@ -175,11 +188,16 @@ impl Document {
     /// Parses a file. An empty file is an empty mapping.
     ///
     /// # Errors
-    /// What is not YAML, a key twice, anchors and aliases (which can make a small file huge), and a file over the bounds.
+    /// What is not YAML, a key twice, anchors and aliases (which can make a small file huge), and a
+    /// file over the bounds.
     pub fn parse(file: &str, text: &str) -> Result<Self, Box<Fault>> {
         if text.len() > MAX_BYTES {
             let help = "split it: a directory is the union of its files".to_owned();
-            return Err(Box::new(Fault::of_file(file, "the file is larger than 8 MiB", Some(help))));
+            return Err(Box::new(Fault::of_file(
+                file,
+                "the file is larger than 8 MiB",
+                Some(help),
+            )));
         }
         let root = Tree { file, events: Parser::new_from_str(text) }.document()?;
         let value: Value = serde_yaml::from_str(text).map_err(|error| {
@@ -235,8 +253,12 @@ impl Document {
         let mut key = node.mark;
         for step in path {
             let next = match (&node.children, step) {
-                (Children::Map(map), Step::Key(name)) => map.get(name).map(|(key, value)| (*key, value)),
-                (Children::List(list), Step::Index(at)) => list.get(*at).map(|value| (value.mark, value)),
+                (Children::Map(map), Step::Key(name)) => {
+                    map.get(name).map(|(key, value)| (*key, value))
+                }
+                (Children::List(list), Step::Index(at)) => {
+                    list.get(*at).map(|value| (value.mark, value))
+                }
                 _ => None,
             };
             let Some((mark, child)) = next else { break };
@@ -266,7 +288,10 @@ impl<'a> Tree<'a> {
                         "write one document to a file",
                     ));
                 }
-                Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
+                Event::Nothing
+                | Event::StreamStart
+                | Event::DocumentStart(_)
+                | Event::DocumentEnd => {}
                 Event::Alias(_)
                 | Event::Scalar(..)
                 | Event::SequenceStart(..)
@@ -284,9 +309,17 @@ impl<'a> Tree<'a> {
             Some(Ok(event)) => Ok(event),
             None => Ok((Event::StreamEnd, Span::default())),
             Some(Err(error)) => {
-                let at = Mark { line: error.marker().line(), column: error.marker().col() + 1, width: 1 };
+                let at = Mark {
+                    line: error.marker().line(),
+                    column: error.marker().col() + 1,
+                    width: 1,
+                };
                 let message = format!("not valid YAML: {}", error.info());
-                Err(self.fault(at, &message, "check indentation, quotes and brackets from here upwards"))
+                Err(self.fault(
+                    at,
+                    &message,
+                    "check indentation, quotes and brackets from here upwards",
+                ))
             }
         }
     }
@@ -294,13 +327,17 @@ impl<'a> Tree<'a> {
     fn node(&mut self, event: &Event<'a>, span: Span, depth: usize) -> Result<Node, Box<Fault>> {
         let mark = mark(&span);
         if depth > MAX_DEPTH {
-            return Err(self.fault(mark, "nested too deeply", "no key of the configuration is nested so deeply"));
+            return Err(self.fault(
+                mark,
+                "nested too deeply",
+                "no key of the configuration is nested so deeply",
+            ));
         }
         let anchored = match event {
             Event::Alias(_) => true,
-            Event::Scalar(_, _, anchor, _) | Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => {
-                *anchor != 0
-            }
+            Event::Scalar(_, _, anchor, _)
+            | Event::SequenceStart(anchor, _)
+            | Event::MappingStart(anchor, _) => *anchor != 0,
             Event::Nothing
             | Event::StreamStart
             | Event::StreamEnd
@@ -310,7 +347,11 @@ impl<'a> Tree<'a> {
             | Event::MappingEnd => false,
         };
         if anchored {
-            return Err(self.fault(mark, "anchors and aliases are not taken", "write the value out where it is used"));
+            return Err(self.fault(
+                mark,
+                "anchors and aliases are not taken",
+                "write the value out where it is used",
+            ));
         }
         let children = if matches!(event, Event::SequenceStart(..)) {
             self.list(depth)?
@@ -338,19 +379,31 @@ impl<'a> Tree<'a> {
             let (key, at) = match self.next()? {
                 (Event::MappingEnd, _) => return Ok(Children::Map(map)),
                 (Event::Scalar(key, ..), span) => (key.into_owned(), mark(&span)),
-                (_, span) => return Err(self.fault(mark(&span), "a key that is not plain text", "write `key: value`")),
+                (_, span) => {
+                    return Err(self.fault(
+                        mark(&span),
+                        "a key that is not plain text",
+                        "write `key: value`",
+                    ));
+                }
             };
             let (event, span) = self.next()?;
             let value = self.node(&event, span, depth + 1)?;
             if let Some((first, _)) = map.get(&key) {
-                let message = format!("the key `{key}` stands here a second time; the first is in line {}", first.line);
+                let message = format!(
+                    "the key `{key}` stands here a second time; the first is in line {}",
+                    first.line
+                );
                 return Err(self.fault(at, &message, "remove one of them"));
             }
             map.insert(key, (at, value));
         }
     }
 
-    #[expect(clippy::unnecessary_box_returns, reason = "every caller is an error path of a boxed fault")]
+    #[expect(
+        clippy::unnecessary_box_returns,
+        reason = "every caller is an error path of a boxed fault"
+    )]
     fn fault(&self, mark: Mark, message: &str, help: &str) -> Box<Fault> {
         Box::new(Fault {
             file: self.file.into(),
@@ -366,7 +419,11 @@ impl<'a> Tree<'a> {
 
 /// The event parser counts lines from 1 and columns from 0.
 fn mark(span: &Span) -> Mark {
-    let width = if span.start.line() == span.end.line() { span.end.col().saturating_sub(span.start.col()) } else { 1 };
+    let width = if span.start.line() == span.end.line() {
+        span.end.col().saturating_sub(span.start.col())
+    } else {
+        1
+    };
     Mark { line: span.start.line().max(1), column: span.start.col() + 1, width: width.max(1) }
 }
 

@@ -33,7 +33,15 @@ impl Fault {
     /// A fault of a whole file, one that could not be read for instance.
     #[must_use]
     pub fn of_file(file: &str, message: impl Into<String>, help: Option<String>) -> Self {
-        Self { file: file.into(), line: 1, column: 1, width: 1, message: message.into(), help, hidden: false }
+        Self {
+            file: file.into(),
+            line: 1,
+            column: 1,
+            width: 1,
+            message: message.into(),
+            help,
+            hidden: false,
+        }
     }
 
     /// `file:line:column: message`, and the help on a second line.
@@ -50,12 +58,15 @@ impl Fault {
     /// The fault with the line it stands in and a marker, in the style of rustc.
     #[must_use]
     pub fn render(&self, source: &str, color: bool) -> String {
-        let renderer = if color { Renderer::styled() } else { Renderer::plain() }.decor_style(DecorStyle::Ascii);
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() }
+            .decor_style(DecorStyle::Ascii);
         let shown = self.shown(source);
         let source = &*shown;
         let (start, end) = self.span(source);
-        let snippet =
-            Snippet::source(source).path(&*self.file).fold(true).annotation(AnnotationKind::Primary.span(start..end));
+        let snippet = Snippet::source(source)
+            .path(&*self.file)
+            .fold(true)
+            .annotation(AnnotationKind::Primary.span(start..end));
         let mut report = vec![Level::ERROR.primary_title(self.message.as_str()).element(snippet)];
         if let Some(help) = &self.help {
             report.push(Group::with_title(Level::HELP.secondary_title(help.as_str())));
@@ -63,16 +74,19 @@ impl Fault {
         renderer.render(&report)
     }
 
-    /// The source as it may be shown: without what may be a secret in the open, on the line of the fault alone.
+    /// The source as it may be shown: without what may be a secret in the open, on the line of the
+    /// fault alone.
     fn shown<'a>(&self, source: &'a str) -> Cow<'a, str> {
-        let begin: usize = source.split_inclusive('\n').take(self.line.saturating_sub(1)).map(str::len).sum();
+        let begin: usize =
+            source.split_inclusive('\n').take(self.line.saturating_sub(1)).map(str::len).sum();
         let (before, rest) = source.split_at_checked(begin).unwrap_or((source, ""));
         let line = rest.split_inclusive('\n').next().unwrap_or_default();
         let from = if self.hidden { self.column.saturating_sub(1) } else { usize::MAX };
         let masked = mask(line).into_iter().enumerate();
         let hide = |(at, c)| if at >= from && !matches!(c, '\r' | '\n') { '*' } else { c };
         let shown: String = masked.map(hide).collect();
-        // Most lines have nothing to hide, and a file with a thousand faults is not copied a thousand times.
+        // Most lines have nothing to hide, and a file with a thousand faults is not copied a
+        // thousand times.
         if shown == line {
             Cow::Borrowed(source)
         } else {
@@ -86,7 +100,9 @@ impl Fault {
         for (number, line) in source.split_inclusive('\n').enumerate() {
             if number + 1 == self.line {
                 let text = line.trim_end_matches(['\n', '\r']);
-                let at = |count: usize| text.char_indices().nth(count).map_or(text.len(), |(index, _)| index);
+                let at = |count: usize| {
+                    text.char_indices().nth(count).map_or(text.len(), |(index, _)| index)
+                };
                 let start = at(self.column.saturating_sub(1));
                 let end = at(self.column.saturating_sub(1) + self.width.max(1));
                 return (offset + start, (offset + end).max(offset + start));
@@ -98,7 +114,8 @@ impl Fault {
 }
 
 /// Keys whose values may be secrets.
-const SECRETS: [&str; 7] = ["secret", "secrets", "client_secret", "password", "sha256", "argon2id", "bearer"];
+const SECRETS: [&str; 7] =
+    ["secret", "secrets", "client_secret", "password", "sha256", "argon2id", "bearer"];
 
 /// Whether a key may have a secret as its value.
 pub(super) fn is_secret(key: &str) -> bool {
@@ -116,16 +133,24 @@ fn mask(line: &str) -> Vec<char> {
             .position(|c| matches!(c, ',' | '{' | '}' | '[' | ']' | '\r' | '\n'))
             .map_or(shown.len(), |n| at + n);
         let part: String = shown.get(at..end).unwrap_or_default().iter().collect();
-        let (key, value) =
-            part.split_once(": ").or_else(|| part.strip_suffix(':').map(|key| (key, ""))).unwrap_or(("", &part));
+        let (key, value) = part
+            .split_once(": ")
+            .or_else(|| part.strip_suffix(':').map(|key| (key, "")))
+            .unwrap_or(("", &part));
         let key = key.trim_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '"' | '\''));
         if !key.is_empty() {
             hide = is_secret(key);
         }
         let value = value.trim();
         if hide && !value.is_empty() && !value.starts_with("env:") && !value.starts_with("file:") {
-            let from = end.saturating_sub(part.rsplit(": ").next().map_or(0, |value| value.chars().count()));
-            shown.iter_mut().take(end).skip(from.max(at)).filter(|c| !c.is_whitespace()).for_each(|c| *c = '*');
+            let from = end
+                .saturating_sub(part.rsplit(": ").next().map_or(0, |value| value.chars().count()));
+            shown
+                .iter_mut()
+                .take(end)
+                .skip(from.max(at))
+                .filter(|c| !c.is_whitespace())
+                .for_each(|c| *c = '*');
         }
         at = end + 1;
     }
@@ -157,7 +182,10 @@ pub fn suggestion<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str> + Cl
     match names.len() {
         0 => "there is none".to_owned(),
         1..=12 => format!("there is {}", list(&names)),
-        more => format!("there are {more} of them, among them {}", list(names.get(..8).unwrap_or_default())),
+        more => format!(
+            "there are {more} of them, among them {}",
+            list(names.get(..8).unwrap_or_default())
+        ),
     }
 }
 
@@ -171,7 +199,10 @@ mod tests {
 
     #[test]
     fn a_near_name_is_suggested_and_a_far_one_is_not() {
-        assert_eq!(suggestion("incident_raed", ["incident_read", "order_read"]), "did you mean `incident_read`?");
+        assert_eq!(
+            suggestion("incident_raed", ["incident_read", "order_read"]),
+            "did you mean `incident_read`?"
+        );
         assert_eq!(suggestion("zzz", ["b", "a"]), "there is `a`, `b`");
         assert_eq!(suggestion("zzz", []), "there is none");
     }
@@ -191,7 +222,8 @@ mod tests {
         assert!(text.contains("--> policies/a.yaml:2:3"), "{text}");
         assert!(text.contains("nmae: 1") && text.contains("^^^^"), "{text}");
         assert!(text.contains("help: did you mean `name`?"), "{text}");
-        let text = Fault { column: 9, hidden: true, ..fault }.render("apis:\n  nmae: hunter2 # ä\n", false);
+        let text = Fault { column: 9, hidden: true, ..fault }
+            .render("apis:\n  nmae: hunter2 # ä\n", false);
         assert!(text.contains("nmae: ***********") && !text.contains("hunter2"), "{text}");
     }
 
@@ -200,9 +232,15 @@ mod tests {
         for (line, shown) in [
             ("  a: { password: hunter2 }", "  a: { password: ******* }"),
             ("  a: { secrets: [hunter2, hunter3] }", "  a: { secrets: [*******, *******] }"),
-            ("  - { sha256: \"hunter2\", expires: never }", "  - { sha256: *********, expires: never }"),
+            (
+                "  - { sha256: \"hunter2\", expires: never }",
+                "  - { sha256: *********, expires: never }",
+            ),
             ("client_secret: hunter2 # mine", "client_secret: ******* * ****"),
-            ("  a: { password: \"hunt{er,2\", name: A }", "  a: { password: *****{**,**, name: A }"),
+            (
+                "  a: { password: \"hunt{er,2\", name: A }",
+                "  a: { password: *****{**,**, name: A }",
+            ),
             ("  client_secret: env:SECRET", "  client_secret: env:SECRET"),
             ("  bearer: file:secrets/x", "  bearer: file:secrets/x"),
             ("tests: [{ token: { client: app } }]", "tests: [{ token: { client: app } }]"),

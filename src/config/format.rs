@@ -1,5 +1,6 @@
-//! Texts with a form of their own: durations, sizes, dates, networks, URLs, references to secrets. One parser each, used by the
-//! shape check (for the place of the fault), by the reading of values, and by the schema (for editors).
+//! Texts with a form of their own: durations, sizes, dates, networks, URLs, references to secrets.
+//! One parser each, used by the shape check (for the place of the fault), by the reading of values,
+//! and by the schema (for editors).
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -11,7 +12,8 @@ use crate::names::Timestamp;
 use crate::policy::definition::RateLimit;
 
 macro_rules! formats {
-    ($($(#[$doc:meta])* $name:ident($target:ty) = $format:literal, $parse:expr, $pattern:literal, $about:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident($target:ty) = $format:literal, $parse:expr, $pattern:literal,
+        $about:literal;)*) => {
         $(
             $(#[$doc])*
             #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +51,8 @@ macro_rules! formats {
                 }
 
                 fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                    json_schema!({ "type": "string", "x-format": $format, "pattern": $pattern, "description": $about })
+                    json_schema!({ "type": "string", "x-format": $format, "pattern": $pattern,
+                        "description": $about })
                 }
             }
         )*
@@ -69,43 +72,59 @@ macro_rules! formats {
 
 formats! {
     /// A length of time.
-    Duration(std::time::Duration) = "duration", parse_duration, "^([0-9]+(ms|s|m|h|d)|env:.*)$", "A duration: a whole number and ms, s, m, h or d.";
+    Duration(std::time::Duration) = "duration", parse_duration, "^([0-9]+(ms|s|m|h|d)|env:.*)$",
+        "A duration: a whole number and ms, s, m, h or d.";
     /// A time that may be none, for instance `10s` or `0s`.
-    Grace(std::time::Duration) = "grace", parse_grace, "^([0-9]+(ms|s|m|h|d)|env:.*)$", "A duration, which may be 0s: a whole number and ms, s, m, h or d.";
+    Grace(std::time::Duration) = "grace", parse_grace, "^([0-9]+(ms|s|m|h|d)|env:.*)$", "A \
+        duration, which may be 0s: a whole number and ms, s, m, h or d.";
     /// A number of bytes.
-    Size(u64) = "size", parse_size, "^([0-9]+(B|KiB|MiB|GiB)|env:.*)$", "A size: a whole number and B, KiB, MiB or GiB.";
+    Size(u64) = "size", parse_size, "^([0-9]+(B|KiB|MiB|GiB)|env:.*)$", "A size: a whole number \
+        and B, KiB, MiB or GiB.";
     /// The beginning of a day in UTC.
-    Date(Timestamp) = "date", parse_date, "^([0-9]{4}-[0-9]{2}-[0-9]{2}|env:.*)$", "A date, YYYY-MM-DD; its first second in UTC.";
+    Date(Timestamp) = "date", parse_date, "^([0-9]{4}-[0-9]{2}-[0-9]{2}|env:.*)$", "A date, \
+        YYYY-MM-DD; its first second in UTC.";
     /// A moment.
-    Instant(Timestamp) = "instant", parse_instant, "^([0-9]{4}-.*|env:.*)$", "A moment, RFC 3339, for instance 2026-11-22T10:00:00Z.";
+    Instant(Timestamp) = "instant", parse_instant, "^([0-9]{4}-.*|env:.*)$", "A moment, RFC 3339, \
+        for instance 2026-11-22T10:00:00Z.";
     /// An address.
-    Address(std::net::IpAddr) = "address", parse_address, "^([0-9a-fA-F.:]+|env:.*)$", "An IP address.";
+    Address(std::net::IpAddr) = "address", parse_address, "^([0-9a-fA-F.:]+|env:.*)$", "An IP \
+        address.";
     /// A network.
-    Network(ipnet::IpNet) = "network", crate::request::address::parse_network, "^([0-9a-fA-F.:]+(/[0-9]{1,3})?|env:.*)$", "A network in CIDR notation, or one address.";
+    Network(ipnet::IpNet) = "network", crate::request::address::parse_network,
+        "^([0-9a-fA-F.:]+(/[0-9]{1,3})?|env:.*)$", "A network in CIDR notation, or one address.";
     /// An address to listen on.
-    Listen(std::net::SocketAddr) = "listen", parse_listen, "^(.+:[0-9]+|env:.*)$", "An address to listen on: IP:PORT.";
+    Listen(std::net::SocketAddr) = "listen", parse_listen, "^(.+:[0-9]+|env:.*)$", "An address to \
+        listen on: IP:PORT.";
     /// An absolute http or https URL without query, fragment and credentials.
     HttpUrl(url::Url) = "url", parse_url, "^(https?://.+|env:.*)$", "An http or https URL.";
     /// A reference to a secret; never the secret.
-    SecretRef(SecretSource) = "secret", parse_secret, "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", "A secret: env:NAME or file:PATH, never the secret itself.";
+    SecretRef(SecretSource) = "secret", parse_secret, "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", "A \
+        secret: env:NAME or file:PATH, never the secret itself.";
     /// A rate.
-    Rate((u32, u32)) = "rate", parse_rate, "^([0-9]+/(s|m|h|d)|env:.*)$", "A rate: a whole number, a slash, and s, m, h or d.";
+    Rate((u32, u32)) = "rate", parse_rate, "^([0-9]+/(s|m|h|d)|env:.*)$", "A rate: a whole number, \
+        a slash, and s, m, h or d.";
     /// A scope token.
     ScopeText(String) = "scope", parse_scope, "^[!#-\\[\\]-~]+$", "One scope (RFC 6749 §3.3).";
     /// A SHA-256 digest.
-    Sha256Text([u8; 32]) = "sha256", crate::client::secret::parse_sha256, "^([0-9a-fA-F]{64}|env:.*)$", "A SHA-256 digest as 64 hex digits.";
+    Sha256Text([u8; 32]) = "sha256", crate::client::secret::parse_sha256,
+        "^([0-9a-fA-F]{64}|env:.*)$", "A SHA-256 digest as 64 hex digits.";
     /// An Argon2id digest.
-    Argon2idText(String) = "argon2id", parse_argon2id, "^(\\$argon2id\\$.*|env:.*)$", "An Argon2id digest as a PHC string.";
+    Argon2idText(String) = "argon2id", parse_argon2id, "^(\\$argon2id\\$.*|env:.*)$", "An Argon2id \
+        digest as a PHC string.";
     /// A host name.
     HostText(String) = "host", parse_host, "^[^/]+$", "A host name, without port.";
     /// Where a server listens.
-    HostPort((String, u16)) = "host_port", parse_host_port, "^(.+:[0-9]+|env:.*)$", "A server: HOST:PORT.";
+    HostPort((String, u16)) = "host_port", parse_host_port, "^(.+:[0-9]+|env:.*)$", "A server: \
+        HOST:PORT.";
     /// A base path.
-    BasePath(String) = "base_path", parse_base_path, "^/.*$", "A path that begins with a slash; `/` alone is the root.";
+    BasePath(String) = "base_path", parse_base_path, "^/.*$", "A path that begins with a slash; \
+        `/` alone is the root.";
     /// A path template.
-    Template(String) = "template", parse_template, "^/.*$", "A path template: literals, {name}, and {*rest} at the end.";
+    Template(String) = "template", parse_template, "^/.*$", "A path template: literals, {name}, \
+        and {*rest} at the end.";
     /// A version segment.
-    VersionText(String) = "version", parse_version, "^[A-Za-z0-9._~-]+$", "A version: one path segment, for instance v1.";
+    VersionText(String) = "version", parse_version, "^[A-Za-z0-9._~-]+$", "A version: one path \
+        segment, for instance v1.";
 }
 
 /// Where a secret is read from.
@@ -121,7 +140,11 @@ impl Rate {
     /// The limit with its burst; without one, as many at once as in one period.
     #[must_use]
     pub fn limit(&self, burst: Option<u32>) -> RateLimit {
-        RateLimit { count: self.value.0, period: self.value.1, burst: burst.unwrap_or(self.value.0) }
+        RateLimit {
+            count: self.value.0,
+            period: self.value.1,
+            burst: burst.unwrap_or(self.value.0),
+        }
     }
 }
 
@@ -149,7 +172,10 @@ pub fn duration(text: &str) -> Result<std::time::Duration, String> {
 
 fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     let wrong = || {
-        format!("`{text}` is not a duration; write a whole number and a unit, for instance 500ms, 30s, 15m, 12h or 90d")
+        format!(
+            "`{text}` is not a duration; write a whole number and a unit, for instance 500ms, 30s, \
+                15m, 12h or 90d"
+        )
     };
     let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
     let milliseconds: u64 = match unit {
@@ -162,15 +188,23 @@ fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     };
     // A century is beyond every use; it keeps all sums of seconds far from overflow.
     match number.checked_mul(milliseconds) {
-        Some(total) if (1..=3_153_600_000_000).contains(&total) => Ok(std::time::Duration::from_millis(total)),
-        Some(0) => Err(format!("`{text}`: a duration of nothing; leave the key out for its default")),
+        Some(total) if (1..=3_153_600_000_000).contains(&total) => {
+            Ok(std::time::Duration::from_millis(total))
+        }
+        Some(0) => {
+            Err(format!("`{text}`: a duration of nothing; leave the key out for its default"))
+        }
         _ => Err(format!("`{text}` is longer than a hundred years")),
     }
 }
 
 fn parse_size(text: &str) -> Result<u64, String> {
-    let wrong =
-        || format!("`{text}` is not a size; write a whole number and a unit, for instance 512B, 32KiB, 10MiB or 1GiB");
+    let wrong = || {
+        format!(
+            "`{text}` is not a size; write a whole number and a unit, for instance 512B, 32KiB, \
+                10MiB or 1GiB"
+        )
+    };
     let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
     let bytes: u64 = match unit {
         "B" => 1,
@@ -179,16 +213,19 @@ fn parse_size(text: &str) -> Result<u64, String> {
         "GiB" => 1 << 30,
         _ => return Err(wrong()),
     };
-    number.checked_mul(bytes).filter(|size| *size <= 1 << 40).ok_or_else(|| format!("`{text}` is more than 1024GiB"))
+    number
+        .checked_mul(bytes)
+        .filter(|size| *size <= 1 << 40)
+        .ok_or_else(|| format!("`{text}` is more than 1024GiB"))
 }
 
 fn parse_date(text: &str) -> Result<Timestamp, String> {
-    let date: jiff::civil::Date = text
-        .parse()
-        .ok()
-        .filter(|_| text.len() == 10)
-        .ok_or_else(|| format!("`{text}` is not a date; write YYYY-MM-DD, for instance 2027-01-31"))?;
-    let instant = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| format!("`{text}` is out of range"))?;
+    let date: jiff::civil::Date =
+        text.parse().ok().filter(|_| text.len() == 10).ok_or_else(|| {
+            format!("`{text}` is not a date; write YYYY-MM-DD, for instance 2027-01-31")
+        })?;
+    let instant =
+        date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| format!("`{text}` is out of range"))?;
     Ok(Timestamp(instant.timestamp().as_second()))
 }
 
@@ -204,13 +241,17 @@ fn parse_address(text: &str) -> Result<std::net::IpAddr, String> {
 
 fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
     text.parse().map_err(|_| {
-        format!("`{text}` is not an address to listen on; write IP:PORT, for instance 127.0.0.1:8080 or [::]:8080")
+        format!(
+            "`{text}` is not an address to listen on; write IP:PORT, for instance \
+            127.0.0.1:8080 or [::]:8080"
+        )
     })
 }
 
 fn parse_host_port(text: &str) -> Result<(String, u16), String> {
-    let parts =
-        text.rsplit_once(':').and_then(|(host, port)| Some((host.trim_matches(['[', ']']), port.parse().ok()?)));
+    let parts = text
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host.trim_matches(['[', ']']), port.parse().ok()?)));
     match parts {
         Some((host, port)) if !host.is_empty() => Ok((host.to_owned(), port)),
         _ => Err(format!("`{text}` is no server; write HOST:PORT, for instance 10.0.0.5:6379")),
@@ -223,7 +264,9 @@ fn parse_url(text: &str) -> Result<url::Url, String> {
         return Err(format!("`{text}` is not an http or https URL"));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("a URL with credentials in it; secrets are given as env:NAME or file:PATH".to_owned());
+        return Err(
+            "a URL with credentials in it; secrets are given as env:NAME or file:PATH".to_owned()
+        );
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(format!("`{text}` has a query or a fragment; leave them out"));
@@ -270,7 +313,10 @@ fn parse_scope(text: &str) -> Result<String, String> {
     if crate::scope::is_scope_token(text) {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{text}` is not a scope: visible ASCII without space, double quote and backslash (RFC 6749 §3.3)"))
+        Err(format!(
+            "`{text}` is not a scope: visible ASCII without space, double quote and backslash (RFC \
+                6749 §3.3)"
+        ))
     }
 }
 
@@ -281,7 +327,9 @@ fn parse_argon2id(text: &str) -> Result<String, String> {
 fn parse_host(text: &str) -> Result<String, String> {
     match crate::request::head::host_name(text) {
         Some(host) if host.eq_ignore_ascii_case(text) => Ok(host),
-        _ => Err(format!("`{text}` is not a host name; write for instance api.example.com, without port")),
+        _ => Err(format!(
+            "`{text}` is not a host name; write for instance api.example.com, without port"
+        )),
     }
 }
 
@@ -296,7 +344,9 @@ fn parse_base_path(text: &str) -> Result<String, String> {
     {
         return Ok(text.to_owned());
     }
-    Err(format!("`{text}` is not a base path; write for instance /api/now, without a slash at the end"))
+    Err(format!(
+        "`{text}` is not a base path; write for instance /api/now, without a slash at the end"
+    ))
 }
 
 fn parse_template(text: &str) -> Result<String, String> {
@@ -308,7 +358,9 @@ fn parse_version(text: &str) -> Result<String, String> {
     if !text.is_empty() && text != "." && text != ".." && text.bytes().all(valid) {
         Ok(text.to_owned())
     } else {
-        Err(format!("`{text}` is not a version: one path segment of letters, digits, `-`, `_`, `.` and `~`"))
+        Err(format!(
+            "`{text}` is not a version: one path segment of letters, digits, `-`, `_`, `.` and `~`"
+        ))
     }
 }
 
@@ -325,8 +377,16 @@ mod tests {
                 &["30", "s", "1.5s", "-1s", "30 s", "1w", "0s", "99999999d", ""][..],
             ),
             ("size", &["1B", "32KiB", "10MiB", "1GiB"], &["32", "32KB", "32kib", "2000GiB", "-1B"]),
-            ("date", &["2027-01-31"], &["2027-02-30", "31.01.2027", "2027-01-31T00:00:00Z", "2027-1-31"]),
-            ("listen", &["127.0.0.1:80", "[::]:80"], &["localhost:80", ":80", "127.0.0.1", "1.1.1.1:99999"]),
+            (
+                "date",
+                &["2027-01-31"],
+                &["2027-02-30", "31.01.2027", "2027-01-31T00:00:00Z", "2027-1-31"],
+            ),
+            (
+                "listen",
+                &["127.0.0.1:80", "[::]:80"],
+                &["localhost:80", ":80", "127.0.0.1", "1.1.1.1:99999"],
+            ),
             (
                 "url",
                 &["https://a.example/x", "http://127.0.0.1:80"],
@@ -335,7 +395,11 @@ mod tests {
             ("rate", &["100/s", "1/d"], &["0/s", "100", "100/w", "-1/s", "1.5/s"]),
             ("secret", &["env:A_1", "file:secrets/x"], &["hunter2", "env:", "env:A:-b", "file:"]),
             ("host", &["a.example", "127.0.0.1", "[::1]"], &["a.example:80", "a/b", "", "a b"]),
-            ("base_path", &["/", "/api/now"], &["api", "/api/", "/a//b", "/a/../b", "/{x}", "/a?b", "/a#b"]),
+            (
+                "base_path",
+                &["/", "/api/now"],
+                &["api", "/api/", "/a//b", "/a/../b", "/{x}", "/a?b", "/a#b"],
+            ),
             ("version", &["v1", "2024-01-01"], &["", "v/1", "..", "v1;"]),
         ] {
             for text in good {

@@ -1,5 +1,6 @@
-//! The YAML as it is written: one type per kind of file. Doc comments are the descriptions in the JSON Schema. A key marked
-//! `x-not-built` belongs to the product and is refused at load until it works: never accepted and ignored.
+//! The YAML as it is written: one type per kind of file. Doc comments are the descriptions in the
+//! JSON Schema. A key marked `x-not-built` belongs to the product and is refused at load until it
+//! works: never accepted and ignored.
 
 pub mod client;
 pub mod gateway;

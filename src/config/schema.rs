@@ -53,12 +53,16 @@ pub fn schema(kind: Kind) -> Value {
 }
 
 fn of<T: JsonSchema>() -> Value {
-    let generator =
-        SchemaSettings::draft2020_12().with_transform(WithoutNull).with_transform(Described).into_generator();
+    let generator = SchemaSettings::draft2020_12()
+        .with_transform(WithoutNull)
+        .with_transform(Described)
+        .with_transform(Unwrapped)
+        .into_generator();
     generator.into_root_schema_for::<T>().to_value()
 }
 
-/// A key is there with a value or not there: `key:` with nothing behind it is a mistake, not an absence.
+/// A key is there with a value or not there: `key:` with nothing behind it is a mistake, not an
+/// absence.
 #[derive(Clone, Debug)]
 struct WithoutNull;
 
@@ -104,12 +108,30 @@ impl Transform for Described {
             for branch in branches.iter_mut().filter_map(Value::as_object_mut) {
                 let Some(text) = branch.get("description").cloned() else { continue };
                 let properties = branch.get_mut("properties").and_then(Value::as_object_mut);
-                for property in
-                    properties.into_iter().flat_map(|keys| keys.values_mut()).filter_map(Value::as_object_mut)
+                for property in properties
+                    .into_iter()
+                    .flat_map(|keys| keys.values_mut())
+                    .filter_map(Value::as_object_mut)
                 {
                     property.entry("description").or_insert_with(|| text.clone());
                 }
             }
+        }
+        transform_subschemas(self, schema);
+    }
+}
+
+/// Descriptions are wrapped where the source is; editors wrap them where they like. A paragraph is
+/// one line.
+#[derive(Clone, Debug)]
+struct Unwrapped;
+
+impl Transform for Unwrapped {
+    fn transform(&mut self, schema: &mut Schema) {
+        if let Some(Value::String(text)) = schema.get_mut("description") {
+            let paragraphs: Vec<String> =
+                text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect();
+            *text = paragraphs.join("\n\n");
         }
         transform_subschemas(self, schema);
     }

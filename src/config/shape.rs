@@ -1,7 +1,8 @@
 //! Holds a document against the schema: every fault of shape, each at its place, in one walk.
 //!
-//! What the walk can mend without guessing it takes out of the values (unknown keys, keys not built yet), so that the rest of
-//! the file is still read and its other faults are found in the same run. `env:NAME` is put in here too.
+//! What the walk can mend without guessing it takes out of the values (unknown keys, keys not built
+//! yet), so that the rest of the file is still read and its other faults are found in the same run.
+//! `env:NAME` is put in here too.
 
 use serde_json::Value as Json;
 
@@ -52,11 +53,13 @@ impl<'a> Walk<'a> {
         self.faults.push(self.document.fault_at_value(&self.path, message, Some(help.into())));
     }
 
-    /// Whether the value may be a secret that stands in the open: by its form, or by a key that leads to it.
+    /// Whether the value may be a secret that stands in the open: by its form, or by a key that
+    /// leads to it.
     fn is_secret(&self, schema: &Json) -> bool {
         let form = schema.get(FORMAT).and_then(Json::as_str);
         let below = |step: &Step| matches!(step, Step::Key(key) if fault::is_secret(key));
-        form.is_some_and(|form| matches!(form, "secret" | "sha256" | "argon2id")) || self.path.iter().any(below)
+        form.is_some_and(|form| matches!(form, "secret" | "sha256" | "argon2id"))
+            || self.path.iter().any(below)
     }
 
     /// A fault of a value of this schema; one that may be a secret is not shown.
@@ -121,7 +124,8 @@ impl<'a> Walk<'a> {
     fn resolve(&self, schema: &'a Json) -> &'a Json {
         let mut schema = schema;
         while let Some(name) = schema.get("$ref").and_then(Json::as_str) {
-            let definition = name.strip_prefix("#/$defs/").and_then(|name| self.root.get("$defs")?.get(name));
+            let definition =
+                name.strip_prefix("#/$defs/").and_then(|name| self.root.get("$defs")?.get(name));
             match definition {
                 Some(definition) => schema = definition,
                 None => break,
@@ -134,10 +138,14 @@ impl<'a> Walk<'a> {
     fn substitute(&mut self, schema: &Json, value: &mut Value) -> bool {
         // A choice with a secret among them reads its own references.
         let is_secret = |schema: &Json| schema.get(FORMAT).and_then(Json::as_str) == Some("secret");
-        if is_secret(schema) || branches(schema).into_iter().flatten().any(|branch| is_secret(self.resolve(branch))) {
+        if is_secret(schema)
+            || branches(schema).into_iter().flatten().any(|branch| is_secret(self.resolve(branch)))
+        {
             return true;
         }
-        let Some(reference) = value.as_str().and_then(|text| text.strip_prefix("env:")) else { return true };
+        let Some(reference) = value.as_str().and_then(|text| text.strip_prefix("env:")) else {
+            return true;
+        };
         let (name, default) = match reference.split_once(":-") {
             Some((name, default)) => (name, Some(default.to_owned())),
             None => (reference, None),
@@ -158,7 +166,8 @@ impl<'a> Walk<'a> {
         let Value::Mapping(entries) = value else { return self.mistyped(schema, value) };
         let none = serde_json::Map::new();
         let properties = schema.get("properties").and_then(Json::as_object);
-        let additional = schema.get("additionalProperties").filter(|additional| additional.is_object());
+        let additional =
+            schema.get("additionalProperties").filter(|additional| additional.is_object());
         let open = schema.get("additionalProperties").and_then(Json::as_bool) == Some(true);
         let mut pruned = Vec::new();
         for (key, value) in entries.iter_mut() {
@@ -166,27 +175,44 @@ impl<'a> Walk<'a> {
                 let shown = document::show(key);
                 self.path.push(Step::Key(shown.clone()));
                 let message = format!("the key `{shown}` is not text");
-                let fault = self.document.fault_at_key(&self.path, message, Some("put it in quotes".to_owned()));
+                let fault = self.document.fault_at_key(
+                    &self.path,
+                    message,
+                    Some("put it in quotes".to_owned()),
+                );
                 self.faults.push(fault);
                 self.path.pop();
                 pruned.push(key.clone());
                 continue;
             };
             self.path.push(Step::Key(name.clone()));
-            if let Some(schema) = properties.and_then(|properties| properties.get(&name)).or(additional) {
+            if let Some(schema) =
+                properties.and_then(|properties| properties.get(&name)).or(additional)
+            {
                 if self.value(schema, value) == Fate::Prune {
                     pruned.push(key.clone());
                 }
             } else if !open {
-                let known: Vec<&str> = properties.unwrap_or(&none).keys().map(String::as_str).collect();
+                let known: Vec<&str> =
+                    properties.unwrap_or(&none).keys().map(String::as_str).collect();
                 let help = suggestion(&name, known);
-                let fault = self.document.fault_at_key(&self.path, format!("unknown key `{name}`"), Some(help));
+                let fault = self.document.fault_at_key(
+                    &self.path,
+                    format!("unknown key `{name}`"),
+                    Some(help),
+                );
                 self.faults.push(fault);
                 pruned.push(key.clone());
             }
             self.path.pop();
         }
-        for name in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
+        for name in schema
+            .get("required")
+            .and_then(Json::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Json::as_str)
+        {
             if !entries.contains_key(name) {
                 let fault = self.document.fault_at_key(
                     &self.path,
@@ -204,7 +230,10 @@ impl<'a> Walk<'a> {
     fn describe_key(&self, schema: &'a Json, name: &str) -> String {
         let property = schema.get("properties").and_then(|properties| properties.get(name));
         let about = property.and_then(|property| {
-            property.get("description").or_else(|| self.resolve(property).get("description")).and_then(Json::as_str)
+            property
+                .get("description")
+                .or_else(|| self.resolve(property).get("description"))
+                .and_then(Json::as_str)
         });
         match about {
             Some(about) => format!("`{name}`: {}", about.lines().next().unwrap_or_default()),
@@ -248,13 +277,19 @@ impl<'a> Walk<'a> {
         if let Some(Json::Array(choices)) = schema.get("enum") {
             let choices: Vec<&str> = choices.iter().filter_map(Json::as_str).collect();
             if !choices.contains(&text) {
-                return self.fault(format!("`{text}` is not one of the choices"), suggestion(text, choices));
+                return self.fault(
+                    format!("`{text}` is not one of the choices"),
+                    suggestion(text, choices),
+                );
             }
         }
         if let Some(format) = schema.get(FORMAT).and_then(Json::as_str)
             && let Err(message) = format::check(format, text)
         {
-            let about = schema.get("description").and_then(Json::as_str).unwrap_or("see docs/configuration.md");
+            let about = schema
+                .get("description")
+                .and_then(Json::as_str)
+                .unwrap_or("see docs/configuration.md");
             self.fault_of(schema, message, about.to_owned());
         }
     }
@@ -262,18 +297,27 @@ impl<'a> Walk<'a> {
     fn integer(&mut self, schema: &'a Json, value: &Value) {
         let Some(number) = value.as_i64() else { return self.mistyped(schema, value) };
         let bound = |name: &str| schema.get(name).and_then(Json::as_i64);
-        let (low, high) = (bound("minimum").unwrap_or(i64::MIN), bound("maximum").unwrap_or(i64::from(u32::MAX)));
+        let (low, high) =
+            (bound("minimum").unwrap_or(i64::MIN), bound("maximum").unwrap_or(i64::from(u32::MAX)));
         if number < low || number > high {
-            self.fault(format!("{number} is out of range"), format!("write a whole number from {low} to {high}"));
+            self.fault(
+                format!("{number} is out of range"),
+                format!("write a whole number from {low} to {high}"),
+            );
         }
     }
 
     fn mistyped(&mut self, schema: &'a Json, value: &Value) {
-        let message = format!("{} where {} is expected", self.found(schema, value), self.expected(schema));
+        let message =
+            format!("{} where {} is expected", self.found(schema, value), self.expected(schema));
         let help = match (value, schema.get("type").and_then(Json::as_str)) {
             (Value::Number(_) | Value::Bool(_), Some("string")) => "put it in quotes".to_owned(),
             (Value::Null, _) => "give the key a value, or leave it out".to_owned(),
-            _ => schema.get("description").and_then(Json::as_str).unwrap_or("see docs/configuration.md").to_owned(),
+            _ => schema
+                .get("description")
+                .and_then(Json::as_str)
+                .unwrap_or("see docs/configuration.md")
+                .to_owned(),
         };
         self.fault_of(schema, message, help);
     }
@@ -295,7 +339,8 @@ impl<'a> Walk<'a> {
                 return Fate::Stay;
             }
             let is_free = |schema: &&&'a Json| {
-                schema.get("type").and_then(Json::as_str) == Some("string") && words(schema).is_empty()
+                schema.get("type").and_then(Json::as_str) == Some("string")
+                    && words(schema).is_empty()
             };
             if let Some(schema) = resolved.iter().find(is_free) {
                 return self.text(schema, value);
@@ -307,17 +352,27 @@ impl<'a> Walk<'a> {
                     "see docs/configuration.md",
                 );
             } else {
-                self.fault(format!("`{text}` is not one of the choices"), suggestion(text, choices));
+                self.fault(
+                    format!("`{text}` is not one of the choices"),
+                    suggestion(text, choices),
+                );
             }
-            return if matches!(self.path.last(), Some(Step::Index(_))) { Fate::Prune } else { Fate::Stay };
+            return if matches!(self.path.last(), Some(Step::Index(_))) {
+                Fate::Prune
+            } else {
+                Fate::Stay
+            };
         }
         let objects: Vec<&'a Json> =
             resolved.iter().copied().filter(|schema| schema.get("properties").is_some()).collect();
         if let Some(entries) = value.as_mapping().filter(|_| !objects.is_empty()) {
-            let keys: Vec<String> = entries.keys().filter_map(|key| key.as_str().map(str::to_owned)).collect();
+            let keys: Vec<String> =
+                entries.keys().filter_map(|key| key.as_str().map(str::to_owned)).collect();
             return self.choose_by_key(&objects, &keys, value);
         }
-        let list = resolved.iter().find(|schema| schema.get("type").and_then(Json::as_str) == Some("array"));
+        let list = resolved
+            .iter()
+            .find(|schema| schema.get("type").and_then(Json::as_str) == Some("array"));
         if let (Value::Sequence(_), Some(schema)) = (&*value, list) {
             return self.value(schema, value);
         }
@@ -331,15 +386,22 @@ impl<'a> Walk<'a> {
     /// A mapping of one of several shapes: its key says which.
     fn choose_by_key(&mut self, objects: &[&'a Json], keys: &[String], value: &mut Value) -> Fate {
         let properties = |schema: &&'a Json| schema.get("properties").and_then(Json::as_object);
-        let has =
-            |schema: &&'a Json, key: &String| properties(schema).is_some_and(|properties| properties.contains_key(key));
-        let known: Vec<&str> =
-            objects.iter().filter_map(properties).flat_map(|map| map.keys()).map(String::as_str).collect();
+        let has = |schema: &&'a Json, key: &String| {
+            properties(schema).is_some_and(|properties| properties.contains_key(key))
+        };
+        let known: Vec<&str> = objects
+            .iter()
+            .filter_map(properties)
+            .flat_map(|map| map.keys())
+            .map(String::as_str)
+            .collect();
         if let [only] = objects {
             return self.branch(only, value);
         }
-        let chosen: Vec<(&String, &'a Json)> =
-            keys.iter().filter_map(|key| Some((key, *objects.iter().find(|schema| has(schema, key))?))).collect();
+        let chosen: Vec<(&String, &'a Json)> = keys
+            .iter()
+            .filter_map(|key| Some((key, *objects.iter().find(|schema| has(schema, key))?)))
+            .collect();
         match chosen.as_slice() {
             [] if keys.is_empty() => {
                 self.fault("an empty mapping".to_owned(), suggestion("", known));
@@ -347,7 +409,11 @@ impl<'a> Walk<'a> {
             }
             [] => {
                 let wrong = keys.first().cloned().unwrap_or_default();
-                self.fault_at_key(&wrong, format!("unknown key `{wrong}`"), suggestion(&wrong, known));
+                self.fault_at_key(
+                    &wrong,
+                    format!("unknown key `{wrong}`"),
+                    suggestion(&wrong, known),
+                );
                 Fate::Stay
             }
             [(first, schema), others @ ..] => {
@@ -372,7 +438,8 @@ impl<'a> Walk<'a> {
     /// A branch of an enum: when it is not built, its key says so.
     fn branch(&mut self, schema: &'a Json, value: &mut Value) -> Fate {
         if schema.get(NOT_BUILT).is_some() {
-            let first = value.as_mapping().and_then(|entries| entries.keys().find_map(|key| key.as_str()));
+            let first =
+                value.as_mapping().and_then(|entries| entries.keys().find_map(|key| key.as_str()));
             let name = first.unwrap_or("this").to_owned();
             self.path.push(Step::Key(name.clone()));
             self.not_built_named(&name);

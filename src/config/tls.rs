@@ -1,5 +1,5 @@
-//! Certificates, keys and CAs out of PEM files, checked where the configuration is read: a listener never finds out during a
-//! handshake.
+//! Certificates, keys and CAs out of PEM files, checked where the configuration is read: a listener
+//! never finds out during a handshake.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -57,7 +57,8 @@ impl Shown {
     pub fn read(chain: &[u8], key: &[u8]) -> Result<Self, String> {
         Certificate::read(chain, key)?;
         let key = read_key(key)?;
-        let chain = read_chain(chain)?.into_iter().map(|certificate| certificate.to_vec()).collect();
+        let chain =
+            read_chain(chain)?.into_iter().map(|certificate| certificate.to_vec()).collect();
         Ok(Self { chain, key: key.secret_der().to_vec().into() })
     }
 }
@@ -84,8 +85,8 @@ pub struct Certificates {
 }
 
 impl Certificates {
-    /// Certificates, of which the first is also for clients that name no host, or one that no certificate is for. Where two are for
-    /// one name, the first is.
+    /// Certificates, of which the first is also for clients that name no host, or one that no
+    /// certificate is for. Where two are for one name, the first is.
     #[must_use]
     pub fn new(certificates: Vec<Certificate>) -> Option<Self> {
         let default = certificates.first()?.key.clone();
@@ -99,7 +100,8 @@ impl Certificates {
         Some(Self { default, named, not_after })
     }
 
-    /// The certificate for a host, lower case: by its name, by a wildcard for its first label (RFC 6125 §6.4.3), or the first.
+    /// The certificate for a host, lower case: by its name, by a wildcard for its first label (RFC
+    /// 6125 §6.4.3), or the first.
     #[must_use]
     pub fn find(&self, host: Option<&str>) -> Arc<CertifiedKey> {
         let found = host.and_then(|host| {
@@ -173,7 +175,9 @@ pub fn read_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
 pub fn read_roots(pem: &[u8]) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     for certificate in read_chain(pem)? {
-        roots.add(certificate).map_err(|error| format!("a certificate in it cannot be used: {error}"))?;
+        roots
+            .add(certificate)
+            .map_err(|error| format!("a certificate in it cannot be used: {error}"))?;
     }
     Ok(roots)
 }

@@ -1,4 +1,5 @@
-//! Assertions that a client signs with a registered key (RFC 7523): in place of its secret, or in place of a user's login.
+//! Assertions that a client signs with a registered key (RFC 7523): in place of its secret, or in
+//! place of a user's login.
 
 use serde_json::Value;
 
@@ -30,13 +31,15 @@ pub struct Assertion {
     pub expires: Timestamp,
 }
 
-/// The client that an assertion says to be of, before anything of it is verified: it chooses whose keys are asked.
+/// The client that an assertion says to be of, before anything of it is verified: it chooses whose
+/// keys are asked.
 #[must_use]
 pub fn claimed(text: &str) -> Option<String> {
     Some(Unverified::parse(text).ok()?.claims.get("iss")?.as_str()?.to_owned())
 }
 
-/// Verifies an assertion of a client (RFC 7523 §3); its `typ` may say what it is for, and then has to say this.
+/// Verifies an assertion of a client (RFC 7523 §3); its `typ` may say what it is for, and then has
+/// to say this.
 ///
 /// # Errors
 /// What is wrong, for the log and for the client that signed it.
@@ -54,9 +57,14 @@ pub fn verify(
     if !parsed.kind.as_deref().is_none_or(|found| found == "jwt" || found == kind) {
         return Err("the assertion's typ is of another kind of token");
     }
-    client.keys.verify(&parsed).map_err(|_| "the assertion's signature is not by a key of the client")?;
+    client
+        .keys
+        .verify(&parsed)
+        .map_err(|_| "the assertion's signature is not by a key of the client")?;
     let text_of = |name: &str| parsed.claims.get(name).and_then(Value::as_str);
-    let date = |name: &str| parsed.claims.get(name).map(|value| value.as_i64().ok_or("a date is not a whole number"));
+    let date = |name: &str| {
+        parsed.claims.get(name).map(|value| value.as_i64().ok_or("a date is not a whole number"))
+    };
     if text_of("iss") != Some(client.id.as_str()) {
         return Err("the assertion's iss is not the client_id");
     }
@@ -86,5 +94,9 @@ pub fn verify(
     let id = text_of("jti").filter(|id| !id.is_empty() && id.len() <= MAX_ID);
     let id = id.ok_or("the assertion has no jti, or one of more than 256 bytes")?;
     let subject = text_of("sub").ok_or("the assertion has no sub")?;
-    Ok(Assertion { subject: subject.to_owned(), id: format!("{} {id}", client.id), expires: expires.plus(LEEWAY) })
+    Ok(Assertion {
+        subject: subject.to_owned(),
+        id: format!("{} {id}", client.id),
+        expires: expires.plus(LEEWAY),
+    })
 }

@@ -1,4 +1,5 @@
-//! Client authentication: Basic header or body (RFC 6749 §2.3.1), never both with different contents, never the URL.
+//! Client authentication: Basic header or body (RFC 6749 §2.3.1), never both with different
+//! contents, never the URL.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,8 +15,9 @@ use crate::client::secret::{ClientSecret, SecretDigest};
 use crate::client::{Client, Registry};
 use crate::names::Timestamp;
 
-/// What a client presented: an id, and a secret unless it is public. Basic credentials are tried form-decoded and, when that differs, raw: the RFC asks for the first, a
-/// third of the clients in the field send the second.
+/// What a client presented: an id, and a secret unless it is public. Basic credentials are tried
+/// form-decoded and, when that differs, raw: the RFC asks for the first, a third of the clients in
+/// the field send the second.
 pub struct Credentials {
     candidates: Vec<(String, Option<Zeroizing<String>>)>,
     assertion: Option<Zeroizing<String>>,
@@ -40,11 +42,18 @@ impl Credentials {
     /// Reads the credentials of a request.
     ///
     /// # Errors
-    /// `invalid_request` for two Authorization lines or two ways that differ, `invalid_client` when there are none.
-    pub fn parse<'a>(mut authorization: impl Iterator<Item = &'a [u8]>, form: &Form) -> Result<Self, GrantError> {
+    /// `invalid_request` for two Authorization lines or two ways that differ, `invalid_client` when
+    /// there are none.
+    pub fn parse<'a>(
+        mut authorization: impl Iterator<Item = &'a [u8]>,
+        form: &Form,
+    ) -> Result<Self, GrantError> {
         let header = authorization.next();
         if authorization.next().is_some() {
-            return Err(GrantError::new(ErrorCode::InvalidRequest, "the request has two Authorization lines"));
+            return Err(GrantError::new(
+                ErrorCode::InvalidRequest,
+                "the request has two Authorization lines",
+            ));
         }
         let body_id = form.value("client_id");
         let body_secret = form.value("client_secret");
@@ -53,7 +62,8 @@ impl Credentials {
                 let text = "the request authenticates the client in two ways";
                 return Err(GrantError::new(ErrorCode::InvalidRequest, text));
             }
-            let id = assertion::claimed(&assertion).ok_or(GrantError::unauthenticated("an assertion without iss"))?;
+            let id = assertion::claimed(&assertion)
+                .ok_or(GrantError::unauthenticated("an assertion without iss"))?;
             if body_id.is_some_and(|other| other != id) {
                 let text = "client_id is not the iss of the assertion";
                 return Err(GrantError::new(ErrorCode::InvalidRequest, text));
@@ -66,10 +76,13 @@ impl Credentials {
             let secret = body_secret.map(|secret| secret.to_owned().into());
             return Ok(Self { candidates: vec![(id.to_owned(), secret)], assertion: None });
         };
-        let mut candidates = parse_basic(header).ok_or(GrantError::unauthenticated("not Basic credentials"))?;
-        // A client that names itself in the body too must be the same one (RFC 6749 §2.3: one method for each request).
+        let mut candidates =
+            parse_basic(header).ok_or(GrantError::unauthenticated("not Basic credentials"))?;
+        // A client that names itself in the body too must be the same one (RFC 6749 §2.3: one
+        // method for each request).
         let agrees = |(id, secret): &(String, Zeroizing<String>)| {
-            body_id.is_none_or(|other| other == id) && body_secret.is_none_or(|other| other == secret.as_str())
+            body_id.is_none_or(|other| other == id)
+                && body_secret.is_none_or(|other| other == secret.as_str())
         };
         candidates.retain(agrees);
         if candidates.is_empty() {
@@ -88,8 +101,8 @@ impl Credentials {
         self.candidates.first().map_or("", |(id, _)| id)
     }
 
-    /// The client that its own signature proves (RFC 7523 §2.2); `None` where there is no assertion. That it has not been used
-    /// before is the caller's to see to.
+    /// The client that its own signature proves (RFC 7523 §2.2); `None` where there is no
+    /// assertion. That it has not been used before is the caller's to see to.
     ///
     /// # Errors
     /// `invalid_client`.
@@ -101,10 +114,15 @@ impl Credentials {
     ) -> Option<Result<(Arc<Client>, Assertion), GrantError>> {
         let text = self.assertion.as_ref()?;
         let verified = registry.client(self.claimed()).ok_or("unknown client").and_then(|client| {
-            let assertion = assertion::verify(text, assertion::CLIENT_KIND, client, audiences, now)?;
+            let assertion =
+                assertion::verify(text, assertion::CLIENT_KIND, client, audiences, now)?;
             // RFC 7523 §3: of a client's authentication `sub` is the client.
             let own = assertion.subject == client.id.as_str();
-            if own { Ok((client.clone(), assertion)) } else { Err("the assertion's sub is not the client_id") }
+            if own {
+                Ok((client.clone(), assertion))
+            } else {
+                Err("the assertion's sub is not the client_id")
+            }
         });
         Some(verified.map_err(GrantError::unauthenticated))
     }
@@ -115,8 +133,9 @@ impl Credentials {
         self.candidates.iter().any(|(_, secret)| secret.is_some())
     }
 
-    /// The client that they prove by a secret of ours, which costs nothing to check and cannot be guessed, or without a secret if it
-    /// is a public one. An inactive client authenticates: it is told so afterwards.
+    /// The client that they prove by a secret of ours, which costs nothing to check and cannot be
+    /// guessed, or without a secret if it is a public one. An inactive client authenticates: it is
+    /// told so afterwards.
     ///
     /// # Errors
     /// `invalid_client`, with one text whatever the cause. A slow check may still prove it.
@@ -126,7 +145,8 @@ impl Credentials {
             let Some(client) = registry.client(id) else {
                 // The same work as for a client that exists.
                 let secret = secret.as_ref().map_or("", |secret| secret.as_str());
-                let _ = ClientSecret { digest: SecretDigest::Sha256([0; 32]), expires: None }.matches(secret);
+                let _ = ClientSecret { digest: SecretDigest::Sha256([0; 32]), expires: None }
+                    .matches(secret);
                 continue;
             };
             let Some(secret) = secret else {
@@ -139,7 +159,9 @@ impl Credentials {
             cause = if client.public { "public client with a secret" } else { "wrong secret" };
             let fast = client.secrets.iter().filter(|own| !own.is_slow());
             match matching(fast, secret, now) {
-                Found::Good(secret) => return Ok(Proven { client: client.clone(), secret: Some(secret) }),
+                Found::Good(secret) => {
+                    return Ok(Proven { client: client.clone(), secret: Some(secret) });
+                }
                 Found::Expired => cause = "expired secret",
                 Found::Nothing => {}
             }
@@ -147,13 +169,18 @@ impl Credentials {
         Err(GrantError::unauthenticated(cause))
     }
 
-    /// The client that they prove by a secret that somebody chose. Whether there is such a client, and whether it has such a secret,
-    /// does not show in the work: without a match, what the slowest secret of all costs is spent.
+    /// The client that they prove by a secret that somebody chose. Whether there is such a client,
+    /// and whether it has such a secret, does not show in the work: without a match, what the
+    /// slowest secret of all costs is spent.
     #[must_use]
     pub fn prove_slowly(&self, registry: &Registry, now: Timestamp) -> Option<Proven> {
-        for (id, secret) in self.candidates.iter().filter_map(|(id, secret)| Some((id, secret.as_ref()?))) {
+        for (id, secret) in
+            self.candidates.iter().filter_map(|(id, secret)| Some((id, secret.as_ref()?)))
+        {
             let client = registry.client(id);
-            let slow = || client.into_iter().flat_map(|client| &client.secrets).filter(|own| own.is_slow());
+            let slow = || {
+                client.into_iter().flat_map(|client| &client.secrets).filter(|own| own.is_slow())
+            };
             if let (Some(client), Found::Good(label)) = (client, matching(slow(), secret, now)) {
                 return Some(Proven { client: client.clone(), secret: Some(label) });
             }
@@ -176,7 +203,11 @@ enum Found {
 }
 
 /// All are looked at: how long it takes does not tell which one it is.
-fn matching<'a>(own: impl Iterator<Item = &'a ClientSecret>, secret: &str, now: Timestamp) -> Found {
+fn matching<'a>(
+    own: impl Iterator<Item = &'a ClientSecret>,
+    secret: &str,
+    now: Timestamp,
+) -> Found {
     own.fold(Found::Nothing, |found, own| match found {
         Found::Good(label) => {
             let _ = own.matches(secret);
@@ -199,7 +230,8 @@ fn assertion(form: &Form) -> Result<Option<Zeroizing<String>>, GrantError> {
         (None, None) => Ok(None),
         (Some(CLIENT_ASSERTION), Some(assertion)) => Ok(Some(assertion.to_owned().into())),
         _ => {
-            let text = format!("client_assertion goes with client_assertion_type={CLIENT_ASSERTION}");
+            let text =
+                format!("client_assertion goes with client_assertion_type={CLIENT_ASSERTION}");
             Err(GrantError::new(ErrorCode::InvalidRequest, text))
         }
     }
@@ -255,7 +287,10 @@ mod tests {
             login_url: None,
             active: true,
             grants: [].into(),
-            secrets: vec![ClientSecret { digest: SecretDigest::Sha256(Sha256::digest(secret).into()), expires }],
+            secrets: vec![ClientSecret {
+                digest: SecretDigest::Sha256(Sha256::digest(secret).into()),
+                expires,
+            }],
             keys: crate::token::KeySet::default(),
             public: false,
             application_user: None,
@@ -277,7 +312,11 @@ mod tests {
     fn outcome(authorization: &[String], body: &str) -> Result<String, ErrorCode> {
         let plus = format!("{SECRET}+%41");
         let registry = Registry::new(
-            vec![client("crm", SECRET, None), client("odd+id", &plus, None), client("old", SECRET, Some(Timestamp(5)))],
+            vec![
+                client("crm", SECRET, None),
+                client("odd+id", &plus, None),
+                client("old", SECRET, Some(Timestamp(5))),
+            ],
             Vec::new(),
             Vec::new(),
         );
@@ -295,8 +334,14 @@ mod tests {
     #[test]
     fn header_and_body_prove_a_client() {
         assert_eq!(outcome(&[basic("crm", SECRET)], "").as_deref(), Ok("crm"));
-        assert_eq!(outcome(&[basic("crm", SECRET).replace("Basic", "bASIC")], "").as_deref(), Ok("crm"));
-        assert_eq!(outcome(&[], &format!("client_id=crm&client_secret={SECRET}")).as_deref(), Ok("crm"));
+        assert_eq!(
+            outcome(&[basic("crm", SECRET).replace("Basic", "bASIC")], "").as_deref(),
+            Ok("crm")
+        );
+        assert_eq!(
+            outcome(&[], &format!("client_id=crm&client_secret={SECRET}")).as_deref(),
+            Ok("crm")
+        );
         assert_eq!(outcome(&[basic("crm", SECRET)], "client_id=crm").as_deref(), Ok("crm"));
     }
 
@@ -304,7 +349,10 @@ mod tests {
     fn basic_credentials_are_taken_form_encoded_and_raw() {
         let encoded = basic("odd%2Bid", &format!("{SECRET}%2B%2541"));
         assert_eq!(outcome(&[encoded], "").as_deref(), Ok("odd+id"));
-        assert_eq!(outcome(&[basic("odd+id", &format!("{SECRET}+%41"))], "").as_deref(), Ok("odd+id"));
+        assert_eq!(
+            outcome(&[basic("odd+id", &format!("{SECRET}+%41"))], "").as_deref(),
+            Ok("odd+id")
+        );
     }
 
     #[test]
@@ -320,7 +368,11 @@ mod tests {
             (vec!["Basic !!!".to_owned()], String::new()),
             (vec!["Bearer abc".to_owned()], String::new()),
         ] {
-            assert_eq!(outcome(&authorization, &body), Err(ErrorCode::InvalidClient), "{authorization:?} {body}");
+            assert_eq!(
+                outcome(&authorization, &body),
+                Err(ErrorCode::InvalidClient),
+                "{authorization:?} {body}"
+            );
         }
     }
 
@@ -339,7 +391,8 @@ mod tests {
         both.secrets.push(slow(None));
         let mut old = client("old", SECRET, None);
         old.secrets = vec![slow(Some(Timestamp(5)))];
-        let registry = Registry::new(vec![both, old, client("fast", SECRET, None)], Vec::new(), Vec::new());
+        let registry =
+            Registry::new(vec![both, old, client("fast", SECRET, None)], Vec::new(), Vec::new());
         let form = Form::parse(b"").unwrap();
         for (id, secret, fast, slowly) in [
             ("both", SECRET, true, false),
@@ -352,8 +405,16 @@ mod tests {
         ] {
             let header = basic(id, secret);
             let credentials = Credentials::parse([header.as_bytes()].into_iter(), &form).unwrap();
-            assert_eq!(credentials.prove_fast(&registry, Timestamp(5)).is_ok(), fast, "{id} {secret}");
-            assert_eq!(credentials.prove_slowly(&registry, Timestamp(5)).is_some(), slowly, "{id} {secret}");
+            assert_eq!(
+                credentials.prove_fast(&registry, Timestamp(5)).is_ok(),
+                fast,
+                "{id} {secret}"
+            );
+            assert_eq!(
+                credentials.prove_slowly(&registry, Timestamp(5)).is_some(),
+                slowly,
+                "{id} {secret}"
+            );
         }
     }
 
@@ -361,7 +422,10 @@ mod tests {
     fn two_different_ways_are_an_invalid_request() {
         let one = basic("crm", SECRET);
         assert_eq!(outcome(&[one.clone(), one.clone()], ""), Err(ErrorCode::InvalidRequest));
-        assert_eq!(outcome(std::slice::from_ref(&one), "client_id=old"), Err(ErrorCode::InvalidRequest));
+        assert_eq!(
+            outcome(std::slice::from_ref(&one), "client_id=old"),
+            Err(ErrorCode::InvalidRequest)
+        );
         assert_eq!(outcome(&[one], "client_secret=other"), Err(ErrorCode::InvalidRequest));
     }
 }

@@ -1,4 +1,5 @@
-//! What a user allowed a client, and what a client may have for it: the code's redemption and the refresh, judged.
+//! What a user allowed a client, and what a client may have for it: the code's redemption and the
+//! refresh, judged.
 
 use super::pkce::Challenge;
 use super::{ErrorCode, GrantError, Granted, TokenRequest, resource, scope_of};
@@ -50,16 +51,29 @@ pub fn redeem(
     may_use(client, GrantType::AuthorizationCode)?;
     match (&code.redirect_uri, &request.redirect_uri) {
         (Some(sent), Some(repeated)) if sent == repeated => {}
-        (Some(_), _) => return Err(invalid("redirect_uri is not the one of the authorization request")),
-        (None, Some(_)) => return Err(invalid("the authorization request had no redirect_uri; leave it out here too")),
+        (Some(_), _) => {
+            return Err(invalid("redirect_uri is not the one of the authorization request"));
+        }
+        (None, Some(_)) => {
+            return Err(invalid(
+                "the authorization request had no redirect_uri; leave it out here too",
+            ));
+        }
         (None, None) => {}
     }
     match (&code.challenge, &request.code_verifier) {
         (Some(challenge), Some(verifier)) if challenge.proven_by(verifier) => {}
-        (Some(_), Some(_)) => return Err(invalid("code_verifier does not fit the code_challenge (RFC 7636)")),
+        (Some(_), Some(_)) => {
+            return Err(invalid("code_verifier does not fit the code_challenge (RFC 7636)"));
+        }
         (Some(_), None) => return Err(invalid("code_verifier is missing (RFC 7636)")),
-        // A verifier without a challenge: somebody took the challenge out of the request on its way (RFC 9700 §4.8.2).
-        (None, Some(_)) => return Err(invalid("a code_verifier, and the authorization request had no code_challenge")),
+        // A verifier without a challenge: somebody took the challenge out of the request on its way
+        // (RFC 9700 §4.8.2).
+        (None, Some(_)) => {
+            return Err(invalid(
+                "a code_verifier, and the authorization request had no code_challenge",
+            ));
+        }
         (None, None) => {}
     }
     granted(&code.authorization, client, registry, None, request.resource.as_deref(), public_url)
@@ -77,11 +91,19 @@ pub fn refresh(
     public_url: &str,
 ) -> Result<Granted, GrantError> {
     may_use(client, GrantType::RefreshToken)?;
-    granted(authorization, client, registry, request.scope.as_deref(), request.resource.as_deref(), public_url)
+    granted(
+        authorization,
+        client,
+        registry,
+        request.scope.as_deref(),
+        request.resource.as_deref(),
+        public_url,
+    )
 }
 
-/// What a user gives a client without a page: by its password (RFC 6749 §4.3), or by an assertion of a client that may speak
-/// for users (RFC 7523 §2.1). `id` is that of the authorization to be made.
+/// What a user gives a client without a page: by its password (RFC 6749 §4.3), or by an assertion
+/// of a client that may speak for users (RFC 7523 §2.1). `id` is that of the authorization to be
+/// made.
 ///
 /// # Errors
 /// `invalid_grant`, `invalid_scope`, `invalid_target`, `unauthorized_client`.
@@ -97,9 +119,8 @@ pub fn direct(
     let scopes = scopes.map_err(|text| GrantError::new(ErrorCode::InvalidScope, text))?;
     let resource = match &request.resource {
         None => None,
-        Some(text) => {
-            resource::find(rules, public_url, text).map_err(|text| GrantError::new(ErrorCode::InvalidTarget, text))?
-        }
+        Some(text) => resource::find(rules, public_url, text)
+            .map_err(|text| GrantError::new(ErrorCode::InvalidTarget, text))?,
     };
     let (client_id, subject) = (client.id.to_string(), subject.to_owned());
     let authorization = Authorization { id, client: client_id, subject, scopes, resource };
@@ -117,7 +138,10 @@ pub fn may_use(client: &Client, grant: GrantType) -> Result<(), GrantError> {
         return unauthorized("this client is not active".to_owned());
     }
     if !client.grants.contains(&grant) {
-        return unauthorized(format!("this client is not registered for the grant {}", grant.as_str()));
+        return unauthorized(format!(
+            "this client is not registered for the grant {}",
+            grant.as_str()
+        ));
     }
     Ok(())
 }
@@ -139,7 +163,8 @@ fn granted(
         return Err(GrantError::new(ErrorCode::InvalidTarget, text));
     }
     // What the client has lost since then it does not get again.
-    let held = authorization.scopes.as_slice().iter().filter(|scope| client.scopes.contains(*scope));
+    let held =
+        authorization.scopes.as_slice().iter().filter(|scope| client.scopes.contains(*scope));
     let held: ScopeSet = held.cloned().collect();
     let scopes = match scope {
         None => held,

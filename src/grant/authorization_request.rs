@@ -1,7 +1,8 @@
-//! The authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2): what a client asks a user for.
+//! The authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2): what a client asks a
+//! user for.
 //!
-//! Until client and redirect URI are known to belong together nobody is redirected anywhere (RFC 6749 §3.1.2.4): such a request
-//! ends on a page. After that every fault goes back to the client.
+//! Until client and redirect URI are known to belong together nobody is redirected anywhere (RFC
+//! 6749 §3.1.2.4): such a request ends on a page. After that every fault goes back to the client.
 
 use std::sync::Arc;
 
@@ -110,21 +111,28 @@ impl AuthorizationRequest {
     ///
     /// # Errors
     /// Where it goes wrong, and who is told.
-    pub fn parse(query: &str, rules: &Rules, public_url: &str, enabled: bool) -> Result<Self, Fault> {
+    pub fn parse(
+        query: &str,
+        rules: &Rules,
+        public_url: &str,
+        enabled: bool,
+    ) -> Result<Self, Fault> {
         let page = |text: &str| Fault::Page(text.to_owned());
         if !enabled {
             return Err(page("This server does not offer the authorization_code grant."));
         }
         let (form, fault) = Form::read(query.as_bytes());
-        if let Some((name, _)) =
-            fault.as_ref().filter(|(name, _)| matches!(name.as_str(), "" | "client_id" | "redirect_uri"))
+        if let Some((name, _)) = fault
+            .as_ref()
+            .filter(|(name, _)| matches!(name.as_str(), "" | "client_id" | "redirect_uri"))
         {
             return Err(Fault::Page(match name.as_str() {
                 "" => "The address of this page cannot be read.".to_owned(),
                 name => format!("The parameter {name} occurs twice."),
             }));
         }
-        let id = form.value("client_id").ok_or_else(|| page("The parameter client_id is missing."))?;
+        let id =
+            form.value("client_id").ok_or_else(|| page("The parameter client_id is missing."))?;
         let client = rules
             .registry()
             .client(id)
@@ -133,7 +141,8 @@ impl AuthorizationRequest {
             redirect_uri: redirect_uri(client, form.value("redirect_uri")).map_err(Fault::Page)?,
             state: form.value("state").map(str::to_owned),
         };
-        let back = |error: ResponseError, text: String| Fault::Redirect(way_back.clone(), error, text);
+        let back =
+            |error: ResponseError, text: String| Fault::Redirect(way_back.clone(), error, text);
         if let Some((_, fault)) = fault {
             return Err(back(ResponseError::InvalidRequest, fault.description.into_owned()));
         }
@@ -161,12 +170,25 @@ impl AuthorizationRequest {
             return fault(ResponseError::InvalidRequest, "state is longer than 2048 bytes");
         }
         if form.value("request").or(form.value("request_uri")).is_some() {
-            return fault(ResponseError::RequestNotSupported, "request objects are not offered; send plain parameters");
+            return fault(
+                ResponseError::RequestNotSupported,
+                "request objects are not offered; send plain parameters",
+            );
         }
         match form.value("response_type") {
             Some("code") => {}
-            Some(_) => return fault(ResponseError::UnsupportedResponseType, "the one response_type offered is code"),
-            None => return fault(ResponseError::InvalidRequest, "the parameter response_type is missing"),
+            Some(_) => {
+                return fault(
+                    ResponseError::UnsupportedResponseType,
+                    "the one response_type offered is code",
+                );
+            }
+            None => {
+                return fault(
+                    ResponseError::InvalidRequest,
+                    "the parameter response_type is missing",
+                );
+            }
         }
         if !client.active {
             return fault(ResponseError::UnauthorizedClient, "this client is not active");
@@ -175,43 +197,54 @@ impl AuthorizationRequest {
             let text = "this client is not registered for the grant authorization_code";
             return fault(ResponseError::UnauthorizedClient, text);
         }
-        let challenge = challenge(client, form).map_err(|text| (ResponseError::InvalidRequest, text))?;
-        let scopes = scope_of(client, form.value("scope")).map_err(|text| (ResponseError::InvalidScope, text))?;
+        let challenge =
+            challenge(client, form).map_err(|text| (ResponseError::InvalidRequest, text))?;
+        let scopes = scope_of(client, form.value("scope"))
+            .map_err(|text| (ResponseError::InvalidScope, text))?;
         let resource = match form.value("resource") {
             None => None,
-            Some(text) => {
-                resource::find(rules, public_url, text).map_err(|text| (ResponseError::InvalidTarget, text))?
-            }
+            Some(text) => resource::find(rules, public_url, text)
+                .map_err(|text| (ResponseError::InvalidTarget, text))?,
         };
         Ok((scopes, resource, challenge))
     }
 }
 
-/// The redirect URI to use: the one sent, if it is registered; without one, the only one registered.
+/// The redirect URI to use: the one sent, if it is registered; without one, the only one
+/// registered.
 fn redirect_uri(client: &Client, sent: Option<&str>) -> Result<String, String> {
     match (sent, client.redirect_urls.as_slice()) {
         (_, []) => Err("This application has no redirect_urls in its registration.".to_owned()),
-        (Some(sent), registered) if registered.iter().any(|one| redirect::is_same(one, sent, client.public)) => {
+        (Some(sent), registered)
+            if registered.iter().any(|one| redirect::is_same(one, sent, client.public)) =>
+        {
             Ok(sent.to_owned())
         }
-        (Some(_), _) => {
-            Err("The parameter redirect_uri is none of the redirect_urls of this application; they are compared byte for byte."
-                .to_owned())
-        }
+        (Some(_), _) => Err(
+            "The parameter redirect_uri is none of the redirect_urls of this application; they \
+                are compared byte for byte."
+                .to_owned(),
+        ),
         (None, [only]) => Ok(only.clone()),
-        (None, _) => Err("This application has several redirect_urls: the parameter redirect_uri must name one.".to_owned()),
+        (None, _) => Err("This application has several redirect_urls: the parameter redirect_uri \
+            must name one."
+            .to_owned()),
     }
 }
 
 fn challenge(client: &Client, form: &Form) -> Result<Option<Challenge>, String> {
     match form.value("code_challenge") {
-        Some(challenge) => Ok(Some(Challenge::parse(challenge, form.value("code_challenge_method"))?)),
+        Some(challenge) => {
+            Ok(Some(Challenge::parse(challenge, form.value("code_challenge_method"))?))
+        }
         None if form.value("code_challenge_method").is_some() => {
             Err("a code_challenge_method without a code_challenge".to_owned())
         }
-        None if client.require_pkce => {
-            Err("the parameter code_challenge is missing: this client must use PKCE with S256 (RFC 7636)".to_owned())
-        }
+        None if client.require_pkce => Err(
+            "the parameter code_challenge is missing: this client must use PKCE with S256 (RFC \
+                7636)"
+                .to_owned(),
+        ),
         None => Ok(None),
     }
 }

@@ -7,19 +7,29 @@ use crate::policy::Rules;
 /// Judges the request of an authenticated client.
 ///
 /// # Errors
-/// `unauthorized_client` with what keeps it from the grant, `invalid_scope` with the scope, `invalid_target`.
-pub fn grant(client: &Client, rules: &Rules, request: &TokenRequest, public_url: &str) -> Result<Granted, GrantError> {
+/// `unauthorized_client` with what keeps it from the grant, `invalid_scope` with the scope,
+/// `invalid_target`.
+pub fn grant(
+    client: &Client,
+    rules: &Rules,
+    request: &TokenRequest,
+    public_url: &str,
+) -> Result<Granted, GrantError> {
     let unauthorized = |text: String| GrantError::new(ErrorCode::UnauthorizedClient, text);
     if !client.active {
         return Err(unauthorized("this client is not active".to_owned()));
     }
     if client.public || !client.grants.contains(&GrantType::ClientCredentials) {
-        return Err(unauthorized("this client is not registered for the grant client_credentials".to_owned()));
+        return Err(unauthorized(
+            "this client is not registered for the grant client_credentials".to_owned(),
+        ));
     }
     if let Some(name) = &client.application_user
         && !rules.registry().user(name.as_str()).is_some_and(|user| user.usable())
     {
-        return Err(unauthorized(format!("the application user {name} of this client is inactive or locked")));
+        return Err(unauthorized(format!(
+            "the application user {name} of this client is inactive or locked"
+        )));
     }
     let audience = match &request.resource {
         None => None,

@@ -32,17 +32,22 @@ impl Form {
         }
     }
 
-    /// Parses as far as it goes, with the first fault and the parameter it is about (empty where it is about none): an
-    /// authorization request has to be understood before it is known where its fault is to be told.
+    /// Parses as far as it goes, with the first fault and the parameter it is about (empty where it
+    /// is about none): an authorization request has to be understood before it is known where its
+    /// fault is to be told.
     #[must_use]
     pub fn read(body: &[u8]) -> (Self, Option<(String, GrantError)>) {
         let mut parameters = HashMap::new();
         let fault = Self::collect(body, &mut parameters).err();
-        let fault = fault.map(|(name, text)| (name, GrantError::new(ErrorCode::InvalidRequest, text)));
+        let fault =
+            fault.map(|(name, text)| (name, GrantError::new(ErrorCode::InvalidRequest, text)));
         (Self(parameters), fault)
     }
 
-    fn collect(body: &[u8], parameters: &mut HashMap<String, String>) -> Result<(), (String, &'static str)> {
+    fn collect(
+        body: &[u8],
+        parameters: &mut HashMap<String, String>,
+    ) -> Result<(), (String, &'static str)> {
         let whole = |text| Err((String::new(), text));
         if body.len() > MAX_BODY {
             return whole("the body is longer than 64 KiB");
@@ -59,7 +64,8 @@ impl Form {
                 Entry::Vacant(place) => drop(place.insert(value.into_owned())),
                 // A doubled parameter that decides where faults are told comes before all others.
                 Entry::Occupied(taken)
-                    if fault.is_ok() || matches!(taken.key().as_str(), "client_id" | "redirect_uri") =>
+                    if fault.is_ok()
+                        || matches!(taken.key().as_str(), "client_id" | "redirect_uri") =>
                 {
                     fault = Err((taken.key().clone(), "a parameter occurs twice"));
                 }

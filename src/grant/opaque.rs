@@ -1,5 +1,6 @@
-//! Values that mean something only to us: authorization codes, refresh tokens, opaque access tokens, session cookies. 256 random
-//! bits behind a prefix that says what they are; the store keeps a digest, under the kind it was made as.
+//! Values that mean something only to us: authorization codes, refresh tokens, opaque access
+//! tokens, session cookies. 256 random bits behind a prefix that says what they are; the store
+//! keeps a digest, under the kind it was made as.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,7 +15,8 @@ const TEXT: usize = 43;
 /// SHA-256 of a value, prefix included.
 pub type ValueDigest = [u8; 32];
 
-/// What a value is for. A value of one kind is never taken for another: its prefix is part of the digest.
+/// What a value is for. A value of one kind is never taken for another: its prefix is part of the
+/// digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An authorization code (RFC 6749 §4.1.2).
@@ -31,7 +33,8 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Code, Self::Refresh, Self::Access, Self::Session, Self::Login];
+    pub const ALL: [Self; 5] =
+        [Self::Code, Self::Refresh, Self::Access, Self::Session, Self::Login];
 
     /// How values of this kind begin.
     #[must_use]
@@ -54,7 +57,8 @@ impl Kind {
         text
     }
 
-    /// The digest under which a presented value would be stored; `None` for text that no value of this kind has.
+    /// The digest under which a presented value would be stored; `None` for text that no value of
+    /// this kind has.
     #[must_use]
     pub fn digest(self, presented: &str) -> Option<ValueDigest> {
         self.bytes(presented)?;
@@ -68,8 +72,8 @@ impl Kind {
     }
 }
 
-/// Hides the random bytes of a refresh token's successor behind the token itself, or uncovers them: who has only the store has
-/// neither. The pad is used once, because a token has one successor.
+/// Hides the random bytes of a refresh token's successor behind the token itself, or uncovers them:
+/// who has only the store has neither. The pad is used once, because a token has one successor.
 #[must_use]
 pub fn seal(token: &str, successor: &[u8; RANDOM]) -> [u8; RANDOM] {
     let mut hash = Sha256::new();
@@ -93,15 +97,27 @@ mod tests {
                 assert_eq!(other.digest(&value).is_some(), other == kind, "{kind:?} as {other:?}");
             }
         }
-        let digests: std::collections::HashSet<_> =
-            [Kind::Code, Kind::Refresh, Kind::Access].map(|kind| kind.digest(&kind.make(&random)).unwrap()).into();
-        assert_eq!(digests.len(), 3, "the same bytes of different kinds are stored under different digests");
+        let digests: std::collections::HashSet<_> = [Kind::Code, Kind::Refresh, Kind::Access]
+            .map(|kind| kind.digest(&kind.make(&random)).unwrap())
+            .into();
+        assert_eq!(
+            digests.len(),
+            3,
+            "the same bytes of different kinds are stored under different digests"
+        );
     }
 
     #[test]
     fn text_that_no_value_has_is_not_looked_up() {
         let value = Kind::Code.make(&[255; RANDOM]);
-        for text in ["", "sgc_", &value[4..], &value[..value.len() - 1], &format!("{}A", &*value), "SGC_aaaa"] {
+        for text in [
+            "",
+            "sgc_",
+            &value[4..],
+            &value[..value.len() - 1],
+            &format!("{}A", &*value),
+            "SGC_aaaa",
+        ] {
             assert_eq!(Kind::Code.digest(text), None, "{text}");
         }
     }

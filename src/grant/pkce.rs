@@ -1,4 +1,5 @@
-//! Proof Key for Code Exchange (RFC 7636), S256 alone: `plain` proves nothing to one who has seen the request.
+//! Proof Key for Code Exchange (RFC 7636), S256 alone: `plain` proves nothing to one who has seen
+//! the request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -21,7 +22,8 @@ impl Challenge {
         }
         match URL_SAFE_NO_PAD.decode(challenge) {
             Ok(bytes) if bytes.len() == 32 => Ok(Self(challenge.to_owned())),
-            _ => Err("code_challenge is not a SHA-256 in base64url without padding, which has 43 characters"),
+            _ => Err("code_challenge is not a SHA-256 in base64url without padding, which has 43 \
+                    characters"),
         }
     }
 
@@ -60,9 +62,14 @@ mod tests {
     /// RFC 7636 appendix B.
     #[test]
     fn the_rfcs_example_proves_itself_and_nothing_else_does() {
-        let challenge = Challenge::parse("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", Some("S256")).unwrap();
+        let challenge =
+            Challenge::parse("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", Some("S256")).unwrap();
         assert!(challenge.proven_by("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"));
-        for wrong in ["", "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjX", "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"] {
+        for wrong in [
+            "",
+            "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjX",
+            "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM",
+        ] {
             assert!(!challenge.proven_by(wrong), "{wrong}");
         }
         // A short verifier whose digest is right is still no verifier.

@@ -1,4 +1,5 @@
-//! Redirect URIs: what may be registered, which presented one is a registered one, and the response put into it.
+//! Redirect URIs: what may be registered, which presented one is a registered one, and the response
+//! put into it.
 
 /// Checks a redirect URI that an operator registers.
 ///
@@ -9,8 +10,12 @@ pub fn check_registered(text: &str) -> Result<(), String> {
     if text.contains('#') {
         return Err("a redirect URL has no fragment (RFC 6749 §3.1.2)".to_owned());
     }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains(['*', '\\', '"', '<', '>']) {
-        return Err("a redirect URL is compared byte for byte: no wildcards, spaces or quotes".to_owned());
+    if !text.bytes().all(|byte| byte.is_ascii_graphic())
+        || text.contains(['*', '\\', '"', '<', '>'])
+    {
+        return Err(
+            "a redirect URL is compared byte for byte: no wildcards, spaces or quotes".to_owned()
+        );
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("a redirect URL names no user".to_owned());
@@ -18,24 +23,31 @@ pub fn check_registered(text: &str) -> Result<(), String> {
     match url.scheme() {
         "https" => Ok(()),
         "http" if split_loopback(text).is_some() => Ok(()),
-        "http" => Err("plain http is for loopback alone: write https://… (RFC 9700 §2.6)".to_owned()),
-        // Private-use schemes are reversed domain names (RFC 8252 §7.1): this also keeps javascript: and data: out.
+        "http" => {
+            Err("plain http is for loopback alone: write https://… (RFC 9700 §2.6)".to_owned())
+        }
+        // Private-use schemes are reversed domain names (RFC 8252 §7.1): this also keeps
+        // javascript: and data: out.
         scheme if scheme.contains('.') => Ok(()),
         scheme => Err(format!(
-            "the scheme `{scheme}` belongs to nobody: use https, or a reversed domain such as com.example.app"
+            "the scheme `{scheme}` belongs to nobody: use https, or a reversed domain such as \
+                com.example.app"
         )),
     }
 }
 
-/// Whether a presented redirect URI is a registered one: byte for byte (RFC 9700 §2.1). Only the port of a loopback address of a
-/// public client is free: a native application cannot know it before (RFC 8252 §7.3), and one with a secret is none.
+/// Whether a presented redirect URI is a registered one: byte for byte (RFC 9700 §2.1). Only the
+/// port of a loopback address of a public client is free: a native application cannot know it
+/// before (RFC 8252 §7.3), and one with a secret is none.
 #[must_use]
 pub fn is_same(registered: &str, presented: &str, public_client: bool) -> bool {
     if registered == presented || !public_client {
         return registered == presented;
     }
     match (split_loopback(registered), split_loopback(presented)) {
-        (Some((host, _, rest)), Some((other_host, _, other_rest))) => host == other_host && rest == other_rest,
+        (Some((host, _, rest)), Some((other_host, _, other_rest))) => {
+            host == other_host && rest == other_rest
+        }
         _ => false,
     }
 }
@@ -43,18 +55,22 @@ pub fn is_same(registered: &str, presented: &str, public_client: bool) -> bool {
 /// Host, port and the rest of an `http` URI on a loopback address.
 fn split_loopback(text: &str) -> Option<(&str, &str, &str)> {
     let after = text.strip_prefix("http://")?;
-    let host = ["127.0.0.1", "[::1]", "localhost"].into_iter().find(|host| after.starts_with(host))?;
+    let host =
+        ["127.0.0.1", "[::1]", "localhost"].into_iter().find(|host| after.starts_with(host))?;
     let rest = after.get(host.len()..)?;
     let (port, rest) = match rest.strip_prefix(':') {
         None => ("", rest),
         Some(rest) => rest.split_at(rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())),
     };
-    let port_ok = rest.len() == after.len() - host.len() || port.parse::<u16>().is_ok_and(|port| port > 0);
-    // What follows must not be more of a host: `http://127.0.0.1.evil.example`, `http://127.0.0.1:80@evil.example`.
+    let port_ok =
+        rest.len() == after.len() - host.len() || port.parse::<u16>().is_ok_and(|port| port > 0);
+    // What follows must not be more of a host: `http://127.0.0.1.evil.example`,
+    // `http://127.0.0.1:80@evil.example`.
     (port_ok && (rest.is_empty() || rest.starts_with(['/', '?']))).then_some((host, port, rest))
 }
 
-/// The redirect URI with response parameters in its query (RFC 6749 §4.1.2). What it already had is kept.
+/// The redirect URI with response parameters in its query (RFC 6749 §4.1.2). What it already had is
+/// kept.
 #[must_use]
 pub fn with_response(redirect: &str, parameters: &[(&str, &str)]) -> String {
     let mut text = redirect.to_owned();
@@ -130,11 +146,17 @@ mod tests {
     #[test]
     fn only_the_port_of_a_loopback_address_of_a_public_client_is_free() {
         let is_same = |registered: &str, presented: &str| {
-            assert_eq!(is_same(registered, presented, false), registered == presented, "{presented}");
+            assert_eq!(
+                is_same(registered, presented, false),
+                registered == presented,
+                "{presented}"
+            );
             is_same(registered, presented, true)
         };
         for registered in ["http://127.0.0.1/cb", "http://127.0.0.1:7777/cb"] {
-            for good in ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb"] {
+            for good in
+                ["http://127.0.0.1/cb", "http://127.0.0.1:1/cb", "http://127.0.0.1:65535/cb"]
+            {
                 assert!(is_same(registered, good), "{registered} {good}");
             }
             for bad in [
@@ -159,7 +181,8 @@ mod tests {
             }
         }
         assert!(
-            is_same("http://[::1]/cb", "http://[::1]:5/cb") && is_same("http://localhost:1/cb", "http://localhost/cb")
+            is_same("http://[::1]/cb", "http://[::1]:5/cb")
+                && is_same("http://localhost:1/cb", "http://localhost/cb")
         );
         assert!(!is_same("https://app.example/cb", "https://app.example:444/cb"));
     }
@@ -196,11 +219,17 @@ mod tests {
     fn response_parameters_join_the_query_and_cannot_leave_it() {
         let parameters = [("code", "a b&c=d#e"), ("state", "\u{e4}+%")];
         let expect = "code=a%20b%26c%3Dd%23e&state=%C3%A4%2B%25";
-        assert_eq!(with_response("https://a.example/cb", &parameters), format!("https://a.example/cb?{expect}"));
+        assert_eq!(
+            with_response("https://a.example/cb", &parameters),
+            format!("https://a.example/cb?{expect}")
+        );
         assert_eq!(
             with_response("https://a.example/cb?x=1", &parameters),
             format!("https://a.example/cb?x=1&{expect}")
         );
-        assert_eq!(with_response("https://a.example/cb?", &parameters), format!("https://a.example/cb?{expect}"));
+        assert_eq!(
+            with_response("https://a.example/cb?", &parameters),
+            format!("https://a.example/cb?{expect}")
+        );
     }
 }

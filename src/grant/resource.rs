@@ -1,7 +1,7 @@
 //! Resource indicators (RFC 8707): the one API that a token is to be for.
 //!
-//! `public_url` names all of them; an API below it is named by its base path, and a token for it is good there alone
-//! (decisions.md, "Audience of our tokens").
+//! `public_url` names all of them; an API below it is named by its base path, and a token for it is
+//! good there alone (decisions.md, "Audience of our tokens").
 
 use crate::policy::Rules;
 
@@ -14,7 +14,8 @@ pub fn find(rules: &Rules, public_url: &str, resource: &str) -> Result<Option<St
     if asked == public_url {
         return Ok(None);
     }
-    let known = rules.apis().iter().find_map(|api| api.resource.as_deref().filter(|url| *url == asked));
+    let known =
+        rules.apis().iter().find_map(|api| api.resource.as_deref().filter(|url| *url == asked));
     known.map(|url| Some(url.to_owned())).ok_or_else(|| {
         format!(
             "no API here is called {}; leave resource out, or name {public_url} or an API below it",

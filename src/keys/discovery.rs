@@ -34,38 +34,47 @@ impl Discovered {
         let unreachable = |url: &str, fault: &FetchFault| {
             let text = format!("{url}: {fault}");
             // What a server says itself, but for its own outage, it will say again.
-            let answered = matches!(fault, FetchFault::Status(..=428 | 430..=499) | FetchFault::TooLarge);
-            if answered { DiscoveryFault::Unusable(text) } else { DiscoveryFault::Unreachable(text) }
+            let answered =
+                matches!(fault, FetchFault::Status(..=428 | 430..=499) | FetchFault::TooLarge);
+            if answered {
+                DiscoveryFault::Unusable(text)
+            } else {
+                DiscoveryFault::Unreachable(text)
+            }
         };
         let base = issuer.trim_end_matches('/');
         let openid = format!("{base}/.well-known/openid-configuration");
         let (url, body) = match fetch.get(&openid).await {
             Ok(body) => (openid, body),
             Err(FetchFault::Status(404 | 410)) => {
-                let url = oauth_metadata_url(base).ok_or_else(|| wrong(format!("{issuer}: not a URL")))?;
+                let url = oauth_metadata_url(base)
+                    .ok_or_else(|| wrong(format!("{issuer}: not a URL")))?;
                 let body = fetch.get(&url).await.map_err(|fault| unreachable(&url, &fault))?;
                 (url, body)
             }
             Err(fault) => return Err(unreachable(&openid, &fault)),
         };
-        let document =
-            crate::token::json::parse_object(&body).map_err(|_| wrong(format!("{url}: not a JSON object")))?;
+        let document = crate::token::json::parse_object(&body)
+            .map_err(|_| wrong(format!("{url}: not a JSON object")))?;
         if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
             return Err(wrong(format!("{url}: the document is of another issuer than {issuer}")));
         }
         Ok(Self { url, issuer: issuer.to_owned(), document })
     }
 
-    /// The `jwks_uri`, which must be on the issuer's own host unless its document is trusted to name others.
+    /// The `jwks_uri`, which must be on the issuer's own host unless its document is trusted to
+    /// name others.
     ///
     /// # Errors
     /// It is missing, or elsewhere.
     pub fn jwks_uri(&self, any_host: bool) -> Result<String, DiscoveryFault> {
         let jwks = self.endpoint("jwks_uri")?;
-        let host = |url: &str| url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+        let host =
+            |url: &str| url::Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
         if !any_host && host(&jwks) != host(&self.issuer) {
             return Err(wrong(format!(
-                "{}: jwks_uri {jwks} is not on the issuer's host; configure it with `keys: {{ jwks_url: … }}`",
+                "{}: jwks_uri {jwks} is not on the issuer's host; configure it with `keys: {{ \
+                    jwks_url: … }}`",
                 self.url
             )));
         }
@@ -79,9 +88,15 @@ impl Discovered {
     pub fn endpoint(&self, name: &str) -> Result<String, DiscoveryFault> {
         let text = self.document.get(name).and_then(Value::as_str);
         let text = text.ok_or_else(|| wrong(format!("{}: no {name}", self.url)))?;
-        let parsed = url::Url::parse(text).map_err(|_| wrong(format!("{}: {name} is not a URL", self.url)))?;
-        let secure = parsed.scheme() == "https" || (parsed.scheme() == "http" && self.issuer.starts_with("http://"));
-        if secure { Ok(text.to_owned()) } else { Err(wrong(format!("{}: {name} {text} is not https", self.url))) }
+        let parsed = url::Url::parse(text)
+            .map_err(|_| wrong(format!("{}: {name} is not a URL", self.url)))?;
+        let secure = parsed.scheme() == "https"
+            || (parsed.scheme() == "http" && self.issuer.starts_with("http://"));
+        if secure {
+            Ok(text.to_owned())
+        } else {
+            Err(wrong(format!("{}: {name} {text} is not https", self.url)))
+        }
     }
 
     /// A list of texts; `None` where the document has none.

@@ -1,5 +1,5 @@
-//! The one outgoing HTTP client: key sets, issuer metadata, and what we ask others as a client of theirs. Bounded in time and
-//! size, follows no redirect.
+//! The one outgoing HTTP client: key sets, issuer metadata, and what we ask others as a client of
+//! theirs. Bounded in time and size, follows no redirect.
 
 use std::time::Duration;
 
@@ -61,7 +61,8 @@ impl Fetch {
         body(answer).await
     }
 
-    /// Status and body of the answer to a form, sent with credentials (RFC 6749 §2.3.1) if there are some.
+    /// Status and body of the answer to a form, sent with credentials (RFC 6749 §2.3.1) if there
+    /// are some.
     ///
     /// # Errors
     /// There is no answer, or it is too large.
@@ -78,7 +79,9 @@ impl Fetch {
             .header("content-type", "application/x-www-form-urlencoded")
             .body(form.to_owned());
         if let Some((id, secret)) = credentials {
-            let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            let encode = |text: &str| {
+                url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
+            };
             request = request.basic_auth(encode(id), Some(encode(secret)));
         }
         let answer = request.send().await.map_err(unreachable)?;

@@ -68,7 +68,8 @@ impl OwnKeys {
         Ok(Self { signing, now: ArcSwap::from_pointee(keys) })
     }
 
-    /// Does what is due, and takes in what this or another process has changed. True when the key that signs is another one.
+    /// Does what is due, and takes in what this or another process has changed. True when the key
+    /// that signs is another one.
     ///
     /// # Errors
     /// As for [`OwnKeys::load`]; the keys stay as they were.
@@ -98,14 +99,17 @@ impl InForce {
         let unusable = |text: &str| OwnKeysFault::Unusable(text.to_owned());
         let signs = keys::current(stored, now).ok_or_else(|| unusable("none signs now"))?;
         let private = signs.private_key.as_ref().ok_or_else(|| unusable("no private key"))?;
-        let algorithm = Algorithm::parse(&signs.algorithm).ok_or_else(|| unusable("its algorithm is unknown"))?;
-        let current = SigningKey::from_der(algorithm, private).map_err(|fault| unusable(&fault.to_string()))?;
+        let algorithm = Algorithm::parse(&signs.algorithm)
+            .ok_or_else(|| unusable("its algorithm is unknown"))?;
+        let current = SigningKey::from_der(algorithm, private)
+            .map_err(|fault| unusable(&fault.to_string()))?;
         let (mut jwks, mut set) = (Vec::new(), Vec::new());
         // The current one first, then the others from the newest on.
         let others = stored.iter().rev().filter(|key| key.number != signs.number);
         for key in std::iter::once(signs).chain(others) {
             let jwk: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_str(&key.public_jwk).map_err(|fault| unusable(&fault.to_string()))?;
+                serde_json::from_str(&key.public_jwk)
+                    .map_err(|fault| unusable(&fault.to_string()))?;
             set.push(Key::parse(&jwk).map_err(|fault| unusable(&fault.to_string()))?);
             jwks.push(jwk);
         }
@@ -124,7 +128,8 @@ impl InForce {
         &self.current
     }
 
-    /// All keys, to verify with: the current one first, then the next and those that no longer sign.
+    /// All keys, to verify with: the current one first, then the next and those that no longer
+    /// sign.
     #[must_use]
     pub const fn set(&self) -> &Arc<KeySet> {
         &self.set
@@ -139,14 +144,17 @@ impl InForce {
 
 /// Which keys there are, and which of them have a private half.
 fn made_of(stored: &[StoredKey]) -> Vec<(i64, bool, String)> {
-    stored.iter().map(|key| (key.number, key.private_key.is_some(), key.public_jwk.clone())).collect()
+    stored
+        .iter()
+        .map(|key| (key.number, key.private_key.is_some(), key.public_jwk.clone()))
+        .collect()
 }
 
-/// Does what is due. Nothing is written where nothing is; a key is made before the transaction: an RSA key takes longer than
-/// other writes should wait.
+/// Does what is due. Nothing is written where nothing is; a key is made before the transaction: an
+/// RSA key takes longer than other writes should wait.
 ///
-/// Another algorithm is begun only when a process begins: two gateways that were told different ones would replace each other's
-/// keys for ever.
+/// Another algorithm is begun only when a process begins: two gateways that were told different
+/// ones would replace each other's keys for ever.
 fn turn(store: &Store, signing: Signing, now: Timestamp, begins: bool) -> Result<(), OwnKeysFault> {
     let schedule = schedule(signing);
     let stored = store.keys()?;
@@ -158,11 +166,16 @@ fn turn(store: &Store, signing: Signing, now: Timestamp, begins: bool) -> Result
         .iter()
         .take_while(|key| Some(key.number) != current)
         .any(|key| current.is_some() && key.private_key.is_some());
-    let removes = stored.iter().any(|key| key.retired_at.is_some_and(|at| at.plus(schedule.keep) < now));
+    let removes =
+        stored.iter().any(|key| key.retired_at.is_some_and(|at| at.plus(schedule.keep) < now));
     if !missing && !retires && !removes {
         return Ok(());
     }
-    let made = if missing { Some(fresh(algorithm).ok_or(OwnKeysFault::Generate(algorithm.as_str()))?) } else { None };
+    let made = if missing {
+        Some(fresh(algorithm).ok_or(OwnKeysFault::Generate(algorithm.as_str()))?)
+    } else {
+        None
+    };
     Ok(store.turn_keys(algorithm.as_str(), schedule, now, made)?)
 }
 
@@ -179,9 +192,10 @@ pub fn fresh(algorithm: Algorithm) -> Option<NewKey> {
 fn generate(algorithm: Algorithm) -> Option<Zeroizing<Vec<u8>>> {
     let random = SystemRandom::new();
     let der = match algorithm {
-        Algorithm::Es256 => {
-            EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).ok()?.as_ref().to_vec()
-        }
+        Algorithm::Es256 => EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random)
+            .ok()?
+            .as_ref()
+            .to_vec(),
         Algorithm::EdDsa => Ed25519KeyPair::generate().ok()?.to_pkcs8v1().ok()?.as_ref().to_vec(),
         Algorithm::Rs256 => {
             let key = aws_lc_rs::rsa::KeyPair::generate(KeySize::Rsa2048).ok()?;
@@ -198,7 +212,8 @@ fn generate(algorithm: Algorithm) -> Option<Zeroizing<Vec<u8>>> {
     Some(der.into())
 }
 
-/// The PKCS#1 key inside a PKCS#8 one of RSA: the contents of its last element, an OCTET STRING (RFC 5208 §5).
+/// The PKCS#1 key inside a PKCS#8 one of RSA: the contents of its last element, an OCTET STRING
+/// (RFC 5208 §5).
 fn pkcs1_of(pkcs8: &[u8]) -> Option<&[u8]> {
     let (_, body, _) = element(pkcs8)?;
     let (_, _, rest) = element(body)?;
@@ -255,8 +270,14 @@ mod tests {
             let token = keys.now().current().sign(&claims).unwrap();
             let parsed = Unverified::parse(&token).unwrap();
             let again = OwnKeys::load(&store, signing(algorithm), Timestamp(2)).unwrap();
-            assert_eq!(again.now().set().verify(&parsed), Ok(keys.now().current().id()), "{algorithm:?}");
-            assert!(!again.now().jwks().contains("\"d\"") && again.now().jwks().contains(&kid(&keys)));
+            assert_eq!(
+                again.now().set().verify(&parsed),
+                Ok(keys.now().current().id()),
+                "{algorithm:?}"
+            );
+            assert!(
+                !again.now().jwks().contains("\"d\"") && again.now().jwks().contains(&kid(&keys))
+            );
         }
     }
 
@@ -279,13 +300,18 @@ mod tests {
         let first = kid(&keys);
         assert!(!keys.refresh(&store, Timestamp(1_000_000 - LEAD - 1)).unwrap());
         assert_eq!(keys.now().set().keys().len(), 1);
-        assert!(!keys.refresh(&store, Timestamp(1_000_000 - LEAD)).unwrap(), "published, and not yet signing");
+        assert!(
+            !keys.refresh(&store, Timestamp(1_000_000 - LEAD)).unwrap(),
+            "published, and not yet signing"
+        );
         assert_eq!((keys.now().set().keys().len(), kid(&keys)), (2, first.clone()));
         assert!(!keys.refresh(&store, Timestamp(999_999)).unwrap());
         assert!(keys.refresh(&store, Timestamp(1_000_000)).unwrap());
         let second = kid(&keys);
         assert_ne!(second, first);
-        let private = |store: &Store| store.keys().unwrap().iter().filter(|key| key.private_key.is_some()).count();
+        let private = |store: &Store| {
+            store.keys().unwrap().iter().filter(|key| key.private_key.is_some()).count()
+        };
         assert_eq!(private(&store), 1, "the old one's private half is gone");
         keys.refresh(&store, Timestamp(1_900_000)).unwrap();
         assert!(keys.now().jwks().contains(&first), "and its public half is not");
@@ -297,8 +323,9 @@ mod tests {
     fn two_processes_never_both_rotate() {
         let folder = tempfile::tempdir().unwrap();
         let stores = [Store::open(folder.path()).unwrap(), Store::open(folder.path()).unwrap()];
-        let keys =
-            stores.each_ref().map(|store| OwnKeys::load(store, signing(Algorithm::Es256), Timestamp(0)).unwrap());
+        let keys = stores
+            .each_ref()
+            .map(|store| OwnKeys::load(store, signing(Algorithm::Es256), Timestamp(0)).unwrap());
         for now in [1_000_000 - LEAD, 1_000_000, 2_000_000 - LEAD, 2_000_000] {
             std::thread::scope(|scope| {
                 for (keys, store) in keys.iter().zip(&stores) {

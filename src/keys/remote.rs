@@ -1,6 +1,8 @@
-//! The keys of another issuer: fetched ahead of need, refreshed in the background, the last good ones kept.
+//! The keys of another issuer: fetched ahead of need, refreshed in the background, the last good
+//! ones kept.
 //!
-//! A known `kid` never waits. An unknown one asks for a refresh at most once in [`COOL_DOWN`], shared by all who ask meanwhile.
+//! A known `kid` never waits. An unknown one asks for a refresh at most once in [`COOL_DOWN`],
+//! shared by all who ask meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,13 +18,15 @@ use crate::names::IssuerName;
 use crate::reason::TokenFault;
 use crate::token::keyset::KeySet;
 
-/// Time between refreshes when all is well; each is up to a tenth earlier, so that many gateways do not ask together.
+/// Time between refreshes when all is well; each is up to a tenth earlier, so that many gateways do
+/// not ask together.
 pub const REFRESH: Duration = Duration::from_secs(300);
 /// Least time between two fetches for unknown kids.
 pub const COOL_DOWN: Duration = Duration::from_secs(30);
 /// Longest back-off after failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
-/// How long the last good keys stay while none can be fetched: a key that its issuer has removed must end some day.
+/// How long the last good keys stay while none can be fetched: a key that its issuer has removed
+/// must end some day.
 pub const STALE: Duration = Duration::from_secs(24 * 3_600);
 /// How long a request with an unknown `kid` waits for a refresh under way.
 const WAIT: Duration = Duration::from_secs(2);
@@ -71,11 +75,14 @@ enum Refreshed {
 pub type Attempt = Result<usize, String>;
 
 impl IssuerKeys {
-    /// Keys from a source; a file is read already, the others are fetched by [`IssuerKeys::keep_fresh`].
+    /// Keys from a source; a file is read already, the others are fetched by
+    /// [`IssuerKeys::keep_fresh`].
     #[must_use]
     pub fn new(name: IssuerName, source: KeySource) -> Self {
         let set = match &source {
-            KeySource::File(file) => KeySet::parse(&file.contents).map(|(set, _)| set).unwrap_or_default(),
+            KeySource::File(file) => {
+                KeySet::parse(&file.contents).map(|(set, _)| set).unwrap_or_default()
+            }
             KeySource::Discover { .. } | KeySource::Url(_) => KeySet::default(),
         };
         Self {
@@ -122,11 +129,15 @@ impl IssuerKeys {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Verifies with these keys: at once where the `kid` is known, else once more with fresher ones.
+    /// Verifies with these keys: at once where the `kid` is known, else once more with fresher
+    /// ones.
     ///
     /// # Errors
     /// What `check` says, or that the issuer cannot be asked.
-    pub async fn verify<T>(&self, check: impl Fn(&KeySet) -> Result<T, TokenFault>) -> Result<T, VerifyFault> {
+    pub async fn verify<T>(
+        &self,
+        check: impl Fn(&KeySet) -> Result<T, TokenFault>,
+    ) -> Result<T, VerifyFault> {
         match check(&self.set()) {
             Err(TokenFault::KeyUnknown) => match self.refresh_for_unknown_kid().await {
                 Refreshed::Yes => check(&self.set()).map_err(VerifyFault::Token),
@@ -137,7 +148,8 @@ impl IssuerKeys {
         }
     }
 
-    /// Asks for fresher keys because a `kid` is unknown, and waits for a fetch under way, at most two seconds.
+    /// Asks for fresher keys because a `kid` is unknown, and waits for a fetch under way, at most
+    /// two seconds.
     async fn refresh_for_unknown_kid(&self) -> Refreshed {
         if matches!(self.source, KeySource::File(_)) {
             return Refreshed::Current;
@@ -148,7 +160,11 @@ impl IssuerKeys {
             let cooled = state.last_attempt.is_none_or(|at| at.elapsed() >= COOL_DOWN);
             if !self.fetching.load(Ordering::Acquire) {
                 if !cooled {
-                    return if state.failures > 0 { Refreshed::Unavailable } else { Refreshed::Current };
+                    return if state.failures > 0 {
+                        Refreshed::Unavailable
+                    } else {
+                        Refreshed::Current
+                    };
                 }
                 state.next = Instant::now();
                 self.due.notify_one();
@@ -218,7 +234,8 @@ impl IssuerKeys {
         let url = match &self.source {
             KeySource::Url(url) => url.clone(),
             KeySource::Discover { issuer, any_host } => {
-                let found = Discovered::fetch(fetch, issuer).await.map_err(|fault| fault.to_string())?;
+                let found =
+                    Discovered::fetch(fetch, issuer).await.map_err(|fault| fault.to_string())?;
                 found.jwks_uri(*any_host).map_err(|fault| fault.to_string())?
             }
             KeySource::File(_) => return Ok(0),

@@ -48,8 +48,9 @@ impl Blocks {
     /// Orders blocks. Of two of one subject the longer one holds.
     #[must_use]
     pub fn new(blocks: &[Block]) -> Self {
-        let networks =
-            blocks.iter().flat_map(|block| block.from.iter().map(move |network| (*network, Until(block.until))));
+        let networks = blocks
+            .iter()
+            .flat_map(|block| block.from.iter().map(move |network| (*network, Until(block.until))));
         let mut all = Self { networks: NetworkMap::new(networks), ..Self::default() };
         for block in blocks {
             block.clients.iter().for_each(|id| extend(&mut all.clients, id, block));
@@ -90,7 +91,11 @@ impl Blocks {
 }
 
 /// Two blocks of one subject: the longer one holds.
-fn extend<K: Clone + Eq + std::hash::Hash>(blocked: &mut HashMap<K, Until>, key: &K, block: &Block) {
+fn extend<K: Clone + Eq + std::hash::Hash>(
+    blocked: &mut HashMap<K, Until>,
+    key: &K,
+    block: &Block,
+) {
     blocked
         .entry(key.clone())
         .and_modify(|until| {

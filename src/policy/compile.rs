@@ -1,10 +1,13 @@
-//! From definitions to [`Rules`]: one table per operation, ties and overlaps found here, once, at load.
+//! From definitions to [`Rules`]: one table per operation, ties and overlaps found here, once, at
+//! load.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::block::{Block, Blocks};
-use super::definition::{AccessPolicy, Acl, Api, AuthScope, Mode, RateLimit, Resource, ScopeGrant, Selector};
+use super::definition::{
+    AccessPolicy, Acl, Api, AuthScope, Mode, RateLimit, Resource, ScopeGrant, Selector,
+};
 use super::gate::{Gates, ProfileIndex};
 use super::route::{GrantEntry, Leaf, Operation, OperationId, Routes, Segment, parse_template};
 use super::{Issuer, Rules};
@@ -12,7 +15,8 @@ use crate::client::Registry;
 use crate::names::{ApiName, Origin, ScopeName, Version};
 use crate::request::method::Method;
 
-/// Everything that rules are compiled from. References between definitions are the configuration's to check.
+/// Everything that rules are compiled from. References between definitions are the configuration's
+/// to check.
 #[derive(Clone, Debug)]
 pub struct Definitions {
     /// APIs.
@@ -37,7 +41,8 @@ pub struct Definitions {
     pub master_scope: ScopeName,
 }
 
-/// Why definitions do not compile: a rule that could not be evaluated, or two that contradict each other.
+/// Why definitions do not compile: a rule that could not be evaluated, or two that contradict each
+/// other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompileFault {
     /// Where.
@@ -51,8 +56,8 @@ pub struct CompileFault {
 /// Compiles; every fault, not only the first.
 ///
 /// # Errors
-/// Overlapping resources, ties between policies, conditions on parameters a resource does not have, rules narrowed by version
-/// where a path need not have one.
+/// Overlapping resources, ties between policies, conditions on parameters a resource does not have,
+/// rules narrowed by version where a path need not have one.
 pub fn compile(definitions: Definitions) -> Result<Rules, Vec<CompileFault>> {
     let mut compiler = Compiler::new(&definitions);
     compiler.lay_out();
@@ -62,7 +67,11 @@ pub fn compile(definitions: Definitions) -> Result<Rules, Vec<CompileFault>> {
     let Compiler { routes, operations, mut faults, .. } = compiler;
     if !faults.is_empty() {
         faults.sort_by(|a, b| {
-            (&a.origin.file, a.origin.line, a.origin.column).cmp(&(&b.origin.file, b.origin.line, b.origin.column))
+            (&a.origin.file, a.origin.line, a.origin.column).cmp(&(
+                &b.origin.file,
+                b.origin.line,
+                b.origin.column,
+            ))
         });
         faults.dedup();
         return Err(faults);
@@ -72,8 +81,13 @@ pub fn compile(definitions: Definitions) -> Result<Rules, Vec<CompileFault>> {
 
 /// The claims that some profile looks at.
 pub(super) fn claims_looked_at(policies: &[AccessPolicy]) -> Vec<String> {
-    let names = policies.iter().flat_map(|policy| &policy.profiles).flat_map(|profile| &profile.claims);
-    names.map(|(name, _)| name.clone()).collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+    let names =
+        policies.iter().flat_map(|policy| &policy.profiles).flat_map(|profile| &profile.claims);
+    names
+        .map(|(name, _)| name.clone())
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect()
 }
 
 fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operation>) -> Rules {
@@ -83,7 +97,10 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
     }
     let limits_of = |api: &Api| {
         let limits = definitions.limits.iter().enumerate();
-        limits.filter(|(_, limit)| limit.api.as_ref().is_none_or(|name| *name == api.name)).map(|(at, _)| at).collect()
+        limits
+            .filter(|(_, limit)| limit.api.as_ref().is_none_or(|name| *name == api.name))
+            .map(|(at, _)| at)
+            .collect()
     };
     let limits_of_apis = definitions.apis.iter().map(limits_of).collect();
     Rules {
@@ -99,7 +116,11 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
             .iter()
             .filter_map(|scope| Some((scope.name.clone(), scope.description.clone()?)))
             .collect(),
-        profile_index: definitions.policies.iter().map(|policy| ProfileIndex::new(&policy.profiles)).collect(),
+        profile_index: definitions
+            .policies
+            .iter()
+            .map(|policy| ProfileIndex::new(&policy.profiles))
+            .collect(),
         issuer_names: definitions
             .issuers
             .iter()
@@ -108,9 +129,15 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
         prefixes: definitions
             .issuers
             .iter()
-            .filter_map(|issuer| Some((issuer.opaque.as_ref()?.prefix.clone()?, issuer.rules.name.clone())))
+            .filter_map(|issuer| {
+                Some((issuer.opaque.as_ref()?.prefix.clone()?, issuer.rules.name.clone()))
+            })
             .collect(),
-        issuers: definitions.issuers.iter().map(|issuer| (issuer.rules.name.clone(), issuer.clone())).collect(),
+        issuers: definitions
+            .issuers
+            .iter()
+            .map(|issuer| (issuer.rules.name.clone(), issuer.clone()))
+            .collect(),
         operations,
         routes,
         limits_of_apis,
@@ -134,7 +161,12 @@ impl<'a> Compiler<'a> {
     fn new(definitions: &'a Definitions) -> Self {
         Self {
             definitions,
-            api_index: definitions.apis.iter().enumerate().map(|(at, api)| (&api.name, at)).collect(),
+            api_index: definitions
+                .apis
+                .iter()
+                .enumerate()
+                .map(|(at, api)| (&api.name, at))
+                .collect(),
             routes: Routes::default(),
             operations: Vec::new(),
             of_api: vec![Vec::new(); definitions.apis.len()],
@@ -218,7 +250,13 @@ impl<'a> Compiler<'a> {
         let path = format!("{prefix}{}", resource.template);
         let segments = match parse_template(&path) {
             Ok(segments) => segments,
-            Err(message) => return self.fault(&resource.origin, message, "see docs/configuration.md, `resources`"),
+            Err(message) => {
+                return self.fault(
+                    &resource.origin,
+                    message,
+                    "see docs/configuration.md, `resources`",
+                );
+            }
         };
         let leaf = Leaf { by_method, segments: segments.clone(), wants_parameters: false };
         match self.routes.insert(api.host.as_deref(), &segments, leaf) {
@@ -231,9 +269,9 @@ impl<'a> Compiler<'a> {
                 }
             }
             Err(taken) => {
-                let other = owners
-                    .get(taken)
-                    .map_or_else(String::new, |other| format!(" with the resource at {}", other.origin));
+                let other = owners.get(taken).map_or_else(String::new, |other| {
+                    format!(" with the resource at {}", other.origin)
+                });
                 self.fault(
                     &resource.origin,
                     format!("the path `{path}` overlaps{other}: a request could mean either"),
@@ -251,21 +289,29 @@ impl<'a> Compiler<'a> {
             .iter()
             .map(|policy| (&policy.selector, &policy.origin))
             .chain(definitions.acls.iter().map(|acl| (&acl.selector, &acl.origin)))
-            .chain(
-                definitions
-                    .scopes
-                    .iter()
-                    .flat_map(|scope| scope.grants.iter().map(|grant| (&grant.selector, &grant.origin))),
-            );
+            .chain(definitions.scopes.iter().flat_map(|scope| {
+                scope.grants.iter().map(|grant| (&grant.selector, &grant.origin))
+            }));
         for (selector, origin) in selectors {
-            let api = selector.api.as_ref().and_then(|name| definitions.apis.get(*self.api_index.get(name)?));
-            let Some(api) = api.filter(|api| selector.versions.is_some() && api.default_version.is_none()) else {
+            let api = selector
+                .api
+                .as_ref()
+                .and_then(|name| definitions.apis.get(*self.api_index.get(name)?));
+            let Some(api) =
+                api.filter(|api| selector.versions.is_some() && api.default_version.is_none())
+            else {
                 continue;
             };
             self.fault(
                 origin,
-                format!("this rule is narrowed by version, and a path of `{}` need not have one", api.name),
-                format!("give `{}` a `default_version`, or leave `versions` out of the rule", api.name),
+                format!(
+                    "this rule is narrowed by version, and a path of `{}` need not have one",
+                    api.name
+                ),
+                format!(
+                    "give `{}` a `default_version`, or leave `versions` out of the rule",
+                    api.name
+                ),
             );
         }
     }
@@ -276,8 +322,9 @@ impl<'a> Compiler<'a> {
             Some(name) => self.api_index.get(name).map(|at| all(*at)).unwrap_or_default(),
             None => (0..self.operations.len()).collect(),
         };
-        let selects =
-            |index: &usize| self.operations.get(*index).is_some_and(|operation| selector.narrows_to(operation));
+        let selects = |index: &usize| {
+            self.operations.get(*index).is_some_and(|operation| selector.narrows_to(operation))
+        };
         candidates.into_iter().filter(selects).collect()
     }
 
@@ -301,32 +348,43 @@ impl<'a> Compiler<'a> {
                 let has = leaves.iter().all(|leaf| {
                     self.routes.leaf_mut(*leaf).is_some_and(|leaf| {
                         leaf.wants_parameters = true;
-                        leaf.segments.iter().any(|segment| matches!(segment, Segment::Parameter(name) | Segment::Rest(name) if name == parameter))
+                        leaf.segments.iter().any(|segment| {
+                            matches!(segment,
+                            Segment::Parameter(name) | Segment::Rest(name) if name == parameter)
+                        })
                     })
                 });
                 if !has {
-                    let resource =
-                        self.operations.get(index).map_or_else(String::new, |operation| operation.resource.to_string());
+                    let resource = self
+                        .operations
+                        .get(index)
+                        .map_or_else(String::new, |operation| operation.resource.to_string());
                     self.fault(
                         &grant.origin,
                         format!(
-                            "`where` names the parameter `{parameter}`, which the resource `{resource}` does not have"
+                            "`where` names the parameter `{parameter}`, which the resource \
+                                `{resource}` does not have"
                         ),
                         "narrow the grant with `resources` to those that have the parameter",
                     );
                 }
             }
             if let Some(operation) = self.operations.get_mut(index) {
-                operation.grants.push(GrantEntry { scope: scope.name.clone(), conditions: conditions.clone() });
+                operation
+                    .grants
+                    .push(GrantEntry { scope: scope.name.clone(), conditions: conditions.clone() });
             }
         }
     }
 
-    /// Gate 1's ladder and gate 3's ACLs, twice: as they decide, and with the shadow rules in their places.
+    /// Gate 1's ladder and gate 3's ACLs, twice: as they decide, and with the shadow rules in their
+    /// places.
     fn pick(&mut self) {
         let enforced = self.gates(false);
         let with_shadow = self.gates(true);
-        for (operation, (enforced, shadow)) in self.operations.iter_mut().zip(enforced.into_iter().zip(with_shadow)) {
+        for (operation, (enforced, shadow)) in
+            self.operations.iter_mut().zip(enforced.into_iter().zip(with_shadow))
+        {
             operation.shadow = (shadow != enforced).then_some(shadow);
             operation.enforced = enforced;
         }
@@ -354,7 +412,9 @@ impl<'a> Compiler<'a> {
             }
         }
         self.report_ties(&gates, &ties);
-        for (at, acl) in definitions.acls.iter().enumerate().filter(|(_, acl)| counts(acl.mode, acl.active)) {
+        for (at, acl) in
+            definitions.acls.iter().enumerate().filter(|(_, acl)| counts(acl.mode, acl.active))
+        {
             for index in self.selected(&acl.selector) {
                 if let Some(gates) = gates.get_mut(index) {
                     gates.acls.push(at);
@@ -372,21 +432,29 @@ impl<'a> Compiler<'a> {
                 continue;
             }
             let policy = |at: &usize| self.definitions.policies.get(*at);
-            let (Some(first), Some(second)) = (first.as_ref().and_then(policy), policy(second)) else { continue };
+            let (Some(first), Some(second)) = (first.as_ref().and_then(policy), policy(second))
+            else {
+                continue;
+            };
             let operation = self.operations.get(*index);
             let api = operation
                 .and_then(|operation| self.definitions.apis.get(operation.api))
                 .map(|api| api.name.to_string());
             let label = operation.map(|operation| operation.label.to_string()).unwrap_or_default();
             let message = format!(
-                "the access policies `{}` ({}) and `{}` are equally specific for `{label}` of `{}`: which one decides is not said",
+                "the access policies `{}` ({}) and `{}` are equally specific for `{label}` of \
+                    `{}`: which one decides is not said",
                 first.name,
                 first.origin,
                 second.name,
                 api.unwrap_or_default()
             );
             let origin = second.origin.clone();
-            self.fault(&origin, message, "merge their `allow` lists, or narrow one by methods, resources or versions");
+            self.fault(
+                &origin,
+                message,
+                "merge their `allow` lists, or narrow one by methods, resources or versions",
+            );
         }
     }
 }

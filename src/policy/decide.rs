@@ -1,5 +1,5 @@
-//! The order of steps. `serve` calls [`check_network`], [`open`] and [`judge`] with the reading of the token between them;
-//! [`decide`] is the same three in one call.
+//! The order of steps. `serve` calls [`check_network`], [`open`] and [`judge`] with the reading of
+//! the token between them; [`decide`] is the same three in one call.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use crate::request::target::Allowances;
 use crate::request::{Asked, Request};
 use crate::token::Facts;
 
-/// The proof that a rule named the operation and nothing forbade it. Forwarding takes one; only this module makes them.
+/// The proof that a rule named the operation and nothing forbade it. Forwarding takes one; only
+/// this module makes them.
 #[derive(Clone, Debug)]
 pub struct Permit {
     operation: OperationId,
@@ -87,7 +88,11 @@ impl Moment<'static> {
 ///
 /// # Errors
 /// `blocked.network`.
-pub fn check_network(rules: &Rules, address: Option<std::net::IpAddr>, moment: Moment<'_>) -> Result<(), Refusal> {
+pub fn check_network(
+    rules: &Rules,
+    address: Option<std::net::IpAddr>,
+    moment: Moment<'_>,
+) -> Result<(), Refusal> {
     let Some(address) = address else { return Ok(()) };
     rules.blocks.check_network(address, moment.now)?;
     moment.blocks.check_network(address, moment.now)
@@ -113,13 +118,16 @@ pub struct Preflight<'a> {
     pub methods: String,
 }
 
-/// Step 2 for a preflight on an API with `cors`: answered by the method that it asks about, without a token, and never forwarded.
-/// `None` where the request is no such question.
+/// Step 2 for a preflight on an API with `cors`: answered by the method that it asks about, without
+/// a token, and never forwarded. `None` where the request is no such question.
 ///
 /// # Errors
 /// No operation would be called.
 #[must_use]
-pub fn preflight<'a>(rules: &'a Rules, request: &Request) -> Option<Result<Preflight<'a>, Box<Judgement>>> {
+pub fn preflight<'a>(
+    rules: &'a Rules,
+    request: &Request,
+) -> Option<Result<Preflight<'a>, Box<Judgement>>> {
     if request.asked == Asked::Nothing || request.method != Some(Method::Options) {
         return None;
     }
@@ -132,7 +140,11 @@ pub fn preflight<'a>(rules: &'a Rules, request: &Request) -> Option<Result<Prefl
     };
     let request = Request { method, ..request.clone() };
     let methods = leaf.methods().allow();
-    Some(find(rules, &request).map(|matched| Preflight { operation: matched.operation, cors, methods }))
+    Some(find(rules, &request).map(|matched| Preflight {
+        operation: matched.operation,
+        cors,
+        methods,
+    }))
 }
 
 /// Steps 2 to 4: match, public, credential.
@@ -143,7 +155,10 @@ pub fn open<'a>(rules: &Rules, request: &'a Request) -> Opened<'a> {
         Err(judgement) => return Opened::Decided(judgement),
     };
     if rules.operation(matched.operation).is_some_and(|operation| operation.public) {
-        let permit = Permit { operation: matched.operation, grounds: Grounds { public: true, ..Grounds::default() } };
+        let permit = Permit {
+            operation: matched.operation,
+            grounds: Grounds { public: true, ..Grounds::default() },
+        };
         return Opened::Decided(Box::new(Judgement {
             operation: Some(matched),
             principal: None,
@@ -151,7 +166,8 @@ pub fn open<'a>(rules: &Rules, request: &'a Request) -> Opened<'a> {
             shadow: None,
         }));
     }
-    // A query that carries a token is refused whatever the header says: the token has already leaked into logs.
+    // A query that carries a token is refused whatever the header says: the token has already
+    // leaked into logs.
     let credential = match &request.credential {
         Err(refusal) if refusal.reason == Reason::TokenSeveral => Err(refusal.clone()),
         _ if request.target.has_token_in_query() => Err(Refusal::new(Reason::TokenInQuery)),
@@ -167,12 +183,18 @@ pub fn open<'a>(rules: &Rules, request: &'a Request) -> Opened<'a> {
 /// Step 2.
 fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
     let refused = |refusal| Box::new(Judgement::refused(refusal));
-    let ambiguous =
-        || refused(Refusal::because(Reason::PathAmbiguous, "a character that the API does not allow in a segment"));
+    let ambiguous = || {
+        refused(Refusal::because(
+            Reason::PathAmbiguous,
+            "a character that the API does not allow in a segment",
+        ))
+    };
     let path = request.target.path();
     let used = request.target.used();
     let found = rules.routes.find(&request.host, path);
-    if request.target.has_escaped_reserved() && !is_same_leaf(found, rules.routes.find_decoded(&request.host, path)) {
+    if request.target.has_escaped_reserved()
+        && !is_same_leaf(found, rules.routes.find_decoded(&request.host, path))
+    {
         let text = "an escape of a character that a more specific resource has as it is";
         return Err(refused(Refusal::because(Reason::PathAmbiguous, text)));
     }
@@ -185,14 +207,19 @@ fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
     };
     let methods = leaf.methods();
     let any = methods.iter().find_map(|method| leaf.operation(method));
-    let api = any.and_then(|id| rules.api_of(id)).ok_or_else(|| refused(Refusal::new(Reason::GatewayBroken)))?;
+    let api = any
+        .and_then(|id| rules.api_of(id))
+        .ok_or_else(|| refused(Refusal::new(Reason::GatewayBroken)))?;
     if !api.allow.covers(used) {
         return Err(ambiguous());
     }
     let Some(operation) = request.method.and_then(|method| leaf.operation(method)) else {
-        return Err(refused(Refusal::new(Reason::OperationMethod).with(Remedy::Allow(methods.allow()))));
+        return Err(refused(
+            Refusal::new(Reason::OperationMethod).with(Remedy::Allow(methods.allow())),
+        ));
     };
-    let parameters = if leaf.wants_parameters { parameters(&leaf.segments, path) } else { Vec::new() };
+    let parameters =
+        if leaf.wants_parameters { parameters(&leaf.segments, path) } else { Vec::new() };
     let matched = Matched { operation, parameters };
     if api.maintenance {
         let refusal = Refusal::new(Reason::OperationMaintenance).with(Remedy::RetryAfter(60));
@@ -203,21 +230,32 @@ fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
 
 /// Steps 5 to 9 over a token that verified.
 #[must_use]
-pub fn judge(rules: &Rules, request: &Request, matched: Matched, facts: Arc<Facts>, moment: Moment<'_>) -> Judgement {
+pub fn judge(
+    rules: &Rules,
+    request: &Request,
+    matched: Matched,
+    facts: Arc<Facts>,
+    moment: Moment<'_>,
+) -> Judgement {
     let now = moment.now;
     let principal = match identify(rules, facts, now) {
         Ok(principal) => principal,
         Err(refusal) => return Judgement::refused_at(matched, refusal),
     };
     let api = rules.api_of(matched.operation);
-    if principal.facts().issuer.is_own() && !api.is_some_and(|api| rules.is_for(principal.facts(), api)) {
+    if principal.facts().issuer.is_own()
+        && !api.is_some_and(|api| rules.is_for(principal.facts(), api))
+    {
         return Judgement::refused_at(matched, Refusal::token(TokenFault::Audience));
     }
-    let (outcome, shadow) = match (check_blocks(rules, &principal, moment), rules.operation(matched.operation)) {
-        (Err(refusal), _) => (Err(refusal), None),
-        (Ok(()), None) => (Err(Refusal::new(Reason::GatewayBroken)), None),
-        (Ok(()), Some(operation)) => gates(rules, request, operation, &matched, &principal, now),
-    };
+    let (outcome, shadow) =
+        match (check_blocks(rules, &principal, moment), rules.operation(matched.operation)) {
+            (Err(refusal), _) => (Err(refusal), None),
+            (Ok(()), None) => (Err(Refusal::new(Reason::GatewayBroken)), None),
+            (Ok(()), Some(operation)) => {
+                gates(rules, request, operation, &matched, &principal, now)
+            }
+        };
     Judgement { operation: Some(matched), principal: Some(principal), outcome, shadow }
 }
 
@@ -244,7 +282,8 @@ fn check_blocks(rules: &Rules, principal: &Principal, moment: Moment<'_>) -> Res
     moment.blocks.check(principal, moment.now)
 }
 
-/// The whole decision. `read` turns the one bearer token into verified facts; where it is called, `serve` awaits.
+/// The whole decision. `read` turns the one bearer token into verified facts; where it is called,
+/// `serve` awaits.
 pub fn decide(
     rules: &Rules,
     request: &Request,

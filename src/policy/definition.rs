@@ -3,10 +3,11 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::schedule::Schedule;
 use super::route::Operation;
+use super::schedule::Schedule;
 use crate::names::{
-    ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, Timestamp, UpstreamName, Version,
+    ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, Timestamp,
+    UpstreamName, Version,
 };
 use crate::request::address::Networks;
 use crate::request::method::MethodSet;
@@ -47,7 +48,8 @@ pub struct Api {
     pub error_format: ErrorFormat,
     /// Characters its segments may hold.
     pub allow: Allowances,
-    /// What RFC 8707 and RFC 9728 call it: `public_url` with the base path. Nothing where it is not below `public_url`.
+    /// What RFC 8707 and RFC 9728 call it: `public_url` with the base path. Nothing where it is not
+    /// below `public_url`.
     pub resource: Option<String>,
     /// Cross-origin requests of browsers.
     pub cors: Option<Cors>,
@@ -132,17 +134,20 @@ impl Selector {
     #[must_use]
     pub fn narrows_to(&self, operation: &Operation) -> bool {
         self.methods.is_none_or(|methods| methods.contains(operation.method))
+            && self.versions.as_ref().is_none_or(|versions| {
+                operation.version.as_ref().is_some_and(|own| versions.contains(own))
+            })
             && self
-                .versions
+                .resources
                 .as_ref()
-                .is_none_or(|versions| operation.version.as_ref().is_some_and(|own| versions.contains(own)))
-            && self.resources.as_ref().is_none_or(|resources| resources.contains(&operation.resource))
+                .is_none_or(|resources| resources.contains(&operation.resource))
     }
 
     /// Strength on the ladder of decisions.md, gate 1; the larger wins.
     #[must_use]
     pub const fn strength(&self) -> u8 {
-        let (method, resource, version) = (self.methods.is_some(), self.resources.is_some(), self.versions.is_some());
+        let (method, resource, version) =
+            (self.methods.is_some(), self.resources.is_some(), self.versions.is_some());
         match (self.api.is_some(), method, resource, version) {
             (true, true, true, true) => 10,
             (true, true, true, false) => 9,

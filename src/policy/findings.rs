@@ -1,5 +1,5 @@
-//! All that the gates look at, for those who explain a verdict: the same questions as [`gate`](super::gate) asks, each answered, also
-//! those after the one that decided.
+//! All that the gates look at, for those who explain a verdict: the same questions as
+//! [`gate`](super::gate) asks, each answered, also those after the one that decided.
 
 use super::Rules;
 use super::definition::Profile;
@@ -26,14 +26,22 @@ pub enum Part {
     Schedule,
     /// The certificate.
     Certificates,
-    /// The client has `enforce_token_restriction`, and the profile neither lists it nor says `restricted_clients`.
+    /// The client has `enforce_token_restriction`, and the profile neither lists it nor says
+    /// `restricted_clients`.
     RestrictedClients,
 }
 
 impl Part {
     /// Every part of a profile that narrows it.
-    pub(super) const NARROWING: [Self; 7] =
-        [Self::Issuers, Self::Clients, Self::From, Self::Roles, Self::Claims, Self::Schedule, Self::Certificates];
+    pub(super) const NARROWING: [Self; 7] = [
+        Self::Issuers,
+        Self::Clients,
+        Self::From,
+        Self::Roles,
+        Self::Claims,
+        Self::Schedule,
+        Self::Certificates,
+    ];
 
     /// The key in the YAML.
     #[must_use]
@@ -51,7 +59,8 @@ impl Part {
     }
 }
 
-/// A profile of the picked policy, and what of it does not hold; it admits the caller when that is nothing.
+/// A profile of the picked policy, and what of it does not hold; it admits the caller when that is
+/// nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WayIn {
     /// Its position in the policy.
@@ -91,14 +100,21 @@ impl Rules {
     ) -> Option<Findings> {
         let operation = self.operation(matched.operation)?;
         let (address, certificate) = (request.address, request.certificate.as_deref());
-        let inquiry = Inquiry { rules: self, operation, matched, principal, address, certificate, now };
+        let inquiry =
+            Inquiry { rules: self, operation, matched, principal, address, certificate, now };
         let gates = &operation.enforced;
         let policy = gates.policy.and_then(|at| self.definitions.policies.get(at));
         let profiles = policy.map(|policy| policy.profiles.as_slice()).unwrap_or_default();
-        let ways =
-            profiles.iter().enumerate().map(|(at, profile)| WayIn { profile: at, fails: fails(&inquiry, profile) });
-        let mut granting: Vec<ScopeName> =
-            operation.grants.iter().filter(|grant| applies(grant, matched)).map(|grant| grant.scope.clone()).collect();
+        let ways = profiles
+            .iter()
+            .enumerate()
+            .map(|(at, profile)| WayIn { profile: at, fails: fails(&inquiry, profile) });
+        let mut granting: Vec<ScopeName> = operation
+            .grants
+            .iter()
+            .filter(|grant| applies(grant, matched))
+            .map(|grant| grant.scope.clone())
+            .collect();
         granting.dedup();
         let acls = gates.acls.iter().filter_map(|at| {
             let roles = &self.definitions.acls.get(*at)?.roles;
@@ -117,7 +133,8 @@ impl Rules {
 }
 
 fn fails(inquiry: &Inquiry<'_>, profile: &Profile) -> Vec<Part> {
-    let mut fails: Vec<Part> = Part::NARROWING.into_iter().filter(|part| !inquiry.holds_part(*part, profile)).collect();
+    let mut fails: Vec<Part> =
+        Part::NARROWING.into_iter().filter(|part| !inquiry.holds_part(*part, profile)).collect();
     if !inquiry.names(profile) {
         fails.push(Part::RestrictedClients);
     }

@@ -12,7 +12,8 @@ use crate::request::certificate::CertificateFacts;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// The rules that decide about one operation: the picked policy, and the ACLs all of which must pass.
+/// The rules that decide about one operation: the picked policy, and the ACLs all of which must
+/// pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Gates {
     pub(super) policy: Option<usize>,
@@ -65,40 +66,56 @@ impl Inquiry<'_> {
         let profile = profiles.find(|(_, profile)| self.covers(profile) && self.names(profile));
         let Some((at, _)) = profile else { return Err(Refusal::new(Reason::PolicyProfile)) };
         grounds.profile = Some((index, at));
-        grounds.policy_names_api =
-            self.rules.definitions.policies.get(index).is_some_and(|policy| policy.selector.api.is_some());
+        grounds.policy_names_api = self
+            .rules
+            .definitions
+            .policies
+            .get(index)
+            .is_some_and(|policy| policy.selector.api.is_some());
         Ok(())
     }
 
-    /// Whether every part that the profile names holds. Its clients are looked up before: see [`Rules::profiles`].
+    /// Whether every part that the profile names holds. Its clients are looked up before: see
+    /// [`Rules::profiles`].
     fn covers(&self, profile: &Profile) -> bool {
-        Part::NARROWING.into_iter().all(|part| part == Part::Clients || self.holds_part(part, profile))
+        Part::NARROWING
+            .into_iter()
+            .all(|part| part == Part::Clients || self.holds_part(part, profile))
     }
 
     /// Whether one part of a profile holds.
     pub(super) fn holds_part(&self, part: Part, profile: &Profile) -> bool {
         match part {
             Part::Issuers => profile.issuers.contains(&self.principal.facts().issuer),
-            Part::Clients => {
-                profile.clients.as_ref().is_none_or(|clients| clients.contains(&self.principal.client().id))
-            }
-            Part::From => {
-                profile.from.as_ref().is_none_or(|from| self.address.is_some_and(|address| from.contains(address)))
-            }
-            Part::Roles => profile
-                .roles
+            Part::Clients => profile
+                .clients
                 .as_ref()
-                .is_none_or(|roles| roles.satisfied(|role| self.principal.has_role(role, self.rules))),
-            Part::Claims => profile.claims.iter().all(|(name, values)| self.principal.claim_is(name, values)),
-            Part::Schedule => profile.between.as_ref().is_none_or(|between| between.holds(self.now)),
-            Part::Certificates => profile.certificates.as_ref().is_none_or(|names| self.has_certificate(names)),
+                .is_none_or(|clients| clients.contains(&self.principal.client().id)),
+            Part::From => profile
+                .from
+                .as_ref()
+                .is_none_or(|from| self.address.is_some_and(|address| from.contains(address))),
+            Part::Roles => profile.roles.as_ref().is_none_or(|roles| {
+                roles.satisfied(|role| self.principal.has_role(role, self.rules))
+            }),
+            Part::Claims => {
+                profile.claims.iter().all(|(name, values)| self.principal.claim_is(name, values))
+            }
+            Part::Schedule => {
+                profile.between.as_ref().is_none_or(|between| between.holds(self.now))
+            }
+            Part::Certificates => {
+                profile.certificates.as_ref().is_none_or(|names| self.has_certificate(names))
+            }
             Part::RestrictedClients => self.names(profile),
         }
     }
 
     /// Whether the profile names the client, where that is asked for.
     pub(super) fn names(&self, profile: &Profile) -> bool {
-        !self.principal.client().enforce_token_restriction || profile.restricted_clients || profile.clients.is_some()
+        !self.principal.client().enforce_token_restriction
+            || profile.restricted_clients
+            || profile.clients.is_some()
     }
 
     fn has_certificate(&self, names: &[String]) -> bool {
@@ -119,13 +136,22 @@ impl Inquiry<'_> {
         if self.has_master() {
             return Ok(());
         }
-        let mut missing: Vec<ScopeName> =
-            self.operation.grants.iter().filter(|grant| self.applies(grant)).map(|grant| grant.scope.clone()).collect();
+        let mut missing: Vec<ScopeName> = self
+            .operation
+            .grants
+            .iter()
+            .filter(|grant| self.applies(grant))
+            .map(|grant| grant.scope.clone())
+            .collect();
         missing.dedup();
         if !missing.is_empty() {
             return Err(Refusal::new(Reason::ScopeMissing).with(Remedy::Scopes(missing)));
         }
-        if client.allow_only_selected_scopes { Err(Refusal::new(Reason::ScopeUnscoped)) } else { Ok(()) }
+        if client.allow_only_selected_scopes {
+            Err(Refusal::new(Reason::ScopeUnscoped))
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether `limit_authorization` leaves the API out.
@@ -140,17 +166,21 @@ impl Inquiry<'_> {
         self.holds(self.principal.client(), &self.rules.definitions.master_scope)
     }
 
-    /// A scope of G ∩ S. Walks over the smaller of the two, so the cost follows neither the number of scopes nor of grants.
+    /// A scope of G ∩ S. Walks over the smaller of the two, so the cost follows neither the number
+    /// of scopes nor of grants.
     fn granting_scope(&self, client: &Client) -> Option<&ScopeName> {
         let grants = &self.operation.grants;
         match &self.principal.facts().scopes {
-            Some(scopes) if scopes.len() < grants.len() => scopes.as_slice().iter().find_map(|scope| {
-                let start = grants.partition_point(|grant| grant.scope < *scope);
-                let mut named = grants.iter().skip(start).take_while(|grant| grant.scope == *scope);
-                named
-                    .find(|grant| client.scopes.contains(&grant.scope) && self.applies(grant))
-                    .map(|grant| &grant.scope)
-            }),
+            Some(scopes) if scopes.len() < grants.len() => {
+                scopes.as_slice().iter().find_map(|scope| {
+                    let start = grants.partition_point(|grant| grant.scope < *scope);
+                    let mut named =
+                        grants.iter().skip(start).take_while(|grant| grant.scope == *scope);
+                    named
+                        .find(|grant| client.scopes.contains(&grant.scope) && self.applies(grant))
+                        .map(|grant| &grant.scope)
+                })
+            }
             _ => grants
                 .iter()
                 .find(|grant| self.holds(client, &grant.scope) && self.applies(grant))
@@ -203,16 +233,21 @@ pub(super) fn applies(grant: &GrantEntry, matched: &Matched) -> bool {
 impl Rules {
     /// G ∩ S: the scopes that a caller makes use of.
     pub(super) fn scopes_used(&self, matched: &Matched, principal: &Principal) -> Vec<&ScopeName> {
-        let grants = self.operation(matched.operation).map(|operation| operation.grants.as_slice()).unwrap_or_default();
-        let used =
-            grants.iter().filter(|grant| applies(grant, matched) && holds(principal, principal.client(), &grant.scope));
+        let grants = self
+            .operation(matched.operation)
+            .map(|operation| operation.grants.as_slice())
+            .unwrap_or_default();
+        let used = grants.iter().filter(|grant| {
+            applies(grant, matched) && holds(principal, principal.client(), &grant.scope)
+        });
         let mut scopes: Vec<&ScopeName> = used.map(|grant| &grant.scope).collect();
         scopes.dedup();
         scopes
     }
 }
 
-/// The profiles of a policy, by client: judging looks at those that list the client and those that list none.
+/// The profiles of a policy, by client: judging looks at those that list the client and those that
+/// list none.
 #[derive(Debug, Default)]
 pub(super) struct ProfileIndex {
     by_client: HashMap<ClientId, Vec<usize>>,

@@ -1,4 +1,5 @@
-//! Limits on permitted requests (step 10): what is limited, and what a request counts as. The counting itself is the caller's.
+//! Limits on permitted requests (step 10): what is limited, and what a request counts as. The
+//! counting itself is the caller's.
 
 use std::net::IpAddr;
 
@@ -68,8 +69,9 @@ impl Rules {
         &self.definitions.limits
     }
 
-    /// The limits that a permitted request counts for, each with what it is counted under. Public operations have no caller: only
-    /// limits per address count there, and without a usable address none.
+    /// The limits that a permitted request counts for, each with what it is counted under. Public
+    /// operations have no caller: only limits per address count there, and without a usable address
+    /// none.
     pub fn counted<'a>(
         &'a self,
         matched: &'a Matched,
@@ -77,21 +79,27 @@ impl Rules {
         address: Option<IpAddr>,
     ) -> impl Iterator<Item = (usize, String)> + 'a {
         let api = self.operation(matched.operation).map(|operation| operation.api);
-        let of_api = api.and_then(|api| self.limits_of_apis.get(api)).map(Vec::as_slice).unwrap_or_default();
+        let of_api =
+            api.and_then(|api| self.limits_of_apis.get(api)).map(Vec::as_slice).unwrap_or_default();
         of_api.iter().flat_map(move |index| {
-            let subjects = match (self.definitions.limits.get(*index).map(|limit| limit.per), principal) {
-                (Some(Per::Client), Some(principal)) => {
-                    vec![format!("{} {}", principal.facts().issuer, principal.client().id)]
-                }
-                (Some(Per::User), Some(principal)) => {
-                    vec![format!("{} {}", principal.facts().issuer, principal.facts().subject)]
-                }
-                (Some(Per::Scope), Some(principal)) => {
-                    self.scopes_used(matched, principal).into_iter().map(|scope| scope.as_str().to_owned()).collect()
-                }
-                (Some(Per::Address), _) => address.map(|address| site(address).to_string()).into_iter().collect(),
-                (Some(Per::Client | Per::User | Per::Scope), None) | (None, _) => Vec::new(),
-            };
+            let subjects =
+                match (self.definitions.limits.get(*index).map(|limit| limit.per), principal) {
+                    (Some(Per::Client), Some(principal)) => {
+                        vec![format!("{} {}", principal.facts().issuer, principal.client().id)]
+                    }
+                    (Some(Per::User), Some(principal)) => {
+                        vec![format!("{} {}", principal.facts().issuer, principal.facts().subject)]
+                    }
+                    (Some(Per::Scope), Some(principal)) => self
+                        .scopes_used(matched, principal)
+                        .into_iter()
+                        .map(|scope| scope.as_str().to_owned())
+                        .collect(),
+                    (Some(Per::Address), _) => {
+                        address.map(|address| site(address).to_string()).into_iter().collect()
+                    }
+                    (Some(Per::Client | Per::User | Per::Scope), None) | (None, _) => Vec::new(),
+                };
             subjects.into_iter().map(|subject| (*index, subject))
         })
     }

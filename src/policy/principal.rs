@@ -9,7 +9,8 @@ use crate::reason::{Reason, Refusal, TokenFault};
 use crate::scope::ScopeSet;
 use crate::token::{Facts, judge};
 
-/// Who is calling: a verified token, its client, and the user it acts as. Made only by [`identify`].
+/// Who is calling: a verified token, its client, and the user it acts as. Made only by
+/// [`identify`].
 #[derive(Clone, Debug)]
 pub struct Principal {
     facts: Arc<Facts>,
@@ -55,12 +56,15 @@ impl Principal {
         }
     }
 
-    /// `S`: the token's scopes that the client holds now; all that it holds where the issuer declares none.
+    /// `S`: the token's scopes that the client holds now; all that it holds where the issuer
+    /// declares none.
     #[must_use]
     pub fn scopes(&self) -> ScopeSet {
         let held = &self.client.scopes;
         match &self.facts.scopes {
-            Some(scopes) => scopes.as_slice().iter().filter(|scope| held.contains(*scope)).cloned().collect(),
+            Some(scopes) => {
+                scopes.as_slice().iter().filter(|scope| held.contains(*scope)).cloned().collect()
+            }
             None => held.iter().cloned().collect(),
         }
     }
@@ -69,7 +73,12 @@ impl Principal {
     #[must_use]
     pub fn roles(&self, rules: &Rules) -> Vec<RoleName> {
         let mut roles: Vec<RoleName> = if self.facts.issuer.is_own() {
-            self.user.as_ref().map_or(&self.client.roles, |user| &user.roles).iter().cloned().collect()
+            self.user
+                .as_ref()
+                .map_or(&self.client.roles, |user| &user.roles)
+                .iter()
+                .cloned()
+                .collect()
         } else {
             let map = rules.issuer(self.facts.issuer.as_str());
             self.facts.roles.iter().filter_map(|value| map?.roles.get(value).cloned()).collect()
@@ -79,14 +88,19 @@ impl Principal {
         roles
     }
 
-    /// Whether a claim is one of these values: a string, a number or truth value as JSON writes it, or an array with one.
+    /// Whether a claim is one of these values: a string, a number or truth value as JSON writes it,
+    /// or an array with one.
     #[must_use]
     pub fn claim_is(&self, name: &str, values: &[String]) -> bool {
         let is = |value: &serde_json::Value| match value {
             serde_json::Value::String(text) => values.contains(text),
             serde_json::Value::Number(number) => values.contains(&number.to_string()),
-            serde_json::Value::Bool(truth) => values.iter().any(|value| *value == truth.to_string()),
-            serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => false,
+            serde_json::Value::Bool(truth) => {
+                values.iter().any(|value| *value == truth.to_string())
+            }
+            serde_json::Value::Null
+            | serde_json::Value::Array(_)
+            | serde_json::Value::Object(_) => false,
         };
         match self.facts.claims.get(name) {
             Some(serde_json::Value::Array(list)) => list.iter().any(is),
@@ -117,8 +131,13 @@ pub fn identify(rules: &Rules, facts: Arc<Facts>, now: Timestamp) -> Result<Prin
     Ok(Principal { facts, client, user })
 }
 
-/// The user of ours that the token acts as; for external issuers there is none: their `sub` is never looked up here.
-fn acting_user(rules: &Rules, facts: &Facts, client: &Client) -> Result<Option<Arc<User>>, Refusal> {
+/// The user of ours that the token acts as; for external issuers there is none: their `sub` is
+/// never looked up here.
+fn acting_user(
+    rules: &Rules,
+    facts: &Facts,
+    client: &Client,
+) -> Result<Option<Arc<User>>, Refusal> {
     if !facts.issuer.is_own() {
         return Ok(None);
     }

@@ -1,8 +1,9 @@
 //! From a canonical path to the one operation it asks for.
 //!
-//! One tree of segments per host. Literal beats parameter beats rest, decided segment by segment from the left; two templates
-//! that this does not order have the same shape, and that is a fault at load. (A radix router such as matchit refuses
-//! `/a/{x}` beside `/a/{*rest}`, which decisions.md orders; hence a tree of our own.)
+//! One tree of segments per host. Literal beats parameter beats rest, decided segment by segment
+//! from the left; two templates that this does not order have the same shape, and that is a fault
+//! at load. (A radix router such as matchit refuses `/a/{x}` beside `/a/{*rest}`, which
+//! decisions.md orders; hence a tree of our own.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -157,10 +158,16 @@ pub fn parse_template(template: &str) -> Result<Vec<Segment>, String> {
 fn parse_segment(part: &str, last: bool) -> Result<Segment, String> {
     let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) else {
         if part.contains(['{', '}']) {
-            return Err(format!("`{part}`: a parameter is a whole segment, for instance `/{{id}}`"));
+            return Err(format!(
+                "`{part}`: a parameter is a whole segment, for instance `/{{id}}`"
+            ));
         }
-        if (part.is_empty() && !last) || !crate::request::target::is_canonical_path(&format!("/{part}")) {
-            return Err(format!("`{part}` is not a canonical path segment; no request could match it"));
+        if (part.is_empty() && !last)
+            || !crate::request::target::is_canonical_path(&format!("/{part}"))
+        {
+            return Err(format!(
+                "`{part}` is not a canonical path segment; no request could match it"
+            ));
         }
         return Ok(Segment::Literal(part.to_owned()));
     };
@@ -199,7 +206,11 @@ impl Node {
     fn decoded(&self, segment: &str) -> impl Iterator<Item = usize> {
         let decoded = decode_reserved(segment);
         let plain = self.literals.get(decoded.as_str()).copied();
-        let escaped = self.decoded.iter().filter(move |(literal, _)| **literal == *decoded).map(|(_, at)| *at);
+        let escaped = self
+            .decoded
+            .iter()
+            .filter(move |(literal, _)| **literal == *decoded)
+            .map(|(_, at)| *at);
         plain.into_iter().chain(escaped)
     }
 }
@@ -239,7 +250,8 @@ impl Tree {
     /// The leaf for the path left at this node; `path` is what follows the last slash.
     fn find(&self, at: usize, path: &str) -> Option<usize> {
         let node = self.0.get(at)?;
-        let (segment, rest) = path.split_once('/').map_or((path, None), |(segment, rest)| (segment, Some(rest)));
+        let (segment, rest) =
+            path.split_once('/').map_or((path, None), |(segment, rest)| (segment, Some(rest)));
         let step = |next: &usize| match rest {
             Some(rest) => self.find(*next, rest),
             None => self.0.get(*next)?.leaf,
@@ -251,16 +263,23 @@ impl Tree {
             .or_else(|| node.rest.filter(|_| !path.is_empty()))
     }
 
-    /// The leaf that a server finds which tells no escape of a reserved character from the character: a literal may match by
-    /// what it stands for too.
+    /// The leaf that a server finds which tells no escape of a reserved character from the
+    /// character: a literal may match by what it stands for too.
     fn find_decoded(&self, at: usize, path: &str) -> Option<usize> {
         let node = self.0.get(at)?;
-        let (segment, rest) = path.split_once('/').map_or((path, None), |(segment, rest)| (segment, Some(rest)));
+        let (segment, rest) =
+            path.split_once('/').map_or((path, None), |(segment, rest)| (segment, Some(rest)));
         let step = |next: usize| match rest {
             Some(rest) => self.find_decoded(next, rest),
             None => self.0.get(next)?.leaf,
         };
-        let literal = node.literals.get(segment).copied().into_iter().chain(node.decoded(segment)).find_map(step);
+        let literal = node
+            .literals
+            .get(segment)
+            .copied()
+            .into_iter()
+            .chain(node.decoded(segment))
+            .find_map(step);
         literal
             .or_else(|| node.parameter.filter(|_| !segment.is_empty()).and_then(step))
             .or_else(|| node.rest.filter(|_| !path.is_empty()))
@@ -288,7 +307,12 @@ pub(super) struct Routes {
 
 impl Routes {
     /// Adds a path; the leaf's index, or that of the leaf which already has the shape.
-    pub(super) fn insert(&mut self, host: Option<&str>, segments: &[Segment], leaf: Leaf) -> Result<usize, usize> {
+    pub(super) fn insert(
+        &mut self,
+        host: Option<&str>,
+        segments: &[Segment],
+        leaf: Leaf,
+    ) -> Result<usize, usize> {
         let index = self.leaves.len();
         let tree = match host {
             Some(host) => self.hosts.entry(host.to_owned()).or_default(),
@@ -306,18 +330,22 @@ impl Routes {
 
     /// Every path: its host, and its segments.
     pub(super) fn paths(&self) -> impl Iterator<Item = (Option<&str>, &[Segment])> {
-        self.hosts_of.iter().map(Option::as_deref).zip(self.leaves.iter().map(|leaf| leaf.segments.as_slice()))
+        self.hosts_of
+            .iter()
+            .map(Option::as_deref)
+            .zip(self.leaves.iter().map(|leaf| leaf.segments.as_slice()))
     }
 
-    /// The leaf for a canonical path: of the host's own tree first, then of the tree of APIs without a host.
+    /// The leaf for a canonical path: of the host's own tree first, then of the tree of APIs
+    /// without a host.
     pub(super) fn find(&self, host: &str, path: &str) -> Option<&Leaf> {
         let path = path.strip_prefix('/')?;
         let own = self.hosts.get(host).and_then(|tree| tree.find(0, path));
         self.leaves.get(own.or_else(|| self.any_host.find(0, path))?)
     }
 
-    /// The leaf for the same path where escapes of reserved characters count as the characters: another one than [`Routes::find`]
-    /// gives is more specific.
+    /// The leaf for the same path where escapes of reserved characters count as the characters:
+    /// another one than [`Routes::find`] gives is more specific.
     pub(super) fn find_decoded(&self, host: &str, path: &str) -> Option<&Leaf> {
         let path = path.strip_prefix('/')?;
         let own = self.hosts.get(host).and_then(|tree| tree.find_decoded(0, path));
@@ -354,8 +382,8 @@ fn decode(value: &str) -> String {
     if !value.contains('%') {
         return value.to_owned();
     }
-    // A value that is no UTF-8 keeps replacement characters, which no configured value equals by accident: a condition on it
-    // does not hold.
+    // A value that is no UTF-8 keeps replacement characters, which no configured value equals by
+    // accident: a condition on it does not hold.
     percent_decode(value)
 }
 
@@ -364,9 +392,13 @@ fn percent_decode(value: &str) -> String {
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {
         let digits = (byte == b'%').then(|| (rest.next(), rest.next()));
-        let digit = |b: Option<u8>| b.and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok());
+        let digit = |b: Option<u8>| {
+            b.and_then(|b| char::from(b).to_digit(16)).and_then(|d| u8::try_from(d).ok())
+        };
         match digits {
-            Some((high, low)) => bytes.push(digit(high).unwrap_or(0) << 4 | digit(low).unwrap_or(0)),
+            Some((high, low)) => {
+                bytes.push(digit(high).unwrap_or(0) << 4 | digit(low).unwrap_or(0));
+            }
             None => bytes.push(byte),
         }
     }
@@ -419,7 +451,9 @@ mod tests {
 
     #[test]
     fn an_escape_is_read_as_its_character_where_a_literal_has_it() {
-        let decoded = |templates: &[&str], path: &str| tree(templates).find_decoded(0, path.strip_prefix('/').unwrap());
+        let decoded = |templates: &[&str], path: &str| {
+            tree(templates).find_decoded(0, path.strip_prefix('/').unwrap())
+        };
         let templates = ["/orders/$batch", "/orders/{id}", "/a/%24x/$y", "/a/%24x/{z}", "/{*rest}"];
         for (path, expect) in [
             ("/orders/%24batch", 0),
@@ -447,9 +481,10 @@ mod tests {
 
     #[test]
     fn templates_that_nothing_could_match_are_refused() {
-        for bad in
-            ["a", "/{x", "/x{y}", "/{}", "/{*a}/b", "/{a}/{a}", "/a//b", "/a/../b", "/a b", "/%61", "/{a-b}", "/ä"]
-        {
+        for bad in [
+            "a", "/{x", "/x{y}", "/{}", "/{*a}/b", "/{a}/{a}", "/a//b", "/a/../b", "/a b", "/%61",
+            "/{a-b}", "/ä",
+        ] {
             assert!(parse_template(bad).is_err(), "{bad}");
         }
     }

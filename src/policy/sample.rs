@@ -1,4 +1,5 @@
-//! A request as one writes it down, for tests, explanations and comparisons: from words to the facts that the decision takes.
+//! A request as one writes it down, for tests, explanations and comparisons: from words to the
+//! facts that the decision takes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -120,7 +121,12 @@ impl TokenSample {
     }
 
     /// The claims, with the standard ones that profiles look at as they follow from the rest.
-    fn claims_of(&self, issuer: Option<&Issuer>, subject: &str, audience: &[String]) -> Map<String, Value> {
+    fn claims_of(
+        &self,
+        issuer: Option<&Issuer>,
+        subject: &str,
+        audience: &[String],
+    ) -> Map<String, Value> {
         let mut claims = self.claims.clone();
         let Some(rules) = issuer.map(|issuer| &issuer.rules) else { return claims };
         let standard = [
@@ -147,7 +153,9 @@ impl TokenSample {
             } else {
                 registry.external_client(&self.issuer, self.client.as_deref())
             };
-            client.map(|client| client.scopes.iter().cloned().collect::<ScopeSet>()).unwrap_or_default()
+            client
+                .map(|client| client.scopes.iter().cloned().collect::<ScopeSet>())
+                .unwrap_or_default()
         }))
     }
 }
@@ -217,7 +225,8 @@ impl Expectation {
         match (self.reason, outcome) {
             (None, Ok(_)) => true,
             (Some(reason), Err(refusal)) => {
-                reason == refusal.reason && self.fault.is_none_or(|fault| fault.label() == refusal.fault.text())
+                reason == refusal.reason
+                    && self.fault.is_none_or(|fault| fault.label() == refusal.fault.text())
             }
             (None, Err(_)) | (Some(_), Ok(_)) => false,
         }
@@ -251,7 +260,9 @@ pub fn parse_line(line: &str) -> Result<(String, String), String> {
         Some((method, target)) if !method.is_empty() && target.starts_with('/') => {
             Ok((method.to_owned(), target.to_owned()))
         }
-        _ => Err(format!("`{line}` is not a method and a path; write for instance `GET /api/now/table/incident`")),
+        _ => Err(format!(
+            "`{line}` is not a method and a path; write for instance `GET /api/now/table/incident`"
+        )),
     }
 }
 

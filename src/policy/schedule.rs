@@ -18,18 +18,25 @@ impl Schedule {
     ///
     /// # Errors
     /// What is wrong, and what would be right.
-    pub fn parse(days: Option<&[String]>, hours: Option<&str>, zone: Option<&str>) -> Result<Self, String> {
+    pub fn parse(
+        days: Option<&[String]>,
+        hours: Option<&str>,
+        zone: Option<&str>,
+    ) -> Result<Self, String> {
         if days.is_none() && hours.is_none() {
             return Err("write `days`, `hours` or both".to_owned());
         }
-        let days = days.map(|days| days.iter().map(|day| parse_day(day)).collect::<Result<Vec<_>, _>>()).transpose()?;
+        let days = days
+            .map(|days| days.iter().map(|day| parse_day(day)).collect::<Result<Vec<_>, _>>())
+            .transpose()?;
         if days.as_ref().is_some_and(Vec::is_empty) {
             return Err("`days` is empty: the profile would never hold".to_owned());
         }
         let zone = match zone {
             None => TimeZone::UTC,
-            Some(name) => TimeZone::get(name)
-                .map_err(|_| format!("`{name}` is not a time zone; write for instance Europe/Berlin or UTC"))?,
+            Some(name) => TimeZone::get(name).map_err(|_| {
+                format!("`{name}` is not a time zone; write for instance Europe/Berlin or UTC")
+            })?,
         };
         Ok(Self { days, hours: hours.map(parse_hours).transpose()?, zone })
     }
@@ -41,7 +48,11 @@ impl Schedule {
         let local = instant.to_zoned(self.zone.clone());
         let (time, mut day) = (local.time(), local.weekday());
         if let Some((start, end)) = self.hours {
-            let inside = if start <= end { start <= time && time < end } else { start <= time || time < end };
+            let inside = if start <= end {
+                start <= time && time < end
+            } else {
+                start <= time || time < end
+            };
             if !inside {
                 return false;
             }
@@ -51,7 +62,8 @@ impl Schedule {
         }
         self.days.as_ref().is_none_or(|days| days.contains(&day))
     }
-    /// Moments of the week from `from` on at which it may begin or end to hold, and those just before.
+    /// Moments of the week from `from` on at which it may begin or end to hold, and those just
+    /// before.
     #[must_use]
     pub fn edges(&self, from: Timestamp) -> Vec<Timestamp> {
         let Ok(instant) = jiff::Timestamp::from_second(from.0) else { return Vec::new() };
@@ -79,7 +91,11 @@ fn parse_day(text: &str) -> Result<Weekday, String> {
         "fri" => Weekday::Friday,
         "sat" => Weekday::Saturday,
         "sun" => Weekday::Sunday,
-        _ => return Err(format!("`{text}` is not a day; write mon, tue, wed, thu, fri, sat or sun")),
+        _ => {
+            return Err(format!(
+                "`{text}` is not a day; write mon, tue, wed, thu, fri, sat or sun"
+            ));
+        }
     })
 }
 
@@ -140,7 +156,10 @@ mod tests {
             (None, Some("08:00-18:00"), Some("Mars/Olympus")),
             (None, None, Some("UTC")),
         ] {
-            assert!(Schedule::parse(days.as_deref(), hours, zone).is_err(), "{days:?} {hours:?} {zone:?}");
+            assert!(
+                Schedule::parse(days.as_deref(), hours, zone).is_err(),
+                "{days:?} {hours:?} {zone:?}"
+            );
         }
     }
 }

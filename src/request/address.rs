@@ -14,7 +14,8 @@ pub fn site(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Values by network. A look-up costs one hash per prefix length in use, however many networks there are.
+/// Values by network. A look-up costs one hash per prefix length in use, however many networks
+/// there are.
 #[derive(Clone, Debug)]
 pub struct NetworkMap<T> {
     lengths: Vec<(bool, u8)>,
@@ -34,8 +35,10 @@ impl<T> NetworkMap<T> {
         for (network, value) in entries {
             networks.entry(network.trunc()).or_default().push(value);
         }
-        let mut lengths: Vec<(bool, u8)> =
-            networks.keys().map(|network| (network.addr().is_ipv4(), network.prefix_len())).collect();
+        let mut lengths: Vec<(bool, u8)> = networks
+            .keys()
+            .map(|network| (network.addr().is_ipv4(), network.prefix_len()))
+            .collect();
         lengths.sort_unstable();
         lengths.dedup();
         Self { lengths, networks }
@@ -90,7 +93,8 @@ impl Networks {
     }
 }
 
-/// Parses a network; a bare address is a network of one. Host bits must be zero, so that a typing error shows.
+/// Parses a network; a bare address is a network of one. Host bits must be zero, so that a typing
+/// error shows.
 ///
 /// # Errors
 /// What is wrong, and what would be right.
@@ -98,9 +102,9 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
-    let network: IpNet = text
-        .parse()
-        .map_err(|_| format!("`{text}` is not a network; write for instance 10.0.0.0/8 or 2001:db8::/32"))?;
+    let network: IpNet = text.parse().map_err(|_| {
+        format!("`{text}` is not a network; write for instance 10.0.0.0/8 or 2001:db8::/32")
+    })?;
     if network.trunc() == network {
         Ok(network)
     } else {
@@ -108,8 +112,9 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
     }
 }
 
-/// The client's address: the TCP peer, or behind a trusted proxy the rightmost entry of `X-Forwarded-For` that is no
-/// trusted proxy. `None` when there is no address to be believed; then no network condition holds.
+/// The client's address: the TCP peer, or behind a trusted proxy the rightmost entry of
+/// `X-Forwarded-For` that is no trusted proxy. `None` when there is no address to be believed; then
+/// no network condition holds.
 #[must_use]
 pub fn client_address<'a>(
     peer: Option<IpAddr>,
@@ -147,8 +152,12 @@ mod tests {
 
     fn address(peer: &str, lines: &[&str], trusted: &[&str]) -> Option<String> {
         let trusted = Networks::new(trusted.iter().map(|network| parse_network(network).unwrap()));
-        client_address(Some(peer.parse().unwrap()), lines.iter().map(|line| line.as_bytes()), &trusted)
-            .map(|address| address.to_string())
+        client_address(
+            Some(peer.parse().unwrap()),
+            lines.iter().map(|line| line.as_bytes()),
+            &trusted,
+        )
+        .map(|address| address.to_string())
     }
 
     #[test]
@@ -177,8 +186,14 @@ mod tests {
     #[test]
     fn a_network_map_gives_every_network_that_has_the_address() {
         let map = NetworkMap::new(
-            [("10.0.0.0/8", 1), ("10.1.0.0/16", 2), ("10.1.0.0/16", 3), ("2001:db8::/32", 4), ("0.0.0.0/0", 5)]
-                .map(|(network, value)| (parse_network(network).unwrap(), value)),
+            [
+                ("10.0.0.0/8", 1),
+                ("10.1.0.0/16", 2),
+                ("10.1.0.0/16", 3),
+                ("2001:db8::/32", 4),
+                ("0.0.0.0/0", 5),
+            ]
+            .map(|(network, value)| (parse_network(network).unwrap(), value)),
         );
         let found = |address: &str| {
             let mut found: Vec<i32> = map.matching(address.parse().unwrap()).copied().collect();

@@ -1,4 +1,5 @@
-//! The head of an HTTP/1 answer, read as strictly as that of a request: what two readers could frame differently is a fault.
+//! The head of an HTTP/1 answer, read as strictly as that of a request: what two readers could
+//! frame differently is a fault.
 
 use super::head::{Lines, has_control, is_token, trim_blanks};
 
@@ -43,14 +44,18 @@ impl<'a> AnswerHead<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, AnswerFault> {
         let head = bytes.strip_suffix(b"\r\n\r\n").ok_or(AnswerFault::LineEnd)?;
         let mut lines = Lines::of(head);
-        let status_line = lines.next().ok_or(AnswerFault::StatusLine)?.map_err(|_| AnswerFault::LineEnd)?;
-        let (status, http_11, reason) = parse_status_line(status_line).ok_or(AnswerFault::StatusLine)?;
+        let status_line =
+            lines.next().ok_or(AnswerFault::StatusLine)?.map_err(|_| AnswerFault::LineEnd)?;
+        let (status, http_11, reason) =
+            parse_status_line(status_line).ok_or(AnswerFault::StatusLine)?;
         let mut fields = Vec::with_capacity(16);
         for line in lines {
             if fields.len() >= MAX_FIELDS {
                 return Err(AnswerFault::TooMany);
             }
-            fields.push(parse_field(line.map_err(|_| AnswerFault::LineEnd)?).ok_or(AnswerFault::Field)?);
+            fields.push(
+                parse_field(line.map_err(|_| AnswerFault::LineEnd)?).ok_or(AnswerFault::Field)?,
+            );
         }
         Ok(Self { status, http_11, reason, fields })
     }
@@ -65,13 +70,20 @@ fn parse_status_line(line: &[u8]) -> Option<(u16, bool, &str)> {
         _ => return None,
     };
     let (digits, reason) = rest.split_at_checked(3)?;
-    let status = digits.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(digits).ok()?.parse().ok())??;
+    let status = digits
+        .iter()
+        .all(u8::is_ascii_digit)
+        .then(|| std::str::from_utf8(digits).ok()?.parse().ok())??;
     let reason = match reason {
         [] => reason,
         [b' ', reason @ ..] => reason,
         _ => return None,
     };
-    let reason = if has_control(reason) { return None } else { std::str::from_utf8(reason).unwrap_or_default() };
+    let reason = if has_control(reason) {
+        return None;
+    } else {
+        std::str::from_utf8(reason).unwrap_or_default()
+    };
     Some((status, http_11, reason))
 }
 
@@ -90,14 +102,21 @@ mod tests {
 
     #[test]
     fn a_head_is_read_whole() {
-        let head = AnswerHead::parse(b"HTTP/1.1 200 All right\r\nA: b\r\na:  c\xe4\t \r\nempty:\r\n\r\n").unwrap();
+        let head =
+            AnswerHead::parse(b"HTTP/1.1 200 All right\r\nA: b\r\na:  c\xe4\t \r\nempty:\r\n\r\n")
+                .unwrap();
         assert_eq!((head.status, head.http_11, head.reason), (200, true, "All right"));
         assert_eq!(head.fields, [("A", &b"b"[..]), ("a", b"c\xe4"), ("empty", b"")]);
-        for (text, reason) in
-            [("HTTP/1.0 404\r\n\r\n", ""), ("HTTP/1.0 404 \r\n\r\n", ""), ("HTTP/1.0 404 N\r\n\r\n", "N")]
-        {
+        for (text, reason) in [
+            ("HTTP/1.0 404\r\n\r\n", ""),
+            ("HTTP/1.0 404 \r\n\r\n", ""),
+            ("HTTP/1.0 404 N\r\n\r\n", "N"),
+        ] {
             let head = AnswerHead::parse(text.as_bytes()).unwrap();
-            assert_eq!((head.status, head.http_11, head.reason, head.fields.len()), (404, false, reason, 0));
+            assert_eq!(
+                (head.status, head.http_11, head.reason, head.fields.len()),
+                (404, false, reason, 0)
+            );
         }
     }
 

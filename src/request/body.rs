@@ -1,4 +1,5 @@
-//! Where a request's body ends, counted by the gateway itself: what comes after it is the next head and nothing else.
+//! Where a request's body ends, counted by the gateway itself: what comes after it is the next head
+//! and nothing else.
 
 use super::is_token_byte;
 
@@ -122,8 +123,8 @@ impl Body {
         }
     }
 
-    /// The next piece of the body: its framing and the data behind that, as far as they are there. Nothing at its end, or without
-    /// further bytes.
+    /// The next piece of the body: its framing and the data behind that, as far as they are there.
+    /// Nothing at its end, or without further bytes.
     ///
     /// # Errors
     /// As [`Body::take`].
@@ -166,24 +167,30 @@ impl Body {
 }
 
 impl Extension {
-    /// The state after one byte that does not end the line: `*( BWS ";" BWS name [ BWS "=" BWS ( token / quoted-string ) ] )`.
+    /// The state after one byte that does not end the line: `*( BWS ";" BWS name [ BWS "=" BWS (
+    /// token / quoted-string ) ] )`.
     const fn step(self, byte: u8) -> Result<Self, ChunkFault> {
         Ok(match (self, byte) {
             (Self::Start, b' ' | b'\t')
-            | (Self::Name | Self::NameEnd | Self::Value | Self::ValueEnd | Self::Blank, b';') => Self::Start,
+            | (Self::Name | Self::NameEnd | Self::Value | Self::ValueEnd | Self::Blank, b';') => {
+                Self::Start
+            }
             (Self::Equals, b' ' | b'\t') | (Self::Name | Self::NameEnd, b'=') => Self::Equals,
             (Self::Name | Self::NameEnd, b' ' | b'\t') => Self::NameEnd,
             (Self::Value | Self::ValueEnd | Self::Blank, b' ' | b'\t') => Self::Blank,
             (Self::Quoted, b'"') => Self::ValueEnd,
             (Self::Quoted, b'\\') => Self::Escaped,
-            (Self::Equals, b'"') | (Self::Quoted | Self::Escaped, b'\t' | b' '..=b'~' | 0x80..) => Self::Quoted,
+            (Self::Equals, b'"') | (Self::Quoted | Self::Escaped, b'\t' | b' '..=b'~' | 0x80..) => {
+                Self::Quoted
+            }
             (Self::Start | Self::Name, _) if is_token_byte(byte) => Self::Name,
             (Self::Equals | Self::Value, _) if is_token_byte(byte) => Self::Value,
             _ => return Err(ChunkFault),
         })
     }
 
-    /// Whether a line may end here. Not behind blanks: some readers take those for a part of what is before them.
+    /// Whether a line may end here. Not behind blanks: some readers take those for a part of what
+    /// is before them.
     const fn may_end(self) -> bool {
         matches!(self, Self::Name | Self::Value | Self::ValueEnd)
     }
@@ -193,7 +200,9 @@ impl Extension {
 fn step(chunk: &Chunk, byte: u8, size: &mut u64) -> Result<Chunk, ChunkFault> {
     const MAX_DIGITS: u8 = 15;
     Ok(match (chunk, byte) {
-        (Chunk::Size(value, digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') if *digits < MAX_DIGITS => {
+        (Chunk::Size(value, digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F')
+            if *digits < MAX_DIGITS =>
+        {
             let digit = u64::from(char::from(byte).to_digit(16).ok_or(ChunkFault)?);
             Chunk::Size(value << 4 | digit, digits + 1)
         }
@@ -205,7 +214,9 @@ fn step(chunk: &Chunk, byte: u8, size: &mut u64) -> Result<Chunk, ChunkFault> {
         (Chunk::Extension(extension), b'\r') if extension.may_end() => Chunk::SizeEnd(*size),
         (Chunk::Extension(extension), _) => Chunk::Extension(extension.step(byte)?),
         (Chunk::Trailer | Chunk::TrailerName, _) if is_token_byte(byte) => Chunk::TrailerName,
-        (Chunk::TrailerName, b':') | (Chunk::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => Chunk::TrailerLine,
+        (Chunk::TrailerName, b':') | (Chunk::TrailerLine, b'\t' | b' '..=b'~' | 0x80..) => {
+            Chunk::TrailerLine
+        }
         (Chunk::SizeEnd(0) | Chunk::TrailerLf, b'\n') => Chunk::Trailer,
         (Chunk::SizeEnd(size), b'\n') => Chunk::Data(*size),
         (Chunk::DataCr, b'\r') => Chunk::DataLf,
@@ -238,7 +249,8 @@ mod tests {
 
     #[test]
     fn a_body_ends_where_its_framing_says_however_it_is_cut() {
-        let chunked = b"5;a;b=c ; d = \"x\\\"y;\xe4\" ;e\r\nhello\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1\r\n";
+        let chunked = b"5;a;b=c ; d = \"x\\\"y;\xe4\" \
+            ;e\r\nhello\r\nA;x=\"y\"\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\nGET / HTTP/1.1\r\n";
         let end = chunked.len() - "GET / HTTP/1.1\r\n".len();
         for piece in 1..chunked.len() {
             assert_eq!(length(chunked, piece), Ok(Some(end)), "{piece}");
@@ -267,7 +279,11 @@ mod tests {
                 }
                 rest.extend_from_slice(bytes);
             }
-            assert_eq!((data.as_slice(), rest.as_slice()), (&b"hello world"[..], &b"next"[..]), "{piece}");
+            assert_eq!(
+                (data.as_slice(), rest.as_slice()),
+                (&b"hello world"[..], &b"next"[..]),
+                "{piece}"
+            );
         }
     }
 

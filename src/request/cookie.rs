@@ -1,7 +1,8 @@
-//! Cookies of ours. They are between browsers and us: no upstream is sent one, and none can set or clear one.
+//! Cookies of ours. They are between browsers and us: no upstream is sent one, and none can set or
+//! clear one.
 //!
-//! Ours are all whose name begins with `scopegate` in any case, behind a prefix of RFC 6265bis §4.1.3 or not. Of a nameless
-//! cookie the value counts: to some readers it is a name.
+//! Ours are all whose name begins with `scopegate` in any case, behind a prefix of RFC 6265bis
+//! §4.1.3 or not. Of a nameless cookie the value counts: to some readers it is a name.
 
 /// How the names of our cookies begin.
 pub const OURS: &str = "scopegate";
@@ -21,8 +22,10 @@ pub enum Kept {
 /// Whether a `name=value` pair, or a nameless value, is a cookie of ours.
 #[must_use]
 pub fn is_ours(pair: &[u8]) -> bool {
-    // A name that is empty leaves the value to be taken for it: `=scopegate=x` is sent back as `scopegate=x`.
-    let start = pair.iter().position(|byte| !is_blank(*byte) && *byte != b'=').unwrap_or(pair.len());
+    // A name that is empty leaves the value to be taken for it: `=scopegate=x` is sent back as
+    // `scopegate=x`.
+    let start =
+        pair.iter().position(|byte| !is_blank(*byte) && *byte != b'=').unwrap_or(pair.len());
     let mut name = pair.get(start..).unwrap_or_default();
     while let Some(rest) = PREFIXES.iter().find_map(|prefix| strip(name, prefix)) {
         name = rest;
@@ -69,7 +72,11 @@ fn without(line: &[u8], between: u8, taken: impl Fn(&[u8]) -> bool) -> Kept {
         kept.extend_from_slice(part.get(blanks..).unwrap_or_default());
         any = true;
     }
-    if kept.iter().all(|byte| is_blank(*byte) || *byte == between) { Kept::Nothing } else { Kept::Part(kept) }
+    if kept.iter().all(|byte| is_blank(*byte) || *byte == between) {
+        Kept::Nothing
+    } else {
+        Kept::Part(kept)
+    }
 }
 
 const fn is_blank(byte: u8) -> bool {

@@ -1,4 +1,5 @@
-//! The credential of an API call: exactly one bearer token in the Authorization header (RFC 6750 §2.1).
+//! The credential of an API call: exactly one bearer token in the Authorization header (RFC 6750
+//! §2.1).
 
 use std::fmt;
 
@@ -54,22 +55,29 @@ const fn is_token68(byte: u8) -> bool {
         || byte == b'/'
 }
 
-/// Reads the values of all Authorization lines of a request. The scheme is compared without case (RFC 9110 §11.1).
+/// Reads the values of all Authorization lines of a request. The scheme is compared without case
+/// (RFC 9110 §11.1).
 ///
 /// # Errors
-/// `token.missing` without a line or with another scheme, `token.several` with two, `token.malformed` when the text after
-/// `Bearer` is no token.
+/// `token.missing` without a line or with another scheme, `token.several` with two,
+/// `token.malformed` when the text after `Bearer` is no token.
 pub fn bearer<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<BearerToken, Refusal> {
     let Some(value) = values.next() else { return Err(Refusal::new(Reason::TokenMissing)) };
     if values.next().is_some() {
         return Err(Refusal::new(Reason::TokenSeveral));
     }
     let Ok(value) = std::str::from_utf8(value) else {
-        return Err(Refusal::because(Reason::TokenMalformed, "the Authorization header is not ASCII"));
+        return Err(Refusal::because(
+            Reason::TokenMalformed,
+            "the Authorization header is not ASCII",
+        ));
     };
     let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Refusal::because(Reason::TokenMissing, "the Authorization scheme is not Bearer"));
+        return Err(Refusal::because(
+            Reason::TokenMissing,
+            "the Authorization scheme is not Bearer",
+        ));
     }
     BearerToken::parse(rest.trim_start_matches(' '))
 }
@@ -105,7 +113,10 @@ mod tests {
         ] {
             assert_eq!(read(values).as_deref().map_err(|reason| *reason), expect, "{values:?}");
         }
-        assert_eq!(read(&[&format!("Bearer {}", "a".repeat(MAX_TOKEN + 1))]), Err(Reason::TokenMalformed));
+        assert_eq!(
+            read(&[&format!("Bearer {}", "a".repeat(MAX_TOKEN + 1))]),
+            Err(Reason::TokenMalformed)
+        );
     }
 
     #[test]

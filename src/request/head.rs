@@ -1,7 +1,7 @@
 //! The head of an HTTP/1 request, read strictly and whole before any other parser sees it.
 //!
-//! The proxy library below us repairs some of what RFC 9112 calls an error (a raw space, a fragment, a missing Host, a
-//! list of lengths). What is refused here never reaches it.
+//! The proxy library below us repairs some of what RFC 9112 calls an error (a raw space, a
+//! fragment, a missing Host, a list of lengths). What is refused here never reaches it.
 
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
@@ -23,7 +23,12 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { head_bytes: 32 * 1024, fields: 100, target_bytes: 8 * 1024, body_bytes: 10 * 1024 * 1024 }
+        Self {
+            head_bytes: 32 * 1024,
+            fields: 100,
+            target_bytes: 8 * 1024,
+            body_bytes: 10 * 1024 * 1024,
+        }
     }
 }
 
@@ -50,8 +55,8 @@ fn malformed(why: &'static str) -> Refusal {
     Refusal::because(Reason::RequestMalformed, why)
 }
 
-/// Position after the empty line that ends a head, if it is there. Bare line feeds end a head too: [`Head::parse`] then
-/// refuses it, instead of waiting for an end that does not come.
+/// Position after the empty line that ends a head, if it is there. Bare line feeds end a head too:
+/// [`Head::parse`] then refuses it, instead of waiting for an end that does not come.
 #[must_use]
 pub fn end(bytes: &[u8]) -> Option<usize> {
     let mut line_start = 0;
@@ -69,10 +74,12 @@ impl Head {
     /// Reads a whole head: request line, fields and the empty line.
     ///
     /// # Errors
-    /// `request.malformed`, `path.ambiguous`, `request.target`, `request.headers`, `request.body`; `operation.method` for
-    /// CONNECT and TRACE (RFC 9112 §2.2, §3, §5, §6; RFC 9110 §5.5, §7.2, §8.6, §10.1.1).
+    /// `request.malformed`, `path.ambiguous`, `request.target`, `request.headers`, `request.body`;
+    /// `operation.method` for CONNECT and TRACE (RFC 9112 §2.2, §3, §5, §6; RFC 9110 §5.5, §7.2,
+    /// §8.6, §10.1.1).
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Refusal> {
-        let head = bytes.strip_suffix(b"\r\n\r\n").ok_or_else(|| malformed("a line ends without CRLF"))?;
+        let head =
+            bytes.strip_suffix(b"\r\n\r\n").ok_or_else(|| malformed("a line ends without CRLF"))?;
         let mut lines = Lines::of(head);
         let request_line = lines.next().unwrap_or(Ok(&[]))?;
         let (method, raw_target, http_11) = parse_request_line(request_line)?;
@@ -88,8 +95,9 @@ impl Head {
 }
 
 impl Head {
-    /// Reads the head of an HTTP/2 request, of which the frame layer has checked the names, the order of pseudo-fields and the
-    /// absence of connection-specific fields (RFC 9113 §8.2, §8.3). The same facts, the same refusals.
+    /// Reads the head of an HTTP/2 request, of which the frame layer has checked the names, the
+    /// order of pseudo-fields and the absence of connection-specific fields (RFC 9113 §8.2, §8.3).
+    /// The same facts, the same refusals.
     ///
     /// # Errors
     /// As [`Head::parse`].
@@ -109,7 +117,9 @@ impl Head {
                 return Err(Refusal::new(Reason::RequestHeaders));
             }
             if trim_blanks(value).len() != value.len() || has_control(value) {
-                return Err(malformed("a header value that begins or ends with a blank, or holds a control byte"));
+                return Err(malformed(
+                    "a header value that begins or ends with a blank, or holds a control byte",
+                ));
             }
             if name != "host" {
                 fields.see(name.as_bytes(), value)?;
@@ -165,7 +175,8 @@ impl<'a> Iterator for Lines<'a> {
     }
 }
 
-/// Bytes of a `token` (RFC 9110 §5.6.2), as a table: names are looked at byte by byte on every request.
+/// Bytes of a `token` (RFC 9110 §5.6.2), as a table: names are looked at byte by byte on every
+/// request.
 static TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
@@ -182,7 +193,8 @@ static TOKEN: [bool; 256] = {
 };
 
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| TOKEN.get(usize::from(*byte)).copied().unwrap_or(false))
+    !bytes.is_empty()
+        && bytes.iter().all(|byte| TOKEN.get(usize::from(*byte)).copied().unwrap_or(false))
 }
 
 /// A field value without the spaces and tabs around it, and nothing else (`OWS`, RFC 9110 §5.6.3).
@@ -193,14 +205,16 @@ pub(super) fn trim_blanks(mut value: &[u8]) -> &[u8] {
     value
 }
 
-/// Whether a field value holds a control byte other than a tab (RFC 9110 §5.5). Written so that it looks at many bytes at once.
+/// Whether a field value holds a control byte other than a tab (RFC 9110 §5.5). Written so that it
+/// looks at many bytes at once.
 pub(super) fn has_control(value: &[u8]) -> bool {
-    value.iter().fold(0_u8, |found, byte| found | u8::from(*byte < b' ' && *byte != b'\t') | u8::from(*byte == 0x7f))
-        != 0
+    value.iter().fold(0_u8, |found, byte| {
+        found | u8::from(*byte < b' ' && *byte != b'\t') | u8::from(*byte == 0x7f)
+    }) != 0
 }
 
-/// Method, target, and whether the version is 1.1. The target is all between the first and the last space, so that a raw
-/// space shows up in it.
+/// Method, target, and whether the version is 1.1. The target is all between the first and the last
+/// space, so that a raw space shows up in it.
 fn parse_request_line(line: &[u8]) -> Result<(&str, &[u8], bool), Refusal> {
     let bad = || malformed("the request line is not METHOD SP target SP HTTP/1.x");
     let first = line.iter().position(|b| *b == b' ').ok_or_else(bad)?;
@@ -237,7 +251,8 @@ impl<'a> Fields<'a> {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return Err(malformed("a folded header line"));
         }
-        let colon = memchr::memchr(b':', line).ok_or_else(|| malformed("a header line without a colon"))?;
+        let colon =
+            memchr::memchr(b':', line).ok_or_else(|| malformed("a header line without a colon"))?;
         let (name, value) = line.split_at(colon);
         if !is_token(name) {
             return Err(malformed("a header name that is not a token"));
@@ -255,7 +270,9 @@ impl<'a> Fields<'a> {
             4 if name.eq_ignore_ascii_case(b"host") && self.host.replace(value).is_some() => {
                 return Err(malformed("two Host lines"));
             }
-            6 if name.eq_ignore_ascii_case(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") => {
+            6 if name.eq_ignore_ascii_case(b"expect")
+                && !value.eq_ignore_ascii_case(b"100-continue") =>
+            {
                 return Err(malformed("an Expect other than 100-continue"));
             }
             7 if name.eq_ignore_ascii_case(b"upgrade") => {
@@ -264,12 +281,18 @@ impl<'a> Fields<'a> {
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
                 let mut named = value.split(|byte| *byte == b',');
-                self.named_upgrade |= named.any(|name| trim_blanks(name).eq_ignore_ascii_case(b"upgrade"));
+                self.named_upgrade |=
+                    named.any(|name| trim_blanks(name).eq_ignore_ascii_case(b"upgrade"));
             }
-            17 if name.eq_ignore_ascii_case(b"sec-websocket-key") => self.websocket_key = !value.is_empty(),
-            21 if name.eq_ignore_ascii_case(b"sec-websocket-version") => self.websocket_version = value == b"13",
+            17 if name.eq_ignore_ascii_case(b"sec-websocket-key") => {
+                self.websocket_key = !value.is_empty();
+            }
+            21 if name.eq_ignore_ascii_case(b"sec-websocket-version") => {
+                self.websocket_version = value == b"13";
+            }
             14 if name.eq_ignore_ascii_case(b"content-length") => {
-                let length = parse_length(value).ok_or_else(|| malformed("a Content-Length that is not one number"))?;
+                let length = parse_length(value)
+                    .ok_or_else(|| malformed("a Content-Length that is not one number"))?;
                 if self.length.replace(length).is_some() {
                     return Err(malformed("two Content-Length lines"));
                 }
@@ -286,12 +309,20 @@ impl<'a> Fields<'a> {
     }
 
     /// The head that they make with a request line.
-    fn judge(&self, method: &str, target: &[u8], http_11: bool, limits: &Limits) -> Result<Head, Refusal> {
+    fn judge(
+        &self,
+        method: &str,
+        target: &[u8],
+        http_11: bool,
+        limits: &Limits,
+    ) -> Result<Head, Refusal> {
         let length = self.body_length(http_11)?;
         let (host, authority) = parse_host(self.host)?;
         if matches!(method, "CONNECT" | "TRACE") {
             let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned();
-            return Err(Refusal::new(Reason::OperationMethod).with(crate::reason::Remedy::Allow(allow)));
+            return Err(
+                Refusal::new(Reason::OperationMethod).with(crate::reason::Remedy::Allow(allow))
+            );
         }
         let target = parse_target(target, method, authority, limits)?;
         let body = if self.chunked { Body::chunked() } else { Body::of_length(length) };
@@ -299,9 +330,20 @@ impl<'a> Fields<'a> {
             return Err(Refusal::new(Reason::RequestBody));
         }
         let plain = http_11 && method == "GET" && length == 0 && !self.chunked;
-        let asked = self.only_websocket && self.named_upgrade && self.websocket_key && self.websocket_version;
+        let asked = self.only_websocket
+            && self.named_upgrade
+            && self.websocket_key
+            && self.websocket_version;
         let websocket = plain && asked;
-        Ok(Head { method: method.to_owned(), target, host, upgrade: self.upgrade, websocket, body, length })
+        Ok(Head {
+            method: method.to_owned(),
+            target,
+            host,
+            upgrade: self.upgrade,
+            websocket,
+            body,
+            length,
+        })
     }
 
     /// The declared length of the body; 0 where it is chunked or absent.
@@ -328,7 +370,8 @@ fn parse_host(value: Option<&[u8]>) -> Result<(String, &str), Refusal> {
     Ok((host_name(text).ok_or_else(|| malformed("a Host that is not host[:port]"))?, text))
 }
 
-/// The host of `host[:port]` in lower case; `None` if it is not of that form (RFC 3986 §3.2.2, without userinfo).
+/// The host of `host[:port]` in lower case; `None` if it is not of that form (RFC 3986 §3.2.2,
+/// without userinfo).
 #[must_use]
 pub fn host_name(authority: &str) -> Option<String> {
     let (host, port) = match authority.strip_prefix('[') {
@@ -337,7 +380,9 @@ pub fn host_name(authority: &str) -> Option<String> {
             address.parse::<std::net::Ipv6Addr>().ok()?;
             (
                 authority.get(..address.len() + 2)?,
-                port.strip_prefix(':').filter(|port| !port.is_empty()).or_else(|| port.is_empty().then_some("")),
+                port.strip_prefix(':')
+                    .filter(|port| !port.is_empty())
+                    .or_else(|| port.is_empty().then_some("")),
             )
         }
         None => match authority.split_once(':') {
@@ -346,17 +391,21 @@ pub fn host_name(authority: &str) -> Option<String> {
         },
     };
     let port = port?;
-    let port_ok =
-        port.is_empty() || (port.len() <= 5 && port.parse::<u16>().is_ok() && port.bytes().all(|b| b.is_ascii_digit()));
+    let port_ok = port.is_empty()
+        || (port.len() <= 5
+            && port.parse::<u16>().is_ok()
+            && port.bytes().all(|b| b.is_ascii_digit()));
     let name_ok = host.starts_with('[')
         || (!host.is_empty()
             && host.len() <= 253
             && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')));
-    (port_ok && name_ok).then(|| host.trim_end_matches('.').to_ascii_lowercase()).filter(|host| !host.is_empty())
+    (port_ok && name_ok)
+        .then(|| host.trim_end_matches('.').to_ascii_lowercase())
+        .filter(|host| !host.is_empty())
 }
 
-/// Origin form, or absolute form whose authority is the Host (RFC 9112 §3.2.1, §3.2.2); `*` only with OPTIONS, which then
-/// names no operation (§3.2.4).
+/// Origin form, or absolute form whose authority is the Host (RFC 9112 §3.2.1, §3.2.2); `*` only
+/// with OPTIONS, which then names no operation (§3.2.4).
 fn parse_target(raw: &[u8], method: &str, host: &str, limits: &Limits) -> Result<Target, Refusal> {
     if raw == b"*" {
         return Err(if method == "OPTIONS" {
@@ -370,7 +419,8 @@ fn parse_target(raw: &[u8], method: &str, host: &str, limits: &Limits) -> Result
         if !start.eq_ignore_ascii_case(scheme) {
             continue;
         }
-        let path_at = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+        let path_at =
+            rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(path_at);
         if !authority.eq_ignore_ascii_case(host.as_bytes()) {
             return Err(malformed("the authority of the target is not the Host"));
@@ -391,8 +441,12 @@ mod tests {
     #[test]
     fn a_plain_head_is_read() {
         let head = read("GET /a%7e?x HTTP/1.1\r\nHost: API.Example.:8080\r\nX: y\r\n\r\n").unwrap();
-        assert_eq!((head.method.as_str(), head.target.as_str(), head.host.as_str()), ("GET", "/a~?x", "api.example"));
-        let absolute = read("GET http://API.example/a HTTP/1.1\r\nHost: api.example\r\n\r\n").unwrap();
+        assert_eq!(
+            (head.method.as_str(), head.target.as_str(), head.host.as_str()),
+            ("GET", "/a~?x", "api.example")
+        );
+        let absolute =
+            read("GET http://API.example/a HTTP/1.1\r\nHost: api.example\r\n\r\n").unwrap();
         assert_eq!(absolute.target.as_str(), "/a");
         assert_eq!(read("GET / HTTP/1.1\r\nHost: [::1]:80\r\n\r\n").unwrap().host, "[::1]");
     }
@@ -426,7 +480,10 @@ mod tests {
             ("GET / HTTP/1.1", "Host: a\r\nContent-Length:\r\n"),
             ("GET / HTTP/1.1", "Host: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n"),
             ("GET / HTTP/1.1", "Host: a\r\nTransfer-Encoding: gzip, chunked\r\n"),
-            ("GET / HTTP/1.1", "Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n"),
+            (
+                "GET / HTTP/1.1",
+                "Host: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            ),
             ("GET / HTTP/1.0", "Host: a\r\nTransfer-Encoding: chunked\r\n"),
             ("GET / HTTP/1.1", "Host: a\r\nExpect: y\r\n"),
             ("GET / HTTP/1.1", "Host: a\r\nX : y\r\n"),
@@ -437,7 +494,11 @@ mod tests {
             ("GET / HTTP/1.1", "Host: a\r\nX: a\rb\r\n"),
             ("GET / HTTP/1.1", "Host: a\nX: y\r\n"),
         ] {
-            assert_eq!(read(&format!("{line}\r\n{fields}\r\n")), Err(Reason::RequestMalformed), "{line} {fields:?}");
+            assert_eq!(
+                read(&format!("{line}\r\n{fields}\r\n")),
+                Err(Reason::RequestMalformed),
+                "{line} {fields:?}"
+            );
         }
         assert_eq!(read("GET / HTTP/1.1\nHost: a\n\n"), Err(Reason::RequestMalformed));
     }
@@ -445,9 +506,18 @@ mod tests {
     #[test]
     fn limits_have_reasons_of_their_own() {
         let fields = "X: y\r\n".repeat(100);
-        assert_eq!(read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")), Err(Reason::RequestHeaders));
-        assert_eq!(read(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(8192))), Err(Reason::RequestTarget));
-        assert_eq!(read("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10485761\r\n\r\n"), Err(Reason::RequestBody));
+        assert_eq!(
+            read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")),
+            Err(Reason::RequestHeaders)
+        );
+        assert_eq!(
+            read(&format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(8192))),
+            Err(Reason::RequestTarget)
+        );
+        assert_eq!(
+            read("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10485761\r\n\r\n"),
+            Err(Reason::RequestBody)
+        );
         assert!(read("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 10485760\r\n\r\n").is_ok());
     }
 
@@ -455,20 +525,27 @@ mod tests {
     fn a_raw_space_or_fragment_shows_in_the_target() {
         for line in ["GET /a b HTTP/1.1", "GET /a#b HTTP/1.1", "GET  /a HTTP/1.1"] {
             let got = read(&format!("{line}\r\nHost: a\r\n\r\n"));
-            assert!(matches!(got, Err(Reason::PathAmbiguous | Reason::RequestMalformed)), "{line} {got:?}");
+            assert!(
+                matches!(got, Err(Reason::PathAmbiguous | Reason::RequestMalformed)),
+                "{line} {got:?}"
+            );
         }
     }
 
     #[test]
     fn connect_trace_and_the_asterisk_have_their_own_answers() {
-        assert_eq!(read("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"), Err(Reason::OperationMethod));
+        assert_eq!(
+            read("CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n"),
+            Err(Reason::OperationMethod)
+        );
         assert_eq!(read("TRACE / HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Reason::OperationMethod));
         assert_eq!(read("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Reason::OperationUnknown));
     }
 
     #[test]
     fn upgrade_lines_are_seen_and_can_be_left_out() {
-        let text = "GET / HTTP/1.1\r\nHost: a\r\nUPGRADE: h2c\r\nUpgrade-Insecure-Requests: 1\r\n\r\n";
+        let text =
+            "GET / HTTP/1.1\r\nHost: a\r\nUPGRADE: h2c\r\nUpgrade-Insecure-Requests: 1\r\n\r\n";
         assert!(read(text).unwrap().upgrade);
         let kept = String::from_utf8(without_upgrade(text.as_bytes())).unwrap();
         assert_eq!(kept, "GET / HTTP/1.1\r\nHost: a\r\nUpgrade-Insecure-Requests: 1\r\n\r\n");

@@ -1,8 +1,9 @@
-//! What the frames of an HTTP/2 connection say that the library above them does not pass on: a fragment in a `:path`, which it cuts
-//! off, and pseudo-header fields in trailers, which it leaves out.
+//! What the frames of an HTTP/2 connection say that the library above them does not pass on: a
+//! fragment in a `:path`, which it cuts off, and pseudo-header fields in trailers, which it leaves
+//! out.
 //!
-//! Reads frames (RFC 9113 §4.1) and header blocks (HPACK, RFC 7541) beside the library, and keeps of the dynamic table only what that
-//! needs: sizes, and what kind of name an entry has.
+//! Reads frames (RFC 9113 §4.1) and header blocks (HPACK, RFC 7541) beside the library, and keeps
+//! of the dynamic table only what that needs: sizes, and what kind of name an entry has.
 
 use std::collections::VecDeque;
 
@@ -20,7 +21,8 @@ const END_HEADERS: u8 = 0x4;
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
 
-/// A frame or header block that is malformed, or larger than is taken: the connection is of no further use.
+/// A frame or header block that is malformed, or larger than is taken: the connection is of no
+/// further use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a frame or header block that is malformed or too large")]
 pub struct FrameFault;
@@ -211,7 +213,12 @@ impl FrameWatch {
     }
 
     /// A literal field; its length counts only where it goes into the table.
-    fn literal(&self, index: usize, is_indexed: bool, rest: &mut Reader<'_>) -> Result<Entry, FrameFault> {
+    fn literal(
+        &self,
+        index: usize,
+        is_indexed: bool,
+        rest: &mut Reader<'_>,
+    ) -> Result<Entry, FrameFault> {
         let (name_length, kind) = if index == 0 {
             let name = rest.string()?.text()?;
             let kind = match name.as_slice() {
@@ -246,7 +253,10 @@ impl FrameWatch {
             };
             return Ok((name.len(), kind));
         }
-        let entry = index.checked_sub(STATIC.len() + 1).and_then(|at| self.table.get(at)).ok_or(FrameFault)?;
+        let entry = index
+            .checked_sub(STATIC.len() + 1)
+            .and_then(|at| self.table.get(at))
+            .ok_or(FrameFault)?;
         Ok((entry.name_length, entry.kind.clone()))
     }
 
@@ -376,17 +386,19 @@ struct Group {
     offset: u32,
 }
 
-/// How long the code of each symbol is; the last one is the end of the string (RFC 7541 appendix B).
+/// How long the code of each symbol is; the last one is the end of the string (RFC 7541 appendix
+/// B).
 const LENGTHS: [u8; 257] = [
-    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28, 28, 28, 28, 28, 28,
-    28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5, 5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12,
-    10, 13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6, 15, 5, 6,
-    5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6, 6, 5, 6, 7, 6, 5, 5, 6, 7, 7, 7, 7, 7, 15, 11, 14, 13, 28, 20, 22, 20, 20, 22, 22,
-    22, 23, 22, 23, 23, 23, 23, 23, 24, 23, 24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24, 22, 21, 20,
-    22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23, 21, 21, 22, 21, 23, 22, 23, 23, 20, 22, 22, 22, 23, 22, 22, 23,
-    26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25, 19, 21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26, 28,
-    27, 27, 27, 20, 24, 20, 21, 22, 21, 21, 23, 22, 22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28,
-    27, 27, 27, 27, 27, 26, 30,
+    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
+    28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5,
+    5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10, 13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
+    7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6, 15, 5, 6, 5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6,
+    6, 5, 6, 7, 6, 5, 5, 6, 7, 7, 7, 7, 7, 15, 11, 14, 13, 28, 20, 22, 20, 20, 22, 22, 22, 23, 22,
+    23, 23, 23, 23, 23, 24, 23, 24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24, 22,
+    21, 20, 22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23, 21, 21, 22, 21, 23, 22, 23, 23, 20,
+    22, 22, 22, 23, 22, 22, 23, 26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25, 19,
+    21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26, 28, 27, 27, 27, 20, 24, 20, 21, 22, 21, 21, 23, 22,
+    22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26, 30,
 ];
 
 /// The codes by their length, and their symbols in order.
@@ -484,6 +496,8 @@ const STATIC: [&str; 61] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::any;
 
     fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -519,7 +533,11 @@ mod tests {
         for block in [&raw, &huffman, &never, &named, &indexed] {
             let block = [&[0x82, 0x86][..], block].concat();
             for piece in [1, 2, 7, 1_000] {
-                assert_eq!(found(&[frame(1, 5, 1, &block)], piece), Ok(vec![fragment.clone()]), "{block:?}");
+                assert_eq!(
+                    found(&[frame(1, 5, 1, &block)], piece),
+                    Ok(vec![fragment.clone()]),
+                    "{block:?}"
+                );
                 let (one, other) = block.split_at(3);
                 let split = [frame(4, 0, 0, &[]), frame(1, 1, 1, one), frame(9, 4, 1, other)];
                 assert_eq!(found(&split, piece), Ok(vec![fragment.clone()]));
@@ -530,11 +548,15 @@ mod tests {
         // Out of the table, as often as it is named; and not any more once it has left it.
         let again = frame(1, 5, 3, &[0x82, 0x86, 0xbe]);
         let first = frame(1, 5, 1, &[&[0x82, 0x86][..], &indexed].concat());
-        assert_eq!(found(&[first.clone(), again.clone()], 5), Ok(vec![fragment.clone(), fragment.clone()]));
+        assert_eq!(
+            found(&[first.clone(), again.clone()], 5),
+            Ok(vec![fragment.clone(), fragment.clone()])
+        );
         let emptied = frame(1, 5, 3, &[0x20, 0x82, 0xbe]);
         assert_eq!(found(&[first, emptied], 5), Err(FrameFault));
         // Elsewhere the byte is nobody's business.
-        let other = [&[0x82, 0x84, 0x86, 0x40][..], &text(false, b"x"), &text(false, b"/a#b")].concat();
+        let other =
+            [&[0x82, 0x84, 0x86, 0x40][..], &text(false, b"x"), &text(false, b"/a#b")].concat();
         assert_eq!(found(&[frame(1, 5, 1, &other), frame(0, 0, 1, b"#")], 3), Ok(vec![]));
     }
 
@@ -573,7 +595,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn nothing_that_comes_makes_it_fail_otherwise(
-            blocks in proptest::collection::vec(proptest::collection::vec(proptest::prelude::any::<u8>(), 0..60), 1..20),
+            blocks in vec(vec(any::<u8>(), 0..60), 1..20),
             piece in 1_usize..50,
         ) {
             let frames: Vec<Vec<u8>> = blocks.iter().map(|block| frame(1, 5, 1, block)).collect();

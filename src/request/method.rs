@@ -19,7 +19,8 @@ pub enum Method {
 
 impl Method {
     /// Every method, in the order of `Allow`.
-    pub const ALL: [Self; 6] = [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options];
+    pub const ALL: [Self; 6] =
+        [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete, Self::Options];
 
     /// The method of a rule: case-sensitive, as on the wire (RFC 9110 §9.1).
     #[must_use]

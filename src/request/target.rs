@@ -1,7 +1,9 @@
-//! The request target in its one canonical form: what is matched is byte for byte what is forwarded.
+//! The request target in its one canonical form: what is matched is byte for byte what is
+//! forwarded.
 //!
-//! Refuse, never repair (decisions.md, note 1). Only two things are rewritten: hex digits of escapes become upper case,
-//! and escaped unreserved characters other than the dot are decoded (RFC 3986 §6.2.2.1, §6.2.2.2).
+//! Refuse, never repair (decisions.md, note 1). Only two things are rewritten: hex digits of
+//! escapes become upper case, and escaped unreserved characters other than the dot are decoded (RFC
+//! 3986 §6.2.2.1, §6.2.2.2).
 
 mod segment;
 
@@ -25,8 +27,10 @@ pub struct Allowances {
 }
 
 impl Allowances {
-    /// Everything that some API may allow: the first pass uses it, the API's own are held against what was seen.
-    const ALL: Self = Self { semicolon: true, encoded_slash: true, encoded_percent: true, non_utf8: true };
+    /// Everything that some API may allow: the first pass uses it, the API's own are held against
+    /// what was seen.
+    const ALL: Self =
+        Self { semicolon: true, encoded_slash: true, encoded_percent: true, non_utf8: true };
 
     /// Whether everything used is allowed.
     #[must_use]
@@ -51,8 +55,8 @@ impl Target {
     /// Parses an origin-form target, byte for byte as it came over the wire (RFC 9112 §3.2.1).
     ///
     /// # Errors
-    /// `path.ambiguous` for a path that two readers could understand differently; `request.malformed` for bytes no
-    /// target may hold; `request.target` for one over `max_bytes`.
+    /// `path.ambiguous` for a path that two readers could understand differently;
+    /// `request.malformed` for bytes no target may hold; `request.target` for one over `max_bytes`.
     pub fn parse(raw: &[u8], max_bytes: usize) -> Result<Self, Refusal> {
         if raw.len() > max_bytes {
             return Err(Refusal::new(Reason::RequestTarget));
@@ -62,7 +66,10 @@ impl Target {
             None => (raw, [].as_slice()),
         };
         if path.first() != Some(&b'/') {
-            return Err(Refusal::because(Reason::RequestMalformed, "the target does not begin with a slash"));
+            return Err(Refusal::because(
+                Reason::RequestMalformed,
+                "the target does not begin with a slash",
+            ));
         }
         let mut text = String::with_capacity(raw.len());
         let (mut used, mut reserved) = (Allowances::default(), false);
@@ -102,21 +109,25 @@ impl Target {
         self.used
     }
 
-    /// Whether the path has an escape of a character that templates may have plain: `: @ ! $ & ' ( ) * + , =` (RFC 3986 §2.2).
-    /// [`decode_reserved`] gives a segment as servers read it that do not tell the two apart.
+    /// Whether the path has an escape of a character that templates may have plain: `: @ ! $ & ' (
+    /// ) * + , =` (RFC 3986 §2.2). [`decode_reserved`] gives a segment as servers read it that do
+    /// not tell the two apart.
     #[must_use]
     pub const fn has_escaped_reserved(&self) -> bool {
         self.reserved
     }
 
-    /// Whether the query carries a token (RFC 6750 §2.3, which we refuse). Names are compared after decoding; fields end at `&`,
-    /// and at `;` for readers that know both.
+    /// Whether the query carries a token (RFC 6750 §2.3, which we refuse). Names are compared after
+    /// decoding; fields end at `&`, and at `;` for readers that know both.
     #[must_use]
     pub fn has_token_in_query(&self) -> bool {
         // Most queries have neither an escape nor the word, and are not parsed.
-        let suspect = self.query().filter(|query| query.contains('%') || query.contains("_t") || query.contains("_T"));
+        let suspect = self
+            .query()
+            .filter(|query| query.contains('%') || query.contains("_t") || query.contains("_T"));
         let named = |fields: &str| {
-            url::form_urlencoded::parse(fields.as_bytes()).any(|(name, _)| name.eq_ignore_ascii_case("access_token"))
+            url::form_urlencoded::parse(fields.as_bytes())
+                .any(|(name, _)| name.eq_ignore_ascii_case("access_token"))
         };
         suspect.is_some_and(|query| named(query) || query.split(';').any(named))
     }
@@ -142,7 +153,8 @@ pub fn decode_reserved(segment: &str) -> String {
     decoded
 }
 
-/// The reserved character that the digits of a canonical escape stand for, of those that a path may have plain.
+/// The reserved character that the digits of a canonical escape stand for, of those that a path may
+/// have plain.
 fn reserved(digits: &str) -> Option<char> {
     Some(match digits {
         "3A" => ':',
@@ -162,7 +174,9 @@ fn reserved(digits: &str) -> Option<char> {
 }
 
 fn has_escaped_reserved(path: &str) -> bool {
-    path.split('%').skip(1).any(|escaped| escaped.get(..2).is_some_and(|digits| reserved(digits).is_some()))
+    path.split('%')
+        .skip(1)
+        .any(|escaped| escaped.get(..2).is_some_and(|digits| reserved(digits).is_some()))
 }
 
 const fn ambiguous(why: &'static str) -> Refusal {
@@ -182,12 +196,15 @@ const fn hex(byte: u8) -> Option<u8> {
     }
 }
 
-/// The path itself where it plainly is canonical, as nearly all are: only characters that stay as they are, no segment that is
-/// empty or begins with a dot. What this does not say yes to is read with care.
+/// The path itself where it plainly is canonical, as nearly all are: only characters that stay as
+/// they are, no segment that is empty or begins with a dot. What this does not say yes to is read
+/// with care.
 fn plain(path: &[u8]) -> Option<&str> {
     let mut before = 0;
     for byte in path {
-        if before == b'/' && matches!(byte, b'/' | b'.') || !PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain) {
+        if before == b'/' && matches!(byte, b'/' | b'.')
+            || !PLAIN.get(usize::from(*byte)).is_some_and(|plain| *plain)
+        {
             return None;
         }
         before = *byte;
@@ -201,7 +218,8 @@ static PLAIN: [bool; 256] = {
     let mut byte = 0;
     while byte < 256 {
         #[expect(clippy::cast_possible_truncation, reason = "counted below 256")]
-        let plain = matches!(byte as u8, b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z'
+        let plain = matches!(byte as u8,
+            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z'
             | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@');
         #[expect(clippy::indexing_slicing, reason = "counted below 256, at compile time")]
         {
@@ -229,13 +247,33 @@ fn canonicalise(path: &[u8], out: &mut String) -> Result<Allowances, Refusal> {
                 used.semicolon = true;
                 out.push(';');
             }
-            b'/' | b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => out.push(char::from(byte)),
-            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@' => {
+            b'/'
+            | b'-'
+            | b'.'
+            | b'_'
+            | b'~'
+            | b'0'..=b'9'
+            | b'A'..=b'Z'
+            | b'a'..=b'z'
+            | b'!'
+            | b'$'
+            | b'&'
+            | b'\''
+            | b'('
+            | b')'
+            | b'*'
+            | b'+'
+            | b','
+            | b'='
+            | b':'
+            | b'@' => {
                 out.push(char::from(byte));
             }
             b'\\' => return Err(ambiguous("a backslash in the path")),
             b'#' => return Err(ambiguous("a fragment in the target")),
-            0..=0x20 | 0x7f.. => return Err(ambiguous("a space, control or non-ASCII byte in the path")),
+            0..=0x20 | 0x7f.. => {
+                return Err(ambiguous("a space, control or non-ASCII byte in the path"));
+            }
             _ => return Err(ambiguous("a character that a path may hold only as an escape")),
         }
     }
@@ -255,7 +293,8 @@ fn push_escape(escaped: u8, used: &mut Allowances, out: &mut String) -> Result<(
         0..=0x1f | 0x7f => return Err(ambiguous("an encoded control character")),
         b'/' => used.encoded_slash = true,
         b'%' => used.encoded_percent = true,
-        // An encoded semicolon is a semicolon to readers that decode before they split off parameters.
+        // An encoded semicolon is a semicolon to readers that decode before they split off
+        // parameters.
         b';' => used.semicolon = true,
         _ => {}
     }
@@ -266,12 +305,14 @@ fn push_escape(escaped: u8, used: &mut Allowances, out: &mut String) -> Result<(
     Ok(())
 }
 
-/// Refuses dot segments and empty segments, in every reading. A trailing slash is kept: it is another resource.
+/// Refuses dot segments and empty segments, in every reading. A trailing slash is kept: it is
+/// another resource.
 fn check_segments(path: &str) -> Result<Encoding, Refusal> {
     let mut encoding = Encoding::Utf8;
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
-        // What an API allows as plain characters, the server behind it may still split at: no piece may be a dot segment.
+        // What an API allows as plain characters, the server behind it may still split at: no piece
+        // may be a dot segment.
         for piece in pieces(segment) {
             if segment::check(piece)? == Encoding::Other {
                 encoding = Encoding::Other;
@@ -293,9 +334,13 @@ fn push_query(query: &[u8], out: &mut String) -> Result<(), Refusal> {
     for byte in query {
         match byte {
             b'#' => return Err(ambiguous("a fragment in the target")),
-            // No URI holds these (RFC 3986 appendix A), and the type that carries targets below us takes the others but not them.
+            // No URI holds these (RFC 3986 appendix A), and the type that carries targets below us
+            // takes the others but not them.
             b'"' | b'<' | b'>' => {
-                return Err(Refusal::because(Reason::RequestMalformed, "a quote or angle bracket in the query"));
+                return Err(Refusal::because(
+                    Reason::RequestMalformed,
+                    "a quote or angle bracket in the query",
+                ));
             }
             0x21..=0x7e => out.push(char::from(*byte)),
             _ => {
@@ -312,8 +357,9 @@ fn push_query(query: &[u8], out: &mut String) -> Result<(), Refusal> {
 /// Whether every character of a configured path is one that the canonical form keeps as it is.
 #[must_use]
 pub fn is_canonical_path(path: &str) -> bool {
-    Target::parse(path.as_bytes(), usize::MAX)
-        .is_ok_and(|target| !path.contains('?') && target.as_str() == path && Allowances::ALL.covers(target.used()))
+    Target::parse(path.as_bytes(), usize::MAX).is_ok_and(|target| {
+        !path.contains('?') && target.as_str() == path && Allowances::ALL.covers(target.used())
+    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
-//! The edge: every connection of clients, from the listening socket to the request that the proxy library is given.
+//! The edge: every connection of clients, from the listening socket to the request that the proxy
+//! library is given.
 //!
-//! Owns listeners, caps, the PROXY protocol, TLS, deadlines and the strict reading of heads; knows nothing of rules.
+//! Owns listeners, caps, the PROXY protocol, TLS, deadlines and the strict reading of heads; knows
+//! nothing of rules.
 
 pub mod admission;
 pub mod bridge;
@@ -30,13 +32,13 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::telemetry::cause::{ConnectionCut, ConnectionRefused};
 use crate::config::{self, Config, Listener};
 use crate::request::address::Networks;
 use crate::server::process::Process;
 use crate::server::process::handover::{self, Predecessor};
 use crate::server::process::lifecycle::Stop;
 use crate::server::process::sockets;
+use crate::telemetry::cause::{ConnectionCut, ConnectionRefused};
 use crate::telemetry::metrics::Metrics;
 use admission::{Connections, Place};
 use conn::Conn;
@@ -88,7 +90,8 @@ pub struct EdgePolicy {
 }
 
 impl EdgePolicy {
-    /// That of a configuration. Certificates that have not changed are taken over from the one before.
+    /// That of a configuration. Certificates that have not changed are taken over from the one
+    /// before.
     ///
     /// # Errors
     /// The TLS library refuses what was read, in words for the operator.
@@ -96,7 +99,12 @@ impl EdgePolicy {
         Ok(Self {
             trusted_proxies: config.trusted_proxies.clone(),
             tunnels: config.rules.apis().iter().any(|api| api.websocket),
-            slowest_upstream: config.upstreams.iter().map(|upstream| upstream.response).max().unwrap_or_default(),
+            slowest_upstream: config
+                .upstreams
+                .iter()
+                .map(|upstream| upstream.response)
+                .max()
+                .unwrap_or_default(),
             tls: tls::build(&config.tls, before.map_or(&[], |before| &before.tls))?,
         })
     }
@@ -109,7 +117,8 @@ impl EdgePolicy {
 /// What serves the requests of connections.
 #[async_trait]
 pub trait Application: Send + Sync + 'static {
-    /// Serves one connection, from its first request to its end. The first head must be there by `deadline`.
+    /// Serves one connection, from its first request to its end. The first head must be there by
+    /// `deadline`.
     async fn serve(&self, io: GuardIo, conn: Arc<Conn>, deadline: Instant);
 }
 
@@ -130,7 +139,11 @@ struct Inner<A> {
 
 impl<A> Clone for Inner<A> {
     fn clone(&self) -> Self {
-        Self { state: self.state.clone(), connections: self.connections.clone(), application: self.application.clone() }
+        Self {
+            state: self.state.clone(),
+            connections: self.connections.clone(),
+            application: self.application.clone(),
+        }
     }
 }
 
@@ -138,7 +151,8 @@ impl<A> Clone for Inner<A> {
 struct Public<P> {
     state: Arc<EdgeState>,
     proxy: Arc<P>,
-    /// Never says anything: the proxy library drops connections that wait for a request when told of a shutdown.
+    /// Never says anything: the proxy library drops connections that wait for a request when told
+    /// of a shutdown.
     never: watch::Sender<bool>,
 }
 
@@ -187,7 +201,11 @@ impl<P> Edge<P> {
         threads: usize,
     ) -> Self {
         let connections = state.connections.clone();
-        let public = Public { state: state.clone(), proxy: Arc::new(proxy), never: watch::Sender::new(false) };
+        let public = Public {
+            state: state.clone(),
+            proxy: Arc::new(proxy),
+            never: watch::Sender::new(false),
+        };
         let inner = Inner { state, connections, application: Arc::new(public) };
         Self { inner, sockets, predecessor, threads }
     }
@@ -207,7 +225,8 @@ impl<P: HttpServerApp + Send + Sync + 'static> Service for Edge<P> {
         for accepting in loops {
             let _ = accepting.await;
         }
-        // Told when everything under way is over (process/lifecycle.rs): those that wait for a request are closed.
+        // Told when everything under way is over (process/lifecycle.rs): those that wait for a
+        // request are closed.
         while !*shutdown.borrow() && shutdown.changed().await.is_ok() {}
         self.inner.application.proxy.http_cleanup().await;
     }
@@ -235,10 +254,12 @@ async fn accept<A: Application>(inner: Inner<A>, door: Door, socket: StdListener
                     _ = stop.changed() => {}
                 }
             }
-            // One socket is several processes': nobody closes what a successor has, or is about to have.
+            // One socket is several processes': nobody closes what a successor has, or is about to
+            // have.
             let taken_over = stop.borrow().takes(address) || process.life.is_handing_over();
             if !taken_over && let Err(error) = sockets::turn_away(&kept) {
-                tracing::debug!(%error, "connections on their way to a listener that closes may be reset");
+                tracing::debug!(%error, "connections on their way to a listener that closes may be \
+                    reset");
             }
             let last = Instant::now() + sockets::LAST;
             while !taken_over && let Ok(accepted) = timeout_at(last, socket.accept()).await {
@@ -250,8 +271,9 @@ async fn accept<A: Application>(inner: Inner<A>, door: Door, socket: StdListener
     process.life.closed();
 }
 
-/// Serves a listener for those who run the gateway, until the process ends or a successor accepts on it: with the deadlines and the
-/// strict reading of all listeners, and with connections of its own.
+/// Serves a listener for those who run the gateway, until the process ends or a successor accepts
+/// on it: with the deadlines and the strict reading of all listeners, and with connections of its
+/// own.
 pub async fn serve_side<A: Application>(
     state: &Arc<EdgeState>,
     address: SocketAddr,
@@ -300,12 +322,16 @@ impl<A: Application> Inner<A> {
             Ok(accepted) => accepted,
             Err(error) => {
                 metrics.connection_refused(ConnectionRefused::Accept);
-                // That one was gone again. With anything else (no descriptors, no memory) the next attempt fails as well.
+                // That one was gone again. With anything else (no descriptors, no memory) the next
+                // attempt fails as well.
                 if !matches!(
                     error.kind(),
-                    ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
+                    ErrorKind::ConnectionAborted
+                        | ErrorKind::ConnectionReset
+                        | ErrorKind::Interrupted
                 ) {
-                    tracing::warn!(address = %door.listener.address, %error, "nothing accepted for a moment");
+                    tracing::warn!(address = %door.listener.address, %error, "nothing accepted for \
+                        a moment");
                     tokio::time::sleep(RECOVER).await;
                 }
                 return;
@@ -331,7 +357,8 @@ impl<A: Application> Inner<A> {
             Err(_) => return state.metrics.connection_cut(ConnectionCut::HeaderTimeout),
         };
         let conn = Arc::new(opened.conn);
-        let io = GuardIo::new(opened.transport, conn.clone(), state.clone(), opened.begin, deadline);
+        let io =
+            GuardIo::new(opened.transport, conn.clone(), state.clone(), opened.begin, deadline);
         let Ok(io) = io else { return };
         self.application.serve(io, conn, deadline).await;
     }
@@ -349,15 +376,20 @@ impl<A: Application> Inner<A> {
     ) -> Result<Opened, NotOpened> {
         let policy = self.state.policy.load_full();
         let mut peer = peer.ip().to_canonical();
-        // Answers go out when they are written, not when the client has acknowledged what came before.
+        // Answers go out when they are written, not when the client has acknowledged what came
+        // before.
         let _ = stream.set_nodelay(true);
         if policy.tunnels {
-            // A tunnel may be silent for long: that its client is still there is the kernel's to find out.
+            // A tunnel may be silent for long: that its client is still there is the kernel's to
+            // find out.
             let probe = TcpKeepalive::new().with_time(SILENT).with_interval(SILENT / 4);
             let _ = SockRef::from(&stream).set_tcp_keepalive(&probe);
         }
         if listener.proxy_protocol && policy.trusted_proxies.contains(peer) {
-            peer = transport::proxied(&mut stream).await.map_err(|_| NotOpened::Cut(ConnectionCut::ProxyProtocol))?.unwrap_or(peer);
+            peer = transport::proxied(&mut stream)
+                .await
+                .map_err(|_| NotOpened::Cut(ConnectionCut::ProxyProtocol))?
+                .unwrap_or(peer);
         }
         // A trusted proxy stands for many clients, but not before the people who run the gateway.
         let counts = declared.is_none() || !policy.trusted_proxies.contains(peer);
@@ -374,7 +406,9 @@ impl<A: Application> Inner<A> {
             None => (Transport::plain(stream), Handshake::default()),
         };
         let (http2, begin) = if listener.h2c {
-            guard::begins_http2(&mut transport).await.map_err(|_| NotOpened::Cut(ConnectionCut::NoRequest))?
+            guard::begins_http2(&mut transport)
+                .await
+                .map_err(|_| NotOpened::Cut(ConnectionCut::NoRequest))?
         } else {
             (handshake.http2, Vec::new())
         };
@@ -386,12 +420,14 @@ impl<A: Application> Inner<A> {
 pub fn prepare_session(session: &mut ServerSession, state: &EdgeState) {
     let edge = &state.limits;
     // Only where the client's version and Connection line allow it (RFC 9112 §9.3).
-    let wanted =
-        session.get_keepalive().is_some() && !says_close(session.req_header()) && !state.process.life.is_draining();
+    let wanted = session.get_keepalive().is_some()
+        && !says_close(session.req_header())
+        && !state.process.life.is_draining();
     // Without an end of its own: the guard watches how long a kept connection waits.
     session.set_keepalive(wanted.then_some(0));
     session.set_read_timeout(Some(edge.body_timeout));
-    // Over HTTP/1 the guard beneath sees that nothing is taken, and counts it; two clocks for one time would race.
+    // Over HTTP/1 the guard beneath sees that nothing is taken, and counts it; two clocks for one
+    // time would race.
     session.set_write_timeout(session.is_http2().then_some(edge.write_timeout));
     session.set_total_drain_timeout(Some(DRAIN));
 }
@@ -408,12 +444,14 @@ pub fn names(lines: &http::header::GetAll<'_, http::HeaderValue>, name: &[u8]) -
     named.any(|found| found.trim_ascii().eq_ignore_ascii_case(name))
 }
 
-/// Whether a request has more than is read of it for an answer that does not need it: a large or endless body is not, and one that
-/// waits for `100 Continue` may never come.
+/// Whether a request has more than is read of it for an answer that does not need it: a large or
+/// endless body is not, and one that waits for `100 Continue` may never come.
 #[must_use]
 pub fn has_more_than_is_worth_reading(head: &RequestHeader) -> bool {
-    let length =
-        head.headers.get(http::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let length = head
+        .headers
+        .get(http::header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     length.is_some_and(|length| length > WORTH_READING)
         || head.headers.contains_key(http::header::TRANSFER_ENCODING)
         || head.headers.contains_key(http::header::EXPECT)

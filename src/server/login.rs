@@ -1,5 +1,6 @@
-//! Login elsewhere: at an external page, or at an OpenID provider. The browser is sent there with a challenge that we have signed
-//! and that names what it is about; only the browser that was sent away can come back with it, and once.
+//! Login elsewhere: at an external page, or at an OpenID provider. The browser is sent there with a
+//! challenge that we have signed and that names what it is about; only the browser that was sent
+//! away can come back with it, and once.
 
 pub mod page;
 pub mod provider;
@@ -43,12 +44,14 @@ pub const LEAVE: &str = "/oauth2/login/provider";
 /// Where the browser comes back to from there: the redirect URI that we are registered with there.
 pub const CALLBACK: &str = "/oauth2/login/callback";
 
-/// Where a challenge is sent. None is taken for the other, and neither for an access token, whoever may present it.
+/// Where a challenge is sent. None is taken for the other, and neither for an access token, whoever
+/// may present it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// An external page.
     Page,
-    /// The OpenID provider: the challenge stays in the browser, and the provider gets its id as `state`.
+    /// The OpenID provider: the challenge stays in the browser, and the provider gets its id as
+    /// `state`.
     Provider,
 }
 
@@ -109,7 +112,12 @@ impl Challenge {
     ///
     /// # Errors
     /// No randomness.
-    pub fn new(with: &Login, client: Option<&str>, back: &str, cookie: &str) -> Result<Self, Fault> {
+    pub fn new(
+        with: &Login,
+        client: Option<&str>,
+        back: &str,
+        cookie: &str,
+    ) -> Result<Self, Fault> {
         let mut id = [0_u8; 20];
         random::fill(&mut id).map_err(|_| Fault::Unavailable)?;
         Ok(Self {
@@ -136,10 +144,12 @@ impl Challenge {
     /// It is not one of ours, or too old.
     pub fn read(with: &Login, text: &str, from: Destination) -> Result<Self, Fault> {
         let parsed = Unverified::parse(text).map_err(|_| Fault::Challenge)?;
-        let ours = parsed.kind.as_deref() == Some(from.kind()) && with.own_keys.now().set().verify(&parsed).is_ok();
+        let ours = parsed.kind.as_deref() == Some(from.kind())
+            && with.own_keys.now().set().verify(&parsed).is_ok();
         let claims = serde_json::Value::Object(parsed.claims.clone());
         let challenge: Self = serde_json::from_value(claims).map_err(|_| Fault::Challenge)?;
-        let good = ours && challenge.iss == with.public_url && clock::now() < Timestamp(challenge.exp);
+        let good =
+            ours && challenge.iss == with.public_url && clock::now() < Timestamp(challenge.exp);
         if good { Ok(challenge) } else { Err(Fault::Challenge) }
     }
 

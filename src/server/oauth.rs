@@ -1,4 +1,5 @@
-//! The authorization server's endpoints, as an axum router served in process. Each has a module; what they share is here.
+//! The authorization server's endpoints, as an axum router served in process. Each has a module;
+//! what they share is here.
 
 mod authenticate;
 mod authorize;
@@ -55,7 +56,8 @@ const ENDPOINTS: [(&str, Serve); 16] = [
 ];
 /// The challenge of a failed client authentication.
 const CHALLENGE: &str = "Basic realm=\"scopegate\", charset=\"UTF-8\"";
-/// What the time of a failed authentication is a multiple of, where some secret is slow to check: it does not tell which names exist.
+/// What the time of a failed authentication is a multiple of, where some secret is slow to check:
+/// it does not tell which names exist.
 const FAILURE: std::time::Duration = std::time::Duration::from_millis(300);
 
 /// What an endpoint knows of the exchange it serves.
@@ -69,7 +71,8 @@ pub struct Caller {
     pub address: Option<IpAddr>,
 }
 
-/// How a request to an endpoint ended, for the decision record. Travels in the response's extensions.
+/// How a request to an endpoint ended, for the decision record. Travels in the response's
+/// extensions.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
     /// The client, once it has authenticated.
@@ -97,7 +100,9 @@ impl Endpoints {
     #[must_use]
     pub fn new(shared: Arc<Shared>) -> Self {
         let server = Server { shared: shared.clone() };
-        let router = ENDPOINTS.iter().fold(Router::new(), |router, (path, serve)| router.route(path, serve()));
+        let router = ENDPOINTS
+            .iter()
+            .fold(Router::new(), |router, (path, serve)| router.route(path, serve()));
         let router = router
             // Metadata of a resource is below its path (RFC 9728 §3.1).
             .route(&format!("{}/{{*path}}", metadata::RESOURCE), get(documents::resource))
@@ -155,8 +160,12 @@ fn answered(server: &Server, caller: &Caller, answer: Result<Response, GrantErro
 }
 
 /// axum adds the `Allow` header.
-async fn wrong_method(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Response {
-    let error = GrantError::new(ErrorCode::InvalidRequest, "this endpoint does not offer the method");
+async fn wrong_method(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    let error =
+        GrantError::new(ErrorCode::InvalidRequest, "this endpoint does not offer the method");
     let mut response = refuse(&server, &caller, &error);
     *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
     response
@@ -168,10 +177,14 @@ fn refuse(server: &Server, caller: &Caller, error: &GrantError) -> Response {
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = no_store(json(status, error.body(), caller));
     let cause = error.cause.map_or_else(|| error.description.to_string(), str::to_owned);
-    response.extensions_mut().insert(Outcome { error: Some((error.code, cause)), ..Outcome::default() });
+    response
+        .extensions_mut()
+        .insert(Outcome { error: Some((error.code, cause)), ..Outcome::default() });
     if error.code == ErrorCode::InvalidClient {
         // Every 401 has a challenge (RFC 6749 §5.2, RFC 9110 §11.6.1).
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
     }
     if error.code == ErrorCode::TemporarilyUnavailable {
         response.headers_mut().insert(header::RETRY_AFTER, error.retry_after.unwrap_or(1).into());
@@ -182,7 +195,9 @@ fn refuse(server: &Server, caller: &Caller, error: &GrantError) -> Response {
 fn json(status: StatusCode, body: String, caller: &Caller) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     with_id(response, caller)
 }
 

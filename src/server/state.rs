@@ -1,4 +1,5 @@
-//! What all exchanges share: the configuration in force, the candidate set, and the state of every room above.
+//! What all exchanges share: the configuration in force, the candidate set, and the state of every
+//! room above.
 
 pub mod shadow;
 pub mod snapshot;
@@ -73,23 +74,31 @@ impl Shared {
     ///
     /// # Errors
     /// What cannot be had, in words for the operator.
-    pub fn new(mut config: Config, candidate: Candidate, log: Option<LineWriter>) -> Result<Self, String> {
+    pub fn new(
+        mut config: Config,
+        candidate: Candidate,
+        log: Option<LineWriter>,
+    ) -> Result<Self, String> {
         candidate.check(&config.fixed.public_url)?;
         config.keep_claims(&candidate.claims());
         let fixed = Arc::new(config.fixed.clone());
         let store = Store::of(&fixed.store).map_err(|fault| format!("store: {fault}"))?;
         store.examine().map_err(|fault| format!("store: {fault}"))?;
-        let own_keys = OwnKeys::load(&store, fixed.signing, clock::now()).map_err(|fault| format!("store: {fault}"))?;
+        let own_keys = OwnKeys::load(&store, fixed.signing, clock::now())
+            .map_err(|fault| format!("store: {fault}"))?;
         let own_keys = Arc::new(own_keys);
         let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
-        let metrics =
-            Metrics::new(log.as_ref().map(LineWriter::dropped)).map_err(|fault| format!("metrics: {fault}"))?;
+        let metrics = Metrics::new(log.as_ref().map(LineWriter::dropped))
+            .map_err(|fault| format!("metrics: {fault}"))?;
         let metrics = Arc::new(metrics);
         let recorder = Recorder::start(&fixed.decision_log, metrics.records_dropped.clone())?;
-        let revocations = Revocations::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
+        let revocations =
+            Revocations::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let guessing = Guessing::start(&store, clock::now())?;
-        let (most, most_per_address) =
-            admission::affordable(fixed.edge.max_connections, fixed.edge.max_connections_per_address)?;
+        let (most, most_per_address) = admission::affordable(
+            fixed.edge.max_connections,
+            fixed.edge.max_connections_per_address,
+        )?;
         let mut number = [0_u8; 8];
         random::fill(&mut number).map_err(|fault| fault.to_string())?;
         let logs = Logs { recorder: recorder.clone(), log };

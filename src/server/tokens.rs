@@ -1,4 +1,5 @@
-//! Tokens of callers: verified ones remembered, revoked ones refused, those of others looked up at their issuer.
+//! Tokens of callers: verified ones remembered, revoked ones refused, those of others looked up at
+//! their issuer.
 
 pub mod cache;
 pub mod introspection;
@@ -48,27 +49,43 @@ pub struct Issuers {
 }
 
 impl Issuers {
-    /// Those of a configuration. Keys that its sources did not change are taken over from the one before.
+    /// Those of a configuration. Keys that its sources did not change are taken over from the one
+    /// before.
     #[must_use]
     pub fn new(config: &Config, before: Option<&Self>) -> Self {
         let keys = config.key_sources.iter().map(|(name, source)| {
-            let kept = before.and_then(|before| before.keys.get(name)).filter(|keys| keys.source() == source);
-            let keys = kept.cloned().unwrap_or_else(|| Arc::new(IssuerKeys::new(name.clone(), source.clone())));
+            let kept = before
+                .and_then(|before| before.keys.get(name))
+                .filter(|keys| keys.source() == source);
+            let keys = kept
+                .cloned()
+                .unwrap_or_else(|| Arc::new(IssuerKeys::new(name.clone(), source.clone())));
             (name.clone(), keys)
         });
         let introspections = config.introspections.iter().map(|(name, declared)| {
             let kept = before.and_then(|before| before.introspections.get(name));
             let kept = kept.filter(|kept| kept.declared == *declared);
-            (name.clone(), kept.cloned().unwrap_or_else(|| Arc::new(Introspection::new(declared.clone()))))
+            (
+                name.clone(),
+                kept.cloned().unwrap_or_else(|| Arc::new(Introspection::new(declared.clone()))),
+            )
         });
-        Self { keys: keys.collect(), introspections: introspections.collect(), settings: hash_of_settings(config) }
+        Self {
+            keys: keys.collect(),
+            introspections: introspections.collect(),
+            settings: hash_of_settings(config),
+        }
     }
 }
 
 /// Issuers' settings decide how claims are read: other settings, other facts.
 fn hash_of_settings(config: &Config) -> u64 {
-    let issuers = config.rules.issuers().map(|issuer| format!("{:?} {:?}", issuer.rules, issuer.opaque));
-    let asked = config.introspections.iter().map(|(name, introspection)| format!("{name} {introspection:?}"));
+    let issuers =
+        config.rules.issuers().map(|issuer| format!("{:?} {:?}", issuer.rules, issuer.opaque));
+    let asked = config
+        .introspections
+        .iter()
+        .map(|(name, introspection)| format!("{name} {introspection:?}"));
     let mut settings: Vec<String> = issuers.chain(asked).collect();
     settings.sort();
     let mut hasher = DefaultHasher::new();

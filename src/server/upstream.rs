@@ -1,5 +1,6 @@
-//! The way to the upstreams: which of their servers gets a request, what it gets, and what it may answer. Names are resolved, health is asked for and tokens are fetched in the
-//! background, never on the path of a request.
+//! The way to the upstreams: which of their servers gets a request, what it gets, and what it may
+//! answer. Names are resolved, health is asked for and tokens are fetched in the background, never
+//! on the path of a request.
 
 pub mod budget;
 pub mod connection;
@@ -45,7 +46,8 @@ pub struct PeerTls {
     pub ca: Option<Arc<[WrappedX509]>>,
     /// What we show.
     pub shown: Option<Arc<CertKey>>,
-    /// Keeps connections apart that were made with other settings: the library's pool looks at neither CAs nor protocols.
+    /// Keeps connections apart that were made with other settings: the library's pool looks at
+    /// neither CAs nor protocols.
     pub group: u64,
 }
 
@@ -64,8 +66,14 @@ impl PeerTls {
         // The configuration has read them all before: nothing here can fail.
         let ca = declared.tls.ca.as_ref();
         Self {
-            ca: ca.map(|ca| ca.iter().map(|der| WrappedX509::new(der.clone(), parse_x509)).collect::<Vec<_>>().into()),
-            shown: shown.map(|shown| Arc::new(CertKey::new(shown.chain.clone(), shown.key.to_vec()))),
+            ca: ca.map(|ca| {
+                ca.iter()
+                    .map(|der| WrappedX509::new(der.clone(), parse_x509))
+                    .collect::<Vec<_>>()
+                    .into()
+            }),
+            shown: shown
+                .map(|shown| Arc::new(CertKey::new(shown.chain.clone(), shown.key.to_vec()))),
             group: hash.finish(),
         }
     }
@@ -112,7 +120,11 @@ impl Slot {
     /// Notes how it went; true when the server is left out because of it.
     #[must_use]
     pub fn ended(&self, well: bool) -> bool {
-        self.member.health.request(well, self.servers.declared.eject_after, self.servers.declared.eject_for)
+        self.member.health.request(
+            well,
+            self.servers.declared.eject_after,
+            self.servers.declared.eject_for,
+        )
     }
 }
 
@@ -133,7 +145,8 @@ pub enum NoServer {
 }
 
 impl Servers {
-    /// An upstream; servers given by address are there at once, names after the first [`Servers::resolve`].
+    /// An upstream; servers given by address are there at once, names after the first
+    /// [`Servers::resolve`].
     #[must_use]
     pub fn new(declared: Upstream) -> Self {
         let servers = Self {
@@ -155,7 +168,8 @@ impl Servers {
         servers
     }
 
-    /// An upstream that was declared otherwise before: what was resolved and found out of the same servers is taken over.
+    /// An upstream that was declared otherwise before: what was resolved and found out of the same
+    /// servers is taken over.
     #[must_use]
     pub fn after(declared: Upstream, before: &Self) -> Self {
         let mut servers = Self::new(declared);
@@ -184,9 +198,15 @@ impl Servers {
         let members = addresses.into_iter().map(|(server, socket)| {
             let address = Address::new(&self.declared, &server, socket);
             let weight = usize::try_from(server.weight).unwrap_or(1);
-            let kept = old.iter().find(|member| member.address == address && member.weight == weight);
+            let kept =
+                old.iter().find(|member| member.address == address && member.weight == weight);
             kept.cloned().unwrap_or_else(|| {
-                Arc::new(Member { address, health: Health::default(), weight, in_flight: AtomicUsize::new(0) })
+                Arc::new(Member {
+                    address,
+                    health: Health::default(),
+                    weight,
+                    in_flight: AtomicUsize::new(0),
+                })
             })
         });
         self.members.store(Arc::new(members.collect()));
@@ -202,8 +222,9 @@ impl Servers {
     #[must_use]
     pub fn count(&self) -> [usize; 3] {
         let (members, now) = (self.members.load(), health::now());
-        let count =
-            |state: fn(&Health, u64) -> bool| members.iter().filter(|member| state(&member.health, now)).count();
+        let count = |state: fn(&Health, u64) -> bool| {
+            members.iter().filter(|member| state(&member.health, now)).count()
+        };
         let down = count(|health, _| health.is_down());
         let ejected = count(|health, now| !health.is_down() && health.is_ejected(now));
         [members.len() - down - ejected, ejected, down]
@@ -228,10 +249,15 @@ impl Servers {
         } else {
             self.next.load(Ordering::Relaxed)
         };
-        let untried = |member: &&Arc<Member>| !tried.contains(&member.address.socket) && !member.health.is_down();
+        let untried = |member: &&Arc<Member>| {
+            !tried.contains(&member.address.socket) && !member.health.is_down()
+        };
         let usable = |member: &&Arc<Member>| untried(member) && !member.health.is_ejected(now);
-        // That all are left out is more likely our fault than theirs: then what they did does not count.
-        let member = self.pick(&members, turn, caller, usable).or_else(|| self.pick(&members, turn, caller, untried));
+        // That all are left out is more likely our fault than theirs: then what they did does not
+        // count.
+        let member = self
+            .pick(&members, turn, caller, usable)
+            .or_else(|| self.pick(&members, turn, caller, untried));
         let member = member.ok_or(NoServer::Unusable)?;
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         Ok(Slot { servers: self.clone(), member })
@@ -242,7 +268,9 @@ impl Servers {
     pub fn has_another(&self, tried: &[SocketAddr]) -> bool {
         let now = health::now();
         self.members.load().iter().any(|member| {
-            !tried.contains(&member.address.socket) && !member.health.is_down() && !member.health.is_ejected(now)
+            !tried.contains(&member.address.socket)
+                && !member.health.is_down()
+                && !member.health.is_ejected(now)
         })
     }
 
@@ -271,11 +299,13 @@ impl Servers {
                 // Of those with the same load another one each time.
                 let turns = members.iter().cycle().skip(start).take(members.len());
                 turns.filter(fits).min_by_key(|member| {
-                    (member.in_flight.load(Ordering::Acquire) + 1).saturating_mul(1000) / member.weight
+                    (member.in_flight.load(Ordering::Acquire) + 1).saturating_mul(1000)
+                        / member.weight
                 })
             }
             Balancing::ConsistentHash => {
-                let score = |member: &&Arc<Member>| rendezvous(caller, &member.address, member.weight);
+                let score =
+                    |member: &&Arc<Member>| rendezvous(caller, &member.address, member.weight);
                 members.iter().filter(fits).max_by(|one, other| score(one).total_cmp(&score(other)))
             }
         }?;
@@ -284,8 +314,8 @@ impl Servers {
     }
 }
 
-/// The score of a server for a caller: the highest gets it (weighted rendezvous hashing). Where a server goes, only its own callers
-/// move.
+/// The score of a server for a caller: the highest gets it (weighted rendezvous hashing). Where a
+/// server goes, only its own callers move.
 fn rendezvous(caller: u64, address: &Address, weight: usize) -> f64 {
     let mut hash = DefaultHasher::new();
     (caller, address.socket, address.authority.as_bytes()).hash(&mut hash);
@@ -295,7 +325,8 @@ fn rendezvous(caller: u64, address: &Address, weight: usize) -> f64 {
 }
 
 fn authority(server: &Server) -> HeaderValue {
-    let host = if server.host.contains(':') { format!("[{}]", server.host) } else { server.host.clone() };
+    let host =
+        if server.host.contains(':') { format!("[{}]", server.host) } else { server.host.clone() };
     let usual = if server.tls { 443 } else { 80 };
     let text = if server.port == usual { host } else { format!("{host}:{}", server.port) };
     // The configuration takes no host that is not a URL's.
@@ -346,9 +377,13 @@ mod tests {
 
     #[test]
     fn servers_take_turns_by_weight_and_are_called_by_their_names() {
-        let servers = upstream(Balancing::RoundRobin, &[("127.0.0.1", 80, 1), ("::1", 8080, 2), ("127.0.0.1", 443, 1)]);
-        let turns: Vec<HeaderValue> =
-            (0..4).map(|_| servers.choose(0, &[]).unwrap().member.address.authority.clone()).collect();
+        let servers = upstream(
+            Balancing::RoundRobin,
+            &[("127.0.0.1", 80, 1), ("::1", 8080, 2), ("127.0.0.1", 443, 1)],
+        );
+        let turns: Vec<HeaderValue> = (0..4)
+            .map(|_| servers.choose(0, &[]).unwrap().member.address.authority.clone())
+            .collect();
         assert_eq!(turns, ["127.0.0.1", "[::1]:8080", "[::1]:8080", "127.0.0.1"]);
         assert_eq!(servers.choose(0, &[]).unwrap().member.address.tls, None);
         let tls = servers.members()[2].address.tls.clone();
@@ -362,13 +397,17 @@ mod tests {
         assert_eq!(held.iter().filter(|slot| port(slot) == 2).count(), 4);
         drop(held);
         assert_eq!(servers.in_flight.load(Ordering::Relaxed), 0);
-        assert!(servers.members().iter().all(|member| member.in_flight.load(Ordering::Relaxed) == 0));
+        assert!(
+            servers.members().iter().all(|member| member.in_flight.load(Ordering::Relaxed) == 0)
+        );
     }
 
     #[test]
     fn a_caller_keeps_its_server_and_only_those_of_a_lost_one_move() {
-        let servers =
-            upstream(Balancing::ConsistentHash, &[("127.0.0.1", 1, 1), ("127.0.0.1", 2, 1), ("127.0.0.1", 3, 2)]);
+        let servers = upstream(
+            Balancing::ConsistentHash,
+            &[("127.0.0.1", 1, 1), ("127.0.0.1", 2, 1), ("127.0.0.1", 3, 2)],
+        );
         let of = |caller, tried: &[SocketAddr]| port(&servers.choose(caller, tried).unwrap());
         let mut counts: HashMap<u16, usize> = HashMap::new();
         let lost: SocketAddr = "127.0.0.1:1".parse().unwrap();
@@ -401,7 +440,8 @@ mod tests {
         let other: SocketAddr = "127.0.0.1:2".parse().unwrap();
         assert!(!servers.has_another(&[other]));
         fail(2);
-        let ports: std::collections::HashSet<u16> = (0..10).map(|_| port(&servers.choose(0, &[]).unwrap())).collect();
+        let ports: std::collections::HashSet<u16> =
+            (0..10).map(|_| port(&servers.choose(0, &[]).unwrap())).collect();
         assert_eq!(servers.count(), [0, 2, 0]);
         assert_eq!(ports.len(), 2, "both are left out: then what they did does not count");
         let both = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| address.parse().unwrap());
@@ -410,8 +450,10 @@ mod tests {
 
     #[test]
     fn an_upstream_has_only_so_many_requests() {
-        let declared =
-            Upstream { max_in_flight: 2, ..upstream(Balancing::RoundRobin, &[("127.0.0.1", 1, 1)]).declared.clone() };
+        let declared = Upstream {
+            max_in_flight: 2,
+            ..upstream(Balancing::RoundRobin, &[("127.0.0.1", 1, 1)]).declared.clone()
+        };
         let servers = Arc::new(Servers::new(declared));
         let held = [servers.choose(0, &[]).unwrap(), servers.choose(0, &[]).unwrap()];
         assert_eq!(servers.choose(0, &[]).unwrap_err(), NoServer::Full);

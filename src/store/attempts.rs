@@ -1,4 +1,5 @@
-//! Attempts to authenticate: wrong ones count across restarts, and where an owner has signed in is remembered.
+//! Attempts to authenticate: wrong ones count across restarts, and where an owner has signed in is
+//! remembered.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -47,7 +48,8 @@ impl Account {
     }
 }
 
-/// What stands for a name, which is of any length and secret-like at times: the beginning of its SHA-256.
+/// What stands for a name, which is of any length and secret-like at times: the beginning of its
+/// SHA-256.
 #[must_use]
 pub fn digest_of(name: &str) -> String {
     use sha2::{Digest, Sha256};
@@ -67,7 +69,11 @@ impl Subjects {
     #[must_use]
     pub fn new(account: Account, name: &str, place: &str) -> Self {
         let name = format!("{}{place}", Self::beginning(account, name));
-        Self { place: format!("{} {place}", account.label()), known: format!("{KNOWN}{name}"), name }
+        Self {
+            place: format!("{} {place}", account.label()),
+            known: format!("{KNOWN}{name}"),
+            name,
+        }
     }
 
     /// How the subject of a name begins, wherever attempts come from.
@@ -121,8 +127,9 @@ impl Attempt {
         self.subject.starts_with(KNOWN)
     }
 
-    /// How long it still counts. One that was noted by a clock that was ahead, by more than clocks of several gateways differ, does
-    /// not: with each start it would count for a whole window again.
+    /// How long it still counts. One that was noted by a clock that was ahead, by more than clocks
+    /// of several gateways differ, does not: with each start it would count for a whole window
+    /// again.
     #[must_use]
     pub fn left(&self, now: Timestamp) -> Duration {
         let whole = if self.is_known() { KNOWN_SECONDS } else { WINDOW_SECONDS };
@@ -162,13 +169,17 @@ impl Cleared {
     /// Whether a subject is meant. Sign-ins of owners never are.
     #[must_use]
     pub fn covers(&self, subject: &str) -> bool {
-        let of_account = Account::ALL
-            .iter()
-            .any(|account| subject.strip_prefix(account.label()).is_some_and(|rest| rest.starts_with(' ')));
+        let of_account = Account::ALL.iter().any(|account| {
+            subject.strip_prefix(account.label()).is_some_and(|rest| rest.starts_with(' '))
+        });
         of_account
             && match self {
-                Self::Name(account, name) => subject.starts_with(&Subjects::beginning(*account, name)),
-                Self::Place(place) => subject.rsplit(' ').next().is_some_and(|of| of == place || is_in(place, of)),
+                Self::Name(account, name) => {
+                    subject.starts_with(&Subjects::beginning(*account, name))
+                }
+                Self::Place(place) => {
+                    subject.rsplit(' ').next().is_some_and(|of| of == place || is_in(place, of))
+                }
                 Self::All => true,
             }
     }
@@ -176,7 +187,9 @@ impl Cleared {
 
 /// Whether an address is in a network.
 fn is_in(address: &str, network: &str) -> bool {
-    let (Ok(network), Ok(address)) = (network.parse::<IpNet>(), address.parse()) else { return false };
+    let (Ok(network), Ok(address)) = (network.parse::<IpNet>(), address.parse()) else {
+        return false;
+    };
     network.contains::<&IpAddr>(&address)
 }
 
@@ -206,7 +219,11 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn clear_attempts(&self, cleared: &Cleared, now: Timestamp) -> Result<usize, StoreFault> {
+    pub async fn clear_attempts(
+        &self,
+        cleared: &Cleared,
+        now: Timestamp,
+    ) -> Result<usize, StoreFault> {
         engine!(self, await clear_attempts(cleared, now))
     }
 
@@ -214,7 +231,11 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn clear_attempts_now(&self, cleared: &Cleared, now: Timestamp) -> Result<usize, StoreFault> {
+    pub fn clear_attempts_now(
+        &self,
+        cleared: &Cleared,
+        now: Timestamp,
+    ) -> Result<usize, StoreFault> {
         engine!(self, clear_attempts_now(cleared, now))
     }
 }
@@ -251,9 +272,14 @@ mod tests {
     #[test]
     fn a_clock_that_jumped_makes_no_attempt_count_longer_than_its_window() {
         let attempt = |at| Attempt { subject: "client 10.0.0.1".to_owned(), at: Timestamp(at) };
-        for (at, now, left) in
-            [(100, 100, 900), (100, 400, 600), (100, 1_000, 0), (11_000, 200, 0), (100, 50, 900), (161, 100, 0)]
-        {
+        for (at, now, left) in [
+            (100, 100, 900),
+            (100, 400, 600),
+            (100, 1_000, 0),
+            (11_000, 200, 0),
+            (100, 50, 900),
+            (161, 100, 0),
+        ] {
             assert_eq!(attempt(at).left(Timestamp(now)).as_secs(), left, "{at} {now}");
         }
         let known = Attempt { subject: "known user abc 10.0.0.1".to_owned(), at: Timestamp(0) };

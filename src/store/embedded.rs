@@ -1,8 +1,8 @@
 //! The embedded engine: SQLite in a folder of its own, readable by its owner alone.
 //!
-//! WAL, because during an upgrade two processes have it open at once; `synchronous=FULL`, because what was acknowledged must
-//! survive a power cut. One thread writes, and commits what has gathered in one go; readers stand beside it. Owns the schema
-//! and its migration.
+//! WAL, because during an upgrade two processes have it open at once; `synchronous=FULL`, because
+//! what was acknowledged must survive a power cut. One thread writes, and commits what has gathered
+//! in one go; readers stand beside it. Owns the schema and its migration.
 
 mod access;
 mod attempts;
@@ -68,8 +68,10 @@ impl Embedded {
         let sqlite = |source| StoreFault::Sqlite { path: path.clone(), source };
         let mut connection = connect(&path).map_err(sqlite)?;
         schema::migrate(&mut connection, &path, created)?;
-        let writer = Writer::start(connection).map_err(|source| StoreFault::Io { path: path.clone(), source })?;
-        let file = identity(&path).map_err(|source| StoreFault::Io { path: path.clone(), source })?;
+        let writer = Writer::start(connection)
+            .map_err(|source| StoreFault::Io { path: path.clone(), source })?;
+        let file =
+            identity(&path).map_err(|source| StoreFault::Io { path: path.clone(), source })?;
         Ok(Self(Arc::new(Inner {
             path,
             file,
@@ -88,13 +90,21 @@ impl Embedded {
         };
         make_folder(folder).map_err(io(folder))?;
         let path = folder.join(FILE);
-        // SQLite gives its journal files the mode of the database: it has to be private before the first write.
+        // SQLite gives its journal files the mode of the database: it has to be private before the
+        // first write.
         let open = |create_new: bool| {
-            std::fs::OpenOptions::new().read(true).append(true).create_new(create_new).mode(0o600).open(&path)
+            std::fs::OpenOptions::new()
+                .read(true)
+                .append(true)
+                .create_new(create_new)
+                .mode(0o600)
+                .open(&path)
         };
         let (file, created) = match open(true) {
             Ok(file) => (file, true),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => (open(false).map_err(io(&path))?, false),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                (open(false).map_err(io(&path))?, false)
+            }
             Err(error) => return Err(io(&path)(error)),
         };
         let mode = file.metadata().map_err(io(&path))?.permissions().mode();
@@ -104,8 +114,9 @@ impl Embedded {
         Ok((path, created))
     }
 
-    /// Writes, in a transaction that other writes may share; returns once it is on the disk. Where the disk takes longer than
-    /// [`LIMIT`] the write is not acknowledged, although it may be done yet.
+    /// Writes, in a transaction that other writes may share; returns once it is on the disk. Where
+    /// the disk takes longer than [`LIMIT`] the write is not acknowledged, although it may be done
+    /// yet.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -123,7 +134,10 @@ impl Embedded {
     ) -> Result<T, StoreFault> {
         self.there()?;
         let answer = self.0.writer.submit(work).map_err(|fault| self.name(fault))?;
-        answer.blocking_recv().unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
+        answer
+            .blocking_recv()
+            .unwrap_or(Err(writer::Fault::Stopped))
+            .map_err(|fault| self.name(fault))
     }
 
     /// Reads beside the writer, on a thread that may wait for the disk, no longer than [`LIMIT`].
@@ -136,7 +150,8 @@ impl Embedded {
             let turn = self.0.reading.clone().acquire_owned().await.map_err(|_| busy())?;
             let store = self.clone();
             let read = tokio::task::spawn_blocking(move || {
-                // Kept until the thread is done with the disk, although nobody may be waiting any more.
+                // Kept until the thread is done with the disk, although nobody may be waiting any
+                // more.
                 let _turn = turn;
                 store.read_now(work)
             });
@@ -149,7 +164,10 @@ impl Embedded {
         StoreFault::Slow { path: self.0.path.clone(), seconds: LIMIT.as_secs() }
     }
 
-    fn read_now<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreFault> {
+    fn read_now<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreFault> {
         self.there()?;
         let pool = || self.0.readers.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = pool().pop();
@@ -162,7 +180,8 @@ impl Embedded {
         read().map_err(|source| StoreFault::Sqlite { path: self.0.path.clone(), source })
     }
 
-    /// Brings what stands in the write-ahead log into the file. A connection of its own: the writer is in a transaction.
+    /// Brings what stands in the write-ahead log into the file. A connection of its own: the writer
+    /// is in a transaction.
     pub(super) fn settle(&self) -> Result<(), StoreFault> {
         let sqlite = |source| StoreFault::Sqlite { path: self.0.path.clone(), source };
         let connection = connect(&self.0.path).map_err(sqlite)?;
@@ -170,11 +189,16 @@ impl Embedded {
     }
 
     fn there(&self) -> Result<(), StoreFault> {
-        if self.0.gone.load(Ordering::Relaxed) { Err(StoreFault::Gone { path: self.0.path.clone() }) } else { Ok(()) }
+        if self.0.gone.load(Ordering::Relaxed) {
+            Err(StoreFault::Gone { path: self.0.path.clone() })
+        } else {
+            Ok(())
+        }
     }
 
-    /// Looks whether the open file is still the one under its name; if it is not, nothing is read or written any more: an
-    /// acknowledgement would be for something that the next start does not find.
+    /// Looks whether the open file is still the one under its name; if it is not, nothing is read
+    /// or written any more: an acknowledgement would be for something that the next start does not
+    /// find.
     ///
     /// # Errors
     /// It is not.
@@ -190,7 +214,9 @@ impl Embedded {
             writer::Fault::Work(source) => StoreFault::Sqlite { path, source },
             writer::Fault::Commit(cause) => StoreFault::Commit { path, cause },
             writer::Fault::Full => StoreFault::Busy { path },
-            writer::Fault::Stopped => StoreFault::Commit { path, cause: "the writer has stopped".to_owned() },
+            writer::Fault::Stopped => {
+                StoreFault::Commit { path, cause: "the writer has stopped".to_owned() }
+            }
         }
     }
 
@@ -199,7 +225,9 @@ impl Embedded {
     /// # Errors
     /// What it says instead.
     pub(super) fn ping(&self) -> Result<(), StoreFault> {
-        self.read_now(|connection| connection.query_row("SELECT count(*) FROM signing_key", [], |_| Ok(())))
+        self.read_now(|connection| {
+            connection.query_row("SELECT count(*) FROM signing_key", [], |_| Ok(()))
+        })
     }
 
     /// Removes a slice of what has expired; true when there may be more.
@@ -210,7 +238,8 @@ impl Embedded {
         self.write(move |connection| {
             let mut more = false;
             for statement in schema::SWEEPS {
-                let removed = connection.prepare_cached(statement)?.execute([now.0, schema::SLICE])?;
+                let removed =
+                    connection.prepare_cached(statement)?.execute([now.0, schema::SLICE])?;
                 more |= i64::try_from(removed).is_ok_and(|removed| removed == schema::SLICE);
             }
             more |= give_back(connection)?;
@@ -233,11 +262,12 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// Gives a slice of free pages back where more than a third of the file is free: it grows with what is in it, and shrinks too. True
-/// when there may be more.
+/// Gives a slice of free pages back where more than a third of the file is free: it grows with what
+/// is in it, and shrinks too. True when there may be more.
 fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
-    let number =
-        |pragma: &str| -> rusqlite::Result<i64> { connection.pragma_query_value(None, pragma, |row| row.get(0)) };
+    let number = |pragma: &str| -> rusqlite::Result<i64> {
+        connection.pragma_query_value(None, pragma, |row| row.get(0))
+    };
     let (all, free) = (number("page_count")?, number("freelist_count")?);
     if number("auto_vacuum")? == 0 || free < FREE_PAGES || free * 3 < all {
         return Ok(false);

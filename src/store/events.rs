@@ -1,5 +1,5 @@
-//! What every gateway on the store has to hear of: revocations, and changed blocks. Each has a number; a gateway reads on from the
-//! last that it knows.
+//! What every gateway on the store has to hear of: revocations, and changed blocks. Each has a
+//! number; a gateway reads on from the last that it knows.
 
 use std::time::Duration;
 
@@ -11,7 +11,8 @@ use super::{Store, StoreFault, engine};
 pub struct Position {
     /// The last number.
     pub(super) number: i64,
-    /// Which connection said so: after another one everything is read anew, for the server behind it may know less.
+    /// Which connection said so: after another one everything is read anew, for the server behind
+    /// it may know less.
     pub(super) generation: u64,
 }
 
@@ -22,7 +23,8 @@ pub struct News {
     pub revocations: Vec<Revocation>,
     /// Whether blocks are to be read anew.
     pub blocks: bool,
-    /// How long each event took to get here, by the store's own clock. Nothing of what is read at the start, or anew.
+    /// How long each event took to get here, by the store's own clock. Nothing of what is read at
+    /// the start, or anew.
     pub delays: Vec<Duration>,
     /// How far this reaches.
     pub position: Position,

@@ -1,5 +1,5 @@
-//! Authorizations with their codes, and what their use gives. Each use of a single-use value is one write: of many that come at
-//! once, one is first.
+//! Authorizations with their codes, and what their use gives. Each use of a single-use value is one
+//! write: of many that come at once, one is first.
 
 use super::access::StoredAccess;
 use super::revocations::Revocation;
@@ -36,7 +36,8 @@ pub enum Redemption<T> {
 pub struct Gift<T> {
     /// For the caller.
     pub value: T,
-    /// When the access token expires, whatever its format: for so long the authorization must be known, so that it can end it.
+    /// When the access token expires, whatever its format: for so long the authorization must be
+    /// known, so that it can end it.
     pub expires: Timestamp,
     /// A refresh token.
     pub refresh: Option<NewRefresh>,

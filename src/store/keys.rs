@@ -1,5 +1,6 @@
-//! Signing keys. A key signs from a time on, and until the next one does: which is current follows from the clock, so that no
-//! process has to be there at the moment it changes, and none can leave two or none behind.
+//! Signing keys. A key signs from a time on, and until the next one does: which is current follows
+//! from the clock, so that no process has to be there at the moment it changes, and none can leave
+//! two or none behind.
 
 use super::{Store, StoreFault, engine};
 use crate::names::Timestamp;
@@ -68,8 +69,15 @@ pub fn current(keys: &[StoredKey], now: Timestamp) -> Option<&StoredKey> {
 
 /// When a key that is lacking now has to begin to sign; `None` when none is lacking.
 #[must_use]
-pub fn lacking(keys: &[StoredKey], algorithm: &str, schedule: Schedule, now: Timestamp) -> Option<Timestamp> {
-    let Some(current) = current(keys, now).filter(|key| key.algorithm == algorithm) else { return Some(now) };
+pub fn lacking(
+    keys: &[StoredKey],
+    algorithm: &str,
+    schedule: Schedule,
+    now: Timestamp,
+) -> Option<Timestamp> {
+    let Some(current) = current(keys, now).filter(|key| key.algorithm == algorithm) else {
+        return Some(now);
+    };
     if keys.iter().any(|key| key.signs_from > now) {
         return None;
     }
@@ -86,8 +94,9 @@ impl Store {
         engine!(self, keys())
     }
 
-    /// Does what is due: stores `fresh` if a key is still lacking, retires those that another follows, removes those retired for
-    /// long. A retired key loses its private half at once. Done at one time: of two processes one rotates.
+    /// Does what is due: stores `fresh` if a key is still lacking, retires those that another
+    /// follows, removes those retired for long. A retired key loses its private half at once. Done
+    /// at one time: of two processes one rotates.
     ///
     /// # Errors
     /// The store cannot be written; then all is as it was.
@@ -114,7 +123,13 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn add_key(&self, algorithm: &str, key: NewKey, now: Timestamp, from: Timestamp) -> Result<(), StoreFault> {
+    pub fn add_key(
+        &self,
+        algorithm: &str,
+        key: NewKey,
+        now: Timestamp,
+        from: Timestamp,
+    ) -> Result<(), StoreFault> {
         let algorithm = algorithm.to_owned();
         self.change_keys(move |keys| {
             // Instead of one that was to come: two that wait would follow each other at once.
@@ -124,11 +139,18 @@ impl Store {
         })
     }
 
-    /// Removes a key with its public half: what it signed is refused from then on. `instead` signs in its place.
+    /// Removes a key with its public half: what it signed is refused from then on. `instead` signs
+    /// in its place.
     ///
     /// # Errors
     /// The store cannot be written.
-    pub fn drop_key(&self, number: i64, algorithm: &str, instead: NewKey, now: Timestamp) -> Result<(), StoreFault> {
+    pub fn drop_key(
+        &self,
+        number: i64,
+        algorithm: &str,
+        instead: NewKey,
+        now: Timestamp,
+    ) -> Result<(), StoreFault> {
         let algorithm = algorithm.to_owned();
         self.change_keys(move |keys| {
             keys.retain(|key| key.number != number);
@@ -138,7 +160,8 @@ impl Store {
         })
     }
 
-    /// Changes all keys at one time. `change` may be asked more than once, where another process was faster.
+    /// Changes all keys at one time. `change` may be asked more than once, where another process
+    /// was faster.
     pub(super) fn change_keys(
         &self,
         change: impl Fn(&mut Vec<StoredKey>) + Send + Sync + 'static,
@@ -147,7 +170,13 @@ impl Store {
     }
 }
 
-fn insert(keys: &mut Vec<StoredKey>, algorithm: &str, key: &NewKey, now: Timestamp, from: Timestamp) {
+fn insert(
+    keys: &mut Vec<StoredKey>,
+    algorithm: &str,
+    key: &NewKey,
+    now: Timestamp,
+    from: Timestamp,
+) {
     let number = keys.iter().map(|key| key.number).max().unwrap_or(0) + 1;
     keys.push(StoredKey {
         number,
@@ -164,7 +193,11 @@ fn insert(keys: &mut Vec<StoredKey>, algorithm: &str, key: &NewKey, now: Timesta
 /// All before the current one.
 fn retire(keys: &mut [StoredKey], now: Timestamp) {
     let Some(number) = current(keys, now).map(|key| key.number) else { return };
-    for key in keys.iter_mut().take_while(|key| key.number != number).filter(|key| key.private_key.is_some()) {
+    for key in keys
+        .iter_mut()
+        .take_while(|key| key.number != number)
+        .filter(|key| key.private_key.is_some())
+    {
         key.private_key = None;
         key.retired_at = Some(now);
     }

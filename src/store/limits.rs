@@ -1,4 +1,5 @@
-//! What has been used of limits, where that is kept or shared: the state of each rate, the count of each quota's window.
+//! What has been used of limits, where that is kept or shared: the state of each rate, the count of
+//! each quota's window.
 
 use super::{Store, StoreFault, engine};
 
@@ -44,7 +45,8 @@ impl Store {
         engine!(self, await draw(draws))
     }
 
-    /// Says that this gateway is there, and hears how many are: those that said so within ten seconds.
+    /// Says that this gateway is there, and hears how many are: those that said so within ten
+    /// seconds.
     ///
     /// # Errors
     /// The store cannot be asked.

@@ -1,4 +1,5 @@
-//! From the embedded store to a shared one, while gateways serve from the first; and once more for what they wrote meanwhile.
+//! From the embedded store to a shared one, while gateways serve from the first; and once more for
+//! what they wrote meanwhile.
 
 use super::{Engine, Store, StoreFault};
 use crate::names::Timestamp;
@@ -24,13 +25,14 @@ pub(super) type Row = (i64, serde_json::Map<String, serde_json::Value>);
 const SLICE: usize = 200;
 
 impl Store {
-    /// Copies everything that has not expired. What the target knows better stays: what was used or ended there is so for good. A
-    /// second time brings what was written since. What was ended here between the two, and leaves no event (a sign-out, a consent
-    /// taken back, an unblocking), stays there. `progress` hears of each table how many rows it had so far.
+    /// Copies everything that has not expired. What the target knows better stays: what was used or
+    /// ended there is so for good. A second time brings what was written since. What was ended here
+    /// between the two, and leaves no event (a sign-out, a consent taken back, an unblocking),
+    /// stays there. `progress` hears of each table how many rows it had so far.
     ///
     /// # Errors
-    /// Either store cannot be used, or this one is not an embedded or the target not a shared one. What was copied until then is
-    /// there; the next time goes on.
+    /// Either store cannot be used, or this one is not an embedded or the target not a shared one.
+    /// What was copied until then is there; the next time goes on.
     pub fn copy_to(
         &self,
         target: &Self,

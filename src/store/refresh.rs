@@ -15,7 +15,8 @@ use crate::names::Timestamp;
 pub enum Rotation<T> {
     /// The first use: the new token is stored.
     Done(T),
-    /// Used a moment ago, and its successor has not been used: the successor's random bytes, once more.
+    /// Used a moment ago, and its successor has not been used: the successor's random bytes, once
+    /// more.
     Again(T, Zeroizing<[u8; RANDOM]>, Timestamp),
     /// No such token of this client, or it has expired.
     Unknown,
@@ -65,7 +66,10 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn refresh(&self, digest: ValueDigest) -> Result<Option<(Authorization, Timestamp)>, StoreFault> {
+    pub async fn refresh(
+        &self,
+        digest: ValueDigest,
+    ) -> Result<Option<(Authorization, Timestamp)>, StoreFault> {
         engine!(self, await refresh(digest))
     }
 
@@ -77,7 +81,8 @@ impl Store {
         engine!(self, find_refresh(digest))
     }
 
-    /// Ends an authorization of a client by one of its refresh tokens, used or not; nothing when there is none.
+    /// Ends an authorization of a client by one of its refresh tokens, used or not; nothing when
+    /// there is none.
     ///
     /// # Errors
     /// The store cannot be written: nothing is revoked.

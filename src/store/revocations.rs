@@ -33,7 +33,8 @@ impl Subject {
         }
     }
 
-    /// What kind and value say. A kind of a later version is taken for the widest: it must not be overlooked.
+    /// What kind and value say. A kind of a later version is taken for the widest: it must not be
+    /// overlooked.
     pub(super) fn of(kind: &str, value: String) -> Self {
         match kind {
             "token" => Self::Token(value),
@@ -65,9 +66,15 @@ impl Revocation {
         Self::until(IssuerName::new(IssuerName::OWN), subject, now, now)
     }
 
-    /// What was issued until a time, and what was allowed until then; a token that is named is meant whenever issued.
+    /// What was issued until a time, and what was allowed until then; a token that is named is
+    /// meant whenever issued.
     #[must_use]
-    pub const fn until(issuer: IssuerName, subject: Subject, at: Timestamp, now: Timestamp) -> Self {
+    pub const fn until(
+        issuer: IssuerName,
+        subject: Subject,
+        at: Timestamp,
+        now: Timestamp,
+    ) -> Self {
         Self { issuer, subject, at, expires: now.plus(KEPT) }
     }
 

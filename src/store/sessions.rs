@@ -46,7 +46,11 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn session(&self, digest: ValueDigest, now: Timestamp) -> Result<Option<(String, String)>, StoreFault> {
+    pub async fn session(
+        &self,
+        digest: ValueDigest,
+        now: Timestamp,
+    ) -> Result<Option<(String, String)>, StoreFault> {
         engine!(self, await session(digest, now))
     }
 
@@ -76,7 +80,11 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn take_login(&self, digest: ValueDigest, now: Timestamp) -> Result<Option<Login>, StoreFault> {
+    pub async fn take_login(
+        &self,
+        digest: ValueDigest,
+        now: Timestamp,
+    ) -> Result<Option<Login>, StoreFault> {
         engine!(self, await take_login(digest, now))
     }
 
@@ -93,7 +101,8 @@ impl Store {
         engine!(self, await consent(user, client, resource))
     }
 
-    /// Remembers a consent; what was consented to before for the same client and resource is taken along.
+    /// Remembers a consent; what was consented to before for the same client and resource is taken
+    /// along.
     ///
     /// # Errors
     /// The store cannot be written.

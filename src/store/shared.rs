@@ -1,8 +1,9 @@
 //! The shared engine: Redis or Valkey, for several gateways that serve as one.
 //!
-//! Every operation that reads and writes is one script (`operations.lua`), so that of many gateways one is first. All keys have one
-//! hash tag: in a cluster they are on one node. What has expired the server removes itself. Owns a thread with a runtime of its own,
-//! because connections belong to the runtime that made them; knows nothing of what the values are for.
+//! Every operation that reads and writes is one script (`operations.lua`), so that of many gateways
+//! one is first. All keys have one hash tag: in a cluster they are on one node. What has expired
+//! the server removes itself. Owns a thread with a runtime of its own, because connections belong
+//! to the runtime that made them; knows nothing of what the values are for.
 
 mod access;
 mod attempts;
@@ -41,7 +42,8 @@ const REPLICAS: Duration = Duration::from_millis(400);
 /// Tries of what another gateway was faster with.
 const TRIES: usize = 16;
 
-static OPERATIONS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("shared/operations.lua")));
+static OPERATIONS: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("shared/operations.lua")));
 
 /// The open store. Clones share it.
 #[derive(Clone, Debug)]
@@ -57,7 +59,8 @@ struct Inner {
 
 /// Arguments of an operation, as bytes.
 macro_rules! arguments {
-    ($($argument:expr),* $(,)?) => { vec![$($crate::store::shared::Argument::bytes(&$argument)),*] };
+    ($($argument:expr),* $(,)?) => {
+        vec![$($crate::store::shared::Argument::bytes(&$argument)),*] };
 }
 use arguments;
 
@@ -100,7 +103,8 @@ impl Shared {
     /// Connects, and looks whether the server is fit to keep what must not be lost.
     ///
     /// # Errors
-    /// It cannot be reached, throws keys away when memory is short, or holds what a newer version wrote.
+    /// It cannot be reached, throws keys away when memory is short, or holds what a newer version
+    /// wrote.
     pub(super) fn open(declared: &SharedStore) -> Result<Self, StoreFault> {
         // One TLS provider for the process; another part of it may have been first.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -119,10 +123,12 @@ impl Shared {
         operation: &'static str,
         arguments: Vec<Vec<u8>>,
     ) -> Result<T, StoreFault> {
-        self.run(move |mut link| async move { operate(&mut link, operation, &arguments).await }).await
+        self.run(move |mut link| async move { operate(&mut link, operation, &arguments).await })
+            .await
     }
 
-    /// The same for one that writes: answered when as many replicas as the configuration asks for have it.
+    /// The same for one that writes: answered when as many replicas as the configuration asks for
+    /// have it.
     async fn change<T: FromRedisValue + Send + 'static>(
         &self,
         operation: &'static str,
@@ -140,13 +146,18 @@ impl Shared {
         let (value, replicas): (T, u32) = self.run_on(link, work).await?;
         if replicas < wanted {
             self.0.links.is_short();
-            return Err(self.fault(format!("{replicas} of {wanted} replicas have acknowledged the write in time")));
+            return Err(self.fault(format!(
+                "{replicas} of {wanted} replicas have acknowledged the write in time"
+            )));
         }
         Ok(value)
     }
 
     /// Does something with a connection, on the store's own runtime and in time.
-    async fn run<T, F>(&self, work: impl FnOnce(Link) -> F + Send + 'static) -> Result<T, StoreFault>
+    async fn run<T, F>(
+        &self,
+        work: impl FnOnce(Link) -> F + Send + 'static,
+    ) -> Result<T, StoreFault>
     where
         T: Send + 'static,
         F: Future<Output = RedisResult<T>> + Send,
@@ -155,7 +166,11 @@ impl Shared {
         self.run_on(link, work).await
     }
 
-    async fn run_on<T, F>(&self, link: Link, work: impl FnOnce(Link) -> F + Send + 'static) -> Result<T, StoreFault>
+    async fn run_on<T, F>(
+        &self,
+        link: Link,
+        work: impl FnOnce(Link) -> F + Send + 'static,
+    ) -> Result<T, StoreFault>
     where
         T: Send + 'static,
         F: Future<Output = RedisResult<T>> + Send,
@@ -188,7 +203,9 @@ impl Shared {
         self.0.runtime.spawn(async move {
             let _ = sender.send(work.await);
         });
-        receiver.blocking_recv().unwrap_or_else(|_| Err(self.fault("the store's thread has ended".to_owned())))
+        receiver
+            .blocking_recv()
+            .unwrap_or_else(|_| Err(self.fault("the store's thread has ended".to_owned())))
     }
 
     fn fault(&self, cause: String) -> StoreFault {
@@ -225,7 +242,9 @@ impl Shared {
 
     pub(super) fn ping(&self) -> Result<(), StoreFault> {
         let store = self.clone();
-        self.wait(async move { store.run(|mut link| async move { link.ask(&redis::cmd("PING")).await }).await })
+        self.wait(async move {
+            store.run(|mut link| async move { link.ask(&redis::cmd("PING")).await }).await
+        })
     }
 
     pub(super) async fn sweep(&self, now: Timestamp) -> Result<bool, StoreFault> {
@@ -234,7 +253,11 @@ impl Shared {
     }
 }
 
-async fn operate<T: FromRedisValue>(link: &mut Link, operation: &str, arguments: &[Vec<u8>]) -> RedisResult<T> {
+async fn operate<T: FromRedisValue>(
+    link: &mut Link,
+    operation: &str,
+    arguments: &[Vec<u8>],
+) -> RedisResult<T> {
     let mut call = OPERATIONS.key(PREFIX);
     call.arg(operation);
     for argument in arguments {

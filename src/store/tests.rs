@@ -47,7 +47,16 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let child = Command::new("redis-server")
-        .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--databases", "10000"])
+        .args([
+            "--port",
+            &port.to_string(),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--databases",
+            "10000",
+        ])
         .current_dir(folder.path())
         .stdout(Stdio::null())
         .spawn()
@@ -60,9 +69,13 @@ static SERVER: LazyLock<Server> = LazyLock::new(|| {
     std::thread::spawn({
         let (pid, parent) = (server.child.id(), std::process::id());
         move || {
-            let watch = format!("while kill -0 {parent} 2>/dev/null; do sleep 0.2; done; kill {pid}");
-            let _ =
-                Command::new("setsid").args(["sh", "-c", &watch]).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+            let watch =
+                format!("while kill -0 {parent} 2>/dev/null; do sleep 0.2; done; kill {pid}");
+            let _ = Command::new("setsid")
+                .args(["sh", "-c", &watch])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn();
         }
     });
     server
@@ -151,16 +164,24 @@ async fn a_code_is_as_it_was_issued_and_good_once() {
                 Ok(gift(at(1_800)))
             })
         };
-        assert!(matches!(redeem("other", 1).await.unwrap(), Redemption::Unknown), "another's code ends nothing");
+        assert!(
+            matches!(redeem("other", 1).await.unwrap(), Redemption::Unknown),
+            "another's code ends nothing"
+        );
         assert!(matches!(redeem("crm", 60).await.unwrap(), Redemption::Unknown), "too old");
         let refused = store.redeem_code([1; 32], "crm".into(), at(1), |_| {
-            Err::<Gift<()>, _>(crate::grant::GrantError::new(crate::grant::ErrorCode::InvalidGrant, "no"))
+            Err::<Gift<()>, _>(crate::grant::GrantError::new(
+                crate::grant::ErrorCode::InvalidGrant,
+                "no",
+            ))
         });
         assert!(matches!(refused.await.unwrap(), Redemption::Refused(_)));
         assert!(matches!(redeem("crm", 2).await.unwrap(), Redemption::Done(())));
         assert!(matches!(redeem("other", 2).await.unwrap(), Redemption::Unknown));
         // A second use, long after the code itself would be gone, ends what the first gave.
-        let Redemption::Reused(revocation) = redeem("crm", 1_700).await.unwrap() else { panic!("reused") };
+        let Redemption::Reused(revocation) = redeem("crm", 1_700).await.unwrap() else {
+            panic!("reused")
+        };
         assert_eq!(revocation.subject, Subject::Authorization("a1".into()));
         assert!(matches!(redeem("crm", 1_701).await.unwrap(), Redemption::Unknown));
         let unknown = store.redeem_code([9; 32], "crm".into(), at(1), |_| Ok(gift(at(1))));
@@ -185,24 +206,33 @@ async fn an_opaque_token_dies_with_whatever_it_hangs_on() {
         for (n, subject) in (2_u8..).zip(all) {
             let made = 10 * i64::from(n);
             let give = async |byte: u8, id: &str, client: &str, subject: &str| {
-                let access = StoredAccess { issued: at(made), ..access(byte, Some(id), client, subject) };
+                let access =
+                    StoredAccess { issued: at(made), ..access(byte, Some(id), client, subject) };
                 let given = Gift { access: Some(access), ..gift(at(1_800)) };
-                store.authorize(authorization(id, client, subject), given, at(made), at(made + 9)).await.unwrap();
+                store
+                    .authorize(authorization(id, client, subject), given, at(made), at(made + 9))
+                    .await
+                    .unwrap();
             };
             let (ours, others, later) = ([n; 32], [n + 100; 32], [n + 50; 32]);
             give(n, &format!("a{n}"), "crm", "alice").await;
             give(n + 100, &format!("o{n}"), "web", "bob").await;
             assert!(store.access(ours).await.unwrap().is_some(), "{subject:?}");
-            let revocation = Revocation::until(IssuerName::new("self"), subject.clone(), at(made), at(made + 1));
+            let revocation =
+                Revocation::until(IssuerName::new("self"), subject.clone(), at(made), at(made + 1));
             let elsewhere = Revocation { issuer: IssuerName::new("corp"), ..revocation.clone() };
             store.revoke(elsewhere).await.unwrap();
-            assert!(store.access(ours).await.unwrap().is_some(), "tokens of another issuer are none of ours");
+            assert!(
+                store.access(ours).await.unwrap().is_some(),
+                "tokens of another issuer are none of ours"
+            );
             store.revoke(revocation).await.unwrap();
             assert!(store.access(ours).await.unwrap().is_none(), "{subject:?}");
             let everything = subject == Subject::Everything;
             assert_eq!(store.access(others).await.unwrap().is_none(), everything, "{subject:?}");
             // What is given later is not meant.
-            let fresh = StoredAccess { issued: at(made + 2), ..access(n + 50, None, "crm", "alice") };
+            let fresh =
+                StoredAccess { issued: at(made + 2), ..access(n + 50, None, "crm", "alice") };
             store.put_access(fresh).await.unwrap();
             assert!(store.access(later).await.unwrap().is_some(), "{subject:?}");
         }
@@ -215,28 +245,44 @@ async fn sessions_logins_and_consents_are_kept_and_end() {
         let store = place.open();
         let session = |digest: u8| store.session([digest; 32], at(10));
         for n in 1..=3 {
-            store.begin_session([n; 32], ("alice".into(), "proof".into()), at(n.into()), at(100)).await.unwrap();
+            store
+                .begin_session([n; 32], ("alice".into(), "proof".into()), at(n.into()), at(100))
+                .await
+                .unwrap();
         }
         assert_eq!(session(1).await.unwrap(), Some(("alice".into(), "proof".into())));
         assert_eq!(store.session([1; 32], at(100)).await.unwrap(), None);
         store.end_session([1; 32]).await.unwrap();
         assert_eq!(session(1).await.unwrap(), None);
-        let until = Revocation::until(IssuerName::new("self"), Subject::User("alice".into()), at(2), at(5));
+        let until =
+            Revocation::until(IssuerName::new("self"), Subject::User("alice".into()), at(2), at(5));
         store.revoke(until).await.unwrap();
         assert_eq!((session(2).await.unwrap(), session(3).await.unwrap().is_some()), (None, true));
         store.revoke(Revocation::now(Subject::Everything, at(5))).await.unwrap();
         assert_eq!(session(3).await.unwrap(), None);
 
-        let login = Login { user: "alice".into(), browser: "b".into(), back: "/oauth2/authorize?x=\"1\"".into() };
+        let login = Login {
+            user: "alice".into(),
+            browser: "b".into(),
+            back: "/oauth2/authorize?x=\"1\"".into(),
+        };
         store.keep_login([1; 32], login.clone(), at(0), at(60)).await.unwrap();
         store.keep_login([2; 32], login.clone(), at(0), at(60)).await.unwrap();
         assert_eq!(store.take_login([1; 32], at(1)).await.unwrap(), Some(login));
         assert_eq!(store.take_login([1; 32], at(1)).await.unwrap(), None, "once");
         assert_eq!(store.take_login([2; 32], at(60)).await.unwrap(), None, "too late");
 
-        let consent = |client: &str, resource: &str| store.consent("alice".into(), client.into(), resource.into());
+        let consent = |client: &str, resource: &str| {
+            store.consent("alice".into(), client.into(), resource.into())
+        };
         let remember = |client: &str, resource: &str, given: &str, now| {
-            store.remember_consent("alice".into(), client.into(), resource.into(), scopes(given), at(now))
+            store.remember_consent(
+                "alice".into(),
+                client.into(),
+                resource.into(),
+                scopes(given),
+                at(now),
+            )
         };
         assert_eq!(consent("crm", "").await.unwrap(), None);
         remember("crm", "", "a b", 1).await.unwrap();
@@ -246,17 +292,28 @@ async fn sessions_logins_and_consents_are_kept_and_end() {
         assert_eq!(consent("crm", "").await.unwrap(), Some(scopes("a b c")));
         assert_eq!(consent("crm2", "").await.unwrap(), Some(scopes("")));
         let connected = store.connected("alice".into()).await.unwrap();
-        let shown: Vec<_> =
-            connected.iter().map(|one| (one.client.as_str(), one.scopes.to_value(), one.since)).collect();
+        let shown: Vec<_> = connected
+            .iter()
+            .map(|one| (one.client.as_str(), one.scopes.to_value(), one.since))
+            .collect();
         assert_eq!(shown, [("crm", "a b c d".to_owned(), at(1)), ("crm2", String::new(), at(4))]);
-        let code =
-            IssuedCode { authorization: authorization("d1", "crm", "alice"), redirect_uri: None, challenge: None };
+        let code = IssuedCode {
+            authorization: authorization("d1", "crm", "alice"),
+            redirect_uri: None,
+            challenge: None,
+        };
         store.issue_code([7; 32], code, at(6), at(60)).await.unwrap();
-        store.authorize(authorization("d2", "crm2", "alice"), gift(at(60)), at(6), at(60)).await.unwrap();
+        store
+            .authorize(authorization("d2", "crm2", "alice"), gift(at(60)), at(6), at(60))
+            .await
+            .unwrap();
         let ended = store.disconnect("alice".into(), "crm".into(), at(7)).await.unwrap();
         assert_eq!(ended, [Revocation::authorization("d1", at(7))]);
         assert_eq!(consent("crm", "https://api.example/x").await.unwrap(), None);
-        assert!(consent("crm2", "").await.unwrap().is_some(), "a name that begins alike is another");
+        assert!(
+            consent("crm2", "").await.unwrap().is_some(),
+            "a name that begins alike is another"
+        );
         assert!(store.disconnect("alice".into(), "crm".into(), at(8)).await.unwrap().is_empty());
     }
 }
@@ -277,7 +334,10 @@ async fn attempts_are_counted_and_assertions_used_once() {
         assert_eq!(attempts.len(), 3, "{attempts:?}");
         assert!(attempts.contains(&attempt("client 10.0.0.2", 2)), "{attempts:?}");
         let before = block_in_place(|| store.news_now()).unwrap().position;
-        assert_eq!(store.clear_attempts(&Cleared::Place("10.0.0.2".into()), at(11)).await.unwrap(), 2);
+        assert_eq!(
+            store.clear_attempts(&Cleared::Place("10.0.0.2".into()), at(11)).await.unwrap(),
+            2
+        );
         assert!(store.news(before).await.unwrap().blocks, "whoever shares the store hears of it");
         let attempts = block_in_place(|| store.attempts(at(11))).unwrap();
         assert_eq!(attempts, [attempt("known user x 10.0.0.2", 2)]);
@@ -285,7 +345,10 @@ async fn attempts_are_counted_and_assertions_used_once() {
         for day in [2, 1, 3] {
             store.record_secret_use("crm".into(), "s1".into(), at(day)).await.unwrap();
         }
-        assert_eq!(block_in_place(|| store.secret_uses()).unwrap(), [("crm".into(), "s1".into(), at(3))]);
+        assert_eq!(
+            block_in_place(|| store.secret_uses()).unwrap(),
+            [("crm".into(), "s1".into(), at(3))]
+        );
     }
 }
 
@@ -294,7 +357,8 @@ async fn news_reach_whoever_reads_on_and_whoever_begins_anew() {
     for place in Place::both() {
         let (one, other) = (place.open(), place.open());
         let begin = block_in_place(|| other.news_now()).unwrap().position;
-        let first = Revocation::until(IssuerName::new("corp"), Subject::Client("azp".into()), at(1), at(2));
+        let first =
+            Revocation::until(IssuerName::new("corp"), Subject::Client("azp".into()), at(1), at(2));
         one.revoke(first.clone()).await.unwrap();
         let block = CommandedBlock {
             blocked: Blocked::Network("10.0.0.0/8".parse().unwrap()),
@@ -317,8 +381,12 @@ async fn news_reach_whoever_reads_on_and_whoever_begins_anew() {
         assert!(block_in_place(|| other.blocks(at(100))).unwrap().is_empty());
         let silence = other.news(position).await.unwrap();
         assert!(silence.revocations.is_empty() && !silence.blocks && silence.position == position);
-        assert_eq!(block_in_place(|| place.open().news_now()).unwrap().revocations, std::slice::from_ref(&first));
-        // A number from another connection says nothing: the server behind it may have lost its last writes.
+        assert_eq!(
+            block_in_place(|| place.open().news_now()).unwrap().revocations,
+            std::slice::from_ref(&first)
+        );
+        // A number from another connection says nothing: the server behind it may have lost its
+        // last writes.
         let anew = other.news(Position { number: 1_000_000, generation: u64::MAX }).await.unwrap();
         assert_eq!(anew.revocations.is_empty(), matches!(place, Place::Folder(_)));
         assert!(block_in_place(|| one.unblock(&block.blocked, at(4))).unwrap());
@@ -338,9 +406,12 @@ fn two_processes_make_one_key_and_a_wrong_secret_reads_none() {
         let schedule = Schedule { every: 90 * 86_400, lead: 86_400, keep: 105 * 86_400 };
         std::thread::scope(|scope| {
             for (n, store) in (0_u8..).zip(&stores) {
-                let fresh =
-                    NewKey { public_jwk: format!("public {n}"), private_key: b"planted-private".to_vec().into() };
-                scope.spawn(move || store.turn_keys("ES256", schedule, at(1), Some(fresh)).unwrap());
+                let fresh = NewKey {
+                    public_jwk: format!("public {n}"),
+                    private_key: b"planted-private".to_vec().into(),
+                };
+                scope
+                    .spawn(move || store.turn_keys("ES256", schedule, at(1), Some(fresh)).unwrap());
             }
         });
         let keys = stores[0].keys().unwrap();
@@ -348,12 +419,16 @@ fn two_processes_make_one_key_and_a_wrong_secret_reads_none() {
         assert_eq!(keys[0].private_key.as_ref().unwrap().as_slice(), b"planted-private");
         assert_eq!(stores[1].keys().unwrap(), keys);
         let Place::Server(server) = &place else { continue };
-        let wrong =
-            SharedStore { encryption_key: Secret::new("another-key-of-at-least-thirty-two-chars"), ..server.clone() };
+        let wrong = SharedStore {
+            encryption_key: Secret::new("another-key-of-at-least-thirty-two-chars"),
+            ..server.clone()
+        };
         let fault = Store::of(&StoreConfig::Shared(wrong)).unwrap().keys().unwrap_err().to_string();
         assert!(fault.contains("encryption_key"), "{fault}");
-        let dump =
-            Command::new("redis-cli").args(["-u", server.url.expose(), "GET", "{scopegate}:keys"]).output().unwrap();
+        let dump = Command::new("redis-cli")
+            .args(["-u", server.url.expose(), "GET", "{scopegate}:keys"])
+            .output()
+            .unwrap();
         let dump = String::from_utf8_lossy(&dump.stdout).into_owned();
         assert!(dump.contains("public ") && !dump.contains("planted"), "{dump}");
     }
@@ -377,7 +452,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (any::<usize>(), prop::bool::weighted(0.9)).prop_map(|(n, own)| Step::Redeem(n, own)),
         8 => any::<usize>().prop_map(Step::Refresh),
         1 => (any::<usize>(), 0_u8..4).prop_map(|(n, kind)| Step::Revoke(n, kind)),
-        1 => (any::<bool>(), any::<bool>()).prop_map(|(user, client)| Step::Disconnect(user, client)),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(user, client)| Step::Disconnect(user,
+            client)),
         3 => (0_i64..40).prop_map(Step::Wait),
         1 => Just(Step::Reopen),
     ]
@@ -483,7 +559,8 @@ async fn play(place: &Place, steps: &[Step]) {
             Step::Disconnect(first_user, first_client) => {
                 let (user, client) = (user(*first_user), client(*first_client));
                 let ended = store.disconnect(user.into(), client.into(), at(now)).await.unwrap();
-                // Those of which everything has expired may be forgotten already: only the living must be among them.
+                // Those of which everything has expired may be forgotten already: only the living
+                // must be among them.
                 for (n, family) in model.families.iter_mut().enumerate() {
                     if family.alive && family.user == user && family.client == client {
                         family.alive = false;
@@ -522,11 +599,14 @@ async fn redeem(store: &Store, model: &mut Model, n: usize, own: bool) {
     let code = &mut model.codes[n];
     let family = &mut model.families[code.family];
     let token = random(model.tokens.len());
-    let refresh =
-        Kind::Refresh.digest(&Kind::Refresh.make(&token)).map(|digest| NewRefresh { digest, expires: at(now + LIFE) });
+    let refresh = Kind::Refresh
+        .digest(&Kind::Refresh.make(&token))
+        .map(|digest| NewRefresh { digest, expires: at(now + LIFE) });
     let client = if own { family.client } else { "other" };
     let got = store
-        .redeem_code(digest(n), client.into(), at(now), move |_| Ok(Gift { refresh, ..gift(at(now + 30)) }))
+        .redeem_code(digest(n), client.into(), at(now), move |_| {
+            Ok(Gift { refresh, ..gift(at(now + 30)) })
+        })
         .await
         .unwrap();
     let wanted = if own && family.forgotten && code.used && matches!(got, Redemption::Reused(_)) {
@@ -577,7 +657,9 @@ async fn refresh(store: &Store, model: &mut Model, n: usize) {
     let wanted = match token.used {
         _ if !family.alive || now >= token.expires => "unknown".to_owned(),
         None => "done".to_owned(),
-        Some((when, successor)) if now < when + i64::from(GRACE) && model.tokens[successor].used.is_none() => {
+        Some((when, successor))
+            if now < when + i64::from(GRACE) && model.tokens[successor].used.is_none() =>
+        {
             format!("again {:?}", model.tokens[successor].random)
         }
         Some(_) => "reused".to_owned(),
@@ -595,7 +677,12 @@ async fn refresh(store: &Store, model: &mut Model, n: usize) {
         let family = &mut model.families[of];
         family.expires = family.expires.max(now + LIFE);
         model.tokens[n].used = Some((now, next));
-        model.tokens.push(Token { family: of, random: random(next), expires: now + LIFE, used: None });
+        model.tokens.push(Token {
+            family: of,
+            random: random(next),
+            expires: now + LIFE,
+            used: None,
+        });
     } else if wanted == "reused" {
         model.families[of].alive = false;
     }

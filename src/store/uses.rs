@@ -8,7 +8,12 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn use_assertion(&self, id: String, now: Timestamp, expires: Timestamp) -> Result<bool, StoreFault> {
+    pub async fn use_assertion(
+        &self,
+        id: String,
+        now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<bool, StoreFault> {
         engine!(self, await use_assertion(id, now, expires))
     }
 
@@ -16,7 +21,12 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written.
-    pub async fn record_secret_use(&self, client: String, secret: String, day: Timestamp) -> Result<(), StoreFault> {
+    pub async fn record_secret_use(
+        &self,
+        client: String,
+        secret: String,
+        day: Timestamp,
+    ) -> Result<(), StoreFault> {
         engine!(self, await record_secret_use(client, secret, day))
     }
 

@@ -40,11 +40,13 @@ impl Lookup for System {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origins(BTreeSet<PathBuf>);
 
-/// How files were when they were looked at: what there is, and which version of it. Contents are not read.
+/// How files were when they were looked at: what there is, and which version of it. Contents are
+/// not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint(BTreeMap<PathBuf, Option<Version>>);
 
-/// Inode, length, when it was written (nanoseconds), and when it was changed in any way, which nobody can set back.
+/// Inode, length, when it was written (nanoseconds), and when it was changed in any way, which
+/// nobody can set back.
 type Version = (u64, u64, i64, i64, i64);
 
 impl Origins {
@@ -55,17 +57,27 @@ impl Origins {
         self
     }
 
-    /// How everything is now. Links are followed, so that a link that leads elsewhere is another file (as Kubernetes changes mounted
-    /// configuration).
+    /// How everything is now. Links are followed, so that a link that leads elsewhere is another
+    /// file (as Kubernetes changes mounted configuration).
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut files = BTreeMap::new();
         for path in &self.0 {
-            let entries = if path.is_dir() { yaml_files(path).unwrap_or_default() } else { vec![path.clone()] };
+            let entries = if path.is_dir() {
+                yaml_files(path).unwrap_or_default()
+            } else {
+                vec![path.clone()]
+            };
             for file in entries {
-                let version = std::fs::metadata(&file)
-                    .ok()
-                    .map(|found| (found.ino(), found.len(), found.mtime_nsec(), found.ctime(), found.ctime_nsec()));
+                let version = std::fs::metadata(&file).ok().map(|found| {
+                    (
+                        found.ino(),
+                        found.len(),
+                        found.mtime_nsec(),
+                        found.ctime(),
+                        found.ctime_nsec(),
+                    )
+                });
                 files.insert(file, version);
             }
         }
@@ -113,7 +125,11 @@ pub fn load_untested(gateway: &Path) -> Result<Config, LoadFault> {
 pub fn load_noting(gateway: &Path) -> (Result<Config, LoadFault>, Origins) {
     let (loaded, origins) = load_sources(gateway);
     let tested = loaded.and_then(|(config, sources)| {
-        let failed = if config.run_tests_at_load { testing::faults(&config, clock::now()) } else { Vec::new() };
+        let failed = if config.run_tests_at_load {
+            testing::faults(&config, clock::now())
+        } else {
+            Vec::new()
+        };
         if failed.is_empty() { Ok(config) } else { Err(LoadFault::Faults(sources, failed)) }
     });
     (tested, origins)
@@ -129,18 +145,22 @@ pub fn gateway_file(path: &Path) -> Result<PathBuf, String> {
     }
     let places = ["gateway.yaml", "config/gateway.yaml"].map(|place| path.join(place));
     let found = places.into_iter().find(|place| place.is_file());
-    found.ok_or_else(|| format!("{}: there is no gateway.yaml and no config/gateway.yaml", path.display()))
+    found.ok_or_else(|| {
+        format!("{}: there is no gateway.yaml and no config/gateway.yaml", path.display())
+    })
 }
 
-/// Loads a configuration out of a copy of its folder. Files that it names and that the copy lacks, as it does secrets, are read where
-/// the original is.
+/// Loads a configuration out of a copy of its folder. Files that it names and that the copy lacks,
+/// as it does secrets, are read where the original is.
 ///
 /// # Errors
 /// A file that cannot be read, or every fault in them.
 pub fn load_beside(copy: &Path, inside: &Path, original: &Path) -> Result<Config, LoadFault> {
-    let beside = Beside { system: System::default(), copy: copy.to_owned(), original: original.to_owned() };
+    let beside =
+        Beside { system: System::default(), copy: copy.to_owned(), original: original.to_owned() };
     let sources = Box::new(read_with(&copy.join(inside), &beside).map_err(LoadFault::Unreadable)?);
-    config::load(&sources, &beside, clock::now()).map_err(|faults| LoadFault::Faults(sources, faults))
+    config::load(&sources, &beside, clock::now())
+        .map_err(|faults| LoadFault::Faults(sources, faults))
 }
 
 /// The disk as it is, with another place for what is missing in a copy.
@@ -169,7 +189,9 @@ fn load_sources(gateway: &Path) -> (Result<(Config, Box<Sources>), LoadFault>, O
     if let Ok(file) = read_file(gateway) {
         let Locations { policies, clients, users } = config::locations(&file, &system);
         let base = gateway.parent().unwrap_or_else(|| Path::new(""));
-        origins.extend([policies, clients, users].into_iter().flatten().map(|location| base.join(location)));
+        origins.extend(
+            [policies, clients, users].into_iter().flatten().map(|location| base.join(location)),
+        );
     }
     let loaded = read(gateway).map_err(LoadFault::Unreadable).and_then(|sources| {
         let sources = Box::new(sources);
@@ -182,7 +204,8 @@ fn load_sources(gateway: &Path) -> (Result<(Config, Box<Sources>), LoadFault>, O
     (loaded, Origins(origins))
 }
 
-/// The directory of client files, where `clients` is one: a new client can have a file of its own there.
+/// The directory of client files, where `clients` is one: a new client can have a file of its own
+/// there.
 #[must_use]
 pub fn clients_folder(gateway: &Path) -> Option<PathBuf> {
     let locations = config::locations(&read_file(gateway).ok()?, &System::default());
@@ -203,9 +226,8 @@ fn read_with(gateway: &Path, lookup: &dyn Lookup) -> Result<Sources, String> {
     let Locations { policies, clients, users } = config::locations(&file, lookup);
     let base = gateway.parent().unwrap_or_else(|| Path::new(""));
     let files = |key: &str, location: Option<String>| match location {
-        Some(location) => {
-            read_all(&base.join(&location)).map_err(|error| format!("{}: `{key}`: {error}", gateway.display()))
-        }
+        Some(location) => read_all(&base.join(&location))
+            .map_err(|error| format!("{}: `{key}`: {error}", gateway.display())),
         // The loader says that the key is missing.
         None => Ok(Vec::new()),
     };
@@ -226,13 +248,15 @@ fn read_all(path: &Path) -> Result<Vec<SourceFile>, String> {
     paths.iter().map(|path| read_file(path)).collect()
 }
 
-/// The YAML files of a directory, in the order of their names. Hidden ones are somebody's half-written or replaced ones.
+/// The YAML files of a directory, in the order of their names. Hidden ones are somebody's
+/// half-written or replaced ones.
 fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
         let hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        let yaml = path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+        let yaml =
+            path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
         if yaml && !hidden && path.is_file() {
             paths.push(path);
         }

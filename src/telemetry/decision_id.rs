@@ -16,7 +16,8 @@ pub struct DecisionIds {
 }
 
 impl DecisionIds {
-    /// Ids that begin with a number of the process: random, so that no two processes make the same ones.
+    /// Ids that begin with a number of the process: random, so that no two processes make the same
+    /// ones.
     #[must_use]
     pub const fn new(process: u64) -> Self {
         Self { process, next: AtomicU64::new(1) }
@@ -31,7 +32,10 @@ impl DecisionIds {
     /// The next id.
     #[must_use]
     pub fn next(&self) -> DecisionId {
-        DecisionId { process: self.process, count: self.next.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff }
+        DecisionId {
+            process: self.process,
+            count: self.next.fetch_add(1, Ordering::Relaxed) & 0xffff_ffff,
+        }
     }
 
     /// The number of the process as text: 16 hex digits.

@@ -1,5 +1,5 @@
-//! Lines for a reader that may be slow, hang or be gone: a bounded queue, and a thread that writes. Whoever has a line to write
-//! never waits; what does not fit is dropped and counted.
+//! Lines for a reader that may be slow, hang or be gone: a bounded queue, and a thread that writes.
+//! Whoever has a line to write never waits; what does not fit is dropped and counted.
 
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
@@ -38,8 +38,9 @@ pub struct LineWriter {
 }
 
 impl LineWriter {
-    /// Starts the thread, which opens what it writes to. `dropped` counts the lines that were not written. An open that takes
-    /// longer than a moment (a named pipe without a reader, a disk that hangs) is not waited for: lines gather until it is done.
+    /// Starts the thread, which opens what it writes to. `dropped` counts the lines that were not
+    /// written. An open that takes longer than a moment (a named pipe without a reader, a disk that
+    /// hangs) is not waited for: lines gather until it is done.
     ///
     /// # Errors
     /// It cannot be opened, or no thread can be started.
@@ -57,7 +58,8 @@ impl LineWriter {
                 Ok(out) => out,
                 Err(error) => {
                     if let Err(error) = opener.send(Err(error)) {
-                        tracing::error!(error = ?error.0.err(), "{name}: cannot be opened; its lines are dropped");
+                        tracing::error!(error = ?error.0.err(), "{name}: cannot be opened; its \
+                            lines are dropped");
                     }
                     return;
                 }
@@ -71,7 +73,10 @@ impl LineWriter {
         if let Ok(opened) = opened.recv_timeout(MAX_OPEN_WAIT) {
             opened?;
         } else {
-            tracing::warn!("{name}: cannot be opened yet; its lines wait, and are dropped when they are too many");
+            tracing::warn!(
+                "{name}: cannot be opened yet; its lines wait, and are dropped when they are too \
+                    many"
+            );
         }
         Ok(writer)
     }
@@ -82,7 +87,8 @@ impl LineWriter {
         &self.dropped
     }
 
-    /// Hands a line to the thread, its end included; drops and counts it when the thread cannot keep up.
+    /// Hands a line to the thread, its end included; drops and counts it when the thread cannot
+    /// keep up.
     pub fn write(&self, line: Vec<u8>) {
         let length = line.len();
         let queued = self.queued_bytes.fetch_add(length, Ordering::Relaxed);
@@ -238,7 +244,12 @@ mod tests {
 
     fn writer(reader: &Reader) -> LineWriter {
         let reader = reader.clone();
-        LineWriter::start("test", move || Ok(reader), IntCounter::new("dropped", "Dropped").unwrap()).unwrap()
+        LineWriter::start(
+            "test",
+            move || Ok(reader),
+            IntCounter::new("dropped", "Dropped").unwrap(),
+        )
+        .unwrap()
     }
 
     fn change(reader: &Reader, change: impl FnOnce(&mut State)) {
@@ -285,7 +296,11 @@ mod tests {
         for _ in 0..20 {
             writer.write(vec![b'x'; 1024 * 1024]);
         }
-        assert_eq!(writer.dropped().get(), 5, "fifteen and the first are fewer than sixteen mebibytes");
+        assert_eq!(
+            writer.dropped().get(),
+            5,
+            "fifteen and the first are fewer than sixteen mebibytes"
+        );
         change(&reader, |state| state.hangs = false);
     }
 
@@ -301,7 +316,11 @@ mod tests {
         flush();
         writer.write(b"third\n".to_vec());
         flush();
-        assert_eq!(writer.dropped().get(), 2, "a full disk took half of one line and nothing of another");
+        assert_eq!(
+            writer.dropped().get(),
+            2,
+            "a full disk took half of one line and nothing of another"
+        );
         change(&reader, |state| state.room = None);
         writer.write(b"fourth\n".to_vec());
         flush();

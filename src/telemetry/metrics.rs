@@ -1,28 +1,41 @@
-//! Every metric, in a registry of our own. Label values come from configuration names and closed enums alone, so no client can
-//! make a series.
+//! Every metric, in a registry of our own. Label values come from configuration names and closed
+//! enums alone, so no client can make a series.
 
 use std::net::SocketAddr;
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use super::cause::{ConnectionCut, ConnectionRefused};
 use crate::client::GrantType;
 use crate::grant::ErrorCode;
 use crate::names::{IssuerName, Timestamp, UpstreamName};
 use crate::reason::{Reason, Refusal, Verdict};
-use super::cause::{ConnectionCut, ConnectionRefused};
 use crate::telemetry::shadow_difference::ShadowDifference;
 
 /// Buckets of request latencies, seconds.
-const REQUEST_BUCKETS: [f64; 13] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+const REQUEST_BUCKETS: [f64; 13] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
 /// Buckets of the way of a revocation, seconds.
-const DELAY_BUCKETS: [f64; 11] = [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+const DELAY_BUCKETS: [f64; 11] =
+    [0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 /// Buckets of decision latencies, seconds.
-const DECISION_BUCKETS: [f64; 11] =
-    [0.000_001, 0.000_002_5, 0.000_005, 0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.001, 0.01, 0.1];
+const DECISION_BUCKETS: [f64; 11] = [
+    0.000_001,
+    0.000_002_5,
+    0.000_005,
+    0.000_01,
+    0.000_025,
+    0.000_05,
+    0.000_1,
+    0.000_25,
+    0.001,
+    0.01,
+    0.1,
+];
 
 /// The metrics.
 #[derive(Debug)]
@@ -102,7 +115,8 @@ fn labels(verdict: Verdict) -> (&'static str, &'static str) {
 }
 
 impl Metrics {
-    /// Registers everything; `log_dropped` counts the lines of the gateway's own log that were not written.
+    /// Registers everything; `log_dropped` counts the lines of the gateway's own log that were not
+    /// written.
     ///
     /// # Errors
     /// Two metrics of one name: a mistake in this file.
@@ -119,20 +133,28 @@ impl Metrics {
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             register(&registry, IntGaugeVec::new(Opts::new(name, help), labels)?)
         };
-        let lookups =
-            counters("scopegate_token_cache_lookups_total", "Look-ups in the verified-token cache", &["result"])?;
+        let lookups = counters(
+            "scopegate_token_cache_lookups_total",
+            "Look-ups in the verified-token cache",
+            &["result"],
+        )?;
         let request_opts = HistogramOpts::new(
             "scopegate_request_duration_seconds",
             "Time from a request's head to the end of its answer",
         );
-        let decision_opts =
-            HistogramOpts::new("scopegate_decision_duration_seconds", "Time from a request's head to its verdict");
+        let decision_opts = HistogramOpts::new(
+            "scopegate_decision_duration_seconds",
+            "Time from a request's head to its verdict",
+        );
         let delay_opts = HistogramOpts::new(
             "scopegate_revocation_propagation_seconds",
             "From a revocation or block at one gateway to its being known at this one",
         );
         let metrics = Self {
-            revocation_delay: register(&registry, Histogram::with_opts(delay_opts.buckets(DELAY_BUCKETS.into()))?)?,
+            revocation_delay: register(
+                &registry,
+                Histogram::with_opts(delay_opts.buckets(DELAY_BUCKETS.into()))?,
+            )?,
             revocation_age: register(
                 &registry,
                 prometheus::Gauge::new(
@@ -169,8 +191,16 @@ impl Metrics {
                 "Verdicts that the candidate set would change",
                 &["api", "rule", "verdict", "reason"],
             )?,
-            tokens_issued: counters("scopegate_tokens_issued_total", "Access tokens issued", &["grant"])?,
-            token_errors: counters("scopegate_token_errors_total", "Token requests refused", &["error"])?,
+            tokens_issued: counters(
+                "scopegate_tokens_issued_total",
+                "Access tokens issued",
+                &["grant"],
+            )?,
+            token_errors: counters(
+                "scopegate_token_errors_total",
+                "Token requests refused",
+                &["error"],
+            )?,
             cache_hits: lookups.with_label_values(&["hit"]),
             cache_misses: lookups.with_label_values(&["miss"]),
             introspections: counters(
@@ -183,24 +213,45 @@ impl Metrics {
                 "Browsers back from the login provider, by what became of them",
                 &["outcome"],
             )?,
-            cache_entries: gauge("scopegate_token_cache_entries", "Entries of the verified-token cache")?,
+            cache_entries: gauge(
+                "scopegate_token_cache_entries",
+                "Entries of the verified-token cache",
+            )?,
             jwks_age: gauges(
                 "scopegate_jwks_age_seconds",
                 "Age of an issuer's fetched keys; absent before the first success",
                 &["issuer"],
             )?,
-            jwks_fetches: counters("scopegate_jwks_fetches_total", "Fetches of issuers' keys", &["issuer", "result"])?,
-            reload_successful: gauge("scopegate_config_last_reload_successful", "Whether the last load was taken")?,
-            reload_at: gauge("scopegate_config_last_reload_timestamp_seconds", "When the last load was taken")?,
+            jwks_fetches: counters(
+                "scopegate_jwks_fetches_total",
+                "Fetches of issuers' keys",
+                &["issuer", "result"],
+            )?,
+            reload_successful: gauge(
+                "scopegate_config_last_reload_successful",
+                "Whether the last load was taken",
+            )?,
+            reload_at: gauge(
+                "scopegate_config_last_reload_timestamp_seconds",
+                "When the last load was taken",
+            )?,
             config_info: gauges("scopegate_config_info", "The set in force", &["version"])?,
             connections_open: gauge("scopegate_connections_open", "Open client connections")?,
-            connections_refused: counters("scopegate_connections_refused_total", "Connections over a cap", &["cause"])?,
+            connections_refused: counters(
+                "scopegate_connections_refused_total",
+                "Connections over a cap",
+                &["cause"],
+            )?,
             connections_cut: counters(
                 "scopegate_connections_cut_total",
                 "Connections ended by a deadline",
                 &["cause"],
             )?,
-            retries: counters("scopegate_upstream_retries_total", "Requests tried again", &["upstream"])?,
+            retries: counters(
+                "scopegate_upstream_retries_total",
+                "Requests tried again",
+                &["upstream"],
+            )?,
             ejections: counters(
                 "scopegate_upstream_ejections_total",
                 "Servers left out for a while because they failed",
@@ -208,7 +259,8 @@ impl Metrics {
             )?,
             upstream_servers: gauges(
                 "scopegate_upstream_servers",
-                "Servers of an upstream: usable, left out because they failed, down by their health checks",
+                "Servers of an upstream: usable, left out because they failed, down by their \
+                    health checks",
                 &["upstream", "state"],
             )?,
             certificate_expiry: gauges(
@@ -216,8 +268,14 @@ impl Metrics {
                 "When the first certificate of a listener expires",
                 &["listener"],
             )?,
-            reuse: counter("scopegate_token_reuse_total", "Codes and refresh tokens used a second time")?,
-            records_dropped: counter("scopegate_decision_records_dropped_total", "Decision records dropped")?,
+            reuse: counter(
+                "scopegate_token_reuse_total",
+                "Codes and refresh tokens used a second time",
+            )?,
+            records_dropped: counter(
+                "scopegate_decision_records_dropped_total",
+                "Decision records dropped",
+            )?,
             panics: counter("scopegate_panics_total", "Panics; each costs one request")?,
             registry,
         };
@@ -289,7 +347,14 @@ impl Metrics {
     /// Counts a verdict that the candidate set would change.
     pub fn shadow_difference(&self, difference: &ShadowDifference) {
         let (verdict, reason) = labels(difference.verdict);
-        self.candidate.with_label_values(&[difference.api.as_str(), difference.rule.as_str(), verdict, reason]).inc();
+        self.candidate
+            .with_label_values(&[
+                difference.api.as_str(),
+                difference.rule.as_str(),
+                verdict,
+                reason,
+            ])
+            .inc();
     }
 
     /// Counts a token.
@@ -304,7 +369,9 @@ impl Metrics {
 
     /// Counts a fetch of keys.
     pub fn jwks_fetch(&self, issuer: &IssuerName, ok: bool) {
-        self.jwks_fetches.with_label_values(&[issuer.as_str(), if ok { "ok" } else { "failed" }]).inc();
+        self.jwks_fetches
+            .with_label_values(&[issuer.as_str(), if ok { "ok" } else { "failed" }])
+            .inc();
     }
 
     /// Counts a browser that is back from the login provider.
@@ -360,12 +427,16 @@ impl Metrics {
         self.jwks_age.reset();
         for (issuer, age) in &scrape.jwks {
             let Some(age) = age else { continue };
-            self.jwks_age.with_label_values(&[issuer.as_str()]).set(i64::try_from(*age).unwrap_or(i64::MAX));
+            self.jwks_age
+                .with_label_values(&[issuer.as_str()])
+                .set(i64::try_from(*age).unwrap_or(i64::MAX));
         }
         self.upstream_servers.reset();
         for (upstream, counts) in &scrape.servers {
             for (state, count) in ["usable", "ejected", "down"].into_iter().zip(counts) {
-                self.upstream_servers.with_label_values(&[upstream.as_str(), state]).set(gauge(*count));
+                self.upstream_servers
+                    .with_label_values(&[upstream.as_str(), state])
+                    .set(gauge(*count));
             }
         }
         self.certificate_expiry.reset();
@@ -378,7 +449,10 @@ impl Metrics {
     }
 }
 
-fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: C) -> prometheus::Result<C> {
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
 }

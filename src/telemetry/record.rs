@@ -126,7 +126,8 @@ impl Recorder {
                 LineWriter::start(THREAD, open, dropped)
             }
         };
-        let place = if let DecisionLog::File(path) = log { format!("{path}: ") } else { String::new() };
+        let place =
+            if let DecisionLog::File(path) = log { format!("{path}: ") } else { String::new() };
         Ok(Self(Some(started.map_err(|error| format!("decision_log: {place}{error}"))?)))
     }
 

@@ -1,4 +1,5 @@
-//! Claims: from a verified payload to [`Facts`], and the judgement of facts against the clock and the issuer's rules.
+//! Claims: from a verified payload to [`Facts`], and the judgement of facts against the clock and
+//! the issuer's rules.
 
 use std::collections::BTreeSet;
 
@@ -54,8 +55,8 @@ pub struct IssuerRules {
 pub const AUTHORIZATION: &str = "authorization_id";
 
 impl IssuerRules {
-    /// Verifies a token of this issuer: algorithm, type, signature, then the form of the claims. Whether the facts hold now is
-    /// [`judge`]'s.
+    /// Verifies a token of this issuer: algorithm, type, signature, then the form of the claims.
+    /// Whether the facts hold now is [`judge`]'s.
     ///
     /// # Errors
     /// The precise fault.
@@ -68,11 +69,13 @@ impl IssuerRules {
         self.facts(&token.claims, Some(key))
     }
 
-    /// Explicit typing (RFC 9068 §4, RFC 8725 §3.11): ours are `at+jwt` and nothing else; others may leave it out or say `jwt`.
+    /// Explicit typing (RFC 9068 §4, RFC 8725 §3.11): ours are `at+jwt` and nothing else; others
+    /// may leave it out or say `jwt`.
     fn check_kind(&self, token: &Unverified<'_>) -> Result<(), TokenFault> {
         match token.kind.as_deref() {
             Some("at+jwt") => Ok(()),
-            // `at_hash` and `c_hash` occur in ID tokens alone (OpenID Connect Core §3.1.3.6, §3.3.2.11).
+            // `at_hash` and `c_hash` occur in ID tokens alone (OpenID Connect Core §3.1.3.6,
+            // §3.3.2.11).
             None | Some("jwt")
                 if !self.name.is_own()
                     && !token.claims.contains_key("at_hash")
@@ -85,7 +88,11 @@ impl IssuerRules {
     }
 
     /// Reads the claims: a claim of the wrong type is a fault, never absent.
-    pub(super) fn facts(&self, claims: &Map<String, Value>, key: Option<KeyId>) -> Result<Facts, TokenFault> {
+    pub(super) fn facts(
+        &self,
+        claims: &Map<String, Value>,
+        key: Option<KeyId>,
+    ) -> Result<Facts, TokenFault> {
         if text(claims, "iss")?.as_deref() != Some(self.issuer.as_str()) {
             return Err(TokenFault::Issuer);
         }
@@ -95,7 +102,8 @@ impl IssuerRules {
         if self.name.is_own() && (issued.is_none() || id.is_none() || client.is_none()) {
             return Err(TokenFault::Claims);
         }
-        let kept = self.kept.iter().filter_map(|name| Some((name.clone(), find(claims, name)?.clone())));
+        let kept =
+            self.kept.iter().filter_map(|name| Some((name.clone(), find(claims, name)?.clone())));
         Ok(Facts {
             issuer: self.name.clone(),
             key,
@@ -118,7 +126,10 @@ impl IssuerRules {
     }
 
     /// The client claim.
-    pub(super) fn client_of(&self, claims: &Map<String, Value>) -> Result<Option<String>, TokenFault> {
+    pub(super) fn client_of(
+        &self,
+        claims: &Map<String, Value>,
+    ) -> Result<Option<String>, TokenFault> {
         match find(claims, &self.claims.client) {
             None => Ok(None),
             Some(Value::String(client)) => Ok(Some(client.clone())),
@@ -156,7 +167,10 @@ pub(super) fn text(claims: &Map<String, Value>, name: &str) -> Result<Option<Str
 }
 
 /// A `NumericDate` (RFC 7519 §2): a number, possibly with a fraction, which is cut off.
-pub(super) fn date(claims: &Map<String, Value>, name: &str) -> Result<Option<Timestamp>, TokenFault> {
+pub(super) fn date(
+    claims: &Map<String, Value>,
+    name: &str,
+) -> Result<Option<Timestamp>, TokenFault> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let Value::Number(number) = value else { return Err(TokenFault::Claims) };
     if let Some(seconds) = number.as_i64() {
@@ -184,20 +198,23 @@ fn strings(value: Option<&Value>) -> Result<Option<Vec<String>>, TokenFault> {
     }
 }
 
-/// How far ahead of ours an issuer's clock may be, in seconds, whatever its leeway: gateways that issue for each other differ too.
+/// How far ahead of ours an issuer's clock may be, in seconds, whatever its leeway: gateways that
+/// issue for each other differ too.
 pub(super) const CLOCK_SKEW: i64 = 30;
 
 /// Judges facts against the clock and the issuer's rules as they are now.
 ///
 /// # Errors
-/// `expired` on or after `exp` plus leeway (RFC 7519 §4.1.4), `not_yet_valid`, `audience`, `binding` for a token with `cnf`
-/// presented as a plain bearer (RFC 7800 §3, RFC 9449 §7.2).
+/// `expired` on or after `exp` plus leeway (RFC 7519 §4.1.4), `not_yet_valid`, `audience`,
+/// `binding` for a token with `cnf` presented as a plain bearer (RFC 7800 §3, RFC 9449 §7.2).
 pub fn judge(facts: &Facts, rules: &IssuerRules, now: Timestamp) -> Result<(), TokenFault> {
     if now >= facts.expires.plus(rules.leeway) {
         return Err(TokenFault::Expired);
     }
     let horizon = now.plus(rules.leeway.max(CLOCK_SKEW));
-    if facts.not_before.is_some_and(|from| from > horizon) || facts.issued.is_some_and(|at| at > horizon) {
+    if facts.not_before.is_some_and(|from| from > horizon)
+        || facts.issued.is_some_and(|at| at > horizon)
+    {
         return Err(TokenFault::NotYetValid);
     }
     if let Audience::OneOf(ours) = &rules.audience

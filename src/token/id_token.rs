@@ -1,4 +1,5 @@
-//! ID tokens of a login provider (OpenID Connect Core §2, §3.1.3.7): who has signed in there, and that it was for us and now.
+//! ID tokens of a login provider (OpenID Connect Core §2, §3.1.3.7): who has signed in there, and
+//! that it was for us and now.
 
 use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
@@ -29,8 +30,14 @@ impl Expected<'_> {
     /// Verifies an ID token and gives its subject.
     ///
     /// # Errors
-    /// The precise fault. `binding` is a `nonce` of another request, `audience` a token that is not for us alone.
-    pub fn verify(&self, token: &Unverified<'_>, keys: &KeySet, now: Timestamp) -> Result<String, TokenFault> {
+    /// The precise fault. `binding` is a `nonce` of another request, `audience` a token that is not
+    /// for us alone.
+    pub fn verify(
+        &self,
+        token: &Unverified<'_>,
+        keys: &KeySet,
+        now: Timestamp,
+    ) -> Result<String, TokenFault> {
         if !self.algorithms.contains(&token.algorithm) {
             return Err(TokenFault::Algorithm);
         }

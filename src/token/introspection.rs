@@ -8,18 +8,25 @@ use crate::names::Timestamp;
 use crate::reason::TokenFault;
 
 impl IssuerRules {
-    /// Reads an answer. `None` is a token that is not good there: anything but the boolean `true` denies. Members that an issuer may
-    /// leave out are what the question says: the issuer is the one that was asked, and without an expiry the facts are good until
-    /// `until`.
+    /// Reads an answer. `None` is a token that is not good there: anything but the boolean `true`
+    /// denies. Members that an issuer may leave out are what the question says: the issuer is the
+    /// one that was asked, and without an expiry the facts are good until `until`.
     ///
     /// # Errors
-    /// The precise fault of an active token's members: `issuer` for one of another issuer, `type` for one that is no bearer token.
-    pub fn introspected(&self, answer: &Map<String, Value>, until: Timestamp) -> Result<Option<Facts>, TokenFault> {
+    /// The precise fault of an active token's members: `issuer` for one of another issuer, `type`
+    /// for one that is no bearer token.
+    pub fn introspected(
+        &self,
+        answer: &Map<String, Value>,
+        until: Timestamp,
+    ) -> Result<Option<Facts>, TokenFault> {
         if answer.get("active") != Some(&Value::Bool(true)) {
             return Ok(None);
         }
         let kind = text(answer, "token_type")?;
-        if kind.is_some_and(|kind| !matches!(kind.to_ascii_lowercase().as_str(), "bearer" | "access_token")) {
+        if kind.is_some_and(|kind| {
+            !matches!(kind.to_ascii_lowercase().as_str(), "bearer" | "access_token")
+        }) {
             return Err(TokenFault::Type);
         }
         let mut claims = answer.clone();
@@ -49,14 +56,21 @@ mod tests {
             issuer: "https://partner.example".into(),
             audience: Audience::Any,
             algorithms: vec![],
-            claims: ClaimNames { client: "client_id".into(), scopes: Some("scope".into()), roles: None },
+            claims: ClaimNames {
+                client: "client_id".into(),
+                scopes: Some("scope".into()),
+                roles: None,
+            },
             leeway: 30,
             kept: vec![],
         }
     }
 
     fn read(answer: &str) -> Result<Option<Facts>, TokenFault> {
-        rules().introspected(serde_json::from_str::<Value>(answer).unwrap().as_object().unwrap(), Timestamp(60))
+        rules().introspected(
+            serde_json::from_str::<Value>(answer).unwrap().as_object().unwrap(),
+            Timestamp(60),
+        )
     }
 
     #[test]
@@ -76,18 +90,33 @@ mod tests {
     #[test]
     fn what_an_issuer_may_leave_out_is_what_the_question_says() {
         let facts = read(r#"{"active": true, "client_id": "c", "scope": "a b"}"#).unwrap().unwrap();
-        assert_eq!((facts.subject.as_str(), facts.client.as_deref(), facts.expires), ("c", Some("c"), Timestamp(60)));
+        assert_eq!(
+            (facts.subject.as_str(), facts.client.as_deref(), facts.expires),
+            ("c", Some("c"), Timestamp(60))
+        );
         assert_eq!(facts.scopes.unwrap().to_value(), "a b");
-        let facts = read(r#"{"active": true, "username": "u", "exp": 70, "nbf": 5, "jti": "j"}"#).unwrap().unwrap();
-        assert_eq!((facts.subject.as_str(), facts.expires, facts.id.as_deref()), ("u", Timestamp(70), Some("j")));
-        assert_eq!((facts.client, facts.scopes.unwrap().len()), (None, 0), "declared and absent is no scope at all");
+        let facts = read(r#"{"active": true, "username": "u", "exp": 70, "nbf": 5, "jti": "j"}"#)
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (facts.subject.as_str(), facts.expires, facts.id.as_deref()),
+            ("u", Timestamp(70), Some("j"))
+        );
+        assert_eq!(
+            (facts.client, facts.scopes.unwrap().len()),
+            (None, 0),
+            "declared and absent is no scope at all"
+        );
         assert_eq!(read(r#"{"active": true, "sub": "s"}"#).unwrap().unwrap().subject, "s");
     }
 
     #[test]
     fn members_that_are_wrong_are_faults() {
         for (answer, fault) in [
-            (r#"{"active": true, "client_id": "c", "iss": "https://other.example"}"#, TokenFault::Issuer),
+            (
+                r#"{"active": true, "client_id": "c", "iss": "https://other.example"}"#,
+                TokenFault::Issuer,
+            ),
             (r#"{"active": true, "client_id": "c", "token_type": "DPoP"}"#, TokenFault::Type),
             (r#"{"active": true, "client_id": "c", "token_type": 7}"#, TokenFault::Claims),
             (r#"{"active": true, "client_id": 7}"#, TokenFault::Claims),

@@ -1,5 +1,5 @@
-//! JSON read strictly: a member name twice is an error at any depth, so that no two readers see different claims
-//! (RFC 7515 §4, RFC 7519 §4).
+//! JSON read strictly: a member name twice is an error at any depth, so that no two readers see
+//! different claims (RFC 7515 §4, RFC 7519 §4).
 
 use std::fmt;
 

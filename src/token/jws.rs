@@ -1,5 +1,5 @@
-//! The compact JWS in the one form we take (RFC 7515 §7.1, RFC 8725): three parts of canonical base64url, a header we know
-//! every effect of, and nothing that names a key by itself.
+//! The compact JWS in the one form we take (RFC 7515 §7.1, RFC 8725): three parts of canonical
+//! base64url, a header we know every effect of, and nothing that names a key by itself.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use super::json::parse_object;
 use crate::reason::TokenFault;
 
-/// The algorithms we verify with. `none` and the HMAC family have no place here: we share no secrets with issuers.
+/// The algorithms we verify with. `none` and the HMAC family have no place here: we share no
+/// secrets with issuers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Algorithm {
     /// RSASSA-PKCS1-v1_5, SHA-256 (RFC 7518 §3.3).
@@ -87,8 +88,8 @@ impl Algorithm {
     }
 }
 
-/// A token split and decoded, its signature not yet looked at. Nothing in it is to be believed; `claims` serve to find the
-/// issuer whose keys may speak for them.
+/// A token split and decoded, its signature not yet looked at. Nothing in it is to be believed;
+/// `claims` serve to find the issuer whose keys may speak for them.
 #[derive(Debug)]
 pub struct Unverified<'a> {
     /// `alg`.
@@ -112,8 +113,8 @@ impl<'a> Unverified<'a> {
     /// Splits and decodes a token.
     ///
     /// # Errors
-    /// `form` for anything but the strict compact form, `algorithm` for an `alg` we never use, `claims` for a payload that is
-    /// no JSON object or has a name twice.
+    /// `form` for anything but the strict compact form, `algorithm` for an `alg` we never use,
+    /// `claims` for a payload that is no JSON object or has a name twice.
     pub fn parse(token: &'a str) -> Result<Self, TokenFault> {
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
@@ -143,8 +144,9 @@ fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
 type HeaderFacts = (Algorithm, Option<String>, Option<String>);
 
 fn read_header(header: &Map<String, Value>) -> Result<HeaderFacts, TokenFault> {
-    // Extensions that must be understood are not understood here, `b64` (RFC 7797) among them. `jku`, `jwk`, `x5u` and `x5c`
-    // are never looked at: keys come from the issuer's configuration alone.
+    // Extensions that must be understood are not understood here, `b64` (RFC 7797) among them.
+    // `jku`, `jwk`, `x5u` and `x5c` are never looked at: keys come from the issuer's configuration
+    // alone.
     if header.contains_key("crit")
         || header.contains_key("b64")
         || header.contains_key("enc")
@@ -152,7 +154,9 @@ fn read_header(header: &Map<String, Value>) -> Result<HeaderFacts, TokenFault> {
     {
         return Err(TokenFault::Form);
     }
-    let Some(Value::String(algorithm)) = header.get("alg") else { return Err(TokenFault::Algorithm) };
+    let Some(Value::String(algorithm)) = header.get("alg") else {
+        return Err(TokenFault::Algorithm);
+    };
     let algorithm = Algorithm::parse(algorithm).ok_or(TokenFault::Algorithm)?;
     let key_id = match header.get("kid") {
         None => None,
@@ -175,12 +179,20 @@ mod tests {
     use super::*;
 
     fn token(header: &str, payload: &str, signature: &str) -> String {
-        format!("{}.{}.{signature}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload))
+        format!(
+            "{}.{}.{signature}",
+            URL_SAFE_NO_PAD.encode(header),
+            URL_SAFE_NO_PAD.encode(payload)
+        )
     }
 
     #[test]
     fn the_strict_form_is_read() {
-        let text = token(r#"{"alg":"ES256","kid":"k","typ":"application/AT+JWT"}"#, r#"{"iss":"i"}"#, "AAAA");
+        let text = token(
+            r#"{"alg":"ES256","kid":"k","typ":"application/AT+JWT"}"#,
+            r#"{"iss":"i"}"#,
+            "AAAA",
+        );
         let parsed = Unverified::parse(&text).unwrap();
         assert_eq!(parsed.algorithm, Algorithm::Es256);
         assert_eq!(parsed.key_id.as_deref(), Some("k"));

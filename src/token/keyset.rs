@@ -1,7 +1,7 @@
 //! JWK Sets (RFC 7517): the keys of one issuer, ready to verify with.
 //!
-//! A key that we cannot use is left out without failing the set (§5); a key's algorithm comes from the key, never from a
-//! token's header (RFC 8725 §3.1).
+//! A key that we cannot use is left out without failing the set (§5); a key's algorithm comes from
+//! the key, never from a token's header (RFC 8725 §3.1).
 
 use std::fmt;
 use std::sync::Arc;
@@ -46,7 +46,10 @@ pub struct Key {
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Key")
+            .field("id", &self.id)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -95,8 +98,11 @@ impl KeySet {
     pub fn parse(text: &[u8]) -> Result<(Self, usize), KeySetFault> {
         let set: Value = serde_json::from_slice(text).map_err(|_| KeySetFault::Form)?;
         let Some(Value::Array(entries)) = set.get("keys") else { return Err(KeySetFault::Form) };
-        let keys: Vec<Key> =
-            entries.iter().filter_map(Value::as_object).filter_map(|jwk| Key::parse(jwk).ok()).collect();
+        let keys: Vec<Key> = entries
+            .iter()
+            .filter_map(Value::as_object)
+            .filter_map(|jwk| Key::parse(jwk).ok())
+            .collect();
         let left_out = entries.len() - keys.len();
         if keys.is_empty() { Err(KeySetFault::Empty) } else { Ok((Self { keys }, left_out)) }
     }
@@ -119,12 +125,13 @@ impl KeySet {
         self.keys.iter().any(|key| key.id == *id)
     }
 
-    /// Verifies the signature and names the key that did. With a `kid` only keys of that name are tried; without one, the keys
-    /// that go with the algorithm, of which there may be two at most: more would let a token buy many signature checks.
+    /// Verifies the signature and names the key that did. With a `kid` only keys of that name are
+    /// tried; without one, the keys that go with the algorithm, of which there may be two at most:
+    /// more would let a token buy many signature checks.
     ///
     /// # Errors
-    /// `key_unknown` when no key has the name, `algorithm` when the named key has another algorithm, `signature` when the
-    /// signature does not verify.
+    /// `key_unknown` when no key has the name, `algorithm` when the named key has another
+    /// algorithm, `signature` when the signature does not verify.
     pub fn verify(&self, token: &Unverified<'_>) -> Result<KeyId, TokenFault> {
         const TRIES: usize = 2;
         let named = |key: &&Key| match &token.key_id {
@@ -170,7 +177,9 @@ impl Key {
             return Err(KeyFault::Use);
         }
         if let Some(operations) = jwk.get("key_ops") {
-            let verify = operations.as_array().is_some_and(|list| list.iter().any(|op| op.as_str() == Some("verify")));
+            let verify = operations
+                .as_array()
+                .is_some_and(|list| list.iter().any(|op| op.as_str() == Some("verify")));
             if !verify {
                 return Err(KeyFault::Use);
             }
@@ -213,8 +222,13 @@ fn parse_rsa(n: &str, e: &str) -> Result<Material, KeyFault> {
     if bits < 2048 {
         return Err(KeyFault::Weak);
     }
-    // Past 8192 bits one check costs milliseconds; an exponent of one or an even one verifies nothing.
-    if bits > 8192 || exponent.len() > 5 || exponent.last().is_none_or(|b| b % 2 == 0) || exponent == [1] {
+    // Past 8192 bits one check costs milliseconds; an exponent of one or an even one verifies
+    // nothing.
+    if bits > 8192
+        || exponent.len() > 5
+        || exponent.last().is_none_or(|b| b % 2 == 0)
+        || exponent == [1]
+    {
         return Err(KeyFault::Member);
     }
     let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
@@ -265,8 +279,10 @@ mod tests {
 
     #[test]
     fn the_thumbprint_is_that_of_rfc_7638_3_1() {
-        let (set, _) =
-            set(&format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","alg":"RS256","kid":"2011-04-29"}}"#)).unwrap();
+        let (set, _) = set(&format!(
+            r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","alg":"RS256","kid":"2011-04-29"}}"#
+        ))
+        .unwrap();
         assert_eq!(set.keys()[0].id.to_text(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 

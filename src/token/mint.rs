@@ -82,8 +82,11 @@ impl SigningKey {
             | Algorithm::Ps512
             | Algorithm::Es384 => return Err(fault),
         };
-        let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&encoding, algorithm.to_library()).map_err(|_| fault)?;
-        let Ok(serde_json::Value::Object(mut jwk)) = serde_json::to_value(&jwk) else { return Err(fault) };
+        let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&encoding, algorithm.to_library())
+            .map_err(|_| fault)?;
+        let Ok(serde_json::Value::Object(mut jwk)) = serde_json::to_value(&jwk) else {
+            return Err(fault);
+        };
         jwk.retain(|_, value| !value.is_null());
         let id = Key::parse(&jwk).map_err(|_| fault)?.id;
         jwk.insert("kid".into(), id.to_text().into());
@@ -119,20 +122,28 @@ impl SigningKey {
         self.sign_as("at+jwt", claims)
     }
 
-    /// Signs something else, whose type keeps it from being taken for an access token (RFC 8725 §3.11).
+    /// Signs something else, whose type keeps it from being taken for an access token (RFC 8725
+    /// §3.11).
     ///
     /// # Errors
     /// As for [`SigningKey::sign`].
     pub fn sign_as(&self, kind: &str, claims: &impl Serialize) -> Result<String, SigningKeyFault> {
         let fault = SigningKeyFault(self.algorithm.as_str());
-        let header =
-            format!(r#"{{"alg":"{}","kid":"{}","typ":"{kind}"}}"#, self.algorithm.as_str(), self.public.id.to_text());
+        let header = format!(
+            r#"{{"alg":"{}","kid":"{}","typ":"{kind}"}}"#,
+            self.algorithm.as_str(),
+            self.public.id.to_text()
+        );
         let payload = serde_json::to_vec(claims).map_err(|_| fault)?;
         let mut token = URL_SAFE_NO_PAD.encode(header);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(payload, &mut token);
-        let signature = jsonwebtoken::crypto::sign(token.as_bytes(), &self.encoding, self.algorithm.to_library())
-            .map_err(|_| fault)?;
+        let signature = jsonwebtoken::crypto::sign(
+            token.as_bytes(),
+            &self.encoding,
+            self.algorithm.to_library(),
+        )
+        .map_err(|_| fault)?;
         token.push('.');
         token.push_str(&signature);
         Ok(token)

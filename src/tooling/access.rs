@@ -1,5 +1,5 @@
-//! Who can reach what: every client, user and other issuer's token beside every operation, asked of the decision that serves; and what
-//! of it was made use of.
+//! Who can reach what: every client, user and other issuer's token beside every operation, asked of
+//! the decision that serves; and what of it was made use of.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -16,10 +16,10 @@ use super::diff::request;
 use super::replay::Recorded;
 use crate::names::{RoleName, Timestamp};
 use crate::policy::Rules;
-use crate::policy::sample::TokenSample;
 use crate::policy::decide::{Moment, Opened, Permit, check_network, judge, open};
 use crate::policy::definition::{Profile, RoleRequirement};
 use crate::policy::route::{Matched, OperationId, Parameters};
+use crate::policy::sample::TokenSample;
 use crate::request::Request;
 use crate::request::certificate::CertificateFacts;
 use crate::request::method::Method;
@@ -93,11 +93,13 @@ pub struct Access {
     /// Scopes that are held and were not used, where a log was read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub idle: Vec<Idle>,
-    /// Operations with so many combinations of roles, claims and values that not all were gone through.
+    /// Operations with so many combinations of roles, claims and values that not all were gone
+    /// through.
     pub in_part: usize,
 }
 
-/// Asks of every caller and operation whether some token of it, in some circumstances, is permitted.
+/// Asks of every caller and operation whether some token of it, in some circumstances, is
+/// permitted.
 #[must_use]
 pub fn access(rules: &Rules, now: Timestamp, workers: Workers<'_>) -> Access {
     let asker = Asker::new(rules, now);
@@ -109,18 +111,26 @@ pub fn access(rules: &Rules, now: Timestamp, workers: Workers<'_>) -> Access {
     let mut reach = workers.each(&operations, ask);
     reach.sort_by(|a, b| {
         let key = |reach: &Reach| {
-            (reach.caller.clone(), reach.api.clone(), reach.resource.clone(), reach.method, reach.version.clone())
+            (
+                reach.caller.clone(),
+                reach.api.clone(),
+                reach.resource.clone(),
+                reach.method,
+                reach.version.clone(),
+            )
         };
         key(a).cmp(&key(b))
     });
     Access { reach, idle: Vec::new(), in_part: in_part.into_inner() }
 }
 
-/// Paths to one operation: whether a value that some condition asks for is in it, and the parameters.
+/// Paths to one operation: whether a value that some condition asks for is in it, and the
+/// parameters.
 type Variants = BTreeMap<(bool, Parameters), Path>;
 
-/// Each operation with the paths that lead there: one for each way in which values of parameters matter, that of no value first. The
-/// second is how many templates have more combinations than were gone through.
+/// Each operation with the paths that lead there: one for each way in which values of parameters
+/// matter, that of no value first. The second is how many templates have more combinations than
+/// were gone through.
 fn operations(rules: &Rules) -> (Vec<(OperationId, Vec<Path>)>, usize) {
     let mut operations: BTreeMap<usize, (OperationId, Variants)> = BTreeMap::new();
     let (paths, cut) = paths::paths(rules, rules);
@@ -134,20 +144,26 @@ fn operations(rules: &Rules) -> (Vec<(OperationId, Vec<Path>)>, usize) {
                     _ => continue,
                 },
             };
-            let looked_at = rules.conditions_at(path.host.as_deref().unwrap_or(super::diff::ELSEWHERE), &path.path);
+            let looked_at = rules
+                .conditions_at(path.host.as_deref().unwrap_or(super::diff::ELSEWHERE), &path.path);
             let is_value = |(_, name, values): &(usize, &str, &[String])| {
-                matched.parameters.iter().any(|(own, value)| &**own == *name && values.contains(value))
+                matched
+                    .parameters
+                    .iter()
+                    .any(|(own, value)| &**own == *name && values.contains(value))
             };
             let valued = looked_at.iter().flatten().any(is_value);
             let Matched { operation, parameters } = matched;
-            let (_, paths) = operations.entry(operation.index()).or_insert_with(|| (operation, Variants::new()));
+            let (_, paths) =
+                operations.entry(operation.index()).or_insert_with(|| (operation, Variants::new()));
             paths.entry((valued, parameters)).or_insert_with(|| path.clone());
         }
     }
     (operations.into_values().map(|(id, paths)| (id, paths.into_values().collect())).collect(), cut)
 }
 
-/// A caller with the token that reaches furthest: all scopes that the client holds. With fewer it reaches no more.
+/// A caller with the token that reaches furthest: all scopes that the client holds. With fewer it
+/// reaches no more.
 struct Asking {
     caller: Caller,
     facts: Arc<Facts>,
@@ -164,7 +180,11 @@ impl<'a> Asker<'a> {
     fn new(rules: &'a Rules, now: Timestamp) -> Self {
         let callers = callers(rules, rules).into_iter().map(|caller| {
             let words = TokenSample {
-                subject: caller.user.as_ref().map(ToString::to_string).or_else(|| Some(caller.client.to_string())),
+                subject: caller
+                    .user
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .or_else(|| Some(caller.client.to_string())),
                 ..TokenSample::of(caller.issuer.clone(), caller.claim.clone())
             };
             let mut facts = words.facts(rules, now);
@@ -184,7 +204,8 @@ impl<'a> Asker<'a> {
             return true;
         }
         let looked = Looked::of(self.rules, id);
-        let blocked = self.rules.definitions().blocks.iter().flat_map(|block| block.from.iter().copied());
+        let blocked =
+            self.rules.definitions().blocks.iter().flat_map(|block| block.from.iter().copied());
         let networks: BTreeSet<_> = looked.networks().chain(blocked).collect();
         let times: Vec<_> = looked.times().collect();
         let addresses = contexts::addresses(&networks);
@@ -204,7 +225,8 @@ impl<'a> Asker<'a> {
             let own = asking.caller.issuer.is_own();
             // Tokens of our own say nothing of roles, and no claims of their own.
             let fits = |extras: &&contexts::Extras| {
-                !own || (extras.claims.is_empty() && (extras.roles.is_empty() || extras.certificate.is_some()))
+                !own || (extras.claims.is_empty()
+                    && (extras.roles.is_empty() || extras.certificate.is_some()))
             };
             let choices: Vec<&contexts::Extras> = extras.iter().filter(fits).collect();
             if let Some(reach) = self.ask(id, asking, &asked, &addresses, &moments, &choices) {
@@ -233,16 +255,31 @@ impl<'a> Asker<'a> {
                             continue;
                         }
                         let judgement = if address.is_none() && extras.certificate.is_none() {
-                            judge(self.rules, request, matched.clone(), facts.clone(), Moment::at(*moment))
+                            judge(
+                                self.rules,
+                                request,
+                                matched.clone(),
+                                facts.clone(),
+                                Moment::at(*moment),
+                            )
                         } else {
                             let mut request = request.clone();
                             request.address = *address;
-                            request.certificate = CertificateFacts::named(extras.certificate.as_slice());
-                            judge(self.rules, &request, matched.clone(), facts.clone(), Moment::at(*moment))
+                            request.certificate =
+                                CertificateFacts::named(extras.certificate.as_slice());
+                            judge(
+                                self.rules,
+                                &request,
+                                matched.clone(),
+                                facts.clone(),
+                                Moment::at(*moment),
+                            )
                         };
                         let Ok(permit) = &judgement.outcome else { continue };
                         let mut only = self.circumstances(permit);
-                        if !matched.parameters.is_empty() && !asked.first().is_some_and(|(_, first)| first == matched) {
+                        if !matched.parameters.is_empty()
+                            && !asked.first().is_some_and(|(_, first)| first == matched)
+                        {
                             only.extend(self.values(asking, extras, (*address, *moment), asked));
                         }
                         let roles = if asking.caller.issuer.is_own() {
@@ -273,15 +310,19 @@ impl<'a> Asker<'a> {
         let raw = |role: &RoleName| issuer?.value_of(role.as_str()).cloned();
         facts.roles = extras.roles.iter().filter_map(raw).collect();
         // Beside the standard ones, which follow from the rest.
-        facts.claims.extend(extras.claims.iter().map(|(name, value)| (name.clone(), value.clone().into())));
+        facts
+            .claims
+            .extend(extras.claims.iter().map(|(name, value)| (name.clone(), value.clone().into())));
         Arc::new(facts)
     }
 
     /// What the policy that permits asks for beside who calls.
     fn circumstances(&self, permit: &Permit) -> Vec<String> {
         let definitions = self.rules.definitions();
-        let profile =
-            permit.grounds().profile.and_then(|(policy, at)| definitions.policies.get(policy)?.profiles.get(at));
+        let profile = permit
+            .grounds()
+            .profile
+            .and_then(|(policy, at)| definitions.policies.get(policy)?.profiles.get(at));
         profile.map(conditions).unwrap_or_default()
     }
 
@@ -299,7 +340,10 @@ impl<'a> Asker<'a> {
             let mut request = request.clone();
             request.address = address;
             request.certificate = CertificateFacts::named(extras.certificate.as_slice());
-            if judge(self.rules, &request, matched.clone(), facts.clone(), Moment::at(moment)).outcome.is_ok() {
+            if judge(self.rules, &request, matched.clone(), facts.clone(), Moment::at(moment))
+                .outcome
+                .is_ok()
+            {
                 for (name, value) in &matched.parameters {
                     values.entry(name.clone()).or_default().insert(value.clone());
                 }
@@ -327,7 +371,9 @@ impl<'a> Asker<'a> {
             roles,
             api: self.rules.api_of(id).map(|api| api.name.to_string()).unwrap_or_default(),
             method: operation.map_or("", |operation| operation.method.as_str()),
-            version: operation.and_then(|operation| operation.version.as_ref()).map(ToString::to_string),
+            version: operation
+                .and_then(|operation| operation.version.as_ref())
+                .map(ToString::to_string),
             resource: operation.map(|operation| operation.resource.to_string()).unwrap_or_default(),
             by,
             only,
@@ -340,7 +386,11 @@ impl<'a> Asker<'a> {
 fn roles(rules: &Rules, caller: &Caller) -> Vec<String> {
     let registry = rules.registry();
     let Some(client) = registry.client(caller.client.as_str()) else { return Vec::new() };
-    let user = caller.user.as_ref().or(client.application_user.as_ref()).and_then(|name| registry.user(name.as_str()));
+    let user = caller
+        .user
+        .as_ref()
+        .or(client.application_user.as_ref())
+        .and_then(|name| registry.user(name.as_str()));
     let roles = user.map_or(&client.roles, |user| &user.roles);
     let mut roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
     roles.sort_unstable();
@@ -362,7 +412,9 @@ fn conditions(profile: &Profile) -> Vec<String> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         words.push(format!("roles: {how} {}", names.join(", ")));
     }
-    words.extend(profile.claims.iter().map(|(name, values)| format!("claim {name}: {}", values.join(", "))));
+    words.extend(
+        profile.claims.iter().map(|(name, values)| format!("claim {name}: {}", values.join(", "))),
+    );
     if profile.between.is_some() {
         words.push("at the times of the profile".to_owned());
     }
@@ -448,8 +500,9 @@ impl Usage {
             scopes.sort_unstable();
             // Records name the scope that grants; the master scope grants nothing by name.
             let master = rules.master_scope().as_str();
-            let used =
-                |scope: &String| scope == master || self.scopes.contains(&(client.id.to_string(), scope.clone()));
+            let used = |scope: &String| {
+                scope == master || self.scopes.contains(&(client.id.to_string(), scope.clone()))
+            };
             let idle = scopes.into_iter().filter(|scope| !used(scope));
             access.idle.extend(idle.map(|scope| Idle { client: client.id.to_string(), scope }));
         }

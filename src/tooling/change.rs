@@ -1,12 +1,14 @@
-//! Changes of the configuration or of a request that would permit it. A change is only told of after it was made to a copy and the
-//! decision asked again.
+//! Changes of the configuration or of a request that would permit it. A change is only told of
+//! after it was made to a copy and the decision asked again.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::client::{Client, User};
-use crate::names::{ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, UserName};
+use crate::names::{
+    ApiName, ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName, UserName,
+};
 use crate::policy::block::Block;
 use crate::policy::decide::{Judgement, Moment, decide};
 use crate::policy::definition::{Api, AuthScope, Profile, RoleRequirement, ScopeGrant, Selector};
@@ -83,48 +85,86 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FreshToken => write!(f, "get a new token"),
-            Self::AskScope(scope) => write!(f, "ask for the scope `{scope}` with the token: the client holds it"),
-            Self::GrantScope(scope, client, at) => write!(f, "grant `{scope}` to client `{client}` ({at})"),
+            Self::AskScope(scope) => {
+                write!(f, "ask for the scope `{scope}` with the token: the client holds it")
+            }
+            Self::GrantScope(scope, client, at) => {
+                write!(f, "grant `{scope}` to client `{client}` ({at})")
+            }
             Self::ExtendScope(scope, at, api, method, resource) => {
                 let (at, new) = match at {
                     Some(at) => (format!(" ({at})"), ""),
                     None => (String::new(), "new "),
                 };
-                write!(f, "let the {new}scope `{scope}`{at} grant {} {resource} of API `{api}`", method.as_str())
+                write!(
+                    f,
+                    "let the {new}scope `{scope}`{at} grant {} {resource} of API `{api}`",
+                    method.as_str()
+                )
             }
             Self::ListClient(policy, at, profile, client) => {
-                write!(f, "add `{client}` to `clients` of profile {} of policy `{policy}` ({at})", profile + 1)
+                write!(
+                    f,
+                    "add `{client}` to `clients` of profile {} of policy `{policy}` ({at})",
+                    profile + 1
+                )
             }
             Self::ListIssuer(policy, at, profile, issuer) => {
-                write!(f, "add `{issuer}` to `issuers` of profile {} of policy `{policy}` ({at})", profile + 1)
+                write!(
+                    f,
+                    "add `{issuer}` to `issuers` of profile {} of policy `{policy}` ({at})",
+                    profile + 1
+                )
             }
             Self::AdmitRestricted(policy, at, profile) => {
-                write!(f, "write `restricted_clients: true` into profile {} of policy `{policy}` ({at})", profile + 1)
+                write!(
+                    f,
+                    "write `restricted_clients: true` into profile {} of policy `{policy}` ({at})",
+                    profile + 1
+                )
             }
             Self::AddProfile(policy, at, issuer, client) => {
-                let issuers = if issuer.is_own() { String::new() } else { format!("issuers: [{issuer}], ") };
-                write!(f, "add a profile `{{ {issuers}clients: [{client}] }}` to policy `{policy}` ({at})")
+                let issuers =
+                    if issuer.is_own() { String::new() } else { format!("issuers: [{issuer}], ") };
+                write!(
+                    f,
+                    "add a profile `{{ {issuers}clients: [{client}] }}` to policy `{policy}` ({at})"
+                )
             }
             Self::LetAddress(policy, at, profile, address) => write!(
                 f,
-                "call from a network under `from` of profile {} of policy `{policy}` ({at}), or add {address} to it",
+                "call from a network under `from` of profile {} of policy `{policy}` ({at}), or \
+                    add {address} to it",
                 profile + 1
             ),
             Self::Unrestrict(client, at) => write!(
                 f,
-                "name client `{client}` in an access policy about the operation, or set its `enforce_token_restriction: false` ({at})"
+                "name client `{client}` in an access policy about the operation, or set its \
+                    `enforce_token_restriction: false` ({at})"
             ),
             Self::Widen(client, at, api) => {
                 write!(f, "add `{api}` to `limit_authorization` of client `{client}` ({at})")
             }
-            Self::UserRole(role, user, at) => write!(f, "give role `{role}` to user `{user}` ({at})"),
-            Self::ClientRole(role, client, at) => write!(f, "give role `{role}` to client `{client}` ({at})"),
-            Self::TokenRole(role, issuer, value) => {
-                write!(f, "have issuer `{issuer}` put `{value}` into the role claim, which is role `{role}` here")
+            Self::UserRole(role, user, at) => {
+                write!(f, "give role `{role}` to user `{user}` ({at})")
             }
-            Self::TokenClaim(name, value) => write!(f, "have the issuer set claim `{name}` to `{value}`"),
+            Self::ClientRole(role, client, at) => {
+                write!(f, "give role `{role}` to client `{client}` ({at})")
+            }
+            Self::TokenRole(role, issuer, value) => {
+                write!(
+                    f,
+                    "have issuer `{issuer}` put `{value}` into the role claim, which is role \
+                        `{role}` here"
+                )
+            }
+            Self::TokenClaim(name, value) => {
+                write!(f, "have the issuer set claim `{name}` to `{value}`")
+            }
             Self::Certificate(name) => write!(f, "show the client certificate `{name}`"),
-            Self::ActivateClient(client, at) => write!(f, "set `active: true` of client `{client}` ({at})"),
+            Self::ActivateClient(client, at) => {
+                write!(f, "set `active: true` of client `{client}` ({at})")
+            }
             Self::ActivateUser(user, at) => {
                 write!(f, "set `active: true` and `locked: false` of user `{user}` ({at})")
             }
@@ -176,7 +216,9 @@ fn propose(
             })?;
             Some(Change::Unblock(block.origin.clone()))
         }
-        Step::Policy | Step::Scope | Step::Acl => at_a_gate(rules, world, judgement, reason, moment),
+        Step::Policy | Step::Scope | Step::Acl => {
+            at_a_gate(rules, world, judgement, reason, moment)
+        }
         Step::Request | Step::Operation | Step::Credential | Step::Limits | Step::Forward => None,
     }
 }
@@ -184,8 +226,16 @@ fn propose(
 /// What would make the token's client and user be found good.
 fn of_identity(rules: &Rules, facts: &Facts, refusal: &Refusal) -> Option<Change> {
     if refusal.reason == Reason::TokenInvalid {
-        let curable = [TokenFault::Expired, TokenFault::NotYetValid, TokenFault::Audience, TokenFault::Revoked];
-        return curable.iter().any(|fault| fault.label() == refusal.fault.text()).then_some(Change::FreshToken);
+        let curable = [
+            TokenFault::Expired,
+            TokenFault::NotYetValid,
+            TokenFault::Audience,
+            TokenFault::Revoked,
+        ];
+        return curable
+            .iter()
+            .any(|fault| fault.label() == refusal.fault.text())
+            .then_some(Change::FreshToken);
     }
     let client = client_of(rules, facts)?;
     if refusal.reason == Reason::ClientInactive {
@@ -193,17 +243,25 @@ fn of_identity(rules: &Rules, facts: &Facts, refusal: &Refusal) -> Option<Change
     }
     let name = client.application_user.as_ref().filter(|_| facts.subject == client.id.as_str());
     let user = rules.registry().user(name.map_or(facts.subject.as_str(), UserName::as_str))?;
-    (refusal.reason == Reason::UserInactive).then(|| Change::ActivateUser(user.name.clone(), user.origin.clone()))
+    (refusal.reason == Reason::UserInactive)
+        .then(|| Change::ActivateUser(user.name.clone(), user.origin.clone()))
 }
 
 /// Whether a block is one that the request meets.
 fn blocks(block: &Block, world: &World, rules: &Rules) -> bool {
-    let address = world.request.address.is_some_and(|at| block.from.iter().any(|network| network.contains(&at)));
+    let address = world
+        .request
+        .address
+        .is_some_and(|at| block.from.iter().any(|network| network.contains(&at)));
     let Some(facts) = &world.facts else { return address };
     let client = client_of(rules, facts);
     let user = client.filter(|_| facts.issuer.is_own()).and_then(|client| {
         let own = facts.subject == client.id.as_str();
-        if own { client.application_user.as_ref().map(UserName::as_str) } else { Some(facts.subject.as_str()) }
+        if own {
+            client.application_user.as_ref().map(UserName::as_str)
+        } else {
+            Some(facts.subject.as_str())
+        }
     });
     address
         || client.is_some_and(|client| block.clients.contains(&client.id))
@@ -243,7 +301,9 @@ fn at_a_gate(
                 return Some(Change::AskScope(held.clone()));
             }
             // The one that gives the least beside what is needed.
-            let reach = |scope: &&ScopeName| rules.scopes_in_use().filter(|used| *used == scope.as_str()).count();
+            let reach = |scope: &&ScopeName| {
+                rules.scopes_in_use().filter(|used| *used == scope.as_str()).count()
+            };
             let scope = found.granting.iter().min_by_key(reach)?;
             Some(Change::GrantScope(scope.clone(), client.id.clone(), client.origin.clone()))
         }
@@ -251,7 +311,9 @@ fn at_a_gate(
             let (at, _) = found.acls.iter().find(|(_, satisfied)| !satisfied)?;
             role(rules, principal, &world.definitions.acls.get(*at)?.roles)
         }
-        Step::Scope | Step::Acl => Some(name_operation(&world.definitions, principal, api, operation)),
+        Step::Scope | Step::Acl => {
+            Some(name_operation(&world.definitions, principal, api, operation))
+        }
         Step::Request
         | Step::Network
         | Step::Operation
@@ -264,23 +326,38 @@ fn at_a_gate(
 }
 
 /// A scope that names an operation: one that the caller has on this API, else a new one.
-fn name_operation(definitions: &Definitions, principal: &Principal, api: &Api, operation: &Operation) -> Change {
+fn name_operation(
+    definitions: &Definitions,
+    principal: &Principal,
+    api: &Api,
+    operation: &Operation,
+) -> Change {
     let held = principal.scopes();
     let here = |scope: &AuthScope, changes: Option<bool>| {
-        let mut grants = scope.grants.iter().filter(|grant| grant.selector.api.as_ref() == Some(&api.name));
+        let mut grants =
+            scope.grants.iter().filter(|grant| grant.selector.api.as_ref() == Some(&api.name));
         let writes = |methods: &MethodSet| methods.iter().any(|method| method != Method::Get);
-        let fits =
-            |grant: &ScopeGrant, changes| grant.selector.methods.as_ref().is_none_or(|set| writes(set) == changes);
+        let fits = |grant: &ScopeGrant, changes| {
+            grant.selector.methods.as_ref().is_none_or(|set| writes(set) == changes)
+        };
         grants.any(|grant| changes.is_none_or(|changes| fits(grant, changes)))
     };
     let of = |changes: Option<bool>| {
         let mut scopes = definitions.scopes.iter();
-        scopes.find(|scope| scope.active && held.contains(scope.name.as_str()) && here(scope, changes))
+        scopes.find(|scope| {
+            scope.active && held.contains(scope.name.as_str()) && here(scope, changes)
+        })
     };
     // One that lets the caller read should not let it write too.
     let scope = of(Some(operation.method != Method::Get)).or_else(|| of(None));
     let name = scope.map_or_else(
-        || ScopeName::new(&format!("{}_{}", api.name, operation.method.as_str().to_ascii_lowercase())),
+        || {
+            ScopeName::new(&format!(
+                "{}_{}",
+                api.name,
+                operation.method.as_str().to_ascii_lowercase()
+            ))
+        },
         |scope| scope.name.clone(),
     );
     let taken = definitions.scopes.iter().find(|scope| scope.name == name);
@@ -288,7 +365,8 @@ fn name_operation(definitions: &Definitions, principal: &Principal, api: &Api, o
     Change::ExtendScope(name, at, api.name.clone(), operation.method, operation.resource.clone())
 }
 
-/// How much has to change for a part of a profile to hold: where and how one calls is less than whom the profile is for.
+/// How much has to change for a part of a profile to hold: where and how one calls is less than
+/// whom the profile is for.
 const fn weight(part: Part) -> u32 {
     match part {
         Part::From | Part::Claims | Part::Certificates | Part::Schedule => 1,
@@ -303,24 +381,35 @@ fn way_in(rules: &Rules, world: &World, principal: &Principal, found: &Findings)
     let (name, client) = (policy.name.clone(), &principal.client().id);
     // Nobody can choose the time of a call, and what has no address is nowhere.
     let fixable = |way: &&WayIn| {
-        !way.fails.contains(&Part::Schedule) && (world.request.address.is_some() || !way.fails.contains(&Part::From))
+        !way.fails.contains(&Part::Schedule)
+            && (world.request.address.is_some() || !way.fails.contains(&Part::From))
     };
     let weight = |way: &&WayIn| way.fails.iter().map(|part| weight(*part)).sum::<u32>();
     let Some(way) = found.ways.iter().filter(fixable).min_by_key(weight) else {
-        return Some(Change::AddProfile(name, policy.origin.clone(), principal.facts().issuer.clone(), client.clone()));
+        return Some(Change::AddProfile(
+            name,
+            policy.origin.clone(),
+            principal.facts().issuer.clone(),
+            client.clone(),
+        ));
     };
     let profile = policy.profiles.get(way.profile)?;
     let (at, origin) = (way.profile, profile.origin.clone());
     match way.fails.first()? {
-        Part::Issuers => Some(Change::ListIssuer(name, origin, at, principal.facts().issuer.clone())),
+        Part::Issuers => {
+            Some(Change::ListIssuer(name, origin, at, principal.facts().issuer.clone()))
+        }
         Part::Clients => Some(Change::ListClient(name, origin, at, client.clone())),
         Part::From => Some(Change::LetAddress(name, origin, at, world.request.address?)),
         Part::Roles => role(rules, principal, profile.roles.as_ref()?),
         Part::Claims => {
-            let (claim, values) = profile.claims.iter().find(|(name, values)| !principal.claim_is(name, values))?;
+            let (claim, values) =
+                profile.claims.iter().find(|(name, values)| !principal.claim_is(name, values))?;
             Some(Change::TokenClaim(claim.clone(), values.first()?.clone()))
         }
-        Part::Certificates => Some(Change::Certificate(profile.certificates.as_ref()?.first()?.clone())),
+        Part::Certificates => {
+            Some(Change::Certificate(profile.certificates.as_ref()?.first()?.clone()))
+        }
         Part::RestrictedClients => Some(Change::AdmitRestricted(name, origin, at)),
         Part::Schedule => None,
     }
@@ -338,7 +427,11 @@ fn role(rules: &Rules, principal: &Principal, asked: &RoleRequirement) -> Option
     }
     Some(match principal.user() {
         Some(user) => Change::UserRole(role, user.name.clone(), user.origin.clone()),
-        None => Change::ClientRole(role, principal.client().id.clone(), principal.client().origin.clone()),
+        None => Change::ClientRole(
+            role,
+            principal.client().id.clone(),
+            principal.client().origin.clone(),
+        ),
     })
 }
 
@@ -346,7 +439,8 @@ impl Change {
     /// Makes it to a copy.
     fn make(&self, world: &mut World) {
         let World { definitions, request, facts } = world;
-        let mut client = |id: &ClientId, edit: &dyn Fn(&mut Client)| definitions.registry.edit_client(id, edit);
+        let mut client =
+            |id: &ClientId, edit: &dyn Fn(&mut Client)| definitions.registry.edit_client(id, edit);
         match self {
             Self::FreshToken => {
                 if let Some(facts) = facts {
@@ -361,19 +455,27 @@ impl Change {
                 ask(facts, scope);
             }
             // Held by nobody yet: the next change grants it.
-            Self::ExtendScope(scope, _, api, method, resource) => extend(definitions, scope, api, *method, resource),
-            Self::ListClient(policy, _, at, id) => edit_profile(definitions, policy, *at, |profile| {
-                profile.clients.get_or_insert_default().insert(id.clone());
-            }),
-            Self::ListIssuer(policy, _, at, issuer) => edit_profile(definitions, policy, *at, |profile| {
-                profile.issuers.insert(issuer.clone());
-            }),
+            Self::ExtendScope(scope, _, api, method, resource) => {
+                extend(definitions, scope, api, *method, resource);
+            }
+            Self::ListClient(policy, _, at, id) => {
+                edit_profile(definitions, policy, *at, |profile| {
+                    profile.clients.get_or_insert_default().insert(id.clone());
+                });
+            }
+            Self::ListIssuer(policy, _, at, issuer) => {
+                edit_profile(definitions, policy, *at, |profile| {
+                    profile.issuers.insert(issuer.clone());
+                });
+            }
             Self::AdmitRestricted(policy, _, at) => {
                 edit_profile(definitions, policy, *at, |profile| profile.restricted_clients = true);
             }
-            Self::LetAddress(policy, _, at, address) => edit_profile(definitions, policy, *at, |profile| {
-                profile.from = Some(Networks::new([(*address).into()]));
-            }),
+            Self::LetAddress(policy, _, at, address) => {
+                edit_profile(definitions, policy, *at, |profile| {
+                    profile.from = Some(Networks::new([(*address).into()]));
+                });
+            }
             Self::AddProfile(policy, at, issuer, id) => {
                 for found in definitions.policies.iter_mut().filter(|found| found.name == *policy) {
                     found.profiles.push(Profile {
@@ -389,7 +491,9 @@ impl Change {
                     });
                 }
             }
-            Self::Unrestrict(id, _) => client(id, &|client| client.enforce_token_restriction = false),
+            Self::Unrestrict(id, _) => {
+                client(id, &|client| client.enforce_token_restriction = false);
+            }
             Self::Widen(id, _, api) => client(id, &|client| {
                 client.limit_authorization.get_or_insert_default().insert(api.clone());
             }),
@@ -397,12 +501,16 @@ impl Change {
                 client.roles.insert(role.clone());
             }),
             Self::ActivateClient(id, _) => client(id, &|client| client.active = true),
-            Self::UserRole(role, name, _) => definitions.registry.edit_user(name, &|user: &mut User| {
-                user.roles.insert(role.clone());
-            }),
-            Self::ActivateUser(name, _) => definitions.registry.edit_user(name, &|user: &mut User| {
-                (user.active, user.locked) = (true, false);
-            }),
+            Self::UserRole(role, name, _) => {
+                definitions.registry.edit_user(name, &|user: &mut User| {
+                    user.roles.insert(role.clone());
+                });
+            }
+            Self::ActivateUser(name, _) => {
+                definitions.registry.edit_user(name, &|user: &mut User| {
+                    (user.active, user.locked) = (true, false);
+                });
+            }
             Self::TokenRole(_, _, value) => {
                 if let Some(facts) = facts {
                     facts.roles.push(value.clone());
@@ -413,7 +521,9 @@ impl Change {
                     facts.claims.insert(name.clone(), serde_json::Value::String(value.clone()));
                 }
             }
-            Self::Certificate(name) => request.certificate = CertificateFacts::named(std::slice::from_ref(name)),
+            Self::Certificate(name) => {
+                request.certificate = CertificateFacts::named(std::slice::from_ref(name));
+            }
             Self::EndMaintenance(api, _) => {
                 for found in definitions.apis.iter_mut().filter(|found| found.name == *api) {
                     found.maintenance = false;
@@ -428,18 +538,26 @@ fn fresh(definitions: &Definitions, facts: &Facts) -> Facts {
     let issuer = definitions.issuers.iter().find(|issuer| issuer.rules.name == facts.issuer);
     let mut fresh = facts.clone();
     fresh.audience = crate::policy::sample::audience(issuer);
-    (fresh.expires, fresh.not_before, fresh.issued) = (crate::names::Timestamp(i64::MAX), None, None);
+    (fresh.expires, fresh.not_before, fresh.issued) =
+        (crate::names::Timestamp(i64::MAX), None, None);
     fresh
 }
 
-/// Puts a scope into the token; where its issuer declares none, it follows from what the client holds.
+/// Puts a scope into the token; where its issuer declares none, it follows from what the client
+/// holds.
 fn ask(facts: &mut Option<Facts>, scope: &ScopeName) {
     if let Some(scopes) = facts.as_mut().and_then(|facts| facts.scopes.as_mut()) {
         *scopes = scopes.as_slice().iter().cloned().chain([scope.clone()]).collect();
     }
 }
 
-fn extend(definitions: &mut Definitions, scope: &ScopeName, api: &ApiName, method: Method, resource: &Arc<str>) {
+fn extend(
+    definitions: &mut Definitions,
+    scope: &ScopeName,
+    api: &ApiName,
+    method: Method,
+    resource: &Arc<str>,
+) {
     let methods: MethodSet = [method].into_iter().collect();
     let selector = Selector {
         api: Some(api.clone()),
@@ -463,7 +581,12 @@ fn extend(definitions: &mut Definitions, scope: &ScopeName, api: &ApiName, metho
     }
 }
 
-fn edit_profile(definitions: &mut Definitions, policy: &PolicyName, at: usize, edit: impl FnOnce(&mut Profile)) {
+fn edit_profile(
+    definitions: &mut Definitions,
+    policy: &PolicyName,
+    at: usize,
+    edit: impl FnOnce(&mut Profile),
+) {
     let found = definitions.policies.iter_mut().find(|found| found.name == *policy);
     if let Some(profile) = found.and_then(|policy| policy.profiles.get_mut(at)) {
         edit(profile);

@@ -110,7 +110,8 @@ pub fn coverage(rules: &Rules, runs: &[Run<'_>]) -> Coverage {
     Coverage { items }
 }
 
-/// Operations, those of all versions of an API as one: a rule narrowed by version is reached as a rule.
+/// Operations, those of all versions of an API as one: a rule narrowed by version is reached as a
+/// rule.
 fn operations(rules: &Rules, seen: &Seen<'_>) -> Vec<Item> {
     let mut merged: BTreeMap<_, (bool, bool, bool)> = BTreeMap::new();
     for (at, operation) in rules.operations().iter().enumerate() {
@@ -140,8 +141,12 @@ fn operations(rules: &Rules, seen: &Seen<'_>) -> Vec<Item> {
 
 fn rules_of(rules: &Rules, seen: &Seen<'_>) -> Vec<Item> {
     let definitions = rules.definitions();
-    let item =
-        |kind, what: String, origin: &Origin, reached| Item { kind, what, at: Some(origin.to_string()), reached };
+    let item = |kind, what: String, origin: &Origin, reached| Item {
+        kind,
+        what,
+        at: Some(origin.to_string()),
+        reached,
+    };
     let mut items = Vec::new();
     for (at, policy) in definitions.policies.iter().enumerate() {
         if !policy.active || policy.mode == Mode::Shadow {
@@ -155,10 +160,16 @@ fn rules_of(rules: &Rules, seen: &Seen<'_>) -> Vec<Item> {
         ));
         for (profile, declared) in policy.profiles.iter().enumerate() {
             let what = format!("profile {} of policy `{}` admits", profile + 1, policy.name);
-            items.push(item("profile", what, &declared.origin, seen.profiles.contains(&(at, profile))));
+            items.push(item(
+                "profile",
+                what,
+                &declared.origin,
+                seen.profiles.contains(&(at, profile)),
+            ));
         }
     }
-    for scope in definitions.scopes.iter().filter(|scope| scope.active && !scope.grants.is_empty()) {
+    for scope in definitions.scopes.iter().filter(|scope| scope.active && !scope.grants.is_empty())
+    {
         let reached = seen.scopes.contains(scope.name.as_str());
         items.push(item("scope", format!("scope `{}` grants", scope.name), &scope.origin, reached));
     }
@@ -178,8 +189,9 @@ fn reasons(rules: &Rules) -> Vec<Reason> {
     let definitions = rules.definitions();
     let clients = rules.registry().clients();
     let closed = rules.operations().iter().any(|operation| !operation.public);
-    let operation =
-        |is: &dyn Fn(&Operation) -> bool| rules.operations().iter().any(|operation| !operation.public && is(operation));
+    let operation = |is: &dyn Fn(&Operation) -> bool| {
+        rules.operations().iter().any(|operation| !operation.public && is(operation))
+    };
     let blocks = |is: fn(&Block) -> bool| definitions.blocks.iter().any(is);
     let can = [
         (Reason::TokenMissing, closed),
@@ -188,7 +200,10 @@ fn reasons(rules: &Rules) -> Vec<Reason> {
         (Reason::BlockedClient, blocks(|block| !block.clients.is_empty())),
         (Reason::BlockedUser, blocks(|block| !block.users.is_empty())),
         (Reason::BlockedToken, blocks(|block| !block.tokens.is_empty())),
-        (Reason::PolicyNone, closed && clients.iter().any(|client| client.enforce_token_restriction)),
+        (
+            Reason::PolicyNone,
+            closed && clients.iter().any(|client| client.enforce_token_restriction),
+        ),
         (Reason::PolicyProfile, operation(&|operation| operation.deciding_policy().is_some())),
         (Reason::ScopeLimited, clients.iter().any(|client| client.limit_authorization.is_some())),
         (Reason::ScopeMissing, rules.scopes_in_use().next().is_some()),

@@ -1,5 +1,6 @@
-//! What a change of the policies does: who may newly call what, and who no longer may. Two sets are asked the same questions by the
-//! decision that serves, one for each way in which requests can differ to their rules.
+//! What a change of the policies does: who may newly call what, and who no longer may. Two sets are
+//! asked the same questions by the decision that serves, one for each way in which requests can
+//! differ to their rules.
 
 pub(super) mod callers;
 pub(super) mod contexts;
@@ -17,9 +18,9 @@ pub use told::{Comparison, Difference, Direction, Example, ExampleToken};
 use super::Workers;
 use crate::names::{RoleName, ScopeName, Timestamp};
 use crate::policy::Rules;
-use crate::policy::sample::{TokenSample, audience};
 use crate::policy::decide::{Judgement, Moment, Opened, check_network, judge, open};
 use crate::policy::route::{Matched, OperationId, Segment};
+use crate::policy::sample::{TokenSample, audience};
 use crate::reason::{Reason, Refusal};
 use crate::request::Request;
 use crate::request::certificate::CertificateFacts;
@@ -71,7 +72,11 @@ pub fn compare(old: &Rules, new: &Rules, now: Timestamp, workers: Workers<'_>) -
 }
 
 /// Each of these with each choice.
-fn each<'c, C, T: 'c>(words: Vec<TokenSample>, choices: &'c C, set: impl Fn(&mut TokenSample, &T)) -> Vec<TokenSample>
+fn each<'c, C, T: 'c>(
+    words: Vec<TokenSample>,
+    choices: &'c C,
+    set: impl Fn(&mut TokenSample, &T),
+) -> Vec<TokenSample>
 where
     &'c C: IntoIterator<Item = &'c T>,
 {
@@ -123,9 +128,10 @@ enum Way {
 impl Way {
     fn of(opened: Opened<'_>) -> Self {
         match opened {
-            Opened::Decided(judgement) => {
-                Self::Decided(verdict(&judgement), judgement.operation.as_ref().map(|matched| matched.operation))
-            }
+            Opened::Decided(judgement) => Self::Decided(
+                verdict(&judgement),
+                judgement.operation.as_ref().map(|matched| matched.operation),
+            ),
             Opened::Token(matched, _) => Self::Token(matched),
         }
     }
@@ -136,7 +142,8 @@ fn verdict(judgement: &Judgement) -> Result<(), Reason> {
 }
 
 fn network(rules: &Rules, circumstance: &Circumstance) -> Result<(), Reason> {
-    check_network(rules, circumstance.request.address, Moment::at(circumstance.at)).map_err(|refusal| refusal.reason)
+    check_network(rules, circumstance.request.address, Moment::at(circumstance.at))
+        .map_err(|refusal| refusal.reason)
 }
 
 fn label(verdict: Result<(), Reason>) -> &'static str {
@@ -169,15 +176,19 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Roles of our own tokens are those of users and clients: of the combinations that differ in roles alone, one will do.
+    /// Roles of our own tokens are those of users and clients: of the combinations that differ in
+    /// roles alone, one will do.
     fn is_least(&self, extras: &Extras) -> bool {
-        let alike = |other: &&Extras| other.claims == extras.claims && other.certificate == extras.certificate;
+        let alike = |other: &&Extras| {
+            other.claims == extras.claims && other.certificate == extras.certificate
+        };
         self.extras.iter().find(alike) == Some(extras)
     }
 }
 
 impl Comparer<'_> {
-    /// Every path and method that is to be asked about: of those that lead to the same operations in the same way, one.
+    /// Every path and method that is to be asked about: of those that lead to the same operations
+    /// in the same way, one.
     fn asked(&self) -> (Vec<(Path, Method)>, usize) {
         let mut seen = HashSet::new();
         let mut asked = Vec::new();
@@ -236,14 +247,18 @@ impl Comparer<'_> {
             let (extras, whole) = looked.extras();
             place.extras.extend(extras);
             found.in_part += usize::from(!whole);
-            place.scopes.extend(rules.grants_of(matched.operation).into_iter().map(|(scope, _)| scope.clone()));
+            place.scopes.extend(
+                rules.grants_of(matched.operation).into_iter().map(|(scope, _)| scope.clone()),
+            );
             place.scopes.insert(rules.master_scope().clone());
         }
         let moments = contexts::moments(&times, &self.ends, self.now);
         for address in contexts::addresses(&networks) {
             let mut request = place.request.clone();
             request.address = address;
-            place.circumstances.extend(moments.iter().map(|at| Circumstance { request: request.clone(), at: *at }));
+            place.circumstances.extend(
+                moments.iter().map(|at| Circumstance { request: request.clone(), at: *at }),
+            );
         }
         place
     }
@@ -259,7 +274,10 @@ impl Comparer<'_> {
         }
         let [old, new] = &place.ways;
         for circumstance in &place.circumstances {
-            let verdicts = [network(self.old, circumstance).and(of(old)), network(self.new, circumstance).and(of(new))];
+            let verdicts = [
+                network(self.old, circumstance).and(of(old)),
+                network(self.new, circumstance).and(of(new)),
+            ];
             if verdicts[0].is_ok() != verdicts[1].is_ok() {
                 found.differences.push(self.difference(place, circumstance, None, verdicts));
                 return;
@@ -280,7 +298,11 @@ impl Comparer<'_> {
                 }
                 let direction = if old.is_ok() { Direction::Tightens } else { Direction::Widens };
                 let (_, with, bare) = first.entry(direction).or_insert_with(|| {
-                    (self.difference(place, circumstance, Some(&token), [old, new]), BTreeSet::new(), false)
+                    (
+                        self.difference(place, circumstance, Some(&token), [old, new]),
+                        BTreeSet::new(),
+                        false,
+                    )
                 });
                 match token.words.scopes.as_ref().map(ScopeSet::as_slice) {
                     Some([scope]) => {
@@ -297,8 +319,8 @@ impl Comparer<'_> {
         }));
     }
 
-    /// Every token of a caller that rules on this place can tell from others. Both sides read the same one. `false` where there are
-    /// more than are gone through.
+    /// Every token of a caller that rules on this place can tell from others. Both sides read the
+    /// same one. `false` where there are more than are gone through.
     fn tokens<'t>(&'t self, place: &'t Place<'_>, caller: &'t Caller) -> (Vec<Token<'t>>, bool) {
         let own = caller.issuer.is_own();
         // Tokens of our own say nothing of roles, and carry no claims but the standard ones.
@@ -308,15 +330,22 @@ impl Comparer<'_> {
         for extras in place.extras.iter().filter(fits) {
             let (roles, all) = self.raw_roles(caller, extras);
             whole &= all;
-            let claims = extras.claims.iter().map(|(name, value)| (name.clone(), value.clone().into()));
+            let claims =
+                extras.claims.iter().map(|(name, value)| (name.clone(), value.clone().into()));
             let base = TokenSample {
-                subject: Some(caller.user.as_ref().map_or_else(|| caller.client.to_string(), ToString::to_string)),
+                subject: Some(
+                    caller
+                        .user
+                        .as_ref()
+                        .map_or_else(|| caller.client.to_string(), ToString::to_string),
+                ),
                 claims: claims.collect(),
                 ..TokenSample::of(caller.issuer.clone(), caller.claim.clone())
             };
             let words = each(vec![base], &scopes, |words, scopes| words.scopes.clone_from(scopes));
             let words = each(words, &roles, |words, roles| words.roles.clone_from(roles));
-            let words = each(words, &audiences, |words, audience| words.audience.clone_from(audience));
+            let words =
+                each(words, &audiences, |words, audience| words.audience.clone_from(audience));
             let words = each(words, &self.ids, |words, id| words.id.clone_from(id));
             tokens.extend(words.into_iter().map(|words| self.token(caller, extras, words)));
         }
@@ -333,14 +362,16 @@ impl Comparer<'_> {
         Token { caller, extras, words, facts }
     }
 
-    /// Values of the role claim that are these roles to one of the sets: where the sets differ about a value, with it and without.
+    /// Values of the role claim that are these roles to one of the sets: where the sets differ
+    /// about a value, with it and without.
     fn raw_roles(&self, caller: &Caller, extras: &Extras) -> (BTreeSet<Vec<String>>, bool) {
         let mut found = BTreeSet::from([Vec::new()]);
         let mut whole = true;
         if caller.issuer.is_own() {
             return (found, whole);
         }
-        let maps = [self.old, self.new].map(|rules| rules.issuer(caller.issuer.as_str()).map(|issuer| &issuer.roles));
+        let maps = [self.old, self.new]
+            .map(|rules| rules.issuer(caller.issuer.as_str()).map(|issuer| &issuer.roles));
         for role in &extras.roles {
             let of = |map: Option<&HashMap<String, RoleName>>| -> BTreeSet<String> {
                 let values = map.into_iter().flatten().filter(|(_, own)| *own == role);
@@ -354,13 +385,16 @@ impl Comparer<'_> {
             }
             let pairs = found.iter().flat_map(|raw| values.iter().map(move |value| (raw, value)));
             whole &= pairs.clone().count() <= contexts::MOST;
-            let with = |(raw, value): (&Vec<String>, &String)| [raw.as_slice(), std::slice::from_ref(value)].concat();
+            let with = |(raw, value): (&Vec<String>, &String)| {
+                [raw.as_slice(), std::slice::from_ref(value)].concat()
+            };
             found = pairs.take(contexts::MOST).map(with).collect();
         }
         (found, whole)
     }
 
-    /// Audiences that the sets can tell apart; none is the one that each side's issuer gives its tokens.
+    /// Audiences that the sets can tell apart; none is the one that each side's issuer gives its
+    /// tokens.
     fn audiences(&self, place: &Place<'_>, caller: &Caller) -> BTreeSet<Option<Vec<String>>> {
         let issuers = [self.old, self.new].map(|rules| rules.issuer(caller.issuer.as_str()));
         if caller.issuer.is_own() {
@@ -368,30 +402,41 @@ impl Comparer<'_> {
             let mut found = BTreeSet::from([None]);
             let here = issuers.map(|issuer| issuer.map(|issuer| issuer.rules.issuer.as_str()));
             let resource = |rules: &Rules, way: &Way| match way {
-                Way::Token(matched) => rules.api_of(matched.operation).and_then(|api| api.resource.clone()),
+                Way::Token(matched) => {
+                    rules.api_of(matched.operation).and_then(|api| api.resource.clone())
+                }
                 Way::Decided(..) => None,
             };
-            // Narrowed to the API (RFC 8707): where it is another resource, or another API's, in one of the sets.
-            let [old, new] = [resource(self.old, &place.ways[0]), resource(self.new, &place.ways[1])];
+            // Narrowed to the API (RFC 8707): where it is another resource, or another API's, in
+            // one of the sets.
+            let [old, new] =
+                [resource(self.old, &place.ways[0]), resource(self.new, &place.ways[1])];
             if here[0] == here[1] && old != new {
                 found.extend([old, new].into_iter().flatten().map(|resource| Some(vec![resource])));
             }
             return found;
         }
-        let mut found: BTreeSet<Option<Vec<String>>> = issuers.iter().map(|issuer| Some(audience(*issuer))).collect();
+        let mut found: BTreeSet<Option<Vec<String>>> =
+            issuers.iter().map(|issuer| Some(audience(*issuer))).collect();
         let ours = issuers.map(|issuer| match issuer.map(|issuer| &issuer.rules.audience) {
             Some(Audience::OneOf(ours)) => Some(ours),
             Some(Audience::Any) | None => None,
         });
         if let [Some(old), Some(new)] = ours {
-            found.extend(old.symmetric_difference(new).map(|audience| Some(vec![audience.clone()])));
+            found
+                .extend(old.symmetric_difference(new).map(|audience| Some(vec![audience.clone()])));
         } else if ours.iter().any(Option::is_some) {
             found.insert(Some(vec![format!("https://{ELSEWHERE}")]));
         }
         found
     }
 
-    fn verdicts(&self, place: &Place<'_>, circumstance: &Circumstance, token: &Token<'_>) -> [Result<(), Reason>; 2] {
+    fn verdicts(
+        &self,
+        place: &Place<'_>,
+        circumstance: &Circumstance,
+        token: &Token<'_>,
+    ) -> [Result<(), Reason>; 2] {
         let certified = token.extras.certificate.as_slice();
         let request = if certified.is_empty() {
             Cow::Borrowed(&circumstance.request)
@@ -402,9 +447,13 @@ impl Comparer<'_> {
         };
         let verdict = |rules: &Rules, way: &Way, facts: &Arc<Facts>| match way {
             Way::Decided(verdict, _) => *verdict,
-            Way::Token(matched) => {
-                verdict(&judge(rules, &request, matched.clone(), facts.clone(), Moment::at(circumstance.at)))
-            }
+            Way::Token(matched) => verdict(&judge(
+                rules,
+                &request,
+                matched.clone(),
+                facts.clone(),
+                Moment::at(circumstance.at),
+            )),
         };
         let ([old_way, new_way], [old_facts, new_facts]) = (&place.ways, &token.facts);
         [
@@ -413,7 +462,8 @@ impl Comparer<'_> {
         ]
     }
 
-    /// Scopes of a token: none, and each that matters by itself. With more, a token passes exactly where one of them does.
+    /// Scopes of a token: none, and each that matters by itself. With more, a token passes exactly
+    /// where one of them does.
     fn scopes(&self, place: &Place<'_>, caller: &Caller) -> Vec<Option<ScopeSet>> {
         let declares = |rules: &Rules| {
             let issuer = rules.issuer(caller.issuer.as_str());
@@ -433,8 +483,11 @@ impl Comparer<'_> {
                 client.is_some_and(|client| client.scopes.contains(scope))
             })
         };
-        let singles =
-            place.scopes.iter().filter(|scope| held(scope)).map(|scope| Some([scope.clone()].into_iter().collect()));
+        let singles = place
+            .scopes
+            .iter()
+            .filter(|scope| held(scope))
+            .map(|scope| Some([scope.clone()].into_iter().collect()));
         [Some(ScopeSet::default())].into_iter().chain(singles).collect()
     }
 
@@ -453,16 +506,27 @@ impl Comparer<'_> {
         let named = |rules: &Rules| {
             let id = matched(rules)?;
             let (api, operation) = (rules.api_of(id)?, rules.operation(id)?);
-            let version = operation.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
-            Some((api.name.to_string(), format!("{}{version}{}", api.base_path, operation.resource)))
+            let version =
+                operation.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
+            Some((
+                api.name.to_string(),
+                format!("{}{version}{}", api.base_path, operation.resource),
+            ))
         };
         let (api, template) = named(self.new).or_else(|| named(self.old)).unwrap_or_default();
         let shape = |rules: &Rules| {
-            let segments = rules.template_at(place.path.host.as_deref().unwrap_or(ELSEWHERE), &place.path.path)?;
-            Some(segments.iter().map(|segment| matches!(segment, Segment::Literal(_))).collect::<Vec<_>>())
+            let segments = rules
+                .template_at(place.path.host.as_deref().unwrap_or(ELSEWHERE), &place.path.path)?;
+            Some(
+                segments
+                    .iter()
+                    .map(|segment| matches!(segment, Segment::Literal(_)))
+                    .collect::<Vec<_>>(),
+            )
         };
         // Where the sets have different templates for it, neither says which paths are meant.
-        let other = matches!((shape(self.old), shape(self.new)), (Some(old), Some(new)) if old != new);
+        let other =
+            matches!((shape(self.old), shape(self.new)), (Some(old), Some(new)) if old != new);
         let path = if other { place.path.path.clone() } else { template };
         let method = place.method.as_str();
         Difference {
@@ -480,7 +544,9 @@ impl Comparer<'_> {
                 host: place.path.host.clone(),
                 from: circumstance.request.address.map(|address| address.to_string()),
                 at: (circumstance.at != self.now).then(|| super::moment(circumstance.at)),
-                certificate: token.and_then(|token| token.extras.certificate.clone()).map(|name| [name]),
+                certificate: token
+                    .and_then(|token| token.extras.certificate.clone())
+                    .map(|name| [name]),
                 token: token.map(|token| self.example(place, token)),
             },
         }
@@ -488,12 +554,16 @@ impl Comparer<'_> {
 
     fn example(&self, place: &Place<'_>, token: &Token<'_>) -> ExampleToken {
         let Token { caller, extras, words, .. } = token;
-        let scopes = words.scopes.as_ref().filter(|_| token.facts.iter().any(|facts| facts.scopes.is_some()));
+        let scopes = words
+            .scopes
+            .as_ref()
+            .filter(|_| token.facts.iter().any(|facts| facts.scopes.is_some()));
         ExampleToken {
             issuer: caller.issuer.to_string(),
             client: caller.claim.clone(),
             subject: caller.user.as_ref().map(ToString::to_string),
-            scopes: scopes.map(|scopes| scopes.as_slice().iter().map(ToString::to_string).collect()),
+            scopes: scopes
+                .map(|scopes| scopes.as_slice().iter().map(ToString::to_string).collect()),
             roles: words.roles.clone(),
             claims: extras.claims.clone(),
             audience: words.audience.clone().filter(|_| self.audiences(place, caller).len() > 1),
@@ -502,7 +572,8 @@ impl Comparer<'_> {
     }
 }
 
-/// The request for a path, with a token that nobody reads; `None` where no strict reader would take it.
+/// The request for a path, with a token that nobody reads; `None` where no strict reader would take
+/// it.
 pub(super) fn request(path: &Path, method: Method) -> Option<Request> {
     let host = path.host.as_deref().unwrap_or(ELSEWHERE);
     let text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n\r\n", method.as_str(), path.path);

@@ -1,5 +1,5 @@
-//! Why a request is permitted or refused: each step of decisions.md with its facts, the rules behind it with their places, and the
-//! nearest changes that would permit.
+//! Why a request is permitted or refused: each step of decisions.md with its facts, the rules
+//! behind it with their places, and the nearest changes that would permit.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use crate::reason::{Reason, Refusal, Remedy, Step, Verdict};
 use crate::request::Request;
 use crate::token::Facts;
 
-/// What is to be explained: a request whose head was read, and its token, read or refused, if it has one.
+/// What is to be explained: a request whose head was read, and its token, read or refused, if it
+/// has one.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The request, or why its head is refused.
@@ -131,15 +132,25 @@ fn changes(rules: &Rules, question: &Question, moment: Moment<'_>) -> Vec<String
 }
 
 /// The rules behind the verdict, each with its place.
-fn deciding(rules: &Rules, question: &Question, judgement: &Judgement, now: Timestamp) -> Vec<String> {
+fn deciding(
+    rules: &Rules,
+    question: &Question,
+    judgement: &Judgement,
+    now: Timestamp,
+) -> Vec<String> {
     match &judgement.outcome {
         Ok(permit) => rules.describe(permit.grounds()),
         Err(refusal) => {
-            let Some(findings) = findings(rules, question, judgement, now) else { return Vec::new() };
+            let Some(findings) = findings(rules, question, judgement, now) else {
+                return Vec::new();
+            };
             let definitions = rules.definitions();
             if refusal.reason == Reason::PolicyProfile {
                 let policy = findings.policy.and_then(|at| definitions.policies.get(at));
-                policy.map(|policy| format!("policy {} ({})", policy.name, policy.origin)).into_iter().collect()
+                policy
+                    .map(|policy| format!("policy {} ({})", policy.name, policy.origin))
+                    .into_iter()
+                    .collect()
             } else if refusal.reason == Reason::AclRole {
                 let failed = findings.acls.iter().find(|(_, satisfied)| !satisfied);
                 let acl = failed.and_then(|(at, _)| definitions.acls.get(*at));
@@ -153,7 +164,12 @@ fn deciding(rules: &Rules, question: &Question, judgement: &Judgement, now: Time
 
 /// What the gates find, where they are reached.
 #[must_use]
-pub fn findings(rules: &Rules, question: &Question, judgement: &Judgement, now: Timestamp) -> Option<Findings> {
+pub fn findings(
+    rules: &Rules,
+    question: &Question,
+    judgement: &Judgement,
+    now: Timestamp,
+) -> Option<Findings> {
     let (request, matched) = (question.request.as_ref().ok()?, judgement.operation.as_ref()?);
     rules.findings(request, matched, judgement.principal.as_ref()?, now)
 }
@@ -169,22 +185,38 @@ struct Teller<'a> {
 impl Teller<'_> {
     fn stages(&self) -> Vec<(Step, Stage)> {
         let findings = findings(self.rules, self.question, self.judgement, self.now);
-        let mut stages =
-            vec![(Step::Request, self.request()), (Step::Network, self.network()), (Step::Operation, self.operation())];
+        let mut stages = vec![
+            (Step::Request, self.request()),
+            (Step::Network, self.network()),
+            (Step::Operation, self.operation()),
+        ];
         let operation = self.judgement.operation.as_ref().map(|matched| matched.operation);
         if self.is_public(operation) {
-            stages.push((Step::Operation, vec!["public: no token is asked for, and none is looked at".to_owned()]));
+            stages.push((
+                Step::Operation,
+                vec!["public: no token is asked for, and none is looked at".to_owned()],
+            ));
         } else {
             stages.push((Step::Credential, self.credential()));
             stages.push((Step::Identity, self.identity()));
             stages.push((Step::Blocks, self.blocks()));
-            stages.push((Step::Policy, findings.as_ref().map(|found| self.policy(found)).unwrap_or_default()));
-            stages.push((Step::Scope, findings.as_ref().map(|found| self.scope(found)).unwrap_or_default()));
-            stages.push((Step::Acl, findings.as_ref().map(|found| self.acl(found)).unwrap_or_default()));
+            stages.push((
+                Step::Policy,
+                findings.as_ref().map(|found| self.policy(found)).unwrap_or_default(),
+            ));
+            stages.push((
+                Step::Scope,
+                findings.as_ref().map(|found| self.scope(found)).unwrap_or_default(),
+            ));
+            stages.push((
+                Step::Acl,
+                findings.as_ref().map(|found| self.acl(found)).unwrap_or_default(),
+            ));
             stages.push((Step::Limits, self.limits()));
         }
-        let stage =
-            |(step, facts): (Step, Vec<String>)| (step, Stage { step: step.label(), result: Outcome::Passed, facts });
+        let stage = |(step, facts): (Step, Vec<String>)| {
+            (step, Stage { step: step.label(), result: Outcome::Passed, facts })
+        };
         stages.into_iter().map(stage).collect()
     }
 
@@ -206,9 +238,15 @@ impl Teller<'_> {
     fn request(&self) -> Vec<String> {
         match &self.question.request {
             Ok(request) => {
-                let method = request.method.map_or("a method that no rule can name", |method| method.as_str());
+                let method = request
+                    .method
+                    .map_or("a method that no rule can name", |method| method.as_str());
                 let fault = self.fault(Step::Request);
-                let mut facts = vec![format!("judged as {method} {} on host {}", request.target.path(), request.host)];
+                let mut facts = vec![format!(
+                    "judged as {method} {} on host {}",
+                    request.target.path(),
+                    request.host
+                )];
                 facts.extend(fault);
                 facts
             }
@@ -239,7 +277,9 @@ impl Teller<'_> {
     fn operation(&self) -> Vec<String> {
         let Some(matched) = &self.judgement.operation else {
             let mut facts: Vec<String> = self.fault(Step::Operation).into_iter().collect();
-            if let (Some(refusal), Ok(request)) = (self.refusal(Step::Operation), &self.question.request) {
+            if let (Some(refusal), Ok(request)) =
+                (self.refusal(Step::Operation), &self.question.request)
+            {
                 facts.push(match &refusal.remedy {
                     Remedy::Allow(methods) => format!("methods there: {methods}"),
                     Remedy::None | Remedy::Scopes(_) | Remedy::RetryAfter(_) => {
@@ -251,10 +291,16 @@ impl Teller<'_> {
         };
         let Some(operation) = self.rules.operation(matched.operation) else { return Vec::new() };
         let Some(api) = self.rules.api_of(matched.operation) else { return Vec::new() };
-        let resource = api.resources.iter().find(|resource| resource.template == operation.resource);
-        let version = operation.version.as_ref().map(|version| format!(", version {version}")).unwrap_or_default();
+        let resource =
+            api.resources.iter().find(|resource| resource.template == operation.resource);
+        let version = operation
+            .version
+            .as_ref()
+            .map(|version| format!(", version {version}"))
+            .unwrap_or_default();
         let origin = resource.map_or(&api.origin, |resource| &resource.origin);
-        let mut facts = vec![format!("{} of API `{}`{version} ({origin})", operation.label, api.name)];
+        let mut facts =
+            vec![format!("{} of API `{}`{version} ({origin})", operation.label, api.name)];
         for (name, value) in &matched.parameters {
             facts.push(format!("{name} is `{value}`"));
         }
@@ -291,7 +337,8 @@ impl Teller<'_> {
             Some(user) => format!("acts as user `{}` ({})", user.name, user.origin),
             None => "acts as no user of ours".to_owned(),
         });
-        let roles: Vec<String> = principal.roles(self.rules).iter().map(ToString::to_string).collect();
+        let roles: Vec<String> =
+            principal.roles(self.rules).iter().map(ToString::to_string).collect();
         facts.push(format!("roles: {}", list(&roles)));
         let scopes = principal.scopes();
         facts.push(match &principal.facts().scopes {
@@ -301,7 +348,10 @@ impl Teller<'_> {
                 words(&scopes.to_value())
             ),
             None => {
-                format!("scopes: the issuer declares none, so all that the client holds: {}", words(&scopes.to_value()))
+                format!(
+                    "scopes: the issuer declares none, so all that the client holds: {}",
+                    words(&scopes.to_value())
+                )
             }
         });
         facts
@@ -320,7 +370,8 @@ impl Teller<'_> {
             let token = principal.facts().id.as_ref().is_some_and(|id| block.tokens.contains(id));
             live && (block.clients.contains(client) || user || token)
         });
-        let places: Vec<String> = of_rules.map(|block| format!("blocked at {}", block.origin)).collect();
+        let places: Vec<String> =
+            of_rules.map(|block| format!("blocked at {}", block.origin)).collect();
         if places.is_empty() {
             facts.push("blocked by command (`scopegate block --list`)".to_owned());
         }
@@ -336,13 +387,15 @@ impl Teller<'_> {
             return vec![
                 "no access policy is about this operation".to_owned(),
                 if enforced {
-                    "the client has `enforce_token_restriction: true`: it needs one that names it".to_owned()
+                    "the client has `enforce_token_restriction: true`: it needs one that names it"
+                        .to_owned()
                 } else {
                     "the client has `enforce_token_restriction: false`: it needs none".to_owned()
                 },
             ];
         };
-        let mut facts = vec![format!("the most specific policy is `{}` ({})", policy.name, policy.origin)];
+        let mut facts =
+            vec![format!("the most specific policy is `{}` ({})", policy.name, policy.origin)];
         if policy.profiles.is_empty() {
             facts.push("it allows nobody".to_owned());
         }
@@ -352,8 +405,14 @@ impl Teller<'_> {
                 facts.push(format!("profile {} ({}) admits the caller", at + 1, profile.origin));
                 continue;
             }
-            let parts: Vec<String> = fails.iter().map(|part| self.part(*part, profile, principal)).collect();
-            facts.push(format!("profile {} ({}) does not: {}", at + 1, profile.origin, parts.join("; ")));
+            let parts: Vec<String> =
+                fails.iter().map(|part| self.part(*part, profile, principal)).collect();
+            facts.push(format!(
+                "profile {} ({}) does not: {}",
+                at + 1,
+                profile.origin,
+                parts.join("; ")
+            ));
         }
         facts
     }
@@ -376,19 +435,29 @@ impl Teller<'_> {
                 names(&mut profile.clients.iter().flatten().map(ToString::to_string)),
                 client.id
             ),
-            Part::From => match self.question.request.as_ref().ok().and_then(|request| request.address) {
-                Some(address) => format!("{address} is outside `from`"),
-                None => "`from` needs an address".to_owned(),
-            },
+            Part::From => {
+                match self.question.request.as_ref().ok().and_then(|request| request.address) {
+                    Some(address) => format!("{address} is outside `from`"),
+                    None => "`from` needs an address".to_owned(),
+                }
+            }
             Part::Roles => {
-                let held: Vec<String> = principal.roles(self.rules).iter().map(ToString::to_string).collect();
+                let held: Vec<String> =
+                    principal.roles(self.rules).iter().map(ToString::to_string).collect();
                 let asked = profile.roles.as_ref().map(requirement).unwrap_or_default();
                 format!("`roles` asks for {asked}, the caller has {}", list(&held))
             }
             Part::Claims => {
-                let failing = profile.claims.iter().filter(|(name, values)| !principal.claim_is(name, values));
+                let failing = profile
+                    .claims
+                    .iter()
+                    .filter(|(name, values)| !principal.claim_is(name, values));
                 let told = failing.map(|(name, values)| {
-                    let has = principal.facts().claims.get(name).map_or_else(|| "absent".to_owned(), ToString::to_string);
+                    let has = principal
+                        .facts()
+                        .claims
+                        .get(name)
+                        .map_or_else(|| "absent".to_owned(), ToString::to_string);
                     format!("claim `{name}` is {has}, not {}", list(values))
                 });
                 told.collect::<Vec<_>>().join("; ")
@@ -399,7 +468,8 @@ impl Teller<'_> {
                 list(profile.certificates.as_deref().unwrap_or_default())
             ),
             Part::RestrictedClients => {
-                "the client has `enforce_token_restriction: true`, and the profile neither lists it nor says `restricted_clients: true`"
+                "the client has `enforce_token_restriction: true`, and the profile neither lists \
+                    it nor says `restricted_clients: true`"
                     .to_owned()
             }
         }
@@ -410,7 +480,8 @@ impl Teller<'_> {
         let client = principal.client();
         let mut facts = Vec::new();
         if found.limited {
-            let mut apis: Vec<String> = client.limit_authorization.iter().flatten().map(ToString::to_string).collect();
+            let mut apis: Vec<String> =
+                client.limit_authorization.iter().flatten().map(ToString::to_string).collect();
             apis.sort_unstable();
             facts.push(format!(
                 "`limit_authorization` of the client ({}) leaves it {} alone",
@@ -418,8 +489,9 @@ impl Teller<'_> {
                 list(&apis)
             ));
         }
-        let names =
-            |scopes: &[crate::names::ScopeName]| list(&scopes.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let names = |scopes: &[crate::names::ScopeName]| {
+            list(&scopes.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
         facts.push(format!("granted by: {}", names(&found.granting)));
         facts.push(format!("of those the caller has: {}", names(&found.used)));
         if found.master {
@@ -427,9 +499,13 @@ impl Teller<'_> {
         }
         if found.granting.is_empty() && !found.master {
             facts.push(if client.allow_only_selected_scopes {
-                "the client has `allow_only_selected_scopes: true`: it reaches only what scopes grant".to_owned()
+                "the client has `allow_only_selected_scopes: true`: it reaches only what scopes \
+                    grant"
+                    .to_owned()
             } else {
-                "the client has `allow_only_selected_scopes: false`: another rule has to name the operation".to_owned()
+                "the client has `allow_only_selected_scopes: false`: another rule has to name the \
+                    operation"
+                    .to_owned()
             });
         }
         for grant in self.grants(&found.granting) {
@@ -440,7 +516,8 @@ impl Teller<'_> {
 
     /// Where the granting scopes stand.
     fn grants(&self, scopes: &[crate::names::ScopeName]) -> Vec<String> {
-        let declared = self.rules.definitions().scopes.iter().filter(|scope| scopes.contains(&scope.name));
+        let declared =
+            self.rules.definitions().scopes.iter().filter(|scope| scopes.contains(&scope.name));
         declared.map(|scope| format!("scope `{}` ({})", scope.name, scope.origin)).collect()
     }
 
@@ -460,7 +537,8 @@ impl Teller<'_> {
             if let Some(refusal) = self.refusal(Step::Acl) {
                 facts.push(refusal.reason.row().detail.to_owned());
                 facts.push(
-                    "neither a scope, nor a policy on this API, nor an ACL names the operation for the caller"
+                    "neither a scope, nor a policy on this API, nor an ACL names the operation for \
+                        the caller"
                         .to_owned(),
                 );
             }
@@ -488,7 +566,9 @@ impl Teller<'_> {
 }
 
 fn requirement(roles: &RoleRequirement) -> String {
-    let names = |roles: &[crate::names::RoleName]| list(&roles.iter().map(ToString::to_string).collect::<Vec<_>>());
+    let names = |roles: &[crate::names::RoleName]| {
+        list(&roles.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
     match roles {
         RoleRequirement::All(roles) => format!("all of {}", names(roles)),
         RoleRequirement::Any(roles) => format!("any of {}", names(roles)),

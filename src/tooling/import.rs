@@ -1,5 +1,6 @@
-//! Configuration out of what others have written down: OpenAPI documents, records of ServiceNow. What cannot be carried over is told,
-//! never guessed; what is made is loaded and tried by the decision that serves before anybody gets it.
+//! Configuration out of what others have written down: OpenAPI documents, records of ServiceNow.
+//! What cannot be carried over is told, never guessed; what is made is loaded and tried by the
+//! decision that serves before anybody gets it.
 
 pub mod openapi;
 pub mod servicenow;
@@ -75,17 +76,28 @@ impl Trial<'_> {
         let upstreams: Vec<String> = self
             .upstreams
             .iter()
-            .map(|upstream| format!("  {}: {{ servers: [http://127.0.0.1:1] }}\n", yaml::text(&upstream.name)))
+            .map(|upstream| {
+                format!("  {}: {{ servers: [http://127.0.0.1:1] }}\n", yaml::text(&upstream.name))
+            })
             .collect();
         let gateway = format!(
-            "public_url: https://{HOST}\nlisteners: [{{ address: 127.0.0.1:1, behind_tls: true }}]\n\
-             store: {{ embedded: {{ path: data }} }}\npolicies: policies\nclients: clients\nusers: users\n\
+            "public_url: https://{HOST}\nlisteners: [{{ address: 127.0.0.1:1, behind_tls: true \
+                }}]\n\
+             store: {{ embedded: {{ path: data }} }}\npolicies: policies\nclients: clients\nusers: \
+             users\n\
              authorization_server: {{ grants: [{}] }}\n{}",
             "client_credentials, authorization_code, refresh_token, password, jwt_bearer",
-            if upstreams.is_empty() { String::new() } else { format!("upstreams:\n{}", upstreams.concat()) },
+            if upstreams.is_empty() {
+                String::new()
+            } else {
+                format!("upstreams:\n{}", upstreams.concat())
+            },
         );
-        let file = |name: &str, text: &str| SourceFile { name: name.to_owned(), text: text.to_owned() };
-        let some = |name: &str, text: &str| if text.is_empty() { Vec::new() } else { vec![file(name, text)] };
+        let file =
+            |name: &str, text: &str| SourceFile { name: name.to_owned(), text: text.to_owned() };
+        let some = |name: &str, text: &str| {
+            if text.is_empty() { Vec::new() } else { vec![file(name, text)] }
+        };
         let sources = Sources {
             gateway: Some(file("gateway.yaml", &gateway)),
             policies: some("policies.yaml", self.policies),
@@ -140,7 +152,8 @@ fn usable_name(name: &str) -> Result<(), String> {
     let valid = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',');
     if name.is_empty() || name.len() > 128 || !name.bytes().all(valid) || name.starts_with("env:") {
         return Err(format!(
-            "`{name}` cannot be a name here: visible ASCII without comma, double quote and backslash, at most 128 characters"
+            "`{name}` cannot be a name here: visible ASCII without comma, double quote and \
+                backslash, at most 128 characters"
         ));
     }
     Ok(())
@@ -150,7 +163,8 @@ fn usable_name(name: &str) -> Result<(), String> {
 fn usable_scope(scope: &str) -> Result<(), String> {
     if !crate::scope::is_scope_token(scope) || scope.len() > 256 || scope.starts_with("env:") {
         return Err(format!(
-            "`{scope}` cannot be a scope here: visible ASCII without double quote and backslash, at most 256 characters"
+            "`{scope}` cannot be a scope here: visible ASCII without double quote and backslash, \
+                at most 256 characters"
         ));
     }
     Ok(())
@@ -170,7 +184,10 @@ const MOST_PARAMETERS: usize = 32;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum TemplateFault {
     /// A parameter is a part of a segment.
-    #[error("`{0}` is a parameter in part; here one is a whole segment, which is more than this operation")]
+    #[error(
+        "`{0}` is a parameter in part; here one is a whole segment, which is more than this \
+            operation"
+    )]
     InPart(String),
     /// It cannot be written here, and others may take its requests.
     #[error("{0}")]
@@ -180,7 +197,8 @@ enum TemplateFault {
     Impossible(String),
 }
 
-/// The segments of a path whose parameters stand in braces, as they are written: what is in braces is in one segment.
+/// The segments of a path whose parameters stand in braces, as they are written: what is in braces
+/// is in one segment.
 fn segments(path: &str) -> Vec<&str> {
     let (mut segments, mut depth, mut begin) = (Vec::new(), 0_usize, 0);
     for (at, c) in path.char_indices() {
@@ -212,12 +230,16 @@ fn end_of_path(path: &str) -> usize {
     path.len()
 }
 
-/// Whether everything in braces in a segment is a plain name: with operators, patterns and dots it may be several segments.
+/// Whether everything in braces in a segment is a plain name: with operators, patterns and dots it
+/// may be several segments.
 fn has_plain_names(segment: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '~' | '$' | ' ');
     segment.split('{').skip(1).all(|part| {
         let name = part.split('}').next().unwrap_or_default();
-        !name.is_empty() && name.chars().all(plain) && !name.starts_with('.') && !name.contains("..")
+        !name.is_empty()
+            && name.chars().all(plain)
+            && !name.starts_with('.')
+            && !name.contains("..")
     })
 }
 
@@ -230,17 +252,21 @@ struct Template {
 }
 
 impl Template {
-    /// Reads a path whose parameters are `{name}`. With `whole`, a segment that is a parameter in part becomes one as a whole.
+    /// Reads a path whose parameters are `{name}`. With `whole`, a segment that is a parameter in
+    /// part becomes one as a whole.
     fn of(path: &str, whole: bool) -> Result<Self, TemplateFault> {
         let unusable = |fault: &str| Err(TemplateFault::Unusable(fault.to_owned()));
         if end_of_path(path) < path.len() {
             return unusable("a query or fragment never decides which operation is meant");
         }
         if path.len() > LONGEST_PATH || path.matches('{').count() > MOST_PARAMETERS {
-            return unusable("the path is longer than 512 characters, or has more than 32 parameters");
+            return unusable(
+                "the path is longer than 512 characters, or has more than 32 parameters",
+            );
         }
         if path.contains(';') || path.contains("%2F") || path.contains("%25") {
-            let message = "segments with `;`, `%2F` or `%25` have to be allowed by the API (`path: { allow: […] }`): write it by hand";
+            let message = "segments with `;`, `%2F` or `%25` have to be allowed by the API (`path: \
+                { allow: […] }`): write it by hand";
             return Err(TemplateFault::Impossible(message.to_owned()));
         }
         let mut parameters: Vec<(String, String)> = Vec::new();
@@ -251,7 +277,9 @@ impl Template {
                 continue;
             }
             if !has_plain_names(part) {
-                return unusable(&format!("`{part}` may be several segments, or asks for a pattern"));
+                return unusable(&format!(
+                    "`{part}` may be several segments, or asks for a pattern"
+                ));
             }
             let name = part
                 .strip_prefix('{')
@@ -261,10 +289,13 @@ impl Template {
                 return Err(TemplateFault::InPart(part.to_owned()));
             }
             if part.chars().any(char::is_control) {
-                return Err(TemplateFault::Impossible("a control character in the path".to_owned()));
+                return Err(TemplateFault::Impossible(
+                    "a control character in the path".to_owned(),
+                ));
             }
             let written = name.unwrap_or_else(|| part.trim_matches(['{', '}']));
-            let mut own: String = written.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            let mut own: String =
+                written.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
             while parameters.iter().any(|(_, taken)| *taken == own) {
                 own.push('_');
             }

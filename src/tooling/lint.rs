@@ -1,5 +1,5 @@
-//! What of a configuration that loads deserves a second look: rules without effect, rights without use, and rights wider than they
-//! look.
+//! What of a configuration that loads deserves a second look: rules without effect, rights without
+//! use, and rights wider than they look.
 
 mod clients;
 mod rules;
@@ -32,7 +32,8 @@ impl Level {
 }
 
 macro_rules! rules {
-    ($($(#[$doc:meta])* $variant:ident = $label:literal, $level:ident, $why:literal, $fix:literal;)*) => {
+    ($($(#[$doc:meta])* $variant:ident = $label:literal, $level:ident, $why:literal,
+        $fix:literal;)*) => {
         /// The rules of the lint: a closed list.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Rule { $($(#[$doc])* $variant,)* }
@@ -77,13 +78,16 @@ macro_rules! rules {
 rules! {
     /// A policy that is picked for no operation.
     PolicyUnreachable = "policy.unreachable", Warning,
-        "it looks like protection and decides nothing", "remove it, or narrow the more specific ones that stand before it";
+        "it looks like protection and decides nothing", "remove it, or narrow the more specific \
+            ones that stand before it";
     /// A policy that admits nobody.
     PolicyNobody = "policy.nobody", Note,
-        "every call of its operations is refused", "write profiles, or take the resources out of the API";
+        "every call of its operations is refused", "write profiles, or take the resources out of \
+            the API";
     /// A policy for all APIs that lists no clients.
     PolicyAnyone = "policy.anyone", Warning,
-        "every client may call every API that has no policy of its own, new ones included", "list `clients` in its profiles, or write a policy for each API";
+        "every client may call every API that has no policy of its own, new ones included", "list \
+            `clients` in its profiles, or write a policy for each API";
     /// A profile that no token can meet.
     ProfileUnreachable = "profile.unreachable", Warning,
         "it looks like a way in and is none", "remove it, or mend the part that cannot hold";
@@ -95,25 +99,31 @@ rules! {
         "the scope gives less than it says", "remove it, or change what it is about";
     /// An operation that no rule names.
     OperationUnreachable = "operation.unreachable", Warning,
-        "every call is refused, by default deny", "name it in a scope, a policy or an ACL, or take it out of the API";
+        "every call is refused, by default deny", "name it in a scope, a policy or an ACL, or take \
+            it out of the API";
     /// A role that a rule asks for and nobody has.
     RoleUnheld = "role.unheld", Warning,
-        "nobody passes the rule", "give the role to a user or client, map it from an issuer, or mend its name";
+        "nobody passes the rule", "give the role to a user or client, map it from an issuer, or \
+            mend its name";
     /// A scope that grants and that nobody holds.
     ScopeUnobtainable = "scope.unobtainable", Warning,
-        "what it grants is out of everybody's reach", "list it in `auth_scopes` of a client, or remove it";
+        "what it grants is out of everybody's reach", "list it in `auth_scopes` of a client, or \
+            remove it";
     /// A scope that is held and grants nothing.
     ScopeUnused = "scope.unused", Warning,
-        "its holders believe that they may something", "give it grants, or take it from the clients";
+        "its holders believe that they may something", "give it grants, or take it from the \
+            clients";
     /// A scope with all of several APIs.
     ScopeWildcard = "scope.wildcard", Warning,
-        "whoever holds it may do everything on several APIs", "narrow its grants by methods or resources, or split it";
+        "whoever holds it may do everything on several APIs", "narrow its grants by methods or \
+            resources, or split it";
     /// A client that gets no token.
     ClientNoToken = "client.no_token", Note,
         "its owner will call you", "mend what is named, or set `active: false`";
     /// A client that reaches what no scope grants.
     ClientBroad = "client.broad", Warning,
-        "policies and ACLs are all that stands before it", "`allow_only_selected_scopes: true`, with the scopes that it needs";
+        "policies and ACLs are all that stands before it", "`allow_only_selected_scopes: true`, \
+            with the scopes that it needs";
     /// A client that may pass gate 2 everywhere.
     ClientMasterScope = "client.master_scope", Warning,
         "the scope gate is open to it on every API", "give it the scopes that it needs instead";
@@ -122,13 +132,15 @@ rules! {
         "it is shown users' passwords (RFC 9700 §2.4)", "move it to authorization_code";
     /// A secret without an end.
     SecretNoExpiry = "secret.no_expiry", Warning,
-        "a secret that leaks is good for ever", "write `expires`; `scopegate client rotate-secret` makes the next one";
+        "a secret that leaks is good for ever", "write `expires`; `scopegate client rotate-secret` \
+            makes the next one";
     /// Something switched off that something else relies on.
     InactiveReliedOn = "inactive.relied_on", Warning,
         "what relies on it does not work", "switch it on, or remove what relies on it";
     /// Callers behind a proxy that is not trusted.
     ProxyUntrusted = "proxy.untrusted", Warning,
-        "all callers have the proxy's address, and limits on guessing shut them out together", "name the proxy under `trusted_proxies`";
+        "all callers have the proxy's address, and limits on guessing shut them out \
+            together", "name the proxy under `trusted_proxies`";
     /// A user known by an issuer that nobody signs in at.
     UserUnknownIssuer = "user.unknown_issuer", Warning,
         "the user cannot sign in that way", "write the issuer of `login.provider`";
@@ -194,7 +206,8 @@ pub fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
     let waivers = waive(&mut findings, &config.waivers, now);
     findings.extend(waivers);
     findings.sort_by(|a, b| {
-        let key = |finding: &Finding| (finding.origin.file.clone(), finding.origin.line, finding.rule);
+        let key =
+            |finding: &Finding| (finding.origin.file.clone(), finding.origin.line, finding.rule);
         key(a).cmp(&key(b)).then_with(|| a.on.cmp(&b.on))
     });
     findings
@@ -205,7 +218,8 @@ fn waive(findings: &mut [Finding], waivers: &[Waiver], now: Timestamp) -> Vec<Fi
     let mut said = Vec::new();
     for waiver in waivers {
         let name = format!("{} on {}", waiver.rule, waiver.on);
-        let covered = |finding: &&mut Finding| finding.rule.label() == waiver.rule && finding.on == waiver.on;
+        let covered =
+            |finding: &&mut Finding| finding.rule.label() == waiver.rule && finding.on == waiver.on;
         if now >= waiver.until {
             let text = format!("the waiver of `{}` on `{}` has ended", waiver.rule, waiver.on);
             said.push(Finding::new(Rule::WaiverExpired, &name, &waiver.origin, text));
@@ -220,7 +234,11 @@ fn waive(findings: &mut [Finding], waivers: &[Waiver], now: Timestamp) -> Vec<Fi
                 format!("there is no finding `{}` on `{}`", waiver.rule, waiver.on)
             } else {
                 let labels = Rule::ALL.iter().map(|rule| rule.label());
-                format!("there is no rule `{}`: {}", waiver.rule, suggestion(&waiver.rule, labels.collect::<Vec<_>>()))
+                format!(
+                    "there is no rule `{}`: {}",
+                    waiver.rule,
+                    suggestion(&waiver.rule, labels.collect::<Vec<_>>())
+                )
             };
             said.push(Finding::new(Rule::WaiverUnused, &name, &waiver.origin, text));
         }

@@ -45,7 +45,10 @@ impl Keys {
             ));
         }
         if let Some(issuer) = config.rules.issuer_by_prefix(token) {
-            let text = format!("an opaque token of `{}`: only the issuer can say what it is", issuer.rules.name);
+            let text = format!(
+                "an opaque token of `{}`: only the issuer can say what it is",
+                issuer.rules.name
+            );
             return Err(Refusal::because(Reason::IssuerUnavailable, text));
         }
         let parsed = Unverified::parse(token).map_err(Refusal::token)?;
@@ -53,8 +56,10 @@ impl Keys {
         let issuer = claimed.and_then(|iss| config.rules.issuer_by_claim(iss));
         let issuer = issuer.ok_or(Refusal::token(TokenFault::Issuer))?;
         let Some(keys) = self.0.get(&issuer.rules.name) else {
-            let text =
-                format!("the keys of `{}` are not in a file: what it says cannot be verified here", issuer.rules.name);
+            let text = format!(
+                "the keys of `{}` are not in a file: what it says cannot be verified here",
+                issuer.rules.name
+            );
             return Err(Refusal::because(Reason::IssuerUnavailable, text));
         };
         let facts = issuer.rules.verify(&parsed, keys).map_err(Refusal::token)?;

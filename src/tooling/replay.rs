@@ -1,5 +1,5 @@
-//! A decision record back to the request that it is about, as far as records tell: they keep the operation and the parameters that
-//! rules look at, never a whole path, a token or a query.
+//! A decision record back to the request that it is about, as far as records tell: they keep the
+//! operation and the parameters that rules look at, never a whole path, a token or a query.
 
 use std::borrow::Cow;
 
@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::Rules;
-use crate::policy::sample::{Sample, Presented, TokenSample};
 use crate::policy::route::{Segment, parse_template};
+use crate::policy::sample::{Presented, Sample, TokenSample};
 use crate::reason::{Reason, Step};
 use crate::scope::ScopeSet;
 
@@ -82,7 +82,8 @@ pub struct Recorded<'a> {
 pub enum Gap {
     /// It is of another version.
     Version,
-    /// No operation was matched, so that the path is not in the record; or it is of our own endpoints.
+    /// No operation was matched, so that the path is not in the record; or it is of our own
+    /// endpoints.
     NoOperation,
     /// Its operation is not in these rules.
     OtherRules,
@@ -110,7 +111,8 @@ impl Gap {
 }
 
 impl Recorded<'_> {
-    /// The request again, by the rules whose operation it is, to be judged by `judges`; and when it came.
+    /// The request again, by the rules whose operation it is, to be judged by `judges`; and when it
+    /// came.
     ///
     /// # Errors
     /// What is missing.
@@ -119,22 +121,28 @@ impl Recorded<'_> {
             return Err(Gap::Version);
         }
         let at = self.time.parse::<jiff::Timestamp>().map_err(|_| Gap::Time)?;
-        let (Some(api), Some(resource)) = (&self.api, &self.resource) else { return Err(Gap::NoOperation) };
-        let api = rules.apis().iter().find(|own| own.name.as_str() == api).ok_or(Gap::OtherRules)?;
+        let (Some(api), Some(resource)) = (&self.api, &self.resource) else {
+            return Err(Gap::NoOperation);
+        };
+        let api =
+            rules.apis().iter().find(|own| own.name.as_str() == api).ok_or(Gap::OtherRules)?;
         if !api.resources.iter().any(|own| &*own.template == resource) {
             return Err(Gap::OtherRules);
         }
-        let version = self.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
+        let version =
+            self.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
         let rest = fill(resource, |name| self.parameters.get(name)?.as_str().map(str::to_owned));
         // Public operations need nobody, whatever became of them behind the decision.
         let reason = self.reason.as_deref().and_then(Reason::from_label);
-        let decided = reason.is_none_or(|reason| reason == Reason::TokenMissing || reason.step() >= Step::Limits);
+        let decided = reason
+            .is_none_or(|reason| reason == Reason::TokenMissing || reason.step() >= Step::Limits);
         if self.issuer.is_none() && !decided {
             return Err(Gap::NoCaller);
         }
         let target = format!("{}{version}{rest}", api.base_path);
         let host = api.host.as_deref().unwrap_or_default();
-        let looked_at = judges.iter().flat_map(|judge| judge.conditions_at(host, &target)).flatten();
+        let looked_at =
+            judges.iter().flat_map(|judge| judge.conditions_at(host, &target)).flatten();
         if looked_at.into_iter().any(|(_, name, _)| !self.parameters.contains_key(name)) {
             return Err(Gap::Parameter);
         }
@@ -144,7 +152,10 @@ impl Recorded<'_> {
             host: api.host.clone(),
             from: self.address,
             certificate: Vec::new(),
-            token: self.issuer.as_deref().map(|issuer| Presented::Sample(Box::new(self.words(issuer, rules)))),
+            token: self
+                .issuer
+                .as_deref()
+                .map(|issuer| Presented::Sample(Box::new(self.words(issuer, rules)))),
         };
         Ok((case, Timestamp(at.as_second())))
     }
@@ -155,7 +166,8 @@ impl Recorded<'_> {
         let claim = if issuer.is_own() {
             self.client.clone().map(Cow::into_owned)
         } else {
-            // The record has our name of the client. The default client of an issuer is who no other claims to be.
+            // The record has our name of the client. The default client of an issuer is who no
+            // other claims to be.
             client
                 .and_then(|client| client.external.iter().find(|(of, _)| *of == issuer))
                 .map(|(_, value)| value.clone())
@@ -163,7 +175,10 @@ impl Recorded<'_> {
         let raw = |role: &String| rules.issuer(issuer.as_str())?.value_of(role).cloned();
         TokenSample {
             subject: self.subject.clone().map(Cow::into_owned),
-            scopes: self.scopes.as_deref().and_then(|scopes| ScopeSet::parse_unbounded(scopes).ok()),
+            scopes: self
+                .scopes
+                .as_deref()
+                .and_then(|scopes| ScopeSet::parse_unbounded(scopes).ok()),
             // Our own issuer maps none.
             roles: self.roles.iter().filter_map(raw).collect(),
             claims: self.claims.clone(),
@@ -181,7 +196,9 @@ pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
         path.push('/');
         match segment {
             Segment::Literal(text) => path.push_str(&text),
-            Segment::Parameter(name) => path.push_str(&encode(&value(&name).unwrap_or_else(|| UNUSED.to_owned()))),
+            Segment::Parameter(name) => {
+                path.push_str(&encode(&value(&name).unwrap_or_else(|| UNUSED.to_owned())));
+            }
             Segment::Rest(name) => {
                 path.push_str(&encode_rest(&value(&name).unwrap_or_else(|| UNUSED.to_owned())));
             }
@@ -202,7 +219,8 @@ pub fn encode_rest(value: &str) -> String {
 /// A value as a segment (RFC 3986 §3.3): what is not unreserved is escaped.
 #[must_use]
 pub fn encode(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b'.');
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b'.');
     value.bytes().fold(String::new(), |mut text, byte| {
         if plain(byte) {
             text.push(char::from(byte));

@@ -8,9 +8,9 @@ use super::explain::{Explanation, Question, explain, steps};
 use super::reading::Keys;
 use crate::config::{Config, Fault};
 use crate::names::Timestamp;
-use crate::policy::sample::{Presented, Test};
 use crate::policy::decide::{Judgement, Moment};
 use crate::policy::findings::Findings;
+use crate::policy::sample::{Presented, Test};
 use crate::reason::Reason;
 
 /// A test that was run.
@@ -44,7 +44,12 @@ pub fn run(config: &Config, now: Timestamp) -> Vec<Run<'_>> {
 
 /// The question that a test asks, and when.
 #[must_use]
-pub fn question(config: &Config, keys: &Keys, test: &Test, now: Timestamp) -> (Question, Timestamp) {
+pub fn question(
+    config: &Config,
+    keys: &Keys,
+    test: &Test,
+    now: Timestamp,
+) -> (Question, Timestamp) {
     let at = test.at.unwrap_or(now);
     let facts = test.case.token.as_ref().map(|token| match token {
         Presented::Sample(words) => Ok(Arc::new(words.facts(&config.rules, at))),
@@ -55,7 +60,13 @@ pub fn question(config: &Config, keys: &Keys, test: &Test, now: Timestamp) -> (Q
 
 type Explain = fn(&crate::policy::Rules, &Question, Moment<'_>) -> Explanation;
 
-fn run_one<'a>(config: &'a Config, keys: &Keys, test: &'a Test, now: Timestamp, explain: Explain) -> Run<'a> {
+fn run_one<'a>(
+    config: &'a Config,
+    keys: &Keys,
+    test: &'a Test,
+    now: Timestamp,
+    explain: Explain,
+) -> Run<'a> {
     let (question, at) = question(config, keys, test, now);
     let moment = Moment::at(at);
     let judgement = super::explain::judge(&config.rules, &question, moment);
@@ -63,9 +74,17 @@ fn run_one<'a>(config: &'a Config, keys: &Keys, test: &'a Test, now: Timestamp, 
     let failure = (!test.expect.is(&judgement.outcome)).then(|| {
         let explanation = explain(&config.rules, &question, moment);
         let expected = test.expect.reason.map_or("permit", Reason::label);
-        let fault = test.expect.fault.map(|fault| format!(" ({})", fault.label())).unwrap_or_default();
-        let got_fault = if explanation.fault.is_empty() { String::new() } else { format!(" ({})", explanation.fault) };
-        Failure { message: format!("expected {expected}{fault}, got {}{got_fault}", explanation.verdict), explanation }
+        let fault =
+            test.expect.fault.map(|fault| format!(" ({})", fault.label())).unwrap_or_default();
+        let got_fault = if explanation.fault.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", explanation.fault)
+        };
+        Failure {
+            message: format!("expected {expected}{fault}, got {}{got_fault}", explanation.verdict),
+            explanation,
+        }
     });
     Run { test, judgement, findings, failure }
 }
@@ -75,7 +94,8 @@ fn run_one<'a>(config: &'a Config, keys: &Keys, test: &'a Test, now: Timestamp, 
 pub fn faults(config: &Config, now: Timestamp) -> Vec<Fault> {
     let keys = Keys::of_files(config);
     // Nobody reads here what would permit, and to find it out takes long.
-    let runs: Vec<Run<'_>> = config.tests.iter().map(|test| run_one(config, &keys, test, now, steps)).collect();
+    let runs: Vec<Run<'_>> =
+        config.tests.iter().map(|test| run_one(config, &keys, test, now, steps)).collect();
     let failed = runs.iter().filter_map(|run| Some((run, run.failure.as_ref()?)));
     failed
         .map(|(run, failure)| Fault {
@@ -86,7 +106,9 @@ pub fn faults(config: &Config, now: Timestamp) -> Vec<Fault> {
             hidden: false,
             message: format!("the test `{}` fails: {}", run.test.name, failure.message),
             help: Some(
-                "`scopegate test` shows every step; `run_tests_at_load: false` loads it all the same".to_owned(),
+                "`scopegate test` shows every step; `run_tests_at_load: false` loads it all the \
+                    same"
+                    .to_owned(),
             ),
         })
         .collect()

@@ -49,7 +49,9 @@ fn names_after(code: &str, prefix: &str) -> Vec<String> {
             continue;
         }
         let rest = &code[at + prefix.len()..];
-        let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+        let name = |text: &str| {
+            text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
+        };
         if !rest.starts_with('{') {
             names.push(name(rest));
             continue;
@@ -92,7 +94,11 @@ fn backward(modules: &[(String, bool)], texts: &BTreeMap<String, String>) -> Vec
 
 fn texts(modules: &[(String, bool)]) -> BTreeMap<String, String> {
     let read = |module: &str| {
-        sources(module).iter().map(|file| std::fs::read_to_string(file).unwrap()).collect::<Vec<_>>().join("\n")
+        sources(module)
+            .iter()
+            .map(|file| std::fs::read_to_string(file).unwrap())
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     modules.iter().map(|(module, _)| (module.clone(), read(module))).collect()
 }
@@ -103,8 +109,8 @@ fn rooms() -> Vec<String> {
     modules(&server).into_iter().map(|(room, _)| room).collect()
 }
 
-/// Arrows between rooms that run back, as `file -> room`, by the files of all rooms. What a room uses of server.rs itself, which
-/// stands below all of them, is an arrow to `server`.
+/// Arrows between rooms that run back, as `file -> room`, by the files of all rooms. What a room
+/// uses of server.rs itself, which stands below all of them, is an arrow to `server`.
 fn backward_between_rooms(rooms: &[String], files: &BTreeMap<String, String>) -> BTreeSet<String> {
     let mut wrong = BTreeSet::new();
     for (file, text) in files {
@@ -148,7 +154,11 @@ fn no_room_of_the_server_uses_one_below_it() {
     // The check can fail: arrows that run back are seen, however they are written.
     for (file, use_of, arrow) in [
         ("edge::conn", "use crate::server::oauth::Endpoints;", "edge::conn -> oauth"),
-        ("edge::conn", "use crate::server::{edge, proxy::{Exchange}, background};", "edge::conn -> background"),
+        (
+            "edge::conn",
+            "use crate::server::{edge, proxy::{Exchange}, background};",
+            "edge::conn -> background",
+        ),
         ("edge", "use super::admin::probes;", "edge -> admin"),
         ("edge::conn", "let options = crate::server::Options::default();", "edge::conn -> server"),
     ] {
@@ -216,13 +226,96 @@ fn every_file_that_the_architecture_names_is_there() {
     let text = std::fs::read_to_string(src.join("ARCHITECTURE.md")).unwrap();
     let named: Vec<&str> = text
         .split('`')
-        .filter(|word| Path::new(word).extension().is_some_and(|end| end == "rs") && !word.contains(' '))
+        .filter(|word| {
+            Path::new(word).extension().is_some_and(|end| end == "rs") && !word.contains(' ')
+        })
         .collect();
     assert!(named.len() > 30, "{named:?}");
     for name in named {
-        assert!(src.join(name).is_file() || Path::new(ROOT).join(name).is_file(), "{name} is not there");
+        assert!(
+            src.join(name).is_file() || Path::new(ROOT).join(name).is_file(),
+            "{name} is not there"
+        );
     }
     for room in rooms() {
         assert!(text.contains(&format!("| `{room}` |")), "the room `{room}` is not described");
     }
+}
+
+#[test]
+fn no_line_has_more_than_a_hundred_columns() {
+    const MAX_COLUMNS: usize = 100;
+    /// A word that long, such as a digest or a URL in a literal, cannot be broken.
+    const LONG_WORD: usize = 40;
+    let root = Path::new(ROOT);
+    let mut folders = vec![root.join("src"), root.join("tests"), root.join("benches")];
+    let (mut files, mut long) = (0, Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("target") {
+                folders.push(path);
+                continue;
+            }
+            if path.extension().is_none_or(|extension| extension != "rs") {
+                continue;
+            }
+            files += 1;
+            for (at, line) in std::fs::read_to_string(&path).unwrap().lines().enumerate() {
+                let longest =
+                    line.split_whitespace().map(|word| word.chars().count()).max().unwrap_or(0);
+                if line.chars().count() > MAX_COLUMNS && longest < LONG_WORD {
+                    long.push(format!("{}:{}", path.display(), at + 1));
+                }
+            }
+        }
+    }
+    assert!(files > 300, "{files} files were looked at");
+    assert_eq!(long, [""; 0]);
+}
+
+#[test]
+fn every_heading_of_the_decisions_that_code_cites_is_there() {
+    let decisions = std::fs::read_to_string(Path::new(ROOT).join("docs/decisions.md")).unwrap();
+    let headings: BTreeSet<&str> = decisions
+        .lines()
+        .filter_map(|line| Some(line.strip_prefix('#')?.trim_start_matches('#').trim()))
+        .collect();
+    let mut cited = 0;
+    let mut folders = vec![Path::new(ROOT).join("src"), Path::new(ROOT).join("tests/gateway")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            // A comment may break between the file and its heading.
+            let words: String = text
+                .lines()
+                .map(|line| {
+                    line.trim_start()
+                        .trim_start_matches("///")
+                        .trim_start_matches("//!")
+                        .trim_start_matches("//")
+                        .trim()
+                })
+                .collect::<Vec<_>>()
+                .join(" ");
+            for rest in words.split("decisions.md, \"").skip(1) {
+                let heading = rest.split('"').next().unwrap();
+                if path.ends_with("architecture.rs") {
+                    continue;
+                }
+                cited += 1;
+                assert!(
+                    headings.contains(heading),
+                    "{}: docs/decisions.md has no heading \"{heading}\"",
+                    path.display()
+                );
+            }
+        }
+    }
+    assert!(cited > 8, "{cited} headings are cited");
 }

@@ -1,4 +1,5 @@
-//! The authorization server as clients and users meet it: codes, refresh tokens, opaque tokens, revocation, pages.
+//! The authorization server as clients and users meet it: codes, refresh tokens, opaque tokens,
+//! revocation, pages.
 
 mod assertions;
 mod codes;
@@ -61,9 +62,12 @@ clients:
     secrets: [{ sha256: @SHA256@ }]
     redirect_urls: [https://app.example/cb]
     auth_scopes: [orders_read]
-  acting: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], application_user: bob, auth_scopes: [orders_read] }
-  machine: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], redirect_urls: [https://app.example/cb], auth_scopes: [orders_read] }
-  off: { active: false, grants: [authorization_code], secrets: [{ sha256: @SHA256@ }], redirect_urls: [https://app.example/cb] }
+  acting: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], application_user: bob, \
+    auth_scopes: [orders_read] }
+  machine: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], redirect_urls: \
+    [https://app.example/cb], auth_scopes: [orders_read] }
+  off: { active: false, grants: [authorization_code], secrets: [{ sha256: @SHA256@ }], \
+    redirect_urls: [https://app.example/cb] }
 ";
 
 pub fn setup(extra: &str) -> Setup {
@@ -74,12 +78,14 @@ pub fn setup(extra: &str) -> Setup {
         .unwrap();
     let mut setup = Setup::new(POLICIES, CLIENTS);
     setup.users = format!(
-        "users:\n  alice: {{ name: Alice Doe, roles: [clerk], password: {{ argon2id: '{hash}' }} }}\n  \
+        "users:\n  alice: {{ name: Alice Doe, roles: [clerk], password: {{ argon2id: '{hash}' }} \
+            }}\n  \
          bob: {{ password: {{ argon2id: '{hash}' }} }}\n  \
          locked: {{ locked: true, password: {{ argon2id: '{hash}' }} }}\n  no-password: {{}}\n"
     );
     setup.gateway = format!(
-        "authorization_server: {{ grants: [client_credentials, authorization_code, refresh_token]{extra} }}\n\
+        "authorization_server: {{ grants: [client_credentials, authorization_code, \
+            refresh_token]{extra} }}\n\
          trusted_proxies: [127.0.0.0/8]\n"
     );
     setup
@@ -93,7 +99,8 @@ pub fn challenge() -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(VERIFIER))
 }
 
-/// The target of an authorization request; fields given replace those of a good one, an empty value takes one out.
+/// The target of an authorization request; fields given replace those of a good one, an empty value
+/// takes one out.
 pub fn request(client: &str, fields: &[(&str, &str)]) -> String {
     let challenge = challenge();
     let mut all = vec![

@@ -1,5 +1,6 @@
-//! OAuth clients that nobody here wrote, unmodified: each goes through its flows against the running gateway, as its own
-//! documentation says. `tests/clients/install.sh` fetches them once, at pinned versions.
+//! OAuth clients that nobody here wrote, unmodified: each goes through its flows against the
+//! running gateway, as its own documentation says. `tests/clients/install.sh` fetches them once, at
+//! pinned versions.
 
 use std::io::BufRead;
 use std::net::SocketAddr;
@@ -30,7 +31,8 @@ pub fn installed() -> &'static Path {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
     INSTALLED.get_or_init(|| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients");
-        let install = Command::new("bash").arg(scripts().join("install.sh")).arg(&folder).output().unwrap();
+        let install =
+            Command::new("bash").arg(scripts().join("install.sh")).arg(&folder).output().unwrap();
         assert!(
             install.status.success(),
             "the clients cannot be installed (they need python3-venv and Node 20):\n{}{}",
@@ -47,12 +49,15 @@ fn gateway(redirects: &[String]) -> Gateway {
 
 fn setup(redirects: &[String]) -> Setup {
     let list = redirects.join(", ");
-    // Consent is remembered for each client: the browser's steps that need to be asked take one after the other.
+    // Consent is remembered for each client: the browser's steps that need to be asked take one
+    // after the other.
     let mut numbered = String::new();
     for n in 1..MANY {
         numbered.push_str(&format!(
-            "  app{n}: {{ name: Service desk {n}, provider_name: Example Inc., grants: [authorization_code], \
-             secrets: [{{ sha256: @SHA256@ }}], redirect_urls: [{list}], auth_scopes: [table_read] }}\n"
+            "  app{n}: {{ name: Service desk {n}, provider_name: Example Inc., grants: \
+                [authorization_code], \
+             secrets: [{{ sha256: @SHA256@ }}], redirect_urls: [{list}], auth_scopes: [table_read] \
+             }}\n"
         ));
     }
     let clients = format!(
@@ -73,7 +78,9 @@ fn setup(redirects: &[String]) -> Setup {
     let mut setup = Setup::new(POLICIES, &clients);
     setup.users = crate::authorization::setup("").users;
     setup.gateway =
-        "authorization_server: { grants: [client_credentials, authorization_code, refresh_token, password] }\n".into();
+        "authorization_server: { grants: [client_credentials, authorization_code, refresh_token, \
+            password] }\n"
+            .into();
     setup
 }
 
@@ -94,7 +101,11 @@ fn run(gateway: &Gateway, program: &Path, script: &str, extra: &[(&str, &str)]) 
         .envs(extra.iter().copied())
         .output()
         .unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{script}:\n{text}\n{}", gateway.log());
     assert!(text.lines().filter(|line| line.starts_with("ok ")).count() >= 3, "{script}:\n{text}");
     text
@@ -111,14 +122,22 @@ fn authlib() {
 
 #[test]
 fn requests_oauthlib() {
-    run(&gateway(&callback()), &installed().join("venv/bin/python"), "requests_oauthlib_client.py", &[]);
+    run(
+        &gateway(&callback()),
+        &installed().join("venv/bin/python"),
+        "requests_oauthlib_client.py",
+        &[],
+    );
 }
 
 #[test]
 fn pysnow_calls_the_table_api() {
     let gateway = gateway(&callback());
     let body = r#"{"result":[{"number":"INC0000001"}]}"#;
-    let head = format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
     gateway.upstream.answer(head + body);
     run(&gateway, &installed().join("venv-pysnow/bin/python"), "pysnow_client.py", &[]);
 }
@@ -146,7 +165,10 @@ fn chromium_goes_through_every_page() {
     let extra = [("AUTHORIZE_URL", urls.as_str()), ("SHOTS", folder)];
     let steps = run(&gateway, &installed().join("venv/bin/python"), "pages.py", &extra);
     assert!(!steps.contains("skip "), "{steps}");
-    keep(shots.path(), &["login.png", "login-dark.png", "consent.png", "connections.png", "error.png"]);
+    keep(
+        shots.path(),
+        &["login.png", "login-dark.png", "consent.png", "connections.png", "error.png"],
+    );
 }
 
 /// Where the browser begins.
@@ -165,7 +187,8 @@ fn authorize_url(gateway: &Gateway, client: &str, back: SocketAddr) -> String {
     format!("{base}/oauth2/authorize?{}", crate::support::browser::encode(&fields))
 }
 
-/// The pictures are there; and they go into the documentation behind the same switch as every other made file.
+/// The pictures are there; and they go into the documentation behind the same switch as every other
+/// made file.
 pub fn keep(shots: &Path, names: &[&str]) {
     for name in names {
         let made = shots.join(name);
@@ -193,12 +216,19 @@ impl Provider {
     fn start(port: u16, gateway: &Gateway) -> Self {
         let mut child = Command::new("node")
             // Modules are found from where a script stands.
-            .args(["--input-type=module", "--eval", &std::fs::read_to_string(scripts().join("provider.mjs")).unwrap()])
+            .args([
+                "--input-type=module",
+                "--eval",
+                &std::fs::read_to_string(scripts().join("provider.mjs")).unwrap(),
+            ])
             .current_dir(installed())
             .env("PORT", port.to_string())
             .env("CLIENT_ID", "gw")
             .env("CLIENT_SECRET", SECRET)
-            .env("REDIRECT_URI", format!("http://127.0.0.1:{}/oauth2/login/callback", gateway.address.port()))
+            .env(
+                "REDIRECT_URI",
+                format!("http://127.0.0.1:{}/oauth2/login/callback", gateway.address.port()),
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -220,11 +250,17 @@ fn opaque_tokens_of_oidc_provider_are_introspected() {
     let [there] = free_addresses();
     let issuer = format!("http://127.0.0.1:{}", there.port());
     let mut setup = setup(&callback());
-    setup.policies.push_str("access_policies: { table: { api: table, allow: [{ issuers: [corp] }] } }\n");
-    setup.clients.push_str("  theirs: { auth_scopes: [table_read], external: { corp: [machine] } }\n");
+    setup
+        .policies
+        .push_str("access_policies: { table: { api: table, allow: [{ issuers: [corp] }] } }\n");
+    setup
+        .clients
+        .push_str("  theirs: { auth_scopes: [table_read], external: { corp: [machine] } }\n");
     setup.gateway.push_str(&format!(
-        "issuers:\n  corp: {{ issuer: '{issuer}', any_audience: true, claims: {{ scopes: scope }}, introspection: {{ \
-         url: '{issuer}/token/introspection', client_id: gw, client_secret: file:secret, cache: 1s }} }}\n"
+        "issuers:\n  corp: {{ issuer: '{issuer}', any_audience: true, claims: {{ scopes: scope }}, \
+            introspection: {{ \
+         url: '{issuer}/token/introspection', client_id: gw, client_secret: file:secret, cache: 1s \
+         }} }}\n"
     ));
     setup.files = vec![("secret".into(), format!("{SECRET}\n"))];
     let gateway = Gateway::start(&setup);
@@ -236,7 +272,8 @@ fn opaque_tokens_of_oidc_provider_are_introspected() {
         crate::support::send(
             there,
             format!(
-                "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Type: \
+                    application/x-www-form-urlencoded\r\n\
              Content-Length: {}\r\n\r\n{body}",
                 body.len()
             ),
@@ -246,11 +283,20 @@ fn opaque_tokens_of_oidc_provider_are_introspected() {
     assert_eq!(answer.status, 200, "{answer:?}");
     let token = answer.json()["access_token"].as_str().unwrap().to_owned();
     assert!(!token.contains('.'), "opaque: {token}");
-    assert_eq!(gateway.get("/api/now/table/incident", Some(&token)).verdict(), "permit", "{}", gateway.log());
-    assert_eq!(gateway.get("/api/now/table/incident", Some(&format!("{token}x"))).verdict(), "token.invalid");
+    assert_eq!(
+        gateway.get("/api/now/table/incident", Some(&token)).verdict(),
+        "permit",
+        "{}",
+        gateway.log()
+    );
+    assert_eq!(
+        gateway.get("/api/now/table/incident", Some(&format!("{token}x"))).verdict(),
+        "token.invalid"
+    );
     assert_eq!(post("/token/revocation", &[("token", &token)]).status, 200);
     wait_for("the issuer's own revocation", || {
-        (gateway.get("/api/now/table/incident", Some(&token)).verdict() == "token.invalid").then_some(())
+        (gateway.get("/api/now/table/incident", Some(&token)).verdict() == "token.invalid")
+            .then_some(())
     });
 }
 
@@ -260,11 +306,16 @@ fn chromium_signs_in_at_oidc_provider() {
     let [back, there] = free_addresses();
     let issuer = format!("http://127.0.0.1:{}", there.port());
     let mut setup = setup(&[format!("'http://127.0.0.1:{}/callback'", back.port())]);
-    setup.users =
-        setup.users.replace("alice: { ", &format!("alice: {{ external: [{{ issuer: '{issuer}', subject: adoe }}], "));
+    setup.users = setup.users.replace(
+        "alice: { ",
+        &format!("alice: {{ external: [{{ issuer: '{issuer}', subject: adoe }}], "),
+    );
     setup.gateway = setup.gateway.replace(
         " }\n",
-        &format!(", login: {{ provider: {{ name: Corp, issuer: '{issuer}', client_id: gw, client_secret: file:secret }} }} }}\n"),
+        &format!(
+            ", login: {{ provider: {{ name: Corp, issuer: '{issuer}', client_id: gw, \
+            client_secret: file:secret }} }} }}\n"
+        ),
     );
     setup.files = vec![("secret".into(), format!("{SECRET}\n"))];
     let gateway = Gateway::start(&setup);
@@ -281,7 +332,8 @@ fn chromium_signs_in_at_oidc_provider() {
         ("LINK", "Continue with Corp".to_owned()),
         ("SUBJECT", "adoe".to_owned()),
     ];
-    let extra: Vec<(&str, &str)> = extra.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let extra: Vec<(&str, &str)> =
+        extra.iter().map(|(name, value)| (*name, value.as_str())).collect();
     run(&gateway, &installed().join("venv/bin/python"), "provider.py", &extra);
     keep(shots.path(), &["login-provider.png"]);
 }

@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::authorization::{PASSWORD, alice, code, member, redeem, refresh, request, setup, tokens};
+use crate::authorization::{
+    PASSWORD, alice, code, member, redeem, refresh, request, setup, tokens,
+};
 use crate::support::http::form;
 use crate::support::{Browser, Gateway, wait_for};
 
@@ -32,7 +34,11 @@ fn json(gateway: &Gateway, group: &str, arguments: &[&str], input: &str) -> (i32
     all.extend_from_slice(arguments);
     all.extend_from_slice(&["--format", "json"]);
     let (code, output, complaints) = run(gateway, &all, input);
-    (code, serde_json::from_str(&output).unwrap_or_else(|_| panic!("{arguments:?}: {output}{complaints}")))
+    (
+        code,
+        serde_json::from_str(&output)
+            .unwrap_or_else(|_| panic!("{arguments:?}: {output}{complaints}")),
+    )
 }
 
 /// The gateway, with its clients in a directory.
@@ -42,7 +48,11 @@ fn gateway() -> Gateway {
     std::fs::create_dir(folder.join("clients")).unwrap();
     std::fs::rename(folder.join("clients.yaml"), folder.join("clients/clients.yaml")).unwrap();
     let text = std::fs::read_to_string(folder.join("gateway.yaml")).unwrap();
-    std::fs::write(folder.join("gateway.yaml"), text.replace("clients: clients.yaml", "clients: clients")).unwrap();
+    std::fs::write(
+        folder.join("gateway.yaml"),
+        text.replace("clients: clients.yaml", "clients: clients"),
+    )
+    .unwrap();
     assert!(gateway.reload());
     gateway
 }
@@ -56,8 +66,12 @@ fn is_refused_soon(gateway: &Gateway, token: &str) {
 #[test]
 fn a_new_client_is_a_new_file_and_its_secret_gets_a_token() {
     let gateway = gateway();
-    let (code, made) =
-        json(&gateway, "client", &["add", "nightly", "--name", "Nightly: \"sync\"", "--scopes", "orders_read"], "");
+    let (code, made) = json(
+        &gateway,
+        "client",
+        &["add", "nightly", "--name", "Nightly: \"sync\"", "--scopes", "orders_read"],
+        "",
+    );
     assert_eq!(code, 0);
     let secret = made["secret"].as_str().unwrap();
     assert_eq!(secret.len(), 43);
@@ -69,8 +83,17 @@ fn a_new_client_is_a_new_file_and_its_secret_gets_a_token() {
     assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200);
 
     let (_, listed) = json(&gateway, "client", &["list"], "");
-    let row = listed["clients"].as_array().unwrap().iter().find(|row| row["client"] == "nightly").unwrap().clone();
-    assert!(row["at"].as_str().unwrap().contains("nightly.yaml") && row["secret_last_used"].is_string(), "{row}");
+    let row = listed["clients"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["client"] == "nightly")
+        .unwrap()
+        .clone();
+    assert!(
+        row["at"].as_str().unwrap().contains("nightly.yaml") && row["secret_last_used"].is_string(),
+        "{row}"
+    );
 
     let again = run(&gateway, &["client", "add", "nightly"], "");
     assert!(again.0 == 2 && again.2.contains("is there already"), "{again:?}");
@@ -89,15 +112,24 @@ fn a_new_client_is_a_new_file_and_its_secret_gets_a_token() {
         let (code, _, complaints) = run(&gateway, &arguments, "");
         assert!(code != 0 && complaints.contains(words), "{arguments:?}: {code} {complaints}");
     }
-    assert!(!gateway.folder.path().join("clients/bad.yaml").exists(), "what does not load is not kept");
+    assert!(
+        !gateway.folder.path().join("clients/bad.yaml").exists(),
+        "what does not load is not kept"
+    );
     let (code, rotated) = json(&gateway, "client", &["rotate-secret", "nightly"], "");
-    assert!(code == 0 && rotated["paste"].as_str().unwrap().starts_with("- { sha256: ") && rotated["secret"] != secret);
+    assert!(
+        code == 0
+            && rotated["paste"].as_str().unwrap().starts_with("- { sha256: ")
+            && rotated["secret"] != secret
+    );
 }
 
 #[test]
 fn a_disabled_client_and_a_locked_user_lose_their_tokens_at_once() {
     let gateway = gateway();
-    for (arguments, client) in [(["client", "disable", "web"], "web"), (["user", "lock", "alice"], "opaque")] {
+    for (arguments, client) in
+        [(["client", "disable", "web"], "web"), (["user", "lock", "alice"], "opaque")]
+    {
         let (access, refresh_token) = tokens(&gateway, client);
         let (code, output, complaints) = run(&gateway, &arguments, "");
         assert!(code == 0 && output.contains("yaml:"), "{output}{complaints}");
@@ -110,7 +142,10 @@ fn a_disabled_client_and_a_locked_user_lose_their_tokens_at_once() {
 fn a_locked_user_is_locked_for_the_clients_that_act_as_it() {
     let gateway = gateway();
     let own = |client: &str| {
-        member(&crate::authorization::token(&gateway, client, &[("grant_type", "client_credentials")]), "access_token")
+        member(
+            &crate::authorization::token(&gateway, client, &[("grant_type", "client_credentials")]),
+            "access_token",
+        )
     };
     let (acting, other) = (own("acting"), own("machine"));
     assert_eq!(gateway.get("/orders/1", Some(&acting)).status, 200);
@@ -122,8 +157,12 @@ fn a_locked_user_is_locked_for_the_clients_that_act_as_it() {
 #[test]
 fn a_user_made_by_command_signs_in() {
     let gateway = gateway();
-    let (code, made) =
-        json(&gateway, "user", &["add", "carol", "--display-name", "Carol", "--roles", "clerk"], PASSWORD);
+    let (code, made) = json(
+        &gateway,
+        "user",
+        &["add", "carol", "--display-name", "Carol", "--roles", "clerk"],
+        PASSWORD,
+    );
     assert_eq!(code, 0);
     let path = gateway.folder.path().join("users.yaml");
     let users = std::fs::read_to_string(&path).unwrap();
@@ -136,8 +175,8 @@ fn a_user_made_by_command_signs_in() {
     let refused = run(&gateway, &external, "");
     assert!(refused.0 == 2 && refused.2.contains("none is configured"), "{}", refused.2);
     let gateway_file = gateway.folder.path().join("gateway.yaml");
-    let provider =
-        "] , login: { provider: { name: P, issuer: 'https://id.example', client_id: c, client_secret: file:log } } }";
+    let provider = "] , login: { provider: { name: P, issuer: 'https://id.example', client_id: c, \
+        client_secret: file:log } } }";
     let text = std::fs::read_to_string(&gateway_file).unwrap().replacen(
         "refresh_token] }",
         &format!("refresh_token{provider}"),
@@ -149,7 +188,8 @@ fn a_user_made_by_command_signs_in() {
     let users = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, format!("{users}  {}\n", made["paste"].as_str().unwrap())).unwrap();
     let (_, listed) = json(&gateway, "user", &["list"], "");
-    let erin = listed["users"].as_array().unwrap().iter().find(|user| user["user"] == "erin").unwrap();
+    let erin =
+        listed["users"].as_array().unwrap().iter().find(|user| user["user"] == "erin").unwrap();
     assert_eq!(erin["signs_in"], true, "{listed}");
     assert!(run(&gateway, &["user", "add", "dave"], "short").2.contains("8 characters"));
     let (_, listed) = json(&gateway, "user", &["list"], "");
@@ -162,7 +202,10 @@ fn tokens_are_inspected_and_revoked_in_every_way() {
     let subject = |access: &str| json(&gateway, "token", &["inspect"], access);
     let (access, _) = tokens(&gateway, "web");
     let (code, known) = subject(&access);
-    assert_eq!((code, known["active"].as_bool(), known["subject"].as_str()), (0, Some(true), Some("alice")));
+    assert_eq!(
+        (code, known["active"].as_bool(), known["subject"].as_str()),
+        (0, Some(true), Some("alice"))
+    );
     let id = known["id"].as_str().unwrap();
     assert_eq!(run(&gateway, &["token", "revoke", "--id", id], "").0, 0);
     is_refused_soon(&gateway, &access);
@@ -187,7 +230,8 @@ fn tokens_are_inspected_and_revoked_in_every_way() {
         assert_eq!(refresh(&gateway, client, &refresh_token).status, 400, "{arguments:?}");
     }
     let (access, refresh_token) = tokens_after_the_second(&gateway, "web");
-    let before = |time: &str| run(&gateway, &["token", "revoke", "--all", "--issued-before", time], "");
+    let before =
+        |time: &str| run(&gateway, &["token", "revoke", "--all", "--issued-before", time], "");
     assert_eq!(before("2026-01-01T00:00:00Z").0, 0, "long before it was issued");
     for wrong in ["yesterday", "2999-01-01T00:00:00Z", ""] {
         assert_eq!(before(wrong).0, 2, "{wrong}");
@@ -226,7 +270,12 @@ fn keys_are_rotated_without_an_end_to_tokens_and_revoked_with_one() {
     let (first, refresh_token) = tokens(&gateway, "web");
     let kids = || -> Vec<String> {
         let jwks = gateway.get("/.well-known/jwks.json", None).json();
-        jwks["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
+        jwks["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| key["kid"].as_str().unwrap().to_owned())
+            .collect()
     };
     let compromised = kids().remove(0);
     assert_eq!(run(&gateway, &["key", "rotate"], "").0, 0);
@@ -235,10 +284,18 @@ fn keys_are_rotated_without_an_end_to_tokens_and_revoked_with_one() {
     assert_eq!(run(&gateway, &["key", "rotate", "--now"], "").0, 0);
     wait_for("the new key to sign", || (kids()[0] != compromised).then_some(()));
     assert_eq!(kids().len(), 2, "the one that was to come gave way");
-    assert_eq!(gateway.get("/orders/1", Some(&first)).status, 200, "what the old one signed stays good");
+    assert_eq!(
+        gateway.get("/orders/1", Some(&first)).status,
+        200,
+        "what the old one signed stays good"
+    );
     let (_, listed) = json(&gateway, "key", &["list"], "");
-    let states: Vec<&str> =
-        listed["keys"].as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
+    let states: Vec<&str> = listed["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|key| key["state"].as_str().unwrap())
+        .collect();
     assert_eq!(states, ["retired", "current"], "{listed}");
     let second = member(&refresh(&gateway, "web", &refresh_token), "access_token");
 
@@ -267,7 +324,10 @@ fn what_begins_with_a_hyphen_is_no_flag() {
     ] {
         let (status, output, complaints) = run(&gateway, arguments, "");
         assert_eq!(status, code, "{arguments:?}: {output}{complaints}");
-        assert!(complaints.contains(words) && !complaints.contains("Usage"), "{arguments:?}: {complaints}");
+        assert!(
+            complaints.contains(words) && !complaints.contains("Usage"),
+            "{arguments:?}: {complaints}"
+        );
     }
 }
 
@@ -289,10 +349,19 @@ fn kill_9_during_rotations_leaves_exactly_one_key_that_signs() {
         let _ = rotation.wait();
         gateway.restart();
         let (_, listed) = json(&gateway, "key", &["list"], "");
-        let current = listed["keys"].as_array().unwrap().iter().filter(|key| key["state"] == "current").count();
+        let current = listed["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|key| key["state"] == "current")
+            .count();
         assert_eq!(current, 1, "round {round}: {listed}");
         let access = member(
-            &crate::authorization::token(&gateway, "machine", &[("grant_type", "client_credentials")]),
+            &crate::authorization::token(
+                &gateway,
+                "machine",
+                &[("grant_type", "client_credentials")],
+            ),
             "access_token",
         );
         assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200, "round {round}");
@@ -312,7 +381,11 @@ fn a_backup_made_while_serving_is_put_back_whole_and_never_over_a_store() {
     let (code, said, _) = run(&gateway, &["store", "backup", path], "");
     assert!(code == 0 && said.contains("secret"), "{said}");
     assert_eq!(std::fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
-    assert_eq!(run(&gateway, &["store", "backup", path], "").0, 2, "never over a file that is there");
+    assert_eq!(
+        run(&gateway, &["store", "backup", path], "").0,
+        2,
+        "never over a file that is there"
+    );
     let later = member(
         &crate::authorization::token(&gateway, "opaque", &[("grant_type", "client_credentials")]),
         "access_token",
@@ -327,20 +400,28 @@ fn a_backup_made_while_serving_is_put_back_whole_and_never_over_a_store() {
     gateway.kill();
     std::fs::write(&file, &elsewhere).unwrap();
     let whole = std::fs::read(&copy).unwrap();
-    for (damage, words) in
-        [(&whole[..whole.len() / 2], "copy.db"), (&b"not a database at all, but long enough"[..], "copy.db")]
-    {
+    for (damage, words) in [
+        (&whole[..whole.len() / 2], "copy.db"),
+        (&b"not a database at all, but long enough"[..], "copy.db"),
+    ] {
         std::fs::write(&copy, damage).unwrap();
         let (code, _, complaint) = run(&gateway, &["store", "restore", path], "");
         assert!(code == 2 && complaint.contains(words), "{complaint}");
-        assert!(!gateway.folder.path().join("restored/scopegate.db").exists(), "nothing is half there");
+        assert!(
+            !gateway.folder.path().join("restored/scopegate.db").exists(),
+            "nothing is half there"
+        );
     }
     std::fs::write(&copy, &whole).unwrap();
     let (code, said, complaint) = run(&gateway, &["store", "restore", path], "");
     assert!(code == 0 && said.contains("since the backup"), "{said}{complaint}");
     gateway.restart();
     assert_eq!(gateway.get("/orders/1", Some(&access)).verdict(), "permit");
-    assert_eq!(gateway.get("/orders/1", Some(&later)).verdict(), "token.invalid", "given after the backup");
+    assert_eq!(
+        gateway.get("/orders/1", Some(&later)).verdict(),
+        "token.invalid",
+        "given after the backup"
+    );
     assert_eq!(refresh(&gateway, "opaque", &refresh_token).status, 200);
 }
 
@@ -351,14 +432,18 @@ fn the_keys_of_other_issuers_are_shown_as_they_are_fetched() {
     let issuer = Issuer::start(&[Key::p256("k-one"), Key::ed25519("k-two")]);
     let mut setup = setup("");
     setup.gateway.push_str(&format!(
-        "issuers: {{ corp: {{ issuer: '{0}', any_audience: true, keys: discover }}, gone: {{ issuer: 'http://127.0.0.1:9', any_audience: true, keys: discover }} }}\n",
+        "issuers: {{ corp: {{ issuer: '{0}', any_audience: true, keys: discover }}, gone: {{ \
+            issuer: 'http://127.0.0.1:9', any_audience: true, keys: discover }} }}\n",
         issuer.url
     ));
     let gateway = Gateway::start(&setup);
     let (code, shown) = json(&gateway, "key", &["issuers"], "");
     assert_eq!(code, 1, "one of them is not there");
     let rows = shown["issuers"].as_array().unwrap();
-    assert_eq!((&rows[0]["keys"], &rows[0]["fault"]), (&serde_json::json!(["k-one", "k-two"]), &Value::Null));
+    assert_eq!(
+        (&rows[0]["keys"], &rows[0]["fault"]),
+        (&serde_json::json!(["k-one", "k-two"]), &Value::Null)
+    );
     assert!(rows[1]["fault"].as_str().unwrap().contains("127.0.0.1:9"), "{shown}");
     issuer.set_mode(Mode::Answer(500, Vec::new()));
     assert!(run(&gateway, &["key", "issuers"], "").1.contains("status 500"));

@@ -27,7 +27,8 @@ clients: c
 authorization_server: { grants: [client_credentials] }
 upstreams: { api: { servers: ['http://127.0.0.1:2'] } }
 ";
-const POLICIES: &str = "apis: { a: { base_path: /a, upstream: api, resources: { /x: [GET], '/t/{id}': [GET] } } }
+const POLICIES: &str =
+    "apis: { a: { base_path: /a, upstream: api, resources: { /x: [GET], '/t/{id}': [GET] } } }
 auth_scopes: { read: { grants: [{ api: a }] } }
 ";
 const CLIENTS: &str = "clients: { app: { auth_scopes: [read] } }\n";
@@ -41,7 +42,9 @@ fn faults(gateway: &str, policies: &str, clients: &str) -> Vec<String> {
     };
     match load(&sources, &Environment, Timestamp(0)) {
         Ok(_) => Vec::new(),
-        Err(faults) => faults.iter().map(|fault| fault.to_line().replace("\n  help: ", " | ")).collect(),
+        Err(faults) => {
+            faults.iter().map(|fault| fault.to_line().replace("\n  help: ", " | ")).collect()
+        }
     }
 }
 
@@ -67,12 +70,18 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
                 "gateway.yaml:4:1: unknown key `plicies` | did you mean `policies`?",
             ],
         ),
-        (gateway("env:PORT", "env:NOPE"), vec!["gateway.yaml:2:24: the environment has no variable `NOPE`"]),
+        (
+            gateway("env:PORT", "env:NOPE"),
+            vec!["gateway.yaml:2:24: the environment has no variable `NOPE`"],
+        ),
         (
             gateway("env:PORT", "0.0.0.0:80"),
             vec!["gateway.yaml:2:24: 0.0.0.0:80 is plain HTTP on an address that is not loopback"],
         ),
-        (gateway("env:PORT", "localhost"), vec!["gateway.yaml:2:24: `localhost` is not an address to listen on"]),
+        (
+            gateway("env:PORT", "localhost"),
+            vec!["gateway.yaml:2:24: `localhost` is not an address to listen on"],
+        ),
         (
             gateway("embedded: { path: data }", "embeded: { path: data }"),
             vec!["gateway.yaml:3:10: unknown key `embeded` | did you mean `embedded`?"],
@@ -89,11 +98,15 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
         (
             gateway("[client_credentials]", "[client_credential]"),
             vec![
-                "gateway.yaml:6:34: `client_credential` is not one of the choices | did you mean `client_credentials`?",
+                "gateway.yaml:6:34: `client_credential` is not one of the choices | did you mean \
+                    `client_credentials`?",
             ],
         ),
         (
-            gateway("[client_credentials]", "[client_credentials], login: { login_url: 'https://a.example' }"),
+            gateway(
+                "[client_credentials]",
+                "[client_credentials], login: { login_url: 'https://a.example' }",
+            ),
             vec!["gateway.yaml:1:1: `login_url` without `admin`"],
         ),
         (
@@ -101,10 +114,16 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
                 "['http://127.0.0.1:2'] }",
                 "['https://127.0.0.1:2'], tls: { server_name: 'a b', ca: nowhere.pem } }",
             ),
-            vec!["gateway.yaml:7:75: `a b` is no host name or address", "gateway.yaml:7:86: nowhere.pem: No such file"],
+            vec![
+                "gateway.yaml:7:75: `a b` is no host name or address",
+                "gateway.yaml:7:86: nowhere.pem: No such file",
+            ],
         ),
         (
-            gateway("['http://127.0.0.1:2'] }", "['http://127.0.0.1:2'], tls: { server_name: '' } }"),
+            gateway(
+                "['http://127.0.0.1:2'] }",
+                "['http://127.0.0.1:2'], tls: { server_name: '' } }",
+            ),
             vec![
                 "gateway.yaml:7:59: `tls` of an upstream without an https server",
                 "gateway.yaml:7:74: `` is no host name or address",
@@ -116,14 +135,23 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
         ),
         (
             policies("blocks: [{ from: [10.0.0.1/8] }]"),
-            vec!["policies.yaml:3:19: `10.0.0.1/8` has bits set outside its prefix; write 10.0.0.0/8"],
+            vec![
+                "policies.yaml:3:19: `10.0.0.1/8` has bits set outside its prefix; write \
+                    10.0.0.0/8",
+            ],
         ),
-        (policies("blocks: [{ reason: none }]"), vec!["policies.yaml:3:10: a block that blocks nothing"]),
+        (
+            policies("blocks: [{ reason: none }]"),
+            vec!["policies.yaml:3:10: a block that blocks nothing"],
+        ),
         (
             policies("blocks: [{ clients: [ap], until: 2027-02-30 }]"),
             vec!["policies.yaml:3:34: `2027-02-30` is not a date"],
         ),
-        (policies("limits: [{ per: client }]"), vec!["policies.yaml:3:10: a limit without `rate` and `quota`"]),
+        (
+            policies("limits: [{ per: client }]"),
+            vec!["policies.yaml:3:10: a limit without `rate` and `quota`"],
+        ),
         (
             policies("limits: [{ per: address, rate: 1 }]"),
             vec!["policies.yaml:3:32: the number 1 where text is expected | put it in quotes"],
@@ -132,7 +160,10 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
             policies("acls: [{ api: b, roles: { all: [r] } }]"),
             vec!["policies.yaml:3:15: there is no API `b` | there is `a`"],
         ),
-        (policies("acls: [{ api: a, roles: { all: [] } }]"), vec!["policies.yaml:3:25: an empty role list"]),
+        (
+            policies("acls: [{ api: a, roles: { all: [] } }]"),
+            vec!["policies.yaml:3:25: an empty role list"],
+        ),
         (
             policies("acls: [{ api: a, resources: [/y], roles: { all: [r] } }]"),
             vec!["policies.yaml:3:30: `a` has no resource `/y` | did you mean `/x`?"],
@@ -160,7 +191,8 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
         (
             policies("access_policies: { p: { api: a, allow: [] }, q: { api: a, allow: [] } }"),
             vec![
-                "policies.yaml:3:46: the access policies `p` (policies.yaml:3) and `q` are equally specific for `GET /t/{id}` of `a`",
+                "policies.yaml:3:46: the access policies `p` (policies.yaml:3) and `q` are equally \
+                    specific for `GET /t/{id}` of `a`",
                 "policies.yaml:3:46: the access policies",
             ],
         ),
@@ -174,7 +206,10 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
             clients("{ secrets: [{ expires: 2027-01-01 }] }"),
             vec!["clients.yaml:2:20: a secret is either `sha256` or `argon2id`"],
         ),
-        (clients("{ activ: true }"), vec!["clients.yaml:2:10: unknown key `activ` | did you mean `active`?"]),
+        (
+            clients("{ activ: true }"),
+            vec!["clients.yaml:2:10: unknown key `activ` | did you mean `active`?"],
+        ),
         (
             clients("{ active: yes please }"),
             vec!["clients.yaml:2:18: the text `yes please` where true or false is expected"],
@@ -184,7 +219,10 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
             clients("{ access_token_lifespan: 1500ms }"),
             vec!["clients.yaml:2:33: `1500ms` is not a whole number of seconds"],
         ),
-        (clients("{ external: { corp: [x] } }"), vec!["clients.yaml:2:22: there is no issuer `corp`"]),
+        (
+            clients("{ external: { corp: [x] } }"),
+            vec!["clients.yaml:2:22: there is no issuer `corp`"],
+        ),
         (clients("\n  app: {}"), vec!["clients.yaml:3:3: the key `app` stands here a second time"]),
     ] {
         let reported: std::collections::BTreeSet<&String> = found.iter().collect();
@@ -205,11 +243,16 @@ fn all_faults_of_all_files_come_in_one_run() {
             .replace("path: data", "pth: data")
             .replace(
                 "policies: ",
-                "issuers: { x: { issuer: https://x.example, audience: [y], keys: discover, ca: x } }\npolicies: ",
+                "issuers: { x: { issuer: https://x.example, audience: [y], keys: discover, ca: x } \
+                    }\npolicies: ",
             )
             .replace("env:PORT", "0.0.0.0:80"),
-        &format!("{POLICIES}acls: [{{ api: nope, roles: {{ any: [] }} }}]\nblocks: [{{ from: [300.0.0.0/8] }}]\n"),
-        "clients:\n  a: { grants: [password, client_credentials], auth_scopes: [raed] }\n  b: { secret: x }\n",
+        &format!(
+            "{POLICIES}acls: [{{ api: nope, roles: {{ any: [] }} }}]\nblocks: [{{ from: \
+            [300.0.0.0/8] }}]\n"
+        ),
+        "clients:\n  a: { grants: [password, client_credentials], auth_scopes: [raed] }\n  b: { \
+            secret: x }\n",
     );
     for words in [
         "unknown key `pth`",
@@ -237,16 +280,24 @@ fn check_prints_the_line_with_a_marker_and_exits_with_1_and_2_for_what_is_not_th
             .args(arguments)
             .output()
             .unwrap();
-        let text = String::from_utf8(if arguments.is_empty() { output.stderr } else { output.stdout }).unwrap();
+        let text =
+            String::from_utf8(if arguments.is_empty() { output.stderr } else { output.stdout })
+                .unwrap();
         (output.status.code(), text)
     };
     assert_eq!(check(&[]).0, Some(2));
-    std::fs::write(&path, GATEWAY.replace("env:PORT", "127.0.0.1:1").replace("policies: p", "polices: p")).unwrap();
+    std::fs::write(
+        &path,
+        GATEWAY.replace("env:PORT", "127.0.0.1:1").replace("policies: p", "polices: p"),
+    )
+    .unwrap();
     std::fs::write(folder.path().join("c"), CLIENTS).unwrap();
     let (code, text) = check(&[]);
     assert_eq!(code, Some(1));
     assert!(
-        text.contains("polices: p") && text.contains("^^^^^^^") && text.contains("did you mean `policies`?"),
+        text.contains("polices: p")
+            && text.contains("^^^^^^^")
+            && text.contains("did you mean `policies`?"),
         "{text}"
     );
     assert!(!text.contains("auth scope"), "nothing follows from files that were not found: {text}");
@@ -254,7 +305,11 @@ fn check_prints_the_line_with_a_marker_and_exits_with_1_and_2_for_what_is_not_th
     assert_eq!(code, Some(1));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert!(
-        json["faults"].as_array().unwrap().iter().any(|fault| fault["line"] == 4 && fault["column"] == 1),
+        json["faults"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|fault| fault["line"] == 4 && fault["column"] == 1),
         "{json}"
     );
     std::fs::write(&path, GATEWAY.replace("env:PORT", "127.0.0.1:1")).unwrap();
@@ -263,7 +318,10 @@ fn check_prints_the_line_with_a_marker_and_exits_with_1_and_2_for_what_is_not_th
     assert_eq!(code, Some(0), "{json}");
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     let findings = json["findings"].to_string();
-    assert!(findings.contains("lists no `grants`") && findings.contains("neither secret nor"), "{findings}");
+    assert!(
+        findings.contains("lists no `grants`") && findings.contains("neither secret nor"),
+        "{findings}"
+    );
     assert!(!findings.contains("proxy.untrusted"), "{findings}");
     std::fs::write(&path, GATEWAY.replace("env:PORT", "'127.0.0.1:1', behind_tls: true")).unwrap();
     let (code, json) = check(&["--format", "json"]);

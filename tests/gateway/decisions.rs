@@ -1,5 +1,6 @@
-//! The rows of decisions.md, each on the pure function and through the running gateway, with E and R where the row says any,
-//! and with no ACL, one that the caller satisfies, and one that it does not.
+//! The rows of decisions.md, each on the pure function and through the running gateway, with E and
+//! R where the row says any, and with no ACL, one that the caller satisfies, and one that it does
+//! not.
 
 mod agreement;
 mod properties;
@@ -85,19 +86,30 @@ const ON: Option<bool> = Some(true);
 const ANY: Option<bool> = None;
 
 fn rows() -> Vec<Row> {
-    const A_ON_GET: &str = "auth_scopes: { A: { grants: [{ api: items, methods: [GET] }] }, B: {}, useraccount: {} }";
-    const UNION: &str =
-        "auth_scopes: { A: { grants: [{ api: items }] }, B: { grants: [{ api: items }] }, useraccount: {} }";
-    const NAMED_NONE: &str = "auth_scopes: { A: {}, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [{ clients: [@CLIENTS@] }] } }";
-    const NAMED_A: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [{ clients: [@CLIENTS@] }] } }";
-    const OTHER: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [{ clients: [other] }] } }";
-    const NOBODY: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [] } }";
-    const NETWORK: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [{ clients: [@CLIENTS@], from: [192.0.2.0/24] }] } }";
-    const SPECIFIC: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, allow: [{ clients: [@CLIENTS@] }] }, all: { all_apis: true, allow: [] } }";
-    const INACTIVE: &str = "auth_scopes: { A: { active: false, grants: [{ api: items }] }, B: {}, useraccount: {} }";
-    const WHERE: &str =
-        "auth_scopes: { A: { grants: [{ api: items, where: { tableName: [incident] } }] }, B: {}, useraccount: {} }";
-    const SHADOW: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} }\naccess_policies: { p: { api: items, mode: shadow, allow: [] } }";
+    const A_ON_GET: &str =
+        "auth_scopes: { A: { grants: [{ api: items, methods: [GET] }] }, B: {}, useraccount: {} }";
+    const UNION: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: { grants: [{ api: \
+        items }] }, useraccount: {} }";
+    const NAMED_NONE: &str = "auth_scopes: { A: {}, B: {}, useraccount: {} }\naccess_policies: { \
+        p: { api: items, allow: [{ clients: [@CLIENTS@] }] } }";
+    const NAMED_A: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} \
+        }\naccess_policies: { p: { api: items, allow: [{ clients: [@CLIENTS@] }] } }";
+    const OTHER: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} \
+        }\naccess_policies: { p: { api: items, allow: [{ clients: [other] }] } }";
+    const NOBODY: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} \
+        }\naccess_policies: { p: { api: items, allow: [] } }";
+    const NETWORK: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} \
+        }\naccess_policies: { p: { api: items, allow: [{ clients: [@CLIENTS@], from: \
+        [192.0.2.0/24] }] } }";
+    const SPECIFIC: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} \
+        }\naccess_policies: { p: { api: items, allow: [{ clients: [@CLIENTS@] }] }, all: { \
+        all_apis: true, allow: [] } }";
+    const INACTIVE: &str =
+        "auth_scopes: { A: { active: false, grants: [{ api: items }] }, B: {}, useraccount: {} }";
+    const WHERE: &str = "auth_scopes: { A: { grants: [{ api: items, where: { tableName: [incident] \
+        } }] }, B: {}, useraccount: {} }";
+    const SHADOW: &str = "auth_scopes: { A: { grants: [{ api: items }] }, B: {}, useraccount: {} \
+        }\naccess_policies: { p: { api: items, mode: shadow, allow: [] } }";
     use Expect::{Acl, Permit, Refuse};
     vec![
         row(1, SCOPES_NONE, "", OFF, OFF, Acl),
@@ -118,7 +130,10 @@ fn rows() -> Vec<Row> {
         row(16, SPECIFIC, "A", OFF, ANY, Permit),
         row(17, SCOPES_A_B, "useraccount", OFF, ANY, Acl),
         row(18, INACTIVE, "A", OFF, ON, Refuse("scope.unscoped")),
-        Row { request: ("GET", "/api/table/problem"), ..row(19, WHERE, "A", OFF, ON, Refuse("scope.unscoped")) },
+        Row {
+            request: ("GET", "/api/table/problem"),
+            ..row(19, WHERE, "A", OFF, ON, Refuse("scope.unscoped"))
+        },
         row(20, SHADOW, "A", OFF, ANY, Permit),
     ]
 }
@@ -144,8 +159,14 @@ fn clients(row: &Row) -> Vec<(String, bool, bool)> {
     let mut clients = Vec::new();
     for enforce in [false, true] {
         for restrict in [false, true] {
-            if row.enforce.is_none_or(|e| e == enforce) && row.restrict.is_none_or(|r| r == restrict) {
-                clients.push((format!("e{}r{}", u8::from(enforce), u8::from(restrict)), enforce, restrict));
+            if row.enforce.is_none_or(|e| e == enforce)
+                && row.restrict.is_none_or(|r| r == restrict)
+            {
+                clients.push((
+                    format!("e{}r{}", u8::from(enforce), u8::from(restrict)),
+                    enforce,
+                    restrict,
+                ));
             }
         }
     }
@@ -157,12 +178,16 @@ fn setup(row: &Row, acl: &str) -> Setup {
     let mut text = "clients:\n  other: {}\n".to_owned();
     for (name, enforce, restrict) in clients(row) {
         text.push_str(&format!(
-            "  {name}: {{ grants: [client_credentials], roles: [worker], secrets: [{{ sha256: @SHA256@ }}], auth_scopes: [{}], \
+            "  {name}: {{ grants: [client_credentials], roles: [worker], secrets: [{{ sha256: \
+                @SHA256@ }}], auth_scopes: [{}], \
              enforce_token_restriction: {enforce}, allow_only_selected_scopes: {restrict} }}\n",
             row.scopes
         ));
     }
-    Setup::new(&format!("{API}\n{}\n{acl}", row.policies.replace("@CLIENTS@", &names.join(", "))), &text)
+    Setup::new(
+        &format!("{API}\n{}\n{acl}", row.policies.replace("@CLIENTS@", &names.join(", "))),
+        &text,
+    )
 }
 
 struct Nothing;
@@ -200,7 +225,10 @@ pub fn config_of(setup: &Setup) -> Config {
         users: vec![file("users.yaml", &setup.users)],
     };
     load(&sources, &Nothing, Timestamp(0)).unwrap_or_else(|faults| {
-        panic!("{}", faults.iter().map(scopegate::config::Fault::to_line).collect::<Vec<_>>().join("\n"))
+        panic!(
+            "{}",
+            faults.iter().map(scopegate::config::Fault::to_line).collect::<Vec<_>>().join("\n")
+        )
     })
 }
 
@@ -238,8 +266,12 @@ pub fn verdict(outcome: &Result<scopegate::policy::Permit, Refusal>) -> String {
 }
 
 pub fn decide_own(config: &Config, request: &Request, client: &str, scopes: &str) -> String {
-    let judgement =
-        decide(&config.rules, request, |_| Ok(Arc::new(own_facts(client, scopes))), Moment::at(Timestamp(10)));
+    let judgement = decide(
+        &config.rules,
+        request,
+        |_| Ok(Arc::new(own_facts(client, scopes))),
+        Moment::at(Timestamp(10)),
+    );
     verdict(&judgement.outcome)
 }
 
@@ -251,9 +283,13 @@ fn every_row_comes_out_so_on_the_pure_function() {
             let config = config_of(&setup(&row, text));
             let request = request_to(row.request.0, row.request.1, Some("127.0.0.1"));
             for (client, ..) in clients(&row) {
-                let (got, expect) = (decide_own(&config, &request, &client, row.scopes), expected(row.expect, acl));
+                let (got, expect) =
+                    (decide_own(&config, &request, &client, row.scopes), expected(row.expect, acl));
                 if got != expect {
-                    wrong.push(format!("row {} {client}, ACL {acl}: {got} instead of {expect}", row.number));
+                    wrong.push(format!(
+                        "row {} {client}, ACL {acl}: {got} instead of {expect}",
+                        row.number
+                    ));
                 }
             }
         }
@@ -267,7 +303,8 @@ fn through_the_gateway(acl: &str, text: &str) {
         let gateway = Gateway::start(&setup(&row, text));
         for (client, ..) in clients(&row) {
             gateway.upstream.clear();
-            let response = gateway.call(row.request.0, row.request.1, Some(&gateway.token(&client)));
+            let response =
+                gateway.call(row.request.0, row.request.1, Some(&gateway.token(&client)));
             let (got, expect) = (response.verdict(), expected(row.expect, acl));
             let forwarded = gateway.upstream.requests().len();
             if got != expect || forwarded != usize::from(expect == "permit") {
@@ -278,8 +315,7 @@ fn through_the_gateway(acl: &str, text: &str) {
             }
         }
         if row.number == 20 && acl == "none" {
-            let series =
-                "scopegate_shadow_total{api=\"items\",reason=\"policy.profile\",rule=\"p\",verdict=\"refuse\"}";
+            let series = "scopegate_shadow_total{api=\"items\",reason=\"policy.profile\",rule=\"p\",verdict=\"refuse\"}";
             // Counted once the answer is out, so perhaps a moment after it.
             wait_for("both would-be refusals to be counted", || {
                 gateway.metric(series).filter(|count| (*count - 2.0).abs() < 0.1)

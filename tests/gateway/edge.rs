@@ -1,5 +1,5 @@
-//! What the guard adds to the proxy below: framing, limits and deadlines, over raw sockets, with an upstream that records every
-//! byte.
+//! What the guard adds to the proxy below: framing, limits and deadlines, over raw sockets, with an
+//! upstream that records every byte.
 
 mod attacks;
 mod bodies;
@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use crate::support::http::{Connection, request, try_send};
 use crate::support::{Gateway, Setup, wait_for};
 
-const POLICIES: &str =
-    "apis: { open: { base_path: /, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST, PUT] } } }\n";
+const POLICIES: &str = "apis: { open: { base_path: /, upstream: api, public: true, resources: \
+    { \"/{*rest}\": [GET, POST, PUT] } } }\n";
 
 fn gateway(edge: &str) -> Gateway {
     let mut setup = Setup::new(POLICIES, "clients: {}\n");
@@ -66,7 +66,11 @@ fn ambiguous_framing_is_refused_with_a_reason_and_nothing_reaches_the_upstream()
         ("GET /a HTTP/1.1\r\nHost: a\r\nno colon\r\n\r\n", "request.malformed", 400),
         ("GET /a HTTP/1.1\r\nHost: a\r\nX: \0\r\n\r\n", "request.malformed", 400),
         ("\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n", "request.malformed", 400),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello", "request.malformed", 400),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5, 5\r\n\r\nhello",
+            "request.malformed",
+            400,
+        ),
         (
             "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
             "request.malformed",
@@ -77,20 +81,46 @@ fn ambiguous_framing_is_refused_with_a_reason_and_nothing_reaches_the_upstream()
             "request.malformed",
             400,
         ),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello", "request.malformed", 400),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello", "request.malformed", 400),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "request.malformed", 400),
         (
-            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: +5\r\n\r\nhello",
             "request.malformed",
             400,
         ),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n", "request.malformed", 400),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
-        ("POST /a HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "request.malformed", 400),
         (
-            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 0x5\r\n\r\nhello",
+            "request.malformed",
+            400,
+        ),
+        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "request.malformed", 400),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: \
+                chunked\r\n\r\n0\r\n\r\n",
+            "request.malformed",
+            400,
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            "request.malformed",
+            400,
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\n\r\n",
+            "request.malformed",
+            400,
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+            "request.malformed",
+            400,
+        ),
+        (
+            "POST /a HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "request.malformed",
+            400,
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: \
+                chunked\r\n\r\n0\r\n\r\n",
             "request.malformed",
             400,
         ),
@@ -99,17 +129,27 @@ fn ambiguous_framing_is_refused_with_a_reason_and_nothing_reaches_the_upstream()
             "request.malformed",
             400,
         ),
-        ("POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", "request.malformed", 400),
+        (
+            "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "request.malformed",
+            400,
+        ),
     ];
     let mut kept = 0;
     for (bytes, reason, status) in cases {
         // A second request behind the first one must never be served.
         let smuggled = format!("{bytes}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n");
-        let response = try_send(gateway.address, &smuggled).unwrap_or_else(|| panic!("no answer to {bytes:?}"));
+        let response = try_send(gateway.address, &smuggled)
+            .unwrap_or_else(|| panic!("no answer to {bytes:?}"));
         assert_eq!((response.verdict().as_str(), response.status), (reason, status), "{bytes:?}");
-        assert!(response.header("x-decision-id").is_some() && response.json()["decision_id"].is_string());
-        // What is not HTTP ends the connection; a path that the rules refuse is HTTP, and the next request is one.
-        let closed = response.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
+        assert!(
+            response.header("x-decision-id").is_some()
+                && response.json()["decision_id"].is_string()
+        );
+        // What is not HTTP ends the connection; a path that the rules refuse is HTTP, and the next
+        // request is one.
+        let closed =
+            response.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         assert!(closed || bytes.contains(";b") || bytes.contains("%2Fb"), "{bytes:?}");
         kept += usize::from(!closed);
     }
@@ -131,12 +171,15 @@ fn bad_chunks_never_become_a_complete_request_upstream() {
     ] {
         let gateway = gateway("");
         let bytes = format!(
-            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}GET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
+            "POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}GET \
+                /smuggled HTTP/1.1\r\nHost: a\r\n\r\n"
         );
         let _ = try_send(gateway.address, bytes);
         let requests = gateway.upstream.requests();
         assert!(
-            requests.iter().all(|request| !request.contains("smuggled") || request.contains("POST /a")),
+            requests
+                .iter()
+                .all(|request| !request.contains("smuggled") || request.contains("POST /a")),
             "{chunks:?}: {requests:?}"
         );
         assert!(requests.len() <= 1, "{chunks:?}: {requests:?}");
@@ -148,7 +191,8 @@ fn pipelined_requests_are_each_read_strictly_and_answered_in_order() {
     let gateway = gateway("");
     let mut connection = Connection::open(gateway.address);
     connection.write(
-        b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nPOST /second HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhelloGET /a/../third HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /first HTTP/1.1\r\nHost: a\r\n\r\nPOST /second HTTP/1.1\r\nHost: \
+            a\r\nContent-Length: 5\r\n\r\nhelloGET /a/../third HTTP/1.1\r\nHost: a\r\n\r\n",
     );
     assert_eq!(connection.read(false).unwrap().status, 200);
     assert_eq!(connection.read(false).unwrap().status, 200);
@@ -159,7 +203,8 @@ fn pipelined_requests_are_each_read_strictly_and_answered_in_order() {
 
 #[test]
 fn a_body_that_nobody_reads_is_never_taken_for_the_next_request() {
-    // The resource is public for GET and PUT and does not offer DELETE: a body that says GET must not speak for what follows it.
+    // The resource is public for GET and PUT and does not offer DELETE: a body that says GET must
+    // not speak for what follows it.
     let gateway = gateway("");
     let inner = "GET /a HTTP/1.1\r\nHost: a\r\n\r\n";
     for head in ["DELETE /a HTTP/1.1", "GET /nowhere;x HTTP/1.1"] {
@@ -170,10 +215,16 @@ fn a_body_that_nobody_reads_is_never_taken_for_the_next_request() {
             } else {
                 format!("Content-Length: {}", inner.len())
             };
-            connection.write(format!("DELETE /first HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n").as_bytes());
+            connection.write(
+                format!("DELETE /first HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n").as_bytes(),
+            );
             let first = connection.read(false).unwrap();
             assert_eq!(first.verdict(), "operation.method");
-            let body = if chunked { format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len()) } else { inner.to_owned() };
+            let body = if chunked {
+                format!("{:x}\r\n{inner}\r\n0\r\n\r\n", inner.len())
+            } else {
+                inner.to_owned()
+            };
             connection.write(body.as_bytes());
             connection.write(format!("{head}\r\nHost: a\r\n\r\n").as_bytes());
             // Answered as what it is, or the connection has been closed; never as the body said.
@@ -192,10 +243,15 @@ fn head_and_target_limits_are_answered_with_their_reasons() {
     assert_eq!(gateway.send(header(31 * 1024)).status, 200);
     for bytes in [33 * 1024, 200 * 1024] {
         let response = gateway.send(header(bytes));
-        assert_eq!((response.verdict().as_str(), response.status), ("request.headers", 431), "{bytes}");
+        assert_eq!(
+            (response.verdict().as_str(), response.status),
+            ("request.headers", 431),
+            "{bytes}"
+        );
     }
     let many: Vec<(String, &str)> = (0..101).map(|n| (format!("X-{n}"), "y")).collect();
-    let many: Vec<(&str, &str)> = many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    let many: Vec<(&str, &str)> =
+        many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
     assert_eq!(gateway.send(request("GET", "/a", None, &many)).status, 431);
     let long = gateway.get(&format!("/{}", "a".repeat(9 * 1024)), None);
     assert_eq!((long.verdict().as_str(), long.status), ("request.target", 414));
@@ -222,8 +278,11 @@ fn a_head_that_does_not_end_is_cut_at_one_deadline_however_it_drips() {
             match std::io::Read::read(stream, &mut byte) {
                 Ok(0) => *open = false,
                 Ok(_) => panic!("an answer to half a head"),
-                Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                }
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) => {}
                 Err(_) => *open = false,
             }
         }
@@ -231,7 +290,9 @@ fn a_head_that_does_not_end_is_cut_at_one_deadline_however_it_drips() {
     });
     assert!(start.elapsed() > Duration::from_millis(900), "{:?}", start.elapsed());
     wait_for("all three to be counted", || {
-        gateway.metric("scopegate_connections_cut_total{cause=\"header_timeout\"}").filter(|cut| *cut > 2.5)
+        gateway
+            .metric("scopegate_connections_cut_total{cause=\"header_timeout\"}")
+            .filter(|cut| *cut > 2.5)
     });
 }
 
@@ -266,7 +327,9 @@ fn many_small_bodies_are_no_slow_one_and_a_dripping_body_is_cut() {
     wait_for("the slow one to be cut", || {
         let _ = slow.write_all(b"x");
         std::thread::park_timeout(Duration::from_millis(100));
-        gateway.metric("scopegate_connections_cut_total{cause=\"body_pace\"}").filter(|cut| *cut > 0.5)
+        gateway
+            .metric("scopegate_connections_cut_total{cause=\"body_pace\"}")
+            .filter(|cut| *cut > 0.5)
     });
 }
 
@@ -287,10 +350,14 @@ fn a_kept_connection_is_closed_after_its_pause_and_that_is_no_fault() {
 
 #[test]
 fn connections_are_capped_by_address_and_in_total() {
-    for (edge, cause) in [("max_connections: 3", "total"), ("max_connections_per_address: 3", "address")] {
+    for (edge, cause) in
+        [("max_connections: 3", "total"), ("max_connections_per_address: 3", "address")]
+    {
         let gateway = gateway(&format!("edge: {{ {edge} }}\n"));
         // The start-up check's connections have to be counted out first.
-        wait_for("an empty gateway", || gateway.metric("scopegate_connections_open").filter(|open| *open < 0.5));
+        wait_for("an empty gateway", || {
+            gateway.metric("scopegate_connections_open").filter(|open| *open < 0.5)
+        });
         let mut held: Vec<Connection> = (0..3).map(|_| Connection::open(gateway.address)).collect();
         for connection in &mut held {
             connection.write(request("GET", "/a", None, &[]).as_bytes());
@@ -312,11 +379,13 @@ fn bodies_are_streamed_both_ways_and_100_continue_is_answered() {
     let body = "x".repeat(300_000);
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     gateway.upstream.answer(answer);
-    let sent = format!("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let sent =
+        format!("PUT /a HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let response = gateway.send(&sent);
     assert_eq!((response.status, response.body.len()), (200, body.len()));
     let chunked = format!(
-        "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \
+            chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
         body.len()
     );
     assert_eq!(gateway.send(chunked).status, 200);
@@ -329,12 +398,18 @@ fn bodies_are_streamed_both_ways_and_100_continue_is_answered() {
 #[test]
 fn an_upgrade_is_not_offered() {
     let gateway = gateway("");
-    let bytes =
-        request("GET", "/a", None, &[("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "x")]);
+    let bytes = request(
+        "GET",
+        "/a",
+        None,
+        &[("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Key", "x")],
+    );
     assert_eq!(gateway.send(bytes).status, 200, "the request is served as plain HTTP");
     let head = gateway.upstream.last_head().join("\n").to_ascii_lowercase();
     assert!(!head.contains("\nupgrade:"), "{head}");
-    gateway.upstream.answer("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    gateway.upstream.answer(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
+    );
     let unsolicited = gateway.get("/a", None);
     assert_eq!(unsolicited.status, 502, "{unsolicited:?}");
 }
@@ -372,7 +447,12 @@ fn what_a_client_says_for_one_hop_stays_there() {
     ] {
         assert!(!head.contains(&format!("\n{name}:")), "{name}: {head}");
     }
-    for kept in ["\nx-kept: b", "\nx-forwarded-for: 127.0.0.1", "\nx-forwarded-host: ", "\nhost: 127.0.0.1:"] {
+    for kept in [
+        "\nx-kept: b",
+        "\nx-forwarded-for: 127.0.0.1",
+        "\nx-forwarded-host: ",
+        "\nhost: 127.0.0.1:",
+    ] {
         assert!(head.contains(kept), "{kept}: {head}");
     }
 }
@@ -381,7 +461,8 @@ fn what_a_client_says_for_one_hop_stays_there() {
 fn what_an_upstream_says_for_one_hop_stays_there() {
     let gateway = gateway("");
     gateway.upstream.answer(
-        "HTTP/1.1 200 OK\r\nConnection: X-Hop, keep-alive\r\nX-Hop: a\r\nKeep-Alive: timeout=5\r\nUpgrade: h2c\r\nTrailer: X\r\nX-Kept: b\r\nContent-Length: 2\r\n\r\nok",
+        "HTTP/1.1 200 OK\r\nConnection: X-Hop, keep-alive\r\nX-Hop: a\r\nKeep-Alive: \
+            timeout=5\r\nUpgrade: h2c\r\nTrailer: X\r\nX-Kept: b\r\nContent-Length: 2\r\n\r\nok",
     );
     let response = gateway.get("/a", None);
     assert_eq!((response.body.as_str(), response.header("x-kept")), ("ok", Some("b")));
@@ -393,7 +474,9 @@ fn what_an_upstream_says_for_one_hop_stays_there() {
 #[test]
 fn an_http_1_0_client_gets_no_chunks_and_the_end_of_the_connection() {
     let gateway = gateway("");
-    gateway.upstream.answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
+    gateway
+        .upstream
+        .answer("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n");
     let mut connection = Connection::open(gateway.address);
     connection.write(b"GET /a HTTP/1.0\r\nHost: a\r\n\r\n");
     let response = connection.read(false).unwrap();
@@ -404,8 +487,10 @@ fn an_http_1_0_client_gets_no_chunks_and_the_end_of_the_connection() {
 #[test]
 fn interim_answers_without_end_are_cut() {
     let gateway = gateway("");
-    let flood =
-        format!("{}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1_000));
+    let flood = format!(
+        "{}HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(1_000)
+    );
     gateway.upstream.answer(flood);
     let mut connection = Connection::open(gateway.address);
     connection.write(b"GET /a HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -425,11 +510,15 @@ fn a_client_that_leaves_is_not_our_failure() {
     let gateway = gateway("");
     for _ in 0..20 {
         let mut stream = TcpStream::connect(gateway.address).unwrap();
-        stream.write_all(b"DELETE /a HTTP/1.1\r\nHost: a\r\n\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        stream
+            .write_all(b"DELETE /a HTTP/1.1\r\nHost: a\r\n\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n")
+            .unwrap();
         drop(stream);
     }
     let refused = "scopegate_requests_total{api=\"\",operation=\"\",reason=\"operation.method\",verdict=\"refuse\"}";
-    wait_for("the refusals to be counted", || gateway.metric(refused).filter(|count| *count > 19.5));
+    wait_for("the refusals to be counted", || {
+        gateway.metric(refused).filter(|count| *count > 19.5)
+    });
     assert!(!gateway.metrics_text().contains("gateway.broken"), "{}", gateway.metrics_text());
 }
 
@@ -438,7 +527,8 @@ fn a_dead_server_of_two_costs_no_request() {
     let upstream = crate::support::Upstream::start();
     let dead = crate::support::free_address();
     let mut setup = Setup::new(POLICIES, "clients: {}\n");
-    setup.gateway = format!("upstreams: {{ api: {{ servers: ['http://{dead}', '@UPSTREAM@'] }} }}\n");
+    setup.gateway =
+        format!("upstreams: {{ api: {{ servers: ['http://{dead}', '@UPSTREAM@'] }} }}\n");
     let gateway = Gateway::start_with(&setup, upstream);
     for n in 0..6 {
         let body = "POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";

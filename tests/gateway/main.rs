@@ -1,5 +1,8 @@
 //! The whole gateway over real sockets.
-#![expect(unreachable_pub, reason = "the modules of a test binary are its own: `pub` says what other modules use")]
+#![expect(
+    unreachable_pub,
+    reason = "the modules of a test binary are its own: `pub` says what other modules use"
+)]
 #![expect(clippy::assigning_clones, reason = "a test's set-up reads better as assignments")]
 
 mod architecture;

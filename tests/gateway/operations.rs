@@ -13,11 +13,12 @@ const POLICIES: &str = "
 apis: { items: { base_path: /api, upstream: api, resources: { \"/{id}\": [GET] } } }
 auth_scopes: { read: { grants: [{ api: items }] } }
 ";
-const CLIENTS: &str =
-    "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read] } }\n";
+const CLIENTS: &str = "clients: { app: { grants: [client_credentials], secrets: [{ sha256: \
+    @SHA256@ }], auth_scopes: [read] } }\n";
 
 fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
-    let response = send(address, format!("GET {path} HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n"));
+    let response =
+        send(address, format!("GET {path} HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n"));
     (response.status, response.body)
 }
 
@@ -41,10 +42,14 @@ fn metrics_count_by_configured_names_alone() {
         gateway.get(&format!("/api/{n}"), Some(&token));
         gateway.get(&format!("/attacker/{n}"), None);
         gateway.call(&format!("METHOD{n}"), &format!("/api/{n}"), Some("forged"));
-        gateway.send(request("GET", "/api/1", None, &[]).replace("Host: 127.0.0.1", &format!("Host: h{n}.example")));
+        gateway.send(
+            request("GET", "/api/1", None, &[])
+                .replace("Host: 127.0.0.1", &format!("Host: h{n}.example")),
+        );
     }
     let series = |name: &str| gateway.metric(name);
-    let permitted = "scopegate_requests_total{api=\"items\",operation=\"GET /{id}\",reason=\"\",verdict=\"permit\"}";
+    let permitted = "scopegate_requests_total{api=\"items\",operation=\"GET \
+        /{id}\",reason=\"\",verdict=\"permit\"}";
     wait_for("all requests to be counted", || series(permitted).filter(|count| *count > 19.5));
     assert_eq!(series("scopegate_tokens_issued_total{grant=\"client_credentials\"}"), Some(1.0));
     assert_eq!(series("scopegate_token_cache_lookups_total{result=\"miss\"}"), Some(1.0));
@@ -110,7 +115,8 @@ fn what_a_reload_cannot_change_is_refused_by_name() {
 #[test]
 fn sigterm_finishes_what_is_under_way_and_sigquit_does_nothing() {
     let mut setup = Setup::new(POLICIES, CLIENTS);
-    setup.gateway = "upstreams: { api: { servers: ['@UPSTREAM@'], timeouts: { response: 60s } } }\n".to_owned();
+    setup.gateway =
+        "upstreams: { api: { servers: ['@UPSTREAM@'], timeouts: { response: 60s } } }\n".to_owned();
     let mut gateway = Gateway::start_with(&setup, Upstream::start());
     let token = gateway.token("app");
     for stray in ["QUIT", "USR1", "USR2"] {
@@ -121,7 +127,9 @@ fn sigterm_finishes_what_is_under_way_and_sigquit_does_nothing() {
     let release = gateway.upstream.hold();
     let mut connection = Connection::open(gateway.address);
     connection.write(request("GET", "/api/2", Some(&token), &[]).as_bytes());
-    wait_for("the upstream to have the request", || (gateway.upstream.requests().len() == 2).then_some(()));
+    wait_for("the upstream to have the request", || {
+        (gateway.upstream.requests().len() == 2).then_some(())
+    });
     gateway.signal("TERM");
     wait_for("not ready", || (get(gateway.metrics, "/readyz").0 == 503).then_some(()));
     drop(release);
@@ -139,13 +147,16 @@ fn nothing_secret_is_written_anywhere() {
     gateway.get("/api/1?password=planted-query", Some(&token));
     gateway.get("/api/1", Some("planted-token"));
     gateway.send(format!(
-        "GET /a b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nCookie: planted-cookie\r\n\r\n"
+        "GET /a b HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\nCookie: \
+            planted-cookie\r\n\r\n"
     ));
     gateway.upstream.answer("");
     let failed = gateway.get("/api/1?planted-query", Some(&token));
     gateway.record(failed.header("x-decision-id").unwrap());
     let records = std::fs::read_to_string(gateway.folder.path().join("decisions.jsonl")).unwrap();
-    for (place, text) in [("log", gateway.log()), ("records", records), ("metrics", gateway.metrics_text())] {
+    for (place, text) in
+        [("log", gateway.log()), ("records", records), ("metrics", gateway.metrics_text())]
+    {
         for planted in ["planted", SECRET, token.as_str(), token.split('.').nth(2).unwrap()] {
             assert!(!text.contains(planted), "{planted} in {place}");
         }
@@ -184,7 +195,9 @@ fn the_demo_prints_lines_that_do_what_they_say() {
     wait_for("the demo to listen", || std::net::TcpStream::connect(&address).ok());
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();
     // Ctrl-C ends it at once and leaves nothing behind.
-    assert!(Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success());
+    assert!(
+        Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap().success()
+    );
     let status = wait_for("the demo to end", || demo.try_wait().unwrap());
     assert_eq!(status.code(), Some(0));
     assert!(!std::path::Path::new(&folder).exists(), "{folder}");
@@ -201,7 +214,10 @@ fn the_demo_prints_lines_that_do_what_they_say() {
     ];
     assert_eq!(answers.len(), expected.len() + 1, "{output}");
     for (answer, (status, words)) in answers.iter().zip(expected) {
-        assert!(answer.contains(&format!("HTTP/1.1 {status}")) && answer.contains(words), "{words}: {answer}");
+        assert!(
+            answer.contains(&format!("HTTP/1.1 {status}")) && answer.contains(words),
+            "{words}: {answer}"
+        );
     }
     assert!(answers[7].contains("scopegate_requests_total{api=\"orders\""), "{}", answers[7]);
 }

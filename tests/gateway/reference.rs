@@ -1,5 +1,6 @@
-//! docs/reference.yaml is complete and true, by its own marks: every key of the schema stands in it with a comment, what it marks
-//! as not built is refused by name at that line, the rest loads. And the generated files that ship are the ones generated now.
+//! docs/reference.yaml is complete and true, by its own marks: every key of the schema stands in it
+//! with a comment, what it marks as not built is refused by name at that line, the rest loads. And
+//! the generated files that ship are the ones generated now.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -44,28 +45,39 @@ impl Lookup for Surroundings {
         if path == Path::new("secrets/sn_login") {
             return Ok(b"user:password\n".to_vec());
         }
-        let secrets = ["secrets/admin", "secrets/login", "secrets/store", "secrets/sentinel", "secrets/partner"];
+        let secrets = [
+            "secrets/admin",
+            "secrets/login",
+            "secrets/store",
+            "secrets/sentinel",
+            "secrets/partner",
+        ];
         if secrets.iter().any(|name| path == Path::new(name)) {
             return Ok(b"a-token-of-at-least-thirty-two-characters\n".to_vec());
         }
         let pair = PAIR.get_or_init(|| Ca::new().issue(&["api.example.com"]));
         match path.to_str().unwrap() {
-            "tls/gateway.pem" | "tls/portal.pem" | "tls/clients.pem" | "tls/ca.pem" | "tls/our.pem" => {
+            "tls/gateway.pem" | "tls/portal.pem" | "tls/clients.pem" | "tls/ca.pem"
+            | "tls/our.pem" => {
                 return Ok(pair.certificate.clone().into());
             }
-            "tls/gateway.key" | "tls/portal.key" | "tls/our.key" => return Ok(pair.key.clone().into()),
+            "tls/gateway.key" | "tls/portal.key" | "tls/our.key" => {
+                return Ok(pair.key.clone().into());
+            }
             _ => {}
         }
         // The P-256 key of RFC 7517, appendix A.1.
         let set = r#"{"keys": [{"kty": "EC", "crv": "P-256", "kid": "1",
             "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4", "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}"#;
-        let known =
-            ["corp.jwks.json", "crm-sync.jwks.json", "tls/redis-ca.pem"].iter().any(|name| path == Path::new(name));
+        let known = ["corp.jwks.json", "crm-sync.jwks.json", "tls/redis-ca.pem"]
+            .iter()
+            .any(|name| path == Path::new(name));
         known.then(|| set.into()).ok_or_else(|| "No such file".to_owned())
     }
 }
 
-/// The lines of the file, or of a variant of it. Line numbers stay those of the file: what goes is left empty.
+/// The lines of the file, or of a variant of it. Line numbers stay those of the file: what goes is
+/// left empty.
 #[derive(Clone)]
 struct Lines(Vec<String>);
 
@@ -97,7 +109,8 @@ impl Lines {
 
     /// The entry that begins here, with what is nested below it.
     fn entry(&self, start: usize) -> Range<usize> {
-        let below = |line: &&String| content(line).is_empty() || indent(line) > indent(&self.0[start]);
+        let below =
+            |line: &&String| content(line).is_empty() || indent(line) > indent(&self.0[start]);
         start..start + 1 + self.0[start + 1..].iter().take_while(below).count()
     }
 
@@ -130,12 +143,16 @@ impl Lines {
 
     fn alternative(&self, at: usize) -> Alternative {
         let column = indent(&self.0[at]);
-        let continues = |line: &&String| indent(line) == column && line.trim_start().starts_with("#   ");
+        let continues =
+            |line: &&String| indent(line) == column && line.trim_start().starts_with("#   ");
         let lines = at..at + 1 + self.0[at + 1..].iter().take_while(continues).count();
-        let above =
-            (0..at).rev().find(|above| !content(&self.0[*above]).is_empty() && indent(&self.0[*above]) <= column);
+        let above = (0..at).rev().find(|above| {
+            !content(&self.0[*above]).is_empty() && indent(&self.0[*above]) <= column
+        });
         let above = above.filter(|above| indent(&self.0[*above]) == column);
-        let above = above.unwrap_or_else(|| panic!("docs/reference.yaml:{}: no entry above it to stand for", at + 1));
+        let above = above.unwrap_or_else(|| {
+            panic!("docs/reference.yaml:{}: no entry above it to stand for", at + 1)
+        });
         Alternative { lines, replaces: self.entry(above) }
     }
 
@@ -143,7 +160,11 @@ impl Lines {
     fn with(&self, alternative: &Alternative) -> Self {
         let mut lines = self.clone().without(alternative.replaces.clone());
         for line in &mut lines.0[alternative.lines.clone()] {
-            *line = line.replacen(ALTERNATIVE, "", 1).replacen("# ", "", usize::from(!line.contains(ALTERNATIVE)));
+            *line = line.replacen(ALTERNATIVE, "", 1).replacen(
+                "# ",
+                "",
+                usize::from(!line.contains(ALTERNATIVE)),
+            );
         }
         lines
     }
@@ -164,7 +185,11 @@ impl Lines {
         for (at, (kind, heading)) in PARTS.into_iter().enumerate() {
             let end = starts.get(at + 1).map_or(self.0.len(), |next| next - 1);
             let lines = &self.0[starts[at]..end];
-            assert!(lines.iter().any(|line| line == heading), "the part {} is headed by `{heading}`", at + 1);
+            assert!(
+                lines.iter().any(|line| line == heading),
+                "the part {} is headed by `{heading}`",
+                at + 1
+            );
             let text = format!("{}{}\n", "\n".repeat(starts[at]), lines.join("\n"));
             parts.push((kind, SourceFile { name: format!("{}.yaml", kind.as_str()), text }));
         }
@@ -184,16 +209,23 @@ impl Lines {
         load(&sources, &Surroundings, Timestamp(0))
     }
 
-    /// The faults of a load, each of which must say of something in its line that it is not built yet.
+    /// The faults of a load, each of which must say of something in its line that it is not built
+    /// yet.
     fn not_built(&self) -> Vec<usize> {
         let faults = self.load().err().unwrap_or_default();
         for fault in &faults {
             let what = fault.message.strip_suffix(" is documented and not built yet");
-            let named = what.is_some_and(|what| match what.strip_prefix('`').and_then(|what| what.strip_suffix('`')) {
-                Some(name) => content(&self.0[fault.line - 1]).contains(name),
-                None => self.0[fault.line - 1].contains(what),
+            let named = what.is_some_and(|what| {
+                match what.strip_prefix('`').and_then(|what| what.strip_suffix('`')) {
+                    Some(name) => content(&self.0[fault.line - 1]).contains(name),
+                    None => self.0[fault.line - 1].contains(what),
+                }
             });
-            assert!(named, "docs/reference.yaml:{}:{}: {}", fault.line, fault.column, fault.message);
+            assert!(
+                named,
+                "docs/reference.yaml:{}:{}: {}",
+                fault.line, fault.column, fault.message
+            );
         }
         faults.iter().map(|fault| fault.line).collect()
     }
@@ -209,7 +241,8 @@ fn what_the_reference_marks_as_not_built_is_refused_there_and_nothing_else_is() 
     let marked = lines.marked();
     assert!(!marked.is_empty(), "then the product is whole, and this test is no longer needed");
     let mut found = lines.not_built();
-    // The faults come file by file in the order of their names, the parts in the order of the product.
+    // The faults come file by file in the order of their names, the parts in the order of the
+    // product.
     found.sort_unstable();
     let marked = numbers(marked);
     let without = |lines: &[usize], others: &[usize]| -> Vec<usize> {
@@ -218,7 +251,8 @@ fn what_the_reference_marks_as_not_built_is_refused_there_and_nothing_else_is() 
     let (unmarked, taken) = (without(&found, &marked), without(&marked, &found));
     assert!(
         found == marked,
-        "refused and not marked: {unmarked:?}; marked and not refused: {taken:?}; refused: {found:?}"
+        "refused and not marked: {unmarked:?}; marked and not refused: {taken:?}; refused: \
+            {found:?}"
     );
 }
 
@@ -227,8 +261,15 @@ fn what_the_reference_does_not_mark_loads() {
     let built = Lines::read().built();
     let config = built.load().unwrap_or_else(|faults| panic!("{}", text_of(&faults)));
     assert_eq!(config.fixed.workers, 2, "taken from the environment");
-    assert_eq!(config.fixed.edge, Edge::default(), "the limits of the edge stand there with their defaults");
-    assert_eq!((config.rules.apis().len(), config.upstreams.len(), config.key_sources.len()), (2, 1, 2));
+    assert_eq!(
+        config.fixed.edge,
+        Edge::default(),
+        "the limits of the edge stand there with their defaults"
+    );
+    assert_eq!(
+        (config.rules.apis().len(), config.upstreams.len(), config.key_sources.len()),
+        (2, 1, 2)
+    );
     assert_eq!(config.rules.registry().clients().len(), 3);
 }
 
@@ -240,7 +281,12 @@ fn every_other_way_of_writing_loads_or_is_marked() {
     for alternative in alternatives {
         let variant = lines.with(&alternative);
         let marked = alternative.lines.clone().filter(|at| is_marked(&variant.0[*at]));
-        assert_eq!(variant.not_built(), numbers(marked), "docs/reference.yaml:{}", alternative.lines.start + 1);
+        assert_eq!(
+            variant.not_built(),
+            numbers(marked),
+            "docs/reference.yaml:{}",
+            alternative.lines.start + 1
+        );
     }
 }
 
@@ -248,7 +294,8 @@ fn text_of(faults: &[Fault]) -> String {
     faults.iter().map(Fault::to_line).collect::<Vec<_>>().join("\n")
 }
 
-/// What is not built is not looked into by a load, so it is held against the schema here as if it were.
+/// What is not built is not looked into by a load, so it is held against the schema here as if it
+/// were.
 #[test]
 fn what_is_not_built_has_the_form_that_the_schema_gives_it() {
     fn as_if_built(schema: &mut Json) {
@@ -257,7 +304,10 @@ fn what_is_not_built_has_the_form_that_the_schema_gives_it() {
                 members.remove(NOT_BUILT);
                 // Facts of a token in `tests` are free in form.
                 if members.get("additionalProperties") == Some(&Json::Bool(true)) {
-                    members.insert("additionalProperties".to_owned(), Json::Object(serde_json::Map::new()));
+                    members.insert(
+                        "additionalProperties".to_owned(),
+                        Json::Object(serde_json::Map::new()),
+                    );
                 }
                 members.values_mut().for_each(as_if_built);
             }
@@ -284,11 +334,13 @@ fn named(kind: Kind) -> BTreeSet<String> {
             names.insert(format!("{owner}.{key}"));
             collect(&format!("{owner}.{key}"), property, names);
         }
-        // What tests expect are the reasons and faults of docs/decisions.md, all of them: one here stands for the others.
+        // What tests expect are the reasons and faults of docs/decisions.md, all of them: one here
+        // stands for the others.
         if !matches!(owner, "RawExpectation" | "RawTokenFault") {
             names.extend(words(schema).map(|word| format!("{owner} = {word}")));
         }
-        let nested = branches(schema).iter().chain([&schema["items"], &schema["additionalProperties"]]);
+        let nested =
+            branches(schema).iter().chain([&schema["items"], &schema["additionalProperties"]]);
         nested.filter(|inner| inner.is_object()).for_each(|inner| collect(owner, inner, names));
     }
     let schema = schema(kind);
@@ -301,7 +353,12 @@ fn named(kind: Kind) -> BTreeSet<String> {
 }
 
 fn words(schema: &Json) -> impl Iterator<Item = &str> {
-    schema["enum"].as_array().into_iter().flatten().chain([&schema["const"]]).filter_map(Json::as_str)
+    schema["enum"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .chain([&schema["const"]])
+        .filter_map(Json::as_str)
 }
 
 fn branches(schema: &Json) -> &[Json] {
@@ -320,7 +377,13 @@ struct Coverage<'a> {
 impl<'a> Coverage<'a> {
     fn of(lines: &Lines, kind: Kind, file: &SourceFile) -> BTreeSet<String> {
         let (document, root) = (Document::parse(&file.name, &file.text).unwrap(), schema(kind));
-        let mut walk = Coverage { lines, document: &document, root: &root, names: BTreeSet::new(), path: Vec::new() };
+        let mut walk = Coverage {
+            lines,
+            document: &document,
+            root: &root,
+            names: BTreeSet::new(),
+            path: Vec::new(),
+        };
         walk.value(kind.as_str(), &root, &document.value);
         walk.names
     }
@@ -329,7 +392,8 @@ impl<'a> Coverage<'a> {
     fn comment(&self) -> Option<&'a str> {
         let at = self.document.fault_at_key(&self.path, String::new(), None).line - 1;
         let (line, above) = (&self.lines.0[at], &self.lines.0[at - 1]);
-        let above = above.trim_start().strip_prefix("# ").filter(|above| !above.starts_with("or: "));
+        let above =
+            above.trim_start().strip_prefix("# ").filter(|above| !above.starts_with("or: "));
         line.find(" # ").map(|comment| &line[comment..]).or(above)
     }
 
@@ -341,10 +405,15 @@ impl<'a> Coverage<'a> {
             // The words of a choice stand in the comment, or are the value.
             let comment = self.comment().unwrap_or_default();
             let split = || comment.split(|c: char| !c.is_alphanumeric() && c != '_');
-            let said = |word: &str| split().any(|said| said == word) || comment.contains(&format!("\"{word}\""));
+            let said = |word: &str| {
+                split().any(|said| said == word) || comment.contains(&format!("\"{word}\""))
+            };
             let choices = branches(schema).iter().flat_map(words).chain(words(schema));
-            self.names
-                .extend(choices.filter(|word| *word == text || said(word)).map(|word| format!("{owner} = {word}")));
+            self.names.extend(
+                choices
+                    .filter(|word| *word == text || said(word))
+                    .map(|word| format!("{owner} = {word}")),
+            );
         }
         for branch in branches(schema) {
             self.value(owner, branch, value);
@@ -358,7 +427,9 @@ impl<'a> Coverage<'a> {
                         let name = format!("{owner}.{key}");
                         self.value(&name, property, value);
                         self.names.extend(self.comment().map(|_| name));
-                    } else if let Some(entry) = schema.get("additionalProperties").filter(|entry| entry.is_object()) {
+                    } else if let Some(entry) =
+                        schema.get("additionalProperties").filter(|entry| entry.is_object())
+                    {
                         self.value(owner, entry, value);
                     }
                     self.path.pop();
@@ -371,7 +442,11 @@ impl<'a> Coverage<'a> {
                     self.path.pop();
                 }
             }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Tagged(_) => {}
+            Value::Null
+            | Value::Bool(_)
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Tagged(_) => {}
         }
     }
 }
@@ -393,7 +468,8 @@ fn unexplained(lines: &Lines) -> BTreeSet<String> {
 fn every_key_and_every_choice_of_the_schemas_stands_in_the_reference_with_a_comment() {
     let lines = Lines::read();
     assert_eq!(unexplained(&lines), BTreeSet::new());
-    // The check can fail: a key that goes, a comment that goes, a choice that goes, an alternative that goes.
+    // The check can fail: a key that goes, a comment that goes, a choice that goes, an alternative
+    // that goes.
     let find = |text: &str| lines.0.iter().position(|line| line.contains(text)).unwrap();
     for (text, name) in [
         ("write_timeout: 30s", "RawEdge.write_timeout"),

@@ -5,7 +5,9 @@ mod topology;
 
 use std::time::{Duration, Instant};
 
-use crate::authorization::{PASSWORD, code, member, own_token, redeem, refresh, request, setup, tokens};
+use crate::authorization::{
+    PASSWORD, code, member, own_token, redeem, refresh, request, setup, tokens,
+};
 use crate::support::{Browser, Gateway, Redis, Setup, judge, wait_for};
 
 /// The configuration that all gateways of a test have: one public URL, one store.
@@ -89,18 +91,25 @@ fn a_revocation_at_one_is_refused_at_all() {
         waits
     });
     let (median, worst) = (waits[waits.len() / 2], waits[waits.len() * 99 / 100]);
-    println!("{} revocations at all three: median {median:?}, 99th percentile {worst:?}", waits.len());
+    println!(
+        "{} revocations at all three: median {median:?}, 99th percentile {worst:?}",
+        waits.len()
+    );
     judge("a revocation at all three", worst, Duration::from_secs(1));
     wait_for("all to be counted", || {
-        gateways[0].metric("scopegate_revocation_propagation_seconds_count").filter(|heard| *heard >= 60.0)
+        gateways[0]
+            .metric("scopegate_revocation_propagation_seconds_count")
+            .filter(|heard| *heard >= 60.0)
     });
 }
 
-/// Revokes a token at one gateway after the other: how long it took until it was refused at all, in order of length.
+/// Revokes a token at one gateway after the other: how long it took until it was refused at all, in
+/// order of length.
 fn revoke_in_turn(gateways: &[Gateway; 3]) -> Vec<Duration> {
     let mut waits = Vec::new();
     for round in 0..crate::support::many("ROUNDS", 60).max(60) {
-        let (by, client): (&Gateway, _) = (&gateways[round % 3], if round % 2 == 0 { "machine" } else { "opaque" });
+        let (by, client): (&Gateway, _) =
+            (&gateways[round % 3], if round % 2 == 0 { "machine" } else { "opaque" });
         let access = own_token(by, client);
         for gateway in gateways {
             assert_eq!(verdict(gateway, &access), "permit");
@@ -115,7 +124,9 @@ fn revoke_in_turn(gateways: &[Gateway; 3]) -> Vec<Duration> {
         let began = Instant::now();
         assert_eq!(verdict(by, &access), "token.invalid", "at once where it was made");
         for gateway in gateways {
-            wait_for("the token to be refused", || (verdict(gateway, &access) == "token.invalid").then_some(()));
+            wait_for("the token to be refused", || {
+                (verdict(gateway, &access) == "token.invalid").then_some(())
+            });
         }
         waits.push(began.elapsed());
     }
@@ -127,7 +138,8 @@ fn revoke_in_turn(gateways: &[Gateway; 3]) -> Vec<Duration> {
 fn codes_and_refresh_tokens_are_single_use_over_all_gateways() {
     let redis = Redis::start();
     let mut setup = over(&redis);
-    setup.gateway = setup.gateway.replace("refresh_token] }", "refresh_token], refresh_grace: 0s }");
+    setup.gateway =
+        setup.gateway.replace("refresh_token] }", "refresh_token], refresh_grace: 0s }");
     let gateways = [(); 2].map(|()| Gateway::start(&setup));
     let mut browser = crate::authorization::alice(&gateways[0]);
     let rounds = crate::support::many("ROUNDS", 20);
@@ -151,7 +163,11 @@ fn codes_and_refresh_tokens_are_single_use_over_all_gateways() {
         };
         assert_eq!(parallel(&|gateway| redeem(gateway, "web", &code).status), 1, "round {round}");
         let (_, refresh_token) = tokens(&gateways[round % 2], "web");
-        assert_eq!(parallel(&|gateway| refresh(gateway, "web", &refresh_token).status), 1, "round {round}");
+        assert_eq!(
+            parallel(&|gateway| refresh(gateway, "web", &refresh_token).status),
+            1,
+            "round {round}"
+        );
     }
 }
 
@@ -164,9 +180,13 @@ fn a_block_by_command_bites_everywhere_and_ends() {
     let acting = own_token(&gateways[1], "acting");
     let id = {
         use base64::Engine as _;
-        let claims =
-            base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(access.split('.').nth(1).unwrap()).unwrap();
-        serde_json::from_slice::<serde_json::Value>(&claims).unwrap()["jti"].as_str().unwrap().to_owned()
+        let claims = base64::engine::general_purpose::URL_SAFE_NO_PAD
+            .decode(access.split('.').nth(1).unwrap())
+            .unwrap();
+        serde_json::from_slice::<serde_json::Value>(&claims).unwrap()["jti"]
+            .as_str()
+            .unwrap()
+            .to_owned()
     };
     for (whom, value, token, reason) in [
         ("--client", "machine", &access, "blocked.client"),
@@ -174,7 +194,8 @@ fn a_block_by_command_bites_everywhere_and_ends() {
         ("--token", id.as_str(), &access, "blocked.token"),
         ("--network", "203.0.113.0/24", &access, "blocked.network"),
     ] {
-        let (code, text) = command(&gateways[0], &["block", whom, value, "--reason", "abuse", "--for", "1h"]);
+        let (code, text) =
+            command(&gateways[0], &["block", whom, value, "--reason", "abuse", "--for", "1h"]);
         assert_eq!(code, Some(0), "{text}");
         for gateway in &gateways {
             let began = Instant::now();
@@ -218,7 +239,9 @@ fn an_embedded_store_moves_into_redis_while_it_serves() {
     let mut old = setup("");
     old.gateway.push_str("public_url: http://127.0.0.1:1\nstore: { embedded: { path: data } }\n");
     let folder = tempfile::tempdir().unwrap();
-    old.gateway = old.gateway.replace("path: data", &format!("path: {}", folder.path().join("data").display()));
+    old.gateway = old
+        .gateway
+        .replace("path: data", &format!("path: {}", folder.path().join("data").display()));
     let (before, jwt) = {
         let gateway = Gateway::start(&old);
         let jwt = own_token(&gateway, "machine");
@@ -234,7 +257,11 @@ fn an_embedded_store_moves_into_redis_while_it_serves() {
     let revoke = |gateway: &Gateway, token: &str| {
         let body = crate::support::browser::encode(&[("token", token)]);
         let basic = crate::authorization::basic("opaque");
-        let answer = gateway.send(crate::support::http::form("/oauth2/revoke", &[("Authorization", &basic)], &body));
+        let answer = gateway.send(crate::support::http::form(
+            "/oauth2/revoke",
+            &[("Authorization", &basic)],
+            &body,
+        ));
         assert_eq!(answer.status, 200);
     };
     revoke(&before, &gone);
@@ -259,7 +286,8 @@ fn an_embedded_store_moves_into_redis_while_it_serves() {
     let code = code(&mut here, &request("web", &[]));
     assert_eq!(redeem(&gateway, "web", &code).status, 200, "signed in, and its consent remembered");
     let third = member(&refresh(&gateway, "web", &second), "refresh_token");
-    // What happens meanwhile: there something is revoked and signed out, here something is issued and used.
+    // What happens meanwhile: there something is revoked and signed out, here something is issued
+    // and used.
     revoke(&gateway, &opaque);
     assert_eq!(command(&gateway, &["unblock", "--client", "acting"]).0, Some(0));
     let late = own_token(&before, "opaque");
@@ -267,7 +295,11 @@ fn an_embedded_store_moves_into_redis_while_it_serves() {
     moves();
     assert_eq!(verdict(&gateway, &late), "permit");
     assert_eq!(verdict(&gateway, &opaque), "token.invalid", "what was ended there is not revived");
-    assert_eq!(refresh(&gateway, "opaque", &next).status, 200, "what was rotated here goes on there");
+    assert_eq!(
+        refresh(&gateway, "opaque", &next).status,
+        200,
+        "what was rotated here goes on there"
+    );
     wait_for("the block to stay ended", || (verdict(&gateway, &acting) == "permit").then_some(()));
     let fourth = refresh(&gateway, "web", &third);
     assert_eq!(fourth.status, 200, "what was rotated there is as it was");
@@ -282,7 +314,9 @@ fn an_embedded_store_moves_into_redis_while_it_serves() {
     assert!(status == Some(2) && text.contains("Redis"), "{text}");
     std::fs::write(
         &target,
-        std::fs::read_to_string(&target).unwrap().replace("http://127.0.0.1:1\n", "http://127.0.0.1:2\n"),
+        std::fs::read_to_string(&target)
+            .unwrap()
+            .replace("http://127.0.0.1:1\n", "http://127.0.0.1:2\n"),
     )
     .unwrap();
     let (status, text) = command(&before, &["store", "move", "--to", target.to_str().unwrap()]);

@@ -1,5 +1,5 @@
-//! The YAML that ships: every file loads, names its schema, and every block of README.md and docs/configuration.md is what it
-//! says it is.
+//! The YAML that ships: every file loads, names its schema, and every block of README.md and
+//! docs/configuration.md is what it says it is.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -45,14 +45,23 @@ fn check(folder: &Path, gateway: &str) -> Output {
 }
 
 fn printed(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 #[test]
 fn every_shipped_configuration_loads() {
     for gateway in CONFIGURATIONS {
         let output = check(root(), gateway);
-        assert_eq!(output.status.code(), Some(0), "scopegate check --config {gateway}:\n{}", printed(&output));
+        assert_eq!(
+            output.status.code(),
+            Some(0),
+            "scopegate check --config {gateway}:\n{}",
+            printed(&output)
+        );
     }
 }
 
@@ -61,9 +70,17 @@ fn every_shipped_yaml_belongs_to_a_configuration_that_loads() {
     let mut read = BTreeSet::new();
     for gateway in CONFIGURATIONS {
         let sources = files::read(&root().join(gateway)).unwrap();
-        for file in sources.gateway.iter().chain(&sources.policies).chain(&sources.clients).chain(&sources.users) {
+        for file in sources
+            .gateway
+            .iter()
+            .chain(&sources.policies)
+            .chain(&sources.clients)
+            .chain(&sources.users)
+        {
             let path = std::fs::canonicalize(&file.name).unwrap();
-            read.insert(path.strip_prefix(std::fs::canonicalize(root()).unwrap()).unwrap().to_owned());
+            read.insert(
+                path.strip_prefix(std::fs::canonicalize(root()).unwrap()).unwrap().to_owned(),
+            );
         }
     }
     let mut shipped = files(&FOLDERS, "yaml");
@@ -75,7 +92,10 @@ fn every_shipped_yaml_belongs_to_a_configuration_that_loads() {
 #[test]
 fn every_shipped_yaml_names_its_schema_in_its_first_line() {
     for file in files(&["config", "policies"], "yaml") {
-        let kind = match (file.parent().and_then(Path::to_str), file.file_stem().and_then(|stem| stem.to_str())) {
+        let kind = match (
+            file.parent().and_then(Path::to_str),
+            file.file_stem().and_then(|stem| stem.to_str()),
+        ) {
             (Some("config"), Some("gateway")) => Kind::Gateway,
             (Some("config"), Some("users")) => Kind::Users,
             (Some("config/clients"), _) => Kind::Clients,
@@ -85,7 +105,9 @@ fn every_shipped_yaml_names_its_schema_in_its_first_line() {
         let text = std::fs::read_to_string(root().join(&file)).unwrap();
         let first = text.lines().next().unwrap_or_default();
         let named = first.strip_prefix("# yaml-language-server: $schema=");
-        let named = named.unwrap_or_else(|| panic!("{}: the first line names no schema: {first}", file.display()));
+        let named = named.unwrap_or_else(|| {
+            panic!("{}: the first line names no schema: {first}", file.display())
+        });
         let named = std::fs::canonicalize(root().join(&file).with_file_name(named))
             .unwrap_or_else(|error| panic!("{}: {named}: {error}", file.display()));
         let expected = root().join(format!("config/schema/{}.json", kind.as_str()));
@@ -136,11 +158,13 @@ impl Lookup for Nothing {
     }
 }
 
-/// The faults of a block: it is a part of a file, so what the file must have beside it is not asked for.
+/// The faults of a block: it is a part of a file, so what the file must have beside it is not asked
+/// for.
 fn faults(block: &Block) -> String {
     let words: Vec<&str> = block.label.split(' ').collect();
     let kind = Kind::ALL.into_iter().find(|kind| words.get(1) == Some(&kind.as_str()));
-    let kind = kind.unwrap_or_else(|| panic!("docs/configuration.md:{}: yaml of what kind?", block.line));
+    let kind =
+        kind.unwrap_or_else(|| panic!("docs/configuration.md:{}: yaml of what kind?", block.line));
     let mut schema = schema(kind);
     schema.as_object_mut().unwrap().remove("required");
     let text = format!("{}{}", "\n".repeat(block.line), block.text);
@@ -220,7 +244,8 @@ fn the_page_lists_exactly_what_is_not_built() {
     let section = page.split("\n## Not built yet\n").nth(1).unwrap();
     for kind in Kind::ALL {
         let mut listed = BTreeSet::new();
-        for row in section.lines().filter(|line| line.starts_with(&format!("| {}", kind.as_str()))) {
+        for row in section.lines().filter(|line| line.starts_with(&format!("| {}", kind.as_str())))
+        {
             let keys = row.split('|').nth(2).unwrap();
             listed.extend(keys.split('`').skip(1).step_by(2).map(str::to_owned));
         }

@@ -19,13 +19,16 @@ clients:
   bare: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }] }
   off: { active: false, grants: [client_credentials], secrets: [{ sha256: @SHA256@ }] }
   no-grant: { secrets: [{ sha256: @SHA256@ }] }
-  locked: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], application_user: locked.user }
+  locked: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], application_user: \
+    locked.user }
   public: { grants: [client_credentials], public_client: true }
-  human: { grants: [client_credentials], secrets: [{ argon2id: '$argon2id$v=19$m=1024,t=1,p=1$c2FsdHNhbHRzYWx0$@HASH@' }], auth_scopes: [read] }
+  human: { grants: [client_credentials], secrets: [{ argon2id: \
+    '$argon2id$v=19$m=1024,t=1,p=1$c2FsdHNhbHRzYWx0$@HASH@' }], auth_scopes: [read] }
   rotating:
     grants: [client_credentials]
     secrets: [{ sha256: @SHA256@, expires: 2020-01-01 }, { sha256: @SHA256@ }]
-  short-lived: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], access_token_lifespan: 90s }
+  short-lived: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], \
+    access_token_lifespan: 90s }
 ";
 
 fn setup() -> Setup {
@@ -35,7 +38,8 @@ fn setup() -> Setup {
         .hash_password_with_salt(b"hunter2", b"saltsaltsalt")
         .unwrap()
         .to_string();
-    let mut setup = Setup::new(POLICIES, &CLIENTS.replace("@HASH@", hash.rsplit('$').next().unwrap()));
+    let mut setup =
+        Setup::new(POLICIES, &CLIENTS.replace("@HASH@", hash.rsplit('$').next().unwrap()));
     setup.users = "users: { locked.user: { locked: true } }\n".to_owned();
     setup
 }
@@ -53,8 +57,16 @@ fn a_token_response_is_what_clients_in_the_field_rely_on() {
     let gateway = Gateway::start(&setup());
     for path in ["/oauth_token.do", "/oauth2/token"] {
         let authorization = basic("app", SECRET);
-        let headers = [("Authorization", authorization.as_str()), ("Accept", "text/html"), ("Expect", "100-continue")];
-        let response = gateway.send(form(path, &headers, "grant_type=client_credentials&scope=&unknown=x&state=y"));
+        let headers = [
+            ("Authorization", authorization.as_str()),
+            ("Accept", "text/html"),
+            ("Expect", "100-continue"),
+        ];
+        let response = gateway.send(form(
+            path,
+            &headers,
+            "grant_type=client_credentials&scope=&unknown=x&state=y",
+        ));
         assert_eq!(response.status, 200, "{response:?}");
         assert_eq!(response.header("content-type"), Some("application/json"));
         assert_eq!(response.header("cache-control"), Some("no-store"));
@@ -78,9 +90,13 @@ fn the_token_is_an_rfc_9068_one_that_the_published_keys_verify() {
     assert_eq!(parsed.kind.as_deref(), Some("at+jwt"));
     let claims = &parsed.claims;
     let url = format!("http://127.0.0.1:{}", gateway.address.port());
-    for (name, value) in
-        [("iss", url.as_str()), ("aud", &url), ("sub", "app"), ("client_id", "app"), ("scope", "read write")]
-    {
+    for (name, value) in [
+        ("iss", url.as_str()),
+        ("aud", &url),
+        ("sub", "app"),
+        ("client_id", "app"),
+        ("scope", "read write"),
+    ] {
         assert_eq!(claims[name], value, "{name}");
     }
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 1800);
@@ -102,7 +118,8 @@ fn each_signing_algorithm_issues_tokens_that_pass() {
     for algorithm in ["ES256", "RS256", "EdDSA"] {
         let mut setup = setup();
         setup.gateway = format!(
-            "authorization_server: {{ grants: [client_credentials], signing: {{ algorithm: {algorithm} }} }}\n"
+            "authorization_server: {{ grants: [client_credentials], signing: {{ algorithm: \
+                {algorithm} }} }}\n"
         );
         let gateway = Gateway::start(&setup);
         let token = gateway.token("app");
@@ -116,12 +133,18 @@ fn each_signing_algorithm_issues_tokens_that_pass() {
 fn scope_narrows_and_never_widens() {
     let gateway = Gateway::start(&setup());
     assert_eq!(gateway.token_response("app", "&scope=read").json()["scope"], "read");
-    assert_eq!(gateway.token_response("app", "&scope=write+read+read").json()["scope"], "read write");
+    assert_eq!(
+        gateway.token_response("app", "&scope=write+read+read").json()["scope"],
+        "read write"
+    );
     for scope in ["other", "read+other", "unknown", "a%22b", &"x".repeat(2000)] {
         let refused = gateway.token_response("app", &format!("&scope={scope}"));
         assert_eq!(error(&refused), (400, "invalid_scope".to_owned()), "{scope}");
     }
-    let narrow = gateway.token_response("app", "&scope=write").json()["access_token"].as_str().unwrap().to_owned();
+    let narrow = gateway.token_response("app", "&scope=write").json()["access_token"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert_eq!(gateway.get("/api/x", Some(&narrow)).verdict(), "scope.missing");
 }
 
@@ -144,16 +167,29 @@ fn whoever_does_not_authenticate_learns_nothing() {
         assert!(response.header("www-authenticate").unwrap().starts_with("Basic "));
         answers.push(response.body);
     }
-    for body in ["", "client_id=app", "client_id=app&client_secret=wrong", "client_id=nobody&client_secret=x"] {
-        let response = gateway.send(form("/oauth_token.do", &[], &format!("grant_type=client_credentials&{body}")));
+    for body in [
+        "",
+        "client_id=app",
+        "client_id=app&client_secret=wrong",
+        "client_id=nobody&client_secret=x",
+    ] {
+        let response = gateway.send(form(
+            "/oauth_token.do",
+            &[],
+            &format!("grant_type=client_credentials&{body}"),
+        ));
         assert_eq!(error(&response), (401, "invalid_client".to_owned()), "{body}");
         answers.push(response.body);
     }
     answers.dedup();
     assert_eq!(answers.len(), 1, "{answers:?}");
-    let refused = gateway.send(form("/oauth_token.do", &[("Authorization", &basic("nobody", SECRET))], body));
+    let refused =
+        gateway.send(form("/oauth_token.do", &[("Authorization", &basic("nobody", SECRET))], body));
     let record = gateway.record(refused.header("x-decision-id").unwrap());
-    assert_eq!((record["reason"].as_str(), record["fault"].as_str()), (Some("invalid_client"), Some("unknown client")));
+    assert_eq!(
+        (record["reason"].as_str(), record["fault"].as_str()),
+        (Some("invalid_client"), Some("unknown client"))
+    );
     assert!(!record.to_string().contains(SECRET));
 }
 
@@ -161,7 +197,11 @@ fn whoever_does_not_authenticate_learns_nothing() {
 fn an_authenticated_client_is_told_what_keeps_it_from_a_token() {
     let gateway = Gateway::start(&setup());
     // To name itself is all that a public client can do.
-    let public = gateway.send(form("/oauth_token.do", &[], "grant_type=client_credentials&client_id=public"));
+    let public = gateway.send(form(
+        "/oauth_token.do",
+        &[],
+        "grant_type=client_credentials&client_id=public",
+    ));
     assert_eq!(error(&public), (400, "unauthorized_client".to_owned()));
     for (client, words) in [
         ("off", "not active"),
@@ -170,7 +210,11 @@ fn an_authenticated_client_is_told_what_keeps_it_from_a_token() {
     ] {
         let refused = gateway.token_response(client, "");
         assert_eq!(error(&refused), (400, "unauthorized_client".to_owned()), "{client}");
-        assert!(refused.json()["error_description"].as_str().unwrap().contains(words), "{client}: {}", refused.body);
+        assert!(
+            refused.json()["error_description"].as_str().unwrap().contains(words),
+            "{client}: {}",
+            refused.body
+        );
     }
     let authorization = basic("app", SECRET);
     let headers = [("Authorization", authorization.as_str())];
@@ -192,30 +236,45 @@ fn an_authenticated_client_is_told_what_keeps_it_from_a_token() {
 #[test]
 fn human_secrets_rotation_and_both_ways_of_basic_work() {
     let gateway = Gateway::start(&setup());
-    let human =
-        form("/oauth_token.do", &[("Authorization", &basic("human", "hunter2"))], "grant_type=client_credentials");
+    let human = form(
+        "/oauth_token.do",
+        &[("Authorization", &basic("human", "hunter2"))],
+        "grant_type=client_credentials",
+    );
     assert_eq!(gateway.send(human).status, 200);
     assert_eq!(gateway.token_response("rotating", "").status, 200);
     let encoded = SECRET.replace('-', "%2D").replace('t', "%74");
-    let form_encoded =
-        form("/oauth_token.do", &[("Authorization", &basic("app", &encoded))], "grant_type=client_credentials");
+    let form_encoded = form(
+        "/oauth_token.do",
+        &[("Authorization", &basic("app", &encoded))],
+        "grant_type=client_credentials",
+    );
     assert_eq!(gateway.send(form_encoded).status, 200);
 }
 
 #[test]
 fn only_a_form_in_a_post_is_a_token_request() {
     let gateway = Gateway::start(&setup());
-    let get = gateway
-        .get(&format!("/oauth_token.do?grant_type=client_credentials&client_id=app&client_secret={SECRET}"), None);
+    let get = gateway.get(
+        &format!(
+            "/oauth_token.do?grant_type=client_credentials&client_id=app&client_secret={SECRET}"
+        ),
+        None,
+    );
     assert_eq!(get.status, 405);
     assert_eq!(get.header("allow"), Some("POST"));
-    let json =
-        format!("{{\"grant_type\":\"client_credentials\",\"client_id\":\"app\",\"client_secret\":\"{SECRET}\"}}");
-    let text = form("/oauth_token.do", &[], &json).replace("application/x-www-form-urlencoded", "application/json");
+    let json = format!(
+        "{{\"grant_type\":\"client_credentials\",\"client_id\":\"app\",\"client_secret\":\"{SECRET}\"}}"
+    );
+    let text = form("/oauth_token.do", &[], &json)
+        .replace("application/x-www-form-urlencoded", "application/json");
     assert_eq!(error(&gateway.send(text)), (400, "invalid_request".to_owned()));
     // Credentials in the URL are no credentials (RFC 6749 §2.3.1).
-    let in_url =
-        form(&format!("/oauth_token.do?client_id=app&client_secret={SECRET}"), &[], "grant_type=client_credentials");
+    let in_url = form(
+        &format!("/oauth_token.do?client_id=app&client_secret={SECRET}"),
+        &[],
+        "grant_type=client_credentials",
+    );
     assert_eq!(error(&gateway.send(in_url)), (400, "invalid_request".to_owned()));
     let twice = request(
         "POST",
@@ -242,7 +301,8 @@ fn an_edit_of_a_client_bites_on_its_live_tokens() {
         gateway.rewrite(
             "clients.yaml",
             &format!(
-                "clients: {{ app: {{ grants: [client_credentials], secrets: [{{ sha256: @SHA256@ }}], {edit} }} }}"
+                "clients: {{ app: {{ grants: [client_credentials], secrets: [{{ sha256: @SHA256@ \
+                    }}], {edit} }} }}"
             ),
         );
         assert!(gateway.reload(), "{}", gateway.log());
@@ -251,7 +311,8 @@ fn an_edit_of_a_client_bites_on_its_live_tokens() {
     // The upstream is told what the client holds now, not what the token once said.
     gateway.rewrite(
         "clients.yaml",
-        "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read] } }",
+        "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], \
+            auth_scopes: [read] } }",
     );
     assert!(gateway.reload());
     gateway.get("/api/x", Some(&token));

@@ -1,6 +1,6 @@
-//! Tokens through the running gateway: forged, malformed, of the wrong kind, of another issuer, of another client, cached and
-//! outdated. Issuers and signatures are those of `support::issuer`; our own tokens are signed here with the gateway's own key,
-//! so that its own tokens can be wrong too.
+//! Tokens through the running gateway: forged, malformed, of the wrong kind, of another issuer, of
+//! another client, cached and outdated. Issuers and signatures are those of `support::issuer`; our
+//! own tokens are signed here with the gateway's own key, so that its own tokens can be wrong too.
 
 mod claims;
 mod clients;
@@ -20,10 +20,12 @@ use crate::support::issuer::{Key, now};
 use crate::support::{Gateway, Issuer, Response, Setup};
 
 /// The challenge of every fault of a token (RFC 6750 §3.1).
-const INVALID_TOKEN: &str = "Bearer realm=\"scopegate\", error=\"invalid_token\", error_description=\"the token is expired, \
+const INVALID_TOKEN: &str = "Bearer realm=\"scopegate\", error=\"invalid_token\", \
+    error_description=\"the token is expired, \
                              revoked, malformed or not for this gateway; get a new one\"";
 /// The challenge of what is no token at all.
-const MALFORMED_TOKEN: &str = "Bearer realm=\"scopegate\", error=\"invalid_token\", error_description=\"the Authorization \
+const MALFORMED_TOKEN: &str = "Bearer realm=\"scopegate\", error=\"invalid_token\", \
+    error_description=\"the Authorization \
                                header is not of the form Bearer token\"";
 
 const POLICIES: &str = "
@@ -40,15 +42,18 @@ acls: [{ api: admin, roles: { all: [itil] } }]
 fn clients(issuers: &[&str]) -> String {
     let external: Vec<String> = issuers.iter().map(|issuer| format!("{issuer}: [app]")).collect();
     format!(
-        "clients:\n  own: {{ grants: [client_credentials], secrets: [{{ sha256: @SHA256@ }}], auth_scopes: [items_read, items_write] }}\n  \
+        "clients:\n  own: {{ grants: [client_credentials], secrets: [{{ sha256: @SHA256@ }}], \
+            auth_scopes: [items_read, items_write] }}\n  \
          app-here: {{ auth_scopes: [items_read], external: {{ {} }} }}\n",
         external.join(", ")
     )
 }
 
-/// Header and payload as texts, so that they can be wrong in every way; signed over what they then are.
+/// Header and payload as texts, so that they can be wrong in every way; signed over what they then
+/// are.
 fn sign(key: &Key, header: &str, payload: impl AsRef<[u8]>) -> String {
-    let input = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload.as_ref()));
+    let input =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload.as_ref()));
     let signature = key.signature(input.as_bytes());
     with_signature(&input, &signature)
 }
@@ -90,11 +95,14 @@ impl Bench {
         let corp = Issuer::start(&[key.clone(), ed.clone()]);
         let other = Issuer::start(std::slice::from_ref(&other_key));
         let mut setup = Setup::new(POLICIES, &clients(&["corp", "other"]));
-        setup.gateway = format!("issuers:\n{}{}", issuer("corp", &corp, "discover"), at_url("other", &other));
+        setup.gateway =
+            format!("issuers:\n{}{}", issuer("corp", &corp, "discover"), at_url("other", &other));
         let gateway = Gateway::start(&setup);
         let bench = Self { gateway, corp, key, ed, other, other_key };
         // Every refusal below is one of a token that would otherwise be taken.
-        for (key, issuer) in [(&bench.key, &bench.corp), (&bench.ed, &bench.corp), (&bench.other_key, &bench.other)] {
+        for (key, issuer) in
+            [(&bench.key, &bench.corp), (&bench.ed, &bench.corp), (&bench.other_key, &bench.other)]
+        {
             permit(&bench.gateway, "the plain token", &key.token(&issuer.claims(now()))).unwrap();
         }
         bench
@@ -122,7 +130,8 @@ impl Bench {
 /// An entry of `issuers:` with the settings that most tests share.
 fn issuer(name: &str, issuer: &Issuer, keys: &str) -> String {
     format!(
-        "  {name}: {{ issuer: \"{}\", audience: [\"https://api.example\"], algorithms: [ES256, EdDSA], keys: {keys}, \
+        "  {name}: {{ issuer: \"{}\", audience: [\"https://api.example\"], algorithms: [ES256, \
+            EdDSA], keys: {keys}, \
          claims: {{ client: azp, scopes: scp, roles: groups }}, roles: {{ grp-itil: itil }} }}\n",
         issuer.url
     )
@@ -148,7 +157,8 @@ fn own_url(gateway: &Gateway) -> String {
 /// Claims as the token endpoint gives them.
 fn own_claims(gateway: &Gateway) -> Value {
     let (url, now) = (own_url(gateway), now());
-    json!({"iss": url, "sub": "own", "aud": url, "exp": now + 300, "iat": now, "jti": "j", "client_id": "own", "scope": "items_read"})
+    json!({"iss": url, "sub": "own", "aud": url, "exp": now + 300, "iat": now, "jti": "j",
+        "client_id": "own", "scope": "items_read"})
 }
 
 fn own_header(key: &Key) -> Value {
@@ -171,8 +181,8 @@ fn permit(gateway: &Gateway, what: &str, token: &str) -> Result<(), String> {
     }
 }
 
-/// Status, reason, challenge, nothing forwarded, nothing said to the caller that only the log may know, and the precise fault in
-/// the record of the decision.
+/// Status, reason, challenge, nothing forwarded, nothing said to the caller that only the log may
+/// know, and the precise fault in the record of the decision.
 fn refuse(gateway: &Gateway, what: &str, token: &str, fault: &str) -> Result<(), String> {
     let response = call(gateway, token);
     refused(gateway, what, &response, (401, "token.invalid", Some(INVALID_TOKEN)), fault)?;
@@ -210,7 +220,11 @@ fn refused(
         Some((said, _)) => (Some(said), true),
         None => (said, false),
     };
-    if response.status != status || response.verdict() != reason || said != challenge || pointed != said.is_some() {
+    if response.status != status
+        || response.verdict() != reason
+        || said != challenge
+        || pointed != said.is_some()
+    {
         return Err(format!("{what}: not {status} {reason} {challenge:?} but {response:?}"));
     }
     if response.header("Cache-Control") != Some("no-store") {
@@ -219,7 +233,11 @@ fn refused(
     let record = gateway.record(response.header("X-Decision-Id").expect("a decision id"));
     let exact = record["fault"].as_str().unwrap_or_default();
     let same = if reason == "token.invalid" { exact == fault } else { exact.contains(fault) };
-    if !same || record["verdict"] != "refuse" || record["reason"] != reason || record["status"] != status {
+    if !same
+        || record["verdict"] != "refuse"
+        || record["reason"] != reason
+        || record["status"] != status
+    {
         return Err(format!("{what}: expected the fault {fault:?}, recorded was {record}"));
     }
     Ok(())
@@ -227,8 +245,10 @@ fn refused(
 
 /// Tries every token and fails with all that came out otherwise; gives how many there were.
 fn all_refused(bench: &Bench, tokens: &[(String, String, &str)]) -> usize {
-    let wrong: Vec<String> =
-        tokens.iter().filter_map(|(what, token, fault)| bench.refuse(what, token, fault).err()).collect();
+    let wrong: Vec<String> = tokens
+        .iter()
+        .filter_map(|(what, token, fault)| bench.refuse(what, token, fault).err())
+        .collect();
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), tokens.len(), wrong.join("\n"));
     // And it was not the gateway that had stopped to take any.
     bench.permit("the plain token, afterwards", &bench.token(&bench.claims())).unwrap();

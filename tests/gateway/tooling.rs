@@ -49,8 +49,13 @@ impl Files {
     }
 
     pub fn json(&self, arguments: &[&str], input: &str) -> (i32, Value) {
-        let (code, output, complaints) = self.run(&[arguments, &["--format", "json"]].concat(), input);
-        (code, serde_json::from_str(&output).unwrap_or_else(|_| panic!("{arguments:?}: {output}{complaints}")))
+        let (code, output, complaints) =
+            self.run(&[arguments, &["--format", "json"]].concat(), input);
+        (
+            code,
+            serde_json::from_str(&output)
+                .unwrap_or_else(|_| panic!("{arguments:?}: {output}{complaints}")),
+        )
     }
 
     pub fn write(&self, name: &str, text: &str) {
@@ -101,18 +106,23 @@ pub fn example(more: &str) -> (Setup, Key) {
     let key = Key::p256("k1");
     let mut setup = Setup::new(&format!("{POLICIES}{more}"), CLIENTS);
     setup.users = "users: { svc.crm: { roles: [itil] } }\n".to_owned();
-    setup.gateway = "issuers:\n  corp: { issuer: https://corp.example, audience: [https://api.example.com], \
-                     keys: { jwks_file: corp.jwks }, algorithms: [ES256], claims: { client: azp, scopes: scp, roles: groups }, \
+    setup.gateway = "issuers:\n  corp: { issuer: https://corp.example, audience: \
+        [https://api.example.com], \
+                     keys: { jwks_file: corp.jwks }, algorithms: [ES256], claims: { client: azp, \
+                     scopes: scp, roles: groups }, \
                      roles: { grp-itil: itil } }\n"
         .to_owned();
-    setup.files = vec![("corp.jwks".to_owned(), serde_json::json!({ "keys": [key.jwk()] }).to_string())];
+    setup.files =
+        vec![("corp.jwks".to_owned(), serde_json::json!({ "keys": [key.jwk()] }).to_string())];
     (setup, key)
 }
 
 /// A token of that issuer.
 pub fn corp_token(key: &Key, expires: i64) -> String {
     key.token(&serde_json::json!({
-        "iss": "https://corp.example", "sub": "bob", "aud": "https://api.example.com", "azp": "9a7b-crm",
-        "scp": ["incident_read"], "groups": ["grp-itil"], "dept": "it", "iat": now(), "exp": expires,
+        "iss": "https://corp.example", "sub": "bob", "aud": "https://api.example.com",
+            "azp": "9a7b-crm",
+        "scp": ["incident_read"], "groups": ["grp-itil"], "dept": "it", "iat": now(),
+            "exp": expires,
     }))
 }

@@ -1,7 +1,9 @@
-//! Published vectors through the parsing and verifying that requests go through: RFC 7515, the JOSE cookbook, Wycheproof.
+//! Published vectors through the parsing and verifying that requests go through: RFC 7515, the JOSE
+//! cookbook, Wycheproof.
 //!
-//! A valid vector is accepted, an invalid one refused. Where our rules are stricter than the vector, the case stands in
-//! [`STRICTER`] with its reason; where they are laxer, in [`LAXER`]; a case that stands there wrongly fails too.
+//! A valid vector is accepted, an invalid one refused. Where our rules are stricter than the
+//! vector, the case stands in [`STRICTER`] with its reason; where they are laxer, in [`LAXER`]; a
+//! case that stands there wrongly fails too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,14 +18,24 @@ use serde_json::{Map, Value, json};
 /// Valid by the vector, refused by us: file, case, how, and why.
 const STRICTER: &[(&str, &[u64], &str, &str)] = &[
     ("json_web_signature", &[1, 348, 352, 357, 358, 359, 372, 373, 376, 377], NO_KEY, HMAC),
-    ("json_web_signature", &[347, 351], NO_KEY, "P-521 with an `alg` that does not exist (ES521): no curve of ours"),
+    (
+        "json_web_signature",
+        &[347, 351],
+        NO_KEY,
+        "P-521 with an `alg` that does not exist (ES521): no curve of ours",
+    ),
     (
         "json_web_signature",
         &[346, 350],
         "algorithm",
         "the key says PS256, the token PS384: a key is for one algorithm (RFC 8725 §3.1)",
     ),
-    ("json_web_signature", &[259, 264, 268, 272, 320, 325], "form", "an empty payload: no claims, so no token"),
+    (
+        "json_web_signature",
+        &[259, 264, 268, 272, 320, 325],
+        "form",
+        "an empty payload: no claims, so no token",
+    ),
     ("json_web_key", &[2, 13, 14, 15], NO_KEY, HMAC),
     ("json_web_crypto", &[1, 48], NO_KEY, HMAC),
     ("json_web_crypto", &[50, 67], "form", "encrypted: five parts, never a token here"),
@@ -34,7 +46,8 @@ const HMAC: &str = "a symmetric key: we share no secrets with issuers (RFC 8725 
 
 /// Invalid by the vector, accepted by us: file, case, why.
 const LAXER: &[(&str, &[u64], &str)] = &[
-    // The keys of an issuer are its own choice; what of them is weak beyond its size is not looked at.
+    // The keys of an issuer are its own choice; what of them is weak beyond its size is not looked
+    // at.
     ("json_web_key", &[7], ROCA),
     ("json_web_crypto", &[46], ROCA),
 ];
@@ -50,7 +63,8 @@ struct Case {
 
 fn read(path: &str) -> Value {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(path);
-    let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
@@ -69,7 +83,10 @@ fn token(value: &Value) -> String {
 
 fn unhex(text: &str) -> Vec<u8> {
     assert!(text.len().is_multiple_of(2));
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 /// A set of one key, or the set that the vector gives.
@@ -82,8 +99,9 @@ fn label(fault: TokenFault) -> String {
     fault.label().to_owned()
 }
 
-/// A compact JWS. The payload of most vectors is no JSON object, which is a fault of its own here; header and signature are
-/// then read beside an empty object, and the signature verified over the bytes of the vector.
+/// A compact JWS. The payload of most vectors is no JSON object, which is a fault of its own here;
+/// header and signature are then read beside an empty object, and the signature verified over the
+/// bytes of the vector.
 fn judge(jwk: &Value, jws: &str) -> Result<(), String> {
     let keys = keys(jwk)?;
     match Unverified::parse(jws) {
@@ -91,7 +109,10 @@ fn judge(jwk: &Value, jws: &str) -> Result<(), String> {
         Err(TokenFault::Claims) => {
             let (input, signature) = jws.rsplit_once('.').unwrap();
             let stand_in = format!("{}.e30.{signature}", input.split('.').next().unwrap());
-            let token = Unverified { signed: input.as_bytes(), ..Unverified::parse(&stand_in).map_err(label)? };
+            let token = Unverified {
+                signed: input.as_bytes(),
+                ..Unverified::parse(&stand_in).map_err(label)?
+            };
             keys.verify(&token).map(|_| ()).map_err(label)
         }
         Err(fault) => Err(label(fault)),
@@ -99,20 +120,35 @@ fn judge(jwk: &Value, jws: &str) -> Result<(), String> {
 }
 
 /// A signature over bytes that are no JWS signing input.
-fn judge_raw(jwk: &Value, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> Result<(), String> {
+fn judge_raw(
+    jwk: &Value,
+    algorithm: Algorithm,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), String> {
     let signature = URL_SAFE_NO_PAD.encode(signature);
-    let token =
-        Unverified { algorithm, key_id: None, kind: None, claims: Map::new(), signed: message, signature: &signature };
+    let token = Unverified {
+        algorithm,
+        key_id: None,
+        kind: None,
+        claims: Map::new(),
+        signed: message,
+        signature: &signature,
+    };
     keys(jwk)?.verify(&token).map(|_| ()).map_err(label)
 }
 
 /// Compares outcomes with results and prints the counts.
 ///
-/// Gives how many were: valid and accepted, valid and refused, invalid and refused, invalid and accepted, acceptable and
-/// accepted, acceptable and refused.
+/// Gives how many were: valid and accepted, valid and refused, invalid and refused, invalid and
+/// accepted, acceptable and accepted, acceptable and refused.
 fn settle(file: &str, cases: &[Case]) -> [usize; 6] {
     let listed = |table: &[(&str, &[u64])]| -> BTreeSet<u64> {
-        table.iter().filter(|(own, _)| *own == file).flat_map(|(_, ids)| ids.iter().copied()).collect()
+        table
+            .iter()
+            .filter(|(own, _)| *own == file)
+            .flat_map(|(_, ids)| ids.iter().copied())
+            .collect()
     };
     let stricter: BTreeMap<u64, &str> = STRICTER
         .iter()
@@ -134,7 +170,9 @@ fn settle(file: &str, cases: &[Case]) -> [usize; 6] {
         let (at, right) = match (case.result.as_str(), &case.got) {
             ("valid", Ok(())) => (0, !stricter.contains_key(&case.id)),
             ("valid", Err(fault)) => (1, stricter.get(&case.id) == Some(&fault.as_str())),
-            ("invalid", Err(_)) => (2, !laxer.contains(&case.id) && !stricter.contains_key(&case.id)),
+            ("invalid", Err(_)) => {
+                (2, !laxer.contains(&case.id) && !stricter.contains_key(&case.id))
+            }
             ("invalid", Ok(())) => (3, laxer.contains(&case.id)),
             ("acceptable", Ok(())) => (4, true),
             ("acceptable", Err(_)) => (5, true),
@@ -142,13 +180,18 @@ fn settle(file: &str, cases: &[Case]) -> [usize; 6] {
         };
         counts[at] += 1;
         if !right {
-            wrong.push(format!("{file} {}: {} by the vector, here {:?}", case.id, case.result, case.got));
+            wrong.push(format!(
+                "{file} {}: {} by the vector, here {:?}",
+                case.id, case.result, case.got
+            ));
         }
     }
-    let missing: Vec<&u64> = stricter.keys().chain(&laxer).filter(|id| !seen.contains(id)).collect();
+    let missing: Vec<&u64> =
+        stricter.keys().chain(&laxer).filter(|id| !seen.contains(id)).collect();
     assert!(missing.is_empty(), "{file}: exceptions for cases that do not exist: {missing:?}");
     println!(
-        "{file}: {} cases; valid {} accepted, {} refused by stricter rules; invalid {} refused, {} accepted; acceptable {} \
+        "{file}: {} cases; valid {} accepted, {} refused by stricter rules; invalid {} refused, {} \
+            accepted; acceptable {} \
          accepted, {} refused; refused as {faults:?}",
         cases.len(),
         counts[0],
@@ -186,13 +229,15 @@ fn key_of(group: &Value) -> &Value {
 
 #[test]
 fn wycheproof_json_web_signature() {
-    let counts = wycheproof("json_web_signature", |group, test| judge(key_of(group), &token(&test["jws"])));
+    let counts =
+        wycheproof("json_web_signature", |group, test| judge(key_of(group), &token(&test["jws"])));
     assert_eq!(counts, [26, 20, 355, 0, 0, 0]);
 }
 
 #[test]
 fn wycheproof_json_web_key() {
-    let counts = wycheproof("json_web_key", |group, test| judge(key_of(group), &token(&test["jws"])));
+    let counts =
+        wycheproof("json_web_key", |group, test| judge(key_of(group), &token(&test["jws"])));
     assert_eq!(counts, [1, 4, 20, 1, 0, 0]);
 }
 
@@ -211,7 +256,8 @@ fn wycheproof_ecdsa_p256_sha256_in_the_form_of_jws() {
     let counts = wycheproof("ecdsa_secp256r1_sha256_p1363", |group, test| {
         let jwk = group.get("publicKeyJwk").cloned().unwrap_or_else(|| {
             let point = unhex(text(&group["publicKey"], "uncompressed"));
-            let (x, y) = (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..]));
+            let (x, y) =
+                (URL_SAFE_NO_PAD.encode(&point[1..33]), URL_SAFE_NO_PAD.encode(&point[33..]));
             json!({ "kty": "EC", "crv": "P-256", "x": x, "y": y })
         });
         judge_raw(&jwk, Algorithm::Es256, &unhex(text(test, "msg")), &unhex(text(test, "sig")))
@@ -222,7 +268,12 @@ fn wycheproof_ecdsa_p256_sha256_in_the_form_of_jws() {
 #[test]
 fn wycheproof_ed25519() {
     let counts = wycheproof("ed25519", |group, test| {
-        judge_raw(&group["publicKeyJwk"], Algorithm::EdDsa, &unhex(text(test, "msg")), &unhex(text(test, "sig")))
+        judge_raw(
+            &group["publicKeyJwk"],
+            Algorithm::EdDsa,
+            &unhex(text(test, "msg")),
+            &unhex(text(test, "sig")),
+        )
     });
     assert_eq!(counts, [88, 0, 63, 0, 0, 0]);
 }
@@ -230,7 +281,12 @@ fn wycheproof_ed25519() {
 #[test]
 fn wycheproof_rsa_2048_sha256() {
     let counts = wycheproof("rsa_signature_2048_sha256", |group, test| {
-        judge_raw(&group["keyJwk"], Algorithm::Rs256, &unhex(text(test, "msg")), &unhex(text(test, "sig")))
+        judge_raw(
+            &group["keyJwk"],
+            Algorithm::Rs256,
+            &unhex(text(test, "msg")),
+            &unhex(text(test, "sig")),
+        )
     });
     assert_eq!(counts, [9, 0, 249, 0, 0, 1]);
 }
@@ -245,7 +301,8 @@ fn rfc_7515_a_2_and_a_3() {
         let token = Unverified::parse(jws).unwrap();
         assert_eq!(token.claims["iss"], "joe");
         assert!(keys(jwk).unwrap().verify(&token).is_ok(), "{}", test["name"]);
-        // And no byte of it may be another: each character changed to its neighbour in the alphabet.
+        // And no byte of it may be another: each character changed to its neighbour in the
+        // alphabet.
         for at in (0..jws.len()).filter(|at| jws.as_bytes()[*at] != b'.') {
             let other = if &jws[at..=at] == "A" { "B" } else { "A" };
             let changed = format!("{}{other}{}", &jws[..at], &jws[at + 1..]);
@@ -301,7 +358,11 @@ fn jose_cookbook() {
         }
         for form in ["json", "json_flat"] {
             if let Some(form) = example["output"].get(form) {
-                assert_eq!(Unverified::parse(&form.to_string()).map(|_| ()), Err(TokenFault::Form), "{file}");
+                assert_eq!(
+                    Unverified::parse(&form.to_string()).map(|_| ()),
+                    Err(TokenFault::Form),
+                    "{file}"
+                );
                 refused += 1;
             }
         }

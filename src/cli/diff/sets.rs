@@ -26,8 +26,12 @@ pub(super) fn load(name: &str, inside: &Path) -> Result<Config, Fault> {
         let file = files::gateway_file(path).map_err(Fault::Text)?;
         return files::load_untested(&file).map_err(Fault::Load);
     }
-    if inside.is_absolute() || inside.components().any(|part| matches!(part, Component::ParentDir)) {
-        return Err(Fault::Text(format!("--config {}: a path inside the revision", inside.display())));
+    if inside.is_absolute() || inside.components().any(|part| matches!(part, Component::ParentDir))
+    {
+        return Err(Fault::Text(format!(
+            "--config {}: a path inside the revision",
+            inside.display()
+        )));
     }
     let (folder, top) = revision(name).map_err(Fault::Text)?;
     // What is no secret of the repository's, keys and certificates for instance, is as it is now.
@@ -41,7 +45,8 @@ pub(super) fn load(name: &str, inside: &Path) -> Result<Config, Fault> {
 
 /// The files of a revision in a folder of their own, and where the repository is.
 fn revision(name: &str) -> Result<(TempDir, PathBuf), String> {
-    let neither = |why: &str| format!("`{name}` is no file, no folder and no git revision here: {why}");
+    let neither =
+        |why: &str| format!("`{name}` is no file, no folder and no git revision here: {why}");
     // A name that began with a dash would be an option.
     if name.starts_with('-') {
         return Err(neither("it begins with a dash"));
@@ -62,12 +67,15 @@ fn revision(name: &str) -> Result<(TempDir, PathBuf), String> {
     if archived.success() && unpacked.success() {
         Ok((folder, PathBuf::from(top)))
     } else {
-        Err(format!("the files of {name} could not be read: git archive {archived}, tar {unpacked}"))
+        Err(format!(
+            "the files of {name} could not be read: git archive {archived}, tar {unpacked}"
+        ))
     }
 }
 
 fn git(arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new("git").args(arguments).output().map_err(|fault| format!("git: {fault}"))?;
+    let output =
+        Command::new("git").args(arguments).output().map_err(|fault| format!("git: {fault}"))?;
     if output.status.success() {
         Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     } else {

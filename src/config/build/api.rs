@@ -10,16 +10,25 @@ use crate::policy::definition::{Api, Cors, Deprecated, ErrorFormat, Resource};
 use crate::request::target::Allowances;
 
 /// Headers of ours that a page may read: those that explain a refusal.
-const EXPOSED: [&str; 5] = ["x-decision-id", "www-authenticate", "retry-after", "ratelimit", "ratelimit-policy"];
+const EXPOSED: [&str; 5] =
+    ["x-decision-id", "www-authenticate", "retry-after", "ratelimit", "ratelimit-policy"];
 
 impl Builder<'_> {
     pub(super) fn api(&mut self, name: &str, raw: &RawApi, place: &Place<'_>) -> Api {
         self.refer(&place.key("upstream"), Named::Upstream, &raw.upstream);
-        let versions: Vec<Version> = raw.versions.iter().map(|version| Version::new(version.text())).collect();
-        let default_version = raw.default_version.as_ref().map(|version| Version::new(version.text()));
-        if let Some(default) = default_version.as_ref().filter(|default| !versions.contains(default)) {
+        let versions: Vec<Version> =
+            raw.versions.iter().map(|version| Version::new(version.text())).collect();
+        let default_version =
+            raw.default_version.as_ref().map(|version| Version::new(version.text()));
+        if let Some(default) =
+            default_version.as_ref().filter(|default| !versions.contains(default))
+        {
             let help = super::suggestion(default.as_str(), versions.iter().map(Version::as_str));
-            self.fault(&place.key("default_version"), format!("`{default}` is not among the versions"), help);
+            self.fault(
+                &place.key("default_version"),
+                format!("`{default}` is not among the versions"),
+                help,
+            );
         }
         if raw.resources.is_empty() {
             self.fault(
@@ -30,7 +39,11 @@ impl Builder<'_> {
         }
         let mut resources = Vec::new();
         for (template, resource) in &raw.resources {
-            resources.push(self.resource(template, resource, &place.key("resources").key(template)));
+            resources.push(self.resource(
+                template,
+                resource,
+                &place.key("resources").key(template),
+            ));
         }
         let mut allow = Allowances::default();
         for allowance in &raw.path.allow {
@@ -71,10 +84,14 @@ impl Builder<'_> {
         }
     }
 
-    /// What APIs say that depends on gateway.yaml: a WebSocket is a tunnel of HTTP/1.1, and no body is larger than the edge lets in.
+    /// What APIs say that depends on gateway.yaml: a WebSocket is a tunnel of HTTP/1.1, and no body
+    /// is larger than the edge lets in.
     pub(super) fn check_apis(&mut self, apis: &[Api], upstreams: &[Upstream], edge: Edge) {
-        for (document, api) in self.policies.iter().flat_map(|document| apis.iter().map(move |api| (document, api))) {
-            let http2 = upstreams.iter().any(|upstream| upstream.name == api.upstream && upstream.http2);
+        for (document, api) in
+            self.policies.iter().flat_map(|document| apis.iter().map(move |api| (document, api)))
+        {
+            let http2 =
+                upstreams.iter().any(|upstream| upstream.name == api.upstream && upstream.http2);
             let place = Place::root(document).key("apis").key(api.name.as_str());
             if place.origin().file != api.origin.file {
                 continue;
@@ -85,12 +102,17 @@ impl Builder<'_> {
             }
             if api.websocket && http2 {
                 let help = "leave `http2` out at the upstream, or give this API one without it";
-                self.fault(&place.key("websocket"), "a WebSocket needs HTTP/1.1, and the upstream says `http2`", help);
+                self.fault(
+                    &place.key("websocket"),
+                    "a WebSocket needs HTTP/1.1, and the upstream says `http2`",
+                    help,
+                );
             }
         }
     }
 
-    /// The part of the base path that is taken off. It ends where a segment ends, so that what is left is as canonical as the whole.
+    /// The part of the base path that is taken off. It ends where a segment ends, so that what is
+    /// left is as canonical as the whole.
     fn strip_prefix(&mut self, raw: &RawApi, place: &Place<'_>) -> String {
         let Some(prefix) = &raw.strip_prefix else { return String::new() };
         let (prefix, base) = (&prefix.value, &raw.base_path.value);
@@ -104,16 +126,22 @@ impl Builder<'_> {
 
     fn cors(&mut self, raw: &RawCors, place: &Place<'_>) -> Cors {
         for (at, origin) in raw.origins.iter().enumerate() {
-            let right = url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == *origin);
+            let right = url::Url::parse(origin)
+                .is_ok_and(|url| url.origin().ascii_serialization() == *origin);
             if !right && origin != "*" {
-                let help = "scheme, host and port in lower case, without a slash at the end: https://portal.example";
+                let help = "scheme, host and port in lower case, without a slash at the end: \
+                    https://portal.example";
                 self.fault(&place.key("origins").at(at), format!("`{origin}` is no origin"), help);
             }
         }
         let every = raw.origins.iter().any(|origin| origin == "*");
         Cors {
             origins: (!every).then(|| raw.origins.iter().cloned().collect()),
-            headers: self.header_names(&["authorization", "content-type"], &raw.headers, &place.key("headers")),
+            headers: self.header_names(
+                &["authorization", "content-type"],
+                &raw.headers,
+                &place.key("headers"),
+            ),
             expose: self.header_names(&EXPOSED, &raw.expose, &place.key("expose")),
             max_age: raw.max_age.as_ref().map_or(600, |age| age.value.as_secs()),
         }
@@ -123,7 +151,11 @@ impl Builder<'_> {
         let mut all: Vec<String> = own.iter().map(|name| (*name).to_owned()).collect();
         for (at, name) in names.iter().enumerate() {
             if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-                self.fault(&place.at(at), format!("`{name}` is no header name"), "letters, digits and dashes");
+                self.fault(
+                    &place.at(at),
+                    format!("`{name}` is no header name"),
+                    "letters, digits and dashes",
+                );
             }
             all.push(name.to_ascii_lowercase());
         }
@@ -133,7 +165,11 @@ impl Builder<'_> {
 
     fn resource(&mut self, template: &str, raw: &RawResource, place: &Place<'_>) -> Resource {
         if let Err(message) = format::check("template", template) {
-            self.fault_at_key(place, message, "literals, {name} for one segment, {*rest} at the end");
+            self.fault_at_key(
+                place,
+                message,
+                "literals, {name} for one segment, {*rest} at the end",
+            );
         }
         let (methods, public) = match raw {
             RawResource::Methods(methods) => (methods.as_slice(), false),
@@ -142,6 +178,11 @@ impl Builder<'_> {
         if methods.is_empty() {
             self.fault(place, "a resource without methods", "write for instance [GET]");
         }
-        Resource { template: template.into(), methods: method_set(methods), public, origin: place.origin() }
+        Resource {
+            template: template.into(),
+            methods: method_set(methods),
+            public,
+            origin: place.origin(),
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! `authorization_server:` of gateway.yaml: grants, lives of tokens, signing keys, and who signs users in.
+//! `authorization_server:` of gateway.yaml: grants, lives of tokens, signing keys, and who signs
+//! users in.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,13 +7,16 @@ use std::time::Duration;
 use super::gateway::{Settings, is_loopback};
 use super::{Builder, Place};
 use crate::client::{Client, GrantType};
-use crate::config::raw::gateway::{RawAuthorizationServer, RawGrant, RawLogin, RawProvider, RawSigningAlgorithm};
+use crate::config::raw::gateway::{
+    RawAuthorizationServer, RawGrant, RawLogin, RawProvider, RawSigningAlgorithm,
+};
 use crate::config::{KeySource, Login, Provider};
 use crate::names::ScopeName;
 use crate::token::jws::Algorithm;
 use crate::token::mint::Signing;
 
-/// The longest life of an access token, seconds: a retired key is published for longer, and so is a revocation kept.
+/// The longest life of an access token, seconds: a retired key is published for longer, and so is a
+/// revocation kept.
 const MAX_ACCESS: u64 = 100 * 86_400;
 /// How often the signing key changes by default, seconds.
 const ROTATE_EVERY: u32 = 90 * 86_400;
@@ -84,14 +88,23 @@ impl Builder<'_> {
         let grace = raw.and_then(|raw| raw.refresh_grace.as_ref());
         if let Some(grace) = grace.filter(|grace| grace.value.as_secs() > MAX_REFRESH_GRACE) {
             let help = "it is there for a lost answer and a second tab; write at most 60s";
-            self.fault(&place.key("refresh_grace"), format!("`{}` is too long", grace.text()), help);
+            self.fault(
+                &place.key("refresh_grace"),
+                format!("`{}` is too long", grace.text()),
+                help,
+            );
         }
-        let master_scope = raw.and_then(|raw| raw.master_scope.as_ref()).map_or(MASTER_SCOPE, |scope| scope.text());
+        let master_scope = raw
+            .and_then(|raw| raw.master_scope.as_ref())
+            .map_or(MASTER_SCOPE, |scope| scope.text());
         AuthorizationServer {
-            grants: raw.map(|raw| raw.grants.iter().copied().map(grant_type).collect()).unwrap_or_default(),
+            grants: raw
+                .map(|raw| raw.grants.iter().copied().map(grant_type).collect())
+                .unwrap_or_default(),
             master_scope: ScopeName::new(master_scope),
             lifespans,
-            refresh_grace: grace.map_or(REFRESH_GRACE, |grace| u32::try_from(grace.value.as_secs()).unwrap_or(0)),
+            refresh_grace: grace
+                .map_or(REFRESH_GRACE, |grace| u32::try_from(grace.value.as_secs()).unwrap_or(0)),
             signing: self.signing(raw, &place.key("signing")),
             login: raw
                 .and_then(|raw| raw.login.as_ref())
@@ -102,19 +115,27 @@ impl Builder<'_> {
 
     fn login(&mut self, raw: &RawLogin, place: &Place<'_>) -> Login {
         if raw.login_url.is_some() && raw.provider.is_some() {
-            let help = "keep one: the page signs everybody in, or ours does with the provider's button";
+            let help =
+                "keep one: the page signs everybody in, or ours does with the provider's button";
             self.fault_at_key(&place.key("provider"), "both `login_url` and `provider`", help);
         }
         Login {
             page: raw.login_url.as_ref().map(|url| url.text().to_owned()),
-            provider: raw.provider.as_ref().and_then(|raw| self.provider(raw, &place.key("provider"))),
+            provider: raw
+                .provider
+                .as_ref()
+                .and_then(|raw| self.provider(raw, &place.key("provider"))),
         }
     }
 
     fn provider(&mut self, raw: &RawProvider, place: &Place<'_>) -> Option<Provider> {
         if raw.issuer.value.scheme() != "https" && !is_loopback(&raw.issuer.value) {
             let help = "write an https URL";
-            self.fault(&place.key("issuer"), "who signs users in over plain http could be replaced on the way", help);
+            self.fault(
+                &place.key("issuer"),
+                "who signs users in over plain http could be replaced on the way",
+                help,
+            );
         }
         let algorithms = self.algorithms(raw.algorithms.as_deref(), &place.key("algorithms"));
         let mut keys = self.key_source(&raw.issuer, &raw.keys, &place.key("keys"));
@@ -133,7 +154,11 @@ impl Builder<'_> {
     }
 
     /// `expires_in` counts seconds (RFC 6749 §5.1).
-    pub(super) fn whole_seconds(&mut self, duration: &crate::config::format::Duration, place: &Place<'_>) {
+    pub(super) fn whole_seconds(
+        &mut self,
+        duration: &crate::config::format::Duration,
+        place: &Place<'_>,
+    ) {
         if duration.value.subsec_nanos() != 0 {
             self.fault(
                 place,
@@ -150,19 +175,27 @@ impl Builder<'_> {
             RawSigningAlgorithm::Rs256 => Algorithm::Rs256,
             RawSigningAlgorithm::EdDsa => Algorithm::EdDsa,
         };
-        let rotate_every =
-            raw.and_then(|raw| raw.rotate_every.as_ref()).map_or(ROTATE_EVERY, |every| seconds(every.value));
+        let rotate_every = raw
+            .and_then(|raw| raw.rotate_every.as_ref())
+            .map_or(ROTATE_EVERY, |every| seconds(every.value));
         if rotate_every < MIN_ROTATE {
             let help = "verifiers read our keys every few minutes; write at least 1h";
-            self.fault(&place.key("rotate_every"), "the signing key would change more often than verifiers look", help);
+            self.fault(
+                &place.key("rotate_every"),
+                "the signing key would change more often than verifiers look",
+                help,
+            );
         }
-        let keep = raw.and_then(|raw| raw.keep_inactive.as_ref()).map_or(KEEP_INACTIVE, |keep| seconds(keep.value));
+        let keep = raw
+            .and_then(|raw| raw.keep_inactive.as_ref())
+            .map_or(KEEP_INACTIVE, |keep| seconds(keep.value));
         Signing { algorithm, rotate_every: i64::from(rotate_every), keep_inactive: i64::from(keep) }
     }
 
     /// Whoever signs users in elsewhere tells the admin listener.
     pub(super) fn check_login(&mut self, settings: &Settings, clients: &[Client]) {
-        let elsewhere = settings.server.login.page.is_some() || clients.iter().any(|client| client.login_url.is_some());
+        let elsewhere = settings.server.login.page.is_some()
+            || clients.iter().any(|client| client.login_url.is_some());
         if elsewhere && settings.fixed.admin.is_none() {
             let help = "write `admin: { address: 127.0.0.1:9090, token: file:secrets/admin }`";
             self.fault(
@@ -176,19 +209,39 @@ impl Builder<'_> {
     /// A retired key has to stay published for as long as a token that it signed may live.
     pub(super) fn check_kept_keys(&mut self, signing: Signing, clients: &[Client]) {
         let longest = clients.iter().max_by_key(|client| client.access_token_lifespan);
-        if let Some(client) = longest.filter(|client| i64::from(client.access_token_lifespan) > signing.keep_inactive) {
-            let place = Place::root(self.gateway).key("authorization_server").key("signing").key("keep_inactive");
-            let message = format!("access tokens of `{}` live longer than a retired key is published", client.id);
-            let help = format!("write at least {}s, or shorten access_token_lifespan", client.access_token_lifespan);
+        if let Some(client) =
+            longest.filter(|client| i64::from(client.access_token_lifespan) > signing.keep_inactive)
+        {
+            let place = Place::root(self.gateway)
+                .key("authorization_server")
+                .key("signing")
+                .key("keep_inactive");
+            let message = format!(
+                "access tokens of `{}` live longer than a retired key is published",
+                client.id
+            );
+            let help = format!(
+                "write at least {}s, or shorten access_token_lifespan",
+                client.access_token_lifespan
+            );
             self.fault(&place, message, help);
         }
     }
 
-    /// The life of an access token: whole seconds, and not longer than keys and revocations are kept.
-    pub(super) fn lifespan(&mut self, duration: &crate::config::format::Duration, place: &Place<'_>) {
+    /// The life of an access token: whole seconds, and not longer than keys and revocations are
+    /// kept.
+    pub(super) fn lifespan(
+        &mut self,
+        duration: &crate::config::format::Duration,
+        place: &Place<'_>,
+    ) {
         self.whole_seconds(duration, place);
         if duration.value.as_secs() > MAX_ACCESS {
-            self.fault(place, format!("`{}` is longer than 100d", duration.text()), "write at most 100d");
+            self.fault(
+                place,
+                format!("`{}` is longer than 100d", duration.text()),
+                "write at most 100d",
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! gateway.yaml: listeners, store, admin, edge. Its sections with entries or rules of their own have files of their own.
+//! gateway.yaml: listeners, store, admin, edge. Its sections with entries or rules of their own
+//! have files of their own.
 
 use std::time::Duration;
 
@@ -6,7 +7,9 @@ use super::authorization_server::AuthorizationServer;
 use super::{Builder, Place};
 use crate::config::document::Value;
 use crate::config::format::SecretSource;
-use crate::config::raw::gateway::{RawAdmin, RawDecisionLog, RawEdge, RawGateway, RawListener, RawLogLevel, RawStore};
+use crate::config::raw::gateway::{
+    RawAdmin, RawDecisionLog, RawEdge, RawGateway, RawListener, RawLogLevel, RawStore,
+};
 use crate::config::tls::ListenerTls;
 use crate::config::{DecisionLog, Edge, Fixed, Listener, Secret, StoreConfig};
 use crate::request::address::Networks;
@@ -41,12 +44,14 @@ impl Builder<'_> {
         let raw: RawGateway = self.read(&place, &value)?;
         let (public_url, public_host) = self.public_url(&raw, &place.key("public_url"));
         let listeners = self.listeners(&raw.listeners, &place.key("listeners"));
-        if raw
-            .metrics
-            .as_ref()
-            .is_some_and(|metrics| listeners.iter().any(|listener| listener.address == metrics.address.value))
-        {
-            self.fault(&place.key("metrics").key("address"), "this is a listener's address too", "choose another port");
+        if raw.metrics.as_ref().is_some_and(|metrics| {
+            listeners.iter().any(|listener| listener.address == metrics.address.value)
+        }) {
+            self.fault(
+                &place.key("metrics").key("address"),
+                "this is a listener's address too",
+                "choose another port",
+            );
         }
         let store = match &raw.store {
             RawStore::Embedded(embedded) => Some(StoreConfig::Embedded(embedded.path.clone())),
@@ -54,25 +59,38 @@ impl Builder<'_> {
                 self.shared_store(redis, &place.key("store").key("redis")).map(StoreConfig::Shared)
             }
         };
-        let server = self.authorization_server(raw.authorization_server.as_ref(), &place.key("authorization_server"));
+        let server = self.authorization_server(
+            raw.authorization_server.as_ref(),
+            &place.key("authorization_server"),
+        );
         let login = raw.authorization_server.as_ref().and_then(|server| server.login.as_ref());
         if let Some(provider) = login.and_then(|login| login.provider.as_ref())
             && super::issuer::is_alike(&public_url, &provider.issuer.value)
         {
-            let place = place.key("authorization_server").key("login").key("provider").key("issuer");
-            self.fault(&place, "the login provider is this gateway itself", "write the issuer that users sign in at");
+            let place =
+                place.key("authorization_server").key("login").key("provider").key("issuer");
+            self.fault(
+                &place,
+                "the login provider is this gateway itself",
+                "write the issuer that users sign in at",
+            );
         }
         let store = store?;
         let request_id_header = raw.edge.request_id_header.as_ref().and_then(|name| {
             let read = http::HeaderName::from_bytes(name.as_bytes());
             if read.is_err() {
                 let place = place.key("edge").key("request_id_header");
-                self.fault(&place, format!("`{name}` is no header name"), "for instance X-Request-Id");
+                self.fault(
+                    &place,
+                    format!("`{name}` is no header name"),
+                    "for instance X-Request-Id",
+                );
             }
             read.ok()
         });
         let tls = self.listeners_tls(&raw.listeners, &place.key("listeners"));
-        let admin_token = raw.admin.as_ref().and_then(|admin| self.admin_token(admin, &place.key("admin")));
+        let admin_token =
+            raw.admin.as_ref().and_then(|admin| self.admin_token(admin, &place.key("admin")));
         Some(Settings {
             trusted_proxies: Networks::new(raw.trusted_proxies.iter().map(|network| network.value)),
             tls,
@@ -111,7 +129,8 @@ impl Builder<'_> {
         })
     }
 
-    /// The digest of the admin token. The listener speaks plain HTTP: the token must not leave the machine.
+    /// The digest of the admin token. The listener speaks plain HTTP: the token must not leave the
+    /// machine.
     fn admin_token(&mut self, raw: &RawAdmin, place: &Place<'_>) -> Option<[u8; 32]> {
         use sha2::{Digest, Sha256};
         if !raw.address.value.ip().is_loopback() {
@@ -131,18 +150,22 @@ impl Builder<'_> {
         Some(Sha256::digest(token.expose().as_bytes()).into())
     }
 
-    /// A secret from where the configuration says it is, without the line end that editors leave behind.
+    /// A secret from where the configuration says it is, without the line end that editors leave
+    /// behind.
     pub(super) fn secret(&mut self, source: &SecretSource, place: &Place<'_>) -> Option<Secret> {
         let file = place.document.file.clone();
         let found = match source {
-            SecretSource::Env(name) => {
-                self.lookup.env(name).ok_or_else(|| format!("the environment has no variable `{name}`"))
-            }
+            SecretSource::Env(name) => self
+                .lookup
+                .env(name)
+                .ok_or_else(|| format!("the environment has no variable `{name}`")),
             SecretSource::File(path) => {
                 let file = beside(&file, &path.to_string_lossy());
-                let read = self.lookup.file(&file).map_err(|error| format!("{}: {error}", file.display()));
+                let read =
+                    self.lookup.file(&file).map_err(|error| format!("{}: {error}", file.display()));
                 read.and_then(|bytes| {
-                    String::from_utf8(bytes).map_err(|_| format!("{}: this is not UTF-8 text", file.display()))
+                    String::from_utf8(bytes)
+                        .map_err(|_| format!("{}: this is not UTF-8 text", file.display()))
                 })
             }
         };
@@ -159,7 +182,11 @@ impl Builder<'_> {
         let text = raw.public_url.text();
         let url = &raw.public_url.value;
         if url.path() != "/" || text.ends_with('/') {
-            self.fault(place, "public_url has a path", "write scheme, host and port alone, without a slash at the end");
+            self.fault(
+                place,
+                "public_url has a path",
+                "write scheme, host and port alone, without a slash at the end",
+            );
         }
         if url.scheme() != "https" && !is_loopback(url) {
             self.fault(
@@ -171,7 +198,8 @@ impl Builder<'_> {
         (text.to_owned(), url.host_str().unwrap_or_default().to_ascii_lowercase())
     }
 
-    /// Plain HTTP serves tokens only on loopback or behind a TLS proxy (decisions.md, "Plain HTTP").
+    /// Plain HTTP serves tokens only on loopback or behind a TLS proxy (decisions.md, "Plain
+    /// HTTP").
     fn listeners(&mut self, raw: &[RawListener], place: &Place<'_>) -> Vec<Listener> {
         let mut listeners: Vec<Listener> = Vec::new();
         for (at, listener) in raw.iter().enumerate() {
@@ -182,15 +210,24 @@ impl Builder<'_> {
                 self.fault(
                     &place,
                     format!("{address} is plain HTTP on an address that is not loopback"),
-                    "give it `tls`, say `behind_tls: true` if a TLS proxy stands before it, or listen on 127.0.0.1",
+                    "give it `tls`, say `behind_tls: true` if a TLS proxy stands before it, or \
+                        listen on 127.0.0.1",
                 );
             }
             if tls && listener.h2c {
                 let help = "leave it out: HTTP/2 is offered by ALPN";
-                self.fault(&here.key("h2c"), "h2c is HTTP/2 without TLS, and this listener has `tls`", help);
+                self.fault(
+                    &here.key("h2c"),
+                    "h2c is HTTP/2 without TLS, and this listener has `tls`",
+                    help,
+                );
             }
             if listeners.iter().any(|listener| listener.address == address) {
-                self.fault(&place, format!("{address} is listened on twice"), "remove one of the two");
+                self.fault(
+                    &place,
+                    format!("{address} is listened on twice"),
+                    "remove one of the two",
+                );
             }
             listeners.push(Listener {
                 address,
@@ -223,14 +260,18 @@ fn edge(raw: &RawEdge) -> Edge {
     let time = |duration: &Option<crate::config::format::Duration>, default: Duration| {
         duration.as_ref().map_or(default, |duration| duration.value)
     };
-    let count =
-        |count: Option<u32>, default: usize| count.and_then(|count| usize::try_from(count).ok()).unwrap_or(default);
+    let count = |count: Option<u32>, default: usize| {
+        count.and_then(|count| usize::try_from(count).ok()).unwrap_or(default)
+    };
     let size = |size: &Option<crate::config::format::Size>, default: usize| {
         size.as_ref().and_then(|size| usize::try_from(size.value).ok()).unwrap_or(default)
     };
     Edge {
         max_connections: count(raw.max_connections, default.max_connections),
-        max_connections_per_address: count(raw.max_connections_per_address, default.max_connections_per_address),
+        max_connections_per_address: count(
+            raw.max_connections_per_address,
+            default.max_connections_per_address,
+        ),
         header_timeout: time(&raw.header_timeout, default.header_timeout),
         keep_alive_timeout: time(&raw.keep_alive_timeout, default.keep_alive_timeout),
         body_timeout: time(&raw.body_timeout, default.body_timeout),
@@ -240,7 +281,10 @@ fn edge(raw: &RawEdge) -> Edge {
         limits: Limits {
             head_bytes: size(&raw.max_header_size, default.limits.head_bytes),
             target_bytes: size(&raw.max_target_size, default.limits.target_bytes),
-            body_bytes: raw.max_body_size.as_ref().map_or(default.limits.body_bytes, |size| size.value),
+            body_bytes: raw
+                .max_body_size
+                .as_ref()
+                .map_or(default.limits.body_bytes, |size| size.value),
             ..default.limits
         },
     }

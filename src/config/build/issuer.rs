@@ -38,10 +38,16 @@ impl Builder<'_> {
             all.rules.push(own_issuer(url));
             seen.insert(url.to_owned(), IssuerName::OWN.to_owned());
         }
-        for Entry { name, place, value } in self.entries(std::slice::from_ref(self.gateway), "issuers") {
+        for Entry { name, place, value } in
+            self.entries(std::slice::from_ref(self.gateway), "issuers")
+        {
             self.check_name(&place, &name);
             if name == IssuerName::OWN {
-                self.fault_at_key(&place, "`self` is our own authorization server", "choose another name");
+                self.fault_at_key(
+                    &place,
+                    "`self` is our own authorization server",
+                    "choose another name",
+                );
                 continue;
             }
             let Some(raw) = self.read::<RawIssuer>(&place, value) else { continue };
@@ -49,10 +55,13 @@ impl Builder<'_> {
                 let message = format!("`{}` is already the issuer `{other}`", raw.issuer.text());
                 self.fault(&place.key("issuer"), message, "one entry for each issuer");
             }
-            if public_url.is_some_and(|own| own != raw.issuer.text() && is_alike(own, &raw.issuer.value)) {
-                let message = format!("`{}` is our own `public_url` in another spelling", raw.issuer.text());
-                let help =
-                    "our own tokens are those of `self`, which needs no entry; an external issuer has another URL";
+            if public_url
+                .is_some_and(|own| own != raw.issuer.text() && is_alike(own, &raw.issuer.value))
+            {
+                let message =
+                    format!("`{}` is our own `public_url` in another spelling", raw.issuer.text());
+                let help = "our own tokens are those of `self`, which needs no entry; an external \
+                    issuer has another URL";
                 self.fault(&place.key("issuer"), message, help);
             }
             let name = IssuerName::new(&name);
@@ -63,14 +72,20 @@ impl Builder<'_> {
             }
             let audience = self.audience(&raw, &place);
             if raw.keys.is_none() && raw.introspection.is_none() {
-                let help = "write `keys: discover`, or { jwks_url: … }, or { jwks_file: … }; or `introspection`";
+                let help = "write `keys: discover`, or { jwks_url: … }, or { jwks_file: … }; or \
+                    `introspection`";
                 self.fault_at_key(&place, "the issuer has no `keys`", help);
             }
             let introspection = raw.introspection.as_ref();
-            let introspection = introspection.and_then(|raw| self.introspection(raw, &place.key("introspection")));
-            all.introspections.extend(introspection.map(|introspection| (name.clone(), introspection)));
+            let introspection =
+                introspection.and_then(|raw| self.introspection(raw, &place.key("introspection")));
+            all.introspections
+                .extend(introspection.map(|introspection| (name.clone(), introspection)));
             self.check_prefix(&raw, &place.key("token_prefix"), &all.rules);
-            let source = raw.keys.as_ref().and_then(|keys| self.key_source(&raw.issuer, keys, &place.key("keys")));
+            let source = raw
+                .keys
+                .as_ref()
+                .and_then(|keys| self.key_source(&raw.issuer, keys, &place.key("keys")));
             all.sources.extend(source.map(|source| (name.clone(), source)));
             let issuer = self.issuer(&raw, &place, name, audience);
             all.rules.push(issuer);
@@ -78,7 +93,13 @@ impl Builder<'_> {
         all
     }
 
-    fn issuer(&mut self, raw: &RawIssuer, place: &Place<'_>, name: IssuerName, audience: Audience) -> Issuer {
+    fn issuer(
+        &mut self,
+        raw: &RawIssuer,
+        place: &Place<'_>,
+        name: IssuerName,
+        audience: Audience,
+    ) -> Issuer {
         let leeway = raw.leeway.as_ref().map_or(30, |leeway| leeway.value.as_secs());
         if leeway > 60 {
             self.fault(
@@ -102,7 +123,11 @@ impl Builder<'_> {
                 leeway: i64::try_from(leeway.min(60)).unwrap_or(60),
                 kept: Vec::new(),
             },
-            roles: raw.roles.iter().map(|(value, role)| (value.clone(), RoleName::new(role))).collect(),
+            roles: raw
+                .roles
+                .iter()
+                .map(|(value, role)| (value.clone(), RoleName::new(role)))
+                .collect(),
             opaque: raw
                 .introspection
                 .as_ref()
@@ -110,7 +135,11 @@ impl Builder<'_> {
         }
     }
 
-    fn introspection(&mut self, raw: &RawIntrospection, place: &Place<'_>) -> Option<Introspection> {
+    fn introspection(
+        &mut self,
+        raw: &RawIntrospection,
+        place: &Place<'_>,
+    ) -> Option<Introspection> {
         if raw.url.value.scheme() != "https" && !is_loopback(&raw.url.value) {
             let help = "write an https URL";
             self.fault(&place.key("url"), "tokens and our secret would go over plain http", help);
@@ -128,12 +157,21 @@ impl Builder<'_> {
     /// A prefix has to tell its issuer's tokens from all others.
     fn check_prefix(&mut self, raw: &RawIssuer, place: &Place<'_>, others: &[Issuer]) {
         let Some(prefix) = &raw.token_prefix else { return };
-        let begins_alike = |other: &str| prefix.starts_with(other) || other.starts_with(prefix.as_str());
+        let begins_alike =
+            |other: &str| prefix.starts_with(other) || other.starts_with(prefix.as_str());
         if raw.introspection.is_none() {
-            self.fault(place, "`token_prefix` without `introspection`", "write where these tokens are asked about");
+            self.fault(
+                place,
+                "`token_prefix` without `introspection`",
+                "write where these tokens are asked about",
+            );
         }
         if begins_alike("eyJ") {
-            self.fault(place, format!("`{prefix}` is how JWTs begin"), "JWTs are told by their `iss`; leave it out");
+            self.fault(
+                place,
+                format!("`{prefix}` is how JWTs begin"),
+                "JWTs are told by their `iss`; leave it out",
+            );
         }
         if Kind::ALL.iter().any(|kind| begins_alike(kind.prefix())) {
             self.fault(
@@ -146,7 +184,10 @@ impl Builder<'_> {
             if let Some(known) = other.opaque.as_ref().and_then(|opaque| opaque.prefix.as_ref())
                 && begins_alike(known)
             {
-                let message = format!("`{prefix}` and `{known}` of the issuer `{}` begin alike", other.rules.name);
+                let message = format!(
+                    "`{prefix}` and `{known}` of the issuer `{}` begin alike",
+                    other.rules.name
+                );
                 self.fault(
                     place,
                     message,
@@ -159,13 +200,20 @@ impl Builder<'_> {
     fn audience(&mut self, raw: &RawIssuer, place: &Place<'_>) -> Audience {
         match (&raw.audience, raw.any_audience) {
             (None, true) => Audience::Any,
-            (Some(list), false) if !list.is_empty() => Audience::OneOf(list.iter().cloned().collect()),
+            (Some(list), false) if !list.is_empty() => {
+                Audience::OneOf(list.iter().cloned().collect())
+            }
             (Some(_), true) => {
-                self.fault(&place.key("any_audience"), "both `audience` and `any_audience: true`", "keep one of them");
+                self.fault(
+                    &place.key("any_audience"),
+                    "both `audience` and `any_audience: true`",
+                    "keep one of them",
+                );
                 Audience::OneOf(BTreeSet::new())
             }
             (None | Some(_), _) => {
-                let help = "write `audience: [https://api.example.com]`; to accept tokens meant for anybody, `any_audience: true`";
+                let help = "write `audience: [https://api.example.com]`; to accept tokens meant \
+                    for anybody, `any_audience: true`";
                 self.fault_at_key(
                     place,
                     "the issuer has no `audience`: tokens meant for others would be accepted",
@@ -177,7 +225,11 @@ impl Builder<'_> {
     }
 
     /// The algorithms that signatures may have.
-    pub(super) fn algorithms(&mut self, raw: Option<&[RawAlgorithm]>, place: &Place<'_>) -> Vec<Algorithm> {
+    pub(super) fn algorithms(
+        &mut self,
+        raw: Option<&[RawAlgorithm]>,
+        place: &Place<'_>,
+    ) -> Vec<Algorithm> {
         match raw {
             None => vec![Algorithm::Rs256, Algorithm::Es256],
             Some([]) => {
@@ -189,16 +241,26 @@ impl Builder<'_> {
     }
 
     /// Where an issuer's keys are.
-    pub(super) fn key_source(&mut self, issuer: &HttpUrl, raw: &RawKeys, place: &Place<'_>) -> Option<KeySource> {
+    pub(super) fn key_source(
+        &mut self,
+        issuer: &HttpUrl,
+        raw: &RawKeys,
+        place: &Place<'_>,
+    ) -> Option<KeySource> {
         let (url, source) = match raw {
             RawKeys::JwksFile(path) => return self.key_file(path, place),
-            RawKeys::Discover => {
-                (&issuer.value, KeySource::Discover { issuer: issuer.text().to_owned(), any_host: false })
-            }
+            RawKeys::Discover => (
+                &issuer.value,
+                KeySource::Discover { issuer: issuer.text().to_owned(), any_host: false },
+            ),
             RawKeys::JwksUrl(url) => (&url.value, KeySource::Url(url.text().to_owned())),
         };
         if url.scheme() != "https" && !is_loopback(url) {
-            self.fault(place, "keys over plain http could be replaced on the way", "write an https URL");
+            self.fault(
+                place,
+                "keys over plain http could be replaced on the way",
+                "write an https URL",
+            );
             return None;
         }
         Some(source)
@@ -230,13 +292,18 @@ impl Builder<'_> {
     }
 }
 
-/// Our own authorization server as an issuer: RFC 9068, no leeway on expiry because the clock is ours.
-/// Whether a URL differs from another in nothing but what servers and people take for the same: slashes at the end, the case of
-/// scheme and host, a default port, a dot behind the host.
+/// Our own authorization server as an issuer: RFC 9068, no leeway on expiry because the clock is
+/// ours. Whether a URL differs from another in nothing but what servers and people take for the
+/// same: slashes at the end, the case of scheme and host, a default port, a dot behind the host.
 pub(super) fn is_alike(own: &str, other: &url::Url) -> bool {
     let parts = |url: &url::Url| {
         let host = url.host_str().unwrap_or_default().trim_end_matches('.').to_owned();
-        (host, url.port_or_known_default(), url.path().trim_end_matches('/').to_owned(), url.query().map(str::to_owned))
+        (
+            host,
+            url.port_or_known_default(),
+            url.path().trim_end_matches('/').to_owned(),
+            url.query().map(str::to_owned),
+        )
     };
     url::Url::parse(own).is_ok_and(|own| parts(&own) == parts(other))
 }
@@ -248,7 +315,11 @@ fn own_issuer(public_url: &str) -> Issuer {
             issuer: public_url.to_owned(),
             audience: Audience::OneOf(BTreeSet::from([public_url.to_owned()])),
             algorithms: vec![Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256],
-            claims: ClaimNames { client: "client_id".to_owned(), scopes: Some("scope".to_owned()), roles: None },
+            claims: ClaimNames {
+                client: "client_id".to_owned(),
+                scopes: Some("scope".to_owned()),
+                roles: None,
+            },
             leeway: 0,
             kept: Vec::new(),
         },

@@ -7,16 +7,19 @@ use super::{Builder, Entry, Named, Place};
 use crate::config::document::Document;
 use crate::config::format::VersionText;
 use crate::config::raw::policy::{
-    RawAccessPolicy, RawAcl, RawApi, RawAuthScope, RawBlock, RawLimit, RawMethod, RawMode, RawPer, RawProfile,
-    RawRoles, RawScopeGrant,
+    RawAccessPolicy, RawAcl, RawApi, RawAuthScope, RawBlock, RawLimit, RawMethod, RawMode, RawPer,
+    RawProfile, RawRoles, RawScopeGrant,
 };
-use crate::names::{ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UserName, Version};
-use crate::policy::schedule::Schedule;
+use crate::names::{
+    ApiName, ClientId, IssuerName, PolicyName, RoleName, ScopeName, UserName, Version,
+};
 use crate::policy::block::Block;
 use crate::policy::definition::{
-    AccessPolicy, Acl, Api, AuthScope, Mode, Profile, RateLimit, RoleRequirement, ScopeGrant, Selector,
+    AccessPolicy, Acl, Api, AuthScope, Mode, Profile, RateLimit, RoleRequirement, ScopeGrant,
+    Selector,
 };
 use crate::policy::limit::{Limit, Per, Quota};
+use crate::policy::schedule::Schedule;
 use crate::request::address::Networks;
 use crate::request::method::{Method, MethodSet};
 
@@ -53,7 +56,8 @@ impl Builder<'_> {
         let mut scopes = Vec::new();
         for Entry { name, place, value } in self.entries(documents, "auth_scopes") {
             if !crate::scope::is_scope_token(&name) {
-                let help = "use visible ASCII without space, double quote and backslash (RFC 6749 §3.3)";
+                let help =
+                    "use visible ASCII without space, double quote and backslash (RFC 6749 §3.3)";
                 self.fault_at_key(&place, format!("`{name}` is not a scope"), help);
             }
             if let Some(raw) = self.read::<RawAuthScope>(&place, value) {
@@ -96,35 +100,62 @@ impl Builder<'_> {
             ("resources", narrowing.resources.is_some_and(<[_]>::is_empty)),
         ] {
             if empty {
-                self.fault(&place.key(key), "an empty list selects nothing", "leave it out to mean all");
+                self.fault(
+                    &place.key(key),
+                    "an empty list selects nothing",
+                    "leave it out to mean all",
+                );
             }
         }
-        // An API with a fault of its own is known by name only: what it offers cannot be held against the rule.
+        // An API with a fault of its own is known by name only: what it offers cannot be held
+        // against the rule.
         let api_offer = api.and_then(|api| index.get(api));
         let mut versions = narrowing.versions.map(|_| BTreeSet::new());
         for (at, version) in narrowing.versions.unwrap_or_default().iter().enumerate() {
-            let offered: Vec<&str> =
-                api_offer.map(|api| api.versions.iter().map(Version::as_str).collect()).unwrap_or_default();
+            let offered: Vec<&str> = api_offer
+                .map(|api| api.versions.iter().map(Version::as_str).collect())
+                .unwrap_or_default();
             if api_offer.is_some() && !offered.contains(&version.text()) {
-                let message = format!("`{}` has no version `{}`", api.unwrap_or_default(), version.text());
-                self.fault(&place.key("versions").at(at), message, super::suggestion(version.text(), offered));
+                let message =
+                    format!("`{}` has no version `{}`", api.unwrap_or_default(), version.text());
+                self.fault(
+                    &place.key("versions").at(at),
+                    message,
+                    super::suggestion(version.text(), offered),
+                );
             }
             versions.get_or_insert_default().insert(Version::new(version.text()));
         }
         let mut resources = narrowing.resources.map(|_| BTreeSet::new());
         for (at, resource) in narrowing.resources.unwrap_or_default().iter().enumerate() {
-            let offered: Vec<&str> =
-                api_offer.map(|api| api.resources.iter().map(|own| &*own.template).collect()).unwrap_or_default();
+            let offered: Vec<&str> = api_offer
+                .map(|api| api.resources.iter().map(|own| &*own.template).collect())
+                .unwrap_or_default();
             if api_offer.is_some() && !offered.contains(&resource.as_str()) {
                 let message = format!("`{}` has no resource `{resource}`", api.unwrap_or_default());
-                self.fault(&place.key("resources").at(at), message, super::suggestion(resource, offered));
+                self.fault(
+                    &place.key("resources").at(at),
+                    message,
+                    super::suggestion(resource, offered),
+                );
             }
             resources.get_or_insert_default().insert(Arc::from(resource.as_str()));
         }
-        Some(Selector { api: api.map(ApiName::new), methods: narrowing.methods.map(method_set), versions, resources })
+        Some(Selector {
+            api: api.map(ApiName::new),
+            methods: narrowing.methods.map(method_set),
+            versions,
+            resources,
+        })
     }
 
-    fn scope(&mut self, name: &str, raw: &RawAuthScope, place: &Place<'_>, index: &ApiIndex) -> AuthScope {
+    fn scope(
+        &mut self,
+        name: &str,
+        raw: &RawAuthScope,
+        place: &Place<'_>,
+        index: &ApiIndex,
+    ) -> AuthScope {
         let mut grants = Vec::new();
         for (at, grant) in raw.grants.iter().enumerate() {
             grants.extend(self.scope_grant(grant, &place.key("grants").at(at), index));
@@ -138,7 +169,12 @@ impl Builder<'_> {
         }
     }
 
-    fn scope_grant(&mut self, raw: &RawScopeGrant, place: &Place<'_>, index: &ApiIndex) -> Option<ScopeGrant> {
+    fn scope_grant(
+        &mut self,
+        raw: &RawScopeGrant,
+        place: &Place<'_>,
+        index: &ApiIndex,
+    ) -> Option<ScopeGrant> {
         let narrowing = Narrowing {
             methods: raw.methods.as_deref(),
             versions: raw.versions.as_deref(),
@@ -212,8 +248,8 @@ impl Builder<'_> {
             && raw.between.is_none()
             && raw.certificates.is_none();
         if empty {
-            let help =
-                "name at least one of issuers, clients, from, roles, claims, between, certificates, restricted_clients";
+            let help = "name at least one of issuers, clients, from, roles, claims, between, \
+                certificates, restricted_clients";
             self.fault(place, "an empty profile would let everybody in", help);
         }
         for (key, empty) in [
@@ -239,14 +275,24 @@ impl Builder<'_> {
         }
         for (name, values) in raw.claims.iter().flatten() {
             if values.is_empty() {
-                self.fault(&place.key("claims").key(name), "an empty list never holds", "write the values");
+                self.fault(
+                    &place.key("claims").key(name),
+                    "an empty list never holds",
+                    "write the values",
+                );
             }
         }
         for (at, name) in raw.certificates.iter().flatten().enumerate() {
             let digest = name.strip_prefix("sha256:");
-            if digest.is_some_and(|digest| digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+            if digest.is_some_and(|digest| {
+                digest.len() != 64 || !digest.bytes().all(|byte| byte.is_ascii_hexdigit())
+            }) {
                 let help = "`openssl x509 -in FILE -outform der | sha256sum` prints it";
-                self.fault(&place.key("certificates").at(at), "a SHA-256 digest has 64 hex digits", help);
+                self.fault(
+                    &place.key("certificates").at(at),
+                    "a SHA-256 digest has 64 hex digits",
+                    help,
+                );
             }
         }
         let issuers: HashSet<IssuerName> = match &raw.issuers {
@@ -255,20 +301,36 @@ impl Builder<'_> {
         };
         Profile {
             issuers,
-            clients: raw.clients.as_ref().map(|clients| clients.iter().map(|client| ClientId::new(client)).collect()),
+            clients: raw
+                .clients
+                .as_ref()
+                .map(|clients| clients.iter().map(|client| ClientId::new(client)).collect()),
             restricted_clients: raw.restricted_clients.unwrap_or(false),
-            from: raw.from.as_ref().map(|networks| Networks::new(networks.iter().map(|network| network.value))),
+            from: raw
+                .from
+                .as_ref()
+                .map(|networks| Networks::new(networks.iter().map(|network| network.value))),
             roles: raw.roles.as_ref().map(|roles| self.roles(roles, &place.key("roles"))),
             certificates: raw.certificates.clone(),
-            claims: raw.claims.iter().flatten().map(|(name, values)| (name.clone(), values.clone())).collect(),
+            claims: raw
+                .claims
+                .iter()
+                .flatten()
+                .map(|(name, values)| (name.clone(), values.clone()))
+                .collect(),
             between: raw.between.as_ref().and_then(|between| {
-                match Schedule::parse(between.days.as_deref(), between.hours.as_deref(), between.timezone.as_deref()) {
+                match Schedule::parse(
+                    between.days.as_deref(),
+                    between.hours.as_deref(),
+                    between.timezone.as_deref(),
+                ) {
                     Ok(between) => Some(between),
                     Err(message) => {
                         self.fault(
                             &place.key("between"),
                             message,
-                            "for instance { days: [mon, fri], hours: 08:00-18:00, timezone: Europe/Berlin }",
+                            "for instance { days: [mon, fri], hours: 08:00-18:00, timezone: \
+                                Europe/Berlin }",
                         );
                         None
                     }
@@ -298,15 +360,29 @@ impl Builder<'_> {
         };
         let roles = self.roles(&raw.roles, &place.key("roles"));
         let selector = self.selector(Some(&raw.api), &narrowing, place, index)?;
-        Some(Acl { selector, roles, mode: mode(raw.mode), active: raw.active, origin: place.origin() })
+        Some(Acl {
+            selector,
+            roles,
+            mode: mode(raw.mode),
+            active: raw.active,
+            origin: place.origin(),
+        })
     }
 
     fn blocks(&mut self) -> Vec<Block> {
         let mut blocks = Vec::new();
         for (place, value) in Self::items(self.policies, "blocks") {
             let Some(raw) = self.read::<RawBlock>(&place, value) else { continue };
-            if raw.from.is_empty() && raw.clients.is_empty() && raw.users.is_empty() && raw.tokens.is_empty() {
-                self.fault(&place, "a block that blocks nothing", "write at least one of from, clients, users, tokens");
+            if raw.from.is_empty()
+                && raw.clients.is_empty()
+                && raw.users.is_empty()
+                && raw.tokens.is_empty()
+            {
+                self.fault(
+                    &place,
+                    "a block that blocks nothing",
+                    "write at least one of from, clients, users, tokens",
+                );
             }
             for (at, client) in raw.clients.iter().enumerate() {
                 self.refer(&place.key("clients").at(at), Named::Client, client);
@@ -332,7 +408,11 @@ impl Builder<'_> {
         for (place, value) in Self::items(self.policies, "limits") {
             let Some(raw) = self.read::<RawLimit>(&place, value) else { continue };
             if raw.rate.is_none() && raw.quota.is_none() {
-                self.fault(&place, "a limit without `rate` and `quota`", "write for instance `rate: 100/s`");
+                self.fault(
+                    &place,
+                    "a limit without `rate` and `quota`",
+                    "write for instance `rate: 100/s`",
+                );
             }
             if raw.burst.is_some() && raw.rate.is_none() {
                 self.fault(&place.key("burst"), "`burst` without `rate`", "a quota has no burst");
@@ -341,15 +421,20 @@ impl Builder<'_> {
                 self.refer(&place.key("api"), Named::Api, api);
             }
             let rate = raw.rate.as_ref().map(|rate| rate.limit(raw.burst));
-            let quota = raw.quota.as_ref().map(|quota| Quota { count: quota.value.0, period: quota.value.1 });
+            let quota = raw
+                .quota
+                .as_ref()
+                .map(|quota| Quota { count: quota.value.0, period: quota.value.1 });
             let per = per(raw.per);
             if let (Per::Address, None, None, Some(rate)) = (per, &raw.api, quota, rate) {
                 early.push(rate);
                 continue;
             }
             let stem = format!("{}-{}", raw.api.as_deref().unwrap_or("all"), per.as_str());
-            let same =
-                limits.iter().filter(|limit| limit.name == stem || limit.name.starts_with(&format!("{stem}-"))).count();
+            let same = limits
+                .iter()
+                .filter(|limit| limit.name == stem || limit.name.starts_with(&format!("{stem}-")))
+                .count();
             let name = if same == 0 { stem } else { format!("{stem}-{}", same + 1) };
             limits.push(Limit {
                 name,

@@ -52,7 +52,11 @@ impl Builder<'_> {
             let identity = ExternalIdentity { issuer, subject };
             if let Some(other) = seen.insert(identity.clone(), name.to_owned()) {
                 let message = format!("`{}` there is already the user `{other}`", identity.subject);
-                self.fault(&place.at(at).key("subject"), message, "an external identity is one user");
+                self.fault(
+                    &place.at(at).key("subject"),
+                    message,
+                    "an external identity is one user",
+                );
             }
             identities.push(identity);
         }
@@ -65,7 +69,8 @@ impl Builder<'_> {
         for Entry { name, place, value } in self.entries(self.clients, "clients") {
             self.check_name(&place, &name);
             if self.names_user(&name) {
-                let help = "client ids and user names share one namespace, so that `sub` is never both; rename one";
+                let help = "client ids and user names share one namespace, so that `sub` is never \
+                    both; rename one";
                 self.fault_at_key(&place, format!("`{name}` is a user's name too"), help);
             }
             let Some(raw) = self.read::<RawClient>(&place, value) else { continue };
@@ -169,12 +174,13 @@ impl Builder<'_> {
         let Some(path) = &raw.jwks_file else { return KeySet::default() };
         let file = beside(&place.document.file, path);
         let read = self.lookup.file(&file);
-        let parsed = read.and_then(|contents| KeySet::parse(&contents).map_err(|fault| fault.to_string()));
+        let parsed =
+            read.and_then(|contents| KeySet::parse(&contents).map_err(|fault| fault.to_string()));
         match parsed {
             Ok((keys, _)) => keys,
             Err(fault) => {
-                let help =
-                    "a JWK Set is {\"keys\": [ … ]} with public keys; paths are relative to the file they stand in";
+                let help = "a JWK Set is {\"keys\": [ … ]} with public keys; paths are relative to \
+                    the file they stand in";
                 self.fault(&place.key("jwks_file"), format!("{}: {fault}", file.display()), help);
                 KeySet::default()
             }
@@ -185,7 +191,11 @@ impl Builder<'_> {
         let place = place.key("redirect_urls");
         for (at, url) in raw.redirect_urls.iter().flatten().enumerate() {
             if let Err(message) = redirect::check_registered(url) {
-                self.fault(&place.at(at), message, "write for instance https://app.example/callback");
+                self.fault(
+                    &place.at(at),
+                    message,
+                    "write for instance https://app.example/callback",
+                );
             }
         }
         let none = raw.redirect_urls.as_ref().is_none_or(Vec::is_empty);
@@ -223,11 +233,18 @@ impl Builder<'_> {
                     continue;
                 }
             };
-            secrets.push(ClientSecret { digest, expires: secret.expires.as_ref().map(|date| date.value) });
+            secrets.push(ClientSecret {
+                digest,
+                expires: secret.expires.as_ref().map(|date| date.value),
+            });
         }
         let live = secrets.iter().filter(|secret| !secret.expired(self.now)).count();
         if live > LIVE_SECRETS {
-            self.fault(place, format!("{live} live secrets"), "keep the new one and the one it replaces");
+            self.fault(
+                place,
+                format!("{live} live secrets"),
+                "keep the new one and the one it replaces",
+            );
         }
         secrets
     }
@@ -255,7 +272,8 @@ impl Builder<'_> {
             }
             for (at, value) in values.iter().enumerate() {
                 if let Some(other) = seen.insert((issuer.clone(), value.clone()), name.to_owned()) {
-                    let message = format!("`{value}` of `{issuer}` is already the client `{other}`");
+                    let message =
+                        format!("`{value}` of `{issuer}` is already the client `{other}`");
                     self.fault(&place.at(at), message, "an external identity is one client");
                 }
                 external.push((IssuerName::new(issuer), value.clone()));
@@ -269,12 +287,18 @@ impl Builder<'_> {
         self.known.0.get(&Named::User).is_some_and(|users| users.contains(name))
     }
 
-    /// Client ids, user names and names of issuers: visible ASCII (RFC 6749 appendix A.1) that needs no escaping in headers and JSON.
+    /// Client ids, user names and names of issuers: visible ASCII (RFC 6749 appendix A.1) that
+    /// needs no escaping in headers and JSON.
     pub(super) fn check_name(&mut self, place: &Place<'_>, name: &str) {
         let valid = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',');
         if name.is_empty() || name.len() > 128 || !name.bytes().all(valid) {
-            let help = "use visible ASCII without space, comma, double quote and backslash, at most 128 characters";
-            self.fault_at_key(place, format!("`{name}` is not a name for a client, user or issuer"), help);
+            let help = "use visible ASCII without space, comma, double quote and backslash, at \
+                most 128 characters";
+            self.fault_at_key(
+                place,
+                format!("`{name}` is not a name for a client, user or issuer"),
+                help,
+            );
         }
     }
 }

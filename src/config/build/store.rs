@@ -9,7 +9,11 @@ use crate::config::{SharedStore, Topology};
 const MIN_ENCRYPTION_KEY: usize = 32;
 
 impl Builder<'_> {
-    pub(super) fn shared_store(&mut self, raw: &RawRedis, place: &Place<'_>) -> Option<SharedStore> {
+    pub(super) fn shared_store(
+        &mut self,
+        raw: &RawRedis,
+        place: &Place<'_>,
+    ) -> Option<SharedStore> {
         let url = self.secret(&raw.url.value, &place.key("url"));
         if let Some(url) = &url
             && !is_redis(url.expose())
@@ -34,7 +38,11 @@ impl Builder<'_> {
         let wait_replicas = raw.wait_replicas.unwrap_or(0);
         let topology = match (&raw.sentinel, &raw.cluster) {
             (Some(_), Some(_)) => {
-                self.fault(&place.key("cluster"), "both `sentinel` and `cluster`", "keep the one that it is");
+                self.fault(
+                    &place.key("cluster"),
+                    "both `sentinel` and `cluster`",
+                    "keep the one that it is",
+                );
                 return None;
             }
             (None, None) => Topology::Single,
@@ -42,19 +50,33 @@ impl Builder<'_> {
                 master: sentinel.master.clone(),
                 nodes: sentinel.nodes.iter().map(|node| node.value.clone()).collect(),
                 password: match &sentinel.password {
-                    Some(password) => Some(self.secret(&password.value, &place.key("sentinel").key("password"))?),
+                    Some(password) => {
+                        Some(self.secret(&password.value, &place.key("sentinel").key("password"))?)
+                    }
                     None => None,
                 },
             },
             (None, Some(cluster)) => {
                 if wait_replicas > 0 {
                     let help = "leave it out, or use Sentinel";
-                    self.fault(&place.key("wait_replicas"), "a cluster is not asked for its replicas", help);
+                    self.fault(
+                        &place.key("wait_replicas"),
+                        "a cluster is not asked for its replicas",
+                        help,
+                    );
                 }
-                Topology::Cluster { nodes: cluster.nodes.iter().map(|node| node.value.clone()).collect() }
+                Topology::Cluster {
+                    nodes: cluster.nodes.iter().map(|node| node.value.clone()).collect(),
+                }
             }
         };
-        Some(SharedStore { url: url?, encryption_key: encryption_key?, topology, ca, wait_replicas })
+        Some(SharedStore {
+            url: url?,
+            encryption_key: encryption_key?,
+            topology,
+            ca,
+            wait_replicas,
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::config::Waiver;
 use crate::config::raw::policy::RawWaiver;
 use crate::config::raw::test::{RawTest, RawTestToken, RawTokenSample};
 use crate::names::IssuerName;
-use crate::policy::sample::{Sample, Expectation, Presented, Test, TokenSample, parse_line};
+use crate::policy::sample::{Expectation, Presented, Sample, Test, TokenSample, parse_line};
 use crate::reason::Reason;
 use crate::request::credential::BearerToken;
 
@@ -37,10 +37,18 @@ impl Builder<'_> {
 
     fn test(&mut self, raw: &RawTest, place: &Place<'_>) -> Option<Test> {
         let line = parse_line(&raw.request).map_err(|message| {
-            self.fault(&place.key("request"), message, "METHOD, a space, and the path as it is sent");
+            self.fault(
+                &place.key("request"),
+                message,
+                "METHOD, a space, and the path as it is sent",
+            );
         });
         if raw.fault.is_some() && raw.expect.0 != Some(Reason::TokenInvalid) {
-            self.fault(&place.key("fault"), "`fault` without `expect: token.invalid`", "only such tokens have one");
+            self.fault(
+                &place.key("fault"),
+                "`fault` without `expect: token.invalid`",
+                "only such tokens have one",
+            );
         }
         let token = match &raw.token {
             None => None,
@@ -48,10 +56,9 @@ impl Builder<'_> {
         };
         let (method, target) = line.ok()?;
         Some(Test {
-            name: raw
-                .name
-                .clone()
-                .unwrap_or_else(|| format!("{} → {}", raw.request, raw.expect.0.map_or("permit", Reason::label))),
+            name: raw.name.clone().unwrap_or_else(|| {
+                format!("{} → {}", raw.request, raw.expect.0.map_or("permit", Reason::label))
+            }),
             case: Sample {
                 method,
                 target,
@@ -82,7 +89,9 @@ impl Builder<'_> {
                     }
                 }
             }
-            RawTestToken::TokenSample(words) => self.words(words, place).map(|words| Presented::Sample(Box::new(words))),
+            RawTestToken::TokenSample(words) => {
+                self.words(words, place).map(|words| Presented::Sample(Box::new(words)))
+            }
         }
     }
 

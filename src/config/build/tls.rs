@@ -6,26 +6,40 @@ use sha2::{Digest, Sha256};
 
 use super::gateway::beside;
 use super::{Builder, Place};
-use crate::config::raw::gateway::{RawClientCertificate, RawListener, RawListenerTls, RawTlsVersion};
+use crate::config::raw::gateway::{
+    RawClientCertificate, RawListener, RawListenerTls, RawTlsVersion,
+};
 use crate::config::tls::{Certificate, Certificates, ListenerTls, read_roots};
 
 impl Builder<'_> {
     /// TLS of each listener, in their order.
-    pub(super) fn listeners_tls(&mut self, raw: &[RawListener], place: &Place<'_>) -> Vec<Option<ListenerTls>> {
+    pub(super) fn listeners_tls(
+        &mut self,
+        raw: &[RawListener],
+        place: &Place<'_>,
+    ) -> Vec<Option<ListenerTls>> {
         let each = raw.iter().enumerate();
-        each.map(|(at, listener)| self.listener_tls(listener.tls.as_ref()?, &place.at(at).key("tls"))).collect()
+        each.map(|(at, listener)| {
+            self.listener_tls(listener.tls.as_ref()?, &place.at(at).key("tls"))
+        })
+        .collect()
     }
 
     fn listener_tls(&mut self, raw: &RawListenerTls, place: &Place<'_>) -> Option<ListenerTls> {
         let mut digest = Sha256::new();
-        let mut certificates = vec![self.certificate(&raw.certificate, &raw.key, place, &mut digest)];
+        let mut certificates =
+            vec![self.certificate(&raw.certificate, &raw.key, place, &mut digest)];
         for (at, more) in raw.more.iter().enumerate() {
             let place = place.key("more").at(at);
             certificates.push(self.certificate(&more.certificate, &more.key, &place, &mut digest));
         }
         if raw.client_ca.is_none() && raw.client_certificate.is_some() {
             let help = "name the CAs that issue them under `client_ca`";
-            self.fault(&place.key("client_certificate"), "client certificates are verified with `client_ca`", help);
+            self.fault(
+                &place.key("client_certificate"),
+                "client certificates are verified with `client_ca`",
+                help,
+            );
         }
         let mut client_ca = None;
         if let Some(path) = &raw.client_ca {
@@ -33,10 +47,12 @@ impl Builder<'_> {
             let pem = self.pem(path, &place, &mut digest)?;
             client_ca = Some(Arc::new(self.usable(read_roots(&pem), path, &place)?));
         }
-        let client_required = client_ca.is_some() && raw.client_certificate != Some(RawClientCertificate::Optional);
+        let client_required =
+            client_ca.is_some() && raw.client_certificate != Some(RawClientCertificate::Optional);
         let only_13 = raw.min_version == RawTlsVersion::V13;
         digest.update([u8::from(client_required), u8::from(only_13)]);
-        let certificates = certificates.into_iter().collect::<Option<Vec<_>>>().and_then(Certificates::new)?;
+        let certificates =
+            certificates.into_iter().collect::<Option<Vec<_>>>().and_then(Certificates::new)?;
         Some(ListenerTls {
             certificates: Arc::new(certificates),
             client_ca,
@@ -47,14 +63,28 @@ impl Builder<'_> {
     }
 
     /// A chain and its key; `place` is where `certificate` and `key` stand.
-    fn certificate(&mut self, chain: &str, key: &str, place: &Place<'_>, digest: &mut Sha256) -> Option<Certificate> {
-        let pem = (self.pem(chain, &place.key("certificate"), digest), self.pem(key, &place.key("key"), digest));
+    fn certificate(
+        &mut self,
+        chain: &str,
+        key: &str,
+        place: &Place<'_>,
+        digest: &mut Sha256,
+    ) -> Option<Certificate> {
+        let pem = (
+            self.pem(chain, &place.key("certificate"), digest),
+            self.pem(key, &place.key("key"), digest),
+        );
         let read = Certificate::read(&pem.0?, &pem.1?);
         self.usable(read, chain, &place.key("certificate"))
     }
 
     /// A file beside gateway.yaml, added to the digest of all that something was read from.
-    pub(super) fn pem(&mut self, path: &str, place: &Place<'_>, digest: &mut Sha256) -> Option<Vec<u8>> {
+    pub(super) fn pem(
+        &mut self,
+        path: &str,
+        place: &Place<'_>,
+        digest: &mut Sha256,
+    ) -> Option<Vec<u8>> {
         let file = beside(&self.gateway.file, path);
         match self.lookup.file(&file) {
             Ok(bytes) => {
@@ -70,10 +100,16 @@ impl Builder<'_> {
         }
     }
 
-    pub(super) fn usable<T>(&mut self, read: Result<T, String>, path: &str, place: &Place<'_>) -> Option<T> {
+    pub(super) fn usable<T>(
+        &mut self,
+        read: Result<T, String>,
+        path: &str,
+        place: &Place<'_>,
+    ) -> Option<T> {
         read.map_err(|fault| {
             let help =
-                "a PEM file: the certificate first, then what is between it and the CA; the key in a file of its own";
+                "a PEM file: the certificate first, then what is between it and the CA; the key in \
+                    a file of its own";
             self.fault(place, format!("{path}: {fault}"), help);
         })
         .ok()

@@ -13,7 +13,9 @@ use crate::config::raw::upstream::{
     RawAuthorization, RawIdentity, RawLoadBalancing, RawReplace, RawServer, RawUpstreamTls,
 };
 use crate::config::tls::{Shown, UpstreamTls, read_chain, read_roots};
-use crate::config::{Balancing, HealthCheck, Secret, Server, Upstream, UpstreamAuthorization, UpstreamClient};
+use crate::config::{
+    Balancing, HealthCheck, Secret, Server, Upstream, UpstreamAuthorization, UpstreamClient,
+};
 use crate::names::UpstreamName;
 
 /// Requests under way by default.
@@ -25,17 +27,21 @@ struct Faulty;
 impl Builder<'_> {
     pub(super) fn upstreams(&mut self) -> Vec<Upstream> {
         let mut upstreams = Vec::new();
-        for Entry { name, place, value } in self.entries(std::slice::from_ref(self.gateway), "upstreams") {
+        for Entry { name, place, value } in
+            self.entries(std::slice::from_ref(self.gateway), "upstreams")
+        {
             let Some(raw) = self.read::<RawUpstream>(&place, value) else { continue };
             let servers = self.servers(&raw, &place.key("servers"));
             let tls = self.upstream_tls(&raw, &servers, &place.key("tls"));
-            let authorization = self.upstream_authorization(&raw.authorization, &place.key("authorization"));
+            let authorization =
+                self.upstream_authorization(&raw.authorization, &place.key("authorization"));
             let (Some(tls), Some(authorization)) = (tls, authorization) else { continue };
             let time = |duration: &Option<crate::config::format::Duration>, default| {
                 duration.as_ref().map_or(Duration::from_secs(default), |duration| duration.value)
             };
-            let count =
-                |count: Option<u32>, default| count.and_then(|count| usize::try_from(count).ok()).unwrap_or(default);
+            let count = |count: Option<u32>, default| {
+                count.and_then(|count| usize::try_from(count).ok()).unwrap_or(default)
+            };
             upstreams.push(Upstream {
                 name: UpstreamName::new(&name),
                 servers,
@@ -49,10 +55,10 @@ impl Builder<'_> {
                     RawLoadBalancing::LeastLoad => Balancing::LeastLoad,
                     RawLoadBalancing::ConsistentHash => Balancing::ConsistentHash,
                 },
-                health: raw
-                    .health_check
-                    .as_ref()
-                    .map(|check| HealthCheck { path: check.path.text().to_owned(), every: check.every.value }),
+                health: raw.health_check.as_ref().map(|check| HealthCheck {
+                    path: check.path.text().to_owned(),
+                    every: check.every.value,
+                }),
                 eject_after: raw.ejection.after.map_or(5, u32::from),
                 eject_for: time(&raw.ejection.lasts, 10),
                 retries: raw.retries.unwrap_or(0),
@@ -86,7 +92,12 @@ impl Builder<'_> {
         servers
     }
 
-    fn upstream_tls(&mut self, raw: &RawUpstream, servers: &[Server], place: &Place<'_>) -> Option<UpstreamTls> {
+    fn upstream_tls(
+        &mut self,
+        raw: &RawUpstream,
+        servers: &[Server],
+        place: &Place<'_>,
+    ) -> Option<UpstreamTls> {
         let Some(tls) = &raw.tls else { return Some(UpstreamTls::default()) };
         if !servers.iter().any(|server| server.tls) {
             self.fault(
@@ -106,12 +117,21 @@ impl Builder<'_> {
         Some(UpstreamTls { server_name: name.ok()?, ca, shown: shown.ok()? })
     }
 
-    /// The name that certificates must have. An empty one would be none, and none is verified against nothing.
-    fn server_name(&mut self, raw: &RawUpstreamTls, place: &Place<'_>) -> Result<Option<String>, Faulty> {
+    /// The name that certificates must have. An empty one would be none, and none is verified
+    /// against nothing.
+    fn server_name(
+        &mut self,
+        raw: &RawUpstreamTls,
+        place: &Place<'_>,
+    ) -> Result<Option<String>, Faulty> {
         let Some(name) = &raw.server_name else { return Ok(None) };
         if rustls::pki_types::ServerName::try_from(name.as_str()).is_err() {
             let help = "the host that the certificate is for, as in `instance.example`";
-            self.fault(&place.key("server_name"), format!("`{name}` is no host name or address"), help);
+            self.fault(
+                &place.key("server_name"),
+                format!("`{name}` is no host name or address"),
+                help,
+            );
             return Err(Faulty);
         }
         Ok(Some(name.clone()))
@@ -138,13 +158,21 @@ impl Builder<'_> {
                 self.usable(read, chain, &place.key("certificate")).map(Some).ok_or(Faulty)
             }
             (Some(_), None) | (None, Some(_)) => {
-                self.fault(place, "`certificate` and `key` belong together", "give both, or neither");
+                self.fault(
+                    place,
+                    "`certificate` and `key` belong together",
+                    "give both, or neither",
+                );
                 Err(Faulty)
             }
         }
     }
 
-    fn upstream_authorization(&mut self, raw: &RawAuthorization, place: &Place<'_>) -> Option<UpstreamAuthorization> {
+    fn upstream_authorization(
+        &mut self,
+        raw: &RawAuthorization,
+        place: &Place<'_>,
+    ) -> Option<UpstreamAuthorization> {
         let place = place.key("replace");
         match raw {
             RawAuthorization::Strip => Some(UpstreamAuthorization::Strip),
@@ -153,7 +181,11 @@ impl Builder<'_> {
         }
     }
 
-    fn replacement(&mut self, raw: &RawReplace, place: &Place<'_>) -> Option<UpstreamAuthorization> {
+    fn replacement(
+        &mut self,
+        raw: &RawReplace,
+        place: &Place<'_>,
+    ) -> Option<UpstreamAuthorization> {
         let value = |text: String| {
             let visible = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
             visible.then(|| UpstreamAuthorization::Value(Secret::new(&text)))
@@ -172,18 +204,30 @@ impl Builder<'_> {
                 let place = place.key("basic");
                 let secret = self.secret(&source.value, &place)?;
                 if !secret.expose().contains(':') {
-                    self.fault(&place, "this is not `user:password`", "a colon stands between the two");
+                    self.fault(
+                        &place,
+                        "this is not `user:password`",
+                        "a colon stands between the two",
+                    );
                 }
-                value(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(secret.expose())))
+                value(format!(
+                    "Basic {}",
+                    base64::engine::general_purpose::STANDARD.encode(secret.expose())
+                ))
             }
             RawReplace::ClientCredentials(client) => {
                 let place = place.key("client_credentials");
                 let url = &client.token_url.value;
                 if url.scheme() != "https" && !is_loopback(url) {
                     let help = "our secret needs TLS: write https://…";
-                    self.fault(&place.key("token_url"), "plain http on a host that is not loopback", help);
+                    self.fault(
+                        &place.key("token_url"),
+                        "plain http on a host that is not loopback",
+                        help,
+                    );
                 }
-                let client_secret = self.secret(&client.client_secret.value, &place.key("client_secret"))?;
+                let client_secret =
+                    self.secret(&client.client_secret.value, &place.key("client_secret"))?;
                 let scopes: Vec<&str> = client.scopes.iter().map(ScopeText::text).collect();
                 Some(UpstreamAuthorization::ClientCredentials(UpstreamClient {
                     token_url: client.token_url.text().to_owned(),

@@ -70,7 +70,8 @@ pub struct RawClient {
     pub refresh_token_lifespan: Option<Duration>,
     /// JWK Set file of its public keys (private_key_jwt, jwt_bearer).
     pub jwks_file: Option<String>,
-    /// No code without PKCE. A public client always needs it; of others it is asked unless this says false.
+    /// No code without PKCE. A public client always needs it; of others it is asked unless this
+    /// says false.
     pub require_pkce: Option<bool>,
 }
 

@@ -7,9 +7,12 @@ use serde::Deserialize;
 
 use super::issuer::{RawAlgorithm, RawKeys};
 use super::{RawIssuer, RawUpstream};
-use crate::config::format::{Duration, Grace, HostPort, HttpUrl, Listen, Network, ScopeText, SecretRef, Size};
+use crate::config::format::{
+    Duration, Grace, HostPort, HttpUrl, Listen, Network, ScopeText, SecretRef, Size,
+};
 
-/// config/gateway.yaml: listeners, store, issuers, upstreams, and where policies, clients and users stand.
+/// config/gateway.yaml: listeners, store, issuers, upstreams, and where policies, clients and users
+/// stand.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawGateway {
@@ -27,8 +30,8 @@ pub struct RawGateway {
     pub trusted_proxies: Vec<Network>,
     /// Where keys, grants and tokens are kept.
     pub store: RawStore,
-    /// Folder of the socket through which an upgrade is handed over; relative to the working directory, the embedded store's
-    /// by default.
+    /// Folder of the socket through which an upgrade is handed over; relative to the working
+    /// directory, the embedded store's by default.
     pub run_folder: Option<String>,
     /// A policies file, or a directory of them.
     pub policies: String,
@@ -94,7 +97,8 @@ pub struct RawListenerTls {
     /// Further certificates, chosen by the host that the client names (SNI).
     #[serde(default)]
     pub more: Vec<RawCertificate>,
-    /// PEM file of the CAs whose client certificates are verified; none are asked for when left out.
+    /// PEM file of the CAs whose client certificates are verified; none are asked for when left
+    /// out.
     pub client_ca: Option<String>,
     /// Whether a client must have a certificate; it must by default where `client_ca` is given.
     pub client_certificate: Option<RawClientCertificate>,
@@ -177,7 +181,8 @@ pub struct RawEmbedded {
 pub struct RawRedis {
     /// redis:// or rediss:// (TLS) URL with user, password and database.
     pub url: SecretRef,
-    /// What private signing keys are encrypted with: the same for all gateways, at least 32 characters.
+    /// What private signing keys are encrypted with: the same for all gateways, at least 32
+    /// characters.
     pub encryption_key: SecretRef,
     /// The master is the one that Sentinels name; the host of `url` is not used then.
     pub sentinel: Option<RawSentinel>,
@@ -238,13 +243,15 @@ pub struct RawAuthorizationServer {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawLogin {
-    /// An external login page. It asks the admin listener whom a challenge is about, and tells it who has signed in.
+    /// An external login page. It asks the admin listener whom a challenge is about, and tells it
+    /// who has signed in.
     pub login_url: Option<HttpUrl>,
     /// An OpenID provider as a second way to sign in, for users that say who they are there.
     pub provider: Option<RawProvider>,
 }
 
-/// An OpenID provider. The redirect URI to register there is `public_url` with `/oauth2/login/callback`.
+/// An OpenID provider. The redirect URI to register there is `public_url` with
+/// `/oauth2/login/callback`.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawProvider {
@@ -319,7 +326,8 @@ pub struct RawEdge {
     /// Connections at once, 8192 by default.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: Option<u32>,
-    /// Connections at once from one address, and its requests at once over HTTP/2, 1024 by default; trusted proxies are exempt.
+    /// Connections at once from one address, and its requests at once over HTTP/2, 1024 by default;
+    /// trusted proxies are exempt.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections_per_address: Option<u32>,
     /// Time for a whole request head, 10s by default.
@@ -338,9 +346,11 @@ pub struct RawEdge {
     pub max_body_size: Option<Size>,
     /// Time for requests under way when the gateway stops, 25s by default.
     pub drain_timeout: Option<Duration>,
-    /// Time after SIGTERM in which new connections are served in any case, so that load balancers notice; 0s by default.
+    /// Time after SIGTERM in which new connections are served in any case, so that load balancers
+    /// notice; 0s by default.
     pub drain_delay: Option<Grace>,
-    /// The header that the id of a request stands in: a trusted proxy's is kept, other requests get ours. None by default.
+    /// The header that the id of a request stands in: a trusted proxy's is kept, other requests get
+    /// ours. None by default.
     pub request_id_header: Option<String>,
 }
 

@@ -108,6 +108,7 @@ pub struct RawIntrospection {
     pub client_id: String,
     /// Our secret there.
     pub client_secret: SecretRef,
-    /// How long an answer is taken for true, 30s by default, at most 300s; never longer than the token lives.
+    /// How long an answer is taken for true, 30s by default, at most 300s; never longer than the
+    /// token lives.
     pub cache: Option<Duration>,
 }

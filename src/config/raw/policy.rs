@@ -7,9 +7,12 @@ use serde::Deserialize;
 
 use super::test::RawTest;
 use super::yes;
-use crate::config::format::{BasePath, Date, Duration, HostText, HttpUrl, Network, Rate, Size, VersionText};
+use crate::config::format::{
+    BasePath, Date, Duration, HostText, HttpUrl, Network, Rate, Size, VersionText,
+};
 
-/// policies/*.yaml: APIs, auth scopes, access policies, ACLs, limits, blocks and tests. A directory is the union of its files.
+/// policies/*.yaml: APIs, auth scopes, access policies, ACLs, limits, blocks and tests. A directory
+/// is the union of its files.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawPolicies {
@@ -68,7 +71,8 @@ pub struct RawApi {
     pub strip_prefix: Option<BasePath>,
     /// Announced end.
     pub deprecated: Option<RawDeprecated>,
-    /// Forward WebSocket handshakes; the connection lives as long as its request would be permitted.
+    /// Forward WebSocket handshakes; the connection lives as long as its request would be
+    /// permitted.
     #[serde(default)]
     pub websocket: bool,
     /// Largest body of a request; `edge.max_body_size` by default.
@@ -148,14 +152,16 @@ pub enum RawAllowance {
     NonUtf8,
 }
 
-/// Cross-origin requests of browsers (Fetch standard, CORS protocol). Credentials of the browser are never let through.
+/// Cross-origin requests of browsers (Fetch standard, CORS protocol). Credentials of the browser
+/// are never let through.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawCors {
     /// Origins that may read answers: scheme, host and port, or "*" for all.
     #[schemars(length(min = 1))]
     pub origins: Vec<String>,
-    /// Headers that requests may have, beside Authorization, Content-Type and those that are always allowed.
+    /// Headers that requests may have, beside Authorization, Content-Type and those that are always
+    /// allowed.
     #[serde(default)]
     pub headers: Vec<String>,
     /// Headers of answers that a page may read, beside ours.
@@ -314,7 +320,8 @@ pub struct RawAcl {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawLimit {
-    /// The API; all without one. Per address and without one it counts before anything else, our own endpoints included.
+    /// The API; all without one. Per address and without one it counts before anything else, our
+    /// own endpoints included.
     pub api: Option<String>,
     /// What is counted.
     pub per: RawPer,
@@ -369,7 +376,8 @@ pub struct RawBlock {
 pub struct RawWaiver {
     /// The rule of the lint, for instance `client.broad`.
     pub rule: String,
-    /// What the finding is about, as it says: a client, a scope, a policy, an API with an operation.
+    /// What the finding is about, as it says: a client, a scope, a policy, an API with an
+    /// operation.
     pub on: String,
     /// Why it is let be.
     #[schemars(length(min = 1))]

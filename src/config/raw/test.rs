@@ -25,7 +25,8 @@ pub struct RawTest {
     pub from: Option<Address>,
     /// Names of the client certificate that was shown: DNS names, URIs, `sha256:` and a digest.
     pub certificate: Option<Vec<String>>,
-    /// What the token says; or a real one, as env:NAME or file:PATH, whose issuer has its keys in a file. No token when left out.
+    /// What the token says; or a real one, as env:NAME or file:PATH, whose issuer has its keys in a
+    /// file. No token when left out.
     pub token: Option<RawTestToken>,
     /// When the request comes; the moment at which the test runs when left out.
     pub at: Option<Instant>,
@@ -51,13 +52,15 @@ pub enum RawTestToken {
 pub struct RawTokenSample {
     /// Who minted it: `self`, or one of `issuers`. `self` when left out.
     pub issuer: Option<String>,
-    /// The client claim: the client id in our own tokens, in others a value under `external` of a client.
+    /// The client claim: the client id in our own tokens, in others a value under `external` of a
+    /// client.
     pub client: Option<String>,
     /// `sub`: a user of `users.yaml` in our own tokens that act for one. The client when left out.
     pub subject: Option<String>,
     /// Scopes; all that the client holds when left out.
     pub scopes: Option<Vec<String>>,
-    /// Values of the role claim of another issuer's token. Our own have none: roles are those of users and clients now.
+    /// Values of the role claim of another issuer's token. Our own have none: roles are those of
+    /// users and clients now.
     pub roles: Option<Vec<String>>,
     /// Claims that profiles look at.
     #[serde(default)]
@@ -81,12 +84,16 @@ impl RawTokenSample {
         let issuer = IssuerName::new(self.issuer.as_deref().unwrap_or(IssuerName::OWN));
         // A client that is not there may be meant: `client.unknown`.
         if issuer.is_own() && self.client.is_none() {
-            return Err(("", "a token of our own is of a client: write `client`, or `issuer`".to_owned()));
+            return Err((
+                "",
+                "a token of our own is of a client: write `client`, or `issuer`".to_owned(),
+            ));
         }
         if issuer.is_own() && self.roles.is_some() {
             return Err((
                 "roles",
-                "a token of our own says nothing of roles: they are those of users and clients now".to_owned(),
+                "a token of our own says nothing of roles: they are those of users and clients now"
+                    .to_owned(),
             ));
         }
         let scopes = self.scopes.as_ref().map(|scopes| scope_set(scopes)).transpose();
@@ -114,7 +121,8 @@ macro_rules! words {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
-                $read(&text).map(Self).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is not one of the choices")))
+                $read(&text).map(Self).ok_or_else(|| serde::de::Error::custom(format!("`{text}` is \
+                    not one of the choices")))
             }
         }
 
@@ -141,7 +149,8 @@ words!(
     std::iter::once("permit")
         .chain(Reason::ALL.iter().filter(|reason| reason.is_judged()).map(|reason| reason.label()))
         .collect(),
-    "permit, or the reason of the refusal. What depends on counters, stores and servers cannot be expected."
+    "permit, or the reason of the refusal. What depends on counters, stores and servers cannot be \
+        expected."
 );
 
 words!(

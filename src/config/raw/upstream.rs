@@ -84,9 +84,11 @@ pub struct RawUpstreamTls {
 pub struct RawTimeouts {
     /// To connect, 1s by default.
     pub connect: Option<Duration>,
-    /// From the end of the request to the head of the answer, and between its bytes, 30s by default.
+    /// From the end of the request to the head of the answer, and between its bytes, 30s by
+    /// default.
     pub response: Option<Duration>,
-    /// A pooled connection is closed after this time unused, 15s by default; shorter than the server's own.
+    /// A pooled connection is closed after this time unused, 15s by default; shorter than the
+    /// server's own.
     pub idle: Option<Duration>,
 }
 
@@ -104,7 +106,8 @@ pub struct RawHealthCheck {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawEjection {
-    /// After so many failures in a row, 5 by default: no connection, no answer in time, a broken one, or 502, 503, 504.
+    /// After so many failures in a row, 5 by default: no connection, no answer in time, a broken
+    /// one, or 502, 503, 504.
     #[schemars(range(min = 1, max = 1000))]
     pub after: Option<u16>,
     /// For how long, 10s by default; longer each time it fails again, up to ten times that.
@@ -158,7 +161,8 @@ pub enum RawIdentity {
     /// `X-Auth-*` headers.
     #[default]
     Headers,
-    /// One `X-Auth-Assertion`: a JWT that lives for a minute, is for this upstream by its name, and verifies with our keys.
+    /// One `X-Auth-Assertion`: a JWT that lives for a minute, is for this upstream by its name, and
+    /// verifies with our keys.
     Assertion,
 }
 

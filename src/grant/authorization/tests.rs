@@ -70,7 +70,8 @@ fn some() -> impl Strategy<Value = Vec<&'static str>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
-    /// S48: whatever is asked for, what is granted lies within what was allowed and what the client holds now.
+    /// S48: whatever is asked for, what is granted lies within what was allowed and what the client
+    /// holds now.
     #[test]
     fn nothing_is_granted_that_was_not_allowed_or_is_not_held(
         held in some(),
@@ -85,12 +86,16 @@ proptest! {
             resource: None,
         };
         let asked_text = asked.as_ref().map(|asked| asked.join(" "));
-        let result = refresh(&authorization, &client(&held), &registry(), &request(asked_text), "https://g.example");
-        let within: Vec<&str> = allowed.iter().copied().filter(|scope| held.contains(scope)).collect();
+        let result = refresh(&authorization, &client(&held), &registry(), &request(asked_text),
+            "https://g.example");
+        let within: Vec<&str> = allowed.iter().copied().filter(|scope|
+            held.contains(scope)).collect();
         match (result, &asked) {
             (Ok(granted), asked) => {
-                let granted: Vec<&str> = granted.scopes.as_slice().iter().map(ScopeName::as_str).collect();
-                prop_assert!(granted.iter().all(|scope| within.contains(scope)), "{:?} of {:?}", granted, within);
+                let granted: Vec<&str> =
+                    granted.scopes.as_slice().iter().map(ScopeName::as_str).collect();
+                prop_assert!(granted.iter().all(|scope| within.contains(scope)), "{:?} of \
+                    {:?}", granted, within);
                 let asked = asked.as_ref().filter(|asked| !asked.is_empty()).unwrap_or(&within);
                 prop_assert_eq!(&granted, asked);
             }

@@ -38,9 +38,12 @@ pub(super) fn check(segment: &str) -> Result<Encoding, Refusal> {
     for chunk in decoded.utf8_chunks() {
         let normal = ComposingNormalizerBorrowed::new_nfkc().normalize(chunk.valid());
         // What stands there as an escape of its own is judged as that escape.
-        let appeared = |c: char| matches!(c, '/' | '\\' | ';' | '%' | '?' | '#') && !chunk.valid().contains(c);
+        let appeared =
+            |c: char| matches!(c, '/' | '\\' | ';' | '%' | '?' | '#') && !chunk.valid().contains(c);
         if normal.chars().any(|c| c.is_control() || appeared(c)) {
-            return Err(ambiguous("a character that normalisation turns into a separator or a control character"));
+            return Err(ambiguous(
+                "a character that normalisation turns into a separator or a control character",
+            ));
         }
         read.push_str(&normal);
         if !chunk.invalid().is_empty() {

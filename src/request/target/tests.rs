@@ -1,7 +1,9 @@
 use super::*;
 
 fn path(raw: &str) -> Result<String, Reason> {
-    Target::parse(raw.as_bytes(), MAX_BYTES).map(|target| target.as_str().to_owned()).map_err(|refusal| refusal.reason)
+    Target::parse(raw.as_bytes(), MAX_BYTES)
+        .map(|target| target.as_str().to_owned())
+        .map_err(|refusal| refusal.reason)
 }
 
 #[test]
@@ -99,7 +101,16 @@ fn a_segment_that_some_server_trims_or_normalises_into_a_dot_segment_is_refused(
             assert_eq!(path(&raw), Err(Reason::PathAmbiguous), "{raw}");
         }
     }
-    for raw in ["/%20", "/a/%c2%a0", "/%20a..", "/..a%20", "/v1..v2", "/a%20.", "/x%e2%80%a6y", "/%e2%80%a6x"] {
+    for raw in [
+        "/%20",
+        "/a/%c2%a0",
+        "/%20a..",
+        "/..a%20",
+        "/v1..v2",
+        "/a%20.",
+        "/x%e2%80%a6y",
+        "/%e2%80%a6x",
+    ] {
         assert!(path(raw).is_ok(), "{raw}");
     }
 }
@@ -126,12 +137,25 @@ fn a_separator_that_appears_by_normalisation_is_refused() {
         "%c2%80",
         "%c2%9f",
     ] {
-        for raw in [format!("/x{escape}y"), format!("/{escape}"), format!("/a/{escape}%ef%bc%8e%ef%bc%8e{escape}y")] {
+        for raw in [
+            format!("/x{escape}y"),
+            format!("/{escape}"),
+            format!("/a/{escape}%ef%bc%8e%ef%bc%8e{escape}y"),
+        ] {
             assert_eq!(path(&raw), Err(Reason::PathAmbiguous), "{raw}");
         }
     }
     // These are no separators, in no form; and the ones that stand as escapes of their own are what they are.
-    for raw in ["/a%3Fb", "/a%23b", "/1%e2%81%842", "/%e2%88%95", "/%c2%bd", "/%e4%b8%ad", "/%c3%a4%3F", "/e%cc%81"] {
+    for raw in [
+        "/a%3Fb",
+        "/a%23b",
+        "/1%e2%81%842",
+        "/%e2%88%95",
+        "/%c2%bd",
+        "/%e4%b8%ad",
+        "/%c3%a4%3F",
+        "/e%cc%81",
+    ] {
         assert!(path(raw).is_ok(), "{raw}");
     }
 }
@@ -140,11 +164,22 @@ fn a_separator_that_appears_by_normalisation_is_refused() {
 fn escapes_that_are_no_utf8_need_an_allowance_and_overlong_forms_have_none() {
     let used = |raw: &str| Target::parse(raw.as_bytes(), MAX_BYTES).map(|target| target.used());
     let non_utf8 = Allowances { non_utf8: true, ..Allowances::default() };
-    for raw in
-        ["/%ff", "/caf%e9", "/%e9t%e9", "/%80", "/%bf", "/a/%fe%ff/b", "/%f5%80%80%80", "/%e2%82", "/%f4%90%80%80"]
-    {
+    for raw in [
+        "/%ff",
+        "/caf%e9",
+        "/%e9t%e9",
+        "/%80",
+        "/%bf",
+        "/a/%fe%ff/b",
+        "/%f5%80%80%80",
+        "/%e2%82",
+        "/%f4%90%80%80",
+    ] {
         assert_eq!(used(raw).unwrap(), non_utf8, "{raw}");
-        assert!(!Allowances::default().covers(used(raw).unwrap()) && non_utf8.covers(used(raw).unwrap()));
+        assert!(
+            !Allowances::default().covers(used(raw).unwrap())
+                && non_utf8.covers(used(raw).unwrap())
+        );
     }
     for raw in [
         "/%c0%ae%c0%ae",
@@ -176,7 +211,10 @@ fn escapes_of_characters_that_templates_have_plain_are_seen() {
     for character in ":@!$&'()*+,=".chars() {
         let escape = format!("%{:02x}", u32::from(character));
         assert!(seen(&format!("/a/7{escape}b")), "{escape}");
-        assert_eq!(decode_reserved(&format!("7{}b", escape.to_uppercase())), format!("7{character}b"));
+        assert_eq!(
+            decode_reserved(&format!("7{}b", escape.to_uppercase())),
+            format!("7{character}b")
+        );
     }
     for raw in ["/a:b", "/a%20b", "/a%3Fb", "/a%2Fb", "/a?x=%3a", "/%c3%a4"] {
         assert!(!seen(raw), "{raw}");
@@ -287,7 +325,11 @@ fn a_plain_path_is_read_as_the_careful_reading_reads_it() {
         if let Some(path) = plain(&path) {
             plains += 1;
             let mut text = String::new();
-            assert_eq!(canonicalise(path.as_bytes(), &mut text).unwrap(), Allowances::default(), "{path}");
+            assert_eq!(
+                canonicalise(path.as_bytes(), &mut text).unwrap(),
+                Allowances::default(),
+                "{path}"
+            );
             assert_eq!(check_segments(&text).unwrap(), Encoding::Utf8, "{text}");
             assert_eq!(text, path);
         }

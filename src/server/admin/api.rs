@@ -1,4 +1,5 @@
-//! The admin listener: acts of those who run the gateway, and answers of an external sign-in page. Every request needs the token.
+//! The admin listener: acts of those who run the gateway, and answers of an external sign-in page.
+//! Every request needs the token.
 
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use subtle::ConstantTimeEq;
 
 use crate::config::raw::test::RawTokenSample;
 use crate::grant::authorization_request::{AuthorizationRequest, ResponseError};
-use crate::policy::sample::{Sample, Presented, parse_line};
 use crate::policy::decide::{Moment, Opened, open};
+use crate::policy::sample::{Presented, Sample, parse_line};
 use crate::request::credential::BearerToken;
 use crate::request::head::host_name;
 use crate::server::edge::serve_side;
@@ -67,30 +68,37 @@ impl BackgroundService for Admin {
     }
 }
 
-/// The token first, whatever is asked. A page in a browser on this machine cannot send it; nor is it answered if it found out how to:
-/// a name that leads here without being ours (DNS rebinding), and pages of other origins, are refused.
+/// The token first, whatever is asked. A page in a browser on this machine cannot send it; nor is
+/// it answered if it found out how to: a name that leads here without being ours (DNS rebinding),
+/// and pages of other origins, are refused.
 async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     if let Err(text) = check_origin(request.headers()) {
         return said(StatusCode::FORBIDDEN, text);
     }
-    let presented = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let presented = presented.and_then(|value| value.split_once(' '));
     let presented =
-        presented.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token);
+        request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let presented = presented.and_then(|value| value.split_once(' '));
+    let presented = presented
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map_or("", |(_, token)| token);
     let digest: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
-    let right = shared.snapshot().config.admin_token.is_some_and(|token| bool::from(token.ct_eq(&digest)));
+    let right =
+        shared.snapshot().config.admin_token.is_some_and(|token| bool::from(token.ct_eq(&digest)));
     let mut response = if right {
         next.run(request).await
     } else {
         let mut response = said(StatusCode::UNAUTHORIZED, "send the admin token as a bearer token");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"admin\""));
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"admin\""));
         response
     };
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// Whether a request is for this listener by a name that nobody else can point at it, and not sent by a page of another origin.
+/// Whether a request is for this listener by a name that nobody else can point at it, and not sent
+/// by a page of another origin.
 fn check_origin(headers: &HeaderMap) -> Result<(), &'static str> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host_name(host).unwrap_or_default();
@@ -101,7 +109,9 @@ fn check_origin(headers: &HeaderMap) -> Result<(), &'static str> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let same = |origin: &HeaderValue| {
         let after = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-        after.is_some_and(|(scheme, authority)| matches!(scheme, "http" | "https") && authority == host)
+        after.is_some_and(|(scheme, authority)| {
+            matches!(scheme, "http" | "https") && authority == host
+        })
     };
     if origins.all(same) { Ok(()) } else { Err("the request comes from a page of another origin") }
 }
@@ -132,13 +142,23 @@ async fn revoke(State(shared): State<Arc<Shared>>, Json(what): Json<Revoke>) -> 
     let subject = match what {
         Revoke::Token(token) => {
             let snapshot = shared.snapshot();
-            let Ok(token) = BearerToken::parse(&token) else { return said(StatusCode::BAD_REQUEST, "no token") };
-            let facts =
-                shared.tokens.verify(&snapshot.issuers, snapshot.rules(), &token, None, clock::now()).await.ok();
+            let Ok(token) = BearerToken::parse(&token) else {
+                return said(StatusCode::BAD_REQUEST, "no token");
+            };
+            let facts = shared
+                .tokens
+                .verify(&snapshot.issuers, snapshot.rules(), &token, None, clock::now())
+                .await
+                .ok();
             let id = facts.filter(|facts| facts.issuer.is_own()).and_then(|facts| facts.id.clone());
             match id {
                 Some(id) => Subject::Token(id),
-                None => return said(StatusCode::BAD_REQUEST, "the token is none of ours, or is not good any more"),
+                None => {
+                    return said(
+                        StatusCode::BAD_REQUEST,
+                        "the token is none of ours, or is not good any more",
+                    );
+                }
             }
         }
         Revoke::Id(id) => Subject::Token(id),
@@ -146,7 +166,9 @@ async fn revoke(State(shared): State<Arc<Shared>>, Json(what): Json<Revoke>) -> 
         Revoke::Client(client) => Subject::Client(client),
         Revoke::User(user) => Subject::User(user),
         Revoke::All(true) => Subject::Everything,
-        Revoke::All(false) => return said(StatusCode::BAD_REQUEST, "all is true, or something else is named"),
+        Revoke::All(false) => {
+            return said(StatusCode::BAD_REQUEST, "all is true, or something else is named");
+        }
     };
     let revocation = Revocation::now(subject, clock::now());
     match shared.store.revoke(revocation.clone()).await {
@@ -178,7 +200,8 @@ struct Question {
     bearer: Option<String>,
 }
 
-/// Why a request would be permitted or refused now, by the rules, keys, revocations and blocks in force here.
+/// Why a request would be permitted or refused now, by the rules, keys, revocations and blocks in
+/// force here.
 async fn explain(State(shared): State<Arc<Shared>>, Json(asked): Json<Question>) -> Response {
     let snapshot = shared.snapshot();
     let now = clock::now();
@@ -188,13 +211,20 @@ async fn explain(State(shared): State<Arc<Shared>>, Json(asked): Json<Question>)
     };
     let request = case.request(&shared.fixed.public_host);
     let facts = match (&case.token, &request) {
-        (Some(Presented::Sample(words)), _) => Some(Ok(Arc::new(words.facts(snapshot.rules(), now)))),
+        (Some(Presented::Sample(words)), _) => {
+            Some(Ok(Arc::new(words.facts(snapshot.rules(), now))))
+        }
         (Some(Presented::Token(token)), Ok(request)) => {
             let operation = match open(snapshot.rules(), request) {
                 Opened::Token(matched, _) => Some(matched.operation),
                 Opened::Decided(_) => None,
             };
-            Some(shared.tokens.verify(&snapshot.issuers, snapshot.rules(), token, operation, now).await)
+            Some(
+                shared
+                    .tokens
+                    .verify(&snapshot.issuers, snapshot.rules(), token, operation, now)
+                    .await,
+            )
         }
         _ => None,
     };
@@ -202,7 +232,8 @@ async fn explain(State(shared): State<Arc<Shared>>, Json(asked): Json<Question>)
     // Changes are tried on copies of all rules: not where requests are served.
     let told = tokio::task::spawn_blocking(move || {
         let blocks = shared.tokens.revocations.blocks();
-        let explanation = explain::explain(snapshot.rules(), &question, Moment { now, blocks: &blocks });
+        let explanation =
+            explain::explain(snapshot.rules(), &question, Moment { now, blocks: &blocks });
         json!({ "set": &*snapshot.config.version, "explanation": explanation })
     });
     match told.await {
@@ -215,11 +246,12 @@ fn case(asked: &Question) -> Result<Sample, String> {
     let (method, target) = parse_line(&asked.request)?;
     let token = match (&asked.token, &asked.bearer) {
         (Some(_), Some(_)) => return Err("`token` and `bearer`: one of them".to_owned()),
-        (Some(words), None) => {
-            Some(Presented::Sample(Box::new(words.read().map_err(|(key, fault)| format!("token {key}: {fault}"))?)))
-        }
+        (Some(words), None) => Some(Presented::Sample(Box::new(
+            words.read().map_err(|(key, fault)| format!("token {key}: {fault}"))?,
+        ))),
         (None, Some(bearer)) => {
-            let token = BearerToken::parse(bearer).map_err(|refusal| format!("bearer: {}", refusal.fault.text()))?;
+            let token = BearerToken::parse(bearer)
+                .map_err(|refusal| format!("bearer: {}", refusal.fault.text()))?;
             Some(Presented::Token(token))
         }
         (None, None) => None,
@@ -253,7 +285,8 @@ fn refused(fault: login::Fault) -> Response {
 }
 
 async fn show_login(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked>) -> Response {
-    let challenge = match Challenge::read(&shared.login, &asked.login_challenge, Destination::Page) {
+    let challenge = match Challenge::read(&shared.login, &asked.login_challenge, Destination::Page)
+    {
         Ok(challenge) => challenge,
         Err(fault) => return refused(fault),
     };
@@ -270,11 +303,23 @@ async fn show_login(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked
     Json(json!({ "client": client })).into_response()
 }
 
-async fn accept_login(State(shared): State<Arc<Shared>>, Json(answered): Json<Answered>) -> Response {
-    let Some(subject) = &answered.subject else { return said(StatusCode::BAD_REQUEST, "the subject is missing") };
+async fn accept_login(
+    State(shared): State<Arc<Shared>>,
+    Json(answered): Json<Answered>,
+) -> Response {
+    let Some(subject) = &answered.subject else {
+        return said(StatusCode::BAD_REQUEST, "the subject is missing");
+    };
     let accepted = async {
-        let challenge = Challenge::read(&shared.login, &answered.login_challenge, Destination::Page)?;
-        login::page::accept(&shared.login, shared.snapshot().rules().registry(), &challenge, subject).await
+        let challenge =
+            Challenge::read(&shared.login, &answered.login_challenge, Destination::Page)?;
+        login::page::accept(
+            &shared.login,
+            shared.snapshot().rules().registry(),
+            &challenge,
+            subject,
+        )
+        .await
     };
     match accepted.await {
         Ok(url) => Json(json!({ "redirect_to": url })).into_response(),
@@ -283,9 +328,13 @@ async fn accept_login(State(shared): State<Arc<Shared>>, Json(answered): Json<An
 }
 
 /// Back to the client with `access_denied`, where there is one.
-async fn reject_login(State(shared): State<Arc<Shared>>, Json(answered): Json<Answered>) -> Response {
+async fn reject_login(
+    State(shared): State<Arc<Shared>>,
+    Json(answered): Json<Answered>,
+) -> Response {
     let rejected = async {
-        let challenge = Challenge::read(&shared.login, &answered.login_challenge, Destination::Page)?;
+        let challenge =
+            Challenge::read(&shared.login, &answered.login_challenge, Destination::Page)?;
         challenge.use_up(&shared.login).await?;
         Ok::<_, login::Fault>(challenge)
     };

@@ -59,21 +59,32 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
         connections: shared.edge.connections.open(),
         revocations: shared.tokens.revocations.len(),
         revocations_age: shared.tokens.revocations.age(),
-        servers: snapshot.all_servers().map(|servers| (servers.declared.name.clone(), servers.count())).collect(),
+        servers: snapshot
+            .all_servers()
+            .map(|servers| (servers.declared.name.clone(), servers.count()))
+            .collect(),
         certificates: snapshot.expiries().collect(),
         jwks: snapshot.all_keys().map(|keys| (keys.name().clone(), keys.age())).collect(),
     };
     match shared.metrics.render(&scrape) {
-        Ok(text) => (StatusCode::OK, [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text),
+        Ok(text) => (
+            StatusCode::OK,
+            [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            text,
+        ),
         Err(error) => {
             let text = error.to_string().into_bytes();
-            (StatusCode::INTERNAL_SERVER_ERROR, [(header::CONTENT_TYPE, "text/plain; charset=utf-8")], text)
+            (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                [(header::CONTENT_TYPE, "text/plain; charset=utf-8")],
+                text,
+            )
         }
     }
 }
 
-/// Ready means configuration, store and our own keys; the first and the last are there since the start. And that requests can come
-/// in: listeners accept, and will go on to.
+/// Ready means configuration, store and our own keys; the first and the last are there since the
+/// start. And that requests can come in: listeners accept, and will go on to.
 async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     if !shared.process.life.is_serving() {
         return (StatusCode::SERVICE_UNAVAILABLE, "starting\n".to_owned());

@@ -48,7 +48,9 @@ impl Checks {
         let snapshot = self.shared.snapshot();
         for servers in snapshot.all_servers() {
             let Some(declared) = &servers.declared.health else { continue };
-            for member in servers.members().iter().filter(|member| member.health.is_due(declared.every)) {
+            for member in
+                servers.members().iter().filter(|member| member.health.is_due(declared.every))
+            {
                 let (checks, servers, declared, member) =
                     (self.clone(), servers.clone(), declared.clone(), member.clone());
                 // Each by itself: one server that hangs holds up no other's.
@@ -59,7 +61,8 @@ impl Checks {
 
     async fn check(&self, servers: Arc<Servers>, declared: HealthCheck, member: Arc<Member>) {
         let time = CHECK_TIMEOUT.min(declared.every);
-        let asked = tokio::time::timeout(time, self.ask(&servers, &declared.path, &member, time)).await;
+        let asked =
+            tokio::time::timeout(time, self.ask(&servers, &declared.path, &member, time)).await;
         let found = asked.unwrap_or_else(|_| Err("no answer in time".to_owned()));
         if member.health.check(found.is_ok()) {
             let (upstream, server) = (&servers.declared.name, member.address.socket);
@@ -70,15 +73,23 @@ impl Checks {
         }
     }
 
-    async fn ask(&self, servers: &Servers, path: &str, member: &Member, time: Duration) -> Result<(), String> {
+    async fn ask(
+        &self,
+        servers: &Servers,
+        path: &str,
+        member: &Member,
+        time: Duration,
+    ) -> Result<(), String> {
         let said = |error: Box<pingora::Error>| error.etype().as_str().to_owned();
         let mut peer = forward::probe(servers, member);
-        // The library's own time gives a dead HTTP/2 connection up; ours around it would leave it in the pool.
+        // The library's own time gives a dead HTTP/2 connection up; ours around it would leave it
+        // in the pool.
         peer.options.read_timeout = Some(time / 4 * 3);
         let (mut session, _) = self.connector.get_http_session(&peer).await.map_err(said)?;
         let mut head = RequestHeader::build("GET", path.as_bytes(), None).map_err(said)?;
         head.insert_header("host", &member.address.authority).map_err(said)?;
-        head.insert_header("user-agent", concat!("scopegate/", env!("CARGO_PKG_VERSION"))).map_err(said)?;
+        head.insert_header("user-agent", concat!("scopegate/", env!("CARGO_PKG_VERSION")))
+            .map_err(said)?;
         if matches!(session, HttpSession::H2(_)) {
             head.set_version(http::Version::HTTP_2);
         }

@@ -1,4 +1,5 @@
-//! Keeps the keys of other issuers fresh, each in a task of its own: one that hangs holds up no other.
+//! Keeps the keys of other issuers fresh, each in a task of its own: one that hangs holds up no
+//! other.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -55,8 +56,12 @@ async fn keep(keys: &IssuerKeys, shared: &Shared) {
         shared.metrics.jwks_fetch(issuer, outcome.is_ok());
         match outcome {
             Ok(0) => tracing::debug!(%issuer, "keys fetched"),
-            Ok(left_out) => tracing::warn!(%issuer, left_out, "keys fetched; some are of no use here"),
-            Err(error) => tracing::warn!(%issuer, %error, "keys not fetched; the last good ones stay"),
+            Ok(left_out) => {
+                tracing::warn!(%issuer, left_out, "keys fetched; some are of no use here");
+            }
+            Err(error) => {
+                tracing::warn!(%issuer, %error, "keys not fetched; the last good ones stay");
+            }
         }
     })
     .await;

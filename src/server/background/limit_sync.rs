@@ -1,4 +1,5 @@
-//! Tells the store, over and over, what was used of rates and quotas, and hears what other gateways used.
+//! Tells the store, over and over, what was used of rates and quotas, and hears what other gateways
+//! used.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,8 +30,10 @@ impl LimitSync {
     }
 
     async fn sync(&self) {
-        let (store, every) =
-            (&self.0.store, if self.0.store.shares_rates() { SHARED_INTERVAL } else { EMBEDDED_INTERVAL });
+        let (store, every) = (
+            &self.0.store,
+            if self.0.store.shares_rates() { SHARED_INTERVAL } else { EMBEDDED_INTERVAL },
+        );
         let id = self.0.process.decision_ids.process();
         let mut said: Option<Instant> = None;
         loop {

@@ -39,7 +39,11 @@ pub async fn resolve_all(snapshot: &Snapshot) {
 
 #[async_trait]
 impl BackgroundService for Resolver {
-    async fn start_with_ready_notifier(&self, mut shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
+    async fn start_with_ready_notifier(
+        &self,
+        mut shutdown: ShutdownWatch,
+        ready: ServiceReadyNotifier,
+    ) {
         // A name server that hangs must not keep the gateway from serving what it can.
         let _ = tokio::time::timeout(LOOKUP_TIMEOUT, self.resolve_all()).await;
         upstream_tokens::fetch_missing(&self.0.fetch, &self.0.snapshot()).await;

@@ -1,5 +1,5 @@
-//! Follows the store while we serve: revocations, blocks set by command, and our own keys, changed here or by another gateway; and
-//! removes from it what has expired.
+//! Follows the store while we serve: revocations, blocks set by command, and our own keys, changed
+//! here or by another gateway; and removes from it what has expired.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -66,11 +66,15 @@ impl StoreFollower {
         let shared = self.0.clone();
         let read = tokio::task::spawn_blocking(move || {
             let now = clock::now();
-            let blocks = shared.store.blocks(now).map(|blocks| shared.tokens.revocations.take_blocks(blocks));
+            let blocks = shared
+                .store
+                .blocks(now)
+                .map(|blocks| shared.tokens.revocations.take_blocks(blocks));
             match blocks.and_then(|()| shared.guessing.read(&shared.store, now)) {
                 Ok(()) => true,
                 Err(error) => {
-                    let text = "blocks and attempts cannot be read; the last known stay, and they are read once more";
+                    let text = "blocks and attempts cannot be read; the last known stay, and they \
+                        are read once more";
                     tracing::error!(%error, "{text}");
                     false
                 }
@@ -92,7 +96,9 @@ impl StoreFollower {
                     tracing::info!(%key, "tokens are signed with another key from now on");
                 }
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "our own keys cannot be turned; the last ones stay"),
+                Err(error) => {
+                    tracing::warn!(%error, "our own keys cannot be turned; the last ones stay");
+                }
             }
         });
         let _ = read.await;
@@ -105,7 +111,8 @@ impl StoreFollower {
         loop {
             let began = Instant::now();
             match self.0.store.sweep(now).await {
-                // Slice after slice, with rests between: writers come in between, and requests do not notice.
+                // Slice after slice, with rests between: writers come in between, and requests do
+                // not notice.
                 Ok(true) => tokio::time::sleep(began.elapsed() * REST_FACTOR).await,
                 Ok(false) => return,
                 Err(error) => return tracing::warn!(%error, "what has expired cannot be removed"),
@@ -113,7 +120,8 @@ impl StoreFollower {
         }
     }
 
-    /// Apart from everything that waits for the store: a disk that hangs must not keep tokens served for ever.
+    /// Apart from everything that waits for the store: a disk that hangs must not keep tokens
+    /// served for ever.
     async fn watch_age(&self) {
         let mut ticks = tokio::time::interval(POLL_INTERVAL);
         loop {

@@ -16,7 +16,8 @@ const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long the start, or a reload, waits for tokens.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Gets the tokens that a configuration needs and does not have, for a moment: so that it begins with them where they can be had.
+/// Gets the tokens that a configuration needs and does not have, for a moment: so that it begins
+/// with them where they can be had.
 pub async fn fetch_missing(fetch: &Fetch, snapshot: &Snapshot) {
     let missing = snapshot.all_servers().filter(|servers| servers.lacks_token());
     let fetched = futures_util::future::join_all(missing.map(|servers| servers.fetch_token(fetch)));

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::telemetry::cause::ConnectionRefused;
 
-/// Descriptors that are not for connections of clients: the store, the log, listeners, fetches, what the libraries open, and the
-/// connections of those who run the gateway ([`SIDE`]).
+/// Descriptors that are not for connections of clients: the store, the log, listeners, fetches,
+/// what the libraries open, and the connections of those who run the gateway ([`SIDE`]).
 const RESERVE: u64 = 320;
 /// Descriptors that one connection may need: its own, and one to an upstream.
 const EACH: u64 = 2;
@@ -17,13 +17,13 @@ const FEWEST: u64 = 16;
 /// Where fewer fit than the configuration allows, one address takes at most this part of them.
 const SHARES: usize = 4;
 
-/// Connections that a listener for those who run the gateway takes, and of one address among them: their descriptors are not those
-/// of clients, so that neither can use up the other's.
+/// Connections that a listener for those who run the gateway takes, and of one address among them:
+/// their descriptors are not those of clients, so that neither can use up the other's.
 pub const SIDE: (usize, usize) = (64, 32);
 
-/// How many connections the process may have open, and of one address, of those that the configuration allows: the limit of open
-/// files is raised as far as it goes, and what still does not fit is not taken. Without descriptors nothing works any more, the
-/// metrics listener included.
+/// How many connections the process may have open, and of one address, of those that the
+/// configuration allows: the limit of open files is raised as far as it goes, and what still does
+/// not fit is not taken. Without descriptors nothing works any more, the metrics listener included.
 ///
 /// # Errors
 /// So few files may be open that nothing can be served.
@@ -41,7 +41,8 @@ pub fn affordable(wanted: usize, wanted_per_address: usize) -> Result<(usize, us
     if places < FEWEST {
         let needed = RESERVE + FEWEST * EACH;
         return Err(format!(
-            "{files} files may be open, {needed} have to be at least (raise LimitNOFILE or `ulimit -n`)"
+            "{files} files may be open, {needed} have to be at least (raise LimitNOFILE or `ulimit \
+                -n`)"
         ));
     }
     let places = usize::try_from(places).unwrap_or(usize::MAX);
@@ -51,7 +52,8 @@ pub fn affordable(wanted: usize, wanted_per_address: usize) -> Result<(usize, us
     // However few fit, it takes several addresses to use them up.
     let per_address = wanted_per_address.min(places / SHARES);
     tracing::warn!(
-        "edge.max_connections: {wanted} do not fit into {files} open files; {places} will be taken, {per_address} of one address \
+        "edge.max_connections: {wanted} do not fit into {files} open files; {places} will be \
+            taken, {per_address} of one address \
          (raise LimitNOFILE)"
     );
     Ok((places, per_address))
@@ -69,7 +71,8 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Open {
     total: usize,
-    /// Requests under way over HTTP/2. Each may need a descriptor to an upstream, as a connection of HTTP/1 does.
+    /// Requests under way over HTTP/2. Each may need a descriptor to an upstream, as a connection
+    /// of HTTP/1 does.
     streams: usize,
     by_address: HashMap<IpAddr, Count>,
 }
@@ -125,8 +128,8 @@ impl Place {
         Ok(Self { connections: connections.clone(), address: None })
     }
 
-    /// Takes one among those of an address too. Not for trusted proxies, which stand for many clients: only the total counts for
-    /// them.
+    /// Takes one among those of an address too. Not for trusted proxies, which stand for many
+    /// clients: only the total counts for them.
     ///
     /// # Errors
     /// The cap.
@@ -142,14 +145,15 @@ impl Place {
         Ok(())
     }
 
-    /// Counts a request in that has come over HTTP/2. Over HTTP/1 connections are the bound; without this one, HTTP/2 would have a
-    /// hundred times that.
+    /// Counts a request in that has come over HTTP/2. Over HTTP/1 connections are the bound;
+    /// without this one, HTTP/2 would have a hundred times that.
     ///
     /// # Errors
     /// The address has too many, or all together.
     pub fn open_stream(&self) -> Result<(), Full> {
         let mut open = self.connections.lock();
-        // A quarter of the places is for connections alone: those who have many requests do not shut out who has none.
+        // A quarter of the places is for connections alone: those who have many requests do not
+        // shut out who has none.
         if open.total + open.streams >= self.connections.most - self.connections.most / 4 {
             return Err(Full);
         }
@@ -204,7 +208,10 @@ mod tests {
         assert_eq!(first.open_stream(), Err(Full), "of the address");
         // A trusted proxy has no cap of its own. Of ten places a quarter is left.
         let proxy = Place::take(&connections).unwrap();
-        assert_eq!((proxy.open_stream(), proxy.open_stream(), proxy.open_stream()), (Ok(()), Ok(()), Err(Full)));
+        assert_eq!(
+            (proxy.open_stream(), proxy.open_stream(), proxy.open_stream()),
+            (Ok(()), Ok(()), Err(Full))
+        );
         let others = (Place::take(&connections).unwrap(), Place::take(&connections).unwrap());
         assert_eq!(Place::take(&connections).map(drop), Err(ConnectionRefused::Total));
         proxy.close_stream();

@@ -35,7 +35,11 @@ impl Upload {
             Ok(Some(bytes)) => {
                 self.seen += bytes.len();
                 let fits = self.seen <= self.max;
-                permit.send(if fits { Ok(bytes) } else { Err(std::io::Error::other("body too large")) });
+                permit.send(if fits {
+                    Ok(bytes)
+                } else {
+                    Err(std::io::Error::other("body too large"))
+                });
                 !fits
             }
             Ok(None) => true,
@@ -50,8 +54,8 @@ impl Upload {
     }
 }
 
-/// Runs the router for the request of the session and streams its response back; gives its status and extensions. `extension` is put into the
-/// request.
+/// Runs the router for the request of the session and streams its response back; gives its status
+/// and extensions. `extension` is put into the request.
 ///
 /// # Errors
 /// The client went away, or the handler's body failed.
@@ -65,7 +69,8 @@ where
     E: Clone + Send + Sync + 'static,
 {
     let (sender, receiver) = mpsc::channel::<Chunk>(1);
-    // Dropped where there is no body: a sender that lives on would keep the handler waiting for one.
+    // Dropped where there is no body: a sender that lives on would keep the handler waiting for
+    // one.
     let sender = Some(sender).filter(|_| !session.is_body_empty());
     let mut upload = Upload { sender, seen: 0, max: max_body };
     let request = to_request(session, receiver, extension)?;
@@ -84,19 +89,27 @@ where
         }
     };
     let mut response = response;
-    let (status, extensions) = (response.status().as_u16(), std::mem::take(response.extensions_mut()));
+    let (status, extensions) =
+        (response.status().as_u16(), std::mem::take(response.extensions_mut()));
     write(session, response, version, is_head, &mut upload).await?;
     Ok((status, extensions))
 }
 
-fn to_request<E>(session: &ServerSession, receiver: mpsc::Receiver<Chunk>, extension: E) -> Result<Request<Body>>
+fn to_request<E>(
+    session: &ServerSession,
+    receiver: mpsc::Receiver<Chunk>,
+    extension: E,
+) -> Result<Request<Body>>
 where
     E: Clone + Send + Sync + 'static,
 {
     let mut parts = session.req_header().as_owned_parts();
-    if let (Some(authority), false) = (parts.uri.authority(), parts.headers.contains_key(header::HOST)) {
+    if let (Some(authority), false) =
+        (parts.uri.authority(), parts.headers.contains_key(header::HOST))
+    {
         // HTTP/2 has `:authority`; handlers expect Host.
-        let host = HeaderValue::from_str(authority.as_str()).or_err(ErrorType::InvalidHTTPHeader, "authority")?;
+        let host = HeaderValue::from_str(authority.as_str())
+            .or_err(ErrorType::InvalidHTTPHeader, "authority")?;
         parts.headers.insert(header::HOST, host);
     }
     parts.extensions.insert(extension);
@@ -109,7 +122,8 @@ fn expects_continue(request: &Request<Body>) -> bool {
         && expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// pingora never answers `Expect: 100-continue` for local responses, and takes the connection for unusable after a 1xx.
+/// pingora never answers `Expect: 100-continue` for local responses, and takes the connection for
+/// unusable after a 1xx.
 async fn continue_if(expected: bool, session: &mut ServerSession) -> Result<()> {
     if expected && session.as_http1().is_some() {
         let keepalive = session.get_keepalive();
@@ -128,7 +142,8 @@ async fn write(
 ) -> Result<()> {
     let (mut parts, mut body) = response.into_parts();
     parts.version = version;
-    let no_body = is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let no_body =
+        is_head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     if !no_body && !parts.headers.contains_key(header::CONTENT_LENGTH) {
         match http_body::Body::size_hint(&body).exact() {
             Some(length) => {
@@ -136,7 +151,9 @@ async fn write(
             }
             // Without this pingora delimits the body by closing the connection.
             None if session.as_http1().is_some() && version == Version::HTTP_11 => {
-                parts.headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+                parts
+                    .headers
+                    .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
             None => {}
         }
@@ -153,7 +170,9 @@ async fn write(
         };
         match frame {
             None => break,
-            Some(Err(error)) => return Error::e_because(ErrorType::InternalError, "handler body", error),
+            Some(Err(error)) => {
+                return Error::e_because(ErrorType::InternalError, "handler body", error);
+            }
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(data) => session.write_response_body(data, false).await?,
                 Err(frame) => {

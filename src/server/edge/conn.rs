@@ -48,7 +48,12 @@ pub struct Conn {
 impl Conn {
     /// A connection that begins now.
     #[must_use]
-    pub fn new(place: Place, peer: IpAddr, certificate: Option<Arc<CertificateFacts>>, http2: bool) -> Self {
+    pub fn new(
+        place: Place,
+        peer: IpAddr,
+        certificate: Option<Arc<CertificateFacts>>,
+        http2: bool,
+    ) -> Self {
         Self {
             place,
             peer,
@@ -72,8 +77,8 @@ impl Conn {
         session.digest()?.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
     }
 
-    /// The head that was read for the request now beginning; `None` means that the guard has seen none, and the request must not
-    /// be served.
+    /// The head that was read for the request now beginning; `None` means that the guard has seen
+    /// none, and the request must not be served.
     #[must_use]
     pub fn take_head(&self, session: &ServerSession) -> Option<Result<Head, Refusal>> {
         if self.http2 {
@@ -82,7 +87,8 @@ impl Conn {
         self.head.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Notes a path that came with a fragment; false where there are more of them than a client that means well sends.
+    /// Notes a path that came with a fragment; false where there are more of them than a client
+    /// that means well sends.
     pub(super) fn note_fragment(&self, path: Vec<u8>) -> bool {
         let mut fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
         if !fragments.contains(&path) {
@@ -91,8 +97,8 @@ impl Conn {
         fragments.len() <= MAX_FRAGMENTS
     }
 
-    /// Whether a path came with a fragment on this connection. Which of several requests for it had one cannot be told: none is
-    /// taken.
+    /// Whether a path came with a fragment on this connection. Which of several requests for it had
+    /// one cannot be told: none is taken.
     pub(super) fn had_fragment(&self, path: &[u8]) -> bool {
         let fragments = self.fragments.lock().unwrap_or_else(PoisonError::into_inner);
         fragments.iter().any(|found| found == path)
@@ -103,7 +109,8 @@ impl Conn {
         self.busy.store(true, Ordering::Release);
     }
 
-    /// The request is over: the next head may be handed on. What is left of this one's body is still its body.
+    /// The request is over: the next head may be handed on. What is left of this one's body is
+    /// still its body.
     pub fn request_done(&self) {
         self.busy.store(false, Ordering::Release);
     }
@@ -112,8 +119,8 @@ impl Conn {
         self.busy.load(Ordering::Acquire)
     }
 
-    /// A request of this connection is under way until what this gives is dropped. HTTP/2 has many at once; an address may have as
-    /// many as it may have connections.
+    /// A request of this connection is under way until what this gives is dropped. HTTP/2 has many
+    /// at once; an address may have as many as it may have connections.
     ///
     /// # Errors
     /// It has.
@@ -145,8 +152,9 @@ impl Conn {
         self.end.clone().cancelled_owned()
     }
 
-    /// When a connection without a request under way has been quiet for too long: `first` from its beginning if it never had one,
-    /// else `between` from the end of the last. `None` while one is under way.
+    /// When a connection without a request under way has been quiet for too long: `first` from its
+    /// beginning if it never had one, else `between` from the end of the last. `None` while one is
+    /// under way.
     pub(super) fn quiet_until(&self, first: Duration, between: Duration) -> Option<Instant> {
         if self.active.load(Ordering::Acquire) > 0 {
             return None;

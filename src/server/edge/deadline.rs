@@ -1,5 +1,5 @@
-//! Times a connection is held to: deadlines that are set anew all the time and hardly ever reached, and a pace that bodies must
-//! keep.
+//! Times a connection is held to: deadlines that are set anew all the time and hardly ever reached,
+//! and a pace that bodies must keep.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// A deadline that is set anew for every request and hardly ever reached: moving it costs nothing, because the timer below it
-/// stays where it is until it fires, and is set anew only then.
+/// A deadline that is set anew for every request and hardly ever reached: moving it costs nothing,
+/// because the timer below it stays where it is until it fires, and is set anew only then.
 #[derive(Debug)]
 pub struct Alarm {
     at: Instant,
@@ -80,7 +80,8 @@ const SLOWEST: u64 = 500;
 /// How much of one wait counts.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
-/// How fast a body comes while it is waited for: what an upstream holds up does not count against the client.
+/// How fast a body comes while it is waited for: what an upstream holds up does not count against
+/// the client.
 #[derive(Debug, Default)]
 pub struct Pace {
     bytes: u64,
@@ -98,7 +99,8 @@ impl Pace {
     pub fn came(&mut self, bytes: usize, patience: Duration) -> bool {
         self.bytes = self.bytes.saturating_add(bytes as u64);
         let Some(since) = self.since.take() else { return true };
-        // What is longer is more likely an upstream that takes nothing, while nobody asks the client.
+        // What is longer is more likely an upstream that takes nothing, while nobody asks the
+        // client.
         self.waited += since.elapsed().min(LONGEST_WAIT);
         self.waited < patience || self.bytes >= SLOWEST.saturating_mul(self.waited.as_secs())
     }

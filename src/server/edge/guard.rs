@@ -1,8 +1,10 @@
-//! Stands before the proxy library on every connection. Of HTTP/1 it reads each request head whole and strictly ([`Head`]), under one
-//! deadline and one size limit, and delimits each body. Frames of HTTP/2 pass (`http2.rs` reads their requests).
+//! Stands before the proxy library on every connection. Of HTTP/1 it reads each request head whole
+//! and strictly ([`Head`]), under one deadline and one size limit, and delimits each body. Frames
+//! of HTTP/2 pass (`http2.rs` reads their requests).
 //!
-//! Only a head that passed is handed on, its target in canonical form. For one that did not, a harmless stand-in is handed on
-//! and the refusal travels beside it, so that it is answered, counted and recorded where all refusals are.
+//! Only a head that passed is handed on, its target in canonical form. For one that did not, a
+//! harmless stand-in is handed on and the refusal travels beside it, so that it is answered,
+//! counted and recorded where all refusals are.
 
 use std::future::Future;
 use std::io::{Error, ErrorKind, IoSlice, Result as IoResult};
@@ -16,8 +18,8 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
 use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest, UniqueID,
-    UniqueIDType,
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::Instant;
@@ -28,13 +30,14 @@ use super::EdgeState;
 use super::conn::Conn;
 use super::deadline::{Alarm, Pace, Stall};
 use super::transport::Transport;
-use crate::telemetry::cause::ConnectionCut;
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
 use crate::request::head::{self, Head, Limits};
 use crate::request::hpack::{Finding, FrameWatch};
+use crate::telemetry::cause::ConnectionCut;
 
-/// What is handed on in the place of a refused head. The host cannot exist (RFC 6761 §6.4), so nothing could match it.
+/// What is handed on in the place of a refused head. The host cannot exist (RFC 6761 §6.4), so
+/// nothing could match it.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: refused.invalid\r\nConnection: close\r\n\r\n";
 /// Room made for each read of a head: most heads fit.
 const READ: usize = 2 * 1024;
@@ -118,7 +121,8 @@ pub async fn begins_http2(inner: &mut Transport) -> IoResult<(bool, Vec<u8>)> {
 }
 
 impl GuardIo {
-    /// Guards a connection of which `begin` was read already, and whose first request must be there by `deadline`.
+    /// Guards a connection of which `begin` was read already, and whose first request must be there
+    /// by `deadline`.
     ///
     /// # Errors
     /// Never, as far as is known: a header of our own that the proxy library cannot make.
@@ -146,13 +150,16 @@ impl GuardIo {
             stall: Stall::default(),
             pace: Pace::default(),
             tunnel_end: None,
-            frames: http2.then(|| Box::new(FrameWatch::new(state.limits.limits.head_bytes.saturating_mul(2)))),
+            frames: http2.then(|| {
+                Box::new(FrameWatch::new(state.limits.limits.head_bytes.saturating_mul(2)))
+            }),
             state,
         })
     }
 
-    /// Reads until a head is whole, too large or late. Ready with true when there is something to hand on, with false at the end
-    /// of the connection. While a request is under way the next head waits: bytes of it are kept, not looked at.
+    /// Reads until a head is whole, too large or late. Ready with true when there is something to
+    /// hand on, with false at the end of the connection. While a request is under way the next head
+    /// waits: bytes of it are kept, not looked at.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<bool>> {
         loop {
             let busy = self.conn.is_busy();
@@ -196,7 +203,8 @@ impl GuardIo {
         if self.wait == Wait::Head {
             self.state.metrics.connection_cut(ConnectionCut::HeaderTimeout);
         }
-        // The end of the connection, as the proxy sees it: what was read of the head is never handed on.
+        // The end of the connection, as the proxy sees it: what was read of the head is never
+        // handed on.
         Poll::Ready(Ok(false))
     }
 
@@ -209,7 +217,8 @@ impl GuardIo {
             None if self.buffer.len() > limit => Err(Refusal::new(Reason::RequestHeaders)),
             None => return false,
         };
-        // A chunk that is wrong and already here is refused with the head: nothing of it is forwarded.
+        // A chunk that is wrong and already here is refused with the head: nothing of it is
+        // forwarded.
         let verdict = verdict.and_then(|head| self.delimit(head.body.clone()).map(|()| head));
         if verdict.is_err() {
             self.buffer.clear();
@@ -221,21 +230,24 @@ impl GuardIo {
         true
     }
 
-    /// Reads the head and puts the canonical target into it where it differs: what is judged is what the proxy parses.
+    /// Reads the head and puts the canonical target into it where it differs: what is judged is
+    /// what the proxy parses.
     fn read_head(&mut self, end: usize) -> Result<Head, Refusal> {
         let bytes = self.buffer.get(..end).unwrap_or_default();
         let head = Head::parse(bytes, &self.limits)?;
         self.ready = end;
         let start = memchr::memchr(b' ', bytes).map_or(0, |at| at + 1);
         let line_end = memchr::memchr(b'\r', bytes).unwrap_or(end);
-        let target_end = bytes.get(..line_end).and_then(|line| memchr::memrchr(b' ', line)).unwrap_or(line_end);
+        let target_end =
+            bytes.get(..line_end).and_then(|line| memchr::memrchr(b' ', line)).unwrap_or(line_end);
         let target = head.target.as_str().as_bytes();
         if bytes.get(start..target_end) != Some(target) {
             self.ready = end + target.len() - (target_end - start);
             self.buffer.splice(start..target_end, target.iter().copied());
         }
         if head.upgrade && !head.websocket {
-            // No other upgrade is offered: without the line the exchange is plain HTTP to every reader behind us.
+            // No other upgrade is offered: without the line the exchange is plain HTTP to every
+            // reader behind us.
             let kept = head::without_upgrade(self.buffer.get(..self.ready).unwrap_or_default());
             let length = kept.len();
             self.buffer.splice(..self.ready, kept);
@@ -247,8 +259,9 @@ impl GuardIo {
     /// Lets the part of the body that came with the head through, and no byte behind it.
     fn delimit(&mut self, mut body: Body) -> Result<(), Refusal> {
         let count = body.take(self.buffer.get(self.ready..).unwrap_or_default());
-        let count = count
-            .map_err(|_| Refusal::because(Reason::RequestMalformed, "a chunk that readers delimit differently"))?;
+        let count = count.map_err(|_| {
+            Refusal::because(Reason::RequestMalformed, "a chunk that readers delimit differently")
+        })?;
         self.ready += count;
         self.pace = Pace::default();
         self.phase = if body.is_done() { Phase::Head } else { Phase::Body(body) };
@@ -310,7 +323,8 @@ impl GuardIo {
         Poll::Ready(Ok(()))
     }
 
-    /// Looks at frames before the library does. What no head may have ends the connection: nothing of it is handed on.
+    /// Looks at frames before the library does. What no head may have ends the connection: nothing
+    /// of it is handed on.
     fn watch_frames(&mut self, out: &mut ReadBuf<'_>, start: usize) {
         let Some(frames) = &mut self.frames else { return };
         let findings = frames.take(out.filled().get(start..).unwrap_or_default());
@@ -343,7 +357,11 @@ impl GuardIo {
 }
 
 impl AsyncRead for GuardIo {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<IoResult<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<IoResult<()>> {
         let me = &mut *self;
         loop {
             if me.cursor < me.ready {
@@ -385,7 +403,11 @@ impl GuardIo {
     }
 
     /// Notes what came of a write: a client that takes nothing is cut off.
-    fn written<T>(&mut self, written: Poll<IoResult<T>>, cx: &mut Context<'_>) -> Poll<IoResult<T>> {
+    fn written<T>(
+        &mut self,
+        written: Poll<IoResult<T>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<IoResult<T>> {
         if self.phase == Phase::Tunnel && self.poll_tunnel_end(cx).is_ready() {
             return Poll::Ready(Err(ErrorKind::ConnectionAborted.into()));
         }
@@ -401,14 +423,19 @@ impl GuardIo {
 
 impl Drop for GuardIo {
     fn drop(&mut self) {
-        // What was written of an answer that broke off is sent as far as the socket takes it: the client is to see that it broke off.
+        // What was written of an answer that broke off is sent as far as the socket takes it: the
+        // client is to see that it broke off.
         let waker = futures_util::task::noop_waker();
         let _ = Pin::new(&mut self.inner).poll_flush(&mut Context::from_waker(&waker));
     }
 }
 
 impl AsyncWrite for GuardIo {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<IoResult<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<IoResult<usize>> {
         let written = Pin::new(&mut self.inner).poll_write(cx, bytes);
         self.written(written, cx)
     }
@@ -442,11 +469,13 @@ impl Shutdown for GuardIo {
     async fn shutdown(&mut self) {
         // What cannot be sent any more is lost with the connection.
         let _ = AsyncWriteExt::shutdown(self).await;
-        if matches!(self.phase, Phase::Frames | Phase::Tunnel) || (self.phase == Phase::Head && self.buffer.is_empty())
+        if matches!(self.phase, Phase::Frames | Phase::Tunnel)
+            || (self.phase == Phase::Head && self.buffer.is_empty())
         {
             return;
         }
-        // Closing with unread bytes resets the connection, and the refusal might not arrive (RFC 9112 §9.6).
+        // Closing with unread bytes resets the connection, and the refusal might not arrive (RFC
+        // 9112 §9.6).
         let mut space = [0_u8; 4 * 1024];
         let mut left = LINGER_BYTES;
         let drain = async {

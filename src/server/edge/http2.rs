@@ -1,8 +1,8 @@
-//! Connections of HTTP/2: the library reads frames, we accept requests. Each gets a strict head of the same facts as one of HTTP/1,
-//! and a form in which the proxy cannot tell it from one.
+//! Connections of HTTP/2: the library reads frames, we accept requests. Each gets a strict head of
+//! the same facts as one of HTTP/1, and a form in which the proxy cannot tell it from one.
 //!
-//! The loop is ours and not the library's, which has no end for a client that does not acknowledge a GOAWAY, and bounds streams
-//! but not the work that streams leave behind when they are reset.
+//! The loop is ours and not the library's, which has no end for a client that does not acknowledge
+//! a GOAWAY, and bounds streams but not the work that streams leave behind when they are reset.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +16,9 @@ use http::{HeaderMap, HeaderValue, Uri};
 use pingora::apps::HttpServerApp;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::{H2Accept, H2Options, HttpSession, default_h2_options, handshake};
+use pingora::protocols::http::v2::server::{
+    H2Accept, H2Options, HttpSession, default_h2_options, handshake,
+};
 use pingora::protocols::{Digest, GetProxyDigest, Stream as Transported};
 use pingora_runtime::current_handle;
 use tokio::sync::{Semaphore, watch};
@@ -26,9 +28,9 @@ use super::EdgeState;
 use super::conn::Conn;
 use super::deadline::Pace;
 use super::guard::GuardIo;
-use crate::telemetry::cause::{ConnectionCut, ConnectionRefused};
 use crate::reason::{Reason, Refusal};
 use crate::request::head::{Head, Limits};
+use crate::telemetry::cause::{ConnectionCut, ConnectionRefused};
 
 /// Streams at once that a client is told of (RFC 9113 §6.5.2).
 const STREAMS: u32 = 100;
@@ -36,8 +38,8 @@ const STREAMS: u32 = 100;
 const WORK: usize = 2 * STREAMS as usize;
 /// Malformed requests after which the connection is given up.
 const MALFORMED: usize = 32;
-/// Requests in a row that are above what an address may have under way, after which its connection is given up: to go on costs us more
-/// than it.
+/// Requests in a row that are above what an address may have under way, after which its connection
+/// is given up: to go on costs us more than it.
 const ABOVE: usize = 2 * STREAMS as usize;
 /// How long a client that was told to go may take to say that it has heard.
 const GOING: Duration = Duration::from_secs(2);
@@ -45,7 +47,8 @@ const GOING: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(5);
 /// How long, and for how much, the rest of a body is waited for that was answered before its end.
 const REST: (Duration, usize) = (Duration::from_secs(1), 64 * 1024);
-/// What the guard has found of one request, and when it last went on. Travels in the extensions of its head.
+/// What the guard has found of one request, and when it last went on. Travels in the extensions of
+/// its head.
 #[derive(Clone, Debug)]
 pub struct Stream(Arc<StreamFacts>);
 
@@ -99,7 +102,8 @@ impl Stream {
         (self.0.began + Duration::from_millis(self.0.moved.load(Ordering::Relaxed))).elapsed()
     }
 
-    /// Ready once nothing has moved for `most`. The library has no time for a body of HTTP/2 that does not come.
+    /// Ready once nothing has moved for `most`. The library has no time for a body of HTTP/2 that
+    /// does not come.
     async fn stalled(&self, most: Duration) {
         while self.still() < most {
             tokio::time::sleep(LOOK.min(most)).await;
@@ -118,7 +122,9 @@ pub async fn serve<P: HttpServerApp + Send + Sync + 'static>(
 ) {
     let edge = state.limits;
     let digest = Arc::new(Digest { proxy_digest: io.get_proxy_digest(), ..Digest::default() });
-    let Ok(Ok(mut h2)) = timeout_at(deadline, handshake(Box::new(io), Some(options(&edge.limits)))).await else {
+    let Ok(Ok(mut h2)) =
+        timeout_at(deadline, handshake(Box::new(io), Some(options(&edge.limits)))).await
+    else {
         return state.metrics.connection_cut(ConnectionCut::Http2Preface);
     };
     let mut drain = state.process.life.drain();
@@ -132,7 +138,8 @@ pub async fn serve<P: HttpServerApp + Send + Sync + 'static>(
         let until = until.unwrap_or_else(|| Instant::now() + edge.keep_alive_timeout);
         tokio::select! {
             biased;
-            () = async { drop(drain.wait_for(|drain| *drain).await) }, if going.is_none_or(|(_, waits)| waits) => {
+            () = async { drop(drain.wait_for(|drain| *drain).await) }, if going.is_none_or(|(_,
+                waits)| waits) => {
                 h2.graceful_shutdown();
                 going = Some((Instant::now() + edge.drain_timeout, false));
             }
@@ -186,8 +193,9 @@ pub async fn serve<P: HttpServerApp + Send + Sync + 'static>(
     }
 }
 
-/// Waits a little for the end of a body that was answered before it: with the session the stream is reset, which is allowed after
-/// an answer (RFC 9113 §8.1), and which clients in the field take for a failure.
+/// Waits a little for the end of a body that was answered before it: with the session the stream is
+/// reset, which is allowed after an answer (RFC 9113 §8.1), and which clients in the field take for
+/// a failure.
 pub async fn await_rest(session: &mut ServerSession) {
     if Stream::of(session).is_none() || session.is_body_done() {
         return;
@@ -250,11 +258,15 @@ async fn request<P: HttpServerApp + Send + Sync>(
     }
 }
 
-/// Reads the head, and gives it the form of one of HTTP/1.1: origin form, one Host, one Cookie line (RFC 9113 §8.2.3).
+/// Reads the head, and gives it the form of one of HTTP/1.1: origin form, one Host, one Cookie line
+/// (RFC 9113 §8.2.3).
 fn read(header: &mut RequestHeader, limits: &Limits) -> Result<Head, Refusal> {
-    let authority = header.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
+    let authority =
+        header.uri.authority().map(|authority| HeaderValue::from_str(authority.as_str()));
     let host = match authority {
-        Some(authority) => Some(authority.map_err(|_| Refusal::because(Reason::RequestMalformed, "an :authority"))?),
+        Some(authority) => Some(
+            authority.map_err(|_| Refusal::because(Reason::RequestMalformed, "an :authority"))?,
+        ),
         None => header.headers.get(HOST).cloned(),
     };
     let mut head = Head::of_http2(
@@ -265,7 +277,10 @@ fn read(header: &mut RequestHeader, limits: &Limits) -> Result<Head, Refusal> {
         limits,
     )?;
     let target = Uri::try_from(head.target.as_str());
-    header.set_uri(target.map_err(|_| Refusal::because(Reason::RequestMalformed, "a target that is no URI"))?);
+    header.set_uri(
+        target
+            .map_err(|_| Refusal::because(Reason::RequestMalformed, "a target that is no URI"))?,
+    );
     if let Some(host) = host {
         let inserted = header.insert_header(HOST, host);
         inserted.map_err(|_| Refusal::because(Reason::RequestMalformed, "an :authority"))?;

@@ -71,14 +71,19 @@ impl HttpServerApp for Inner {
         }
         session.set_close_on_response_before_downstream_finish(more);
         let served = match conn.take_head(&session) {
-            Some(Ok(_)) => bridge::serve(&self.router, &mut session, self.max_body, ()).await.map(drop),
+            Some(Ok(_)) => {
+                bridge::serve(&self.router, &mut session, self.max_body, ()).await.map(drop)
+            }
             Some(Err(refusal)) => refuse(&mut session, &refusal).await,
             // The guard reads every head.
             None => return None,
         };
         conn.request_done();
         if let Err(error) = served {
-            tracing::debug!(error = error.etype().as_str(), "a client of a side listener went away");
+            tracing::debug!(
+                error = error.etype().as_str(),
+                "a client of a side listener went away"
+            );
             session.shutdown().await;
             return None;
         }
@@ -92,7 +97,10 @@ impl HttpServerApp for Inner {
 async fn refuse(session: &mut ServerSession, refusal: &Refusal) -> Result<()> {
     let row = refusal.reason.row();
     let body = format!("{} ({})\n", row.detail, refusal.reason.label());
-    let mut head = ResponseHeader::build(StatusCode::from_u16(row.status).unwrap_or(StatusCode::BAD_REQUEST), Some(3))?;
+    let mut head = ResponseHeader::build(
+        StatusCode::from_u16(row.status).unwrap_or(StatusCode::BAD_REQUEST),
+        Some(3),
+    )?;
     head.insert_header(header::CONTENT_TYPE, "text/plain; charset=utf-8")?;
     head.insert_header(header::CONTENT_LENGTH, body.len())?;
     head.insert_header(header::CACHE_CONTROL, "no-store")?;

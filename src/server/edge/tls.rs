@@ -1,4 +1,5 @@
-//! TLS of a listener, from what the configuration has read: TLS 1.3 and 1.2 with AEAD suites, HTTP/2 and HTTP/1.1 by ALPN.
+//! TLS of a listener, from what the configuration has read: TLS 1.3 and 1.2 with AEAD suites,
+//! HTTP/2 and HTTP/1.1 by ALPN.
 
 use std::sync::Arc;
 
@@ -20,14 +21,19 @@ pub struct Tls {
     digest: [u8; 32],
 }
 
-/// TLS for each listener. What has not changed is taken over from before: sessions go on that were begun with it.
+/// TLS for each listener. What has not changed is taken over from before: sessions go on that were
+/// begun with it.
 ///
 /// # Errors
 /// The library refuses what was read, in words for the operator.
-pub fn build(declared: &[Option<ListenerTls>], before: &[Option<Tls>]) -> Result<Vec<Option<Tls>>, String> {
+pub fn build(
+    declared: &[Option<ListenerTls>],
+    before: &[Option<Tls>],
+) -> Result<Vec<Option<Tls>>, String> {
     let each = declared.iter().enumerate().map(|(at, declared)| {
         let Some(declared) = declared else { return Ok(None) };
-        let kept = before.get(at).and_then(Option::as_ref).filter(|tls| tls.digest == declared.digest);
+        let kept =
+            before.get(at).and_then(Option::as_ref).filter(|tls| tls.digest == declared.digest);
         kept.map_or_else(|| one(declared), |kept| Ok(kept.clone())).map(Some)
     });
     each.collect()
@@ -42,19 +48,22 @@ fn one(declared: &ListenerTls) -> Result<Tls, String> {
         None => builder.with_no_client_auth(),
         Some(roots) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider());
-            let verifier = if declared.client_required { verifier } else { verifier.allow_unauthenticated() };
+            let verifier =
+                if declared.client_required { verifier } else { verifier.allow_unauthenticated() };
             builder.with_client_cert_verifier(verifier.build().map_err(|fault| said(&fault))?)
         }
     };
     let mut config = builder.with_cert_resolver(declared.certificates.clone());
     config.alpn_protocols = vec![H2.to_vec(), HTTP_11.to_vec()];
     if declared.client_ca.is_some() {
-        // A session that is resumed shows no certificate again: one that has expired since would live on.
+        // A session that is resumed shows no certificate again: one that has expired since would
+        // live on.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
     } else {
         // Sessions are resumed without memory for each of them.
-        config.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|fault| said(&fault))?;
+        config.ticketer =
+            rustls::crypto::aws_lc_rs::Ticketer::new().map_err(|fault| said(&fault))?;
     }
     Ok(Tls { config: Arc::new(config), digest: declared.digest })
 }

@@ -16,7 +16,8 @@ use tokio_rustls::server::TlsStream;
 
 use crate::request::certificate::CertificateFacts;
 
-/// Room in which the head of an answer waits for its body: both go in one packet, or one TLS record.
+/// Room in which the head of an answer waits for its body: both go in one packet, or one TLS
+/// record.
 const WRITE: usize = 2 * 1024;
 /// First byte of version 2 of the PROXY protocol.
 const V2: u8 = b'\r';
@@ -58,8 +59,10 @@ impl Transport {
         let stream = TlsAcceptor::from(config).accept(stream).await?;
         let (_, session) = stream.get_ref();
         let certificate = session.peer_certificates().and_then(<[_]>::first);
-        let certificate =
-            certificate.map(|certificate| CertificateFacts::read(certificate)).transpose().map_err(Error::other)?;
+        let certificate = certificate
+            .map(|certificate| CertificateFacts::read(certificate))
+            .transpose()
+            .map_err(Error::other)?;
         let http2 = session.alpn_protocol() == Some(super::tls::H2);
         let handshake = Handshake { http2, certificate: certificate.map(Arc::new) };
         Ok((Self::Tls(Box::new(BufWriter::with_capacity(WRITE, stream))), handshake))
@@ -75,8 +78,9 @@ impl Transport {
     }
 }
 
-/// Reads the header that a trusted proxy begins with (PROXY protocol, versions 1 and 2) and not one byte more; gives whom it
-/// speaks for. `None` where it speaks for itself (`LOCAL`, `UNKNOWN`), as in its health checks.
+/// Reads the header that a trusted proxy begins with (PROXY protocol, versions 1 and 2) and not one
+/// byte more; gives whom it speaks for. `None` where it speaks for itself (`LOCAL`, `UNKNOWN`), as
+/// in its health checks.
 ///
 /// # Errors
 /// There is no such header.
@@ -86,7 +90,8 @@ pub async fn proxied(stream: &mut TcpStream) -> Result<Option<IpAddr>> {
         // Twelve bytes of signature, two of what it is, two of length (§2.2).
         header.resize(16, 0);
         stream.read_exact(header.get_mut(1..).unwrap_or_default()).await?;
-        let length = header.last_chunk().map_or(0, |length| usize::from(u16::from_be_bytes(*length)));
+        let length =
+            header.last_chunk().map_or(0, |length| usize::from(u16::from_be_bytes(*length)));
         if length > V2_MOST {
             return Err(Error::new(ErrorKind::InvalidData, "the PROXY header is too long"));
         }
@@ -103,13 +108,20 @@ pub async fn proxied(stream: &mut TcpStream) -> Result<Option<IpAddr>> {
     let (parsed, length) = ProxyHeader::parse(&header, ParseConfig::default())
         .map_err(|_| Error::new(ErrorKind::InvalidData, "no PROXY header"))?;
     if length != header.len() {
-        return Err(Error::new(ErrorKind::InvalidData, "a PROXY header of another length than it says"));
+        return Err(Error::new(
+            ErrorKind::InvalidData,
+            "a PROXY header of another length than it says",
+        ));
     }
     Ok(parsed.proxied_address().map(|address| address.source.ip().to_canonical()))
 }
 
 impl AsyncRead for Transport {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, out),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, out),
@@ -118,7 +130,11 @@ impl AsyncRead for Transport {
 }
 
 impl AsyncWrite for Transport {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<Result<usize>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),

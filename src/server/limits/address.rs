@@ -24,10 +24,14 @@ pub struct AddressLimits {
 }
 
 impl AddressLimits {
-    /// Builds the limits. A reload that changes nothing about them should keep the old ones: see [`AddressLimits::same`].
+    /// Builds the limits. A reload that changes nothing about them should keep the old ones: see
+    /// [`AddressLimits::same`].
     #[must_use]
     pub fn new(limits: &[RateLimit]) -> Self {
-        let limits = limits.iter().filter_map(|limit| Some((*limit, RateLimiter::keyed(quota(*limit)?)))).collect();
+        let limits = limits
+            .iter()
+            .filter_map(|limit| Some((*limit, RateLimiter::keyed(quota(*limit)?))))
+            .collect();
         Self { limits, clock: DefaultClock::default(), count: AtomicU32::new(0) }
     }
 
@@ -42,14 +46,20 @@ impl AddressLimits {
     /// # Errors
     /// `limit.address` with the seconds to wait.
     pub fn take(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
-        let (Some(address), false) = (address.map(site), self.limits.is_empty()) else { return Ok(()) };
+        let (Some(address), false) = (address.map(site), self.limits.is_empty()) else {
+            return Ok(());
+        };
         if self.count.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
             self.limits.iter().for_each(|(_, limiter)| limiter.retain_recent());
         }
         for (_, limiter) in &self.limits {
             if let Err(not_yet) = limiter.check_key(&address) {
                 let wait = not_yet.wait_time_from(self.clock.now()).as_secs_f64().ceil();
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a day")]
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "clamped to a day"
+                )]
                 let seconds = wait.clamp(1.0, 86_400.0) as u32;
                 return Err(Refusal::new(Reason::LimitAddress).with(Remedy::RetryAfter(seconds)));
             }
@@ -84,7 +94,8 @@ mod tests {
         }
         let refusal = limits.take(one).unwrap_err();
         assert_eq!(refusal.reason, Reason::LimitAddress);
-        assert!(matches!(refusal.remedy, Remedy::RetryAfter(seconds) if seconds > 3_000 && seconds <= 3_600));
+        assert!(matches!(refusal.remedy,
+                Remedy::RetryAfter(seconds) if seconds > 3_000 && seconds <= 3_600));
         limits.take(Some("10.0.0.2".parse().unwrap())).unwrap();
         assert!(limits.same(&[RateLimit { count: 1, period: 3_600, burst: 3 }]));
     }

@@ -1,8 +1,10 @@
-//! Guessing is limited (decisions.md, "Guessing"): wrong attempts count for each name and address together, so that a guesser locks
-//! out himself and not the owner, and for each address over all names.
+//! Guessing is limited (decisions.md, "Guessing"): wrong attempts count for each name and address
+//! together, so that a guesser locks out himself and not the owner, and for each address over all
+//! names.
 //!
-//! What costs nothing to check and cannot be guessed is checked before anybody asks here: a right secret of ours always passes. What
-//! costs milliseconds (Argon2id) is checked on two threads of its own, in turns that are fair to addresses.
+//! What costs nothing to check and cannot be guessed is checked before anybody asks here: a right
+//! secret of ours always passes. What costs milliseconds (Argon2id) is checked on two threads of
+//! its own, in turns that are fair to addresses.
 
 mod counts;
 mod queue;
@@ -24,7 +26,8 @@ use queue::{FairQueue, Put};
 
 /// Owners' sign-ins that are remembered.
 const MAX_KNOWN: usize = 100_000;
-/// Slow checks that may wait, of anybody at one address; of an owner, who has been right from there before, and may be a busy client.
+/// Slow checks that may wait, of anybody at one address; of an owner, who has been right from there
+/// before, and may be a busy client.
 const MAX_OF_ADDRESS: usize = 10;
 const MAX_OF_OWNER: usize = 64;
 /// How long a slow check may wait for its turn.
@@ -42,7 +45,8 @@ const NICE: i32 = 10;
 pub enum Origin {
     /// An address, if one is to be believed.
     Address(Option<IpAddr>),
-    /// A browser, by a digest of its own: one that has signed in here, or one that a code belongs to.
+    /// A browser, by a digest of its own: one that has signed in here, or one that a code belongs
+    /// to.
     Browser(String, Option<IpAddr>),
 }
 
@@ -82,7 +86,8 @@ struct State {
     counts: Counts,
     /// It was said that whole networks count as one.
     is_coarse: bool,
-    /// Pairs of name and address that have signed in, until when that counts, and when it was written down.
+    /// Pairs of name and address that have signed in, until when that counts, and when it was
+    /// written down.
     known: HashMap<String, Known>,
     /// Slow checks of owners, and of everybody else.
     reserved: FairQueue<Job>,
@@ -150,7 +155,8 @@ impl Guessing {
         Ok(guessing)
     }
 
-    /// Takes what the store remembers in the place of what is known here: at the start, and after somebody has cleared it.
+    /// Takes what the store remembers in the place of what is known here: at the start, and after
+    /// somebody has cleared it.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -185,7 +191,9 @@ impl Guessing {
     /// What an attempt counts for.
     fn subjects(&self, account: Account, name: &str, origin: &Origin) -> Subjects {
         let address = match origin {
-            Origin::Browser(digest, _) => return Subjects::new(account, name, &format!("browser:{digest}")),
+            Origin::Browser(digest, _) => {
+                return Subjects::new(account, name, &format!("browser:{digest}"));
+            }
             Origin::Address(None) => return Subjects::new(account, name, "unknown"),
             Origin::Address(Some(address)) => *address,
         };
@@ -239,7 +247,8 @@ impl Guessing {
         Ok(())
     }
 
-    /// Checks something slow in its turn. An attempt that waits when its caller goes away is not looked at.
+    /// Checks something slow in its turn. An attempt that waits when its caller goes away is not
+    /// looked at.
     ///
     /// # Errors
     /// It was wrong, or not looked at.
@@ -286,7 +295,11 @@ impl Guessing {
             let owner = job.subjects.known().to_owned();
             state.reserved.put(address, owner, job)
         } else {
-            state.general.put(address, address.map(site).map_or_else(String::new, |site| site.to_string()), job)
+            state.general.put(
+                address,
+                address.map(site).map_or_else(String::new, |site| site.to_string()),
+                job,
+            )
         };
         match put {
             Put::Waits => {}
@@ -299,7 +312,12 @@ impl Guessing {
     }
 
     /// Keeps that the owner has signed in from there.
-    async fn note_owner(&self, subjects: &Subjects, origin: &Origin, (store, now): (&Store, Timestamp)) {
+    async fn note_owner(
+        &self,
+        subjects: &Subjects,
+        origin: &Origin,
+        (store, now): (&Store, Timestamp),
+    ) {
         if matches!(origin, Origin::Browser(..)) {
             return;
         }
@@ -312,11 +330,16 @@ impl Guessing {
             {
                 return;
             }
-            state.known.insert(subjects.known().to_owned(), Known { until: clock + KNOWN, noted: clock });
+            state
+                .known
+                .insert(subjects.known().to_owned(), Known { until: clock + KNOWN, noted: clock });
         }
-        let noted = store.note_attempts(vec![subjects.known().to_owned()], now, now.plus(KNOWN_SECONDS)).await;
+        let noted = store
+            .note_attempts(vec![subjects.known().to_owned()], now, now.plus(KNOWN_SECONDS))
+            .await;
         if let Err(error) = noted {
-            tracing::warn!(%error, "that somebody has signed in from an address could not be stored");
+            tracing::warn!(%error, "that somebody has signed in from an address could not be \
+                stored");
         }
     }
 
@@ -329,13 +352,16 @@ impl Guessing {
             let job = loop {
                 match state.next(owners_first, Instant::now()) {
                     Turn::Check(job) => break job,
-                    Turn::Nothing => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    Turn::Nothing => {
+                        state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    }
                 }
             };
             drop(state);
             let began = Instant::now();
             // One that panics is wrong, and costs its turn.
-            let right = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job.check)).unwrap_or(false);
+            let right =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(job.check)).unwrap_or(false);
             let mut state = self.lock();
             state.leave(&job.subjects);
             if !right {
@@ -351,7 +377,9 @@ impl Guessing {
     pub async fn forget_name(&self, account: Account, name: &str, store: &Store, now: Timestamp) {
         let begin = Subjects::beginning(account, name);
         let mut any = false;
-        for (_, count) in self.lock().counts.iter_mut().filter(|(subject, _)| subject.starts_with(&begin)) {
+        for (_, count) in
+            self.lock().counts.iter_mut().filter(|(subject, _)| subject.starts_with(&begin))
+        {
             any |= !count.ends.is_empty();
             count.ends.clear();
         }
@@ -361,7 +389,8 @@ impl Guessing {
         self.changed.notify_all();
         let cleared = Cleared::Name(account, name.to_owned());
         if let Err(error) = store.clear_attempts(&cleared, now).await {
-            tracing::warn!(%error, "attempts that no longer count could not be removed from the store");
+            tracing::warn!(%error, "attempts that no longer count could not be removed from the \
+                store");
         }
     }
 
@@ -381,7 +410,8 @@ impl State {
         self.known.get(subjects.known()).is_some_and(|known| known.until > clock)
     }
 
-    /// The seconds to wait, where too many attempts were wrong. The address first: what it may not do leaves no trace of the name.
+    /// The seconds to wait, where too many attempts were wrong. The address first: what it may not
+    /// do leaves no trace of the name.
     fn limited(&mut self, subjects: &Subjects, clock: Instant) -> Option<u32> {
         subjects.limits().find_map(|(subject, limit)| {
             let count = self.counts.get_mut(subject)?;
@@ -401,7 +431,8 @@ impl State {
         }
     }
 
-    /// Whether a check may begin: those under way, if they all turn out wrong, leave something of the limit.
+    /// Whether a check may begin: those under way, if they all turn out wrong, leave something of
+    /// the limit.
     fn has_room(&self, subjects: &Subjects) -> bool {
         let mut limits = subjects.limits();
         limits.all(|(subject, limit)| {
@@ -426,7 +457,9 @@ impl State {
             }
             let refused = match self.limited(&job.subjects, clock) {
                 Some(wait) => Some(Refused::Limited(wait)),
-                None if clock.saturating_duration_since(job.since) > PATIENCE => Some(Refused::Crowded),
+                None if clock.saturating_duration_since(job.since) > PATIENCE => {
+                    Some(Refused::Crowded)
+                }
                 None => None,
             };
             if let Some(refused) = refused {
@@ -446,7 +479,11 @@ impl State {
         let mut general = std::mem::replace(&mut self.general, empty());
         // One that must wait for those under way lets others by; one over the limit is answered.
         let is_ready = |job: &Job| self.has_room(&job.subjects) || self.is_over(&job.subjects);
-        let (first, second) = if owners_first { (&mut reserved, &mut general) } else { (&mut general, &mut reserved) };
+        let (first, second) = if owners_first {
+            (&mut reserved, &mut general)
+        } else {
+            (&mut general, &mut reserved)
+        };
         let job = first.take(is_ready).or_else(|| second.take(is_ready));
         (self.reserved, self.general) = (reserved, general);
         job
@@ -460,13 +497,17 @@ impl State {
 
     fn is_over(&self, subjects: &Subjects) -> bool {
         let mut limits = subjects.limits();
-        limits.any(|(subject, limit)| self.counts.get(subject).is_some_and(|count| count.ends.len() >= limit))
+        limits.any(|(subject, limit)| {
+            self.counts.get(subject).is_some_and(|count| count.ends.len() >= limit)
+        })
     }
 }
 
-/// Keeps a wrong attempt across restarts. A store that cannot be written now loses the mark at a restart, not the limit.
+/// Keeps a wrong attempt across restarts. A store that cannot be written now loses the mark at a
+/// restart, not the limit.
 async fn write_down(store: &Store, subjects: &Subjects, now: Timestamp) {
-    if let Err(error) = store.note_attempts(subjects.counted(), now, now.plus(WINDOW_SECONDS)).await {
+    if let Err(error) = store.note_attempts(subjects.counted(), now, now.plus(WINDOW_SECONDS)).await
+    {
         tracing::warn!(%error, "a failed attempt to authenticate could not be stored");
     }
 }

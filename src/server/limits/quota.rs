@@ -1,6 +1,7 @@
-//! Step 10, the counting: rates (GCRA) and quotas of permitted requests. Exact on this gateway. Where gateways share a store, each
-//! tells it ten times a second what it has let through and hears how all stand; a subject that it has not seen of late is asked about
-//! before its first request. While the store is away, each gateway lets through its share.
+//! Step 10, the counting: rates (GCRA) and quotas of permitted requests. Exact on this gateway.
+//! Where gateways share a store, each tells it ten times a second what it has let through and hears
+//! how all stand; a subject that it has not seen of late is asked about before its first request.
+//! While the store is away, each gateway lets through its share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -62,7 +63,8 @@ pub struct RateLimitStatus {
     pub wait: Option<u32>,
 }
 
-/// What one limit said to one request: how many are left of how many, and when it is as it was, seconds.
+/// What one limit said to one request: how many are left of how many, and when it is as it was,
+/// seconds.
 struct Taken {
     limit: usize,
     is_quota: bool,
@@ -87,12 +89,16 @@ impl Limits {
             counts: DashMap::new(),
             began: before.map_or_else(Instant::now, |before| before.began),
             gateways: AtomicU64::new(of(|before| before.gateways.load(Ordering::Relaxed), 1)),
-            alone: AtomicBool::new(before.is_some_and(|before| before.alone.load(Ordering::Relaxed))),
+            alone: AtomicBool::new(
+                before.is_some_and(|before| before.alone.load(Ordering::Relaxed)),
+            ),
         };
         for entry in before.iter().flat_map(|before| before.counts.iter()) {
             let (at, subject) = entry.key();
             let old = before.and_then(|before| before.declared.get(*at));
-            if let Some(new) = old.and_then(|old| limits.iter().position(|limit| is_same(limit, old))) {
+            if let Some(new) =
+                old.and_then(|old| limits.iter().position(|limit| is_same(limit, old)))
+            {
                 all.counts.insert((new, subject.clone()), *entry.value());
             }
         }
@@ -102,7 +108,8 @@ impl Limits {
     /// Whether these are those limits, wherever they stand.
     #[must_use]
     pub fn same(&self, limits: &[Limit]) -> bool {
-        self.declared.len() == limits.len() && self.declared.iter().zip(limits).all(|(one, other)| is_same(one, other))
+        self.declared.len() == limits.len()
+            && self.declared.iter().zip(limits).all(|(one, other)| is_same(one, other))
     }
 
     /// Counts a permitted request for all of these limits and subjects, or for none.
@@ -118,8 +125,11 @@ impl Limits {
         let mut done: Vec<(Counted, u64)> = Vec::new();
         let mut tightest: Option<Taken> = None;
         for key in counted {
-            let key =
-                if self.counts.contains_key(&key) || self.counts.len() < MOST { key } else { (key.0, String::new()) };
+            let key = if self.counts.contains_key(&key) || self.counts.len() < MOST {
+                key
+            } else {
+                (key.0, String::new())
+            };
             if !self.counts.contains_key(&key) {
                 self.ask(store, &key, now).await;
             }
@@ -152,14 +162,24 @@ impl Limits {
 
     /// Gateways among which a limit is divided now.
     fn sharers(&self) -> u64 {
-        if self.alone.load(Ordering::Relaxed) { self.gateways.load(Ordering::Relaxed).max(1) } else { 1 }
+        if self.alone.load(Ordering::Relaxed) {
+            self.gateways.load(Ordering::Relaxed).max(1)
+        } else {
+            1
+        }
     }
 
-    fn take_one(&self, limit: &Limit, key: &Counted, now: Timestamp) -> Result<(Vec<Taken>, u64), (Reason, Taken)> {
+    fn take_one(
+        &self,
+        limit: &Limit,
+        key: &Counted,
+        now: Timestamp,
+    ) -> Result<(Vec<Taken>, u64), (Reason, Taken)> {
         let (micros, sharers) = (self.micros(), self.sharers());
         let mut count = self.counts.entry(key.clone()).or_default();
         count.touched = micros;
-        let said = |is_quota, remaining, of, reset| Taken { limit: key.0, is_quota, remaining, of, reset };
+        let said =
+            |is_quota, remaining, of, reset| Taken { limit: key.0, is_quota, remaining, of, reset };
         let mut taken = Vec::new();
         let mut arrival = count.arrival;
         let each = each(limit).saturating_mul(sharers);
@@ -200,7 +220,10 @@ impl Limits {
 
     /// A request that another limit has refused is none.
     fn give_back(&self, key: &Counted, each: u64) {
-        let (Some(limit), Some(mut count)) = (self.declared.get(key.0), self.counts.get_mut(key)) else { return };
+        let (Some(limit), Some(mut count)) = (self.declared.get(key.0), self.counts.get_mut(key))
+        else {
+            return;
+        };
         count.arrival = count.arrival.saturating_sub(each);
         count.untold = count.untold.saturating_sub(1);
         count.used = count.used.saturating_sub(u64::from(limit.quota.is_some()));
@@ -254,14 +277,17 @@ impl Limits {
     fn is_alone(&self, error: &StoreFault) {
         if !self.alone.swap(true, Ordering::Relaxed) {
             let gateways = self.gateways.load(Ordering::Relaxed);
-            tracing::warn!(%error, gateways, "what was used of limits cannot be told: each gateway has its share");
+            tracing::warn!(%error, gateways, "what was used of limits cannot be told: each gateway \
+                has its share");
         }
     }
 
     /// What the store is to be told of a subject.
     fn draws(&self, store: &Store, key: &Counted, count: Count, now: Timestamp) -> Vec<Draw> {
         let Some(limit) = self.declared.get(key.0) else { return Vec::new() };
-        let named = |what: String| hex(Sha256::digest(format!("{what} {}", key.1)).get(..16).unwrap_or_default());
+        let named = |what: String| {
+            hex(Sha256::digest(format!("{what} {}", key.1)).get(..16).unwrap_or_default())
+        };
         let mut draws = Vec::new();
         if limit.rate.is_some() && store.shares_rates() {
             let ago = if count.untold > 0 { self.micros().saturating_sub(count.since) } else { 0 };
@@ -277,7 +303,8 @@ impl Limits {
         draws
     }
 
-    /// Takes in how a subject stands with all gateways. What was let through since the question is still to be told.
+    /// Takes in how a subject stands with all gateways. What was let through since the question is
+    /// still to be told.
     fn hear(&self, key: &Counted, draws: &[Draw], answers: &[u64]) {
         let micros = self.micros();
         let mut count = self.counts.entry(key.clone()).or_default();
@@ -286,7 +313,9 @@ impl Limits {
                 Draw::Rate { count: told, each, .. } => {
                     count.untold = count.untold.saturating_sub(*told);
                     count.since = micros;
-                    count.arrival = micros.saturating_add(*answer).saturating_add(count.untold.saturating_mul(*each));
+                    count.arrival = micros
+                        .saturating_add(*answer)
+                        .saturating_add(count.untold.saturating_mul(*each));
                 }
                 // The window may have turned since the question.
                 Draw::Quota { window, .. } if count.touched > 0 && *window < count.window => {}
@@ -308,11 +337,16 @@ impl Limits {
         let due: Vec<(Counted, Count)> = self
             .counts
             .iter()
-            .filter(|entry| entry.untold > 0 || entry.quota_untold > 0 || micros.saturating_sub(entry.touched) < recent)
+            .filter(|entry| {
+                entry.untold > 0
+                    || entry.quota_untold > 0
+                    || micros.saturating_sub(entry.touched) < recent
+            })
             .map(|entry| (entry.key().clone(), *entry.value()))
             .collect();
         for slice in due.chunks(SLICE) {
-            let draws: Vec<Vec<Draw>> = slice.iter().map(|(key, count)| self.draws(store, key, *count, now)).collect();
+            let draws: Vec<Vec<Draw>> =
+                slice.iter().map(|(key, count)| self.draws(store, key, *count, now)).collect();
             let all: Vec<Draw> = draws.iter().flatten().cloned().collect();
             if all.is_empty() {
                 continue;
@@ -336,19 +370,25 @@ impl Limits {
             let idle = micros.saturating_sub(count.touched) > recent;
             // Without a shared store a rate has nothing to be told.
             let told = (count.untold == 0 || !store.shares_rates()) && count.quota_untold == 0;
-            !(idle && told && count.arrival <= micros && (!quota || micros.saturating_sub(count.touched) > 12 * recent))
+            !(idle
+                && told
+                && count.arrival <= micros
+                && (!quota || micros.saturating_sub(count.touched) > 12 * recent))
         });
     }
 }
 
 /// Whether two limits are one, wherever they stand.
 fn is_same(one: &Limit, other: &Limit) -> bool {
-    (&one.name, &one.api, one.per, one.rate, one.quota) == (&other.name, &other.api, other.per, other.rate, other.quota)
+    (&one.name, &one.api, one.per, one.rate, one.quota)
+        == (&other.name, &other.api, other.per, other.rate, other.quota)
 }
 
 /// Microseconds that one request stands for.
 fn each(limit: &Limit) -> u64 {
-    limit.rate.map_or(0, |rate| (u64::from(rate.period) * 1_000_000 / u64::from(rate.count.max(1))).max(1))
+    limit.rate.map_or(0, |rate| {
+        (u64::from(rate.period) * 1_000_000 / u64::from(rate.count.max(1))).max(1)
+    })
 }
 
 /// The window of a time, and how many seconds it still has.
@@ -392,7 +432,10 @@ mod tests {
         for remaining in [2, 1, 0] {
             let rate_limit = limits.take(&store, key("a"), Timestamp(0)).await.unwrap().unwrap();
             assert_eq!(rate_limit.policy, "\"orders-client\";q=1;w=60");
-            assert!(rate_limit.limit.starts_with(&format!("\"orders-client\";r={remaining};t=")), "{rate_limit:?}");
+            assert!(
+                rate_limit.limit.starts_with(&format!("\"orders-client\";r={remaining};t=")),
+                "{rate_limit:?}"
+            );
         }
         let (refusal, rate_limit) = limits.take(&store, key("a"), Timestamp(0)).await.unwrap_err();
         assert_eq!(refusal.reason, Reason::LimitRate);
@@ -411,7 +454,8 @@ mod tests {
         limits.tell(&store, Timestamp(100)).await;
         let mut again = Limits::new(&[limit(None, day)], None);
         let mut refused = None;
-        // A first request does not wait long for the store: where this machine is busy, another process is asked.
+        // A first request does not wait long for the store: where this machine is busy, another
+        // process is asked.
         for _ in 0..100 {
             assert!(again.take(&store, key("a"), Timestamp(101)).await.is_ok());
             refused = again.take(&store, key("a"), Timestamp(101)).await.err();
@@ -428,7 +472,8 @@ mod tests {
     #[tokio::test]
     async fn what_one_limit_refuses_counts_for_no_other() {
         let (_folder, store) = store();
-        let limits = Limits::new(&[limit(Some((1, 10)), Some((10, 60))), limit(Some((1, 1)), None)], None);
+        let limits =
+            Limits::new(&[limit(Some((1, 10)), Some((10, 60))), limit(Some((1, 1)), None)], None);
         let both = || vec![(0, "a".to_owned()), (1, "a".to_owned())];
         assert!(limits.take(&store, both(), Timestamp(0)).await.is_ok());
         for _ in 0..20 {
@@ -445,13 +490,17 @@ mod tests {
         let (_folder, store) = store();
         let limits = Limits::new(&[limit(Some((1, 2)), None)], None);
         assert!(limits.take(&store, key("a"), Timestamp(0)).await.is_ok());
-        let moved = Limit { origin: Origin { line: 7, ..Origin::default() }, ..limit(Some((1, 2)), None) };
+        let moved =
+            Limit { origin: Origin { line: 7, ..Origin::default() }, ..limit(Some((1, 2)), None) };
         assert!(limits.same(std::slice::from_ref(&moved)));
         let other = Limit { name: "other".into(), ..limit(Some((1, 9)), None) };
         let more = Limits::new(&[other, moved], Some(&limits));
         let moved_key = || vec![(1, "a".to_owned())];
         assert!(more.take(&store, moved_key(), Timestamp(0)).await.is_ok());
-        assert!(more.take(&store, moved_key(), Timestamp(0)).await.is_err(), "what was used stays used");
+        assert!(
+            more.take(&store, moved_key(), Timestamp(0)).await.is_err(),
+            "what was used stays used"
+        );
     }
 
     #[tokio::test]

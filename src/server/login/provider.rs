@@ -1,8 +1,10 @@
-//! An OpenID provider as a second way to sign in: the code flow with PKCE (OpenID Connect Core §3.1), as one of its clients.
+//! An OpenID provider as a second way to sign in: the code flow with PKCE (OpenID Connect Core
+//! §3.1), as one of its clients.
 //!
-//! Nothing is kept here between the two halves. The browser holds a signed challenge in a cookie; the provider gets its id as
-//! `state`, which says nothing of where the browser goes afterwards and is short whatever the application asked for; `nonce` and
-//! the PKCE verifier are digests of it and of the browser's own cookie, which nobody else has.
+//! Nothing is kept here between the two halves. The browser holds a signed challenge in a cookie;
+//! the provider gets its id as `state`, which says nothing of where the browser goes afterwards and
+//! is short whatever the application asked for; `nonce` and the PKCE verifier are digests of it and
+//! of the browser's own cookie, which nobody else has.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -75,11 +77,14 @@ struct Endpoints {
 /// Why nobody is signed in.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// An answer to no request of this browser: forged, of another browser, too old, or given before.
+    /// An answer to no request of this browser: forged, of another browser, too old, or given
+    /// before.
     #[error("the answer belongs to no sign-in of this browser that is under way: {0}")]
     State(&'static str),
     /// What the application asked for does not fit into a cookie.
-    #[error("the application's request is too long to sign in elsewhere: at most about 2,500 characters")]
+    #[error(
+        "the application's request is too long to sign in elsewhere: at most about 2,500 characters"
+    )]
     TooLong,
     /// The provider says no.
     #[error("the provider answered {0}")]
@@ -162,22 +167,34 @@ impl Provider {
     #[must_use]
     pub fn new(declared: config::Provider, before: Option<&Self>) -> Self {
         let same = before.filter(|before| before.declared.issuer == declared.issuer);
-        let keys = same.filter(|before| before.declared.keys == declared.keys).map(|before| before.keys.clone());
+        let keys = same
+            .filter(|before| before.declared.keys == declared.keys)
+            .map(|before| before.keys.clone());
         let fresh = || Arc::new(IssuerKeys::new(IssuerName::new(LABEL), declared.keys.clone()));
         Self {
             keys: keys.unwrap_or_else(fresh),
             declared,
             endpoints: ArcSwapOption::new(same.and_then(|before| before.endpoints.load_full())),
             asking: Mutex::default(),
-            exchanges: before.map_or_else(|| Arc::new(Semaphore::new(EXCHANGES)), |before| before.exchanges.clone()),
+            exchanges: before.map_or_else(
+                || Arc::new(Semaphore::new(EXCHANGES)),
+                |before| before.exchanges.clone(),
+            ),
         }
     }
 
-    /// Sends a browser there, which comes back to go on to `back`. `again` asks the provider to let the user sign in anew.
+    /// Sends a browser there, which comes back to go on to `back`. `again` asks the provider to let
+    /// the user sign in anew.
     ///
     /// # Errors
     /// The provider cannot be asked where its page is, or the challenge could not be made.
-    pub async fn leave(&self, with: &Login, back: &str, cookie: &str, again: bool) -> Result<Leaving, Fault> {
+    pub async fn leave(
+        &self,
+        with: &Login,
+        back: &str,
+        cookie: &str,
+        again: bool,
+    ) -> Result<Leaving, Fault> {
         let endpoints = self.endpoints(&with.fetch).await?;
         let unavailable = |fault: super::Fault| Fault::Unavailable(fault.to_string());
         let challenge = Challenge::new(with, None, back, cookie).map_err(unavailable)?;
@@ -209,7 +226,12 @@ impl Provider {
     ///
     /// # Errors
     /// Why nobody is signed in.
-    pub async fn finish(&self, with: &Login, registry: &Registry, back: Back<'_>) -> Result<SignedIn, Fault> {
+    pub async fn finish(
+        &self,
+        with: &Login,
+        registry: &Registry,
+        back: Back<'_>,
+    ) -> Result<SignedIn, Fault> {
         let Back { answer, cookie, .. } = back;
         let challenge = own_challenge(with, back)?;
         let endpoints = self.endpoints(&with.fetch).await?;
@@ -217,8 +239,11 @@ impl Provider {
         if let Some(error) = answer.value("error") {
             return Err(Fault::Denied(plain(error)));
         }
-        let code = answer.value("code").ok_or_else(|| Fault::Answer("neither code nor error".to_owned()))?;
-        // A code belongs to the browser that was sent for it: others at its address are not to suffer for it.
+        let code = answer
+            .value("code")
+            .ok_or_else(|| Fault::Answer("neither code nor error".to_owned()))?;
+        // A code belongs to the browser that was sent for it: others at its address are not to
+        // suffer for it.
         let origin = Origin::Browser(browser(cookie), back.address);
         if let Some(wait) = with.guessing.limited(Account::Code, "", &origin) {
             return Err(Fault::TooMany(wait));
@@ -228,11 +253,17 @@ impl Provider {
         let _turn = turn.map_err(|_| Fault::Unavailable("too many sign-ins at once".to_owned()))?;
         challenge.use_up(with).await.map_err(|fault| match fault {
             super::Fault::Unavailable => Fault::Unavailable(fault.to_string()),
-            super::Fault::Challenge | super::Fault::Used | super::Fault::Subject => Fault::State("it is over"),
+            super::Fault::Challenge | super::Fault::Used | super::Fault::Subject => {
+                Fault::State("it is over")
+            }
         })?;
-        let token = match self.exchange(with, &endpoints, code, &verifier(&challenge, cookie)).await {
+        let token = match self.exchange(with, &endpoints, code, &verifier(&challenge, cookie)).await
+        {
             Err(Fault::Code) => {
-                let counted = with.guessing.note_wrong(Account::Code, "", &origin, (&with.store, clock::now())).await;
+                let counted = with
+                    .guessing
+                    .note_wrong(Account::Code, "", &origin, (&with.store, clock::now()))
+                    .await;
                 return Err(counted.map_or_else(Fault::TooMany, |()| Fault::Code));
             }
             other => other?,
@@ -240,14 +271,16 @@ impl Provider {
         let subject = self.subject(&token, &nonce(&challenge, cookie)).await?;
         let identity = ExternalIdentity { issuer: self.declared.issuer.clone(), subject };
         match registry.external_user(&identity) {
-            Some(user) if user.usable() => Ok(SignedIn { user: user.clone(), identity, back: challenge.back }),
+            Some(user) if user.usable() => {
+                Ok(SignedIn { user: user.clone(), identity, back: challenge.back })
+            }
             Some(_) => Err(Fault::Unusable),
             None => Err(Fault::Stranger(identity)),
         }
     }
 
-    /// Its endpoints. Asked once in a while by one request; others do with the last ones known meanwhile, and while it cannot be
-    /// asked.
+    /// Its endpoints. Asked once in a while by one request; others do with the last ones known
+    /// meanwhile, and while it cannot be asked.
     async fn endpoints(&self, fetch: &Fetch) -> Result<Arc<Endpoints>, Fault> {
         let known = || self.endpoints.load_full();
         let answer = |known: &Known| known.endpoints.clone().map_err(fault);
@@ -263,9 +296,12 @@ impl Provider {
         if let Some(known) = known().filter(fresh) {
             return answer(&known);
         }
-        let found = Discovered::fetch(fetch, &self.declared.issuer).await.and_then(|found| read(&found));
+        let found =
+            Discovered::fetch(fetch, &self.declared.issuer).await.and_then(|found| read(&found));
         let found = match found {
-            Ok(found) => Known { until: Instant::now() + ENDPOINTS, endpoints: Ok(Arc::new(found)) },
+            Ok(found) => {
+                Known { until: Instant::now() + ENDPOINTS, endpoints: Ok(Arc::new(found)) }
+            }
             Err(error) => {
                 tracing::warn!(%error, "the login provider's metadata is of no use");
                 let last = known().and_then(|known| known.endpoints.clone().ok());
@@ -330,8 +366,9 @@ impl Provider {
     }
 
     async fn subject(&self, token: &str, nonce: &str) -> Result<String, Fault> {
-        let wrong =
-            |fault: crate::reason::TokenFault| Fault::Answer(format!("the ID token is wrong: {}", fault.label()));
+        let wrong = |fault: crate::reason::TokenFault| {
+            Fault::Answer(format!("the ID token is wrong: {}", fault.label()))
+        };
         let parsed = Unverified::parse(token).map_err(wrong)?;
         let expected = Expected {
             issuer: &self.declared.issuer,
@@ -339,10 +376,14 @@ impl Provider {
             nonce,
             algorithms: &self.declared.algorithms,
         };
-        self.keys.verify(|keys| expected.verify(&parsed, keys, clock::now())).await.map_err(|fault| match fault {
-            VerifyFault::Token(fault) => wrong(fault),
-            VerifyFault::Unavailable => Fault::Unavailable("the provider's keys cannot be fetched".to_owned()),
-        })
+        self.keys.verify(|keys| expected.verify(&parsed, keys, clock::now())).await.map_err(
+            |fault| match fault {
+                VerifyFault::Token(fault) => wrong(fault),
+                VerifyFault::Unavailable => {
+                    Fault::Unavailable("the provider's keys cannot be fetched".to_owned())
+                }
+            },
+        )
     }
 }
 
@@ -372,7 +413,8 @@ fn own_challenge(with: &Login, back: Back<'_>) -> Result<Challenge, Fault> {
         return Err(Fault::State("the browser holds nothing for it"));
     }
     let challenge = Challenge::read(with, back.challenge, Destination::Provider);
-    let challenge = challenge.map_err(|_| Fault::State("what the browser holds for it is too old, or not ours"))?;
+    let challenge = challenge
+        .map_err(|_| Fault::State("what the browser holds for it is too old, or not ours"))?;
     if back.answer.value("state") != Some(challenge.jti.as_str()) {
         return Err(Fault::State("it is another one"));
     }
@@ -397,5 +439,8 @@ fn verifier(challenge: &Challenge, cookie: &str) -> String {
 
 /// What others say goes into logs and pages only as far as it is short and plain.
 fn plain(text: &str) -> String {
-    text.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')).take(64).collect()
+    text.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
+        .take(64)
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! Who asks: clients by their secrets and signatures, users by their passwords. Guessing is limited.
+//! Who asks: clients by their secrets and signatures, users by their passwords. Guessing is
+//! limited.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,8 +18,9 @@ use crate::server::limits::guessing::{Origin, Refused};
 use crate::store::attempts::Account;
 use crate::system::clock;
 
-/// Checks who the client is. What cannot be guessed (a secret of ours, a signature) is looked at first and passes whatever was
-/// wrong before; a secret that somebody chose waits for its turn under a limit.
+/// Checks who the client is. What cannot be guessed (a secret of ours, a signature) is looked at
+/// first and passes whatever was wrong before; a secret that somebody chose waits for its turn
+/// under a limit.
 ///
 /// # Errors
 /// `invalid_client`; `temporarily_unavailable` with the time to wait.
@@ -35,10 +37,12 @@ pub(super) async fn authenticate(
     };
     let (guessing, store) = (&server.shared.guessing, &server.shared.store);
     let (name, origin) = (credentials.claimed().to_owned(), Origin::Address(caller.address));
-    let chosen = caller.snapshot.rules().registry().slowest_secret().is_some() && credentials.has_secret();
+    let chosen =
+        caller.snapshot.rules().registry().slowest_secret().is_some() && credentials.has_secret();
     if !chosen {
         let counted = guessing.note_wrong(Account::Client, &name, &origin, (store, now)).await;
-        return Err(counted.map_or_else(|wait| GrantError::too_many(wait, "too many wrong secrets"), |()| error));
+        return Err(counted
+            .map_or_else(|wait| GrantError::too_many(wait, "too many wrong secrets"), |()| error));
     }
     let snapshot = caller.snapshot.clone();
     let check = move || credentials.prove_slowly(snapshot.rules().registry(), now);
@@ -53,7 +57,8 @@ pub(super) async fn authenticate(
     }
 }
 
-/// A failure takes a whole number of [`FAILURE`] from when it was looked at: its time does not tell what was looked at.
+/// A failure takes a whole number of [`FAILURE`] from when it was looked at: its time does not tell
+/// what was looked at.
 async fn wait_out(began: Instant) {
     let spent = began.elapsed().as_millis() / FAILURE.as_millis() + 1;
     let until = began + FAILURE * u32::try_from(spent).unwrap_or(1);
@@ -75,8 +80,11 @@ async fn note_use(server: &Server, client: &Client, secret: String, now: Timesta
     if server.shared.secret_days.insert(key, day) == Some(day) {
         return;
     }
-    if let Err(error) = server.shared.store.record_secret_use(client.id.to_string(), secret, day).await {
-        tracing::warn!(%error, client = %client.id, "when a secret was last used could not be stored");
+    if let Err(error) =
+        server.shared.store.record_secret_use(client.id.to_string(), secret, day).await
+    {
+        tracing::warn!(%error, client = %client.id, "when a secret was last used could not be \
+            stored");
     }
 }
 
@@ -103,7 +111,8 @@ async fn prove_fast(
 pub(super) enum SignIn {
     /// As this user.
     As(Arc<User>),
-    /// Not at all. The text is for the one who tries: it does not tell an unknown name from a wrong password.
+    /// Not at all. The text is for the one who tries: it does not tell an unknown name from a wrong
+    /// password.
     Refused(&'static str),
 }
 
@@ -143,9 +152,14 @@ pub(super) async fn check_password(
     }
 }
 
-/// What an assertion may name as its audience: our issuer, or the token endpoint under either name (RFC 7523 §3).
+/// What an assertion may name as its audience: our issuer, or the token endpoint under either name
+/// (RFC 7523 §3).
 pub(super) fn audiences(public_url: &str) -> [String; 3] {
-    [public_url.to_owned(), format!("{public_url}/oauth2/token"), format!("{public_url}/oauth_token.do")]
+    [
+        public_url.to_owned(),
+        format!("{public_url}/oauth2/token"),
+        format!("{public_url}/oauth_token.do"),
+    ]
 }
 
 /// Uses an assertion up; false where it has been used before.
@@ -153,6 +167,10 @@ pub(super) fn audiences(public_url: &str) -> [String; 3] {
 /// # Errors
 /// The store does not answer.
 pub(super) async fn use_once(server: &Server, assertion: &Assertion) -> Result<bool, GrantError> {
-    let new = server.shared.store.use_assertion(assertion.id.clone(), clock::now(), assertion.expires).await;
+    let new = server
+        .shared
+        .store
+        .use_assertion(assertion.id.clone(), clock::now(), assertion.expires)
+        .await;
     new.map_err(|fault| stored(&fault))
 }

@@ -1,7 +1,8 @@
 //! The authorization endpoint (RFC 6749 §3.1): `/oauth_auth.do`, `/oauth2/authorize`.
 //!
-//! The request stays in the URL: every page posts to the URL that showed it, and every POST reads the request anew. There is no
-//! half-finished login in the store, and the back button and a second tab do what one expects.
+//! The request stays in the URL: every page posts to the URL that showed it, and every POST reads
+//! the request anew. There is no half-finished login in the store, and the back button and a second
+//! tab do what one expects.
 
 use std::sync::Arc;
 
@@ -44,16 +45,37 @@ pub(super) async fn act(
     serve(&server, &caller, &uri, &headers, Some(body)).await
 }
 
-async fn serve(server: &Server, caller: &Caller, uri: &Uri, headers: &HeaderMap, body: Option<Body>) -> Response {
+async fn serve(
+    server: &Server,
+    caller: &Caller,
+    uri: &Uri,
+    headers: &HeaderMap,
+    body: Option<Body>,
+) -> Response {
     let config = &caller.snapshot.config;
-    let (issuer, enabled) = (&server.shared.fixed.public_url, config.grants.contains(&GrantType::AuthorizationCode));
-    let request = match AuthorizationRequest::parse(uri.query().unwrap_or_default(), &config.rules, issuer, enabled) {
+    let (issuer, enabled) =
+        (&server.shared.fixed.public_url, config.grants.contains(&GrantType::AuthorizationCode));
+    let request = match AuthorizationRequest::parse(
+        uri.query().unwrap_or_default(),
+        &config.rules,
+        issuer,
+        enabled,
+    ) {
         Ok(request) => request,
         Err(Fault::Page(detail)) => {
-            let advice = "This link is not right. Go back to the application, and tell those who run it.";
-            return problem(StatusCode::BAD_REQUEST, "This link does not work", advice, &detail, caller);
+            let advice =
+                "This link is not right. Go back to the application, and tell those who run it.";
+            return problem(
+                StatusCode::BAD_REQUEST,
+                "This link does not work",
+                advice,
+                &detail,
+                caller,
+            );
         }
-        Err(Fault::Redirect(back, error, text)) => return redirect(&back.error(issuer, error, &text), caller),
+        Err(Fault::Redirect(back, error, text)) => {
+            return redirect(&back.error(issuer, error, &text), caller);
+        }
     };
     let client = request.client.id.to_string();
     let target = form_target(&request.way_back.redirect_uri);
@@ -81,7 +103,12 @@ impl Visit<'_> {
     async fn show(self, headers: &HeaderMap) -> Result<Response, GrantError> {
         let visitor = Visitor::of(self.server, self.caller, headers).await?;
         let Some(user) = visitor.user.clone() else {
-            return visitor.ask(self.server, self.caller, &self.purpose(), Some(&self.request.client));
+            return visitor.ask(
+                self.server,
+                self.caller,
+                &self.purpose(),
+                Some(&self.request.client),
+            );
         };
         if self.may_skip_consent() && self.has_consented(&user).await? {
             return self.issue(&user).await;
@@ -97,22 +124,36 @@ impl Visit<'_> {
             return visitor.sign_in(self.server, self.caller, &self.purpose(), client, &form).await;
         }
         let Some(user) = visitor.user.clone() else { return Ok(expired(self.caller)) };
-        if !visitor.sent(&form, &self.consent_purpose(&user.name.to_string(), &self.request.scopes.to_value())) {
+        if !visitor.sent(
+            &form,
+            &self.consent_purpose(&user.name.to_string(), &self.request.scopes.to_value()),
+        ) {
             return Ok(expired(self.caller));
         }
         match form.value("act") {
             Some("allow") => {
-                let (client, scopes) = (self.request.client.id.to_string(), self.request.scopes.clone());
+                let (client, scopes) =
+                    (self.request.client.id.to_string(), self.request.scopes.clone());
                 let store = &self.server.shared.store;
-                let remembered =
-                    store.remember_consent(user.name.to_string(), client, self.resource(), scopes, clock::now()).await;
+                let remembered = store
+                    .remember_consent(
+                        user.name.to_string(),
+                        client,
+                        self.resource(),
+                        scopes,
+                        clock::now(),
+                    )
+                    .await;
                 remembered.map_err(|fault| stored(&fault))?;
                 self.issue(&user).await
             }
             Some("deny") => {
                 let issuer = &self.server.shared.fixed.public_url;
                 let text = "the user did not allow it";
-                Ok(redirect(&self.request.way_back.error(issuer, ResponseError::AccessDenied, text), self.caller))
+                Ok(redirect(
+                    &self.request.way_back.error(issuer, ResponseError::AccessDenied, text),
+                    self.caller,
+                ))
             }
             Some("logout") => visitor.logout(self.server, self.caller, self.action).await,
             _ => Ok(expired(self.caller)),
@@ -126,9 +167,12 @@ impl Visit<'_> {
 
     async fn has_consented(&self, user: &User) -> Result<bool, GrantError> {
         let client = self.request.client.id.to_string();
-        let known = self.server.shared.store.consent(user.name.to_string(), client, self.resource()).await;
+        let known =
+            self.server.shared.store.consent(user.name.to_string(), client, self.resource()).await;
         let known = known.map_err(|fault| stored(&fault))?;
-        Ok(known.is_some_and(|known| self.request.scopes.as_slice().iter().all(|scope| known.contains(scope.as_str()))))
+        Ok(known.is_some_and(|known| {
+            self.request.scopes.as_slice().iter().all(|scope| known.contains(scope.as_str()))
+        }))
     }
 
     fn resource(&self) -> String {
@@ -159,7 +203,10 @@ impl Visit<'_> {
             .scopes
             .as_slice()
             .iter()
-            .map(|scope| pages::ScopeLine { name: scope.as_str(), description: rules.description(scope) })
+            .map(|scope| pages::ScopeLine {
+                name: scope.as_str(),
+                description: rules.description(scope),
+            })
             .collect();
         let purpose = self.purpose();
         let page = pages::Consent {
@@ -168,7 +215,9 @@ impl Visit<'_> {
             logo: purpose.logo,
             user: user.display_name.as_deref().unwrap_or(user.name.as_str()),
             action: self.action,
-            token: &visitor.form_token(&self.consent_purpose(user.name.as_str(), &self.request.scopes.to_value())),
+            token: &visitor.form_token(
+                &self.consent_purpose(user.name.as_str(), &self.request.scopes.to_value()),
+            ),
             scopes: &scopes,
             returns_to: &returns_to(&self.request.way_back.redirect_uri),
             connections: "/oauth2/connections",
@@ -195,14 +244,18 @@ impl Visit<'_> {
         let now = clock::now();
         if let Some(digest) = Kind::Code.digest(&code) {
             let store = &self.server.shared.store;
-            store.issue_code(digest, issued, now, now.plus(CODE)).await.map_err(|fault| stored(&fault))?;
+            store
+                .issue_code(digest, issued, now, now.plus(CODE))
+                .await
+                .map_err(|fault| stored(&fault))?;
         }
         let issuer = &self.server.shared.fixed.public_url;
         Ok(redirect(&request.way_back.response(issuer, &[("code", &code)]), self.caller))
     }
 }
 
-/// What a form's answer may redirect to, as a source for the policy: a private scheme, or the redirect URI itself.
+/// What a form's answer may redirect to, as a source for the policy: a private scheme, or the
+/// redirect URI itself.
 fn form_target(redirect_uri: &str) -> String {
     match redirect_uri.split_once(':') {
         Some((scheme, _)) if !matches!(scheme, "http" | "https") => format!("{scheme}:"),
@@ -210,7 +263,8 @@ fn form_target(redirect_uri: &str) -> String {
     }
 }
 
-/// Where the user is sent back to, in the words of the consent page: the host, or the scheme of a native application.
+/// Where the user is sent back to, in the words of the consent page: the host, or the scheme of a
+/// native application.
 fn returns_to(redirect_uri: &str) -> String {
     let url = url::Url::parse(redirect_uri).ok();
     url.as_ref()

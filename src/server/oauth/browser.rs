@@ -1,8 +1,8 @@
-//! What the pages share: who sits before the browser, forms that only our own pages can send, and answers a browser cannot be
-//! misled with.
+//! What the pages share: who sits before the browser, forms that only our own pages can send, and
+//! answers a browser cannot be misled with.
 //!
-//! A browser has one cookie. Until somebody has signed in it names nothing and only ties forms to the browser; signing in gives
-//! a new one (no fixation), which the store knows by its digest.
+//! A browser has one cookie. Until somebody has signed in it names nothing and only ties forms to
+//! the browser; signing in gives a new one (no fixation), which the store knows by its digest.
 
 use std::sync::Arc;
 
@@ -67,32 +67,48 @@ impl Visitor {
     ///
     /// # Errors
     /// The store does not answer.
-    pub(super) async fn of(server: &Server, caller: &Caller, headers: &HeaderMap) -> Result<Self, GrantError> {
-        let cookie = own_cookie(&server.shared, headers).map(|value| Zeroizing::new(value.to_owned()));
+    pub(super) async fn of(
+        server: &Server,
+        caller: &Caller,
+        headers: &HeaderMap,
+    ) -> Result<Self, GrantError> {
+        let cookie =
+            own_cookie(&server.shared, headers).map(|value| Zeroizing::new(value.to_owned()));
         let device = cookie_of(&server.shared, headers, device::SUFFIX).map(str::to_owned);
         let Some(digest) = cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) else {
             return Ok(Self { cookie: None, device, user: None });
         };
-        let session = server.shared.store.session(digest, clock::now()).await.map_err(|fault| stored(&fault))?;
+        let session = server
+            .shared
+            .store
+            .session(digest, clock::now())
+            .await
+            .map_err(|fault| stored(&fault))?;
         let registry = caller.snapshot.rules().registry();
         let user = session.and_then(|(name, proof)| {
             let user = registry.user(&name)?;
-            // Whoever changes a password, takes an external identity away, or signs users in elsewhere no more, means to end
-            // what began with it.
-            let provider = caller.snapshot.provider.as_ref().map(|provider| provider.declared.issuer.as_str());
+            // Whoever changes a password, takes an external identity away, or signs users in
+            // elsewhere no more, means to end what began with it.
+            let provider =
+                caller.snapshot.provider.as_ref().map(|provider| provider.declared.issuer.as_str());
             let external = || {
-                let mut own = user.external.iter().filter(|identity| provider == Some(identity.issuer.as_str()));
+                let mut own = user
+                    .external
+                    .iter()
+                    .filter(|identity| provider == Some(identity.issuer.as_str()));
                 own.any(|identity| identity.label() == proof)
             };
             let page = || caller.snapshot.config.login.page.is_some() || registry.has_login_pages();
-            let good = (proof == EXTERNAL_LOGIN && page()) || proof == user.password_label() || external();
+            let good =
+                (proof == EXTERNAL_LOGIN && page()) || proof == user.password_label() || external();
             good.then(|| user.clone())
         });
         let user = user.filter(|user| user.usable());
         Ok(Self { cookie, device, user })
     }
 
-    /// What a form of ours carries: only a page that was given to this browser, for this very purpose, has it.
+    /// What a form of ours carries: only a page that was given to this browser, for this very
+    /// purpose, has it.
     pub(super) fn form_token(&self, purpose: &[&str]) -> String {
         let mut hash = Sha256::new();
         hash.update(self.cookie.as_ref().map_or("", |cookie| cookie.as_str()));
@@ -115,7 +131,8 @@ impl Visitor {
         self.user.as_ref().map_or("", |user| user.name.as_str())
     }
 
-    /// Sends who has not signed in to do so: to the external page that the client or the server names, or to ours.
+    /// Sends who has not signed in to do so: to the external page that the client or the server
+    /// names, or to ours.
     pub(super) fn ask(
         mut self,
         server: &Server,
@@ -127,16 +144,22 @@ impl Visitor {
             return self.login_page(server, caller, purpose, "", None);
         };
         let set = self.ensure_cookie(server)?;
-        let challenge = Challenge::new(&server.shared.login, purpose.client, purpose.action, self.cookie())
-            .and_then(|challenge| challenge.sign(&server.shared.login, Destination::Page))
-            .map_err(|_| super::issue::unavailable("the login challenge could not be made"))?;
+        let challenge =
+            Challenge::new(&server.shared.login, purpose.client, purpose.action, self.cookie())
+                .and_then(|challenge| challenge.sign(&server.shared.login, Destination::Page))
+                .map_err(|_| super::issue::unavailable("the login challenge could not be made"))?;
         let response = redirect(&with_response(page, &[("login_challenge", &challenge)]), caller);
         Ok(with_cookie(response, set))
     }
 
-    /// The link to the provider. A link and no form, because browsers hold all redirects after a form to the page's
-    /// `form-action`, and where a provider's redirects lead is not ours to know.
-    pub(super) fn external_login<'a>(&self, name: &'a str, back: &str, again: bool) -> pages::ExternalLogin<'a> {
+    /// The link to the provider. A link and no form, because browsers hold all redirects after a
+    /// form to the page's `form-action`, and where a provider's redirects lead is not ours to know.
+    pub(super) fn external_login<'a>(
+        &self,
+        name: &'a str,
+        back: &str,
+        again: bool,
+    ) -> pages::ExternalLogin<'a> {
         let token = self.form_token(&["provider", back]);
         let mut parameters = vec![("back", back), ("form_token", &token)];
         if again {
@@ -191,7 +214,8 @@ impl Visitor {
     ) -> Result<Response, GrantError> {
         let set = self.ensure_cookie(server)?;
         let provider = caller.snapshot.provider.as_ref();
-        let external_login = provider.map(|provider| self.external_login(&provider.declared.name, purpose.action, false));
+        let external_login = provider
+            .map(|provider| self.external_login(&provider.declared.name, purpose.action, false));
         let page = pages::Login {
             application: purpose.application,
             provider: purpose.provider,
@@ -201,7 +225,8 @@ impl Visitor {
             username,
             problem,
             // Without a provider it is the page's only form, whoever may use it.
-            passwords: external_login.is_none() || caller.snapshot.rules().registry().has_passwords(),
+            passwords: external_login.is_none()
+                || caller.snapshot.rules().registry().has_passwords(),
             external_login,
         };
         let logos: Vec<&str> = purpose.logo.into_iter().collect();
@@ -217,16 +242,19 @@ impl Visitor {
         purpose: &Purpose<'_>,
         form: &Form,
     ) -> Result<Response, GrantError> {
-        let (username, password) = (form.value("username").unwrap_or_default(), form.value("password"));
+        let (username, password) =
+            (form.value("username").unwrap_or_default(), form.value("password"));
         let now = clock::now();
         let password = Zeroizing::new(password.unwrap_or_default().to_owned());
         let origin = device::origin(&server.shared, caller, self.device.as_deref(), username);
         let is_known = matches!(origin, Origin::Browser(..));
-        let checked = match check_password(server, caller, username, password, (origin, now)).await {
+        let checked = match check_password(server, caller, username, password, (origin, now)).await
+        {
             Ok(checked) => checked,
             Err(GrantError { retry_after: Some(wait), .. }) => {
                 let text = format!("Too many failed attempts. {}", again_in(wait));
-                let mut response = self.login_page(server, caller, purpose, username, Some(&text))?;
+                let mut response =
+                    self.login_page(server, caller, purpose, username, Some(&text))?;
                 *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
                 response.headers_mut().insert(header::RETRY_AFTER, wait.into());
                 return Ok(response);
@@ -235,7 +263,9 @@ impl Visitor {
         };
         let user = match checked {
             SignIn::As(user) => user,
-            SignIn::Refused(text) => return self.login_page(server, caller, purpose, username, Some(text)),
+            SignIn::Refused(text) => {
+                return self.login_page(server, caller, purpose, username, Some(text));
+            }
         };
         let (name, proof) = (user.name.as_str(), user.password_label());
         let response = begin(server, caller, self.cookie(), (name, &proof), purpose.action).await?;
@@ -247,7 +277,12 @@ impl Visitor {
     ///
     /// # Errors
     /// The store does not answer.
-    pub(super) async fn logout(self, server: &Server, caller: &Caller, back: &str) -> Result<Response, GrantError> {
+    pub(super) async fn logout(
+        self,
+        server: &Server,
+        caller: &Caller,
+        back: &str,
+    ) -> Result<Response, GrantError> {
         if let Some(digest) = self.cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) {
             server.shared.store.end_session(digest).await.map_err(|fault| stored(&fault))?;
         }
@@ -271,7 +306,10 @@ pub(super) async fn begin(
         store.end_session(digest).await.map_err(|fault| stored(&fault))?;
     }
     let signed_in = (user.to_owned(), proof.to_owned());
-    store.begin_session(session, signed_in, now, now.plus(SESSION)).await.map_err(|fault| stored(&fault))?;
+    store
+        .begin_session(session, signed_in, now, now.plus(SESSION))
+        .await
+        .map_err(|fault| stored(&fault))?;
     Ok(with_cookie(redirect(to, caller), set_cookie(&server.shared, &value, Some(SESSION))))
 }
 
@@ -287,13 +325,20 @@ fn external_page<'a>(caller: &'a Caller, client: Option<&'a Client>) -> Option<&
 /// `invalid_request`.
 pub(super) async fn read(headers: &HeaderMap, body: Body) -> Result<Form, GrantError> {
     let body = axum::body::to_bytes(body, grant::form::MAX_BODY).await;
-    let body = body.map_err(|_| GrantError::new(grant::ErrorCode::InvalidRequest, "the form could not be read"))?;
+    let body = body.map_err(|_| {
+        GrantError::new(grant::ErrorCode::InvalidRequest, "the form could not be read")
+    })?;
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     grant::read_form(content_type, &body)
 }
 
 /// A page.
-pub(super) fn page_response(status: StatusCode, page: &impl Template, policy: &str, caller: &Caller) -> Response {
+pub(super) fn page_response(
+    status: StatusCode,
+    page: &impl Template,
+    policy: &str,
+    caller: &Caller,
+) -> Response {
     // Rendering into a string cannot fail; an empty page would be the least harm if it did.
     let mut response = Response::new(Body::from(page.render().unwrap_or_default()));
     *response.status_mut() = status;
@@ -314,15 +359,28 @@ pub(super) fn again_in(wait: u32) -> String {
 }
 
 /// Says why the user cannot go on.
-pub(super) fn problem(status: StatusCode, title: &str, advice: &str, detail: &str, caller: &Caller) -> Response {
-    let page = pages::Problem { title, advice, detail, decision: &caller.id.to_text(), external_login: None };
+pub(super) fn problem(
+    status: StatusCode,
+    title: &str,
+    advice: &str,
+    detail: &str,
+    caller: &Caller,
+) -> Response {
+    let page = pages::Problem {
+        title,
+        advice,
+        detail,
+        decision: &caller.id.to_text(),
+        external_login: None,
+    };
     page_response(status, &page, &pages::policy(&[], None), caller)
 }
 
 /// The page of a form that is too old, or was never ours.
 pub(super) fn expired(caller: &Caller) -> Response {
     let advice = "Go back to the application and start again.";
-    let detail = "The form's token is not the one that this browser was given: its cookie has changed or is missing, or the \
+    let detail = "The form's token is not the one that this browser was given: its cookie has \
+        changed or is missing, or the \
                   form was not sent from this page.";
     problem(StatusCode::BAD_REQUEST, "This page has expired", advice, detail, caller)
 }
@@ -359,15 +417,20 @@ fn guarded(response: Response, caller: &Caller) -> Response {
     response
 }
 
-/// A cookie's name. `__Host-` keeps other hosts and paths from setting it; browsers know it only with TLS, so loopback does
-/// without.
+/// A cookie's name. `__Host-` keeps other hosts and paths from setting it; browsers know it only
+/// with TLS, so loopback does without.
 fn name(shared: &Shared, suffix: &str) -> String {
-    format!("{}{}{suffix}", if shared.scheme() == "https" { "__Host-" } else { "" }, crate::request::cookie::OURS)
+    format!(
+        "{}{}{suffix}",
+        if shared.scheme() == "https" { "__Host-" } else { "" },
+        crate::request::cookie::OURS
+    )
 }
 
 /// The cookies of sign-ins at the provider: one for each, so that tabs do not disturb each other.
 const SIGN_IN: &str = "-login-";
-/// Sign-ins under way at the provider in one browser: more of their cookies would make its requests too long for us.
+/// Sign-ins under way at the provider in one browser: more of their cookies would make its requests
+/// too long for us.
 const MAX_SIGN_INS: usize = 4;
 
 /// What comes back with the state of a sign-in at the provider.
@@ -376,25 +439,36 @@ fn state_suffix(state: &str) -> String {
     format!("{SIGN_IN}{id}")
 }
 
-/// Takes away the cookies of the oldest sign-ins that were begun at the provider and not finished, so that one more may begin.
-/// Browsers send the oldest cookie first (RFC 6265 §5.4).
-pub(super) fn without_oldest_sign_ins(mut response: Response, shared: &Shared, headers: &HeaderMap) -> Response {
+/// Takes away the cookies of the oldest sign-ins that were begun at the provider and not finished,
+/// so that one more may begin. Browsers send the oldest cookie first (RFC 6265 §5.4).
+pub(super) fn without_oldest_sign_ins(
+    mut response: Response,
+    shared: &Shared,
+    headers: &HeaderMap,
+) -> Response {
     let prefix = name(shared, SIGN_IN);
-    let ids: Vec<&str> = cookies(headers).filter_map(|(name, _)| name.strip_prefix(prefix.as_str())).collect();
+    let ids: Vec<&str> =
+        cookies(headers).filter_map(|(name, _)| name.strip_prefix(prefix.as_str())).collect();
     for id in ids.iter().take((ids.len() + 1).saturating_sub(MAX_SIGN_INS)) {
-        response = with_cookie(response, cookie_line(shared, &format!("{SIGN_IN}{id}"), "", Some(0)));
+        response =
+            with_cookie(response, cookie_line(shared, &format!("{SIGN_IN}{id}"), "", Some(0)));
     }
     response
 }
 
-/// Lets the browser hold a challenge until it is back from the provider; an empty one is taken away.
+/// Lets the browser hold a challenge until it is back from the provider; an empty one is taken
+/// away.
 pub(super) fn hold_challenge(shared: &Shared, state: &str, challenge: &str) -> Option<HeaderValue> {
     let life = if challenge.is_empty() { 0 } else { login::LIFE };
     cookie_line(shared, &state_suffix(state), challenge, Some(life))
 }
 
 /// The challenge that the browser holds for a state.
-pub(super) fn held_challenge<'a>(shared: &Shared, headers: &'a HeaderMap, state: &str) -> Option<&'a str> {
+pub(super) fn held_challenge<'a>(
+    shared: &Shared,
+    headers: &'a HeaderMap,
+    state: &str,
+) -> Option<&'a str> {
     cookie_of(shared, headers, &state_suffix(state))
 }
 
@@ -403,10 +477,16 @@ fn set_cookie(shared: &Shared, value: &str, life: Option<i64>) -> Option<HeaderV
 }
 
 /// A cookie of ours as a header line; one that lives for no time is taken away.
-pub(super) fn cookie_line(shared: &Shared, suffix: &str, value: &str, life: Option<i64>) -> Option<HeaderValue> {
+pub(super) fn cookie_line(
+    shared: &Shared,
+    suffix: &str,
+    value: &str,
+    life: Option<i64>,
+) -> Option<HeaderValue> {
     let secure = if shared.scheme() == "https" { "; Secure" } else { "" };
     let life = life.map_or_else(String::new, |seconds| format!("; Max-Age={seconds}"));
-    let text = format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{life}", name(shared, suffix));
+    let text =
+        format!("{}={value}; Path=/; HttpOnly; SameSite=Lax{secure}{life}", name(shared, suffix));
     let mut value = HeaderValue::from_str(&text).ok()?;
     value.set_sensitive(true);
     Some(value)

@@ -1,4 +1,5 @@
-//! The user's own page of what is connected: `/oauth2/connections`. Disconnecting ends every token of the application.
+//! The user's own page of what is connected: `/oauth2/connections`. Disconnecting ends every token
+//! of the application.
 
 use axum::body::Body;
 use axum::extract::{Extension, State};
@@ -46,7 +47,12 @@ pub(super) async fn act(
     change(&server, &caller, &headers, body).await.unwrap_or_else(|error| failed(&error, &caller))
 }
 
-async fn change(server: &Server, caller: &Caller, headers: &HeaderMap, body: Body) -> Result<Response, GrantError> {
+async fn change(
+    server: &Server,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, GrantError> {
     let form = read(headers, body).await?;
     let visitor = Visitor::of(server, caller, headers).await?;
     if form.value("act") == Some("login") {
@@ -59,7 +65,8 @@ async fn change(server: &Server, caller: &Caller, headers: &HeaderMap, body: Bod
         (Some("logout"), _) => visitor.logout(server, caller, PATH).await,
         (Some("disconnect"), Some(client)) => {
             let store = &server.shared.store;
-            let ended = store.disconnect(visitor.name().to_owned(), client.to_owned(), clock::now()).await;
+            let ended =
+                store.disconnect(visitor.name().to_owned(), client.to_owned(), clock::now()).await;
             ended
                 .map_err(|fault| stored(&fault))?
                 .iter()
@@ -73,9 +80,21 @@ async fn change(server: &Server, caller: &Caller, headers: &HeaderMap, body: Bod
     }
 }
 
-async fn list(server: &Server, caller: &Caller, visitor: Visitor, done: Option<&str>) -> Result<Response, GrantError> {
-    let Some(user) = visitor.user.clone() else { return visitor.ask(server, caller, &PURPOSE, None) };
-    let connected = server.shared.store.connected(user.name.to_string()).await.map_err(|fault| stored(&fault))?;
+async fn list(
+    server: &Server,
+    caller: &Caller,
+    visitor: Visitor,
+    done: Option<&str>,
+) -> Result<Response, GrantError> {
+    let Some(user) = visitor.user.clone() else {
+        return visitor.ask(server, caller, &PURPOSE, None);
+    };
+    let connected = server
+        .shared
+        .store
+        .connected(user.name.to_string())
+        .await
+        .map_err(|fault| stored(&fault))?;
     let rules = caller.snapshot.rules();
     let connections: Vec<pages::Connection<'_>> = connected
         .iter()
@@ -88,7 +107,10 @@ async fn list(server: &Server, caller: &Caller, visitor: Visitor, done: Option<&
                 provider: client.and_then(|client| client.provider.as_deref()),
                 logo: client.and_then(|client| client.logo_url.as_deref()),
                 scopes: scopes
-                    .map(|scope| pages::ScopeLine { name: scope.as_str(), description: rules.description(scope) })
+                    .map(|scope| pages::ScopeLine {
+                        name: scope.as_str(),
+                        description: rules.description(scope),
+                    })
                     .collect(),
                 since: day(connected.since),
             }
@@ -107,5 +129,7 @@ async fn list(server: &Server, caller: &Caller, visitor: Visitor, done: Option<&
 
 /// The day in UTC.
 fn day(at: Timestamp) -> String {
-    jiff::Timestamp::from_second(at.0).map(|at| at.strftime("%Y-%m-%d").to_string()).unwrap_or_default()
+    jiff::Timestamp::from_second(at.0)
+        .map(|at| at.strftime("%Y-%m-%d").to_string())
+        .unwrap_or_default()
 }

@@ -1,5 +1,6 @@
-//! A browser that a user has signed in with: it carries word of that, signed by us, and what others guess at the name from its
-//! address does not count against it (decisions.md, "Guessing"). It proves nothing else.
+//! A browser that a user has signed in with: it carries word of that, signed by us, and what others
+//! guess at the name from its address does not count against it (decisions.md, "Guessing"). It
+//! proves nothing else.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -30,9 +31,18 @@ struct Device {
     sub: String,
 }
 
-/// Where an attempt on a name comes from: a browser that the name has signed in with, or an address.
-pub(super) fn origin(shared: &Shared, caller: &Caller, cookie: Option<&str>, username: &str) -> Origin {
-    match cookie.and_then(|cookie| read(shared, cookie)).filter(|device| device.sub == digest_of(username)) {
+/// Where an attempt on a name comes from: a browser that the name has signed in with, or an
+/// address.
+pub(super) fn origin(
+    shared: &Shared,
+    caller: &Caller,
+    cookie: Option<&str>,
+    username: &str,
+) -> Origin {
+    match cookie
+        .and_then(|cookie| read(shared, cookie))
+        .filter(|device| device.sub == digest_of(username))
+    {
         Some(device) => Origin::Browser(device.jti, caller.address),
         None => Origin::Address(caller.address),
     }
@@ -40,12 +50,16 @@ pub(super) fn origin(shared: &Shared, caller: &Caller, cookie: Option<&str>, use
 
 fn read(shared: &Shared, cookie: &str) -> Option<Device> {
     let parsed = Unverified::parse(cookie).ok()?;
-    let ours = parsed.kind.as_deref() == Some(KIND) && shared.own_keys.now().set().verify(&parsed).is_ok();
-    let device: Device = serde_json::from_value(serde_json::Value::Object(parsed.claims.clone())).ok()?;
-    (ours && device.iss == shared.fixed.public_url && clock::now() < Timestamp(device.exp)).then_some(device)
+    let ours =
+        parsed.kind.as_deref() == Some(KIND) && shared.own_keys.now().set().verify(&parsed).is_ok();
+    let device: Device =
+        serde_json::from_value(serde_json::Value::Object(parsed.claims.clone())).ok()?;
+    (ours && device.iss == shared.fixed.public_url && clock::now() < Timestamp(device.exp))
+        .then_some(device)
 }
 
-/// The cookie for a browser that has just signed in. Without one the user is only not known the next time.
+/// The cookie for a browser that has just signed in. Without one the user is only not known the
+/// next time.
 pub(super) fn remember(shared: &Shared, username: &str) -> Option<HeaderValue> {
     let mut id = [0_u8; 16];
     random::fill(&mut id).ok()?;

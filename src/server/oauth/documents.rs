@@ -1,4 +1,5 @@
-//! Documents that describe us: keys (RFC 7517), the server (RFC 8414), the APIs as protected resources (RFC 9728).
+//! Documents that describe us: keys (RFC 7517), the server (RFC 8414), the APIs as protected
+//! resources (RFC 9728).
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
@@ -10,17 +11,35 @@ use crate::metadata;
 /// Documents may be kept for so long, seconds: a new key is published longer before it signs.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
-pub(super) async fn jwks(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Response {
+pub(super) async fn jwks(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
     document(server.shared.own_keys.now().jwks().to_owned(), &caller)
 }
 
-pub(super) async fn server(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Response {
+pub(super) async fn server(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
     let config = &caller.snapshot.config;
-    document(metadata::authorization_server(&server.shared.fixed.public_url, &config.grants, &config.rules), &caller)
+    document(
+        metadata::authorization_server(
+            &server.shared.fixed.public_url,
+            &config.grants,
+            &config.rules,
+        ),
+        &caller,
+    )
 }
 
-pub(super) async fn resource(State(server): State<Server>, Extension(caller): Extension<Caller>, uri: Uri) -> Response {
-    let path = uri.path().strip_prefix(metadata::RESOURCE).unwrap_or_default().trim_end_matches('/');
+pub(super) async fn resource(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+    uri: Uri,
+) -> Response {
+    let path =
+        uri.path().strip_prefix(metadata::RESOURCE).unwrap_or_default().trim_end_matches('/');
     let rules = caller.snapshot.rules();
     match metadata::protected_resource(&server.shared.fixed.public_url, path, rules) {
         Some(text) => document(text, &caller),
@@ -36,7 +55,10 @@ pub(super) async fn nothing(Extension(caller): Extension<Caller>) -> Response {
 fn document(body: String, caller: &Caller) -> Response {
     let mut response = json(StatusCode::OK, body, caller);
     response.headers_mut().insert(header::CACHE_CONTROL, CACHE);
-    // Read by pages of any origin: browser-based clients discover us too, and there is nothing secret in it.
-    response.headers_mut().insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
+    // Read by pages of any origin: browser-based clients discover us too, and there is nothing
+    // secret in it.
+    response
+        .headers_mut()
+        .insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

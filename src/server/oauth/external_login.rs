@@ -1,13 +1,13 @@
-//! The browser on its way to sign in external_login, and back. Only the one that was sent there can come back: otherwise somebody could sign
-//! others in as himself.
+//! The browser on its way to sign in external_login, and back. Only the one that was sent there can
+//! come back: otherwise somebody could sign others in as himself.
 
 use axum::extract::{Extension, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode, Uri, header};
 
 use super::browser::{
-    self, EXTERNAL_LOGIN, Visitor, begin, expired, held_challenge, hold_challenge, own_cookie, page_response, redirect,
-    with_cookie, without_oldest_sign_ins,
+    self, EXTERNAL_LOGIN, Visitor, begin, expired, held_challenge, hold_challenge, own_cookie,
+    page_response, redirect, with_cookie, without_oldest_sign_ins,
 };
 use super::pages::{self, ExternalLogin, Problem};
 use super::token::stored;
@@ -31,15 +31,23 @@ pub(super) async fn from_page(
 ) -> Response {
     let back = async {
         let form = query(&uri)?;
-        let Some(digest) = form.value("login_verifier").and_then(|value| Kind::Login.digest(value)) else {
+        let Some(digest) = form.value("login_verifier").and_then(|value| Kind::Login.digest(value))
+        else {
             return Ok(expired(&caller));
         };
-        let login = server.shared.store.take_login(digest, clock::now()).await.map_err(|fault| stored(&fault))?;
+        let login = server
+            .shared
+            .store
+            .take_login(digest, clock::now())
+            .await
+            .map_err(|fault| stored(&fault))?;
         let cookie = own_cookie(&server.shared, &headers).unwrap_or_default();
         let registry = caller.snapshot.rules().registry();
         let usable = |user: &str| registry.user(user).is_some_and(|user| user.usable());
         match login.filter(|login| login.browser == login::browser(cookie) && usable(&login.user)) {
-            Some(login) => begin(&server, &caller, cookie, (&login.user, EXTERNAL_LOGIN), &login.back).await,
+            Some(login) => {
+                begin(&server, &caller, cookie, (&login.user, EXTERNAL_LOGIN), &login.back).await
+            }
             None => Ok(expired(&caller)),
         }
     };
@@ -57,7 +65,8 @@ pub(super) async fn to_provider(
         let form = query(&uri)?;
         let back = form.value("back").unwrap_or_default();
         let visitor = Visitor::of(&server, &caller, &headers).await?;
-        let Some(provider) = caller.snapshot.provider.as_ref().filter(|_| visitor.sent(&form, &["provider", back]))
+        let Some(provider) =
+            caller.snapshot.provider.as_ref().filter(|_| visitor.sent(&form, &["provider", back]))
         else {
             return Ok(expired(&caller));
         };
@@ -65,7 +74,11 @@ pub(super) async fn to_provider(
         Ok(match provider.leave(&server.shared.login, back, visitor.cookie(), again).await {
             Ok(leaving) => {
                 let held = hold_challenge(&server.shared, &leaving.state, &leaving.challenge);
-                without_oldest_sign_ins(with_cookie(redirect(&leaving.url, &caller), held), &server.shared, &headers)
+                without_oldest_sign_ins(
+                    with_cookie(redirect(&leaving.url, &caller), held),
+                    &server.shared,
+                    &headers,
+                )
             }
             Err(fault) => failed(&caller, provider, &fault, None),
         })
@@ -88,17 +101,26 @@ pub(super) async fn from_provider(
         let state = answer.value("state").unwrap_or_default();
         let challenge = held_challenge(shared, &headers, state).unwrap_or_default();
         let back = Back { answer: &answer, cookie, challenge, address: caller.address };
-        let finished = provider.finish(&shared.login, caller.snapshot.rules().registry(), back).await;
+        let finished =
+            provider.finish(&shared.login, caller.snapshot.rules().registry(), back).await;
         shared.metrics.provider_login(finished.as_ref().map_or_else(Fault::label, |_| "signed_in"));
         let response = match finished {
             Ok(signed_in) => {
                 let proof = signed_in.identity.label();
-                begin(&server, &caller, cookie, (signed_in.user.name.as_str(), &proof), &signed_in.back).await?
+                begin(
+                    &server,
+                    &caller,
+                    cookie,
+                    (signed_in.user.name.as_str(), &proof),
+                    &signed_in.back,
+                )
+                .await?
             }
             Err(fault) => {
                 let visitor = Visitor::of(&server, &caller, &headers).await?;
                 // Whoever is signed in there may be the wrong one: another try, as somebody else.
-                let again = visitor.external_login(&provider.declared.name, connections::PATH, true);
+                let again =
+                    visitor.external_login(&provider.declared.name, connections::PATH, true);
                 return Ok(failed(&caller, provider, &fault, Some(again)));
             }
         };
@@ -112,33 +134,53 @@ fn query(uri: &Uri) -> Result<Form, GrantError> {
 }
 
 /// Says why nobody was signed in: to the user what to do, to those who run this what was wrong.
-fn failed(caller: &Caller, provider: &Provider, fault: &Fault, again: Option<ExternalLogin<'_>>) -> Response {
+fn failed(
+    caller: &Caller,
+    provider: &Provider,
+    fault: &Fault,
+    again: Option<ExternalLogin<'_>>,
+) -> Response {
     let name = &provider.declared.name;
     let start_again = "Go back to the application and start again.";
     let administrator = format!("{start_again} If it happens again, tell your administrator.");
     let (status, title, advice) = match fault {
-        Fault::State(_) => (StatusCode::BAD_REQUEST, "This sign-in has expired".to_owned(), start_again.to_owned()),
-        Fault::TooLong => (StatusCode::BAD_REQUEST, format!("You cannot sign in at {name} from here"), administrator),
-        Fault::Denied(_) => {
-            (StatusCode::FORBIDDEN, format!("You were not signed in at {name}"), start_again.to_owned())
+        Fault::State(_) => {
+            (StatusCode::BAD_REQUEST, "This sign-in has expired".to_owned(), start_again.to_owned())
         }
+        Fault::TooLong => (
+            StatusCode::BAD_REQUEST,
+            format!("You cannot sign in at {name} from here"),
+            administrator,
+        ),
+        Fault::Denied(_) => (
+            StatusCode::FORBIDDEN,
+            format!("You were not signed in at {name}"),
+            start_again.to_owned(),
+        ),
         Fault::TooMany(wait) => {
             let advice = browser::again_in(*wait);
             (StatusCode::TOO_MANY_REQUESTS, "Too many failed attempts".to_owned(), advice)
         }
-        Fault::Unavailable(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("{name} does not answer"), "Try again in a moment.".to_owned())
-        }
+        Fault::Unavailable(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{name} does not answer"),
+            "Try again in a moment.".to_owned(),
+        ),
         Fault::Code | Fault::Answer(_) => {
             (StatusCode::BAD_GATEWAY, format!("The answer of {name} cannot be used"), administrator)
         }
         Fault::Stranger(_) => {
-            let advice = "Ask your administrator to enter you as a user, with the issuer and the subject below.";
+            let advice = "Ask your administrator to enter you as a user, with the issuer and the \
+                subject below.";
             (StatusCode::FORBIDDEN, "You have no account here".to_owned(), advice.to_owned())
         }
         Fault::Unusable => {
             let advice = "Ask your administrator.";
-            (StatusCode::FORBIDDEN, "This account is locked or inactive".to_owned(), advice.to_owned())
+            (
+                StatusCode::FORBIDDEN,
+                "This account is locked or inactive".to_owned(),
+                advice.to_owned(),
+            )
         }
     };
     let id = caller.id.to_text();
@@ -149,10 +191,13 @@ fn failed(caller: &Caller, provider: &Provider, fault: &Fault, again: Option<Ext
     } else {
         tracing::info!(decision_id = %id, %fault, "nobody was signed in by the login provider");
     }
-    // What is behind an outage or a bad answer is for those who run this: it stands in the log under the decision id.
-    let detail = if ours { "The log has more under the decision id.".to_owned() } else { fault.to_string() };
+    // What is behind an outage or a bad answer is for those who run this: it stands in the log
+    // under the decision id.
+    let detail =
+        if ours { "The log has more under the decision id.".to_owned() } else { fault.to_string() };
     let external_login = again.filter(|_| matches!(fault, Fault::Stranger(_) | Fault::Unusable));
-    let page = Problem { title: &title, advice: &advice, detail: &detail, decision: &id, external_login };
+    let page =
+        Problem { title: &title, advice: &advice, detail: &detail, decision: &id, external_login };
     let mut response = page_response(status, &page, &pages::policy(&[], None), caller);
     if let Fault::TooMany(wait) = fault {
         response.headers_mut().insert(header::RETRY_AFTER, (*wait).into());

@@ -1,6 +1,7 @@
 //! The introspection endpoint (RFC 7662): `/oauth2/introspect`.
 //!
-//! A client learns about its own tokens alone. Whatever else is asked gives exactly `{"active":false}`.
+//! A client learns about its own tokens alone. Whatever else is asked gives exactly
+//! `{"active":false}`.
 
 use axum::body::Body;
 use axum::response::Response;
@@ -43,7 +44,9 @@ async fn answer(
     let known = describe(server, caller, &client, &token, now).await?;
     let body = known.unwrap_or_else(|| value!({ "active": false }));
     let mut response = no_store(json(StatusCode::OK, body.to_string(), caller));
-    response.extensions_mut().insert(Outcome { client: Some(client.id.to_string()), ..Outcome::default() });
+    response
+        .extensions_mut()
+        .insert(Outcome { client: Some(client.id.to_string()), ..Outcome::default() });
     Ok(response)
 }
 
@@ -58,25 +61,30 @@ async fn describe(
         let found = server.shared.store.refresh(digest).await.map_err(|fault| stored(&fault))?;
         let registry = caller.snapshot.rules().registry();
         let good = |given: &Authorization| {
-            given.client == client.id.as_str() && registry.user(&given.subject).is_some_and(|user| user.usable())
+            given.client == client.id.as_str()
+                && registry.user(&given.subject).is_some_and(|user| user.usable())
         };
-        return Ok(found.filter(|(given, expires)| good(given) && now < *expires).map(|(given, expires)| {
-            value!({
-                "active": true,
-                "client_id": given.client,
-                "sub": given.subject,
-                "scope": given.scopes.to_value(),
-                "exp": expires.0,
-                "iss": server.shared.fixed.public_url,
-            })
-        }));
+        return Ok(found.filter(|(given, expires)| good(given) && now < *expires).map(
+            |(given, expires)| {
+                value!({
+                    "active": true,
+                    "client_id": given.client,
+                    "sub": given.subject,
+                    "scope": given.scopes.to_value(),
+                    "exp": expires.0,
+                    "iss": server.shared.fixed.public_url,
+                })
+            },
+        ));
     }
     let Some(facts) = facts_of(server, caller, token).await? else { return Ok(None) };
     if facts.client.as_deref() != Some(client.id.as_str()) {
         return Ok(None);
     }
     // Judged as a request with it would be: time, revocation, client and user as they are now.
-    let Ok(principal) = principal::identify(caller.snapshot.rules(), facts, now) else { return Ok(None) };
+    let Ok(principal) = principal::identify(caller.snapshot.rules(), facts, now) else {
+        return Ok(None);
+    };
     let facts = principal.facts();
     Ok(Some(value!({
         "active": true,

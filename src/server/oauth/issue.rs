@@ -4,13 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use zeroize::Zeroizing;
 
-use crate::system::random;
 use crate::client::TokenFormat;
 use crate::grant::opaque::{Kind, RANDOM, ValueDigest};
 use crate::grant::{ErrorCode, GrantError, Granted};
 use crate::names::Timestamp;
 use crate::server::state::Shared;
 use crate::store::access::StoredAccess;
+use crate::system::random;
 use crate::token::mint::{AccessClaims, expiry};
 
 /// Random bytes from the operating system.
@@ -93,8 +93,12 @@ impl Draft {
             authorization_id: granted.authorization.as_deref(),
             scope: &scope,
         };
-        let token =
-            shared.own_keys.now().current().sign(&claims).map_err(|_| unavailable("the token could not be signed"))?;
+        let token = shared
+            .own_keys
+            .now()
+            .current()
+            .sign(&claims)
+            .map_err(|_| unavailable("the token could not be signed"))?;
         Ok(token.into())
     }
 }

@@ -1,7 +1,7 @@
 //! The pages of the authorization server: sign in, consent, connected applications, problems.
 //!
-//! Plain forms without a script; askama escapes every value. The one style sheet is part of each page and allowed by
-//! its hash, so [`policy`] lets a page fetch nothing but the logos shown on it.
+//! Plain forms without a script; askama escapes every value. The one style sheet is part of each
+//! page and allowed by its hash, so [`policy`] lets a page fetch nothing but the logos shown on it.
 
 use std::sync::LazyLock;
 
@@ -73,7 +73,8 @@ pub struct Login<'a> {
     pub passwords: bool,
 }
 
-/// Asks whether an application may act for the user: `form_token`; `act` is `allow`, `deny` or `logout`.
+/// Asks whether an application may act for the user: `form_token`; `act` is `allow`, `deny` or
+/// `logout`.
 #[derive(Template)]
 #[template(path = "consent.html")]
 pub struct Consent<'a> {
@@ -139,9 +140,10 @@ pub fn style_source() -> &'static str {
 
 /// The Content-Security-Policy of a page.
 ///
-/// `logos` are the URLs of the logos on it; their origins may be fetched. `form_target` is the origin or the scheme
-/// that the answer to a form may redirect to, since browsers hold redirects to `form-action` as well. Anything else in
-/// either is left out. Chromium knows no IPv6 addresses in a policy: it stops a redirect to `http://[::1]`.
+/// `logos` are the URLs of the logos on it; their origins may be fetched. `form_target` is the
+/// origin or the scheme that the answer to a form may redirect to, since browsers hold redirects to
+/// `form-action` as well. Anything else in either is left out. Chromium knows no IPv6 addresses in
+/// a policy: it stops a redirect to `http://[::1]`.
 #[must_use]
 pub fn policy(logos: &[&str], form_target: Option<&str>) -> String {
     let mut policy = format!("default-src 'none'; style-src {}", style_source());
@@ -159,19 +161,32 @@ pub fn policy(logos: &[&str], form_target: Option<&str>) -> String {
     policy
 }
 
-/// The origin of an http(s) URL, if it can stand in a policy: hosts may contain `;`, `,` and `*`, which mean something
-/// there.
+/// The origin of an http(s) URL, if it can stand in a policy: hosts may contain `;`, `,` and `*`,
+/// which mean something there.
 fn origin(text: &str) -> Option<String> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    let plain =
+        |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
     url.host_str()?.chars().all(plain).then(|| url.origin().ascii_serialization())
 }
 
-/// A scheme alone, with or without its colon, as a source. Those that would allow every site, or content of the page's
-/// own making, are none.
+/// A scheme alone, with or without its colon, as a source. Those that would allow every site, or
+/// content of the page's own making, are none.
 fn scheme(text: &str) -> Option<String> {
-    const TOO_WIDE: [&str; 12] =
-        ["http", "https", "ws", "wss", "ftp", "file", "filesystem", "data", "blob", "about", "javascript", "vbscript"];
+    const TOO_WIDE: [&str; 12] = [
+        "http",
+        "https",
+        "ws",
+        "wss",
+        "ftp",
+        "file",
+        "filesystem",
+        "data",
+        "blob",
+        "about",
+        "javascript",
+        "vbscript",
+    ];
     let name = text.strip_suffix(':').unwrap_or(text).to_ascii_lowercase();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '+');
     let is_scheme = name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(plain);
@@ -194,18 +209,21 @@ mod tests {
     fn pages(of: &dyn Fn(&'static str) -> String) -> Vec<String> {
         let (application, provider, logo) = (of("application"), of("provider"), of("logo"));
         let (action, token, user) = (of("action"), of("token"), of("user"));
-        let (username, problem, back, link) = (of("username"), of("problem"), of("returns_to"), of("connections"));
+        let (username, problem, back, link) =
+            (of("username"), of("problem"), of("returns_to"), of("connections"));
         let (client, name, done) = (of("client"), of("connection.name"), of("done"));
         let external_login = of("elsewhere");
         let (scope, description) = (of("scope"), of("scope.description"));
-        let (title, advice, detail, decision) = (of("title"), of("advice"), of("detail"), of("decision"));
+        let (title, advice, detail, decision) =
+            (of("title"), of("advice"), of("detail"), of("decision"));
         let mut pages = Vec::new();
         let scopes = [
             ScopeLine { name: &scope, description: Some(&description) },
             ScopeLine { name: &scope, description: None },
         ];
         for full in [true, false] {
-            let (provider, logo) = (full.then_some(provider.as_str()), full.then_some(logo.as_str()));
+            let (provider, logo) =
+                (full.then_some(provider.as_str()), full.then_some(logo.as_str()));
             let scopes = if full { scopes.as_slice() } else { &[] };
             let login = Login {
                 application: &application,
@@ -215,7 +233,10 @@ mod tests {
                 token: &token,
                 username: if full { &username } else { "" },
                 problem: full.then_some(&problem),
-                external_login: full.then(|| ExternalLogin { name: &external_login, link: of("external_login.link") }),
+                external_login: full.then(|| ExternalLogin {
+                    name: &external_login,
+                    link: of("external_login.link"),
+                }),
                 passwords: full,
             };
             let consent = Consent {
@@ -230,15 +251,29 @@ mod tests {
                 connections: &link,
             };
             let (scopes, since) = (scopes.to_vec(), of("since"));
-            let connection = Connection { client: &client, name: &name, provider, logo, scopes, since };
+            let connection =
+                Connection { client: &client, name: &name, provider, logo, scopes, since };
             let list = [connection.clone(), connection];
-            let none = Connections { user: &user, action: &action, token: &token, connections: &[], done: None };
+            let none = Connections {
+                user: &user,
+                action: &action,
+                token: &token,
+                connections: &[],
+                done: None,
+            };
             let some = Connections { connections: &list, done: full.then_some(&done), ..none };
             let texts = [login.render(), consent.render(), some.render(), none.render()];
             pages.extend(texts.map(Result::unwrap));
         }
-        let external_login = Some(ExternalLogin { name: &external_login, link: of("elsewhere.link") });
-        let problem = Problem { title: &title, advice: &advice, detail: &detail, decision: &decision, external_login };
+        let external_login =
+            Some(ExternalLogin { name: &external_login, link: of("elsewhere.link") });
+        let problem = Problem {
+            title: &title,
+            advice: &advice,
+            detail: &detail,
+            decision: &decision,
+            external_login,
+        };
         pages.push(problem.render().unwrap());
         pages
     }
@@ -304,15 +339,25 @@ mod tests {
                 for (hostile, harmless) in hostile.iter().zip(&harmless) {
                     for mark in ['<', '>', '"', '\''] {
                         let count = |page: &str| page.matches(mark).count();
-                        assert_eq!(count(hostile), count(harmless), "{field}: {payload}\n{hostile}");
+                        assert_eq!(
+                            count(hostile),
+                            count(harmless),
+                            "{field}: {payload}\n{hostile}"
+                        );
                     }
                 }
-                assert!(hostile.iter().any(|page| page.contains(&escaped(payload))), "{field}: {payload}");
+                assert!(
+                    hostile.iter().any(|page| page.contains(&escaped(payload))),
+                    "{field}: {payload}"
+                );
                 assert!(hostile.iter().all(|page| !page.contains(payload)), "{field}: {payload}");
             }
         }
-        let templates = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/server/oauth/pages")).unwrap();
-        let text: String = templates.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+        let templates =
+            std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/server/oauth/pages"))
+                .unwrap();
+        let text: String =
+            templates.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
         assert_eq!(text.matches("safe }}").count(), 1, "the style alone is not escaped");
         assert_eq!(text.matches("|safe").count(), 1, "the style alone is not escaped");
     }
@@ -322,8 +367,16 @@ mod tests {
         for page in pages(&str::to_owned) {
             let (before, rest) = page.split_once("<style>").unwrap();
             let (style, after) = rest.split_once("</style>").unwrap();
-            assert_eq!(style_source(), format!("'sha256-{}'", STANDARD.encode(Sha256::digest(style))));
-            assert!(!after.contains("<style") && !before.contains("<style") && !page.contains(" style="), "{page}");
+            assert_eq!(
+                style_source(),
+                format!("'sha256-{}'", STANDARD.encode(Sha256::digest(style)))
+            );
+            assert!(
+                !after.contains("<style")
+                    && !before.contains("<style")
+                    && !page.contains(" style="),
+                "{page}"
+            );
         }
         // Browsers would hash other bytes (line ends) or need more than the hash (fetches).
         for part in ["\r", "<", "url(", "@import", "\\"] {
@@ -337,8 +390,14 @@ mod tests {
             for form in page.split("<form").skip(1) {
                 let (form, _) = form.split_once("</form>").unwrap();
                 let (tag, fields) = form.split_once('>').unwrap();
-                assert!(tag.contains("method=\"post\"") && tag.contains("action=\"action\""), "{tag}");
-                assert!(fields.contains(r#"<input type="hidden" name="form_token" value="token">"#), "{fields}");
+                assert!(
+                    tag.contains("method=\"post\"") && tag.contains("action=\"action\""),
+                    "{tag}"
+                );
+                assert!(
+                    fields.contains(r#"<input type="hidden" name="form_token" value="token">"#),
+                    "{fields}"
+                );
                 assert!(fields.contains("type=\"submit\" name=\"act\""), "{fields}");
             }
             assert_eq!(page.matches("<button").count(), page.matches("name=\"act\"").count());
@@ -355,16 +414,53 @@ mod tests {
             }
         };
         let again = "aria-invalid=\"true\" aria-describedby=\"problem\"";
-        has(0, &["<title>Problem: Sign in to continue to application</title>", "id=\"problem\" role=\"alert\"", again]);
-        has(0, &["autocomplete=\"username\"", "autocomplete=\"current-password\"", "<label for=\"password\">"]);
-        has(1, &["<title>Allow application to use your account?</title>", "href=\"connections\"", "returns_to"]);
-        has(1, &["value=\"allow\"", "value=\"deny\"", "value=\"logout\"", "referrerpolicy=\"no-referrer\""]);
+        has(
+            0,
+            &[
+                "<title>Problem: Sign in to continue to application</title>",
+                "id=\"problem\" role=\"alert\"",
+                again,
+            ],
+        );
+        has(
+            0,
+            &[
+                "autocomplete=\"username\"",
+                "autocomplete=\"current-password\"",
+                "<label for=\"password\">",
+            ],
+        );
+        has(
+            1,
+            &[
+                "<title>Allow application to use your account?</title>",
+                "href=\"connections\"",
+                "returns_to",
+            ],
+        );
+        has(
+            1,
+            &[
+                "value=\"allow\"",
+                "value=\"deny\"",
+                "value=\"logout\"",
+                "referrerpolicy=\"no-referrer\"",
+            ],
+        );
         has(
             2,
-            &["role=\"status\"", "name=\"client\" value=\"client\"", "value=\"disconnect\"", "Connected since since"],
+            &[
+                "role=\"status\"",
+                "name=\"client\" value=\"client\"",
+                "value=\"disconnect\"",
+                "Connected since since",
+            ],
         );
         has(3, &["No application has access", "value=\"logout\""]);
-        has(4, &["<title>Sign in to continue to application</title>", "aria-hidden=\"true\">A</span>"]);
+        has(
+            4,
+            &["<title>Sign in to continue to application</title>", "aria-hidden=\"true\">A</span>"],
+        );
         has(5, &["It asks for no permissions."]);
         has(6, &["It has no permissions"]);
         has(8, &["<h1>title</h1>", "advice", "detail", "<code>decision</code>"]);
@@ -373,11 +469,16 @@ mod tests {
 
     #[test]
     fn the_policy_names_origins_and_nothing_else() {
-        let logos = ["https://cdn.example/a.png?x=1", "https://cdn.example/b.png", "HTTP://u:p@Logo.Example:8080/l#f"];
+        let logos = [
+            "https://cdn.example/a.png?x=1",
+            "https://cdn.example/b.png",
+            "HTTP://u:p@Logo.Example:8080/l#f",
+        ];
         assert_eq!(
             policy(&logos, Some("https://app.example/callback?x=1")),
             format!(
-                "default-src 'none'; style-src {}; img-src http://logo.example:8080 https://cdn.example; \
+                "default-src 'none'; style-src {}; img-src http://logo.example:8080 \
+                    https://cdn.example; \
                  form-action 'self' https://app.example; frame-ancestors 'none'; base-uri 'none'",
                 style_source()
             )
@@ -389,7 +490,10 @@ mod tests {
             ("com.example.app", "com.example.app:"),
             ("com.Example.App:", "com.example.app:"),
         ] {
-            assert!(policy(&[], Some(target)).contains(&format!("; form-action 'self' {source}; ")), "{target}");
+            assert!(
+                policy(&[], Some(target)).contains(&format!("; form-action 'self' {source}; ")),
+                "{target}"
+            );
         }
         for refused in [
             "",

@@ -37,11 +37,14 @@ async fn answer(
     end(server, caller, &client, &token, now).await?;
     // Also for a token that nobody knows (RFC 7009 §2.2); some clients parse the body.
     let mut response = no_store(json(StatusCode::OK, "{}".to_owned(), caller));
-    response.extensions_mut().insert(Outcome { client: Some(client.id.to_string()), ..Outcome::default() });
+    response
+        .extensions_mut()
+        .insert(Outcome { client: Some(client.id.to_string()), ..Outcome::default() });
     Ok(response)
 }
 
-/// The token and the client of a request to revoke or to introspect. `token_type_hint` is not needed: a token says what it is.
+/// The token and the client of a request to revoke or to introspect. `token_type_hint` is not
+/// needed: a token says what it is.
 pub(super) async fn read(
     uri: &Uri,
     headers: &HeaderMap,
@@ -53,12 +56,16 @@ pub(super) async fn read(
     let authorization = headers.get_all(header::AUTHORIZATION);
     let credentials = Credentials::parse(authorization.iter().map(HeaderValue::as_bytes), &form)?;
     let token = form.value("token");
-    let token =
-        token.ok_or_else(|| GrantError::new(ErrorCode::InvalidRequest, "the parameter token is missing"))?.to_owned();
+    let token = token
+        .ok_or_else(|| {
+            GrantError::new(ErrorCode::InvalidRequest, "the parameter token is missing")
+        })?
+        .to_owned();
     Ok((token.into(), credentials))
 }
 
-/// The facts of an access token of ours; `None` for one that is not good, which is not the caller's to know why.
+/// The facts of an access token of ours; `None` for one that is not good, which is not the caller's
+/// to know why.
 ///
 /// # Errors
 /// The store does not answer.
@@ -82,11 +89,20 @@ pub(super) async fn facts_of(
     }
 }
 
-async fn end(server: &Server, caller: &Caller, client: &Client, token: &str, now: Timestamp) -> Result<(), GrantError> {
+async fn end(
+    server: &Server,
+    caller: &Caller,
+    client: &Client,
+    token: &str,
+    now: Timestamp,
+) -> Result<(), GrantError> {
     let store = &server.shared.store;
     if let Some(digest) = Kind::Refresh.digest(token) {
         // A refresh token takes the access tokens with it (RFC 7009 §2.1).
-        let revoked = store.revoke_refresh(digest, client.id.to_string(), now).await.map_err(|fault| stored(&fault))?;
+        let revoked = store
+            .revoke_refresh(digest, client.id.to_string(), now)
+            .await
+            .map_err(|fault| stored(&fault))?;
         if let Some(revocation) = revoked {
             server.shared.tokens.revocations.add(&revocation);
         }
@@ -94,8 +110,11 @@ async fn end(server: &Server, caller: &Caller, client: &Client, token: &str, now
     }
     let Some(facts) = facts_of(server, caller, token).await? else { return Ok(()) };
     // A token of another client is left alone, and it is not said whose it is.
-    let (Some(id), true) = (&facts.id, facts.client.as_deref() == Some(client.id.as_str())) else { return Ok(()) };
-    let revocation = Revocation { expires: facts.expires, ..Revocation::now(Subject::Token(id.clone()), now) };
+    let (Some(id), true) = (&facts.id, facts.client.as_deref() == Some(client.id.as_str())) else {
+        return Ok(());
+    };
+    let revocation =
+        Revocation { expires: facts.expires, ..Revocation::now(Subject::Token(id.clone()), now) };
     store.revoke(revocation.clone()).await.map_err(|fault| stored(&fault))?;
     server.shared.tokens.revocations.add(&revocation);
     Ok(())

@@ -14,7 +14,9 @@ use crate::client::{Client, GrantType};
 use crate::grant::assertion;
 use crate::grant::authorization;
 use crate::grant::opaque::{Kind, RANDOM};
-use crate::grant::{ErrorCode, GrantError, Granted, TokenRequest, TokenResponse, client_credentials, form};
+use crate::grant::{
+    ErrorCode, GrantError, Granted, TokenRequest, TokenResponse, client_credentials, form,
+};
 use crate::names::Timestamp;
 use crate::server::limits::guessing::Origin;
 use crate::store::StoreFault;
@@ -50,7 +52,8 @@ pub(super) async fn token(posted: Posted) -> Response {
 /// `invalid_request` for parameters in the URL, or a body that cannot be read.
 pub(super) async fn read_form(uri: &Uri, body: Body) -> Result<axum::body::Bytes, GrantError> {
     let invalid = |text: &'static str| GrantError::new(ErrorCode::InvalidRequest, text);
-    // A secret in a URL is in logs by now (RFC 6749 §2.3.1): the client should hear of it, whatever else it sent.
+    // A secret in a URL is in logs by now (RFC 6749 §2.3.1): the client should hear of it, whatever
+    // else it sent.
     if uri.query().is_some_and(|query| !query.is_empty()) {
         return Err(invalid("send all parameters in the body, none in the URL"));
     }
@@ -111,12 +114,14 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    async fn client_credentials(
-        &self,
-        request: &TokenRequest,
-    ) -> Result<Issue, GrantError> {
+    async fn client_credentials(&self, request: &TokenRequest) -> Result<Issue, GrantError> {
         let rules = self.caller.snapshot.rules();
-        let granted = client_credentials::grant(self.client, rules, request, &self.server.shared.fixed.public_url)?;
+        let granted = client_credentials::grant(
+            self.client,
+            rules,
+            request,
+            &self.server.shared.fixed.public_url,
+        )?;
         let draft = Draft::new(self.client.token_format)?;
         if let Some(row) = draft.stub().row(&granted, self.now) {
             self.server.shared.store.put_access(row).await.map_err(|fault| stored(&fault))?;
@@ -125,9 +130,12 @@ impl Turn<'_> {
     }
 
     async fn redeem(&self, request: TokenRequest) -> Result<Issue, GrantError> {
-        let unknown = || GrantError::new(ErrorCode::InvalidGrant, "the code is unknown or has expired");
+        let unknown =
+            || GrantError::new(ErrorCode::InvalidGrant, "the code is unknown or has expired");
         let code = request.code.as_ref();
-        let code = code.ok_or_else(|| GrantError::new(ErrorCode::InvalidRequest, "the parameter code is missing"))?;
+        let code = code.ok_or_else(|| {
+            GrantError::new(ErrorCode::InvalidRequest, "the parameter code is missing")
+        })?;
         let digest = Kind::Code.digest(code).ok_or_else(unknown)?;
         let draft = Draft::new(self.client.token_format)?;
         let refresh = self.new_refresh()?;
@@ -135,35 +143,44 @@ impl Turn<'_> {
             Some(NewRefresh { digest: Kind::Refresh.digest(text)?, expires: self.now.plus(*life) })
         });
         let (stub, now, client) = (draft.stub(), self.now, self.client.clone());
-        let (snapshot, public_url) = (self.caller.snapshot.clone(), self.server.shared.fixed.public_url.clone());
-        let redemption = self.server.shared.store.redeem_code(digest, client.id.to_string(), now, move |code| {
-            let registry = snapshot.rules().registry();
-            let granted = authorization::redeem(code, &client, registry, &request, &public_url)?;
-            Ok(Gift {
-                expires: life_end(&granted, now),
-                access: stub.row(&granted, now),
-                refresh: stored_refresh,
-                value: granted,
-            })
-        });
+        let (snapshot, public_url) =
+            (self.caller.snapshot.clone(), self.server.shared.fixed.public_url.clone());
+        let redemption =
+            self.server.shared.store.redeem_code(digest, client.id.to_string(), now, move |code| {
+                let registry = snapshot.rules().registry();
+                let granted =
+                    authorization::redeem(code, &client, registry, &request, &public_url)?;
+                Ok(Gift {
+                    expires: life_end(&granted, now),
+                    access: stub.row(&granted, now),
+                    refresh: stored_refresh,
+                    value: granted,
+                })
+            });
         match redemption.await.map_err(|fault| stored(&fault))? {
             Redemption::Done(granted) => Ok(Issue { draft, granted, refresh }),
             Redemption::Unknown => Err(unknown()),
             Redemption::Refused(error) => Err(error),
-            Redemption::Reused(revocation) => Err(self.reused(&revocation, "the code has been used before")),
+            Redemption::Reused(revocation) => {
+                Err(self.reused(&revocation, "the code has been used before"))
+            }
         }
     }
 
     async fn refresh(&self, request: TokenRequest) -> Result<Issue, GrantError> {
-        let unknown =
-            || GrantError::new(ErrorCode::InvalidGrant, "the refresh token is unknown, has expired or was revoked");
-        let token = request
-            .refresh_token
-            .clone()
-            .ok_or_else(|| GrantError::new(ErrorCode::InvalidRequest, "the parameter refresh_token is missing"))?;
+        let unknown = || {
+            GrantError::new(
+                ErrorCode::InvalidGrant,
+                "the refresh token is unknown, has expired or was revoked",
+            )
+        };
+        let token = request.refresh_token.clone().ok_or_else(|| {
+            GrantError::new(ErrorCode::InvalidRequest, "the parameter refresh_token is missing")
+        })?;
         let digest = Kind::Refresh.digest(&token).ok_or_else(unknown)?;
         let draft = Draft::new(self.client.token_format)?;
-        let (successor, life) = (random::<RANDOM>()?, i64::from(self.client.refresh_token_lifespan));
+        let (successor, life) =
+            (random::<RANDOM>()?, i64::from(self.client.refresh_token_lifespan));
         let used = Use {
             token,
             digest,
@@ -173,7 +190,8 @@ impl Turn<'_> {
             grace: self.caller.snapshot.config.refresh_grace,
         };
         let (stub, now, client) = (draft.stub(), self.now, self.client.clone());
-        let (snapshot, public_url) = (self.caller.snapshot.clone(), self.server.shared.fixed.public_url.clone());
+        let (snapshot, public_url) =
+            (self.caller.snapshot.clone(), self.server.shared.fixed.public_url.clone());
         let rotation = self.server.shared.store.rotate(used, now, move |given| {
             let registry = snapshot.rules().registry();
             let granted = authorization::refresh(given, &client, registry, &request, &public_url)?;
@@ -185,22 +203,29 @@ impl Turn<'_> {
             })
         });
         match rotation.await.map_err(|fault| stored(&fault))? {
-            Rotation::Done(granted) => {
-                Ok(Issue { draft, granted, refresh: Some(Refresh { text: Kind::Refresh.make(&successor), life }) })
-            }
+            Rotation::Done(granted) => Ok(Issue {
+                draft,
+                granted,
+                refresh: Some(Refresh { text: Kind::Refresh.make(&successor), life }),
+            }),
             Rotation::Again(granted, successor, expires) => {
-                let refresh = Refresh { text: Kind::Refresh.make(&successor), life: expires.0 - now.0 };
+                let refresh =
+                    Refresh { text: Kind::Refresh.make(&successor), life: expires.0 - now.0 };
                 Ok(Issue { draft, granted, refresh: Some(refresh) })
             }
             Rotation::Unknown => Err(unknown()),
             Rotation::Refused(error) => Err(error),
-            Rotation::Reused(revocation) => Err(self.reused(&revocation, "the refresh token has been used before")),
+            Rotation::Reused(revocation) => {
+                Err(self.reused(&revocation, "the refresh token has been used before"))
+            }
         }
     }
 
     async fn password(&self, request: TokenRequest) -> Result<Issue, GrantError> {
         authorization::may_use(self.client, GrantType::Password)?;
-        let missing = |name| GrantError::new(ErrorCode::InvalidRequest, format!("the parameter {name} is missing"));
+        let missing = |name| {
+            GrantError::new(ErrorCode::InvalidRequest, format!("the parameter {name} is missing"))
+        };
         let username = request.username.as_deref().ok_or_else(|| missing("username"))?;
         let password = request.password.clone().ok_or_else(|| missing("password"))?;
         let from = (Origin::Address(self.caller.address), self.now);
@@ -218,14 +243,25 @@ impl Turn<'_> {
         authorization::may_use(self.client, GrantType::JwtBearer)?;
         let invalid = |text: &'static str| GrantError::new(ErrorCode::InvalidGrant, text);
         let text = request.assertion.as_ref();
-        let text =
-            text.ok_or_else(|| GrantError::new(ErrorCode::InvalidRequest, "the parameter assertion is missing"))?;
+        let text = text.ok_or_else(|| {
+            GrantError::new(ErrorCode::InvalidRequest, "the parameter assertion is missing")
+        })?;
         let audiences = audiences(&self.server.shared.fixed.public_url);
         let audiences: Vec<&str> = audiences.iter().map(String::as_str).collect();
         let assertion =
-            assertion::verify(text, assertion::GRANT_KIND, self.client, &audiences, self.now).map_err(invalid)?;
-        if !self.caller.snapshot.rules().registry().user(&assertion.subject).is_some_and(|user| user.usable()) {
-            return Err(invalid("the assertion's sub is no user here, or one that is inactive or locked"));
+            assertion::verify(text, assertion::GRANT_KIND, self.client, &audiences, self.now)
+                .map_err(invalid)?;
+        if !self
+            .caller
+            .snapshot
+            .rules()
+            .registry()
+            .user(&assertion.subject)
+            .is_some_and(|user| user.usable())
+        {
+            return Err(invalid(
+                "the assertion's sub is no user here, or one that is inactive or locked",
+            ));
         }
         if !use_once(self.server, &assertion).await? {
             return Err(invalid(USED_BEFORE));
@@ -239,14 +275,21 @@ impl Turn<'_> {
         request: &TokenRequest,
         refresh: Option<Refresh>,
     ) -> Result<Issue, GrantError> {
-        let (rules, public_url) = (self.caller.snapshot.rules(), &self.server.shared.fixed.public_url);
-        let (given, granted) = authorization::direct(self.client, subject, new_id()?, rules, request, public_url)?;
+        let (rules, public_url) =
+            (self.caller.snapshot.rules(), &self.server.shared.fixed.public_url);
+        let (given, granted) =
+            authorization::direct(self.client, subject, new_id()?, rules, request, public_url)?;
         let draft = Draft::new(self.client.token_format)?;
         let stored_refresh = refresh.as_ref().and_then(|Refresh { text, life }| {
             Some(NewRefresh { digest: Kind::Refresh.digest(text)?, expires: self.now.plus(*life) })
         });
         let expires = life_end(&granted, self.now);
-        let gift = Gift { value: (), expires, refresh: stored_refresh, access: draft.stub().row(&granted, self.now) };
+        let gift = Gift {
+            value: (),
+            expires,
+            refresh: stored_refresh,
+            access: draft.stub().row(&granted, self.now),
+        };
         let store = &self.server.shared.store;
         store.authorize(given, gift, self.now, expires).await.map_err(|fault| stored(&fault))?;
         Ok(Issue { draft, granted, refresh })
@@ -255,22 +298,34 @@ impl Turn<'_> {
     /// A refresh token, where client and server use them.
     fn new_refresh(&self) -> Result<Option<Refresh>, GrantError> {
         let grant = GrantType::RefreshToken;
-        if !self.client.grants.contains(&grant) || !self.caller.snapshot.config.grants.contains(&grant) {
+        if !self.client.grants.contains(&grant)
+            || !self.caller.snapshot.config.grants.contains(&grant)
+        {
             return Ok(None);
         }
         let life = i64::from(self.client.refresh_token_lifespan);
         Ok(Some(Refresh { text: Kind::Refresh.make(&*random::<RANDOM>()?), life }))
     }
 
-    /// Somebody has a copy: what the authorization gave is dead from here on (RFC 6749 §4.1.2, RFC 9700 §4.14.2).
+    /// Somebody has a copy: what the authorization gave is dead from here on (RFC 6749 §4.1.2, RFC
+    /// 9700 §4.14.2).
     fn reused(&self, revocation: &Revocation, text: &'static str) -> GrantError {
         self.server.shared.tokens.revocations.add(revocation);
         self.server.shared.metrics.reuse.inc();
-        tracing::warn!(client = %self.client.id, id = ?self.caller.id, "{text}: all that was given for it is revoked");
-        GrantError::new(ErrorCode::InvalidGrant, format!("{text}; everything that was given for it is revoked"))
+        tracing::warn!(client = %self.client.id, id = ?self.caller.id, "{text}: all that was given \
+            for it is revoked");
+        GrantError::new(
+            ErrorCode::InvalidGrant,
+            format!("{text}; everything that was given for it is revoked"),
+        )
     }
 
-    fn answer(&self, token: &str, granted: &Granted, refresh: Option<&Refresh>) -> Result<Response, GrantError> {
+    fn answer(
+        &self,
+        token: &str,
+        granted: &Granted,
+        refresh: Option<&Refresh>,
+    ) -> Result<Response, GrantError> {
         let scope = granted.scopes.to_value();
         let body = TokenResponse {
             access_token: token,
@@ -280,7 +335,8 @@ impl Turn<'_> {
             refresh_token: refresh.map(|refresh| refresh.text.as_str()),
             refresh_token_expires_in: refresh.map(|refresh| refresh.life),
         };
-        let body = serde_json::to_string(&body).map_err(|_| unavailable("the answer could not be written"))?;
+        let body = serde_json::to_string(&body)
+            .map_err(|_| unavailable("the answer could not be written"))?;
         let mut response = no_store(json(http::StatusCode::OK, body, self.caller));
         response.extensions_mut().insert(Outcome { scopes: Some(scope), ..Outcome::default() });
         Ok(response)

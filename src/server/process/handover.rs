@@ -1,11 +1,15 @@
-//! An upgrade without a lost connection: the successor, ready in all but sockets, asks for them over a Unix socket, serves on them,
-//! and only then tells this process to end. A successor that dies before that has changed nothing.
+//! An upgrade without a lost connection: the successor, ready in all but sockets, asks for them
+//! over a Unix socket, serves on them, and only then tells this process to end. A successor that
+//! dies before that has changed nothing.
 //!
-//! The conversation, one line each: the successor says who it is, gets the addresses and with them the descriptors (SCM_RIGHTS),
-//! says `serving` and the addresses that it accepts on, and is told that this process drains. Over the same socket a command may ask
-//! for a successor to be started (successor.rs).
+//! The conversation, one line each: the successor says who it is, gets the addresses and with them
+//! the descriptors (SCM_RIGHTS), says `serving` and the addresses that it accepts on, and is told
+//! that this process drains. Over the same socket a command may ask for a successor to be started
+//! (successor.rs).
 
-use std::io::{BufRead, BufReader, Error, ErrorKind, IoSlice, IoSliceMut, Read, Result as IoResult, Write};
+use std::io::{
+    BufRead, BufReader, Error, ErrorKind, IoSlice, IoSliceMut, Read, Result as IoResult, Write,
+};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,8 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    recvmsg, sendmsg,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use sd_notify::NotifyState;
 use tokio::net::UnixListener;
@@ -29,7 +33,8 @@ use crate::config::Fixed;
 
 const HELLO: &str = "scopegate upgrade 1";
 const BYE: &str = "draining";
-/// How long one side waits for the other's line. A successor has everything but sockets ready when it asks.
+/// How long one side waits for the other's line. A successor has everything but sockets ready when
+/// it asks.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 /// Descriptors that one message can carry (`SCM_MAX_FD`).
 const MOST: usize = 253;
@@ -47,14 +52,19 @@ fn path(run_folder: &str) -> PathBuf {
 /// None does. In words for the operator, like all that `said` makes.
 pub(super) fn connect(run_folder: &str) -> Result<UnixStream, String> {
     let stream = UnixStream::connect(path(run_folder)).map_err(|fault| said(run_folder, &fault))?;
-    let limited = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
+    let limited = stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)));
     limited.map_err(|fault| said(run_folder, &fault))?;
     Ok(stream)
 }
 
 /// What went wrong with that gateway.
 pub(super) fn said(run_folder: &str, fault: &Error) -> String {
-    let gone = matches!(fault.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof);
+    let gone = matches!(
+        fault.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::UnexpectedEof
+    );
     let hint = if gone {
         "the gateway there has ended, or has just handed over to another successor"
     } else {
@@ -97,14 +107,16 @@ fn receive(stream: &UnixStream) -> IoResult<Inherited> {
     let mut space = vec![MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let mut list = vec![0; LIST];
-    let got = recvmsg(stream, &mut [IoSliceMut::new(&mut list)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    let got =
+        recvmsg(stream, &mut [IoSliceMut::new(&mut list)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
     let mut sockets: Vec<OwnedFd> = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {
             sockets.extend(received);
         }
     }
-    let text = std::str::from_utf8(list.get(..got.bytes).unwrap_or_default()).map_err(Error::other)?;
+    let text =
+        std::str::from_utf8(list.get(..got.bytes).unwrap_or_default()).map_err(Error::other)?;
     let addresses = addresses(text)?;
     if addresses.is_empty() && sockets.is_empty() {
         return Err(ErrorKind::UnexpectedEof.into());
@@ -119,17 +131,21 @@ fn addresses(list: &str) -> IoResult<Vec<SocketAddr>> {
     list.split_whitespace().map(|address| address.parse().map_err(Error::other)).collect()
 }
 
-/// All listeners accept: tells the predecessor, so that it ends, and whoever started the gateway; and offers them from now on.
+/// All listeners accept: tells the predecessor, so that it ends, and whoever started the gateway;
+/// and offers them from now on.
 pub async fn serving(process: &Arc<Process>, predecessor: Option<Predecessor>) {
     for listener in &process.fixed.listeners {
-        tracing::info!(address = %listener.address, public_url = %process.fixed.public_url, "serving");
+        tracing::info!(address = %listener.address, public_url = %process.fixed.public_url,
+            "serving");
     }
     process.life.serves();
     if let Some(predecessor) = predecessor {
         let addresses = process.fixed.addresses();
         let told = tokio::task::spawn_blocking(move || predecessor.serving(&addresses)).await;
         match told.unwrap_or_else(|error| Err(Error::other(error))) {
-            Ok(()) => tracing::info!("taken over: the process before this one ends once it is idle"),
+            Ok(()) => {
+                tracing::info!("taken over: the process before this one ends once it is idle");
+            }
             Err(error) if somebody_offers(&process.fixed) => {
                 // It has given up on us and serves on: two must not.
                 tracing::error!(%error, "the process before this one serves on; this one ends");
@@ -177,7 +193,8 @@ impl Offer {
     }
 }
 
-/// Offers our sockets to a successor from now on. Where that cannot be, upgrades cannot be either, and the gateway serves.
+/// Offers our sockets to a successor from now on. Where that cannot be, upgrades cannot be either,
+/// and the gateway serves.
 fn offer(process: &Arc<Process>) {
     let Some(folder) = process.fixed.upgrade_folder() else { return };
     match listen(Path::new(folder)) {
@@ -192,9 +209,13 @@ fn offer(process: &Arc<Process>) {
 fn listen(folder: &Path) -> IoResult<UnixListener> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     if std::fs::metadata(folder)?.permissions().mode() & 0o077 != 0 {
-        return Err(Error::new(ErrorKind::PermissionDenied, "the folder is open to others (it must be 0700)"));
+        return Err(Error::new(
+            ErrorKind::PermissionDenied,
+            "the folder is open to others (it must be 0700)",
+        ));
     }
-    let (path, beside) = (folder.join("upgrade.sock"), folder.join(format!("upgrade.{}", std::process::id())));
+    let (path, beside) =
+        (folder.join("upgrade.sock"), folder.join(format!("upgrade.{}", std::process::id())));
     let _ = std::fs::remove_file(&beside);
     let listener = UnixListener::bind(&beside)?;
     std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
@@ -223,7 +244,9 @@ async fn attend(process: Arc<Process>, listener: UnixListener) {
         match said.unwrap_or_else(|error| Err(Error::other(error))) {
             Ok(Some(taken)) => return process.life.succeeded(taken),
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "an upgrade has failed; this process goes on serving"),
+            Err(error) => {
+                tracing::warn!(%error, "an upgrade has failed; this process goes on serving");
+            }
         }
     }
 }
@@ -257,9 +280,11 @@ fn hand_over(process: &Process, reader: &mut BufReader<UnixStream>) -> IoResult<
     }
     offer.send(reader.get_ref())?;
     let line = line(reader)?;
-    let taken = line.strip_prefix("serving ").ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?;
+    let taken =
+        line.strip_prefix("serving ").ok_or_else(|| Error::from(ErrorKind::UnexpectedEof))?;
     let taken = addresses(taken)?;
-    // By us, who are the main process until then: a successor that fails before this changes nothing for systemd either.
+    // By us, who are the main process until then: a successor that fails before this changes
+    // nothing for systemd either.
     let successor = rustix::net::sockopt::socket_peercred(reader.get_ref())?.pid.as_raw_nonzero();
     tell(NotifyState::MainPid(successor.get().unsigned_abs()));
     if let Err(error) = writeln!(reader.get_mut(), "{BYE}") {

@@ -1,4 +1,5 @@
-//! Signals and the end: stop cleanly on SIGTERM, SIGINT or once a successor serves, at once on a second SIGINT, and on nothing else.
+//! Signals and the end: stop cleanly on SIGTERM, SIGINT or once a successor serves, at once on a
+//! second SIGINT, and on nothing else.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -63,7 +64,8 @@ impl Life {
         self.serving.load(Ordering::Acquire)
     }
 
-    /// Whether the gateway drains: no longer ready, and every answer says that its connection closes.
+    /// Whether the gateway drains: no longer ready, and every answer says that its connection
+    /// closes.
     #[must_use]
     pub fn is_draining(&self) -> bool {
         *self.drain.borrow()
@@ -127,20 +129,24 @@ pub fn tell(state: NotifyState<'static>) {
         let _ = done.try_send(());
     };
     match std::thread::Builder::new().name("sd_notify".to_owned()).spawn(notify) {
-        Ok(_) if ended.recv_timeout(NOTICE).is_err() => tracing::warn!("systemd does not take notices"),
+        Ok(_) if ended.recv_timeout(NOTICE).is_err() => {
+            tracing::warn!("systemd does not take notices");
+        }
         Ok(_) => {}
         Err(error) => tracing::warn!(%error, "systemd could not be told"),
     }
 }
 
-/// Takes the signals that are dealt with later from their defaults, which would end the process: for one that comes while the
-/// gateway starts. Gives those that ask for a reload; one that comes before anybody waits is kept.
+/// Takes the signals that are dealt with later from their defaults, which would end the process:
+/// for one that comes while the gateway starts. Gives those that ask for a reload; one that comes
+/// before anybody waits is kept.
 ///
 /// # Errors
 /// No signals can be heard.
 pub fn hear_signals() -> Result<Signal, String> {
     let said = |fault: std::io::Error| format!("signals: {fault}");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(said)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_io().build().map_err(said)?;
     let _runtime = runtime.enter();
     for kind in [SignalKind::quit(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
         drop(signal(kind).map_err(said)?);
@@ -181,19 +187,29 @@ impl Signals {
         temporary: Option<TempDir>,
         open_connections: impl Fn() -> usize + Send + Sync + 'static,
     ) -> Self {
-        Self { process, temporary: Mutex::new(temporary), open_connections: Box::new(open_connections) }
+        Self {
+            process,
+            temporary: Mutex::new(temporary),
+            open_connections: Box::new(open_connections),
+        }
     }
 
-    /// Ends the process now, requests under way or not. The library's own way stops its runtimes under listeners that were not
-    /// told, which then try to accept for ever.
+    /// Ends the process now, requests under way or not. The library's own way stops its runtimes
+    /// under listeners that were not told, which then try to accept for ever.
     fn abort(&self) -> ! {
         drop(self.temporary.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.process.logs.flush(QUIET);
         std::process::exit(ABORTED)
     }
 
-    /// Ready once a second SIGINT comes. Others are ignored: whoever asks twice for a clean end still wants a clean one.
-    async fn heard_twice(&self, terminate: &mut Signal, interrupt: &mut Signal, mut interrupted: bool) {
+    /// Ready once a second SIGINT comes. Others are ignored: whoever asks twice for a clean end
+    /// still wants a clean one.
+    async fn heard_twice(
+        &self,
+        terminate: &mut Signal,
+        interrupt: &mut Signal,
+        mut interrupted: bool,
+    ) {
         loop {
             tokio::select! {
                 _ = terminate.recv() => tracing::info!("SIGTERM ignored: already ending"),
@@ -201,14 +217,16 @@ impl Signals {
                     if std::mem::replace(&mut interrupted, true) {
                         return;
                     }
-                    tracing::warn!("already ending; another SIGINT ends at once, requests under way are lost");
+                    tracing::warn!("already ending; another SIGINT ends at once, requests under \
+                        way are lost");
                 }
             }
         }
     }
 
-    /// Ready no longer; every answer says that its connection closes, and new connections are still served, until nothing is under
-    /// way or the drain's time but for [`GRACE`] is up. Then listeners close, and what they had accepted is served.
+    /// Ready no longer; every answer says that its connection closes, and new connections are still
+    /// served, until nothing is under way or the drain's time but for [`GRACE`] is up. Then
+    /// listeners close, and what they had accepted is served.
     async fn drain(&self) {
         let (process, edge) = (&self.process, &self.process.fixed.edge);
         tell(NotifyState::Stopping);
@@ -218,12 +236,16 @@ impl Signals {
         tokio::time::sleep(edge.drain_delay.min(edge.drain_timeout)).await;
         self.quiet(began + edge.drain_timeout.saturating_sub(GRACE), || 0).await;
         process.life.stop.send_replace(Stop::End);
-        tracing::info!(in_flight = process.in_flight.load(Ordering::Relaxed), "accepting no more connections");
+        tracing::info!(
+            in_flight = process.in_flight.load(Ordering::Relaxed),
+            "accepting no more connections"
+        );
         let listeners = || process.life.listeners.load(Ordering::Acquire);
         self.quiet(Instant::now() + GRACE, listeners).await;
     }
 
-    /// A successor accepts: what is connected here is served until it has gone over, or the drain's time is up.
+    /// A successor accepts: what is connected here is served until it has gone over, or the drain's
+    /// time is up.
     async fn hand_on(&self) {
         tracing::info!("a successor serves; ending once nothing is connected");
         let process = &self.process;
@@ -231,7 +253,8 @@ impl Signals {
         self.quiet(Instant::now() + process.fixed.edge.drain_timeout, open).await;
     }
 
-    /// Waits until no request has been under way for a moment and nothing is left of what `left` counts, or the deadline.
+    /// Waits until no request has been under way for a moment and nothing is left of what `left`
+    /// counts, or the deadline.
     async fn quiet(&self, deadline: Instant, left: impl Fn() -> usize) {
         let (mut quiet_since, mut begun) = (Instant::now(), self.process.decision_ids.begun());
         while Instant::now() < deadline {
@@ -250,12 +273,15 @@ impl Signals {
 #[async_trait]
 impl ShutdownSignalWatch for Signals {
     async fn recv(&self) -> ShutdownSignal {
-        let (Some(mut terminate), Some(mut interrupt), Some(mut quit)) =
-            (hear(SignalKind::terminate()), hear(SignalKind::interrupt()), hear(SignalKind::quit()))
-        else {
+        let (Some(mut terminate), Some(mut interrupt), Some(mut quit)) = (
+            hear(SignalKind::terminate()),
+            hear(SignalKind::interrupt()),
+            hear(SignalKind::quit()),
+        ) else {
             self.abort()
         };
-        // Heard so that they do not end the process: tools that rotate logs send them to whoever they find.
+        // Heard so that they do not end the process: tools that rotate logs send them to whoever
+        // they find.
         let _stray = (hear(SignalKind::user_defined1()), hear(SignalKind::user_defined2()));
         let mut stop = self.process.life.stop();
         let (succeeded, interrupted) = loop {
@@ -264,7 +290,8 @@ impl ShutdownSignalWatch for Signals {
                 _ = terminate.recv() => break (false, false),
                 _ = interrupt.recv() => break (false, true),
                 // An upgrade is asked for by the successor, and only once it can serve.
-                _ = quit.recv() => tracing::warn!("SIGQUIT ignored: `scopegate upgrade` starts a successor"),
+                _ = quit.recv() => tracing::warn!("SIGQUIT ignored: `scopegate upgrade` starts a \
+                    successor"),
             }
         };
         let over = async { if succeeded { self.hand_on().await } else { self.drain().await } };

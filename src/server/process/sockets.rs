@@ -1,4 +1,5 @@
-//! Listening sockets: bound here, or taken over from the process before; closed without losing a connection.
+//! Listening sockets: bound here, or taken over from the process before; closed without losing a
+//! connection.
 
 use std::collections::HashMap;
 use std::io::Result as IoResult;
@@ -10,8 +11,8 @@ use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
-/// How long a socket that takes no more connections is watched for those that were on their way: their last packet of the
-/// handshake takes as long as a round trip.
+/// How long a socket that takes no more connections is watched for those that were on their way:
+/// their last packet of the handshake takes as long as a round trip.
 pub const LAST: Duration = Duration::from_millis(200);
 
 /// Sockets that the process before had, by address.
@@ -21,7 +22,11 @@ pub type Inherited = HashMap<SocketAddr, OwnedFd>;
 ///
 /// # Errors
 /// It cannot be had, in words for the operator.
-pub fn bind(key: &str, address: SocketAddr, inherited: &mut Inherited) -> Result<TcpListener, String> {
+pub fn bind(
+    key: &str,
+    address: SocketAddr,
+    inherited: &mut Inherited,
+) -> Result<TcpListener, String> {
     let socket = match inherited.remove(&address) {
         Some(socket) => {
             let socket = TcpListener::from(socket);
@@ -44,14 +49,16 @@ fn new(address: SocketAddr) -> IoResult<TcpListener> {
     Ok(socket.into())
 }
 
-/// From now on the kernel drops attempts to connect unanswered; those it has answered are finished and can be accepted. To close a
-/// socket resets what waits in it, requests already sent included, so it is emptied first. A client whose attempt was dropped
-/// tries again after a second and is refused then, or reaches the next process.
+/// From now on the kernel drops attempts to connect unanswered; those it has answered are finished
+/// and can be accepted. To close a socket resets what waits in it, requests already sent included,
+/// so it is emptied first. A client whose attempt was dropped tries again after a second and is
+/// refused then, or reaches the next process.
 ///
 /// # Errors
 /// The kernel has no such filters.
 pub fn turn_away(listener: &TcpListener) -> IoResult<()> {
-    // Classic BPF over the TCP header: load its flags (byte 13), drop what has SYN set (bit 1), pass the rest.
+    // Classic BPF over the TCP header: load its flags (byte 13), drop what has SYN set (bit 1),
+    // pass the rest.
     let (load_byte, jump_if_set, give) = (0x30, 0x45, 0x06);
     SockRef::from(listener).attach_filter(&[
         SockFilter::new(load_byte, 0, 0, 13),
@@ -82,7 +89,10 @@ mod tests {
         let mut bytes = [0; 5];
         accepted.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"early");
-        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+        assert_eq!(
+            TcpStream::connect(address).unwrap_err().kind(),
+            std::io::ErrorKind::ConnectionRefused
+        );
     }
 
     #[test]
@@ -99,7 +109,11 @@ mod tests {
     fn an_inherited_socket_is_used_and_a_new_one_is_made_for_what_was_not() {
         let first = new("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
-        assert!(bind("listeners", address, &mut Inherited::new()).unwrap_err().contains("listeners: 127.0.0.1:"));
+        assert!(
+            bind("listeners", address, &mut Inherited::new())
+                .unwrap_err()
+                .contains("listeners: 127.0.0.1:")
+        );
         let mut inherited = Inherited::from([(address, OwnedFd::from(first.try_clone().unwrap()))]);
         let second = bind("listeners", address, &mut inherited).unwrap();
         assert_eq!(second.local_addr().unwrap(), address);

@@ -1,5 +1,6 @@
-//! A successor that this process starts itself, for whoever asks over its socket: it inherits the environment, the log, and the unit
-//! of a service manager, which a process started from a shell would be outside of.
+//! A successor that this process starts itself, for whoever asks over its socket: it inherits the
+//! environment, the log, and the unit of a service manager, which a process started from a shell
+//! would be outside of.
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Error, Read, Write};
@@ -15,7 +16,8 @@ use super::lifecycle::Stop;
 
 /// What a command says that wants a successor.
 pub(super) const WANTED: &str = "scopegate successor 1";
-/// How long a successor may take until it serves: it opens the store, and asks for names and for tokens of upstreams.
+/// How long a successor may take until it serves: it opens the store, and asks for names and for
+/// tokens of upstreams.
 const START: Duration = Duration::from_secs(120);
 /// How often it is looked at.
 const LOOK: Duration = Duration::from_millis(20);
@@ -30,14 +32,17 @@ pub struct Program {
 }
 
 impl Program {
-    /// The program of this process, by the name that it was started by: what stands there now may be newer.
+    /// The program of this process, by the name that it was started by: what stands there now may
+    /// be newer.
     #[must_use]
     pub fn of_this_process(gateway: &Path, candidate: Option<&Path>) -> Self {
         let named = std::env::args_os().next().unwrap_or_else(|| OsString::from("scopegate"));
         let file = Path::new(&named);
-        let file = if file.components().count() > 1 { std::path::absolute(file).ok() } else { None };
+        let file =
+            if file.components().count() > 1 { std::path::absolute(file).ok() } else { None };
         // A bare name was looked up; what was found is what runs.
-        let file = file.or_else(|| std::env::current_exe().ok()).unwrap_or_else(|| PathBuf::from(named));
+        let file =
+            file.or_else(|| std::env::current_exe().ok()).unwrap_or_else(|| PathBuf::from(named));
         Self {
             file,
             gateway: gateway.to_owned(),
@@ -93,20 +98,28 @@ fn watch(process: &Process, mut child: Child) -> Result<u32, String> {
         }
         match child.try_wait() {
             // One that has the sockets may already serve: the conversation with it ends by itself.
-            Ok(None) if began.elapsed() < START || process.life.is_handing_over() => std::thread::sleep(LOOK),
+            Ok(None) if began.elapsed() < START || process.life.is_handing_over() => {
+                std::thread::sleep(LOOK);
+            }
             Ok(None) => {
                 let _ = child.kill().and_then(|()| child.wait());
-                return Err(format!("the successor did not serve within {} s; the gateway serves on", START.as_secs()));
+                return Err(format!(
+                    "the successor did not serve within {} s; the gateway serves on",
+                    START.as_secs()
+                ));
             }
             Ok(Some(status)) => {
-                return Err(format!("the successor ended ({status}); the gateway serves on, and its log says why"));
+                return Err(format!(
+                    "the successor ended ({status}); the gateway serves on, and its log says why"
+                ));
             }
             Err(error) => return Err(format!("the successor cannot be watched: {error}")),
         }
     }
 }
 
-/// Asks the gateway of this run folder for a successor, and waits until it serves. Gives its process.
+/// Asks the gateway of this run folder for a successor, and waits until it serves. Gives its
+/// process.
 ///
 /// # Errors
 /// No gateway, no successor. In words for the operator.

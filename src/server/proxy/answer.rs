@@ -1,4 +1,5 @@
-//! What an upstream may answer: what readers behind us could frame otherwise is refused, as it is of clients.
+//! What an upstream may answer: what readers behind us could frame otherwise is refused, as it is
+//! of clients.
 
 use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
@@ -13,11 +14,12 @@ pub const MOST: usize = 64 * 1024;
 /// # Errors
 /// It is too large, or its body has no clear end (RFC 9112 §6).
 pub fn check(head: &mut ResponseHeader) -> Result<()> {
-    let size: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+    let size: usize =
+        head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let coding = codings.next();
-    let odd =
-        codings.next().is_some() || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    let odd = codings.next().is_some()
+        || coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
     let length = lengths.next().is_none_or(|length| length_of(length).is_some());
     // Both a length and chunks: of two readers each may believe the other one (RFC 9112 §6.1).
@@ -33,7 +35,8 @@ pub fn check(head: &mut ResponseHeader) -> Result<()> {
         head.remove_header(&TRANSFER_ENCODING);
         head.remove_header(&CONTENT_LENGTH);
     } else if head.status == http::StatusCode::RESET_CONTENT {
-        // Nor has this one (RFC 9110 §15.3.6), which browsers take for ended with its head: what came behind it would be the next answer.
+        // Nor has this one (RFC 9110 §15.3.6), which browsers take for ended with its head: what
+        // came behind it would be the next answer.
         head.remove_header(&TRANSFER_ENCODING);
         head.insert_header(CONTENT_LENGTH, "0")?;
     }
@@ -43,7 +46,8 @@ pub fn check(head: &mut ResponseHeader) -> Result<()> {
 /// The value of a `content-length`: digits alone, and no more than can be counted.
 #[must_use]
 pub fn length_of(value: &HeaderValue) -> Option<u64> {
-    let digits = value.to_str().ok().filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()))?;
+    let digits =
+        value.to_str().ok().filter(|value| value.bytes().all(|byte| byte.is_ascii_digit()))?;
     digits.parse().ok()
 }
 

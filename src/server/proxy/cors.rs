@@ -1,4 +1,5 @@
-//! What an API says with every answer: whose pages may read it (CORS), and that it will go (RFC 9745, RFC 8594).
+//! What an API says with every answer: whose pages may read it (CORS), and that it will go (RFC
+//! 9745, RFC 8594).
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -67,16 +68,24 @@ fn http_date(seconds: i64) -> String {
     time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
 
-/// Answers a preflight: it needs no token, and is never forwarded. To an origin that may not, nothing is allowed.
+/// Answers a preflight: it needs no token, and is never forwarded. To an origin that may not,
+/// nothing is allowed.
 ///
 /// # Errors
 /// The client went away.
-pub async fn answer_preflight(session: &mut Session, exchange: &mut Exchange, preflight: &Preflight<'_>) -> Result<()> {
+pub async fn answer_preflight(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    preflight: &Preflight<'_>,
+) -> Result<()> {
     exchange.stage = Stage::Endpoint("preflight", Outcome::default());
     exchange.status = StatusCode::NO_CONTENT.as_u16();
     let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(8))?;
     head.insert_header(decision_id::HEADER, exchange.id.to_value())?;
-    head.insert_header(VARY, "origin, access-control-request-method, access-control-request-headers")?;
+    head.insert_header(
+        VARY,
+        "origin, access-control-request-method, access-control-request-headers",
+    )?;
     if let Some(origin) = &exchange.origin {
         head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, origin)?;
         head.insert_header(ACCESS_CONTROL_ALLOW_METHODS, &preflight.methods)?;

@@ -32,7 +32,8 @@ use crate::telemetry::decision_id;
 /// A body that outgrew its limit after the request was permitted.
 const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("body too large");
 
-/// Interim answers (1xx) taken for one request: each is relayed and starts the upstream's time anew.
+/// Interim answers (1xx) taken for one request: each is relayed and starts the upstream's time
+/// anew.
 const MAX_INFORMATIONAL: u8 = 16;
 
 /// The gateway as pingora sees it.
@@ -57,9 +58,11 @@ impl Gateway {
         Self { shared, endpoints, transport }
     }
 
-    /// Whether the servers of a permitted request speak HTTP/2, which the library's own loop forwards over.
+    /// Whether the servers of a permitted request speak HTTP/2, which the library's own loop
+    /// forwards over.
     fn forwards_http2(exchange: &Exchange) -> bool {
-        let servers = exchange.operation().and_then(|operation| exchange.snapshot.servers(operation));
+        let servers =
+            exchange.operation().and_then(|operation| exchange.snapshot.servers(operation));
         servers.is_some_and(|servers| servers.declared.http2)
     }
 
@@ -118,7 +121,9 @@ impl Gateway {
 /// Whether a final answer has begun; an interim one (1xx) may still be followed by a refusal.
 fn has_answered(session: &Session) -> bool {
     let written = session.response_written();
-    written.is_some_and(|head| !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS)
+    written.is_some_and(|head| {
+        !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS
+    })
 }
 
 fn permitted(exchange: &mut Exchange) -> Result<&mut Permitted> {
@@ -157,7 +162,11 @@ impl ProxyHttp for Gateway {
         Ok(true)
     }
 
-    async fn upstream_peer(&self, _: &mut Session, exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<Box<HttpPeer>> {
         Self::choose(exchange)
     }
 
@@ -179,7 +188,8 @@ impl ProxyHttp for Gateway {
         end: bool,
         exchange: &mut Exchange,
     ) -> Result<()> {
-        // An empty chunk is the last one (RFC 9112 §7.1): the library would write it, and then the end of the body behind it.
+        // An empty chunk is the last one (RFC 9112 §7.1): the library would write it, and then the
+        // end of the body behind it.
         if end && body.as_ref().is_some_and(Bytes::is_empty) {
             *body = None;
         }
@@ -252,7 +262,8 @@ impl ProxyHttp for Gateway {
         // The version is ours to say, whatever the upstream speaks (RFC 9112 §2.3).
         head.set_version(http::Version::HTTP_11);
         if session.req_header().version == http::Version::HTTP_10 {
-            // Such a client knows no chunks: the end of the connection ends the body (RFC 9112 §6.1).
+            // Such a client knows no chunks: the end of the connection ends the body (RFC 9112
+            // §6.1).
             head.remove_header(&http::header::TRANSFER_ENCODING);
             head.set_version(http::Version::HTTP_10);
             session.set_keepalive(None);
@@ -308,7 +319,12 @@ impl ProxyHttp for Gateway {
         Ok(None)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, exchange: &mut Exchange) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        exchange: &mut Exchange,
+    ) -> FailToProxy {
         let code = match record::of_error(error, exchange) {
             Some(refusal) if !has_answered(session) => {
                 let code = refusal.reason.row().status;
@@ -330,7 +346,8 @@ impl ProxyHttp for Gateway {
         }
         if let Some(error) = error.filter(|error| *error.esource() != ErrorSource::Downstream) {
             // The type alone: its context may hold bytes of a head.
-            tracing::debug!(error = error.etype().as_str(), id = ?exchange.id, "an exchange failed");
+            tracing::debug!(error = error.etype().as_str(), id = ?exchange.id, "an exchange \
+                failed");
         }
         if let Stage::Permitted(permitted) = &mut exchange.stage {
             // Not under way any more, although the connection may be lingered on.
@@ -371,7 +388,11 @@ impl ProxyHttp for Gateway {
             return error;
         }
         let answered = has_answered(session);
-        let next = if answered { Next::End } else { retry::after_failure(session, exchange, &mut error, reused) };
+        let next = if answered {
+            Next::End
+        } else {
+            retry::after_failure(session, exchange, &mut error, reused)
+        };
         if next != Next::Again && *error.esource() == ErrorSource::Upstream {
             self.fail_server(exchange);
         }
@@ -382,7 +403,8 @@ impl ProxyHttp for Gateway {
         error
     }
 
-    /// Every failure is in the decision record and the metrics; pingora's own lines would repeat them with path and query.
+    /// Every failure is in the decision record and the metrics; pingora's own lines would repeat
+    /// them with path and query.
     fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
         true
     }

@@ -91,13 +91,18 @@ pub struct BodyCount {
 }
 
 impl Permitted {
-    /// Tells callers apart where the same one is to reach the same server: by client and subject, or by address.
+    /// Tells callers apart where the same one is to reach the same server: by client and subject,
+    /// or by address.
     #[must_use]
     pub fn caller(&self, address: Option<IpAddr>) -> u64 {
         let mut hash = DefaultHasher::new();
         match &self.principal {
             Some(principal) => {
-                (principal.facts().issuer.as_str(), principal.client().id.as_str(), &principal.facts().subject)
+                (
+                    principal.facts().issuer.as_str(),
+                    principal.client().id.as_str(),
+                    &principal.facts().subject,
+                )
                     .hash(&mut hash);
             }
             None => address.hash(&mut hash),
@@ -162,7 +167,8 @@ pub struct Exchange {
     under_way: UnderWay,
 }
 
-/// An exchange that nobody ended was cut short by a panic or by the gateway's own end: it is recorded all the same.
+/// An exchange that nobody ended was cut short by a panic or by the gateway's own end: it is
+/// recorded all the same.
 impl Drop for Exchange {
     fn drop(&mut self) {
         // Where an answer had begun, it was the client or the end of a tunnel.
@@ -242,7 +248,10 @@ impl Exchange {
     pub fn is_request_id(&self, name: &str) -> bool {
         // In every spelling that readers take for it.
         let folded = |name: &str| {
-            name.bytes().filter(u8::is_ascii_alphanumeric).map(|byte| byte.to_ascii_lowercase()).collect::<Vec<_>>()
+            name.bytes()
+                .filter(u8::is_ascii_alphanumeric)
+                .map(|byte| byte.to_ascii_lowercase())
+                .collect::<Vec<_>>()
         };
         self.request_id.as_ref().is_some_and(|(header, _)| folded(header.as_str()) == folded(name))
     }
@@ -278,10 +287,16 @@ impl Exchange {
                 rate_limit: None,
                 failed: None,
             })),
-            (Ok(_), None) => Stage::Refused(Box::new(Refused::early(Refusal::new(Reason::GatewayBroken)))),
-            (Err(refusal), matched) => {
-                Stage::Refused(Box::new(Refused { refusal, matched, principal, shadow, rate_limit: None }))
+            (Ok(_), None) => {
+                Stage::Refused(Box::new(Refused::early(Refusal::new(Reason::GatewayBroken))))
             }
+            (Err(refusal), matched) => Stage::Refused(Box::new(Refused {
+                refusal,
+                matched,
+                principal,
+                shadow,
+                rate_limit: None,
+            })),
         };
     }
 
@@ -292,7 +307,8 @@ impl Exchange {
         if rules.limits().is_empty() {
             return;
         }
-        let counted = rules.counted(&permitted.matched, permitted.principal.as_ref(), self.address).collect();
+        let counted =
+            rules.counted(&permitted.matched, permitted.principal.as_ref(), self.address).collect();
         let (refusal, rate_limit) = match self.snapshot.counted.take(store, counted, now).await {
             Ok(rate_limit) => {
                 permitted.rate_limit = rate_limit;
@@ -311,7 +327,13 @@ impl Exchange {
         if let Stage::Permitted(permitted) = std::mem::replace(&mut self.stage, Stage::Received) {
             let Permitted { matched, principal, .. } = *permitted;
             // It is no rule that refuses now: what shadow rules say of it changes nothing.
-            let refused = Refused { refusal, matched: Some(matched), principal, shadow: None, rate_limit: None };
+            let refused = Refused {
+                refusal,
+                matched: Some(matched),
+                principal,
+                shadow: None,
+                rate_limit: None,
+            };
             self.stage = Stage::Refused(Box::new(refused));
         }
     }

@@ -1,4 +1,5 @@
-//! From a [`Permit`] to the upstream: the only place that makes a peer, and the headers that the upstream gets.
+//! From a [`Permit`] to the upstream: the only place that makes a peer, and the headers that the
+//! upstream gets.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use crate::server::state::Shared;
 use crate::server::upstream::{Member, NoServer, Servers, Slot};
 use crate::system::clock;
 
-/// Lets a script of one folder answer for the whole host (Service Workers §6.2): the login page is on it too.
+/// Lets a script of one folder answer for the whole host (Service Workers §6.2): the login page is
+/// on it too.
 const SERVICE_WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -30,11 +32,13 @@ const VIA: HeaderValue = HeaderValue::from_static("1.1 scopegate");
 const VIA_2: HeaderValue = HeaderValue::from_static("2.0 scopegate");
 /// Streams of one connection to an upstream that speaks HTTP/2.
 const STREAMS: usize = 100;
-/// What may wait for us in one of them, and in all of one connection: one that is not read must not hold up the others.
+/// What may wait for us in one of them, and in all of one connection: one that is not read must not
+/// hold up the others.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 
-/// The peer for a permit: a server of its API that has not been tried, and a place among its requests.
+/// The peer for a permit: a server of its API that has not been tried, and a place among its
+/// requests.
 ///
 /// # Errors
 /// There is none.
@@ -86,36 +90,50 @@ fn dial(servers: &Servers, member: &Member) -> HttpPeer {
     peer
 }
 
-/// Writes the upstream's request head: what a client may not say is left out, what it may not leave out is set. `original` are the
-/// fields as the client sent them.
+/// Writes the upstream's request head: what a client may not say is left out, what it may not leave
+/// out is set. `original` are the fields as the client sent them.
 ///
-/// The head is written anew, in one pass, and not changed field by field: the library keeps a second table with the spelling
-/// of names, and to change both costs more than all of the decision. Names go out in lower case (RFC 9110 §5.1).
+/// The head is written anew, in one pass, and not changed field by field: the library keeps a
+/// second table with the spelling of names, and to change both costs more than all of the decision.
+/// Names go out in lower case (RFC 9110 §5.1).
 ///
 /// # Errors
 /// What is about to be forwarded is not what was judged, or there is no token for the upstream.
-pub fn prepare(head: &mut RequestHeader, original: &HeaderMap, exchange: &Exchange, shared: &Shared) -> Result<()> {
+pub fn prepare(
+    head: &mut RequestHeader,
+    original: &HeaderMap,
+    exchange: &Exchange,
+    shared: &Shared,
+) -> Result<()> {
     let Stage::Permitted(permitted) = &exchange.stage else {
         return Error::e_explain(ErrorType::InternalError, "forwarding without a permit");
     };
     if head.raw_path() != permitted.target.as_str().as_bytes() {
-        return Error::e_explain(ErrorType::InternalError, "the target to forward is not the one that was judged");
+        return Error::e_explain(
+            ErrorType::InternalError,
+            "the target to forward is not the one that was judged",
+        );
     }
     let servers = exchange.snapshot.servers(permitted.permit.operation());
-    let Some(servers) = servers else { return Error::e_explain(ErrorType::InternalError, "an upstream is gone") };
+    let Some(servers) = servers else {
+        return Error::e_explain(ErrorType::InternalError, "an upstream is gone");
+    };
     let http2 = servers.declared.http2;
     if http2 != (head.version == http::Version::HTTP_2) {
         // Over TLS a server may choose otherwise, and gRPC over HTTP/1.1 would lose its trailers.
-        return Error::e_explain(ErrorType::H2Error, "the upstream does not speak HTTP/2").map_err(Error::into_up);
+        return Error::e_explain(ErrorType::H2Error, "the upstream does not speak HTTP/2")
+            .map_err(Error::into_up);
     }
     let keep = servers.declared.authorization == UpstreamAuthorization::Keep;
     let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut parts = http::request::Parts::from(std::mem::replace(head, blank));
     let mut fields = HeaderMap::with_capacity(parts.headers.len() + ADDED);
     let nominated = nominated(original);
-    let trailers = http2 && original.get(TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    let managed =
-        |name: &str| is_managed(name) || (!exchange.trusted && is_trace(name)) || exchange.is_request_id(name);
+    let trailers = http2
+        && original.get(TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let managed = |name: &str| {
+        is_managed(name) || (!exchange.trusted && is_trace(name)) || exchange.is_request_id(name)
+    };
     let mut name = None;
     for (next, value) in parts.headers.drain() {
         // Only the first of several lines comes with its name.
@@ -154,9 +172,21 @@ pub fn prepare(head: &mut RequestHeader, original: &HeaderMap, exchange: &Exchan
     authorize(&mut fields, servers)?;
     if let Some(principal) = &permitted.principal {
         if servers.declared.assertion {
-            identity_headers::assert(&mut fields, principal, exchange, &servers.declared.name, shared, clock::now())?;
+            identity_headers::assert(
+                &mut fields,
+                principal,
+                exchange,
+                &servers.declared.name,
+                shared,
+                clock::now(),
+            )?;
         } else {
-            identity_headers::write(&mut fields, &mut writer, principal, exchange.snapshot.rules())?;
+            identity_headers::write(
+                &mut fields,
+                &mut writer,
+                principal,
+                exchange.snapshot.rules(),
+            )?;
         }
     }
     parts.headers = fields;
@@ -170,8 +200,8 @@ fn authorize(fields: &mut HeaderMap, servers: &Arc<Servers>) -> Result<()> {
     match &servers.declared.authorization {
         UpstreamAuthorization::Strip | UpstreamAuthorization::Keep => {}
         UpstreamAuthorization::Value(secret) => {
-            let mut value =
-                HeaderValue::from_str(secret.expose()).map_err(|_| Error::new_in(ErrorType::InvalidHTTPHeader))?;
+            let mut value = HeaderValue::from_str(secret.expose())
+                .map_err(|_| Error::new_in(ErrorType::InvalidHTTPHeader))?;
             value.set_sensitive(true);
             fields.insert(AUTHORIZATION, value);
         }
@@ -187,15 +217,19 @@ fn authorize(fields: &mut HeaderMap, servers: &Arc<Servers>) -> Result<()> {
     Ok(())
 }
 
-/// Takes whole segments off the path, after it was judged. What is left is a suffix of what was judged: nothing is read anew.
+/// Takes whole segments off the path, after it was judged. What is left is a suffix of what was
+/// judged: nothing is read anew.
 fn strip_prefix(uri: &mut Uri, exchange: &Exchange) -> Result<()> {
     let prefix = exchange.api().map_or("", |api| api.strip_prefix.as_str());
     if prefix.is_empty() {
         return Ok(());
     }
     let target = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
-    let rest = target.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
-    let Some(rest) = rest else { return Error::e_explain(ErrorType::InternalError, "a path outside its API") };
+    let rest =
+        target.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+    let Some(rest) = rest else {
+        return Error::e_explain(ErrorType::InternalError, "a path outside its API");
+    };
     let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
     *uri = Uri::try_from(rest).map_err(|_| Error::new_in(ErrorType::InternalError))?;
     Ok(())
@@ -206,8 +240,8 @@ fn is_trace(name: &str) -> bool {
     matches!(name, "traceparent" | "tracestate" | "baggage")
 }
 
-/// The fields that a `Connection` line names as being for this hop alone, sorted (RFC 9110 §7.6.1). Framing, `Host` and what a
-/// handshake rests on are nobody's to name.
+/// The fields that a `Connection` line names as being for this hop alone, sorted (RFC 9110 §7.6.1).
+/// Framing, `Host` and what a handshake rests on are nobody's to name.
 fn nominated(headers: &HeaderMap) -> Vec<String> {
     const KEPT: [&str; 4] = ["connection", "transfer-encoding", "content-length", "host"];
     let lines = headers.get_all(CONNECTION);
@@ -219,7 +253,8 @@ fn nominated(headers: &HeaderMap) -> Vec<String> {
     names
 }
 
-/// Fields that are never for the next hop (RFC 9110 §7.6.1, §11.7; RFC 9113 §3.1). A body without a length is framed anew.
+/// Fields that are never for the next hop (RFC 9110 §7.6.1, §11.7; RFC 9113 §3.1). A body without a
+/// length is framed anew.
 fn is_hop(name: &str) -> bool {
     matches!(
         name,
@@ -263,8 +298,8 @@ pub fn strip_own_cookies_of_trailers(fields: &mut HeaderMap) -> Result<()> {
 /// What is left of a line of a field.
 type Keep = fn(&[u8]) -> Kept;
 
-/// The fields by which an answer sets or clears cookies, or gets a script between a browser and our pages, and what is left of a line
-/// of them.
+/// The fields by which an answer sets or clears cookies, or gets a script between a browser and our
+/// pages, and what is left of a line of them.
 const OF_ANSWERS: [(HeaderName, Keep); 3] = [
     (SET_COOKIE, cookie::not_setting_ours),
     (CLEAR_SITE_DATA, cookie::without_clearing),
@@ -282,7 +317,11 @@ fn replace_lines(fields: &mut HeaderMap, name: &HeaderName, kept: Keep) -> Resul
 }
 
 /// The lines of a field that are left; `None` where all of them are, as they are.
-fn lines_left(fields: &HeaderMap, name: &HeaderName, kept: Keep) -> Result<Option<Vec<HeaderValue>>> {
+fn lines_left(
+    fields: &HeaderMap,
+    name: &HeaderName,
+    kept: Keep,
+) -> Result<Option<Vec<HeaderValue>>> {
     let lines = fields.get_all(name);
     if lines.iter().all(|line| kept(line.as_bytes()) == Kept::All) {
         return Ok(None);
@@ -292,7 +331,10 @@ fn lines_left(fields: &HeaderMap, name: &HeaderName, kept: Keep) -> Result<Optio
         match kept(line.as_bytes()) {
             Kept::All => left.push(line.clone()),
             Kept::Part(part) => {
-                left.push(HeaderValue::from_bytes(&part).map_err(|_| Error::new_in(ErrorType::InvalidHTTPHeader))?);
+                left.push(
+                    HeaderValue::from_bytes(&part)
+                        .map_err(|_| Error::new_in(ErrorType::InvalidHTTPHeader))?,
+                );
             }
             Kept::Nothing => {}
         }
@@ -300,7 +342,8 @@ fn lines_left(fields: &HeaderMap, name: &HeaderName, kept: Keep) -> Result<Optio
     Ok(Some(left))
 }
 
-/// Takes out of an answer what is for this hop alone. Its framing is the proxy's own, and an interim answer has none.
+/// Takes out of an answer what is for this hop alone. Its framing is the proxy's own, and an
+/// interim answer has none.
 pub fn strip_hop(head: &mut ResponseHeader) {
     if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
         return;
@@ -318,11 +361,13 @@ pub fn strip_hop(head: &mut ResponseHeader) {
     }
 }
 
-/// Whether only the gateway may say this header to an upstream: identity, forwarding, client certificates, and those by which
-/// some servers change method or path after the decision. Every alias counts: to CGI-style readers `-`, `_` and `.` are one.
+/// Whether only the gateway may say this header to an upstream: identity, forwarding, client
+/// certificates, and those by which some servers change method or path after the decision. Every
+/// alias counts: to CGI-style readers `-`, `_` and `.` are one.
 #[must_use]
 pub fn is_managed(name: &str) -> bool {
-    const PREFIXES: [&str; 7] = ["xforwarded", "xclientcert", "xssl", "sslclient", "xoriginal", "xrewrite", "xenvoy"];
+    const PREFIXES: [&str; 7] =
+        ["xforwarded", "xclientcert", "xssl", "sslclient", "xoriginal", "xrewrite", "xenvoy"];
     const NAMES: [&str; 25] = [
         "contentlength",
         "transferencoding",
@@ -350,9 +395,12 @@ pub fn is_managed(name: &str) -> bool {
         "remoteuser",
         "proxy",
     ];
-    // Most headers are told apart by their first letter. What is no letter is folded away: the name may begin behind it.
+    // Most headers are told apart by their first letter. What is no letter is folded away: the name
+    // may begin behind it.
     let first = name.bytes().next().unwrap_or(0).to_ascii_lowercase();
-    if first.is_ascii_alphanumeric() && !matches!(first, b'x' | b'f' | b's' | b'c' | b't' | b'r' | b'p') {
+    if first.is_ascii_alphanumeric()
+        && !matches!(first, b'x' | b'f' | b's' | b'c' | b't' | b'r' | b'p')
+    {
         return false;
     }
     // As they are they frame a body; in any other spelling they would to a reader that folds names.
@@ -366,7 +414,10 @@ pub fn is_managed(name: &str) -> bool {
         *place = byte.to_ascii_lowercase();
         length += 1;
     }
-    let folded = folded.get(..length).and_then(|folded| std::str::from_utf8(folded).ok()).unwrap_or_default();
+    let folded = folded
+        .get(..length)
+        .and_then(|folded| std::str::from_utf8(folded).ok())
+        .unwrap_or_default();
     NAMES.contains(&folded) || PREFIXES.iter().any(|prefix| folded.starts_with(prefix))
 }
 

@@ -43,8 +43,13 @@ impl Writer {
         self.take()
     }
 
-    /// A list of names with a byte between them; `None` where there are none: what is not known is absent, never empty.
-    fn list<'a>(&mut self, names: impl Iterator<Item = &'a str>, between: u8) -> Result<Option<HeaderValue>> {
+    /// A list of names with a byte between them; `None` where there are none: what is not known is
+    /// absent, never empty.
+    fn list<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a str>,
+        between: u8,
+    ) -> Result<Option<HeaderValue>> {
         for name in names {
             if !self.0.is_empty() {
                 self.0.put_u8(between);
@@ -54,7 +59,8 @@ impl Writer {
         if self.0.is_empty() { Ok(None) } else { self.take().map(Some) }
     }
 
-    /// Percent-encodes what could end a header value, split a list or hide: everything but visible ASCII, and `%` and `,`.
+    /// Percent-encodes what could end a header value, split a list or hide: everything but visible
+    /// ASCII, and `%` and `,`.
     fn encode(&mut self, value: &str) {
         let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'%' | b',');
         if value.bytes().all(plain) {
@@ -70,7 +76,8 @@ impl Writer {
     }
 
     fn take(&mut self) -> Result<HeaderValue> {
-        HeaderValue::from_maybe_shared(self.0.split().freeze()).or_err(ErrorType::InternalError, "a header value")
+        HeaderValue::from_maybe_shared(self.0.split().freeze())
+            .or_err(ErrorType::InternalError, "a header value")
     }
 }
 
@@ -78,27 +85,37 @@ impl Writer {
 ///
 /// # Errors
 /// A value that cannot be one of a header; none is known.
-pub fn write(fields: &mut HeaderMap, writer: &mut Writer, principal: &Principal, rules: &Rules) -> Result<()> {
+pub fn write(
+    fields: &mut HeaderMap,
+    writer: &mut Writer,
+    principal: &Principal,
+    rules: &Rules,
+) -> Result<()> {
     let facts = principal.facts();
-    for (name, value) in
-        [(ISSUER, facts.issuer.as_str()), (CLIENT, principal.client().id.as_str()), (SUBJECT, &*facts.subject)]
-    {
+    for (name, value) in [
+        (ISSUER, facts.issuer.as_str()),
+        (CLIENT, principal.client().id.as_str()),
+        (SUBJECT, &*facts.subject),
+    ] {
         if let Some(value) = writer.list(std::iter::once(value), b',')? {
             fields.insert(name, value);
         }
     }
-    if let Some(scopes) =
-        writer.list(principal.scopes().as_slice().iter().map(crate::names::ScopeName::as_str), b' ')?
+    if let Some(scopes) = writer
+        .list(principal.scopes().as_slice().iter().map(crate::names::ScopeName::as_str), b' ')?
     {
         fields.insert(SCOPES, scopes);
     }
-    if let Some(roles) = writer.list(principal.roles(rules).iter().map(crate::names::RoleName::as_str), b',')? {
+    if let Some(roles) =
+        writer.list(principal.roles(rules).iter().map(crate::names::RoleName::as_str), b',')?
+    {
         fields.insert(ROLES, roles);
     }
     Ok(())
 }
 
-/// How long an assertion is good, seconds: the way to the upstream, and clocks that differ a little.
+/// How long an assertion is good, seconds: the way to the upstream, and clocks that differ a
+/// little.
 const ASSERTED: i64 = 60;
 
 /// Who calls, signed: for an upstream that does not trust whoever can reach it.
@@ -117,7 +134,8 @@ struct Assertion<'a> {
     roles: Vec<&'a str>,
 }
 
-/// Puts the assertion in: a JWT whose type keeps it from being taken for an access token, for this upstream alone.
+/// Puts the assertion in: a JWT whose type keeps it from being taken for an access token, for this
+/// upstream alone.
 ///
 /// # Errors
 /// It cannot be signed.
@@ -145,8 +163,10 @@ pub fn assert(
     };
     let keys = shared.own_keys.now();
     let signed = keys.current().sign_as("assertion+jwt", &assertion);
-    let signed = signed.map_err(|_| Error::explain(ErrorType::InternalError, "an assertion cannot be signed"))?;
-    let mut value = HeaderValue::try_from(signed).or_err(ErrorType::InternalError, "a header value")?;
+    let signed = signed
+        .map_err(|_| Error::explain(ErrorType::InternalError, "an assertion cannot be signed"))?;
+    let mut value =
+        HeaderValue::try_from(signed).or_err(ErrorType::InternalError, "a header value")?;
     value.set_sensitive(true);
     fields.insert(ASSERTION, value);
     Ok(())

@@ -1,4 +1,5 @@
-//! How an exchange ended: pingora's errors as reasons, and the one record and count of every exchange.
+//! How an exchange ended: pingora's errors as reasons, and the one record and count of every
+//! exchange.
 
 use std::time::Duration;
 
@@ -16,7 +17,8 @@ use crate::server::state::Shared;
 use crate::system::clock;
 use crate::telemetry::record::{Candidate, Record};
 
-/// The refusal that an error of the proxy amounts to; `None` when the client is gone. Notes it in the exchange.
+/// The refusal that an error of the proxy amounts to; `None` when the client is gone. Notes it in
+/// the exchange.
 pub fn of_error(error: &Error, exchange: &mut Exchange) -> Option<Refusal> {
     if let Stage::Permitted(permitted) = &mut exchange.stage {
         let refusal = match permitted.failed.clone() {
@@ -37,17 +39,26 @@ pub fn of_error(error: &Error, exchange: &mut Exchange) -> Option<Refusal> {
 
 fn classify(error: &Error) -> Option<Refusal> {
     if retry::never_began(error) {
-        return Some(Refusal::because(Reason::UpstreamUnavailable, "the server refused to begin with the request"));
+        return Some(Refusal::because(
+            Reason::UpstreamUnavailable,
+            "the server refused to begin with the request",
+        ));
     }
     let reason = match (error.esource(), error.etype()) {
-        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => Reason::RequestMalformed,
-        (ErrorSource::Downstream, _) => return None,
-        (ErrorSource::Upstream, ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
-            Reason::UpstreamTimeout
+        (ErrorSource::Downstream, ErrorType::InvalidHTTPHeader | ErrorType::HTTPStatus(_)) => {
+            Reason::RequestMalformed
         }
+        (ErrorSource::Downstream, _) => return None,
         (
             ErrorSource::Upstream,
-            ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error | ErrorType::InvalidH2,
+            ErrorType::ConnectTimedout | ErrorType::ReadTimedout | ErrorType::WriteTimedout,
+        ) => Reason::UpstreamTimeout,
+        (
+            ErrorSource::Upstream,
+            ErrorType::InvalidHTTPHeader
+            | ErrorType::H1Error
+            | ErrorType::H2Error
+            | ErrorType::InvalidH2,
         ) => Reason::UpstreamProtocol,
         (_, ErrorType::ConnectNoRoute) => Reason::UpstreamUnavailable,
         (ErrorSource::Upstream, _) => Reason::UpstreamFailed,
@@ -90,7 +101,9 @@ fn count(shared: &Shared, exchange: &Exchange, total: Duration) {
         (Some(refusal), _) => {
             let rules = snapshot.rules();
             let api = operation.and_then(|id| rules.api_of(id)).map_or("", |api| api.name.as_str());
-            let label = operation.and_then(|id| rules.operation(id)).map_or("", |operation| &*operation.label);
+            let label = operation
+                .and_then(|id| rules.operation(id))
+                .map_or("", |operation| &*operation.label);
             shared.metrics.refused(api, label, refusal);
         }
         (None, Some(handles)) => handles.permitted.inc(),
@@ -101,7 +114,8 @@ fn count(shared: &Shared, exchange: &Exchange, total: Duration) {
         Stage::Refused(refused) => (&refused.shadow, false),
         Stage::Received | Stage::Endpoint(..) => return,
     };
-    let api = operation.and_then(|id| snapshot.rules().api_of(id)).map_or("", |api| api.name.as_str());
+    let api =
+        operation.and_then(|id| snapshot.rules().api_of(id)).map_or("", |api| api.name.as_str());
     match shadow {
         Some(verdict) if verdict.is_permit() != permitted => {
             let rule = operation.map_or("", |id| snapshot.rules().rule_of(id, *verdict, true));
@@ -141,9 +155,16 @@ impl<'a> Judged<'a> {
             Stage::Refused(refused) => {
                 let Refused { matched, principal, shadow, .. } = &**refused;
                 let shadow = shadow.filter(|shadow| shadow.is_permit()).map(Verdict::label);
-                Self { matched: matched.as_ref(), principal: principal.as_ref(), shadow, ..Self::default() }
+                Self {
+                    matched: matched.as_ref(),
+                    principal: principal.as_ref(),
+                    shadow,
+                    ..Self::default()
+                }
             }
-            Stage::Endpoint(path, outcome) => Self { endpoint: Some((path, outcome)), ..Self::default() },
+            Stage::Endpoint(path, outcome) => {
+                Self { endpoint: Some((path, outcome)), ..Self::default() }
+            }
             Stage::Received => Self::default(),
         }
     }
@@ -166,9 +187,15 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
         time: &time,
         request_id: exchange.request_id.as_ref().and_then(|(_, id)| id.to_str().ok()),
         method: &exchange.method,
-        api: operation.and_then(|operation| rules.apis().get(operation.api)).map(|api| api.name.as_str()),
-        version: operation.and_then(|operation| operation.version.as_ref()).map(crate::names::Version::as_str),
-        resource: operation.map(|operation| &*operation.resource).or(judged.endpoint.map(|(path, _)| path)),
+        api: operation
+            .and_then(|operation| rules.apis().get(operation.api))
+            .map(|api| api.name.as_str()),
+        version: operation
+            .and_then(|operation| operation.version.as_ref())
+            .map(crate::names::Version::as_str),
+        resource: operation
+            .map(|operation| &*operation.resource)
+            .or(judged.endpoint.map(|(path, _)| path)),
         parameters: parameters(judged.matched),
         address: exchange.address,
         issuer: facts.map(|facts| facts.issuer.as_str()),
@@ -187,12 +214,17 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
             .unwrap_or_default(),
         claims: claims(exchange, judged.principal),
         verdict: if refusal.is_some() || token_error.is_some() { "refuse" } else { "permit" },
-        reason: refusal.map(|refusal| refusal.reason.label()).or(token_error.map(|(code, _)| code.label())),
+        reason: refusal
+            .map(|refusal| refusal.reason.label())
+            .or(token_error.map(|(code, _)| code.label())),
         fault: refusal
             .map(|refusal| refusal.fault.text())
             .or(token_error.map(|(_, cause)| cause.as_str()))
             .unwrap_or_default(),
-        rules: judged.grounds.map(|grounds| exchange.snapshot.rules().describe(grounds)).unwrap_or_default(),
+        rules: judged
+            .grounds
+            .map(|grounds| exchange.snapshot.rules().describe(grounds))
+            .unwrap_or_default(),
         shadow: judged.shadow,
         candidate: exchange.difference.as_ref().map(|difference| Candidate {
             verdict: difference.verdict.label(),
@@ -214,7 +246,11 @@ fn parameters(matched: Option<&Matched>) -> Map<String, Value> {
 
 /// The claims that the operation's policy looks at, and no others.
 fn claims(exchange: &Exchange, principal: Option<&Principal>) -> Map<String, Value> {
-    let (Some(operation), Some(principal)) = (exchange.operation(), principal) else { return Map::new() };
+    let (Some(operation), Some(principal)) = (exchange.operation(), principal) else {
+        return Map::new();
+    };
     let names = exchange.snapshot.rules().claims_of(operation);
-    names.filter_map(|name| Some((name.to_owned(), principal.facts().claims.get(name)?.clone()))).collect()
+    names
+        .filter_map(|name| Some((name.to_owned(), principal.facts().claims.get(name)?.clone())))
+        .collect()
 }

@@ -19,19 +19,29 @@ use crate::telemetry::decision_id;
 ///
 /// # Errors
 /// The client went away.
-pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Refusal, close: bool) -> Result<()> {
+pub async fn refuse(
+    session: &mut Session,
+    exchange: &mut Exchange,
+    refusal: &Refusal,
+    close: bool,
+) -> Result<()> {
     let row = refusal.reason.row();
     let id = exchange.id.to_text();
     let format = exchange.error_format();
     let grpc = is_grpc(session.req_header());
     let body = body(refusal, &id, format);
     let status = if grpc { 200 } else { row.status };
-    let mut head =
-        ResponseHeader::build(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Some(8))?;
+    let mut head = ResponseHeader::build(
+        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+        Some(8),
+    )?;
     if grpc {
         head.insert_header("content-type", "application/grpc")?;
         head.insert_header("grpc-status", grpc_status(row.status))?;
-        head.insert_header("grpc-message", format!("{} ({}, {id})", row.detail, refusal.reason.label()))?;
+        head.insert_header(
+            "grpc-message",
+            format!("{} ({}, {id})", row.detail, refusal.reason.label()),
+        )?;
     } else {
         head.insert_header("content-type", content_type(format))?;
         head.insert_header("content-length", body.len().to_string())?;
@@ -39,7 +49,10 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
     head.insert_header("cache-control", "no-store")?;
     head.insert_header(decision_id::HEADER, id)?;
     if let Some(challenge) = refusal.challenge() {
-        head.insert_header("www-authenticate", format!("{challenge}, resource_metadata=\"{}\"", metadata(exchange)))?;
+        head.insert_header(
+            "www-authenticate",
+            format!("{challenge}, resource_metadata=\"{}\"", metadata(exchange)),
+        )?;
     }
     match &refusal.remedy {
         Remedy::Allow(methods) => head.insert_header("allow", methods)?,
@@ -61,13 +74,18 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
     session.as_downstream_mut().set_close_on_response_before_downstream_finish(close);
     if grpc {
         // Trailers-Only: status and end in one frame.
-        let written = session.write_response_tasks(vec![HttpTask::Header(Box::new(head), true)]).await;
+        let written =
+            session.write_response_tasks(vec![HttpTask::Header(Box::new(head), true)]).await;
         return written.map(|_| ()).map_err(pingora::Error::into_down);
     }
     let is_head = session.req_header().method == http::Method::HEAD;
     // pingora does not say whose fault a failed write is: it is the client's, who went away.
-    session.write_response_header(Box::new(head), is_head).await.map_err(pingora::Error::into_down)?;
-    // On HTTP/2 an answer without a body is ended like one with it, or it would be taken back with the stream.
+    session
+        .write_response_header(Box::new(head), is_head)
+        .await
+        .map_err(pingora::Error::into_down)?;
+    // On HTTP/2 an answer without a body is ended like one with it, or it would be taken back with
+    // the stream.
     let body = (!is_head).then(|| Bytes::from(body));
     session.write_response_body(body, true).await.map_err(pingora::Error::into_down)
 }
@@ -75,7 +93,8 @@ pub async fn refuse(session: &mut Session, exchange: &mut Exchange, refusal: &Re
 /// Whether the caller reads gRPC, and not HTTP statuses and bodies.
 fn is_grpc(head: &RequestHeader) -> bool {
     let kind = head.headers.get(http::header::CONTENT_TYPE);
-    head.version == http::Version::HTTP_2 && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    head.version == http::Version::HTTP_2
+        && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// The status that a gRPC caller knows a refusal by (gRPC "Status codes and their use").
@@ -92,7 +111,8 @@ const fn grpc_status(status: u16) -> &'static str {
     }
 }
 
-/// How a limit stands (draft-ietf-httpapi-ratelimit-headers). Ours are the ones that count: an upstream's say nothing here.
+/// How a limit stands (draft-ietf-httpapi-ratelimit-headers). Ours are the ones that count: an
+/// upstream's say nothing here.
 ///
 /// # Errors
 /// A name that does not fit into a header, which the configuration does not let through.
@@ -101,9 +121,11 @@ pub fn add_rate_limit(head: &mut ResponseHeader, rate_limit: &RateLimitStatus) -
     head.insert_header("ratelimit", &rate_limit.limit)
 }
 
-/// Where the API describes itself, so that a client finds out by itself where to get a token (RFC 9728 §5.1).
+/// Where the API describes itself, so that a client finds out by itself where to get a token (RFC
+/// 9728 §5.1).
 fn metadata(exchange: &Exchange) -> String {
-    let api = exchange.operation().and_then(|operation| exchange.snapshot.rules().api_of(operation));
+    let api =
+        exchange.operation().and_then(|operation| exchange.snapshot.rules().api_of(operation));
     let path = api.filter(|api| api.resource.is_some()).map(|api| api.base_path.as_str());
     crate::metadata::resource_url(&exchange.snapshot.config.fixed.public_url, path)
 }
@@ -129,7 +151,8 @@ fn body(refusal: &Refusal, id: &str, format: ErrorFormat) -> String {
         })
         .to_string(),
         ErrorFormat::ServiceNow => json!({
-            "error": { "message": row.title, "detail": format!("{} ({}, {id})", row.detail, refusal.reason.label()) },
+            "error": { "message": row.title, "detail": format!("{} ({}, \
+                {id})", row.detail, refusal.reason.label()) },
             "status": "failure",
         })
         .to_string(),
@@ -146,7 +169,11 @@ mod tests {
         for reason in Reason::ALL {
             let status = reason.row().status;
             assert_ne!(grpc_status(status), "0", "{status}");
-            assert_eq!(grpc_status(status) == "13", status == 500, "{status} has no gRPC status of its own");
+            assert_eq!(
+                grpc_status(status) == "13",
+                status == 500,
+                "{status} has no gRPC status of its own"
+            );
             // It goes into a header as it is.
             assert!(
                 reason.row().detail.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' '),
@@ -162,7 +189,11 @@ mod tests {
             let text = body(&Refusal::new(Reason::ScopeMissing), "id7", format);
             assert!(text.contains("scope.missing") && text.contains("id7"), "{text}");
         }
-        let text = body(&Refusal::because(Reason::GatewayBroken, "inner words"), "id7", ErrorFormat::Problem);
+        let text = body(
+            &Refusal::because(Reason::GatewayBroken, "inner words"),
+            "id7",
+            ErrorFormat::Problem,
+        );
         assert!(!text.contains("inner words"));
     }
 }

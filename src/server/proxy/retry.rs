@@ -1,5 +1,5 @@
-//! Whether a request that failed is tried on another server. Never when it may have been acted on: one that is not idempotent is
-//! sent once.
+//! Whether a request that failed is tried on another server. Never when it may have been acted on:
+//! one that is not idempotent is sent once.
 
 use pingora::http::ResponseHeader;
 use pingora::proxy::Session;
@@ -20,7 +20,8 @@ const NEVER_BEGUN: u8 = 3;
 pub enum Next {
     /// The end.
     End,
-    /// Another try, and the server is not at fault: a pooled connection had died, or it never began with the request.
+    /// Another try, and the server is not at fault: a pooled connection had died, or it never began
+    /// with the request.
     Again,
     /// Another server, because this one failed.
     Another,
@@ -43,18 +44,26 @@ pub fn note_failure(exchange: &mut Exchange) -> bool {
     permitted.attempt.slot.as_ref().is_some_and(|slot| slot.ended(false))
 }
 
-/// After a connection could not be made: nothing was sent, so another server may be tried, whatever the method.
+/// After a connection could not be made: nothing was sent, so another server may be tried, whatever
+/// the method.
 pub fn after_no_connection(exchange: &mut Exchange) -> bool {
     let Some((permitted, servers)) = parts(exchange) else { return false };
     if let Some(slot) = &permitted.attempt.slot {
         permitted.attempt.tried.push(slot.member.address.socket);
     }
-    permitted.attempt.tried.len() < UNCONNECTED && servers.has_another(&permitted.attempt.tried) && servers.budget.retry()
+    permitted.attempt.tried.len() < UNCONNECTED
+        && servers.has_another(&permitted.attempt.tried)
+        && servers.budget.retry()
 }
 
-/// After something failed on a connection. `reused` is whether the connection had served before: then the server may just have
-/// closed it, and the library says whether it had answered anything.
-pub fn after_failure(session: &Session, exchange: &mut Exchange, error: &mut Error, reused: bool) -> Next {
+/// After something failed on a connection. `reused` is whether the connection had served before:
+/// then the server may just have closed it, and the library says whether it had answered anything.
+pub fn after_failure(
+    session: &Session,
+    exchange: &mut Exchange,
+    error: &mut Error,
+    reused: bool,
+) -> Next {
     let idempotent = is_idempotent(session);
     let has_body = !session.as_ref().retry_buffer_truncated();
     let Some((permitted, servers)) = parts(exchange) else { return Next::End };
@@ -62,7 +71,11 @@ pub fn after_failure(session: &Session, exchange: &mut Exchange, error: &mut Err
         return Next::End;
     }
     if never_began(error) {
-        return if has_body && after_refused_stream(permitted, &servers) { Next::Again } else { Next::End };
+        return if has_body && after_refused_stream(permitted, &servers) {
+            Next::Again
+        } else {
+            Next::End
+        };
     }
     if permitted.attempt.sent && !idempotent {
         return Next::End;
@@ -75,16 +88,18 @@ pub fn after_failure(session: &Session, exchange: &mut Exchange, error: &mut Err
     if is_upstream(error) && again(permitted, &servers) { Next::Another } else { Next::End }
 }
 
-/// Whether the server said that it never began with the request, and never will: it refused the stream, or ended the connection
-/// before it (RFC 9113 §8.7).
+/// Whether the server said that it never began with the request, and never will: it refused the
+/// stream, or ended the connection before it (RFC 9113 §8.7).
 #[must_use]
 pub fn never_began(error: &Error) -> bool {
     let Some(error) = error.root_cause().downcast_ref::<h2::Error>() else { return false };
     error.is_remote()
-        && (error.is_go_away() || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)))
+        && (error.is_go_away()
+            || (error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM)))
 }
 
-/// Whether a request that a server never began with is sent again, whatever its method: to another server where there is one.
+/// Whether a request that a server never began with is sent again, whatever its method: to another
+/// server where there is one.
 fn after_refused_stream(permitted: &mut Permitted, servers: &Servers) -> bool {
     if permitted.attempt.retries >= NEVER_BEGUN || !servers.budget.retry() {
         return false;
@@ -114,7 +129,8 @@ pub const fn is_incapable(status: u16) -> bool {
 }
 
 fn is_upstream(error: &Error) -> bool {
-    *error.esource() == pingora::ErrorSource::Upstream && !matches!(error.etype(), ErrorType::InvalidHTTPHeader)
+    *error.esource() == pingora::ErrorSource::Upstream
+        && !matches!(error.etype(), ErrorType::InvalidHTTPHeader)
 }
 
 /// Takes one of the tries that the settings and the budget leave.
@@ -122,7 +138,8 @@ fn again(permitted: &mut Permitted, servers: &Servers) -> bool {
     if let Some(slot) = &permitted.attempt.slot {
         permitted.attempt.tried.push(slot.member.address.socket);
     }
-    let left = permitted.attempt.retries < servers.declared.retries && permitted.attempt.tried.len() < TRIES;
+    let left = permitted.attempt.retries < servers.declared.retries
+        && permitted.attempt.tried.len() < TRIES;
     if !left || !servers.has_another(&permitted.attempt.tried) || !servers.budget.retry() {
         return false;
     }

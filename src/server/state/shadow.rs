@@ -1,5 +1,5 @@
-//! A candidate set of policies, judged beside the one in force (`serve --shadow`): what it would change is counted and logged, and never
-//! decides.
+//! A candidate set of policies, judged beside the one in force (`serve --shadow`): what it would
+//! change is counted and logged, and never decides.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,12 +51,17 @@ impl Candidate {
     /// Judges this one from now on.
     pub fn take(&self, config: Option<Config>) {
         let Some(config) = config else { return };
-        let set = Set { public_url: config.fixed.public_url, rules: config.rules, version: config.version };
+        let set = Set {
+            public_url: config.fixed.public_url,
+            rules: config.rules,
+            version: config.version,
+        };
         tracing::info!(version = %set.version, "candidate judged beside");
         self.set.store(Some(Arc::new(set)));
     }
 
-    /// Whether it is for the same issuer: tokens for another one would all be refused, whatever its policies.
+    /// Whether it is for the same issuer: tokens for another one would all be refused, whatever its
+    /// policies.
     ///
     /// # Errors
     /// It is not.
@@ -82,10 +87,15 @@ impl Candidate {
         self.set.load().as_ref().map(|set| set.rules.claims_looked_at()).unwrap_or_default()
     }
 
-    /// What it would change in a verdict. Nothing where the verdict is the same, and where it cannot be known: the token was not read
-    /// where the candidate asks for one, or did not verify.
+    /// What it would change in a verdict. Nothing where the verdict is the same, and where it
+    /// cannot be known: the token was not read where the candidate asks for one, or did not verify.
     #[must_use]
-    pub fn difference(&self, request: &Request, judgement: &Judgement, moment: Moment<'_>) -> Option<ShadowDifference> {
+    pub fn difference(
+        &self,
+        request: &Request,
+        judgement: &Judgement,
+        moment: Moment<'_>,
+    ) -> Option<ShadowDifference> {
         let set = self.set.load();
         let set = set.as_ref()?;
         let real = Verdict::of(&judgement.outcome);

@@ -1,4 +1,5 @@
-//! One configuration in force: what an exchange takes once, at its start, so that no request sees two.
+//! One configuration in force: what an exchange takes once, at its start, so that no request sees
+//! two.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -37,8 +38,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// Builds a snapshot. Keys, addresses and limits that the configuration did not change are taken over from the one before:
-    /// a reload loses nothing that was fetched.
+    /// Builds a snapshot. Keys, addresses and limits that the configuration did not change are
+    /// taken over from the one before: a reload loses nothing that was fetched.
     ///
     /// # Errors
     /// The TLS library refuses what was read, in words for the operator.
@@ -54,7 +55,11 @@ impl Snapshot {
             .iter()
             .map(|upstream| {
                 let old = before.and_then(|before| {
-                    before.upstreams.iter().flatten().find(|servers| servers.declared.name == upstream.name)
+                    before
+                        .upstreams
+                        .iter()
+                        .flatten()
+                        .find(|servers| servers.declared.name == upstream.name)
                 });
                 let servers = match old {
                     Some(old) if old.declared == *upstream => old.clone(),
@@ -65,7 +70,8 @@ impl Snapshot {
             })
             .collect();
         let rules = &config.rules;
-        let upstreams = rules.apis().iter().map(|api| servers.get(&api.upstream).cloned()).collect();
+        let upstreams =
+            rules.apis().iter().map(|api| servers.get(&api.upstream).cloned()).collect();
         let operation_metrics = rules
             .operations()
             .iter()
@@ -74,9 +80,11 @@ impl Snapshot {
                 metrics.operation(api, &operation.label)
             })
             .collect();
-        let limits = before
-            .filter(|before| before.limits.same(rules.address_limits()))
-            .map_or_else(|| Arc::new(AddressLimits::new(rules.address_limits())), |before| before.limits.clone());
+        let limits =
+            before.filter(|before| before.limits.same(rules.address_limits())).map_or_else(
+                || Arc::new(AddressLimits::new(rules.address_limits())),
+                |before| before.limits.clone(),
+            );
         let counted = before.filter(|before| before.counted.same(rules.limits())).map_or_else(
             || Arc::new(Limits::new(rules.limits(), before.map(|before| &*before.counted))),
             |before| before.counted.clone(),
@@ -96,7 +104,9 @@ impl Snapshot {
     /// When the first certificate of each listener with TLS expires.
     pub fn expiries(&self) -> impl Iterator<Item = (SocketAddr, Timestamp)> {
         let listeners = self.config.fixed.listeners.iter().zip(&self.config.tls);
-        listeners.filter_map(|(listener, tls)| Some((listener.address, tls.as_ref()?.certificates.not_after)))
+        listeners.filter_map(|(listener, tls)| {
+            Some((listener.address, tls.as_ref()?.certificates.not_after))
+        })
     }
 
     /// The rules.

@@ -1,5 +1,6 @@
-//! What was found out about tokens, by their SHA-256: facts of good ones, so that a signature is checked or an issuer asked once,
-//! and which ones their issuer does not know. Holds no token, judges nothing.
+//! What was found out about tokens, by their SHA-256: facts of good ones, so that a signature is
+//! checked or an issuer asked once, and which ones their issuer does not know. Holds no token,
+//! judges nothing.
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -54,7 +55,8 @@ struct Entry<V> {
 /// Facts of verified tokens.
 pub type TokenCache = Cache<Arc<Facts>>;
 
-/// The cache: bounded, second chance (CLOCK), so that a flood of tokens seen once does not push out those in use.
+/// The cache: bounded, second chance (CLOCK), so that a flood of tokens seen once does not push out
+/// those in use.
 #[derive(Debug)]
 pub struct Cache<V> {
     entries: DashMap<TokenDigest, Entry<V>, BuildHasherDefault<DigestHasher>>,
@@ -72,7 +74,11 @@ impl<V: Clone> Cache<V> {
     /// An empty cache.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { entries: DashMap::default(), clock: Mutex::new(Clock::default()), capacity: capacity.max(1) }
+        Self {
+            entries: DashMap::default(),
+            clock: Mutex::new(Clock::default()),
+            capacity: capacity.max(1),
+        }
     }
 
     /// What is known of a token, as found out by this set of issuers.
@@ -88,7 +94,8 @@ impl<V: Clone> Cache<V> {
         Some(entry.value.clone())
     }
 
-    /// Puts something in, until a time if it has one; where the cache is full, an entry that was not used of late makes room.
+    /// Puts something in, until a time if it has one; where the cache is full, an entry that was
+    /// not used of late makes room.
     pub fn put(&self, token: TokenDigest, issuers: u64, value: V, until: Option<Timestamp>) {
         let entry = Entry { value, until, issuers, used: AtomicBool::new(false) };
         let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,8 +113,8 @@ impl<V: Clone> Cache<V> {
         }
     }
 
-    /// Moves the hand to an entry that was not used since it last passed; after a few steps it takes the one it stands at, so that
-    /// no insert holds the clock for long.
+    /// Moves the hand to an entry that was not used since it last passed; after a few steps it
+    /// takes the one it stands at, so that no insert holds the clock for long.
     fn victim(&self, clock: &mut Clock) -> Option<usize> {
         const STEPS: usize = 64;
         let mut at = clock.hand;
@@ -115,7 +122,10 @@ impl<V: Clone> Cache<V> {
             at = clock.hand;
             clock.hand = (clock.hand + 1) % clock.ring.len().max(1);
             let digest = clock.ring.get(at)?;
-            let used = self.entries.get(digest).is_some_and(|entry| entry.used.swap(false, Ordering::Relaxed));
+            let used = self
+                .entries
+                .get(digest)
+                .is_some_and(|entry| entry.used.swap(false, Ordering::Relaxed));
             if !used {
                 break;
             }

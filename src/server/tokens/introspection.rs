@@ -1,4 +1,5 @@
-//! Opaque tokens of other issuers: asked about there (RFC 7662), once for many requests, and not at all while the issuer is away.
+//! Opaque tokens of other issuers: asked about there (RFC 7662), once for many requests, and not at
+//! all while the issuer is away.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -89,8 +90,8 @@ impl Introspection {
         }
     }
 
-    /// What the issuer says of a token, and until when that may be taken for true. All who ask about one token at once share one
-    /// question.
+    /// What the issuer says of a token, and until when that may be taken for true. All who ask
+    /// about one token at once share one question.
     ///
     /// # Errors
     /// It is not good there, or the issuer cannot be asked.
@@ -107,7 +108,8 @@ impl Introspection {
             return Err(Fault::Token(fault));
         }
         let cell = self.under_way().entry(question).or_default().clone();
-        // Whoever comes later asks anew, or finds it in the cache; also where who asked has gone away.
+        // Whoever comes later asks anew, or finds it in the cache; also where who asked has gone
+        // away.
         let _asked = Asked(self, question);
         let answer = cell.get_or_init(|| self.question(with, rules, token)).await.clone();
         match answer {
@@ -124,7 +126,12 @@ impl Introspection {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn question(&self, (fetch, metrics): (&Fetch, &Metrics), rules: &IssuerRules, token: &str) -> Answer {
+    async fn question(
+        &self,
+        (fetch, metrics): (&Fetch, &Metrics),
+        rules: &IssuerRules,
+        token: &str,
+    ) -> Answer {
         if !self.may_ask() {
             metrics.introspection(&rules.name, "refused");
             return Err("it has failed too often, and is asked again in a second".to_owned());
@@ -136,19 +143,24 @@ impl Introspection {
             return Err("too many questions at once".to_owned());
         };
         let asked = tokio::time::timeout(TIME, self.post(fetch, token)).await;
-        let asked = asked.unwrap_or_else(|_| Err((true, format!("no answer within {} s", TIME.as_secs()))));
+        let asked =
+            asked.unwrap_or_else(|_| Err((true, format!("no answer within {} s", TIME.as_secs()))));
         self.settle(!matches!(asked, Err((true, _))));
         let answer = match asked {
             Ok(answer) => answer,
             Err((_, cause)) => {
                 metrics.introspection(&rules.name, "failed");
-                tracing::warn!(issuer = %rules.name, %cause, "an issuer could not be asked about a token");
+                tracing::warn!(issuer = %rules.name, %cause, "an issuer could not be asked about a \
+                    token");
                 return Err(cause);
             }
         };
         let until = clock::now().plus(i64::try_from(self.declared.cache.as_secs()).unwrap_or(0));
         let read = rules.introspected(&answer, until);
-        metrics.introspection(&rules.name, if matches!(read, Ok(Some(_))) { "active" } else { "inactive" });
+        metrics.introspection(
+            &rules.name,
+            if matches!(read, Ok(Some(_))) { "active" } else { "inactive" },
+        );
         match read {
             Ok(Some(facts)) => {
                 let until = Timestamp(until.0.min(facts.expires.plus(rules.leeway).0));
@@ -159,7 +171,8 @@ impl Introspection {
         }
     }
 
-    /// The answer; or whether the issuer itself is in trouble, and how. What it says of one odd token is no trouble of its own.
+    /// The answer; or whether the issuer itself is in trouble, and how. What it says of one odd
+    /// token is no trouble of its own.
     async fn post(
         &self,
         fetch: &Fetch,
@@ -174,14 +187,20 @@ impl Introspection {
         let (status, body) = posted.map_err(|fault| (true, fault.to_string()))?;
         match status {
             200 if body.len() > MAX_ANSWER => Err((true, "an answer over 64 KiB".to_owned())),
-            200 => parse_object(&body).map_err(|_| (true, "the answer is no JSON object".to_owned())),
-            401 => Err((true, "status 401: our client_id and client_secret there are wrong".to_owned())),
+            200 => {
+                parse_object(&body).map_err(|_| (true, "the answer is no JSON object".to_owned()))
+            }
+            401 => Err((
+                true,
+                "status 401: our client_id and client_secret there are wrong".to_owned(),
+            )),
             400 | 413 | 414 | 422 => Err((false, format!("status {status} for this token"))),
             _ => Err((true, format!("status {status} instead of 200"))),
         }
     }
 
-    /// Whether the issuer may be asked now: of all who want to, one at a time while it is left alone.
+    /// Whether the issuer may be asked now: of all who want to, one at a time while it is left
+    /// alone.
     fn may_ask(&self) -> bool {
         let mut breaker = self.breaker.lock().unwrap_or_else(PoisonError::into_inner);
         match breaker.next {

@@ -1,4 +1,5 @@
-//! What has been revoked, and who is blocked by command: kept in memory, and judged on every request without asking the store.
+//! What has been revoked, and who is blocked by command: kept in memory, and judged on every
+//! request without asking the store.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,8 +51,12 @@ impl Index {
         let until = Until { at: revocation.at, expires: revocation.expires };
         let widen = |known: &mut Until| *known = if known.at < until.at { until } else { *known };
         match &revocation.subject {
-            Subject::Token(id) => drop(self.tokens.insert(id.clone(), until.expires)),
-            Subject::Authorization(id) => drop(self.authorizations.insert(id.clone(), until.expires)),
+            Subject::Token(id) => {
+                self.tokens.insert(id.clone(), until.expires);
+            }
+            Subject::Authorization(id) => {
+                self.authorizations.insert(id.clone(), until.expires);
+            }
             Subject::Client(client) => {
                 self.clients.entry(client.clone()).and_modify(widen).or_insert(until);
             }
@@ -82,14 +87,16 @@ impl Index {
             || self.everything.is_some_and(issued_by)
     }
 
-    /// What is said of the user that a token acts for: of our client credentials, the client's application user.
+    /// What is said of the user that a token acts for: of our client credentials, the client's
+    /// application user.
     fn user(&self, facts: &Facts, registry: &Registry) -> Option<&Until> {
         if self.users.is_empty() {
             return None;
         }
         let own = facts.issuer.is_own();
         let acts = facts.client.as_ref().filter(|client| own && **client == facts.subject);
-        let application = acts.and_then(|client| registry.client(client)?.application_user.as_ref());
+        let application =
+            acts.and_then(|client| registry.client(client)?.application_user.as_ref());
         self.users.get(application.map_or(facts.subject.as_str(), UserName::as_str))
     }
 }
@@ -148,7 +155,10 @@ impl Revocations {
         let stale = self.age() > most;
         if stale != self.stale.swap(stale, Ordering::Relaxed) {
             if stale {
-                tracing::error!(seconds = most.as_secs(), "the store is silent for too long: tokens are answered 503");
+                tracing::error!(
+                    seconds = most.as_secs(),
+                    "the store is silent for too long: tokens are answered 503"
+                );
             } else {
                 tracing::info!("tokens are served again");
             }
@@ -159,8 +169,12 @@ impl Revocations {
     #[must_use]
     pub fn len(&self) -> usize {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let count =
-            |index: &Index| index.tokens.len() + index.authorizations.len() + index.clients.len() + index.users.len();
+        let count = |index: &Index| {
+            index.tokens.len()
+                + index.authorizations.len()
+                + index.clients.len()
+                + index.users.len()
+        };
         index.values().map(count).sum()
     }
 
@@ -247,7 +261,11 @@ mod tests {
         ] {
             let revocations = Revocations::default();
             revocations.add(&Revocation::now(subject.clone(), Timestamp(10)));
-            assert_eq!(revocations.has(&facts("self", 10), &Registry::default()), ends, "{subject:?}");
+            assert_eq!(
+                revocations.has(&facts("self", 10), &Registry::default()),
+                ends,
+                "{subject:?}"
+            );
             assert!(!revocations.has(&facts("corp", 10), &Registry::default()), "{subject:?}");
             let by_time = !matches!(subject, Subject::Token(_) | Subject::Authorization(_));
             assert_eq!(

@@ -21,7 +21,8 @@ impl Tokens {
     /// Reads a token: out of the cache, or by its signature.
     ///
     /// # Errors
-    /// `token.invalid` with its fault; `issuer.unavailable`, `store.unavailable` when keys or store cannot be asked.
+    /// `token.invalid` with its fault; `issuer.unavailable`, `store.unavailable` when keys or store
+    /// cannot be asked.
     pub async fn verify(
         &self,
         issuers: &Issuers,
@@ -32,8 +33,10 @@ impl Tokens {
     ) -> Result<Arc<Facts>, Refusal> {
         let facts = self.read(issuers, rules, token, operation, now).await?;
         if self.revocations.is_stale() {
-            let text =
-                format!("what has been revoked elsewhere is not known for {} s", self.revocations.age().as_secs());
+            let text = format!(
+                "what has been revoked elsewhere is not known for {} s",
+                self.revocations.age().as_secs()
+            );
             let refusal = Refusal::because(Reason::StoreUnavailable, text);
             return Err(refusal.with(Remedy::RetryAfter(RETRY_AFTER)));
         }
@@ -103,7 +106,12 @@ impl Tokens {
             return Err(self.refuse(name.as_str(), TokenFault::Issuer));
         };
         match introspection
-            .ask((&self.fetch, &self.metrics), &issuer.rules, token.expose(), (digest, issuers.settings))
+            .ask(
+                (&self.fetch, &self.metrics),
+                &issuer.rules,
+                token.expose(),
+                (digest, issuers.settings),
+            )
             .await
         {
             Ok((facts, until)) => {
@@ -112,7 +120,10 @@ impl Tokens {
             }
             Err(introspection::Fault::Token(fault)) => Err(self.refuse(name.as_str(), fault)),
             Err(introspection::Fault::Unavailable(cause)) => {
-                let refusal = Refusal::because(Reason::IssuerUnavailable, format!("`{name}` cannot be asked: {cause}"));
+                let refusal = Refusal::because(
+                    Reason::IssuerUnavailable,
+                    format!("`{name}` cannot be asked: {cause}"),
+                );
                 Err(refusal.with(Remedy::RetryAfter(RETRY_AFTER)))
             }
         }
@@ -129,7 +140,9 @@ impl Tokens {
             let refusal = Refusal::because(Reason::StoreUnavailable, fault.to_string());
             refusal.with(Remedy::RetryAfter(RETRY_AFTER))
         })?;
-        let Some(found) = found else { return Err(self.refuse(IssuerName::OWN, TokenFault::Inactive)) };
+        let Some(found) = found else {
+            return Err(self.refuse(IssuerName::OWN, TokenFault::Inactive));
+        };
         Ok(self.remember(issuers, digest, found.into_facts()))
     }
 
@@ -153,18 +166,23 @@ impl Tokens {
         keys.verify(|keys| issuer.rules.verify(parsed, keys)).await.map_err(|fault| match fault {
             VerifyFault::Token(fault) => wrong(fault),
             VerifyFault::Unavailable => {
-                let refusal =
-                    Refusal::because(Reason::IssuerUnavailable, format!("the keys of `{name}` cannot be fetched"));
+                let refusal = Refusal::because(
+                    Reason::IssuerUnavailable,
+                    format!("the keys of `{name}` cannot be fetched"),
+                );
                 refusal.with(Remedy::RetryAfter(RETRY_AFTER))
             }
         })
     }
 
-    /// Whether the key that signed is still one of the issuer's. Where it is not, the token is verified anew: the key may have been
-    /// removed, or the issuer's keys may not be there at all, which is our outage.
+    /// Whether the key that signed is still one of the issuer's. Where it is not, the token is
+    /// verified anew: the key may have been removed, or the issuer's keys may not be there at all,
+    /// which is our outage.
     fn is_signed(&self, issuers: &Issuers, rules: &Rules, facts: &Facts) -> bool {
         let issuer = rules.issuer(facts.issuer.as_str());
-        issuer.is_some_and(|issuer| facts.key.is_none_or(|key| self.keys_of(issuers, issuer).has(&key)))
+        issuer.is_some_and(|issuer| {
+            facts.key.is_none_or(|key| self.keys_of(issuers, issuer).has(&key))
+        })
     }
 
     /// The keys of an issuer as they are now, without waiting.
@@ -182,8 +200,13 @@ impl Tokens {
     }
 }
 
-/// The issuer that is asked about a token which is neither ours nor a JWT, not even one that we cannot read.
-fn issuer_of_opaque<'a>(rules: &'a Rules, token: &BearerToken, operation: Option<OperationId>) -> Option<&'a Issuer> {
+/// The issuer that is asked about a token which is neither ours nor a JWT, not even one that we
+/// cannot read.
+fn issuer_of_opaque<'a>(
+    rules: &'a Rules,
+    token: &BearerToken,
+    operation: Option<OperationId>,
+) -> Option<&'a Issuer> {
     let text = token.expose();
     let own = Kind::ALL.iter().any(|kind| text.starts_with(kind.prefix()));
     // `{"` in base64url: the header of a JWS or JWE (RFC 7515 §7.1, RFC 7516 §7.1).
@@ -191,18 +214,27 @@ fn issuer_of_opaque<'a>(rules: &'a Rules, token: &BearerToken, operation: Option
     if own || jwt { None } else { rules.issuer_of_opaque(text, operation?) }
 }
 
-/// Whether what an issuer said of an opaque token counts for this operation: where the operation chooses whom to ask, another one
-/// may not have been asked.
-fn is_asked(rules: &Rules, facts: &Facts, token: &BearerToken, operation: Option<OperationId>) -> bool {
+/// Whether what an issuer said of an opaque token counts for this operation: where the operation
+/// chooses whom to ask, another one may not have been asked.
+fn is_asked(
+    rules: &Rules,
+    facts: &Facts,
+    token: &BearerToken,
+    operation: Option<OperationId>,
+) -> bool {
     let issuer = rules.issuer(facts.issuer.as_str());
-    let by_operation = issuer.and_then(|issuer| issuer.opaque.as_ref()).is_some_and(|opaque| opaque.prefix.is_none());
+    let by_operation = issuer
+        .and_then(|issuer| issuer.opaque.as_ref())
+        .is_some_and(|opaque| opaque.prefix.is_none());
     if !by_operation || facts.key.is_some() || token.expose().starts_with("eyJ") {
         return true;
     }
-    issuer_of_opaque(rules, token, operation).is_some_and(|issuer| issuer.rules.name == facts.issuer)
+    issuer_of_opaque(rules, token, operation)
+        .is_some_and(|issuer| issuer.rules.name == facts.issuer)
 }
 
-/// Refusing must be cheaper than serving: a token that says itself that it has expired is not worth a signature check.
+/// Refusing must be cheaper than serving: a token that says itself that it has expired is not worth
+/// a signature check.
 fn looks_expired(parsed: &Unverified<'_>, issuer: &Issuer, now: Timestamp) -> bool {
     let expires = parsed.claims.get("exp").and_then(serde_json::Value::as_i64);
     expires.is_some_and(|expires| now.0 >= expires.saturating_add(issuer.rules.leeway))

@@ -1,5 +1,5 @@
-//! How many retries an upstream can take: one for every five requests, and a few beforehand. Without a budget an upstream that
-//! fails gets a multiple of its load just then.
+//! How many retries an upstream can take: one for every five requests, and a few beforehand.
+//! Without a budget an upstream that fails gets a multiple of its load just then.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -32,8 +32,9 @@ impl Budget {
 
     /// Whether it may be tried again; takes it off the budget.
     pub fn retry(&self) -> bool {
-        let taken =
-            self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| (left >= COST).then_some(left - COST));
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            (left >= COST).then_some(left - COST)
+        });
         taken.is_ok()
     }
 }

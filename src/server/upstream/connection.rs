@@ -1,4 +1,5 @@
-//! A connection to a server that speaks HTTP/1, for one request: written and read at once, under one deadline that is moved.
+//! A connection to a server that speaks HTTP/1, for one request: written and read at once, under
+//! one deadline that is moved.
 
 use std::collections::VecDeque;
 use std::io::ErrorKind;
@@ -48,11 +49,19 @@ pub enum Step {
 }
 
 impl ServerConnection {
-    /// A connection that was just opened or taken out of the pool, and may be silent for `patience`.
+    /// A connection that was just opened or taken out of the pool, and may be silent for
+    /// `patience`.
     #[must_use]
     pub fn new(stream: Stream, patience: Duration) -> Self {
         let alarm = Alarm::at(Instant::now() + patience);
-        Self { stream, outbox: VecDeque::new(), unflushed: false, inbox: BytesMut::new(), alarm, patience }
+        Self {
+            stream,
+            outbox: VecDeque::new(),
+            unflushed: false,
+            inbox: BytesMut::new(),
+            alarm,
+            patience,
+        }
     }
 
     /// Its time begins anew.
@@ -73,7 +82,8 @@ impl ServerConnection {
         }
     }
 
-    /// Puts one chunk of a body on its way (RFC 9112 §7.1). Empty ones are none: an empty chunk would be the last.
+    /// Puts one chunk of a body on its way (RFC 9112 §7.1). Empty ones are none: an empty chunk
+    /// would be the last.
     pub fn send_chunk(&mut self, data: Bytes) {
         if !data.is_empty() {
             self.send(Bytes::from(format!("{:X}\r\n", data.len())));
@@ -99,7 +109,8 @@ impl ServerConnection {
         self.stream
     }
 
-    /// Writes what is to be written and, where it `reads`, reads what comes; in a `tunnel` silence has no end.
+    /// Writes what is to be written and, where it `reads`, reads what comes; in a `tunnel` silence
+    /// has no end.
     ///
     /// # Errors
     ///
@@ -112,7 +123,8 @@ impl ServerConnection {
         if !self.is_written()
             && let Poll::Ready(written) = self.poll_written(cx)
         {
-            let step = written.or_err(ErrorType::WriteError, "to the server").map_err(Error::into_up);
+            let step =
+                written.or_err(ErrorType::WriteError, "to the server").map_err(Error::into_up);
             return Poll::Ready(step.map(|()| Step::Written));
         }
         if reads && self.inbox.len() < MAX_READ {
@@ -121,15 +133,20 @@ impl ServerConnection {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Ok(Step::Ended)),
                 Poll::Ready(Ok(_)) => return Poll::Ready(Ok(Step::Came)),
                 Poll::Ready(Err(error)) => {
-                    let is_closed = matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
-                    let kind = if is_closed { ErrorType::ConnectionClosed } else { ErrorType::ReadError };
-                    return Poll::Ready(Err(Error::because(kind, "from the server", error).into_up()));
+                    let is_closed =
+                        matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe);
+                    let kind =
+                        if is_closed { ErrorType::ConnectionClosed } else { ErrorType::ReadError };
+                    return Poll::Ready(Err(
+                        Error::because(kind, "from the server", error).into_up()
+                    ));
                 }
                 Poll::Pending => {}
             }
         }
         if !tunnel && self.alarm.poll(cx).is_ready() {
-            let kind = if self.is_written() { ErrorType::ReadTimedout } else { ErrorType::WriteTimedout };
+            let kind =
+                if self.is_written() { ErrorType::ReadTimedout } else { ErrorType::WriteTimedout };
             return Poll::Ready(Err(Error::new_up(kind)));
         }
         Poll::Pending

@@ -1,5 +1,5 @@
-//! The token that the gateway presents to an upstream in the place of the caller's: got with client credentials (RFC 6749 §4.4)
-//! ahead of need, so that no request waits for it.
+//! The token that the gateway presents to an upstream in the place of the caller's: got with client
+//! credentials (RFC 6749 §4.4) ahead of need, so that no request waits for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +52,12 @@ impl Credentials {
 
     /// The upstream has refused it: another one is got soon, unless this one is new.
     pub fn refused(&self) {
-        let old = self.0.token.load().as_ref().is_some_and(|token| now().saturating_sub(token.got) > 10 * AGAIN);
+        let old = self
+            .0
+            .token
+            .load()
+            .as_ref()
+            .is_some_and(|token| now().saturating_sub(token.got) > 10 * AGAIN);
         if old {
             self.0.next.store(now(), Ordering::Relaxed);
         }
@@ -70,7 +75,8 @@ impl Credentials {
             Err(fault) => {
                 let failures = self.0.failures.fetch_add(1, Ordering::Relaxed).min(8);
                 self.0.next.store(now() + (AGAIN << failures).min(SLOWEST), Ordering::Relaxed);
-                tracing::warn!(upstream = %servers.declared.name, fault, "no token for an upstream");
+                tracing::warn!(upstream = %servers.declared.name, fault, "no token for an \
+                    upstream");
             }
         }
     }
@@ -88,7 +94,9 @@ impl Servers {
     fn client(&self) -> Option<&UpstreamClient> {
         match &self.declared.authorization {
             UpstreamAuthorization::ClientCredentials(client) => Some(client),
-            UpstreamAuthorization::Strip | UpstreamAuthorization::Keep | UpstreamAuthorization::Value(_) => None,
+            UpstreamAuthorization::Strip
+            | UpstreamAuthorization::Keep
+            | UpstreamAuthorization::Value(_) => None,
         }
     }
 
@@ -126,18 +134,21 @@ async fn get(fetch: &Fetch, client: &UpstreamClient) -> Result<Token, String> {
     }
     let credentials = Some((client.client_id.as_str(), client.client_secret.expose()));
     let asked = now();
-    let (status, body) =
-        fetch.post_form(&client.token_url, credentials, &form).await.map_err(|fault| fault.to_string())?;
+    let (status, body) = fetch
+        .post_form(&client.token_url, credentials, &form)
+        .await
+        .map_err(|fault| fault.to_string())?;
     if status != 200 {
         return Err(format!("status {status} instead of 200"));
     }
-    let answer: Answer = serde_json::from_slice(&body).map_err(|_| "an answer that is no token response".to_owned())?;
+    let answer: Answer = serde_json::from_slice(&body)
+        .map_err(|_| "an answer that is no token response".to_owned())?;
     if !answer.token_type.eq_ignore_ascii_case("bearer") {
         return Err("a token that is no bearer token".to_owned());
     }
     let token = zeroize::Zeroizing::new(answer.access_token);
-    let mut value =
-        HeaderValue::from_str(&format!("Bearer {}", *token)).map_err(|_| "a token that is no header".to_owned())?;
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", *token))
+        .map_err(|_| "a token that is no header".to_owned())?;
     value.set_sensitive(true);
     let life = answer.expires_in.unwrap_or(UNSAID);
     if life == 0 {

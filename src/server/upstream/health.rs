@@ -103,7 +103,12 @@ mod tests {
     #[test]
     fn two_checks_in_a_row_change_what_is_thought_of_a_server() {
         let health = Health::default();
-        assert!(!health.check(false) && !health.check(true) && !health.check(false) && !health.is_down());
+        assert!(
+            !health.check(false)
+                && !health.check(true)
+                && !health.check(false)
+                && !health.is_down()
+        );
         assert!(health.check(false) && health.is_down());
         assert!(!health.check(true) && health.is_down());
         assert!(health.check(true) && !health.is_down());

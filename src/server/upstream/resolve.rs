@@ -24,7 +24,8 @@ impl Servers {
             match found {
                 Ok(sockets) => addresses.extend(sockets.map(|socket| (server.clone(), socket))),
                 Err(error) => {
-                    tracing::warn!(upstream = %self.declared.name, host = %server.host, %error, "name not resolved");
+                    tracing::warn!(upstream = %self.declared.name, host = %server.host, %error,
+                        "name not resolved");
                     let name = authority(server);
                     let same = before.iter().filter(|member| member.address.authority == name);
                     addresses.extend(same.map(|member| (server.clone(), member.address.socket)));

@@ -10,20 +10,32 @@ use crate::store::StoreFault;
 use crate::store::access::StoredAccess;
 
 impl Embedded {
-    pub(in crate::store) async fn put_access(&self, access: StoredAccess) -> Result<(), StoreFault> {
+    pub(in crate::store) async fn put_access(
+        &self,
+        access: StoredAccess,
+    ) -> Result<(), StoreFault> {
         self.write(move |connection| insert_access(connection, &access)).await
     }
 
-    pub(in crate::store) async fn access(&self, digest: ValueDigest) -> Result<Option<StoredAccess>, StoreFault> {
+    pub(in crate::store) async fn access(
+        &self,
+        digest: ValueDigest,
+    ) -> Result<Option<StoredAccess>, StoreFault> {
         self.read(move |connection| select_access(connection, digest)).await
     }
 
-    pub(in crate::store) fn find_access(&self, digest: ValueDigest) -> Result<Option<StoredAccess>, StoreFault> {
+    pub(in crate::store) fn find_access(
+        &self,
+        digest: ValueDigest,
+    ) -> Result<Option<StoredAccess>, StoreFault> {
         self.read_now(|connection| select_access(connection, digest))
     }
 }
 
-fn select_access(connection: &Connection, digest: ValueDigest) -> rusqlite::Result<Option<StoredAccess>> {
+fn select_access(
+    connection: &Connection,
+    digest: ValueDigest,
+) -> rusqlite::Result<Option<StoredAccess>> {
     connection
         .prepare_cached(
             "SELECT id, authorization_id, client, subject, scopes, audience, issued_at, expires_at
@@ -45,11 +57,15 @@ fn select_access(connection: &Connection, digest: ValueDigest) -> rusqlite::Resu
         .optional()
 }
 
-pub(super) fn insert_access(connection: &Connection, access: &StoredAccess) -> rusqlite::Result<()> {
+pub(super) fn insert_access(
+    connection: &Connection,
+    access: &StoredAccess,
+) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT INTO access_token VALUES
-             (:digest, :id, :authorization, :client, :subject, :scopes, :audience, :issued, :expires)",
+             (:digest, :id, :authorization, :client, :subject, :scopes, :audience, :issued, \
+             :expires)",
         )?
         .execute(named_params! {
             ":digest": access.digest,

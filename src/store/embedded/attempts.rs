@@ -16,8 +16,9 @@ impl Embedded {
         expires: Timestamp,
     ) -> Result<(), StoreFault> {
         self.write(move |connection| {
-            let mut statement =
-                connection.prepare_cached("INSERT INTO failure (subject, at, expires_at) VALUES (?1, ?2, ?3)")?;
+            let mut statement = connection.prepare_cached(
+                "INSERT INTO failure (subject, at, expires_at) VALUES (?1, ?2, ?3)",
+            )?;
             for subject in &subjects {
                 statement.execute(params![subject, at.0, expires.0])?;
             }
@@ -28,10 +29,12 @@ impl Embedded {
 
     pub(in crate::store) fn attempts(&self, now: Timestamp) -> Result<Vec<Attempt>, StoreFault> {
         self.read_now(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT subject, at FROM failure WHERE expires_at > ?1 ORDER BY id")?;
-            let rows =
-                statement.query_map([now.0], |row| Ok(Attempt { subject: row.get(0)?, at: Timestamp(row.get(1)?) }))?;
+            let mut statement = connection.prepare_cached(
+                "SELECT subject, at FROM failure WHERE expires_at > ?1 ORDER BY id",
+            )?;
+            let rows = statement.query_map([now.0], |row| {
+                Ok(Attempt { subject: row.get(0)?, at: Timestamp(row.get(1)?) })
+            })?;
             rows.collect()
         })
     }
@@ -45,7 +48,11 @@ impl Embedded {
         self.write(move |connection| clear(connection, &cleared, now)).await
     }
 
-    pub(in crate::store) fn clear_attempts_now(&self, cleared: &Cleared, now: Timestamp) -> Result<usize, StoreFault> {
+    pub(in crate::store) fn clear_attempts_now(
+        &self,
+        cleared: &Cleared,
+        now: Timestamp,
+    ) -> Result<usize, StoreFault> {
         let cleared = cleared.clone();
         self.write_now(move |connection| clear(connection, &cleared, now))
     }
@@ -58,7 +65,9 @@ fn clear(connection: &Connection, cleared: &Cleared, now: Timestamp) -> rusqlite
         .collect::<rusqlite::Result<_>>()?;
     let mut removed = 0;
     for subject in subjects.iter().filter(|subject| cleared.covers(subject)) {
-        removed += connection.prepare_cached("DELETE FROM failure WHERE subject = ?1")?.execute([subject])?;
+        removed += connection
+            .prepare_cached("DELETE FROM failure WHERE subject = ?1")?
+            .execute([subject])?;
     }
     // Whoever hears that blocks have changed reads attempts anew too.
     note_blocks(connection, now)?;

@@ -13,8 +13,14 @@ impl Embedded {
     pub(in crate::store) fn backup(&self, to: &Path) -> Result<(), StoreFault> {
         self.there()?;
         let io = |source| StoreFault::Io { path: to.to_owned(), source };
-        // Made here, so that it is private before there is anything in it; and never one that is there already.
-        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(to).map_err(io)?;
+        // Made here, so that it is private before there is anything in it; and never one that is
+        // there already.
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(to)
+            .map_err(io)?;
         let sqlite = |source| StoreFault::Sqlite { path: to.to_owned(), source };
         let copied = connect(&self.0.path)
             .and_then(|connection| connection.execute("VACUUM INTO ?1", [to.to_string_lossy()]))
@@ -28,11 +34,12 @@ impl Embedded {
         copied
     }
 
-    /// Whether the file's pages hang together. Much faster than a check that compares indices too, and finds what a torn or
-    /// overwritten page leaves.
+    /// Whether the file's pages hang together. Much faster than a check that compares indices too,
+    /// and finds what a torn or overwritten page leaves.
     pub(in crate::store) fn examine(&self) -> Result<(), StoreFault> {
-        let said: String =
-            self.read_now(|connection| connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)))?;
+        let said: String = self.read_now(|connection| {
+            connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        })?;
         if said == "ok" {
             return Ok(());
         }
@@ -44,7 +51,12 @@ impl Embedded {
         check(from)?;
         let path = folder.join(FILE);
         // The log of another file would be played onto this one.
-        for name in [FILE.to_owned(), format!("{FILE}-wal"), format!("{FILE}-shm"), format!("{FILE}-journal")] {
+        for name in [
+            FILE.to_owned(),
+            format!("{FILE}-wal"),
+            format!("{FILE}-shm"),
+            format!("{FILE}-journal"),
+        ] {
             let path = folder.join(name);
             if path.exists() {
                 return Err(StoreFault::Foreign {
@@ -61,7 +73,12 @@ impl Embedded {
         let half = folder.join(format!("{FILE}.restoring"));
         super::make_folder(folder).map_err(io(folder))?;
         let mut source = std::fs::File::open(from).map_err(io(from))?;
-        let options = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&half);
+        let options = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&half);
         let mut file = options.map_err(io(&half))?;
         std::io::copy(&mut source, &mut file).and_then(|_| file.sync_all()).map_err(io(&half))?;
         std::fs::rename(&half, &path).map_err(io(&path))?;
@@ -75,11 +92,13 @@ fn check(path: &Path) -> Result<(), StoreFault> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
     let foreign = |found| Err(StoreFault::Foreign { path: path.to_owned(), found });
-    let whole: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
+    let whole: String =
+        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0)).map_err(sqlite)?;
     if whole != "ok" {
         return foreign("the file is damaged");
     }
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
+    let found: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sqlite)?;
     match found {
         0 => foreign("no store of ours"),
         found if found > schema::VERSION => {

@@ -13,7 +13,8 @@ impl Embedded {
         let block = block.clone();
         self.write_now(move |connection| {
             connection.execute(
-                "INSERT OR REPLACE INTO block (kind, value, reason, since, until) VALUES (?1, ?2, ?3, ?4, ?5)",
+                "INSERT OR REPLACE INTO block (kind, value, reason, since, until) VALUES (?1, ?2, \
+                    ?3, ?4, ?5)",
                 params![
                     block.blocked.kind(),
                     block.blocked.value(),
@@ -26,32 +27,48 @@ impl Embedded {
         })
     }
 
-    pub(in crate::store) fn unblock(&self, blocked: &Blocked, now: Timestamp) -> Result<bool, StoreFault> {
+    pub(in crate::store) fn unblock(
+        &self,
+        blocked: &Blocked,
+        now: Timestamp,
+    ) -> Result<bool, StoreFault> {
         let (kind, value) = (blocked.kind(), blocked.value());
         self.write_now(move |connection| {
-            let removed =
-                connection.execute("DELETE FROM block WHERE kind = ?1 AND value = ?2", params![kind, value])?;
+            let removed = connection.execute(
+                "DELETE FROM block WHERE kind = ?1 AND value = ?2",
+                params![kind, value],
+            )?;
             note_blocks(connection, now)?;
             Ok(removed > 0)
         })
     }
 
-    pub(in crate::store) fn blocks(&self, now: Timestamp) -> Result<Vec<CommandedBlock>, StoreFault> {
+    pub(in crate::store) fn blocks(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<CommandedBlock>, StoreFault> {
         self.read_now(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT kind, value, reason, since, until FROM block WHERE until IS NULL OR until > ?1 ORDER BY kind, value",
+                "SELECT kind, value, reason, since, until FROM block WHERE until IS NULL OR until \
+                    > ?1 ORDER BY kind, value",
             )?;
             let rows = statement.query_map([now.0], |row| {
                 let (kind, value): (String, String) = (row.get(0)?, row.get(1)?);
                 let until: Option<i64> = row.get(4)?;
                 // What a later version writes is not known here.
-                Ok(Blocked::parse(&kind, &value).map(|blocked| (blocked, row.get(2), row.get(3), until)))
+                Ok(Blocked::parse(&kind, &value)
+                    .map(|blocked| (blocked, row.get(2), row.get(3), until)))
             })?;
             let mut blocks = Vec::new();
             for row in rows {
                 if let Some((blocked, reason, since, until)) = row? {
                     let since = Timestamp(since?);
-                    blocks.push(CommandedBlock { blocked, reason: reason?, since, until: until.map(Timestamp) });
+                    blocks.push(CommandedBlock {
+                        blocked,
+                        reason: reason?,
+                        since,
+                        until: until.map(Timestamp),
+                    });
                 }
             }
             Ok(blocks)

@@ -40,7 +40,8 @@ fn read(connection: &Connection, after: Position) -> rusqlite::Result<News> {
     let mut rows = statement.query([after.number])?;
     while let Some(row) = rows.next()? {
         news.position.number = row.get(0)?;
-        let (kind, value, issuer): (String, String, String) = (row.get(1)?, row.get(2)?, row.get(5)?);
+        let (kind, value, issuer): (String, String, String) =
+            (row.get(1)?, row.get(2)?, row.get(5)?);
         news.delays.push(Duration::from_millis(row.get::<_, i64>(6)?.unsigned_abs()));
         if kind == BLOCKS {
             news.blocks = true;
@@ -67,7 +68,8 @@ pub(super) fn note(
 ) -> rusqlite::Result<()> {
     connection
         .prepare_cached(&format!(
-            "INSERT INTO revocation (kind, value, at, expires_at, issuer, noted_ms) VALUES (?1, ?2, ?3, ?4, ?5, {CLOCK})"
+            "INSERT INTO revocation (kind, value, at, expires_at, issuer, noted_ms) VALUES (?1, \
+                ?2, ?3, ?4, ?5, {CLOCK})"
         ))?
         .execute(params![kind, value, at.0, expires.0, issuer])?;
     Ok(())

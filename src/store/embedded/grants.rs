@@ -26,13 +26,15 @@ impl Embedded {
         self.write(move |connection| {
             let authorization = &code.authorization;
             insert_authorization(connection, authorization, now, expires)?;
-            connection.prepare_cached("INSERT INTO code VALUES (?1, ?2, ?3, ?4, ?5, NULL)")?.execute(params![
-                digest,
-                authorization.id,
-                code.redirect_uri,
-                code.challenge.as_ref().map(Challenge::as_str),
-                expires.0
-            ])?;
+            connection
+                .prepare_cached("INSERT INTO code VALUES (?1, ?2, ?3, ?4, ?5, NULL)")?
+                .execute(params![
+                    digest,
+                    authorization.id,
+                    code.redirect_uri,
+                    code.challenge.as_ref().map(Challenge::as_str),
+                    expires.0
+                ])?;
             Ok(())
         })
         .await
@@ -48,8 +50,10 @@ impl Embedded {
         self.write(move |connection| {
             let found = connection
                 .prepare_cached(
-                    "SELECT a.id, a.client, a.subject, a.scopes, a.resource, c.redirect_uri, c.challenge, c.expires_at, c.used_at
-                     FROM code c JOIN authorization a ON a.id = c.authorization_id WHERE c.digest = ?1",
+                    "SELECT a.id, a.client, a.subject, a.scopes, a.resource, c.redirect_uri, \
+                        c.challenge, c.expires_at, c.used_at
+                     FROM code c JOIN authorization a ON a.id = c.authorization_id WHERE c.digest \
+                     = ?1",
                 )?
                 .query_row([digest], |row| {
                     let challenge: Option<String> = row.get(6)?;
@@ -62,7 +66,8 @@ impl Embedded {
                 })
                 .optional()?;
             let Some((code, expires, used)) = found else { return Ok(Redemption::Unknown) };
-            // The code of another client is none at all to this one, which must not end what it gave.
+            // The code of another client is none at all to this one, which must not end what it
+            // gave.
             if code.authorization.client != client {
                 return Ok(Redemption::Unknown);
             }
@@ -76,7 +81,12 @@ impl Embedded {
                 Ok(gift) => gift,
                 Err(error) => return Ok(Redemption::Refused(error)),
             };
-            connection.prepare_cached("UPDATE code SET used_at = ?2 WHERE digest = ?1")?.execute(params![digest, now.0])?;
+            connection
+                .prepare_cached(
+                    "UPDATE code SET used_at = ?2 WHERE digest = \
+                ?1",
+                )?
+                .execute(params![digest, now.0])?;
             give(connection, &code.authorization.id, &gift)?;
             Ok(Redemption::Done(gift.value))
         })
@@ -104,9 +114,13 @@ impl Embedded {
         now: Timestamp,
     ) -> Result<Vec<Revocation>, StoreFault> {
         self.write(move |connection| {
-            connection.execute("DELETE FROM consent WHERE user = ?1 AND client = ?2", params![user, client])?;
-            let mut statement =
-                connection.prepare_cached("SELECT id FROM authorization WHERE subject = ?1 AND client = ?2")?;
+            connection.execute(
+                "DELETE FROM consent WHERE user = ?1 AND client = ?2",
+                params![user, client],
+            )?;
+            let mut statement = connection.prepare_cached(
+                "SELECT id FROM authorization WHERE subject = ?1 AND client = ?2",
+            )?;
             let ids = statement.query_map(params![user, client], |row| row.get(0))?;
             let ids = ids.collect::<rusqlite::Result<Vec<String>>>()?;
             ids.iter().map(|id| revoke(connection, id, now)).collect()
@@ -116,7 +130,11 @@ impl Embedded {
 }
 
 /// Ends an authorization with all that hangs on it, and leaves word of it for JWTs.
-pub(super) fn revoke(connection: &Connection, id: &str, now: Timestamp) -> rusqlite::Result<Revocation> {
+pub(super) fn revoke(
+    connection: &Connection,
+    id: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Revocation> {
     connection.prepare_cached("DELETE FROM authorization WHERE id = ?1")?.execute([id])?;
     let revocation = Revocation::authorization(id, now);
     insert_revocation(connection, &revocation)?;
@@ -127,11 +145,9 @@ pub(super) fn revoke(connection: &Connection, id: &str, now: Timestamp) -> rusql
 pub(super) fn give<T>(connection: &Connection, id: &str, gift: &Gift<T>) -> rusqlite::Result<()> {
     let mut last = gift.expires;
     if let Some(refresh) = &gift.refresh {
-        connection.prepare_cached("INSERT INTO refresh_token VALUES (?1, ?2, ?3, NULL, NULL)")?.execute(params![
-            refresh.digest,
-            id,
-            refresh.expires.0
-        ])?;
+        connection
+            .prepare_cached("INSERT INTO refresh_token VALUES (?1, ?2, ?3, NULL, NULL)")?
+            .execute(params![refresh.digest, id, refresh.expires.0])?;
         last = Timestamp(last.0.max(refresh.expires.0));
     }
     if let Some(access) = &gift.access {
@@ -149,15 +165,17 @@ fn insert_authorization(
     now: Timestamp,
     expires: Timestamp,
 ) -> rusqlite::Result<()> {
-    connection.prepare_cached("INSERT INTO authorization VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
-        authorization.id,
-        authorization.client,
-        authorization.subject,
-        authorization.scopes.to_value(),
-        authorization.resource,
-        now.0,
-        expires.0
-    ])?;
+    connection
+        .prepare_cached("INSERT INTO authorization VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
+        .execute(params![
+            authorization.id,
+            authorization.client,
+            authorization.subject,
+            authorization.scopes.to_value(),
+            authorization.resource,
+            now.0,
+            expires.0
+        ])?;
     Ok(())
 }
 
@@ -175,6 +193,10 @@ pub(super) fn authorization(row: &Row<'_>) -> rusqlite::Result<Authorization> {
 pub(super) fn scopes(row: &Row<'_>, column: usize) -> rusqlite::Result<ScopeSet> {
     let text: String = row.get(column)?;
     ScopeSet::parse_unbounded(&text).map_err(|fault| {
-        rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, Box::new(fault))
+        rusqlite::Error::FromSqlConversionFailure(
+            column,
+            rusqlite::types::Type::Text,
+            Box::new(fault),
+        )
     })
 }

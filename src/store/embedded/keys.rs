@@ -53,7 +53,8 @@ fn all(connection: &Connection) -> rusqlite::Result<Vec<StoredKey>> {
 
 fn insert(connection: &Connection, key: &StoredKey) -> rusqlite::Result<()> {
     connection.execute(
-        "INSERT INTO signing_key (id, algorithm, public_jwk, private_key, created_at, signs_from, retired_at)
+        "INSERT INTO signing_key (id, algorithm, public_jwk, private_key, created_at, signs_from, \
+            retired_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         params![
             key.number,

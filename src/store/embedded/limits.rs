@@ -18,13 +18,17 @@ impl Embedded {
             for draw in &draws {
                 answers.push(match draw {
                     Draw::Rate { count, each, .. } => count.saturating_mul(*each),
-                    Draw::Quota { key, count: 0, .. } => {
-                        asks.query_row([key], |row| row.get::<_, i64>(0)).optional()?.unwrap_or(0).unsigned_abs()
-                    }
+                    Draw::Quota { key, count: 0, .. } => asks
+                        .query_row([key], |row| row.get::<_, i64>(0))
+                        .optional()?
+                        .unwrap_or(0)
+                        .unsigned_abs(),
                     Draw::Quota { key, count, left, .. } => {
                         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-                        let used: i64 =
-                            statement.query_row(params![key, number(*count), number(*left)], |row| row.get(0))?;
+                        let used: i64 = statement
+                            .query_row(params![key, number(*count), number(*left)], |row| {
+                                row.get(0)
+                            })?;
                         used.unsigned_abs()
                     }
                 });
@@ -36,7 +40,10 @@ impl Embedded {
 
     /// Two processes on one file are an old and a new one: they are one gateway.
     #[expect(clippy::unused_self, reason = "as the other engine's")]
-    pub(in crate::store) fn gateways(&self, _id: String) -> std::future::Ready<Result<u64, StoreFault>> {
+    pub(in crate::store) fn gateways(
+        &self,
+        _id: String,
+    ) -> std::future::Ready<Result<u64, StoreFault>> {
         std::future::ready(Ok(1))
     }
 }

@@ -26,10 +26,15 @@ fn revoke(connection: &Connection, revocation: &Revocation) -> rusqlite::Result<
 
 fn delete(connection: &Connection, revocation: &Revocation) -> rusqlite::Result<()> {
     let at = revocation.at.0;
-    let run = |statement: &str, value: &str| connection.execute(statement, params![value, at]).map(drop);
+    let run =
+        |statement: &str, value: &str| connection.execute(statement, params![value, at]).map(drop);
     match &revocation.subject {
-        Subject::Token(id) => connection.execute("DELETE FROM access_token WHERE id = ?1", [id]).map(drop)?,
-        Subject::Authorization(id) => connection.execute("DELETE FROM authorization WHERE id = ?1", [id]).map(drop)?,
+        Subject::Token(id) => {
+            connection.execute("DELETE FROM access_token WHERE id = ?1", [id]).map(drop)?;
+        }
+        Subject::Authorization(id) => {
+            connection.execute("DELETE FROM authorization WHERE id = ?1", [id]).map(drop)?;
+        }
         Subject::Client(client) => {
             run("DELETE FROM authorization WHERE client = ?1 AND created_at <= ?2", client)?;
             run("DELETE FROM access_token WHERE client = ?1 AND issued_at <= ?2", client)?;
@@ -50,5 +55,12 @@ fn delete(connection: &Connection, revocation: &Revocation) -> rusqlite::Result<
 
 pub(super) fn insert(connection: &Connection, revocation: &Revocation) -> rusqlite::Result<()> {
     let (kind, value) = revocation.subject.parts();
-    super::events::note(connection, kind, value, revocation.at, revocation.expires, revocation.issuer.as_str())
+    super::events::note(
+        connection,
+        kind,
+        value,
+        revocation.at,
+        revocation.expires,
+        revocation.issuer.as_str(),
+    )
 }

@@ -10,7 +10,8 @@ use crate::store::StoreFault;
 /// The schema that this version writes; a newer one is refused, an older one migrated.
 pub(super) const VERSION: i64 = 3;
 
-/// What each version added: a file of version n gets all from index n on. Nothing here is ever edited, only appended to.
+/// What each version added: a file of version n gets all from index n on. Nothing here is ever
+/// edited, only appended to.
 const STEPS: [&str; 3] = [
     "
     CREATE TABLE signing_key (
@@ -22,7 +23,8 @@ const STEPS: [&str; 3] = [
         retired_at  INTEGER,
         CHECK ((private_key IS NULL) = (retired_at IS NOT NULL))
     ) STRICT;
-    CREATE UNIQUE INDEX one_current_key ON signing_key (retired_at IS NULL) WHERE retired_at IS NULL;
+    CREATE UNIQUE INDEX one_current_key ON signing_key (retired_at IS NULL) WHERE retired_at IS \
+    NULL;
     ",
     "
     -- A key signs from a time on: which one is current needs no write at the moment it changes.
@@ -123,7 +125,8 @@ const STEPS: [&str; 3] = [
         expires_at INTEGER NOT NULL
     ) STRICT;
     CREATE INDEX assertion_expires ON assertion (expires_at);
-    -- When a secret last proved its client, to the day: so that an old one can be removed without fear.
+    -- When a secret last proved its client, to the day: so that an old one can be removed without \
+    fear.
     CREATE TABLE secret_use (
         client TEXT    NOT NULL,
         secret TEXT    NOT NULL,
@@ -158,32 +161,47 @@ const STEPS: [&str; 3] = [
 pub(super) const SLICE: i64 = 1_000;
 /// Removes what has expired (`?1` is now, `?2` the slice).
 pub(super) const SWEEPS: [&str; 10] = [
-    "DELETE FROM authorization WHERE rowid IN (SELECT rowid FROM authorization WHERE expires_at < ?1 LIMIT ?2)",
-    "DELETE FROM access_token WHERE rowid IN (SELECT rowid FROM access_token WHERE expires_at < ?1 LIMIT ?2)",
-    "DELETE FROM refresh_token WHERE rowid IN (SELECT rowid FROM refresh_token WHERE expires_at < ?1 LIMIT ?2)",
-    "DELETE FROM revocation WHERE number IN (SELECT number FROM revocation WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM authorization WHERE rowid IN (SELECT rowid FROM authorization WHERE expires_at < \
+        ?1 LIMIT ?2)",
+    "DELETE FROM access_token WHERE rowid IN (SELECT rowid FROM access_token WHERE expires_at < ?1 \
+        LIMIT ?2)",
+    "DELETE FROM refresh_token WHERE rowid IN (SELECT rowid FROM refresh_token WHERE expires_at < \
+        ?1 LIMIT ?2)",
+    "DELETE FROM revocation WHERE number IN (SELECT number FROM revocation WHERE expires_at < ?1 \
+        LIMIT ?2)",
     "DELETE FROM session WHERE rowid IN (SELECT rowid FROM session WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM login WHERE rowid IN (SELECT rowid FROM login WHERE expires_at < ?1 LIMIT ?2)",
-    "DELETE FROM assertion WHERE rowid IN (SELECT rowid FROM assertion WHERE expires_at < ?1 LIMIT ?2)",
+    "DELETE FROM assertion WHERE rowid IN (SELECT rowid FROM assertion WHERE expires_at < ?1 LIMIT \
+        ?2)",
     "DELETE FROM quota WHERE rowid IN (SELECT rowid FROM quota WHERE expires_at < ?1 LIMIT ?2)",
     "DELETE FROM block WHERE rowid IN (SELECT rowid FROM block WHERE until < ?1 LIMIT ?2)",
     "DELETE FROM failure WHERE id IN (SELECT id FROM failure WHERE expires_at < ?1 LIMIT ?2)",
 ];
 
-/// Makes the tables in a file that was just created, and brings an older one forward. One that was there and has no tables is
-/// not ours, unless another process has just created it and is about to fill it.
-pub(super) fn migrate(connection: &mut Connection, path: &Path, created: bool) -> Result<(), StoreFault> {
+/// Makes the tables in a file that was just created, and brings an older one forward. One that was
+/// there and has no tables is not ours, unless another process has just created it and is about to
+/// fill it.
+pub(super) fn migrate(
+    connection: &mut Connection,
+    path: &Path,
+    created: bool,
+) -> Result<(), StoreFault> {
     let deadline = std::time::Instant::now() + BUSY;
     let foreign = |found| Err(StoreFault::Foreign { path: path.to_owned(), found });
     loop {
         let found = fill(connection, created);
-        let (found, tables) = found.map_err(|source| StoreFault::Sqlite { path: path.to_owned(), source })?;
+        let (found, tables) =
+            found.map_err(|source| StoreFault::Sqlite { path: path.to_owned(), source })?;
         match (found, tables) {
-            (0, 0) if std::time::Instant::now() < deadline => std::thread::sleep(std::time::Duration::from_millis(20)),
+            (0, 0) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
             (0, 0) => return foreign("the store is empty"),
             (0, _) => return foreign("the database of another program"),
             (VERSION, _) => return Ok(()),
-            (found, _) => return Err(StoreFault::Newer { path: path.to_owned(), found, known: VERSION }),
+            (found, _) => {
+                return Err(StoreFault::Newer { path: path.to_owned(), found, known: VERSION });
+            }
         }
     }
 }
@@ -201,7 +219,8 @@ fn fill(connection: &mut Connection, create: bool) -> rusqlite::Result<(i64, i64
         }
         transaction.pragma_update(None, "user_version", VERSION)?;
     }
-    let tables = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    let tables =
+        transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     let found = version(&transaction)?;
     transaction.commit()?;
     Ok((found, tables))

@@ -34,16 +34,23 @@ impl Embedded {
     ) -> Result<Option<(String, String)>, StoreFault> {
         self.read(move |connection| {
             connection
-                .prepare_cached("SELECT user, proof FROM session WHERE digest = ?1 AND expires_at > ?2")?
+                .prepare_cached(
+                    "SELECT user, proof FROM session WHERE digest = ?1 AND expires_at > ?2",
+                )?
                 .query_row(params![digest, now.0], |row| Ok((row.get(0)?, row.get(1)?)))
                 .optional()
         })
         .await
     }
 
-    pub(in crate::store) async fn end_session(&self, digest: ValueDigest) -> Result<(), StoreFault> {
-        self.write(move |connection| connection.execute("DELETE FROM session WHERE digest = ?1", [digest]).map(drop))
-            .await
+    pub(in crate::store) async fn end_session(
+        &self,
+        digest: ValueDigest,
+    ) -> Result<(), StoreFault> {
+        self.write(move |connection| {
+            connection.execute("DELETE FROM session WHERE digest = ?1", [digest]).map(drop)
+        })
+        .await
     }
 
     pub(in crate::store) async fn keep_login(
@@ -72,7 +79,8 @@ impl Embedded {
         self.write(move |connection| {
             connection
                 .query_row(
-                    "DELETE FROM login WHERE digest = ?1 AND expires_at > ?2 RETURNING user, browser, back",
+                    "DELETE FROM login WHERE digest = ?1 AND expires_at > ?2 RETURNING user, \
+                        browser, back",
                     params![digest, now.0],
                     |row| Ok(Login { user: row.get(0)?, browser: row.get(1)?, back: row.get(2)? }),
                 )
@@ -89,7 +97,9 @@ impl Embedded {
     ) -> Result<Option<ScopeSet>, StoreFault> {
         self.read(move |connection| {
             connection
-                .prepare_cached("SELECT scopes FROM consent WHERE user = ?1 AND client = ?2 AND resource = ?3")?
+                .prepare_cached(
+                    "SELECT scopes FROM consent WHERE user = ?1 AND client = ?2 AND resource = ?3",
+                )?
                 .query_row(params![user, client, resource], |row| scopes(row, 0))
                 .optional()
         })
@@ -125,20 +135,34 @@ impl Embedded {
         .await
     }
 
-    pub(in crate::store) async fn connected(&self, user: String) -> Result<Vec<Connected>, StoreFault> {
+    pub(in crate::store) async fn connected(
+        &self,
+        user: String,
+    ) -> Result<Vec<Connected>, StoreFault> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT client, scopes, given_at FROM consent WHERE user = ?1 ORDER BY client, given_at",
+                "SELECT client, scopes, given_at FROM consent WHERE user = ?1 ORDER BY client, \
+                    given_at",
             )?;
             let rows = statement.query_map([user], |row| {
-                Ok(Connected { client: row.get(0)?, scopes: scopes(row, 1)?, since: Timestamp(row.get(2)?) })
+                Ok(Connected {
+                    client: row.get(0)?,
+                    scopes: scopes(row, 1)?,
+                    since: Timestamp(row.get(2)?),
+                })
             })?;
             let mut all: Vec<Connected> = Vec::new();
             for row in rows {
                 let row = row?;
                 match all.last_mut().filter(|last| last.client == row.client) {
                     Some(last) => {
-                        last.scopes = last.scopes.as_slice().iter().chain(row.scopes.as_slice()).cloned().collect();
+                        last.scopes = last
+                            .scopes
+                            .as_slice()
+                            .iter()
+                            .chain(row.scopes.as_slice())
+                            .cloned()
+                            .collect();
                     }
                     None => all.push(row),
                 }

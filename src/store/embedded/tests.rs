@@ -7,7 +7,9 @@ fn key(byte: u8) -> NewKey {
 }
 
 fn keys(keys: &[StoredKey]) -> Vec<(&str, Option<u8>)> {
-    keys.iter().map(|key| (key.public_jwk.as_str(), key.private_key.as_ref().map(|key| key[0]))).collect()
+    keys.iter()
+        .map(|key| (key.public_jwk.as_str(), key.private_key.as_ref().map(|key| key[0])))
+        .collect()
 }
 
 const KEEP: i64 = 105 * 86_400;
@@ -33,9 +35,15 @@ fn the_first_process_makes_the_key_and_the_second_takes_it() {
 fn a_retired_key_keeps_its_public_half_for_a_time_and_its_private_half_not_at_all() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    let secret = NewKey { public_jwk: "public 1".into(), private_key: b"planted-private-key".to_vec().into() };
+    let secret = NewKey {
+        public_jwk: "public 1".into(),
+        private_key: b"planted-private-key".to_vec().into(),
+    };
     turn(&store, "ES256", 1, secret);
-    assert_eq!(keys(&turn(&store, "EdDSA", 2, key(2))), [("public 1", None), ("public 2", Some(2))]);
+    assert_eq!(
+        keys(&turn(&store, "EdDSA", 2, key(2))),
+        [("public 1", None), ("public 2", Some(2))]
+    );
     assert_eq!(keys(&turn(&store, "EdDSA", 3, key(3))).len(), 2);
     let schedule = Schedule { every: 1_000 * 86_400, lead: 1, keep: KEEP };
     store.turn_keys("EdDSA", schedule, Timestamp(2 + KEEP), None).unwrap();
@@ -51,12 +59,21 @@ fn a_retired_key_keeps_its_public_half_for_a_time_and_its_private_half_not_at_al
 fn its_files_are_private_also_where_the_folder_was_open() {
     let folder = tempfile::tempdir().unwrap();
     drop(Store::open(folder.path()).unwrap());
-    std::fs::set_permissions(folder.path().join("scopegate.db"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(
+        folder.path().join("scopegate.db"),
+        std::fs::Permissions::from_mode(0o644),
+    )
+    .unwrap();
     let store = Store::open(folder.path()).unwrap();
     turn(&store, "ES256", 1, key(1));
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         let entry = entry.unwrap();
-        assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", entry.path());
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{:?}",
+            entry.path()
+        );
     }
 }
 
@@ -88,7 +105,10 @@ fn a_newer_schema_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
     drop(store);
-    connect(&folder.path().join("scopegate.db")).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    connect(&folder.path().join("scopegate.db"))
+        .unwrap()
+        .pragma_update(None, "user_version", 99)
+        .unwrap();
     assert!(matches!(Store::open(folder.path()), Err(StoreFault::Newer { found: 99, .. })));
 }
 
@@ -132,12 +152,15 @@ async fn a_store_of_the_first_version_is_brought_forward_with_its_key() {
     let old = Connection::open(&path).unwrap();
     old.execute_batch(
         "CREATE TABLE signing_key (
-             id INTEGER PRIMARY KEY, algorithm TEXT NOT NULL, public_jwk TEXT NOT NULL, private_key BLOB,
+             id INTEGER PRIMARY KEY, algorithm TEXT NOT NULL, public_jwk TEXT NOT NULL, \
+             private_key BLOB,
              created_at INTEGER NOT NULL, retired_at INTEGER,
              CHECK ((private_key IS NULL) = (retired_at IS NOT NULL))
          ) STRICT;
-         CREATE UNIQUE INDEX one_current_key ON signing_key (retired_at IS NULL) WHERE retired_at IS NULL;
-         INSERT INTO signing_key VALUES (1, 'ES256', 'public old', NULL, 5, 7), (2, 'ES256', 'public now', x'02', 7, NULL);
+         CREATE UNIQUE INDEX one_current_key ON signing_key (retired_at IS NULL) WHERE retired_at \
+         IS NULL;
+         INSERT INTO signing_key VALUES (1, 'ES256', 'public old', NULL, 5, 7), (2, 'ES256', \
+         'public now', x'02', 7, NULL);
          PRAGMA user_version = 1;",
     )
     .unwrap();

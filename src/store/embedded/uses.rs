@@ -40,11 +40,14 @@ impl Embedded {
         .await
     }
 
-    pub(in crate::store) fn secret_uses(&self) -> Result<Vec<(String, String, Timestamp)>, StoreFault> {
+    pub(in crate::store) fn secret_uses(
+        &self,
+    ) -> Result<Vec<(String, String, Timestamp)>, StoreFault> {
         self.read_now(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT client, secret, day FROM secret_use ORDER BY client")?;
-            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, Timestamp(row.get(2)?))))?;
+            let mut statement = connection
+                .prepare_cached("SELECT client, secret, day FROM secret_use ORDER BY client")?;
+            let rows = statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?, Timestamp(row.get(2)?))))?;
             rows.collect()
         })
     }

@@ -1,5 +1,5 @@
-//! The one thread that writes. What has gathered while a commit was under way is committed together: the disk is asked once for
-//! many writes, and each is answered only when it is there.
+//! The one thread that writes. What has gathered while a commit was under way is committed
+//! together: the disk is asked once for many writes, and each is answered only when it is there.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
@@ -26,7 +26,8 @@ pub(super) enum Fault {
 
 /// Told whether the transaction was committed.
 type Reply = Box<dyn FnOnce(Result<(), &str>) + Send>;
-/// One write: does its statements, says whether they are to be kept, and leaves the reply for after the commit.
+/// One write: does its statements, says whether they are to be kept, and leaves the reply for after
+/// the commit.
 type Job = Box<dyn FnOnce(Option<&Connection>) -> (bool, Reply) + Send>;
 
 /// The way to the thread.
@@ -37,7 +38,9 @@ impl Writer {
     /// Starts the thread; it ends when the last writer is dropped.
     pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
         let (sender, jobs) = sync_channel(QUEUE);
-        std::thread::Builder::new().name("store".to_owned()).spawn(move || run(connection, &jobs))?;
+        std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || run(connection, &jobs))?;
         Ok(Self(sender))
     }
 
@@ -75,7 +78,8 @@ fn run(mut connection: Connection, jobs: &Receiver<Job>) {
         let mut waiting: std::collections::VecDeque<Job> = [first].into();
         waiting.extend(jobs.try_iter().take(BATCH - 1));
         let mut replies = Vec::with_capacity(waiting.len());
-        let committed = commit(&mut connection, &mut waiting, &mut replies).map_err(|error| error.to_string());
+        let committed =
+            commit(&mut connection, &mut waiting, &mut replies).map_err(|error| error.to_string());
         // Those that never had their turn, because the transaction could not begin.
         replies.extend(waiting.into_iter().map(|job| job(None).1));
         for reply in replies {

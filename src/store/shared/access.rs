@@ -10,11 +10,19 @@ use crate::store::StoreFault;
 use crate::store::access::StoredAccess;
 
 impl Shared {
-    pub(in crate::store) async fn put_access(&self, access: StoredAccess) -> Result<(), StoreFault> {
-        self.change::<String>("put_access", arguments![access.issued, to_json(&access)]).await.map(drop)
+    pub(in crate::store) async fn put_access(
+        &self,
+        access: StoredAccess,
+    ) -> Result<(), StoreFault> {
+        self.change::<String>("put_access", arguments![access.issued, to_json(&access)])
+            .await
+            .map(drop)
     }
 
-    pub(in crate::store) async fn access(&self, digest: ValueDigest) -> Result<Option<StoredAccess>, StoreFault> {
+    pub(in crate::store) async fn access(
+        &self,
+        digest: ValueDigest,
+    ) -> Result<Option<StoredAccess>, StoreFault> {
         let found: Vec<String> = self.operate("access", arguments![digest]).await?;
         if found.is_empty() {
             return Ok(None);
@@ -22,14 +30,19 @@ impl Shared {
         from_fields(digest, &found).map(Some).ok_or_else(|| self.malformed("an access token"))
     }
 
-    pub(in crate::store) fn find_access(&self, digest: ValueDigest) -> Result<Option<StoredAccess>, StoreFault> {
+    pub(in crate::store) fn find_access(
+        &self,
+        digest: ValueDigest,
+    ) -> Result<Option<StoredAccess>, StoreFault> {
         let store = self.clone();
         self.wait(async move { store.access(digest).await })
     }
 }
 
 fn from_fields(digest: ValueDigest, fields: &[String]) -> Option<StoredAccess> {
-    let [id, authorization, client, subject, scopes, audience, issued, expires] = fields else { return None };
+    let [id, authorization, client, subject, scopes, audience, issued, expires] = fields else {
+        return None;
+    };
     Some(StoredAccess {
         digest,
         id: id.clone(),

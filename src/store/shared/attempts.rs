@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use super::{Shared, arguments, key};
-use crate::system::random;
 use crate::names::{Timestamp, hex};
 use crate::store::StoreFault;
 use crate::store::attempts::{Attempt, Cleared};
+use crate::system::random;
 
 impl Shared {
     pub(in crate::store) async fn note_attempts(
@@ -45,21 +45,33 @@ impl Shared {
         now: Timestamp,
     ) -> Result<usize, StoreFault> {
         let members = self.members(now).await?;
-        let covered = |member: &String| attempt(member).is_some_and(|attempt| cleared.covers(&attempt.subject));
+        let covered = |member: &String| {
+            attempt(member).is_some_and(|attempt| cleared.covers(&attempt.subject))
+        };
         let covered: Vec<String> = members.into_iter().filter(covered).collect();
         let count = covered.len();
         self.change::<i64>("clear_attempts", arguments![json!(covered), now]).await?;
         Ok(count)
     }
 
-    pub(in crate::store) fn clear_attempts_now(&self, cleared: &Cleared, now: Timestamp) -> Result<usize, StoreFault> {
+    pub(in crate::store) fn clear_attempts_now(
+        &self,
+        cleared: &Cleared,
+        now: Timestamp,
+    ) -> Result<usize, StoreFault> {
         let (store, cleared) = (self.clone(), cleared.clone());
         self.wait(async move { store.clear_attempts(&cleared, now).await })
     }
 
     async fn members(&self, now: Timestamp) -> Result<Vec<String>, StoreFault> {
         self.run(move |mut link| async move {
-            link.ask(redis::cmd("ZRANGEBYSCORE").arg(key("failures")).arg(format!("({}", now.0)).arg("+inf")).await
+            link.ask(
+                redis::cmd("ZRANGEBYSCORE")
+                    .arg(key("failures"))
+                    .arg(format!("({}", now.0))
+                    .arg("+inf"),
+            )
+            .await
         })
         .await
     }

@@ -17,20 +17,35 @@ impl Shared {
         let store = self.clone();
         let field = field(&block.blocked);
         let since = block.since;
-        self.wait(async move { store.change::<i64>("block", arguments![field, value, since]).await.map(drop) })
+        self.wait(async move {
+            store.change::<i64>("block", arguments![field, value, since]).await.map(drop)
+        })
     }
 
-    pub(in crate::store) fn unblock(&self, blocked: &Blocked, now: Timestamp) -> Result<bool, StoreFault> {
+    pub(in crate::store) fn unblock(
+        &self,
+        blocked: &Blocked,
+        now: Timestamp,
+    ) -> Result<bool, StoreFault> {
         let store = self.clone();
         let field = field(blocked);
-        self.wait(async move { Ok(store.change::<i64>("unblock", arguments![field, now]).await? > 0) })
+        self.wait(
+            async move { Ok(store.change::<i64>("unblock", arguments![field, now]).await? > 0) },
+        )
     }
 
-    pub(in crate::store) fn blocks(&self, now: Timestamp) -> Result<Vec<CommandedBlock>, StoreFault> {
+    pub(in crate::store) fn blocks(
+        &self,
+        now: Timestamp,
+    ) -> Result<Vec<CommandedBlock>, StoreFault> {
         let store = self.clone();
         self.wait(async move {
             let found: Vec<(String, String)> =
-                store.run(|mut link| async move { link.ask(redis::cmd("HGETALL").arg(key("blocks"))).await }).await?;
+                store
+                    .run(|mut link| async move {
+                        link.ask(redis::cmd("HGETALL").arg(key("blocks"))).await
+                    })
+                    .await?;
             let mut blocks = Vec::new();
             for (field, value) in found {
                 let block = block_of(&field, &value).ok_or_else(|| store.malformed("a block"))?;

@@ -1,4 +1,5 @@
-//! What other gateways have to hear of: a stream, read on from the last number that is known, by a connection that waits for it.
+//! What other gateways have to hear of: a stream, read on from the last number that is known, by a
+//! connection that waits for it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -30,7 +31,9 @@ impl Shared {
     pub(in crate::store) async fn revoke(&self, revocation: Revocation) -> Result<(), StoreFault> {
         let (kind, value) = revocation.subject.parts();
         let now = revocation.at;
-        self.change::<i64>("revoke", arguments![kind, value, event(&revocation, now)]).await.map(drop)
+        self.change::<i64>("revoke", arguments![kind, value, event(&revocation, now)])
+            .await
+            .map(drop)
     }
 
     pub(in crate::store) fn revoke_now(&self, revocation: Revocation) -> Result<(), StoreFault> {
@@ -44,7 +47,8 @@ impl Shared {
             return Err(self.fault(self.0.links.fault()));
         };
         if generation != after.generation {
-            // Another server perhaps, which may have lost its last writes: numbers that we know may be given again.
+            // Another server perhaps, which may have lost its last writes: numbers that we know may
+            // be given again.
             return self.all_news(generation).await;
         }
         let wait = self.0.runtime.spawn(async move {
@@ -52,14 +56,23 @@ impl Shared {
             read.arg("BLOCK").arg(u64::try_from(WAIT.as_millis()).unwrap_or(u64::MAX));
             read.arg("STREAMS").arg(key("events")).arg(format!("{}-0", after.number));
             let read: Option<StreamReadReply> = link.ask(&read).await?;
-            let entries: Vec<Entry> =
-                read.into_iter().flat_map(|read| read.keys).flat_map(|key| key.ids).map(entry).collect();
-            let now = if entries.is_empty() { 0 } else { milliseconds(link.ask(&redis::cmd("TIME")).await?) };
+            let entries: Vec<Entry> = read
+                .into_iter()
+                .flat_map(|read| read.keys)
+                .flat_map(|key| key.ids)
+                .map(entry)
+                .collect();
+            let now = if entries.is_empty() {
+                0
+            } else {
+                milliseconds(link.ask(&redis::cmd("TIME")).await?)
+            };
             let last: Option<i64> = link.ask(redis::cmd("GET").arg(key("events:last"))).await?;
             Ok::<_, redis::RedisError>((entries, now, last.unwrap_or(0)))
         });
         match wait.await {
-            // The server knows less than it did: one that has taken over without the last writes of the one before.
+            // The server knows less than it did: one that has taken over without the last writes of
+            // the one before.
             Ok(Ok((_, _, last))) if last < after.number => self.all_news(generation).await,
             Ok(Ok((entries, now, _))) => Ok(news(entries, generation, after.number, Some(now))),
             Ok(Err(error)) => {
@@ -87,7 +100,15 @@ impl Shared {
             let from = format!("{}-0", last.saturating_add(1));
             let slice: StreamRangeReply = self
                 .run(move |mut link| async move {
-                    link.ask(redis::cmd("XRANGE").arg(key("events")).arg(from).arg("+").arg("COUNT").arg(SLICE)).await
+                    link.ask(
+                        redis::cmd("XRANGE")
+                            .arg(key("events"))
+                            .arg(from)
+                            .arg("+")
+                            .arg("COUNT")
+                            .arg(SLICE),
+                    )
+                    .await
                 })
                 .await?;
             let full = slice.ids.len() == SLICE;
@@ -117,11 +138,13 @@ fn news(entries: Vec<Entry>, generation: u64, last: i64, now: Option<i64>) -> Ne
     let mut news = News { position: Position { number: last, generation }, ..News::default() };
     for Entry { number, fields } in entries {
         news.position.number = news.position.number.max(number);
-        let text =
-            |name: &str| fields.get(name).and_then(|value| redis::from_redis_value::<String>(value.clone()).ok());
+        let text = |name: &str| {
+            fields.get(name).and_then(|value| redis::from_redis_value::<String>(value.clone()).ok())
+        };
         let number = |name: &str| text(name).and_then(|text| text.parse::<i64>().ok());
         if let (Some(now), Some(ms)) = (now, number("ms")) {
-            news.delays.push(Duration::from_millis(u64::try_from(now.saturating_sub(ms)).unwrap_or(0)));
+            news.delays
+                .push(Duration::from_millis(u64::try_from(now.saturating_sub(ms)).unwrap_or(0)));
         }
         let kind = text("kind").unwrap_or_default();
         if kind == BLOCKS {

@@ -25,7 +25,11 @@ impl Shared {
     ) -> Result<(), StoreFault> {
         let mut stored = json!({ "digest": hex(&digest), "expires": expires.0 });
         put(&mut stored, "redirect", code.redirect_uri);
-        put(&mut stored, "challenge", code.challenge.as_ref().map(|challenge| challenge.as_str().to_owned()));
+        put(
+            &mut stored,
+            "challenge",
+            code.challenge.as_ref().map(|challenge| challenge.as_str().to_owned()),
+        );
         let authorization = authorization_json(&code.authorization, expires);
         self.change::<String>("issue_code", arguments![now, authorization, stored]).await.map(drop)
     }
@@ -56,7 +60,8 @@ impl Shared {
                 Err(error) => return Ok(Redemption::Refused(error)),
             }
         };
-        let done: String = self.change("redeem", arguments![digest, now, gift, event(&revocation, now)]).await?;
+        let done: String =
+            self.change("redeem", arguments![digest, now, gift, event(&revocation, now)]).await?;
         match (done.as_str(), value) {
             ("done", Some(value)) => Ok(Redemption::Done(value)),
             ("reused", _) => Ok(Redemption::Reused(revocation)),
@@ -72,7 +77,9 @@ impl Shared {
         expires: Timestamp,
     ) -> Result<(), StoreFault> {
         let stored = authorization_json(&authorization, expires);
-        self.change::<String>("authorize", arguments![now, stored, gift_json(&gift)]).await.map(drop)
+        self.change::<String>("authorize", arguments![now, stored, gift_json(&gift)])
+            .await
+            .map(drop)
     }
 
     pub(in crate::store) async fn disconnect(
@@ -106,7 +113,9 @@ struct Code {
 }
 
 fn code_of(fields: &[String]) -> Option<Code> {
-    let [id, client, subject, scopes, resource, redirect, challenge, expires, used] = fields else { return None };
+    let [id, client, subject, scopes, resource, redirect, challenge, expires, used] = fields else {
+        return None;
+    };
     let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     Some(Code {
         issued: IssuedCode {
@@ -119,7 +128,9 @@ fn code_of(fields: &[String]) -> Option<Code> {
     })
 }
 
-pub(super) fn authorization_of([id, client, subject, scopes, resource]: [&String; 5]) -> Option<Authorization> {
+pub(super) fn authorization_of(
+    [id, client, subject, scopes, resource]: [&String; 5],
+) -> Option<Authorization> {
     Some(Authorization {
         id: id.clone(),
         client: client.clone(),
@@ -145,8 +156,10 @@ pub(super) fn gift_json<T>(gift: &Gift<T>) -> Value {
     let mut value = json!({ "expires": gift.expires.0 });
     if let Some(object) = value.as_object_mut() {
         if let Some(refresh) = &gift.refresh {
-            object
-                .insert("refresh".to_owned(), json!({ "digest": hex(&refresh.digest), "expires": refresh.expires.0 }));
+            object.insert(
+                "refresh".to_owned(),
+                json!({ "digest": hex(&refresh.digest), "expires": refresh.expires.0 }),
+            );
         }
         if let Some(access) = &gift.access {
             object.insert("access".to_owned(), to_json(access));

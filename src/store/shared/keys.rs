@@ -29,7 +29,8 @@ impl Shared {
                     return Ok(());
                 }
                 let text = store.write_keys(&after)?;
-                let done: String = store.change("replace", arguments!["keys", before, text]).await?;
+                let done: String =
+                    store.change("replace", arguments!["keys", before, text]).await?;
                 if done == "done" {
                     return Ok(());
                 }
@@ -40,25 +41,33 @@ impl Shared {
 
     /// The value as it stands there, and what it says.
     async fn read_keys(&self) -> Result<(String, Vec<StoredKey>), StoreFault> {
-        let found: Option<String> =
-            self.run(|mut link| async move { link.ask(redis::cmd("GET").arg(key("keys"))).await }).await?;
+        let found: Option<String> = self
+            .run(|mut link| async move { link.ask(redis::cmd("GET").arg(key("keys"))).await })
+            .await?;
         let Some(text) = found else { return Ok((String::new(), Vec::new())) };
-        let values: Vec<Value> = serde_json::from_str(&text).map_err(|_| self.malformed("the set of signing keys"))?;
+        let values: Vec<Value> =
+            serde_json::from_str(&text).map_err(|_| self.malformed("the set of signing keys"))?;
         let keys = values.iter().map(|value| self.read_key(value)).collect::<Result<_, _>>()?;
         Ok((text, keys))
     }
 
     fn read_key(&self, value: &Value) -> Result<StoredKey, StoreFault> {
         let malformed = || self.malformed("a signing key");
-        let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(malformed);
+        let text = |name: &str| {
+            value.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(malformed)
+        };
         let number = |name: &str| value.get(name).and_then(Value::as_i64).ok_or_else(malformed);
         let public_jwk = text("public")?;
         let private_key = match value.get("private").and_then(Value::as_str) {
             None => None,
             Some(sealed) => {
                 let sealed = STANDARD.decode(sealed).map_err(|_| malformed())?;
-                let wrong =
-                    || self.fault("a signing key cannot be decrypted: `encryption_key` is another one".to_owned());
+                let wrong = || {
+                    self.fault(
+                        "a signing key cannot be decrypted: `encryption_key` is another one"
+                            .to_owned(),
+                    )
+                };
                 Some(self.0.seal.open(&public_jwk, &sealed).ok_or_else(wrong)?)
             }
         };
@@ -80,7 +89,10 @@ impl Shared {
                 None => None,
                 Some(private) => {
                     let sealed = self.0.seal.close(&stored.public_jwk, private);
-                    Some(STANDARD.encode(sealed.ok_or_else(|| self.fault("no randomness".to_owned()))?))
+                    Some(
+                        STANDARD
+                            .encode(sealed.ok_or_else(|| self.fault("no randomness".to_owned()))?),
+                    )
                 }
             };
             values.push(json!({

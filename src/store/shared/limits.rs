@@ -11,14 +11,20 @@ impl Shared {
         let entries: Vec<Value> = draws
             .iter()
             .map(|draw| match draw {
-                Draw::Rate { key, count, each, ago } => json!({ "key": key, "n": count, "each": each, "ago": ago }),
-                Draw::Quota { key, count, left, .. } => json!({ "key": key, "n": count, "left": left }),
+                Draw::Rate { key, count, each, ago } => {
+                    json!({ "key": key, "n": count, "each": each, "ago": ago })
+                }
+                Draw::Quota { key, count, left, .. } => {
+                    json!({ "key": key, "n": count, "left": left })
+                }
             })
             .collect();
         // No replica is waited for: what a failover loses of a limit is a moment of it.
         let answers: Vec<String> = self.operate("draw", arguments![Value::Array(entries)]).await?;
         let answers: Option<Vec<u64>> = answers.iter().map(|answer| answer.parse().ok()).collect();
-        answers.filter(|answers| answers.len() == draws.len()).ok_or_else(|| self.malformed("a limit"))
+        answers
+            .filter(|answers| answers.len() == draws.len())
+            .ok_or_else(|| self.malformed("a limit"))
     }
 
     pub(in crate::store) async fn gateways(&self, id: String) -> Result<u64, StoreFault> {

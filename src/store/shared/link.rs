@@ -1,5 +1,5 @@
-//! The connection to the server: made, watched and made anew in the background. While there is none, operations fail at once: no
-//! request waits for a server that is away.
+//! The connection to the server: made, watched and made anew in the background. While there is
+//! none, operations fail at once: no request waits for a server that is away.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,8 +11,8 @@ use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue, IntoConnectionInfo,
-    RedisResult, ScriptInvocation, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, FromRedisValue,
+    IntoConnectionInfo, RedisResult, ScriptInvocation, TlsCertificates, TlsMode, Value,
 };
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -53,7 +53,10 @@ impl Link {
         }
     }
 
-    pub(super) async fn script<T: FromRedisValue>(&mut self, call: &ScriptInvocation<'_>) -> RedisResult<T> {
+    pub(super) async fn script<T: FromRedisValue>(
+        &mut self,
+        call: &ScriptInvocation<'_>,
+    ) -> RedisResult<T> {
         match self {
             Self::Single(connection) => call.invoke_async(connection).await,
             Self::Cluster(connection) => call.invoke_async(connection).await,
@@ -65,7 +68,10 @@ impl Link {
         if wanted == 0 {
             return Ok(0);
         }
-        self.ask(redis::cmd("WAIT").arg(wanted).arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))).await
+        self.ask(
+            redis::cmd("WAIT").arg(wanted).arg(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        )
+        .await
     }
 }
 
@@ -140,7 +146,10 @@ impl Links {
     /// There is none, or there are too few replicas: nothing is begun.
     pub(super) fn writes(&self) -> Result<Link, String> {
         if self.0.short.load(Ordering::Relaxed) {
-            return Err(format!("fewer than {} replicas are connected", self.0.declared.wait_replicas));
+            return Err(format!(
+                "fewer than {} replicas are connected",
+                self.0.declared.wait_replicas
+            ));
         }
         let now = self.0.now.load();
         now.as_ref().map(|connected| connected.writes.clone()).ok_or_else(|| self.fault())
@@ -189,14 +198,18 @@ async fn keep(shared: Weak<Shared>, first: std::sync::mpsc::Sender<Result<(), St
     let began = std::time::Instant::now();
     while let Some(shared) = shared.upgrade() {
         if let Some(connected) = shared.now.load_full() {
-            // A connection that nobody complains of is looked at all the same: a server may stop to be one that can be written.
+            // A connection that nobody complains of is looked at all the same: a server may stop to
+            // be one that can be written.
             let short = shared.short.load(Ordering::Relaxed);
-            let _ = tokio::time::timeout(if short { AGAIN } else { LOOK }, shared.suspect.notified()).await;
+            let _ =
+                tokio::time::timeout(if short { AGAIN } else { LOOK }, shared.suspect.notified())
+                    .await;
             if shared.now.load().is_none() {
                 continue;
             }
             if let Err(fault) = check(&mut connected.link.clone(), &shared).await {
-                tracing::warn!(store = %shared.name, %fault, "the connection to the store is given up");
+                tracing::warn!(store = %shared.name, %fault, "the connection to the store is given \
+                    up");
                 *shared.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
                 shared.now.store(None);
             }
@@ -215,7 +228,8 @@ async fn keep(shared: Weak<Shared>, first: std::sync::mpsc::Sender<Result<(), St
                 let _ = tokio::time::timeout(Duration::ZERO, shared.suspect.notified()).await;
             }
             Err(Trouble { text, lasting }) => {
-                // The first attempts have a time, and whoever waits for them is told why; later ones have not.
+                // The first attempts have a time, and whoever waits for them is told why; later
+                // ones have not.
                 if (lasting || began.elapsed() + AGAIN > FIRST)
                     && let Some(first) = first.take()
                 {
@@ -238,7 +252,9 @@ struct Trouble {
 
 async fn connect(declared: &SharedStore, generation: u64) -> Result<Connected, Trouble> {
     let passing = |error: redis::RedisError| Trouble { text: error.to_string(), lasting: false };
-    let in_time = |what| async { tokio::time::timeout(2 * ANSWER, what).await.unwrap_or_else(|_| Err(slow())) };
+    let in_time = |what| async {
+        tokio::time::timeout(2 * ANSWER, what).await.unwrap_or_else(|_| Err(slow()))
+    };
     let mut link = in_time(open(declared, ANSWER)).await.map_err(passing)?;
     fit(&mut link).await?;
     let writes = if declared.wait_replicas > 0 {
@@ -257,8 +273,11 @@ fn slow() -> redis::RedisError {
 
 async fn open(declared: &SharedStore, answer: Duration) -> RedisResult<Link> {
     let url = declared.url.expose().into_connection_info()?;
-    let certificates = || declared.ca.clone().map(|ca| TlsCertificates { client_tls: None, root_cert: Some(ca) });
-    let config = AsyncConnectionConfig::new().set_connection_timeout(Some(ANSWER)).set_response_timeout(Some(answer));
+    let certificates =
+        || declared.ca.clone().map(|ca| TlsCertificates { client_tls: None, root_cert: Some(ca) });
+    let config = AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(ANSWER))
+        .set_response_timeout(Some(answer));
     match &declared.topology {
         Topology::Single => {
             let client = match certificates() {
@@ -269,8 +288,9 @@ async fn open(declared: &SharedStore, answer: Duration) -> RedisResult<Link> {
         }
         Topology::Sentinel { master, nodes, password } => {
             let nodes = nodes.iter().map(|(host, port)| ConnectionAddr::Tcp(host.clone(), *port));
-            let mut builder = SentinelClientBuilder::new(nodes, master.clone(), SentinelServerType::Master)?
-                .set_client_to_redis_db(url.redis_settings().db());
+            let mut builder =
+                SentinelClientBuilder::new(nodes, master.clone(), SentinelServerType::Master)?
+                    .set_client_to_redis_db(url.redis_settings().db());
             if let Some(password) = password {
                 builder = builder.set_client_to_sentinel_password(password.expose());
             }
@@ -292,7 +312,12 @@ async fn open(declared: &SharedStore, answer: Duration) -> RedisResult<Link> {
             let others = nodes.iter().map(|(host, port)| {
                 let (host, port) = (host.clone(), *port);
                 let addr = if let ConnectionAddr::TcpTls { insecure, tls_params, .. } = url.addr() {
-                    ConnectionAddr::TcpTls { host, port, insecure: *insecure, tls_params: tls_params.clone() }
+                    ConnectionAddr::TcpTls {
+                        host,
+                        port,
+                        insecure: *insecure,
+                        tls_params: tls_params.clone(),
+                    }
                 } else {
                     ConnectionAddr::Tcp(host, port)
                 };
@@ -314,7 +339,8 @@ fn is_tls(url: &ConnectionInfo) -> bool {
     matches!(url.addr(), ConnectionAddr::TcpTls { .. })
 }
 
-/// Whether the server may keep what must not be lost: it throws nothing away, and nobody newer wrote there.
+/// Whether the server may keep what must not be lost: it throws nothing away, and nobody newer
+/// wrote there.
 async fn fit(link: &mut Link) -> Result<(), Trouble> {
     let passing = |error: redis::RedisError| Trouble { text: error.to_string(), lasting: false };
     let lasting = |text: String| Trouble { text, lasting: true };
@@ -325,13 +351,15 @@ async fn fit(link: &mut Link) -> Result<(), Trouble> {
     let mut policies = lines.filter_map(|line| line.trim().strip_prefix("maxmemory_policy:"));
     if let Some(policy) = policies.find(|policy| *policy != "noeviction") {
         return Err(lasting(format!(
-            "its maxmemory-policy is {policy}: it would throw tokens away when memory is short. Set `maxmemory-policy noeviction`"
+            "its maxmemory-policy is {policy}: it would throw tokens away when memory is short. \
+                Set `maxmemory-policy noeviction`"
         )));
     }
     let mut make = redis::cmd("SET");
     make.arg(key("schema")).arg(SCHEMA).arg("NX");
     let _: Value = link.ask(&make).await.map_err(passing)?;
-    let found: Option<String> = link.ask(redis::cmd("GET").arg(key("schema"))).await.map_err(passing)?;
+    let found: Option<String> =
+        link.ask(redis::cmd("GET").arg(key("schema"))).await.map_err(passing)?;
     match found.as_deref() {
         Some(SCHEMA) => Ok(()),
         found => Err(lasting(format!(
@@ -341,7 +369,8 @@ async fn fit(link: &mut Link) -> Result<(), Trouble> {
     }
 }
 
-/// Whether a connection is still one to a server that takes writes: a master that has become a replica answers reads.
+/// Whether a connection is still one to a server that takes writes: a master that has become a
+/// replica answers reads.
 async fn check(link: &mut Link, shared: &Shared) -> Result<(), String> {
     let said = |error: redis::RedisError| error.to_string();
     let mut write = redis::cmd("SET");
@@ -352,7 +381,11 @@ async fn check(link: &mut Link, shared: &Shared) -> Result<(), String> {
         let info: Value = link.ask(redis::cmd("INFO").arg("replication")).await.map_err(said)?;
         let mut texts = Vec::new();
         texts_of(&info, &mut texts);
-        let online = texts.iter().flat_map(|text| text.lines()).filter(|line| line.contains("state=online")).count();
+        let online = texts
+            .iter()
+            .flat_map(|text| text.lines())
+            .filter(|line| line.contains("state=online"))
+            .count();
         let short = online < wanted as usize;
         if short != shared.short.swap(short, Ordering::Relaxed) {
             tracing::warn!(store = %shared.name, online, wanted, "replicas of the store");
@@ -381,7 +414,9 @@ fn texts_of(value: &Value, found: &mut Vec<String>) {
 /// The server for messages: never the password.
 fn describe(declared: &SharedStore) -> String {
     let address = |url: ConnectionInfo| url.addr().to_string();
-    let single = || declared.url.expose().into_connection_info().map_or_else(|_| "redis".to_owned(), address);
+    let single = || {
+        declared.url.expose().into_connection_info().map_or_else(|_| "redis".to_owned(), address)
+    };
     match &declared.topology {
         Topology::Single => format!("redis {}", single()),
         Topology::Sentinel { master, .. } => format!("redis {master} (Sentinel)"),

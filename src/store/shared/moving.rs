@@ -24,6 +24,8 @@ impl Shared {
             Value::Object(row)
         });
         let (store, rows) = (self.clone(), Value::Array(rows.collect()));
-        self.wait(async move { store.change::<String>("take_rows", arguments![table, now, rows]).await.map(drop) })
+        self.wait(async move {
+            store.change::<String>("take_rows", arguments![table, now, rows]).await.map(drop)
+        })
     }
 }

@@ -1,4 +1,5 @@
-//! Refresh tokens. What is read is judged here, and written only if it is still so: where another gateway was faster, once more.
+//! Refresh tokens. What is read is judged here, and written only if it is still so: where another
+//! gateway was faster, once more.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -33,17 +34,28 @@ impl Shared {
         let mut check = Some(check);
         let mut gift = None;
         for _ in Self::tries() {
-            let Some(stored) = self.stored_refresh(used.digest).await? else { return Ok(Rotation::Unknown) };
+            let Some(stored) = self.stored_refresh(used.digest).await? else {
+                return Ok(Rotation::Unknown);
+            };
             if stored.authorization.client != used.client || now >= stored.expires {
                 return Ok(Rotation::Unknown);
             }
             let again = match (stored.used, stored.successor) {
                 (None, _) => None,
-                (Some(at), Some(sealed)) => match self.unused_successor(&used, at, &sealed, now).await? {
-                    Some(successor) => Some(successor),
-                    None => return self.finish(&stored.authorization.id, now).await.map(Rotation::Reused),
-                },
-                (Some(_), None) => return self.finish(&stored.authorization.id, now).await.map(Rotation::Reused),
+                (Some(at), Some(sealed)) => {
+                    match self.unused_successor(&used, at, &sealed, now).await? {
+                        Some(successor) => Some(successor),
+                        None => {
+                            return self
+                                .finish(&stored.authorization.id, now)
+                                .await
+                                .map(Rotation::Reused);
+                        }
+                    }
+                }
+                (Some(_), None) => {
+                    return self.finish(&stored.authorization.id, now).await.map(Rotation::Reused);
+                }
             };
             // What is judged does not change from one try to the next.
             if let Some(check) = check.take() {
@@ -58,8 +70,9 @@ impl Shared {
                 made.refresh = None;
                 self.change("again", arguments![used.digest, *digest, now, gift_json(made)]).await?
             } else {
-                made.refresh =
-                    Kind::Refresh.digest(&successor).map(|digest| NewRefresh { digest, expires: used.expires });
+                made.refresh = Kind::Refresh
+                    .digest(&successor)
+                    .map(|digest| NewRefresh { digest, expires: used.expires });
                 let sealed = STANDARD.encode(seal(&used.token, &used.successor));
                 self.change("rotate", arguments![used.digest, now, sealed, gift_json(made)]).await?
             };
@@ -84,9 +97,14 @@ impl Shared {
         Ok(unused.map(|stored| (stored.authorization, stored.expires)))
     }
 
-    pub(in crate::store) fn find_refresh(&self, digest: ValueDigest) -> Result<Option<String>, StoreFault> {
+    pub(in crate::store) fn find_refresh(
+        &self,
+        digest: ValueDigest,
+    ) -> Result<Option<String>, StoreFault> {
         let store = self.clone();
-        self.wait(async move { Ok(store.stored_refresh(digest).await?.map(|stored| stored.authorization.id)) })
+        self.wait(async move {
+            Ok(store.stored_refresh(digest).await?.map(|stored| stored.authorization.id))
+        })
     }
 
     pub(in crate::store) async fn revoke_refresh(
@@ -123,16 +141,24 @@ impl Shared {
             return Ok(None);
         }
         let random = Zeroizing::new(seal(&used.token, sealed));
-        let Some(digest) = Kind::Refresh.digest(&Kind::Refresh.make(&random)) else { return Ok(None) };
+        let Some(digest) = Kind::Refresh.digest(&Kind::Refresh.make(&random)) else {
+            return Ok(None);
+        };
         let unused = self.refresh(digest).await?;
         Ok(unused.map(|(_, expires)| (random, digest, expires)))
     }
 }
 
 fn stored_of(fields: &[String]) -> Option<Stored> {
-    let [id, client, subject, scopes, resource, expires, used, successor] = fields else { return None };
+    let [id, client, subject, scopes, resource, expires, used, successor] = fields else {
+        return None;
+    };
     let used = if used.is_empty() { None } else { Some(Timestamp(used.parse().ok()?)) };
-    let successor = if successor.is_empty() { None } else { Some(STANDARD.decode(successor).ok()?.try_into().ok()?) };
+    let successor = if successor.is_empty() {
+        None
+    } else {
+        Some(STANDARD.decode(successor).ok()?.try_into().ok()?)
+    };
     Some(Stored {
         authorization: authorization_of([id, client, subject, scopes, resource])?,
         expires: Timestamp(expires.parse().ok()?),

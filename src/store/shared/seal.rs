@@ -6,7 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::system::random;
 
-/// Encrypts with a key made of a secret of the configuration (AES-256-GCM). What it is for goes along and is not encrypted.
+/// Encrypts with a key made of a secret of the configuration (AES-256-GCM). What it is for goes
+/// along and is not encrypted.
 pub(super) struct Seal(Option<LessSafeKey>);
 
 impl std::fmt::Debug for Seal {
@@ -17,7 +18,9 @@ impl std::fmt::Debug for Seal {
 
 impl Seal {
     pub(super) fn new(secret: &str) -> Self {
-        let key = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(format!("scopegate store key {secret}"))));
+        let key = Zeroizing::new(<[u8; 32]>::from(Sha256::digest(format!(
+            "scopegate store key {secret}"
+        ))));
         Self(UnboundKey::new(&AES_256_GCM, key.as_slice()).ok().map(LessSafeKey::new))
     }
 
@@ -39,7 +42,12 @@ impl Seal {
         let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
         let mut text = Zeroizing::new(text.to_vec());
         let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let length = self.0.as_ref()?.open_in_place(nonce, Aad::from(what.as_bytes()), &mut text).ok()?.len();
+        let length = self
+            .0
+            .as_ref()?
+            .open_in_place(nonce, Aad::from(what.as_bytes()), &mut text)
+            .ok()?
+            .len();
         text.truncate(length);
         Some(text)
     }
@@ -56,7 +64,10 @@ mod tests {
         assert!(!sealed.windows(7).any(|window| window == b"private"));
         assert_ne!(seal.close("key 1", b"private").unwrap(), sealed);
         assert_eq!(seal.open("key 1", &sealed).unwrap().as_slice(), b"private");
-        assert!(seal.open("key 2", &sealed).is_none() && Seal::new("two").open("key 1", &sealed).is_none());
+        assert!(
+            seal.open("key 2", &sealed).is_none()
+                && Seal::new("two").open("key 1", &sealed).is_none()
+        );
         for at in 0..sealed.len() {
             let mut wrong = sealed.clone();
             wrong[at] ^= 1;

@@ -32,7 +32,10 @@ impl Shared {
         Ok(alive.then(|| (user.clone(), proof.clone())))
     }
 
-    pub(in crate::store) async fn end_session(&self, digest: ValueDigest) -> Result<(), StoreFault> {
+    pub(in crate::store) async fn end_session(
+        &self,
+        digest: ValueDigest,
+    ) -> Result<(), StoreFault> {
         let name = key(&format!("session:{}", hex(&digest)));
         self.run(move |mut link| async move { link.ask(redis::cmd("DEL").arg(name)).await }).await
     }
@@ -45,10 +48,12 @@ impl Shared {
         expires: Timestamp,
     ) -> Result<(), StoreFault> {
         let name = key(&format!("login:{}", hex(&digest)));
-        let value = json!({ "user": login.user, "browser": login.browser, "back": login.back, "expires": expires.0 })
-            .to_string();
+        let value = json!({ "user": login.user, "browser": login.browser, "back": login.back,
+            "expires": expires.0 })
+        .to_string();
         self.run(move |mut link| async move {
-            link.ask(redis::cmd("SET").arg(name).arg(value).arg("EX").arg(lifetime(now, expires))).await
+            link.ask(redis::cmd("SET").arg(name).arg(value).arg("EX").arg(lifetime(now, expires)))
+                .await
         })
         .await
     }
@@ -59,13 +64,22 @@ impl Shared {
         now: Timestamp,
     ) -> Result<Option<Login>, StoreFault> {
         let name = key(&format!("login:{}", hex(&digest)));
-        let found: Option<String> =
-            self.run(move |mut link| async move { link.ask(redis::cmd("GETDEL").arg(name)).await }).await?;
+        let found: Option<String> = self
+            .run(move |mut link| async move { link.ask(redis::cmd("GETDEL").arg(name)).await })
+            .await?;
         let Some(found) = found else { return Ok(None) };
         let value: Value = serde_json::from_str(&found).map_err(|_| self.malformed("a login"))?;
-        let text = |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let alive = value.get("expires").and_then(Value::as_i64).is_some_and(|expires| now < Timestamp(expires));
-        Ok(alive.then(|| Login { user: text("user"), browser: text("browser"), back: text("back") }))
+        let text =
+            |name: &str| value.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let alive = value
+            .get("expires")
+            .and_then(Value::as_i64)
+            .is_some_and(|expires| now < Timestamp(expires));
+        Ok(alive.then(|| Login {
+            user: text("user"),
+            browser: text("browser"),
+            back: text("back"),
+        }))
     }
 
     pub(in crate::store) async fn consent(
@@ -76,9 +90,14 @@ impl Shared {
     ) -> Result<Option<ScopeSet>, StoreFault> {
         let (name, field) = (key(&format!("consent:{user}")), field(&client, &resource));
         let found: Option<String> =
-            self.run(move |mut link| async move { link.ask(redis::cmd("HGET").arg(name).arg(field)).await }).await?;
+            self.run(move |mut link| async move {
+                link.ask(redis::cmd("HGET").arg(name).arg(field)).await
+            })
+            .await?;
         found
-            .map(|found| given(&found).map(|(_, scopes)| scopes).ok_or_else(|| self.malformed("a consent")))
+            .map(|found| {
+                given(&found).map(|(_, scopes)| scopes).ok_or_else(|| self.malformed("a consent"))
+            })
             .transpose()
     }
 
@@ -91,27 +110,39 @@ impl Shared {
         now: Timestamp,
     ) -> Result<(), StoreFault> {
         let field = field(&client, &resource);
-        self.change::<String>("remember_consent", arguments![user, field, given.to_value(), now]).await.map(drop)
+        self.change::<String>("remember_consent", arguments![user, field, given.to_value(), now])
+            .await
+            .map(drop)
     }
 
-    pub(in crate::store) async fn connected(&self, user: String) -> Result<Vec<Connected>, StoreFault> {
+    pub(in crate::store) async fn connected(
+        &self,
+        user: String,
+    ) -> Result<Vec<Connected>, StoreFault> {
         let name = key(&format!("consent:{user}"));
-        let found: Vec<(String, String)> =
-            self.run(move |mut link| async move { link.ask(redis::cmd("HGETALL").arg(name)).await }).await?;
-        let mut all: std::collections::BTreeMap<String, Connected> = std::collections::BTreeMap::new();
+        let found: Vec<(String, String)> = self
+            .run(move |mut link| async move { link.ask(redis::cmd("HGETALL").arg(name)).await })
+            .await?;
+        let mut all: std::collections::BTreeMap<String, Connected> =
+            std::collections::BTreeMap::new();
         for (field, value) in found {
             let client = field.split(' ').next().unwrap_or_default().to_owned();
             let (since, scopes) = given(&value).ok_or_else(|| self.malformed("a consent"))?;
-            let entry =
-                all.entry(client.clone()).or_insert_with(|| Connected { client, scopes: ScopeSet::default(), since });
-            entry.scopes = entry.scopes.as_slice().iter().chain(scopes.as_slice()).cloned().collect();
+            let entry = all.entry(client.clone()).or_insert_with(|| Connected {
+                client,
+                scopes: ScopeSet::default(),
+                since,
+            });
+            entry.scopes =
+                entry.scopes.as_slice().iter().chain(scopes.as_slice()).cloned().collect();
             entry.since = Timestamp(entry.since.0.min(since.0));
         }
         Ok(all.into_values().collect())
     }
 }
 
-/// Seconds that a key lives: a little longer than what it is about, which is judged by its own times.
+/// Seconds that a key lives: a little longer than what it is about, which is judged by its own
+/// times.
 pub(super) fn lifetime(now: Timestamp, expires: Timestamp) -> i64 {
     (expires.0 - now.0).max(1) + 60
 }

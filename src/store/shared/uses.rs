@@ -26,11 +26,15 @@ impl Shared {
         self.operate::<String>("secret_use", arguments![field, day]).await.map(drop)
     }
 
-    pub(in crate::store) fn secret_uses(&self) -> Result<Vec<(String, String, Timestamp)>, StoreFault> {
+    pub(in crate::store) fn secret_uses(
+        &self,
+    ) -> Result<Vec<(String, String, Timestamp)>, StoreFault> {
         let store = self.clone();
         self.wait(async move {
             let found: Vec<(String, i64)> = store
-                .run(|mut link| async move { link.ask(redis::cmd("HGETALL").arg(key("secret_use"))).await })
+                .run(|mut link| async move {
+                    link.ask(redis::cmd("HGETALL").arg(key("secret_use"))).await
+                })
                 .await?;
             let parts = |(field, day): (String, i64)| {
                 let (client, secret) = field.split_once(' ')?;

@@ -6,7 +6,11 @@ fn rules(name: &str) -> IssuerRules {
         issuer: "https://issuer.example".into(),
         audience: Audience::OneOf(["https://api.example".into()].into()),
         algorithms: vec![Algorithm::Es256],
-        claims: ClaimNames { client: "azp".into(), scopes: Some("scp".into()), roles: Some("realm.roles".into()) },
+        claims: ClaimNames {
+            client: "azp".into(),
+            scopes: Some("scp".into()),
+            roles: Some("realm.roles".into()),
+        },
         leeway: 30,
         kept: vec!["dept".into(), "sub".into(), "realm.roles".into()],
     }
@@ -97,5 +101,8 @@ fn facts_are_judged_by_the_clock_and_the_audience() {
 #[test]
 fn an_expiry_at_the_end_of_time_does_not_overflow() {
     let claims = GOOD.replace("1000", "9223372036854775807");
-    assert_eq!(judge(&facts("corp", &claims).unwrap(), &rules("corp"), Timestamp(i64::MAX - 1)), Ok(()));
+    assert_eq!(
+        judge(&facts("corp", &claims).unwrap(), &rules("corp"), Timestamp(i64::MAX - 1)),
+        Ok(())
+    );
 }

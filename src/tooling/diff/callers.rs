@@ -1,5 +1,5 @@
-//! Callers that stand for all: every client with the tokens that it can have, every way in which users and other issuers' tokens
-//! differ to the rules.
+//! Callers that stand for all: every client with the tokens that it can have, every way in which
+//! users and other issuers' tokens differ to the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,12 +51,17 @@ pub(in crate::tooling) fn callers(old: &Rules, new: &Rules) -> Vec<Caller> {
     let users = users(old, new);
     let mut callers = Vec::new();
     for id in ids {
-        let sides = [old, new].map(|rules| rules.registry().client(id.as_str()).map(|client| (rules, &**client)));
-        let text =
-            |side: &Option<(&Rules, &Client)>| side.map(|(rules, client)| super::content::of_client(rules, client));
+        let sides = [old, new]
+            .map(|rules| rules.registry().client(id.as_str()).map(|client| (rules, &**client)));
+        let text = |side: &Option<(&Rules, &Client)>| {
+            side.map(|(rules, client)| super::content::of_client(rules, client))
+        };
         let same = text(&sides[0]) == text(&sides[1]);
         let may = |grants: &[GrantType]| {
-            sides.iter().flatten().any(|(_, client)| grants.iter().any(|grant| client.grants.contains(grant)))
+            sides
+                .iter()
+                .flatten()
+                .any(|(_, client)| grants.iter().any(|grant| client.grants.contains(grant)))
         };
         let own = |user: Option<UserName>, alike, same| Caller {
             client: id.clone(),
@@ -66,21 +71,23 @@ pub(in crate::tooling) fn callers(old: &Rules, new: &Rules) -> Vec<Caller> {
             alike,
             same,
         };
-        let for_users = may(&[GrantType::AuthorizationCode, GrantType::Password, GrantType::JwtBearer]);
+        let for_users =
+            may(&[GrantType::AuthorizationCode, GrantType::Password, GrantType::JwtBearer]);
         if may(&[GrantType::ClientCredentials]) {
             callers.push(own(None, 0, same));
         }
         if for_users {
-            callers.extend(
-                users.iter().map(|(user, alike, unchanged)| own(Some(user.clone()), *alike, same && *unchanged)),
-            );
+            callers.extend(users.iter().map(|(user, alike, unchanged)| {
+                own(Some(user.clone()), *alike, same && *unchanged)
+            }));
         }
     }
     callers.extend(of_others(old, new));
     callers
 }
 
-/// One user for each way in which users differ to the rules, how many more are like it, and whether both sets see it alike.
+/// One user for each way in which users differ to the rules, how many more are like it, and whether
+/// both sets see it alike.
 fn users(old: &Rules, new: &Rules) -> Vec<(UserName, usize, bool)> {
     let mut names: BTreeSet<&UserName> = BTreeSet::new();
     for rules in [old, new] {
@@ -97,7 +104,8 @@ fn users(old: &Rules, new: &Rules) -> Vec<(UserName, usize, bool)> {
     };
     let look = |rules: &Rules, name: &UserName| {
         let user = rules.registry().user(name.as_str()).filter(|user| user.usable());
-        let roles: Option<BTreeSet<RoleName>> = user.map(|user| user.roles.iter().cloned().collect());
+        let roles: Option<BTreeSet<RoleName>> =
+            user.map(|user| user.roles.iter().cloned().collect());
         (roles, blocked(rules, name))
     };
     let mut kinds: BTreeMap<String, (UserName, usize)> = BTreeMap::new();
@@ -105,7 +113,10 @@ fn users(old: &Rules, new: &Rules) -> Vec<(UserName, usize, bool)> {
         let kind = format!("{:?}", (look(old, name), look(new, name)));
         kinds.entry(kind).and_modify(|(_, alike)| *alike += 1).or_insert_with(|| (name.clone(), 0));
     }
-    kinds.into_values().map(|(name, alike)| (name.clone(), alike, look(old, &name) == look(new, &name))).collect()
+    kinds
+        .into_values()
+        .map(|(name, alike)| (name.clone(), alike, look(old, &name) == look(new, &name)))
+        .collect()
 }
 
 /// Tokens of other issuers: each client claim that somebody lists, and one that nobody does.
@@ -113,7 +124,8 @@ fn of_others(old: &Rules, new: &Rules) -> Vec<Caller> {
     let mut issuers: BTreeSet<&IssuerName> = BTreeSet::new();
     let mut claims: BTreeMap<&IssuerName, BTreeSet<&str>> = BTreeMap::new();
     for rules in [old, new] {
-        issuers.extend(rules.issuers().map(|issuer| &issuer.rules.name).filter(|name| !name.is_own()));
+        issuers
+            .extend(rules.issuers().map(|issuer| &issuer.rules.name).filter(|name| !name.is_own()));
         for client in rules.registry().clients() {
             for (issuer, claim) in &client.external {
                 claims.entry(issuer).or_default().insert(claim);
@@ -122,7 +134,8 @@ fn of_others(old: &Rules, new: &Rules) -> Vec<Caller> {
     }
     let mut callers = Vec::new();
     for issuer in issuers {
-        let listed = claims.get(issuer).into_iter().flatten().map(|claim| Some((*claim).to_owned()));
+        let listed =
+            claims.get(issuer).into_iter().flatten().map(|claim| Some((*claim).to_owned()));
         for claim in listed.chain([None]) {
             let sides = [old, new].map(|rules| {
                 let client = rules.registry().external_client(issuer, claim.as_deref())?;

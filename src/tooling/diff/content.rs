@@ -18,7 +18,10 @@ pub(super) fn of_all(rules: &Rules) -> String {
             let mut roles: Vec<_> = issuer.roles.iter().collect();
             roles.sort_unstable();
             let rules = &issuer.rules;
-            format!("{} {} {:?} {:?} {roles:?}", rules.name, rules.issuer, rules.audience, rules.claims)
+            format!(
+                "{} {} {:?} {:?} {roles:?}",
+                rules.name, rules.issuer, rules.audience, rules.claims
+            )
         })
         .collect();
     issuers.sort_unstable();
@@ -26,7 +29,10 @@ pub(super) fn of_all(rules: &Rules) -> String {
         .blocks
         .iter()
         .map(|block| {
-            format!("{:?} {:?} {:?} {:?} {:?}", block.from, block.clients, block.users, block.tokens, block.until)
+            format!(
+                "{:?} {:?} {:?} {:?} {:?}",
+                block.from, block.clients, block.users, block.tokens, block.until
+            )
         })
         .collect();
     format!("{issuers:?} {} {blocks:?}", definitions.master_scope)
@@ -53,15 +59,24 @@ impl<'a> Contents<'a> {
             },
             // Of parameters only what they make grants apply to.
             Opened::Token(matched, _) => {
-                format!("{} {:?}", self.of_operation(matched.operation), self.rules.granting(matched))
+                format!(
+                    "{} {:?}",
+                    self.of_operation(matched.operation),
+                    self.rules.granting(matched)
+                )
             }
         }
     }
 
     fn of_operation(&self, id: OperationId) -> String {
         let rules = self.rules;
-        let (Some(operation), Some(api)) = (rules.operation(id), rules.api_of(id)) else { return String::new() };
-        let policy = operation.deciding_policy().and_then(|at| self.policies.get(at)).map_or("-", String::as_str);
+        let (Some(operation), Some(api)) = (rules.operation(id), rules.api_of(id)) else {
+            return String::new();
+        };
+        let policy = operation
+            .deciding_policy()
+            .and_then(|at| self.policies.get(at))
+            .map_or("-", String::as_str);
         let mut text = format!("{} {:?} {policy}", api.name, api.resource);
         for acl in rules.acls_of(id).iter().filter_map(|at| rules.definitions().acls.get(*at)) {
             let _ = write!(text, " acl {}", of_roles(&acl.roles));
@@ -79,7 +94,8 @@ fn of_policy(policy: &AccessPolicy) -> String {
 }
 
 fn of_profile(profile: &Profile, text: &mut String) {
-    let mut issuers: Vec<&str> = profile.issuers.iter().map(crate::names::IssuerName::as_str).collect();
+    let mut issuers: Vec<&str> =
+        profile.issuers.iter().map(crate::names::IssuerName::as_str).collect();
     issuers.sort_unstable();
     let clients = profile.clients.as_ref().map(|clients| {
         let mut clients: Vec<&str> = clients.iter().map(crate::names::ClientId::as_str).collect();
@@ -101,8 +117,10 @@ fn of_roles(roles: &RoleRequirement) -> String {
 
 /// What a verdict rests on of a client and the user that it acts as.
 pub(super) fn of_client(rules: &Rules, client: &Client) -> String {
-    let user = client.application_user.as_ref().map(|name| (name, rules.registry().user(name.as_str())));
-    let user = user.map(|(name, user)| (name, user.map(|user| (user.usable(), sorted(user.roles.iter())))));
+    let user =
+        client.application_user.as_ref().map(|name| (name, rules.registry().user(name.as_str())));
+    let user = user
+        .map(|(name, user)| (name, user.map(|user| (user.usable(), sorted(user.roles.iter())))));
     format!(
         "{} {} {} {} {:?} {:?} {:?} {user:?}",
         client.id,

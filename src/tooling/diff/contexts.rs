@@ -1,4 +1,5 @@
-//! Addresses, times, roles, claims and certificates that stand for all: one for each way in which conditions tell them apart.
+//! Addresses, times, roles, claims and certificates that stand for all: one for each way in which
+//! conditions tell them apart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,9 +8,9 @@ use ipnet::IpNet;
 
 use crate::names::{RoleName, Timestamp};
 use crate::policy::Rules;
-use crate::policy::schedule::Schedule;
 use crate::policy::definition::{Profile, RoleRequirement};
 use crate::policy::route::OperationId;
+use crate::policy::schedule::Schedule;
 
 /// Combinations of roles, claims and certificates in one operation at most.
 pub(in crate::tooling) const MOST: usize = 512;
@@ -40,9 +41,15 @@ impl<'a> Looked<'a> {
     /// At one operation.
     pub(in crate::tooling) fn of(rules: &'a Rules, operation: OperationId) -> Self {
         let definitions = rules.definitions();
-        let policy = rules.operation(operation).and_then(crate::policy::route::Operation::deciding_policy);
-        let profiles = policy.and_then(|at| definitions.policies.get(at)).map(|policy| policy.profiles.as_slice());
-        let acls = rules.acls_of(operation).iter().filter_map(|at| Some(&definitions.acls.get(*at)?.roles));
+        let policy =
+            rules.operation(operation).and_then(crate::policy::route::Operation::deciding_policy);
+        let profiles = policy
+            .and_then(|at| definitions.policies.get(at))
+            .map(|policy| policy.profiles.as_slice());
+        let acls = rules
+            .acls_of(operation)
+            .iter()
+            .filter_map(|at| Some(&definitions.acls.get(*at)?.roles));
         Self { profiles: profiles.unwrap_or_default(), acls: acls.collect() }
     }
 
@@ -59,32 +66,44 @@ impl<'a> Looked<'a> {
         self.profiles.iter().filter_map(|profile| profile.between.as_ref())
     }
 
-    /// The least of roles, claims and certificates that meets each profile and all ACLs: conditions on them never hold less when
-    /// there is more. `false` with it where there are more than are gone through.
+    /// The least of roles, claims and certificates that meets each profile and all ACLs: conditions
+    /// on them never hold less when there is more. `false` with it where there are more than are
+    /// gone through.
     pub(in crate::tooling) fn extras(&self) -> (BTreeSet<Extras>, bool) {
         let mut all = BTreeSet::new();
         let mut whole = true;
         let none = [None];
-        let profiles = self.profiles.iter().map(Some).chain(none.into_iter().filter(|_| self.profiles.is_empty()));
+        let profiles = self
+            .profiles
+            .iter()
+            .map(Some)
+            .chain(none.into_iter().filter(|_| self.profiles.is_empty()));
         for profile in profiles {
             let mut found = BTreeSet::from([Extras::default()]);
             let mut multiply = |found: &mut BTreeSet<Extras>, made: BTreeSet<Extras>| {
                 whole &= made.len() <= MOST;
                 *found = made.into_iter().take(MOST).collect();
             };
-            let roles = profile.and_then(|profile| profile.roles.as_ref()).into_iter().chain(self.acls.iter().copied());
+            let roles = profile
+                .and_then(|profile| profile.roles.as_ref())
+                .into_iter()
+                .chain(self.acls.iter().copied());
             for requirement in roles {
-                let add = |extras: &mut Extras, roles: &Vec<RoleName>| extras.roles.extend(roles.iter().cloned());
+                let add = |extras: &mut Extras, roles: &Vec<RoleName>| {
+                    extras.roles.extend(roles.iter().cloned());
+                };
                 let made = product(&found, &choices(requirement), add);
                 multiply(&mut found, made);
             }
             for (name, values) in profile.into_iter().flat_map(|profile| &profile.claims) {
-                let made =
-                    product(&found, values, |extras, value| drop(extras.claims.insert(name.clone(), value.clone())));
+                let made = product(&found, values, |extras, value| {
+                    drop(extras.claims.insert(name.clone(), value.clone()));
+                });
                 multiply(&mut found, made);
             }
             if let Some(names) = profile.and_then(|profile| profile.certificates.as_ref()) {
-                let made = product(&found, names, |extras, name| extras.certificate = Some(name.clone()));
+                let made =
+                    product(&found, names, |extras, name| extras.certificate = Some(name.clone()));
                 multiply(&mut found, made);
             }
             all.extend(found);
@@ -94,10 +113,17 @@ impl<'a> Looked<'a> {
     }
 }
 
-/// Each with each choice; one more than are gone through at most, so that it is seen when there are more.
-fn product<T>(found: &BTreeSet<Extras>, choices: &[T], add: impl Fn(&mut Extras, &T)) -> BTreeSet<Extras> {
+/// Each with each choice; one more than are gone through at most, so that it is seen when there are
+/// more.
+fn product<T>(
+    found: &BTreeSet<Extras>,
+    choices: &[T],
+    add: impl Fn(&mut Extras, &T),
+) -> BTreeSet<Extras> {
     let mut made = BTreeSet::new();
-    for (extras, choice) in found.iter().flat_map(|extras| choices.iter().map(move |choice| (extras, choice))) {
+    for (extras, choice) in
+        found.iter().flat_map(|extras| choices.iter().map(move |choice| (extras, choice)))
+    {
         let mut extras = extras.clone();
         add(&mut extras, choice);
         made.insert(extras);
@@ -141,26 +167,42 @@ pub(in crate::tooling) fn addresses(networks: &BTreeSet<IpNet>) -> Vec<Option<Ip
 
 fn before(address: IpAddr) -> Option<IpAddr> {
     match address {
-        IpAddr::V4(address) => address.to_bits().checked_sub(1).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
-        IpAddr::V6(address) => address.to_bits().checked_sub(1).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
+        IpAddr::V4(address) => {
+            address.to_bits().checked_sub(1).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)))
+        }
+        IpAddr::V6(address) => {
+            address.to_bits().checked_sub(1).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)))
+        }
     }
 }
 
 fn after(address: IpAddr) -> Option<IpAddr> {
     match address {
-        IpAddr::V4(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits))),
-        IpAddr::V6(address) => address.to_bits().checked_add(1).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits))),
+        IpAddr::V4(address) => {
+            address.to_bits().checked_add(1).map(|bits| IpAddr::V4(Ipv4Addr::from_bits(bits)))
+        }
+        IpAddr::V6(address) => {
+            address.to_bits().checked_add(1).map(|bits| IpAddr::V6(Ipv6Addr::from_bits(bits)))
+        }
     }
 }
 
 /// One moment for each way in which times and ends of blocks can hold, the present first.
-pub(in crate::tooling) fn moments(times: &[&Schedule], ends: &BTreeSet<Timestamp>, now: Timestamp) -> Vec<Timestamp> {
+pub(in crate::tooling) fn moments(
+    times: &[&Schedule],
+    ends: &BTreeSet<Timestamp>,
+    now: Timestamp,
+) -> Vec<Timestamp> {
     let mut candidates = vec![now];
     candidates.extend(ends.iter().flat_map(|end| [end.plus(-1), *end]));
     for between in times {
         candidates.extend(between.edges(now));
         candidates.extend(between.edges(now.plus(HALF_A_YEAR)));
-        candidates.extend(ends.iter().flat_map(|end| [end.plus(-A_WEEK), *end]).flat_map(|from| between.edges(from)));
+        candidates.extend(
+            ends.iter()
+                .flat_map(|end| [end.plus(-A_WEEK), *end])
+                .flat_map(|from| between.edges(from)),
+        );
     }
     let mut seen = BTreeSet::new();
     candidates.retain(|at| {
@@ -177,7 +219,9 @@ mod tests {
 
     #[test]
     fn there_is_an_address_for_every_part_of_the_space() {
-        let networks = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<IpNet>>();
+        let networks = |list: &[&str]| {
+            list.iter().map(|text| text.parse().unwrap()).collect::<BTreeSet<IpNet>>()
+        };
         for (list, parts) in [
             (&[][..], 1),
             (&["10.0.0.0/8"], 2),

@@ -60,7 +60,8 @@ pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> (Vec<Path>, usize) 
         cut += usize::from(grew);
     }
     let longest = shapes.values().flatten().map(Vec::len).max().unwrap_or_default();
-    let writer = Writer { unused: unused(&literals), depth: longest.min(DEPTH) + 1, sets: [old, new] };
+    let writer =
+        Writer { unused: unused(&literals), depth: longest.min(DEPTH) + 1, sets: [old, new] };
     let mut paths = BTreeSet::new();
     for (host, shapes) in &shapes {
         for shape in shapes {
@@ -89,7 +90,8 @@ fn unused(literals: &HashSet<String>) -> String {
     name
 }
 
-/// The shapes of paths that a shape of each side matches. Shapes that begin with different literals do not meet.
+/// The shapes of paths that a shape of each side matches. Shapes that begin with different literals
+/// do not meet.
 fn meets(a: &BTreeSet<Shape>, b: &BTreeSet<Shape>) -> BTreeSet<Shape> {
     let mut by_first: BTreeMap<Option<&Part>, Vec<&Shape>> = BTreeMap::new();
     for shape in b {
@@ -101,7 +103,9 @@ fn meets(a: &BTreeSet<Shape>, b: &BTreeSet<Shape>) -> BTreeSet<Shape> {
     for shape in a {
         let first = shape.first().filter(|part| matches!(part, Part::Literal(_)));
         let alike: Vec<&Shape> = match first {
-            Some(_) => by_first.get(&first).into_iter().flatten().chain(&everywhere).copied().collect(),
+            Some(_) => {
+                by_first.get(&first).into_iter().flatten().chain(&everywhere).copied().collect()
+            }
             None => b.iter().collect(),
         };
         found.extend(alike.into_iter().filter_map(|other| meet(shape, other)));
@@ -122,7 +126,8 @@ fn meet(a: &[Part], b: &[Part]) -> Option<Shape> {
                 shape.push(Part::Literal(one.clone()));
             }
             (Some(Part::Parameter), Some(Part::Parameter)) => shape.push(Part::Parameter),
-            (Some(Part::Literal(text)), Some(Part::Parameter)) | (Some(Part::Parameter), Some(Part::Literal(text)))
+            (Some(Part::Literal(text)), Some(Part::Parameter))
+            | (Some(Part::Parameter), Some(Part::Literal(text)))
                 if !text.is_empty() =>
             {
                 shape.push(Part::Literal(text.clone()));
@@ -155,8 +160,9 @@ struct Writer<'a> {
 type Values<'a> = BTreeMap<usize, &'a str>;
 
 impl Writer<'_> {
-    /// Paths of a shape: with values that nobody looks at; with those that make a grant with conditions apply, each combination; with
-    /// the characters that an API allows; a rest with one segment and with more. `false` where not all combinations are there.
+    /// Paths of a shape: with values that nobody looks at; with those that make a grant with
+    /// conditions apply, each combination; with the characters that an API allows; a rest with one
+    /// segment and with more. `false` where not all combinations are there.
     fn concrete(&self, shape: &[Part], host: Option<&str>) -> (BTreeSet<String>, bool) {
         let host = host.unwrap_or(super::ELSEWHERE);
         let mut paths: BTreeSet<String> = BTreeSet::new();
@@ -169,7 +175,9 @@ impl Writer<'_> {
                 for grant in rules.conditions_at(host, &plain) {
                     let (choices, all) = choices(&grant);
                     whole &= all;
-                    paths.extend(choices.iter().map(|values| self.write(shape, values, &self.unused)));
+                    paths.extend(
+                        choices.iter().map(|values| self.write(shape, values, &self.unused)),
+                    );
                 }
                 let allowed = rules.allowances_at(host, &plain);
                 let marks = [
@@ -181,7 +189,9 @@ impl Writer<'_> {
                 for (_, mark) in marks.into_iter().filter(|(allowed, _)| *allowed) {
                     let marked = format!("{0}{mark}{0}", self.unused);
                     let at = shape.iter().position(|part| !matches!(part, Part::Literal(_)));
-                    paths.extend(at.map(|at| self.write_raw(shape, &Values::new(), &self.unused, Some((at, &marked)))));
+                    paths.extend(at.map(|at| {
+                        self.write_raw(shape, &Values::new(), &self.unused, Some((at, &marked)))
+                    }));
                 }
             }
         }
@@ -202,7 +212,13 @@ impl Writer<'_> {
     }
 
     /// `raw` is what stands at a place as it is.
-    fn write_raw(&self, shape: &[Part], values: &Values<'_>, rest: &str, raw: Option<(usize, &str)>) -> String {
+    fn write_raw(
+        &self,
+        shape: &[Part],
+        values: &Values<'_>,
+        rest: &str,
+        raw: Option<(usize, &str)>,
+    ) -> String {
         let mut path = String::new();
         for (at, part) in shape.iter().enumerate() {
             path.push('/');
@@ -213,7 +229,9 @@ impl Writer<'_> {
             match part {
                 Part::Literal(text) => path.push_str(text),
                 Part::Parameter => {
-                    path.push_str(&values.get(&at).map_or_else(|| self.unused.clone(), |value| encode(value)));
+                    path.push_str(
+                        &values.get(&at).map_or_else(|| self.unused.clone(), |value| encode(value)),
+                    );
                 }
                 Part::Rest => path.push_str(&encode_rest(values.get(&at).copied().unwrap_or(rest))),
             }
@@ -227,7 +245,8 @@ fn choices<'v>(grant: &[(usize, &str, &'v [String])]) -> (Vec<Values<'v>>, bool)
     let mut choices = vec![Values::new()];
     let mut whole = true;
     for (at, _, values) in grant {
-        let pairs = choices.iter().flat_map(|choice| values.iter().map(move |value| (choice, value)));
+        let pairs =
+            choices.iter().flat_map(|choice| values.iter().map(move |value| (choice, value)));
         let mut next: Vec<Values<'v>> = pairs
             .take(VALUES + 1)
             .map(|(choice, value)| {

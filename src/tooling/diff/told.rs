@@ -26,7 +26,8 @@ pub struct Difference {
     pub method: &'static str,
     /// The API in the set that has the operation, the new one first.
     pub api: String,
-    /// The path as the API writes it; as it is sent, where the sets have different templates for it.
+    /// The path as the API writes it; as it is sent, where the sets have different templates for
+    /// it.
     pub path: String,
     /// Which way.
     pub direction: Direction,
@@ -99,7 +100,8 @@ pub struct Comparison {
     pub in_part: usize,
 }
 
-/// One for each caller and operation: an operation has several paths where it has versions and conditions.
+/// One for each caller and operation: an operation has several paths where it has versions and
+/// conditions.
 pub(super) fn merge(differences: &mut Vec<Difference>) {
     let key = |found: &Difference| {
         (found.caller.clone(), found.api.clone(), found.path.clone(), found.method, found.direction)

@@ -8,8 +8,8 @@ use serde::Serialize;
 use super::{Direction, label};
 use crate::names::Timestamp;
 use crate::policy::Rules;
-use crate::policy::sample::{Sample, Presented};
 use crate::policy::decide::Moment;
+use crate::policy::sample::{Presented, Sample};
 use crate::reason::Reason;
 use crate::tooling::explain::{Question, judge};
 use crate::tooling::replay::{Gap, Recorded};
@@ -89,7 +89,8 @@ impl<'a> Replay<'a> {
         let [old, new] = [self.old, self.new].map(|rules| self.verdict(rules, &case, at));
         let recorded = record.reason.as_deref().unwrap_or("permit");
         if label(old) != recorded && Reason::from_label(recorded).is_none_or(Reason::is_judged) {
-            // Decided under yet other rules: what the new set changes beside these is not what it changed then.
+            // Decided under yet other rules: what the new set changes beside these is not what it
+            // changed then.
             self.traffic.drifted += 1;
             return;
         }
@@ -103,12 +104,19 @@ impl<'a> Replay<'a> {
             record.method,
             record.resource.as_deref().unwrap_or_default()
         );
-        let key = (record.client.as_deref().map(str::to_owned), operation, direction, label(old), label(new));
+        let key = (
+            record.client.as_deref().map(str::to_owned),
+            operation,
+            direction,
+            label(old),
+            label(new),
+        );
         let (requests, examples) = self.changed.entry(key).or_default();
         *requests += 1;
         if examples.len() < EXAMPLES {
             // Ids are ours; whatever else stands there is nothing to be repeated.
-            let plain = record.id.len() <= 64 && record.id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+            let plain =
+                record.id.len() <= 64 && record.id.bytes().all(|byte| byte.is_ascii_alphanumeric());
             examples.extend(plain.then(|| record.id.clone().into_owned()));
         }
     }

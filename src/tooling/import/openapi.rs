@@ -1,4 +1,5 @@
-//! APIs, auth scopes and tests out of an OpenAPI document, and what a document and the policies in force do not agree on.
+//! APIs, auth scopes and tests out of an OpenAPI document, and what a document and the policies in
+//! force do not agree on.
 
 mod apis;
 mod document;
@@ -20,9 +21,9 @@ use crate::client::MAX_SCOPE_BYTES;
 use crate::config::document::MAX_BYTES;
 use crate::config::{Config, Fault, format};
 use crate::names::{IssuerName, Timestamp};
-use crate::policy::sample::{Sample, Presented, TokenSample};
 use crate::policy::decide::Moment;
 use crate::policy::route::OperationId;
+use crate::policy::sample::{Presented, Sample, TokenSample};
 use crate::reason::{Reason, Refusal};
 use crate::tooling::testing;
 use apis::Api;
@@ -129,14 +130,24 @@ fn make(text: &str, options: &Options, now: Timestamp) -> Result<Made, ImportFau
     let all_closed = document.operations.iter().all(|operation| operation.access == Access::Closed);
     let apis = apis::of_document(document, options, &mut notes);
     if apis.is_empty() || all_closed {
-        let reasons: Vec<String> =
-            notes.iter().take(5).map(|note| format!("  {}: {}", note.about, note.message)).collect();
-        return Err(ImportFault::Unreadable(format!("no operation could be carried over:\n{}", reasons.join("\n"))));
+        let reasons: Vec<String> = notes
+            .iter()
+            .take(5)
+            .map(|note| format!("  {}: {}", note.about, note.message))
+            .collect();
+        return Err(ImportFault::Unreadable(format!(
+            "no operation could be carried over:\n{}",
+            reasons.join("\n")
+        )));
     }
     let upstreams = apis::upstreams(&apis);
     let scopes = apis::scopes(&apis);
     let head = policies::head(&title, &upstreams);
-    let rules = format!("{head}{}{}", policies::apis(&apis), policies::scopes(&scopes, &descriptions, options));
+    let rules = format!(
+        "{head}{}{}",
+        policies::apis(&apis),
+        policies::scopes(&scopes, &descriptions, options)
+    );
     let scopes: Vec<String> = scopes.into_keys().collect();
     check_size(&rules)?;
     let config = trial(&rules, &scopes, &upstreams, options, now)?;
@@ -147,7 +158,9 @@ fn make(text: &str, options: &Options, now: Timestamp) -> Result<Made, ImportFau
 
 fn check(options: &Options) -> Result<(), ImportFault> {
     let wrong = |flag: &str, fault: String| ImportFault::Unreadable(format!("{flag} {fault}"));
-    for (flag, name) in [("--api", &options.api), ("--upstream", &options.upstream), ("--client", &options.client)] {
+    for (flag, name) in
+        [("--api", &options.api), ("--upstream", &options.upstream), ("--client", &options.client)]
+    {
         if let Some(name) = name {
             usable_name(name).map_err(|fault| wrong(flag, fault))?;
         }
@@ -165,7 +178,8 @@ fn check_size(policies: &str) -> Result<(), ImportFault> {
     if policies.len() > MAX_BYTES {
         let mib = MAX_BYTES >> 20;
         let message = format!(
-            "what would come of it is larger than {mib} MiB: leave `--client` out, or take a part of the document"
+            "what would come of it is larger than {mib} MiB: leave `--client` out, or take a part \
+                of the document"
         );
         return Err(ImportFault::Unreadable(message));
     }
@@ -184,12 +198,16 @@ fn trial(
     if let Some(client) = &options.client {
         let bytes: usize = scopes.iter().map(|scope| scope.len() + 1).sum();
         if bytes > MAX_SCOPE_BYTES {
-            let message =
-                format!("one client cannot hold all of its scopes, {bytes} bytes of names: leave `--client` out");
+            let message = format!(
+                "one client cannot hold all of its scopes, {bytes} bytes of names: leave \
+                    `--client` out"
+            );
             return Err(ImportFault::Unreadable(message));
         }
         let (client, scopes) = (yaml::text(client), yaml::list(scopes.iter().map(String::as_str)));
-        clients = format!("clients:\n  {client}: {{ grants: [client_credentials], auth_scopes: {scopes} }}\n");
+        clients = format!(
+            "clients:\n  {client}: {{ grants: [client_credentials], auth_scopes: {scopes} }}\n"
+        );
     }
     Trial { policies, clients: &clients, users: "", upstreams }.load(now)
 }
@@ -203,7 +221,8 @@ fn imported(config: &Config, apis: &[Api], now: Timestamp) -> Vec<Imported> {
             let base_path = api.server.base_path.trim_end_matches('/');
             let targets: Vec<String> = targets(base_path, &offered.operation).collect();
             let leads = |target: &&String| {
-                let found = lead_to(config, HOST, method, target, now).and_then(|id| config.rules.operation(id));
+                let found = lead_to(config, HOST, method, target, now)
+                    .and_then(|id| config.rules.operation(id));
                 found.is_some_and(|found| *found.resource == *offered.template)
             };
             imported.push(Imported {
@@ -238,7 +257,13 @@ fn targets(base_path: &str, operation: &Operation) -> impl Iterator<Item = Strin
 }
 
 /// The operation that a request asks for, whoever it is of.
-fn lead_to(config: &Config, host: &str, method: &str, target: &str, now: Timestamp) -> Option<OperationId> {
+fn lead_to(
+    config: &Config,
+    host: &str,
+    method: &str,
+    target: &str,
+    now: Timestamp,
+) -> Option<OperationId> {
     let case = Sample {
         method: method.to_owned(),
         target: target.to_owned(),
@@ -248,7 +273,9 @@ fn lead_to(config: &Config, host: &str, method: &str, target: &str, now: Timesta
         token: Some(Presented::Sample(Box::new(TokenSample::of(IssuerName::new(""), None)))),
     };
     let read = |_: &_| Err(Refusal::new(Reason::TokenMissing));
-    case.judge(&config.rules, host, read, Moment::at(now)).operation.map(|matched| matched.operation)
+    case.judge(&config.rules, host, read, Moment::at(now))
+        .operation
+        .map(|matched| matched.operation)
 }
 
 /// Runs the tests that were made.

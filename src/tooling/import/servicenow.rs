@@ -1,6 +1,6 @@
-//! Clients, auth scopes and access policies out of records of ServiceNow's inbound OAuth. What cannot be told from the records is listed,
-//! and closed rather than left open: a scope record that cannot be read asks for a scope that nobody holds, a policy that cannot be read
-//! closes its API.
+//! Clients, auth scopes and access policies out of records of ServiceNow's inbound OAuth. What
+//! cannot be told from the records is listed, and closed rather than left open: a scope record that
+//! cannot be read asks for a scope that nobody holds, a policy that cannot be read closes its API.
 
 mod apis;
 mod client;
@@ -68,14 +68,21 @@ pub struct Counts {
 ///
 /// # Errors
 /// Files that are no exports, and exports without anything that is read.
-pub fn import(exports: &[Export], options: &Options, now: Timestamp) -> Result<Import, ImportFault> {
+pub fn import(
+    exports: &[Export],
+    options: &Options,
+    now: Timestamp,
+) -> Result<Import, ImportFault> {
     let upstream = &options.upstream;
-    usable_name(upstream).map_err(|fault| ImportFault::Unreadable(format!("--upstream {fault}")))?;
+    usable_name(upstream)
+        .map_err(|fault| ImportFault::Unreadable(format!("--upstream {fault}")))?;
     let records = Records::read(exports).map_err(ImportFault::Unreadable)?;
     let mut notes: Vec<Note> = records
         .others
         .iter()
-        .map(|(table, count)| Note::new(table, format!("{count} records of a table that is not read")))
+        .map(|(table, count)| {
+            Note::new(table, format!("{count} records of a table that is not read"))
+        })
         .collect();
     let clients = Clients::of(&records, !options.tokens_unrestricted, &mut notes);
     let mut apis = Apis::default();
@@ -83,12 +90,17 @@ pub fn import(exports: &[Export], options: &Options, now: Timestamp) -> Result<I
     let policies = policies::of(&records, &mut apis, &clients, &mut notes);
     let (clients_text, scopes) = clients.yaml(scopes, &mut notes);
     for path in apis.versioned() {
-        let message = "records name single versions of it: paths without a version are judged as `latest`, to which rules of single versions \
+        let message = "records name single versions of it: paths without a version are judged as \
+            `latest`, to which rules of single versions \
                        do not apply; other versions are not served";
         notes.push(Note::new(format!("API {path}"), message));
     }
-    let policies_text =
-        format!("{}{}{}", apis.yaml(upstream), scopes::yaml(&scopes, &apis), policies::yaml(&policies, &apis));
+    let policies_text = format!(
+        "{}{}{}",
+        apis.yaml(upstream),
+        scopes::yaml(&scopes, &apis),
+        policies::yaml(&policies, &apis)
+    );
     let counts = Counts {
         apis: apis.len(),
         scopes: scopes.len(),
@@ -108,13 +120,21 @@ pub fn import(exports: &[Export], options: &Options, now: Timestamp) -> Result<I
         policies: headed(policies_text),
         clients: headed(clients_text),
         users: headed(clients.users_yaml()),
-        upstreams: if counts.apis > 0 { vec![Upstream { name: upstream.clone(), server: None }] } else { Vec::new() },
+        upstreams: if counts.apis > 0 {
+            vec![Upstream { name: upstream.clone(), server: None }]
+        } else {
+            Vec::new()
+        },
         secrets: clients.secrets(),
         notes: tidy(notes),
         counts,
     };
-    let trial =
-        Trial { policies: &made.policies, clients: &made.clients, users: &made.users, upstreams: &made.upstreams };
+    let trial = Trial {
+        policies: &made.policies,
+        clients: &made.clients,
+        users: &made.users,
+        upstreams: &made.upstreams,
+    };
     trial.load(now)?;
     Ok(made)
 }

@@ -1,5 +1,5 @@
-//! YAML as our own files write it. Every text that comes from elsewhere goes through here: none of it can end a line, begin a key, or
-//! be read as `env:NAME`.
+//! YAML as our own files write it. Every text that comes from elsewhere goes through here: none of
+//! it can end a line, begin a key, or be read as `env:NAME`.
 
 /// Longest text for people that is carried over, in characters.
 const LONGEST: usize = 200;
@@ -7,16 +7,20 @@ const LONGEST: usize = 200;
 /// A text as a value or a key.
 pub(super) fn text(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_'))
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'.'));
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'.'));
     // What YAML 1.1 and 1.2 read as something else than text.
-    let word =
-        ["true", "false", "null", "yes", "no", "on", "off", "y", "n"].contains(&text.to_ascii_lowercase().as_str());
+    let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
+        .contains(&text.to_ascii_lowercase().as_str());
     if plain && !word { text.to_owned() } else { quoted(text) }
 }
 
-/// Whether a character could not stand in YAML, or would have people read something else than is there.
+/// Whether a character could not stand in YAML, or would have people read something else than is
+/// there.
 fn is_unprintable(c: char) -> bool {
-    let direction = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let direction =
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || direction || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
@@ -46,7 +50,8 @@ pub(super) fn lines(indent: usize, key: &str, items: &[String]) -> String {
     match items {
         [one] => format!("{space}{key}: [{}]\n", text(one)),
         items => {
-            let lines: Vec<String> = items.iter().map(|item| format!("{space}  - {}\n", text(item))).collect();
+            let lines: Vec<String> =
+                items.iter().map(|item| format!("{space}  - {}\n", text(item))).collect();
             format!("{space}{key}:\n{}", lines.concat())
         }
     }
@@ -65,7 +70,9 @@ pub(super) fn prose(words: &str) -> String {
 
 /// Words on one line, however long.
 pub(super) fn line(words: &str) -> String {
-    let words = words.split(|c: char| is_unprintable(c) || c.is_whitespace()).filter(|word| !word.is_empty());
+    let words = words
+        .split(|c: char| is_unprintable(c) || c.is_whitespace())
+        .filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
 }
 
@@ -86,7 +93,12 @@ mod tests {
     /// What the configuration's own reader makes of a text that was written.
     fn read(written: &str) -> String {
         let document = Document::parse("t.yaml", &format!("key: {written}\n")).unwrap();
-        document.value.get("key").and_then(Value::as_str).unwrap_or_else(|| panic!("{written}")).to_owned()
+        document
+            .value
+            .get("key")
+            .and_then(Value::as_str)
+            .unwrap_or_else(|| panic!("{written}"))
+            .to_owned()
     }
 
     #[test]

@@ -13,17 +13,28 @@ pub(super) fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
     }
     let provider = config.login.provider.as_ref().map(|provider| provider.issuer.as_str());
     for user in registry.users() {
-        for identity in user.external.iter().filter(|identity| provider != Some(identity.issuer.as_str())) {
-            let known = provider.map_or_else(|| "there is none".to_owned(), |known| format!("it is `{known}`"));
-            let text =
-                format!("user `{}`: `{}` is not the login provider's issuer ({known})", user.name, identity.issuer);
+        for identity in
+            user.external.iter().filter(|identity| provider != Some(identity.issuer.as_str()))
+        {
+            let known = provider
+                .map_or_else(|| "there is none".to_owned(), |known| format!("it is `{known}`"));
+            let text = format!(
+                "user `{}`: `{}` is not the login provider's issuer ({known})",
+                user.name, identity.issuer
+            );
             findings.push(Finding::new(Rule::UserUnknownIssuer, &user.name, &user.origin, text));
         }
     }
     let behind_tls = config.fixed.listeners.iter().any(|listener| listener.behind_tls);
     if behind_tls && config.trusted_proxies.is_empty() {
-        let text = "a listener is `behind_tls` and no proxy is named under `trusted_proxies`".to_owned();
-        findings.push(Finding::new(Rule::ProxyUntrusted, &"trusted_proxies", &gateway(config), text));
+        let text =
+            "a listener is `behind_tls` and no proxy is named under `trusted_proxies`".to_owned();
+        findings.push(Finding::new(
+            Rule::ProxyUntrusted,
+            &"trusted_proxies",
+            &gateway(config),
+            text,
+        ));
     }
     findings
 }
@@ -33,7 +44,13 @@ fn gateway(config: &Config) -> Origin {
     Origin { file: config.gateway_file.clone(), line: 1, column: 1 }
 }
 
-fn of_client(config: &Config, registry: &Registry, client: &Client, now: Timestamp, findings: &mut Vec<Finding>) {
+fn of_client(
+    config: &Config,
+    registry: &Registry,
+    client: &Client,
+    now: Timestamp,
+    findings: &mut Vec<Finding>,
+) {
     let id = &client.id;
     let mut say = |rule, text: String| findings.push(Finding::new(rule, id, &client.origin, text));
     let obstacles = registry.obstacles(client, &config.grants, now);
@@ -65,11 +82,17 @@ fn of_client(config: &Config, registry: &Registry, client: &Client, now: Timesta
     let mut inactive: Vec<_> = client.scopes.intersection(config.rules.inactive_scopes()).collect();
     inactive.sort_unstable();
     for scope in inactive {
-        say(Rule::InactiveReliedOn, format!("client `{id}` holds `{scope}`, which has `active: false`"));
+        say(
+            Rule::InactiveReliedOn,
+            format!("client `{id}` holds `{scope}`, which has `active: false`"),
+        );
     }
     let user = client.application_user.as_ref().and_then(|name| registry.user(name.as_str()));
     if let Some(user) = user.filter(|user| !user.usable()) {
-        say(Rule::InactiveReliedOn, format!("client `{id}` acts as user `{}`, which is inactive or locked", user.name));
+        say(
+            Rule::InactiveReliedOn,
+            format!("client `{id}` acts as user `{}`, which is inactive or locked", user.name),
+        );
     }
 }
 
@@ -77,7 +100,9 @@ fn of_client(config: &Config, registry: &Registry, client: &Client, now: Timesta
 fn is_external(registry: &Registry, config: &Config, client: &Client) -> bool {
     let default = |issuer: &&crate::policy::Issuer| {
         !issuer.rules.name.is_own()
-            && registry.external_client(&issuer.rules.name, None).is_some_and(|default| default.id == client.id)
+            && registry
+                .external_client(&issuer.rules.name, None)
+                .is_some_and(|default| default.id == client.id)
     };
     !client.external.is_empty() || config.rules.issuers().any(|issuer| default(&issuer))
 }

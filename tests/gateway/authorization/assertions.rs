@@ -12,9 +12,12 @@ use crate::support::{Gateway, Setup};
 
 const CLIENTS: &str = "
 clients:
-  web: { grants: [client_credentials, password, refresh_token], secrets: [{ sha256: @SHA256@ }], auth_scopes: [orders_read] }
-  opaque: { grants: [password], secrets: [{ sha256: @SHA256@ }], token_format: opaque, auth_scopes: [orders_read] }
-  signer: { grants: [client_credentials, jwt_bearer], jwks_file: signer.json, auth_scopes: [orders_read, orders_write] }
+  web: { grants: [client_credentials, password, refresh_token], secrets: [{ sha256: @SHA256@ }], \
+    auth_scopes: [orders_read] }
+  opaque: { grants: [password], secrets: [{ sha256: @SHA256@ }], token_format: opaque, \
+    auth_scopes: [orders_read] }
+  signer: { grants: [client_credentials, jwt_bearer], jwks_file: signer.json, auth_scopes: \
+    [orders_read, orders_write] }
   no-keys: { grants: [client_credentials, jwt_bearer], secrets: [{ sha256: @SHA256@ }] }
 ";
 
@@ -25,7 +28,8 @@ fn key() -> ed25519_dalek::SigningKey {
 fn gateway() -> Gateway {
     let mut all: Setup = setup("");
     all.clients = CLIENTS.to_owned();
-    all.gateway = "authorization_server: { grants: [client_credentials, password, jwt_bearer, refresh_token] }\n\
+    all.gateway = "authorization_server: { grants: [client_credentials, password, jwt_bearer, \
+        refresh_token] }\n\
                    trusted_proxies: [127.0.0.0/8]\n"
         .into();
     let x = URL_SAFE_NO_PAD.encode(key().verifying_key().as_bytes());
@@ -47,7 +51,8 @@ fn now() -> i64 {
 
 fn claims(gateway: &Gateway, subject: &str, id: &str) -> Value {
     let audience = format!("http://127.0.0.1:{}/oauth2/token", gateway.address.port());
-    json!({ "iss": "signer", "sub": subject, "aud": audience, "exp": now() + 60, "iat": now(), "jti": id })
+    json!({ "iss": "signer", "sub": subject, "aud": audience, "exp": now() + 60, "iat": now(),
+        "jti": id })
 }
 
 fn header() -> Value {
@@ -70,7 +75,11 @@ fn a_signed_assertion_proves_its_client_once() {
     let good = sign(&key(), &header(), &claims(&gateway, "signer", "a1"));
     let access = member(&authenticate(&gateway, &good, &[]), "access_token");
     assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200);
-    assert_eq!(error(&authenticate(&gateway, &good, &[])), (401, "invalid_client".into()), "a replay");
+    assert_eq!(
+        error(&authenticate(&gateway, &good, &[])),
+        (401, "invalid_client".into()),
+        "a replay"
+    );
     let with = |change: &dyn Fn(&mut Value)| {
         let mut claims = claims(&gateway, "signer", &format!("n{}", unique()));
         change(&mut claims);
@@ -78,7 +87,11 @@ fn a_signed_assertion_proves_its_client_once() {
     };
     let issuer = format!("http://127.0.0.1:{}", gateway.address.port());
     member(
-        &authenticate(&gateway, &with(&|claims| claims["aud"] = json!([issuer, "x"])), &[("client_id", "signer")]),
+        &authenticate(
+            &gateway,
+            &with(&|claims| claims["aud"] = json!([issuer, "x"])),
+            &[("client_id", "signer")],
+        ),
         "access_token",
     );
     let other = ed25519_dalek::SigningKey::from_bytes(&[8; 32]);
@@ -98,12 +111,19 @@ fn a_signed_assertion_proves_its_client_once() {
             "of no algorithm",
             format!(
                 "{}.",
-                sign(&key(), &json!({ "alg": "none" }), &claims(&gateway, "signer", "h2")).rsplit_once('.').unwrap().0
+                sign(&key(), &json!({ "alg": "none" }), &claims(&gateway, "signer", "h2"))
+                    .rsplit_once('.')
+                    .unwrap()
+                    .0
             ),
         ),
         (
             "of another kind",
-            sign(&key(), &json!({ "alg": "EdDSA", "kid": "1", "typ": "at+jwt" }), &claims(&gateway, "signer", "h3")),
+            sign(
+                &key(),
+                &json!({ "alg": "EdDSA", "kid": "1", "typ": "at+jwt" }),
+                &claims(&gateway, "signer", "h3"),
+            ),
         ),
         ("no JWT", "nonsense".to_owned()),
     ];
@@ -122,7 +142,10 @@ fn a_signed_assertion_proves_its_client_once() {
     }
     let two = authenticate(&gateway, &good, &[("client_secret", "x")]);
     assert_eq!(error(&two), (400, "invalid_request".into()), "two ways at once");
-    assert_eq!(error(&authenticate(&gateway, &good, &[("client_id", "web")])), (400, "invalid_request".into()));
+    assert_eq!(
+        error(&authenticate(&gateway, &good, &[("client_id", "web")])),
+        (400, "invalid_request".into())
+    );
 }
 
 fn unique() -> u64 {
@@ -162,7 +185,8 @@ fn an_assertion_in_place_of_a_login_acts_for_the_user_that_it_names() {
     ] {
         assert_eq!(error(&ask(subject, assertion).0), (400, "invalid_grant".into()), "{what}");
     }
-    let keyless = [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", "x.y.z")];
+    let keyless =
+        [("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", "x.y.z")];
     assert_eq!(error(&token(&gateway, "no-keys", &keyless)), (400, "invalid_grant".into()));
     assert_eq!(error(&token(&gateway, "web", &keyless)), (400, "unauthorized_client".into()));
 }
@@ -171,7 +195,11 @@ fn an_assertion_in_place_of_a_login_acts_for_the_user_that_it_names() {
 fn the_password_grant_moves_old_integrations() {
     let gateway = gateway();
     let ask = |client: &str, username: &str, password: &str| {
-        token(&gateway, client, &[("grant_type", "password"), ("username", username), ("password", password)])
+        token(
+            &gateway,
+            client,
+            &[("grant_type", "password"), ("username", username), ("password", password)],
+        )
     };
     let answer = ask("web", "alice", PASSWORD);
     assert_eq!(gateway.get("/orders/1", Some(&member(&answer, "access_token"))).status, 200);

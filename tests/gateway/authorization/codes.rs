@@ -1,6 +1,9 @@
 //! From an authorization request to a token that acts for the user.
 
-use super::{CALLBACK, VERIFIER, alice, basic, code, error, gateway, member, redeem, refresh, request, token, tokens};
+use super::{
+    CALLBACK, VERIFIER, alice, basic, code, error, gateway, member, redeem, refresh, request,
+    token, tokens,
+};
 use crate::support::browser::{encode, parameters};
 use crate::support::http::form;
 
@@ -8,7 +11,8 @@ use crate::support::http::form;
 fn a_user_allows_a_client_and_its_tokens_act_for_the_user() {
     let gateway = gateway();
     let mut browser = alice(&gateway);
-    let target = request("web", &[("scope", "orders_read orders_write"), ("state", "a b+c/%\u{e4}=&x")]);
+    let target =
+        request("web", &[("scope", "orders_read orders_write"), ("state", "a b+c/%\u{e4}=&x")]);
     let page = browser.get(&target);
     for shown in ["Web shop", "Read orders", "Change orders", "Alice Doe", "app.example"] {
         assert!(page.body.contains(shown), "{shown}: {}", page.body);
@@ -50,7 +54,8 @@ fn a_code_is_good_once_and_its_second_use_ends_what_the_first_gave() {
         let mut browser = alice(&gateway);
         let code = code(&mut browser, &request(client, &[]));
         let first = redeem(&gateway, client, &code);
-        let (access, refresh_token) = (member(&first, "access_token"), member(&first, "refresh_token"));
+        let (access, refresh_token) =
+            (member(&first, "access_token"), member(&first, "refresh_token"));
         assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200);
         let second = redeem(&gateway, client, &code);
         assert_eq!(error(&second), (400, "invalid_grant".into()));
@@ -58,7 +63,10 @@ fn a_code_is_good_once_and_its_second_use_ends_what_the_first_gave() {
         assert_eq!((refused.status, refused.verdict().as_str()), (401, "token.invalid"));
         let record = gateway.record(refused.header("x-decision-id").unwrap());
         assert_eq!(record["fault"], "revoked", "{record}");
-        assert_eq!(error(&refresh(&gateway, client, &refresh_token)), (400, "invalid_grant".into()));
+        assert_eq!(
+            error(&refresh(&gateway, client, &refresh_token)),
+            (400, "invalid_grant".into())
+        );
     }
     assert!(gateway.metric("scopegate_token_reuse_total").unwrap() >= 2.0);
 }
@@ -75,7 +83,9 @@ fn a_code_is_bound_to_its_client_its_redirect_and_its_challenge() {
         ("code_verifier", VERIFIER),
     ];
     let with = |name: &str, value: &'static str| -> Vec<(&str, &str)> {
-        good.iter().map(|(known, old)| (*known, if *known == name { value } else { *old })).collect()
+        good.iter()
+            .map(|(known, old)| (*known, if *known == name { value } else { *old }))
+            .collect()
     };
     let other_kind = code.replace("sgc_", "sgr_");
     for (client, fields, expect) in [
@@ -83,16 +93,32 @@ fn a_code_is_bound_to_its_client_its_redirect_and_its_challenge() {
         ("machine", good.to_vec(), "invalid_grant"),
         ("web", with("redirect_uri", "https://app.example/other?x=1"), "invalid_grant"),
         ("web", with("redirect_uri", ""), "invalid_grant"),
-        ("web", with("code_verifier", "another-verifier-of-more-than-forty-three-characters"), "invalid_grant"),
+        (
+            "web",
+            with("code_verifier", "another-verifier-of-more-than-forty-three-characters"),
+            "invalid_grant",
+        ),
         ("web", with("code_verifier", "short"), "invalid_grant"),
         ("web", with("code_verifier", ""), "invalid_grant"),
         ("web", with("code", ""), "invalid_request"),
         ("web", with("code", "sgc_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), "invalid_grant"),
         ("web", with("code", "' OR 1=1 --"), "invalid_grant"),
-        ("web", vec![("grant_type", "refresh_token"), ("refresh_token", code.as_str())], "invalid_grant"),
-        ("web", vec![("grant_type", "refresh_token"), ("refresh_token", other_kind.as_str())], "invalid_grant"),
+        (
+            "web",
+            vec![("grant_type", "refresh_token"), ("refresh_token", code.as_str())],
+            "invalid_grant",
+        ),
+        (
+            "web",
+            vec![("grant_type", "refresh_token"), ("refresh_token", other_kind.as_str())],
+            "invalid_grant",
+        ),
     ] {
-        assert_eq!(error(&token(&gateway, client, &fields)), (400, expect.into()), "{client} {fields:?}");
+        assert_eq!(
+            error(&token(&gateway, client, &fields)),
+            (400, expect.into()),
+            "{client} {fields:?}"
+        );
     }
     // None of that has used it up.
     member(&redeem(&gateway, "web", &code), "access_token");
@@ -102,9 +128,13 @@ fn a_code_is_bound_to_its_client_its_redirect_and_its_challenge() {
 fn a_verifier_without_a_challenge_is_a_downgrade_and_refused() {
     let gateway = gateway();
     let mut browser = alice(&gateway);
-    let code = code(&mut browser, &request("no-pkce", &[("code_challenge", ""), ("code_challenge_method", "")]));
+    let code = code(
+        &mut browser,
+        &request("no-pkce", &[("code_challenge", ""), ("code_challenge_method", "")]),
+    );
     assert_eq!(error(&redeem(&gateway, "no-pkce", &code)), (400, "invalid_grant".into()));
-    let plain = [("grant_type", "authorization_code"), ("code", code.as_str()), ("redirect_uri", CALLBACK)];
+    let plain =
+        [("grant_type", "authorization_code"), ("code", code.as_str()), ("redirect_uri", CALLBACK)];
     member(&token(&gateway, "no-pkce", &plain), "access_token");
 }
 
@@ -123,9 +153,14 @@ fn a_public_client_needs_no_secret_and_any_port_of_its_loopback_address() {
             ("code_verifier", VERIFIER),
         ];
         let response = gateway.send(form("/oauth2/token", &[], &encode(&fields)));
-        let (access, refresh_token) = (member(&response, "access_token"), member(&response, "refresh_token"));
+        let (access, refresh_token) =
+            (member(&response, "access_token"), member(&response, "refresh_token"));
         assert_eq!(gateway.get("/orders/1", Some(&access)).status, 200);
-        let fields = [("grant_type", "refresh_token"), ("client_id", "native"), ("refresh_token", &refresh_token)];
+        let fields = [
+            ("grant_type", "refresh_token"),
+            ("client_id", "native"),
+            ("refresh_token", &refresh_token),
+        ];
         member(&gateway.send(form("/oauth2/token", &[], &encode(&fields))), "refresh_token");
         assert_eq!(
             browser.get(&target).status,
@@ -134,8 +169,11 @@ fn a_public_client_needs_no_secret_and_any_port_of_its_loopback_address() {
         );
     }
     // A secret that it does not have proves nothing.
-    let response =
-        gateway.send(form("/oauth2/token", &[("Authorization", &basic("native"))], "grant_type=refresh_token"));
+    let response = gateway.send(form(
+        "/oauth2/token",
+        &[("Authorization", &basic("native"))],
+        "grant_type=refresh_token",
+    ));
     assert_eq!(error(&response), (401, "invalid_client".into()));
 }
 
@@ -145,15 +183,28 @@ fn an_opaque_token_and_a_jwt_of_the_same_consent_are_judged_alike() {
     let (jwt, _) = tokens(&gateway, "web");
     let (opaque, _) = tokens(&gateway, "opaque");
     assert!(jwt.starts_with("eyJ") && opaque.starts_with("sga_") && opaque.len() == 47, "{opaque}");
-    for (method, target) in
-        [("GET", "/orders/1"), ("POST", "/orders/1"), ("GET", "/stock/1"), ("GET", "/none"), ("PUT", "/orders/1")]
-    {
-        let (one, other) = (gateway.call(method, target, Some(&jwt)), gateway.call(method, target, Some(&opaque)));
-        assert_eq!((one.status, one.verdict()), (other.status, other.verdict()), "{method} {target}");
+    for (method, target) in [
+        ("GET", "/orders/1"),
+        ("POST", "/orders/1"),
+        ("GET", "/stock/1"),
+        ("GET", "/none"),
+        ("PUT", "/orders/1"),
+    ] {
+        let (one, other) =
+            (gateway.call(method, target, Some(&jwt)), gateway.call(method, target, Some(&opaque)));
+        assert_eq!(
+            (one.status, one.verdict()),
+            (other.status, other.verdict()),
+            "{method} {target}"
+        );
     }
     let own = token(&gateway, "opaque", &[("grant_type", "client_credentials")]);
     assert_eq!(gateway.get("/orders/1", Some(&member(&own, "access_token"))).status, 200);
-    for wrong in ["sga_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "sga_short", &opaque.replace("sga_", "sgr_")] {
+    for wrong in [
+        "sga_aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+        "sga_short",
+        &opaque.replace("sga_", "sgr_"),
+    ] {
         assert_eq!(gateway.get("/orders/1", Some(wrong)).verdict(), "token.invalid", "{wrong}");
     }
 }
@@ -164,7 +215,8 @@ fn a_resource_narrows_the_token_to_its_api() {
     let base = format!("http://127.0.0.1:{}", gateway.address.port());
     let orders = format!("{base}/orders");
     for client in ["web", "opaque"] {
-        let narrow = token(&gateway, client, &[("grant_type", "client_credentials"), ("resource", &orders)]);
+        let narrow =
+            token(&gateway, client, &[("grant_type", "client_credentials"), ("resource", &orders)]);
         let narrow = member(&narrow, "access_token");
         assert_eq!(gateway.get("/orders/1", Some(&narrow)).status, 200);
         let refused = gateway.get("/stock/1", Some(&narrow));
@@ -172,11 +224,18 @@ fn a_resource_narrows_the_token_to_its_api() {
         assert_eq!(gateway.record(refused.header("x-decision-id").unwrap())["fault"], "audience");
     }
     for resource in [base.as_str(), &format!("{base}/")] {
-        let wide = token(&gateway, "web", &[("grant_type", "client_credentials"), ("resource", resource)]);
+        let wide =
+            token(&gateway, "web", &[("grant_type", "client_credentials"), ("resource", resource)]);
         assert_eq!(gateway.get("/stock/1", Some(&member(&wide, "access_token"))).status, 200);
     }
-    for resource in ["https://elsewhere.example", &format!("{base}/nothing"), &format!("{base}/orders/1"), "orders"] {
-        let refused = token(&gateway, "web", &[("grant_type", "client_credentials"), ("resource", resource)]);
+    for resource in [
+        "https://elsewhere.example",
+        &format!("{base}/nothing"),
+        &format!("{base}/orders/1"),
+        "orders",
+    ] {
+        let refused =
+            token(&gateway, "web", &[("grant_type", "client_credentials"), ("resource", resource)]);
         assert_eq!(error(&refused), (400, "invalid_target".into()), "{resource}");
     }
     let mut browser = alice(&gateway);
@@ -190,9 +249,18 @@ fn a_resource_narrows_the_token_to_its_api() {
             ("resource", resource),
         ]
     };
-    assert_eq!(error(&token(&gateway, "web", &fields("https://elsewhere.example"))), (400, "invalid_target".into()));
+    assert_eq!(
+        error(&token(&gateway, "web", &fields("https://elsewhere.example"))),
+        (400, "invalid_target".into())
+    );
     let first = token(&gateway, "web", &fields(""));
-    assert_eq!(gateway.get("/stock/1", Some(&member(&first, "access_token"))).verdict(), "token.invalid");
+    assert_eq!(
+        gateway.get("/stock/1", Some(&member(&first, "access_token"))).verdict(),
+        "token.invalid"
+    );
     let next = refresh(&gateway, "web", &member(&first, "refresh_token"));
-    assert_eq!(gateway.get("/stock/1", Some(&member(&next, "access_token"))).verdict(), "token.invalid");
+    assert_eq!(
+        gateway.get("/stock/1", Some(&member(&next, "access_token"))).verdict(),
+        "token.invalid"
+    );
 }

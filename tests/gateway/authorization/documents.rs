@@ -10,10 +10,14 @@ fn the_server_describes_itself_as_configured() {
     let gateway = gateway();
     let base = format!("http://127.0.0.1:{}", gateway.address.port());
     let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]);
-    let signed = json!(["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]);
+    let signed =
+        json!(["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]);
     for path in ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"] {
         let response = gateway.get(path, None);
-        assert_eq!((response.status, response.header("content-type")), (200, Some("application/json")));
+        assert_eq!(
+            (response.status, response.header("content-type")),
+            (200, Some("application/json"))
+        );
         assert_eq!(
             response.json(),
             json!({
@@ -25,7 +29,8 @@ fn the_server_describes_itself_as_configured() {
                 "introspection_endpoint": format!("{base}/oauth2/introspect"),
                 "response_types_supported": ["code"],
                 "response_modes_supported": ["query"],
-                "grant_types_supported": ["client_credentials", "authorization_code", "refresh_token"],
+                "grant_types_supported": ["client_credentials", "authorization_code",
+                    "refresh_token"],
                 "scopes_supported": ["orders_read", "orders_write", "stock_read"],
                 "token_endpoint_auth_methods_supported": methods,
                 "token_endpoint_auth_signing_alg_values_supported": signed,
@@ -44,7 +49,10 @@ fn the_server_describes_itself_as_configured() {
     plain.clients = "clients: {}\n".into();
     let gateway = Gateway::start(&plain);
     let document = gateway.get("/.well-known/oauth-authorization-server", None).json();
-    assert_eq!((document.get("authorization_endpoint"), &document["response_types_supported"]), (None, &json!([])));
+    assert_eq!(
+        (document.get("authorization_endpoint"), &document["response_types_supported"]),
+        (None, &json!([]))
+    );
 }
 
 #[test]
@@ -68,7 +76,8 @@ fn each_api_is_described_and_the_challenge_says_where() {
         (&json!(base), &json!(["orders_read", "orders_write", "stock_read"]))
     );
     for path in ["/nothing", "/orders/1", "/Orders", "//orders"] {
-        let status = gateway.get(&format!("/.well-known/oauth-protected-resource{path}"), None).status;
+        let status =
+            gateway.get(&format!("/.well-known/oauth-protected-resource{path}"), None).status;
         assert!(status == 404 || status == 400, "{path}: {status}");
     }
     let challenge = |target: &str, token: Option<&str>| {

@@ -12,11 +12,14 @@ const ALICE: &str = "00u/alice";
 
 fn with_provider(provider: &Provider) -> Setup {
     let mut setup = setup(&format!(
-        ", login: {{ provider: {{ name: Corp <login>, issuer: '{}', client_id: '{CLIENT_ID}', client_secret: file:provider }} }}",
+        ", login: {{ provider: {{ name: Corp <login>, issuer: '{}', client_id: '{CLIENT_ID}', \
+            client_secret: file:provider }} }}",
         provider.url
     ));
     setup.files = vec![("provider".into(), format!("{CLIENT_SECRET}\n"))];
-    let identity = |subject: &str| format!("external: [{{ issuer: '{}', subject: '{subject}' }}], ", provider.url);
+    let identity = |subject: &str| {
+        format!("external: [{{ issuer: '{}', subject: '{subject}' }}], ", provider.url)
+    };
     setup.users = setup
         .users
         .replace("alice: { ", &format!("alice: {{ {}", identity(ALICE)))
@@ -31,8 +34,16 @@ fn bench() -> (Gateway, Provider) {
 
 /// The link of a page to the provider.
 fn link(page: &Response) -> String {
-    let (_, rest) = page.body.split_once("class=\"button\" href=\"").unwrap_or_else(|| panic!("no link: {page:?}"));
-    rest.split('"').next().unwrap().replace("&#61;", "=").replace("&amp;", "&").replace("&#38;", "&")
+    let (_, rest) = page
+        .body
+        .split_once("class=\"button\" href=\"")
+        .unwrap_or_else(|| panic!("no link: {page:?}"));
+    rest.split('"')
+        .next()
+        .unwrap()
+        .replace("&#61;", "=")
+        .replace("&amp;", "&")
+        .replace("&#38;", "&")
 }
 
 /// A browser that has been sent to the provider, and where to.
@@ -46,7 +57,8 @@ fn sent_away(gateway: &Gateway) -> (Browser, String) {
 }
 
 fn callback<'a>(fields: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
-    let fields: Vec<(&str, &str)> = fields.into_iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let fields: Vec<(&str, &str)> =
+        fields.into_iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     format!("/oauth2/login/callback?{}", encode(&fields))
 }
 
@@ -57,10 +69,18 @@ fn whom_a_user_lists_as_himself_is_signed_in_and_goes_on_to_consent() {
     let before = browser.cookie.clone();
     let answer = provider.sign_in(&url, ALICE);
     let back = browser.get(&callback(&answer));
-    assert_eq!((back.status, back.header("location")), (303, Some(request("web", &[]).as_str())), "{back:?}");
+    assert_eq!(
+        (back.status, back.header("location")),
+        (303, Some(request("web", &[]).as_str())),
+        "{back:?}"
+    );
     assert_ne!(browser.cookie, before, "no fixation");
     let page = browser.get(&request("web", &[]));
-    assert!(page.body.contains("Alice Doe") && page.body.contains("value=\"allow\""), "{}", page.body);
+    assert!(
+        page.body.contains("Alice Doe") && page.body.contains("value=\"allow\""),
+        "{}",
+        page.body
+    );
     let code = parameters(&browser.submit(&page, "allow", &[])).remove("code").unwrap();
     member(&redeem(&gateway, "web", &code), "access_token");
     assert_eq!(browser.get(&callback(&answer)).status, 400, "good once");
@@ -71,7 +91,10 @@ fn whom_a_user_lists_as_himself_is_signed_in_and_goes_on_to_consent() {
     assert!(page.body.contains("Corp &#60;login&#62;"), "{}", page.body);
     other.sign_in(&page, "alice", PASSWORD);
     let metrics = gateway.metrics_text();
-    assert!(metrics.contains("scopegate_provider_logins_total{outcome=\"signed_in\"} 1"), "{metrics}");
+    assert!(
+        metrics.contains("scopegate_provider_logins_total{outcome=\"signed_in\"} 1"),
+        "{metrics}"
+    );
     assert!(metrics.contains("scopegate_jwks_age_seconds{issuer=\"login provider\"}"), "{metrics}");
 }
 
@@ -101,20 +124,27 @@ fn a_session_ends_with_the_identity_that_began_it() {
 
 #[test]
 fn a_session_ends_with_the_provider_that_began_it() {
-    session_ends("gateway.yaml", |text, provider| text.replace(&provider.url, "http://127.0.0.1:1"));
+    session_ends("gateway.yaml", |text, provider| {
+        text.replace(&provider.url, "http://127.0.0.1:1")
+    });
 }
 
 #[test]
 fn strangers_and_locked_users_are_told_so_and_nobody_is_made() {
     let (gateway, provider) = bench();
-    for (subject, wanted) in
-        [("nobody", "no account here"), ("alice", "no account here"), ("locked-there", "locked or inactive")]
-    {
+    for (subject, wanted) in [
+        ("nobody", "no account here"),
+        ("alice", "no account here"),
+        ("locked-there", "locked or inactive"),
+    ] {
         let (mut browser, url) = sent_away(&gateway);
         let page = browser.get(&callback(&provider.sign_in(&url, subject)));
         assert_eq!(page.status, 403, "{page:?}");
         assert!(page.body.contains(wanted), "{}", page.body);
-        assert!(browser.get("/oauth2/connections").body.contains("name=\"password\""), "{subject} is not signed in");
+        assert!(
+            browser.get("/oauth2/connections").body.contains("name=\"password\""),
+            "{subject} is not signed in"
+        );
     }
 }
 
@@ -138,14 +168,21 @@ fn an_answer_is_of_use_only_in_the_browser_that_asked() {
     fixed.get(&request("web", &[]));
     fixed.held.clone_from(&browser.held);
     assert_eq!(fixed.get(&callback(&answer)).status, 400);
-    let own = member(&super::token(&gateway, "web", &[("grant_type", "client_credentials")]), "access_token");
+    let own = member(
+        &super::token(&gateway, "web", &[("grant_type", "client_credentials")]),
+        "access_token",
+    );
     for state in ["", "x", own.as_str(), &answer["state"][1..]] {
         let mut forged = answer.clone();
         forged.insert("state".into(), state.into());
         assert_eq!(browser.get(&callback(&forged)).status, 400, "{state}");
     }
     let challenge = browser.held[0].split_once('=').unwrap().1.to_owned();
-    assert_eq!(gateway.get("/orders/1", Some(&challenge)).verdict(), "token.invalid", "a challenge is no access token");
+    assert_eq!(
+        gateway.get("/orders/1", Some(&challenge)).verdict(),
+        "token.invalid",
+        "a challenge is no access token"
+    );
     let forged = format!("{}x.{}", &challenge[..challenge.rfind('.').unwrap()], "AAAA");
     browser.held[0] = browser.held[0].replace(&challenge, &forged);
     assert_eq!(browser.get(&callback(&answer)).status, 400, "not ours");
@@ -171,10 +208,14 @@ fn the_link_leads_only_where_the_page_said_and_tabs_do_not_disturb_each_other() 
         let page = browser.get(target);
         browser.get(&link(&page)).header("location").unwrap().to_owned()
     };
-    let (first, second) = (away(&request("web", &[])), away(&request("web", &[("state", "other")])));
+    let (first, second) =
+        (away(&request("web", &[])), away(&request("web", &[("state", "other")])));
     let long = away(&request("web", &[("state", &"s".repeat(1_500))]));
     assert!(parameters_of(&long)["state"].len() < 50, "whatever the application asked for");
-    assert!(!second.contains("other") && !second.contains("app.example"), "nor is the provider told: {second}");
+    assert!(
+        !second.contains("other") && !second.contains("app.example"),
+        "nor is the provider told: {second}"
+    );
     for (url, state) in [(&second, "other"), (&first, "s-1")] {
         // The first of them changes the browser's cookie, to which the second is tied.
         let back = browser.get(&callback(&provider.sign_in(url, ALICE)));
@@ -188,7 +229,8 @@ fn the_link_leads_only_where_the_page_said_and_tabs_do_not_disturb_each_other() 
         }
     }
     let mut browser = Browser::new(gateway.address);
-    let page = browser.get(&request("web", &[("state", &"s".repeat(2_000)), ("nonce", &"n".repeat(2_000))]));
+    let page = browser
+        .get(&request("web", &[("state", &"s".repeat(2_000)), ("nonce", &"n".repeat(2_000))]));
     let refused = browser.get(&link(&page));
     assert_eq!(refused.status, 400);
     assert!(refused.body.contains("too long"), "{}", refused.body);
@@ -241,7 +283,11 @@ fn guessed_codes_shut_out_their_browser_and_nobody_else() {
         assert_eq!(guess(&mut guesser), 502);
     }
     let asked = provider.forms().len();
-    assert_eq!((guess(&mut guesser), provider.forms().len()), (429, asked), "and the provider is not asked");
+    assert_eq!(
+        (guess(&mut guesser), provider.forms().len()),
+        (429, asked),
+        "and the provider is not asked"
+    );
     // Another browser at the same address guesses once, and its user signs in.
     let mut other = Browser::new(gateway.address);
     assert_eq!(guess(&mut other), 502);
@@ -311,7 +357,12 @@ fn what_the_token_endpoint_says_instead_is_told_apart() {
     for (status, body, answered, logged) in [
         (400, r#"{"error":"invalid_grant"}"#, 502, "does not take the code"),
         (400, r#"{"error":"unauthorized_client"}"#, 502, "status 400, error `unauthorized_client`"),
-        (401, r#"{"error":"invalid_client\" <script>"}"#, 502, "status 401, error `invalid_clientscript`"),
+        (
+            401,
+            r#"{"error":"invalid_client\" <script>"}"#,
+            502,
+            "status 401, error `invalid_clientscript`",
+        ),
         (400, "<html>", 502, "status 400, error ``"),
         (302, "", 502, "status 302"),
         (200, "{}", 502, "no id_token"),
@@ -326,20 +377,37 @@ fn what_the_token_endpoint_says_instead_is_told_apart() {
     let (mut browser, url) = sent_away(&gateway);
     let state = parameters_of(&url)["state"].clone();
     let back = |fields: &[(&str, &str)]| {
-        format!("/oauth2/login/callback?{}", encode(&[&[("state", state.as_str())], fields].concat()))
+        format!(
+            "/oauth2/login/callback?{}",
+            encode(&[&[("state", state.as_str())], fields].concat())
+        )
     };
-    let page = browser.get(&back(&[("error", "access_denied"), ("error_description", "<b>secret words</b>")]));
+    let page = browser
+        .get(&back(&[("error", "access_denied"), ("error_description", "<b>secret words</b>")]));
     assert_eq!(page.status, 403);
-    assert!(page.body.contains("access_denied") && !page.body.contains("secret words"), "{}", page.body);
+    assert!(
+        page.body.contains("access_denied") && !page.body.contains("secret words"),
+        "{}",
+        page.body
+    );
     assert_eq!(browser.get(&back(&[])).status, 502, "neither code nor error");
-    assert_eq!(browser.get(&back(&[("code", "x"), ("iss", "https://evil.example")])).status, 502, "RFC 9207");
-    assert_eq!(browser.get(&back(&[("code", "x"), ("code", "y")])).status, 400, "a parameter twice");
+    assert_eq!(
+        browser.get(&back(&[("code", "x"), ("iss", "https://evil.example")])).status,
+        502,
+        "RFC 9207"
+    );
+    assert_eq!(
+        browser.get(&back(&[("code", "x"), ("code", "y")])).status,
+        400,
+        "a parameter twice"
+    );
 }
 
 #[test]
 fn the_secret_goes_where_the_metadata_says_and_the_issuer_is_asked_for() {
     let (provider, says) = (Provider::start(), |metadata: &mut serde_json::Value| {
-        metadata["token_endpoint_auth_methods_supported"] = json!(["private_key_jwt", "client_secret_post"]);
+        metadata["token_endpoint_auth_methods_supported"] =
+            json!(["private_key_jwt", "client_secret_post"]);
         metadata["authorization_response_iss_parameter_supported"] = json!(true);
     });
     provider.lie(Lie { metadata: Some(says), ..Lie::default() });
@@ -356,12 +424,26 @@ fn the_secret_goes_where_the_metadata_says_and_the_issuer_is_asked_for() {
 fn a_provider_that_is_away_or_of_another_name_is_an_outage_and_nothing_else_stops() {
     let away: [(u16, Lie); 5] = [
         (503, Lie { closed: true, ..Lie::default() }),
-        (502, Lie { metadata: Some(|metadata| metadata["issuer"] = json!("https://other.example")), ..Lie::default() }),
-        (502, Lie { metadata: Some(|metadata| metadata["token_endpoint"] = json!("ftp://x")), ..Lie::default() }),
         (
             502,
             Lie {
-                metadata: Some(|metadata| drop(metadata.as_object_mut().unwrap().remove("authorization_endpoint"))),
+                metadata: Some(|metadata| metadata["issuer"] = json!("https://other.example")),
+                ..Lie::default()
+            },
+        ),
+        (
+            502,
+            Lie {
+                metadata: Some(|metadata| metadata["token_endpoint"] = json!("ftp://x")),
+                ..Lie::default()
+            },
+        ),
+        (
+            502,
+            Lie {
+                metadata: Some(|metadata| {
+                    drop(metadata.as_object_mut().unwrap().remove("authorization_endpoint"));
+                }),
                 ..Lie::default()
             },
         ),
@@ -375,7 +457,11 @@ fn a_provider_that_is_away_or_of_another_name_is_an_outage_and_nothing_else_stop
         let page = browser.get(&request("web", &[]));
         assert_eq!(page.status, 200, "the page does not wait for the provider");
         let answer = browser.get(&link(&page));
-        assert_eq!((answer.status, answer.header("retry-after").is_some()), (status, status == 503), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.header("retry-after").is_some()),
+            (status, status == 503),
+            "{answer:?}"
+        );
         browser.sign_in(&page, "alice", PASSWORD);
     }
     // Back after the cool-down, while the last known endpoints would serve an hour.
@@ -385,7 +471,9 @@ fn a_provider_that_is_away_or_of_another_name_is_an_outage_and_nothing_else_stop
     let page = browser.get(&request("web", &[]));
     assert_eq!(browser.get(&link(&page)).status, 503);
     provider.lie(Lie::default());
-    wait_for("the provider to be asked again", || (browser.get(&link(&page)).status == 303).then_some(()));
+    wait_for("the provider to be asked again", || {
+        (browser.get(&link(&page)).status == 303).then_some(())
+    });
 }
 
 #[test]
@@ -403,7 +491,8 @@ fn what_the_configuration_says_of_it_is_checked() {
             .unwrap();
         (
             output.status.code(),
-            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+            String::from_utf8_lossy(&output.stdout).into_owned()
+                + &String::from_utf8_lossy(&output.stderr),
         )
     };
     assert_eq!(fault(&good).0, Some(0), "{}", fault(&good).1);
@@ -414,13 +503,16 @@ fn what_the_configuration_says_of_it_is_checked() {
         assert_eq!(code, Some(1), "{text}");
         text
     };
-    let both =
-        change(|setup| setup.gateway = setup.gateway.replace("login: { ", "login: { login_url: 'https://x.example', "));
+    let both = change(|setup| {
+        setup.gateway =
+            setup.gateway.replace("login: { ", "login: { login_url: 'https://x.example', ");
+    });
     assert!(both.contains("both `login_url` and `provider`"), "{both}");
     let missing = change(|setup| setup.files.clear());
     assert!(missing.contains("never skipped"), "{missing}");
     let plain = change(|setup| {
-        setup.gateway = setup.gateway.replace("issuer: 'http://127.0.0.1", "issuer: 'http://login.example");
+        setup.gateway =
+            setup.gateway.replace("issuer: 'http://127.0.0.1", "issuer: 'http://login.example");
     });
     assert!(plain.contains("over plain http could be replaced"), "{plain}");
     let twice = change(|setup| setup.users = setup.users.replace("locked-there", ALICE));
@@ -430,7 +522,8 @@ fn what_the_configuration_says_of_it_is_checked() {
     let (code, text) = fault(&moved);
     assert_eq!(code, Some(0), "{text}");
     assert!(
-        text.contains("user `alice`") && text.contains("is not the login provider's issuer (there is none)"),
+        text.contains("user `alice`")
+            && text.contains("is not the login provider's issuer (there is none)"),
         "{text}"
     );
 }

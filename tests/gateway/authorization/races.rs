@@ -1,4 +1,5 @@
-//! Many at once: of fifty that use one code or one refresh token, one is first. Two hundred rounds each.
+//! Many at once: of fifty that use one code or one refresh token, one is first. Two hundred rounds
+//! each.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Barrier, Mutex};
@@ -11,7 +12,8 @@ use crate::support::http::{Connection, Response, form};
 const ROUNDS: usize = 200;
 const AT_ONCE: usize = 50;
 
-/// Sends one body from fifty connections at once, again and again; `bodies` makes the next one, `judge` looks at the answers.
+/// Sends one body from fifty connections at once, again and again; `bodies` makes the next one,
+/// `judge` looks at the answers.
 fn race(gateway: &Gateway, mut bodies: impl FnMut() -> String, mut judge: impl FnMut(&[Response])) {
     let barrier = Arc::new(Barrier::new(AT_ONCE + 1));
     let body: Arc<Mutex<Option<String>>> = Arc::default();
@@ -66,7 +68,12 @@ fn of_fifty_redemptions_of_one_code_one_succeeds() {
     };
     race(&gateway, next, |round| {
         assert_eq!(successes(round), 1);
-        assert!(round.iter().filter(|answer| answer.status != 200).all(|answer| answer.body.contains("invalid_grant")));
+        assert!(
+            round
+                .iter()
+                .filter(|answer| answer.status != 200)
+                .all(|answer| answer.body.contains("invalid_grant"))
+        );
     });
 }
 
@@ -74,12 +81,17 @@ fn of_fifty_redemptions_of_one_code_one_succeeds() {
 fn of_fifty_refreshes_with_one_token_all_get_one_successor() {
     let gateway = Gateway::start(&setup(", refresh_grace: 60s"));
     let mut browser = alice(&gateway);
-    let first = member(&redeem(&gateway, "web", &code(&mut browser, &request("web", &[]))), "refresh_token");
+    let first = member(
+        &redeem(&gateway, "web", &code(&mut browser, &request("web", &[]))),
+        "refresh_token",
+    );
     let current = Mutex::new(first);
-    let next = || encode(&[("grant_type", "refresh_token"), ("refresh_token", &current.lock().unwrap())]);
+    let next =
+        || encode(&[("grant_type", "refresh_token"), ("refresh_token", &current.lock().unwrap())]);
     race(&gateway, next, |round| {
         assert_eq!(successes(round), AT_ONCE);
-        let successors: HashSet<String> = round.iter().map(|answer| member(answer, "refresh_token")).collect();
+        let successors: HashSet<String> =
+            round.iter().map(|answer| member(answer, "refresh_token")).collect();
         assert_eq!(successors.len(), 1);
         *current.lock().unwrap() = successors.into_iter().next().unwrap();
     });

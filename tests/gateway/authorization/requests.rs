@@ -1,4 +1,5 @@
-//! Authorization requests that are wrong: those that nobody may be redirected for, and those whose client is told.
+//! Authorization requests that are wrong: those that nobody may be redirected for, and those whose
+//! client is told.
 
 use super::{CALLBACK, alice, gateway, request};
 use crate::support::Browser;
@@ -74,8 +75,13 @@ fn s44_whoever_asks_with_another_redirect_uri_gets_a_page_and_no_redirect() {
     for variant in variants {
         for act in [false, true] {
             let target = request("web", &[("redirect_uri", variant)]);
-            let answer = if act { browser.post(&target, &[("act", "allow")]) } else { browser.get(&target) };
-            assert_eq!((answer.status, answer.header("location")), (400, None), "{variant}: {answer:?}");
+            let answer =
+                if act { browser.post(&target, &[("act", "allow")]) } else { browser.get(&target) };
+            assert_eq!(
+                (answer.status, answer.header("location")),
+                (400, None),
+                "{variant}: {answer:?}"
+            );
             assert!(answer.body.contains("redirect_uri is none of"), "{variant}: {}", answer.body);
         }
     }
@@ -92,7 +98,10 @@ fn what_is_wrong_before_the_client_is_known_ends_on_a_page_with_the_decision_id(
         (request("web", &[("redirect_uri", "")]), "several redirect_urls"),
         (format!("{}&client_id=web", request("web", &[])), "client_id occurs twice"),
         (format!("{}&redirect_uri=x", request("web", &[])), "redirect_uri occurs twice"),
-        (format!("{}&state=x&redirect_uri=https://evil.example", request("web", &[])), "redirect_uri occurs twice"),
+        (
+            format!("{}&state=x&redirect_uri=https://evil.example", request("web", &[])),
+            "redirect_uri occurs twice",
+        ),
         (format!("{}&x=%ff", request("web", &[])), "cannot be read"),
     ] {
         let answer = browser.get(&target);
@@ -123,7 +132,11 @@ fn every_other_fault_goes_back_to_the_client_with_state_and_issuer() {
         ("web", vec![("code_challenge", "short")], "invalid_request"),
         ("web", vec![("code_challenge_method", "")], "invalid_request"),
         ("no-pkce", vec![("code_challenge", "")], "invalid_request"),
-        ("no-pkce", vec![("code_challenge", ""), ("code_challenge_method", "plain")], "invalid_request"),
+        (
+            "no-pkce",
+            vec![("code_challenge", ""), ("code_challenge_method", "plain")],
+            "invalid_request",
+        ),
         ("web", vec![("code_challenge_method", "plain")], "invalid_request"),
         ("web", vec![("request", "eyJ")], "request_not_supported"),
         ("web", vec![("request_uri", "urn:x")], "request_not_supported"),
@@ -142,9 +155,16 @@ fn every_other_fault_goes_back_to_the_client_with_state_and_issuer() {
     assert_eq!(parameters(&twice)["error"], "invalid_request");
     let answer = browser.get(&request("web", &[("state", &long)]));
     assert_eq!(parameters(&answer)["error"], "invalid_request");
-    let with_query =
-        browser.get(&request("web", &[("redirect_uri", "https://app.example/other?x=1"), ("scope", "no")]));
-    assert!(with_query.header("location").unwrap().starts_with("https://app.example/other?x=1&error=invalid_scope&"));
+    let with_query = browser.get(&request(
+        "web",
+        &[("redirect_uri", "https://app.example/other?x=1"), ("scope", "no")],
+    ));
+    assert!(
+        with_query
+            .header("location")
+            .unwrap()
+            .starts_with("https://app.example/other?x=1&error=invalid_scope&")
+    );
     assert_eq!(
         browser.post("/oauth2/authorize", &[("client_id", "web")]).status,
         400,
@@ -152,10 +172,17 @@ fn every_other_fault_goes_back_to_the_client_with_state_and_issuer() {
     );
     assert_eq!(
         gateway
-            .send(format!("DELETE {} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", request("web", &[])))
+            .send(format!(
+                "DELETE {} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+                request("web", &[])
+            ))
             .status,
         405
     );
-    let unknown = browser.get(&format!("{}&{}", request("web", &[]), encode(&[("nonce", "x"), ("display", "popup")])));
+    let unknown = browser.get(&format!(
+        "{}&{}",
+        request("web", &[]),
+        encode(&[("nonce", "x"), ("display", "popup")])
+    ));
     assert_eq!(unknown.status, 200, "unknown parameters are ignored");
 }

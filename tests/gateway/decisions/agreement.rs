@@ -1,6 +1,7 @@
-//! Everything that says something of a request says the same: the decision, `test`, `explain`, the running gateway, a naive reading; and
-//! `diff` tells of a change exactly where some request has another verdict. `PAIRS` sets how many pairs of policies and requests are
-//! tried, `SERVED` how many of them by the gateway.
+//! Everything that says something of a request says the same: the decision, `test`, `explain`, the
+//! running gateway, a naive reading; and `diff` tells of a change exactly where some request has
+//! another verdict. `PAIRS` sets how many pairs of policies and requests are tried, `SERVED` how
+//! many of them by the gateway.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use scopegate::config::Config;
 use scopegate::names::{IssuerName, Origin, Timestamp};
-use scopegate::policy::sample::{Sample, Expectation, Presented, Test, TokenSample};
+use scopegate::policy::sample::{Expectation, Presented, Sample, Test, TokenSample};
 use scopegate::policy::{Moment, decide};
 use scopegate::reason::Reason;
 use scopegate::scope::ScopeSet;
@@ -46,7 +47,13 @@ impl Ask {
             for path in PATHS {
                 for method in METHODS {
                     for address in ADDRESSES {
-                        all.extend((0..1 << SCOPES.len()).map(|scopes| Self { client, path, method, address, scopes }));
+                        all.extend((0..1 << SCOPES.len()).map(|scopes| Self {
+                            client,
+                            path,
+                            method,
+                            address,
+                            scopes,
+                        }));
                     }
                 }
             }
@@ -74,7 +81,8 @@ impl Ask {
             facts: Some(Ok(Arc::new(own_facts(CLIENTS[self.client], &self.value())))),
         };
         let told = explain::steps(&config.rules, &question, Moment::at(NOW));
-        let refused = told.steps.iter().filter(|stage| stage.result == explain::Outcome::Refused).count();
+        let refused =
+            told.steps.iter().filter(|stage| stage.result == explain::Outcome::Refused).count();
         assert_eq!(refused, usize::from(told.verdict != "permit"), "{told:?}");
         told.verdict
     }
@@ -133,14 +141,18 @@ fn decision_test_explain_and_a_naive_reading_agree() {
     assert!(permitted * 50 > pairs, "{permitted} of {pairs}: the sets refuse nearly everything");
 }
 
-/// The requests to a set for which our own authorization server gives a token, each once, with the scopes that it has.
+/// The requests to a set for which our own authorization server gives a token, each once, with the
+/// scopes that it has.
 fn served(set: &Set) -> BTreeMap<(usize, String), Vec<Ask>> {
     let mut served: BTreeMap<(usize, String), Vec<Ask>> = BTreeMap::new();
     let mut seen = BTreeSet::new();
     for mut ask in Ask::all() {
         let held = set.held(ask.client);
-        // A token has no scope that its client does not hold, and one without scopes only a client without any gets.
-        ask.scopes &= (0..SCOPES.len()).filter(|at| held.contains(SCOPES[*at])).fold(0, |bits, at| bits | 1 << at);
+        // A token has no scope that its client does not hold, and one without scopes only a client
+        // without any gets.
+        ask.scopes &= (0..SCOPES.len())
+            .filter(|at| held.contains(SCOPES[*at]))
+            .fold(0, |bits, at| bits | 1 << at);
         if (ask.scopes != 0 || held.is_empty())
             && seen.insert((ask.client, ask.path, ask.method, ask.address, ask.scopes))
         {
@@ -155,14 +167,18 @@ fn serve(gateway: &Gateway, asks: &[(&str, Ask)]) -> Vec<String> {
     let mut connection = Connection::open(gateway.address);
     let mut verdicts = Vec::new();
     for (token, ask) in asks {
-        let from: Vec<(&str, &str)> = ask.address.map(|address| ("X-Forwarded-For", address)).into_iter().collect();
+        let from: Vec<(&str, &str)> =
+            ask.address.map(|address| ("X-Forwarded-For", address)).into_iter().collect();
         connection.write(request(ask.method, ask.path, Some(token), &from).as_bytes());
-        verdicts.push(connection.read(false).unwrap_or_else(|| panic!("no answer to {ask:?}")).verdict());
+        verdicts.push(
+            connection.read(false).unwrap_or_else(|| panic!("no answer to {ask:?}")).verdict(),
+        );
     }
     verdicts
 }
 
-/// `SERVED` sets how many: the same process takes every set by a reload, and verifies real tokens of its own.
+/// `SERVED` sets how many: the same process takes every set by a reload, and verifies real tokens
+/// of its own.
 #[test]
 fn the_running_gateway_and_a_naive_reading_agree() {
     let mut runner = TestRunner::deterministic();
@@ -191,8 +207,10 @@ fn the_running_gateway_and_a_naive_reading_agree() {
         let served = served(&set);
         let tokens: BTreeMap<&(usize, String), String> =
             served.keys().map(|key| (key, token(&running, CLIENTS[key.0], &key.1))).collect();
-        let asks: Vec<(&str, Ask)> =
-            served.iter().flat_map(|(key, asks)| asks.iter().map(|ask| (tokens[key].as_str(), *ask))).collect();
+        let asks: Vec<(&str, Ask)> = served
+            .iter()
+            .flat_map(|(key, asks)| asks.iter().map(|ask| (tokens[key].as_str(), *ask)))
+            .collect();
         let (one, other) = asks.split_at(asks.len() / 2);
         let verdicts = std::thread::scope(|scope| {
             let other = scope.spawn(|| serve(&running, other));
@@ -210,7 +228,11 @@ fn the_running_gateway_and_a_naive_reading_agree() {
 }
 
 fn token(gateway: &Gateway, client: &str, scopes: &str) -> String {
-    let extra = if scopes.is_empty() { String::new() } else { format!("&scope={}", scopes.replace(' ', "+")) };
+    let extra = if scopes.is_empty() {
+        String::new()
+    } else {
+        format!("&scope={}", scopes.replace(' ', "+"))
+    };
     let response = gateway.token_response(client, &extra);
     response.json()["access_token"].as_str().unwrap_or_else(|| panic!("{response:?}")).to_owned()
 }
@@ -222,18 +244,24 @@ fn access_lists_exactly_what_some_request_is_permitted() {
     while pairs < many("PAIRS", 100_000) / 4 {
         let set = set().new_tree(&mut runner).unwrap().current();
         let Some(config) = set.config(false) else { continue };
-        let listed: BTreeSet<(String, String, &str, String)> = access(&config.rules, NOW, Workers::caller())
-            .reach
-            .into_iter()
-            .map(|reach| (reach.caller, reach.api, reach.method, reach.resource))
-            .collect();
+        let listed: BTreeSet<(String, String, &str, String)> =
+            access(&config.rules, NOW, Workers::caller())
+                .reach
+                .into_iter()
+                .map(|reach| (reach.caller, reach.api, reach.method, reach.resource))
+                .collect();
         let mut permitted = BTreeSet::new();
         for ask in Ask::all() {
             pairs += 1;
             if ask.decided(&config) == "permit" {
                 let (api, resource) = ask.path[1..].split_once('/').unwrap();
                 let resource = if resource == "a" { RESOURCES[0] } else { RESOURCES[1] };
-                permitted.insert((CLIENTS[ask.client].to_owned(), api.to_owned(), ask.method, resource.to_owned()));
+                permitted.insert((
+                    CLIENTS[ask.client].to_owned(),
+                    api.to_owned(),
+                    ask.method,
+                    resource.to_owned(),
+                ));
             }
         }
         assert_eq!(listed, permitted, "{set:?}");

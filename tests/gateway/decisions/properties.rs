@@ -22,16 +22,18 @@ pub const CLIENTS: [&str; 3] = ["c0", "c1", "c2"];
 
 /// A narrowing: methods and resources, or none.
 fn narrowing() -> impl Strategy<Value = String> {
-    (proptest::option::of(0..2_usize), proptest::option::of(0..2_usize)).prop_map(|(method, resource)| {
-        let mut text = String::new();
-        if let Some(at) = method {
-            text.push_str(&format!(", methods: [{}]", METHODS[at]));
-        }
-        if let Some(at) = resource {
-            text.push_str(&format!(", resources: [\"{}\"]", RESOURCES[at]));
-        }
-        text
-    })
+    (proptest::option::of(0..2_usize), proptest::option::of(0..2_usize)).prop_map(
+        |(method, resource)| {
+            let mut text = String::new();
+            if let Some(at) = method {
+                text.push_str(&format!(", methods: [{}]", METHODS[at]));
+            }
+            if let Some(at) = resource {
+                text.push_str(&format!(", resources: [\"{}\"]", RESOURCES[at]));
+            }
+            text
+        },
+    )
 }
 
 fn api() -> impl Strategy<Value = &'static str> {
@@ -39,12 +41,20 @@ fn api() -> impl Strategy<Value = &'static str> {
 }
 
 fn profile() -> impl Strategy<Value = String> {
-    (proptest::option::of(vec(0..3_usize, 1..3)), proptest::option::of(0..2_usize), any::<bool>(), any::<bool>())
+    (
+        proptest::option::of(vec(0..3_usize, 1..3)),
+        proptest::option::of(0..2_usize),
+        any::<bool>(),
+        any::<bool>(),
+    )
         .prop_map(|(clients, role, restricted, inside)| {
             let mut parts = Vec::new();
             if let Some(clients) = clients {
                 let names: BTreeSet<&str> = clients.into_iter().map(|at| CLIENTS[at]).collect();
-                parts.push(format!("clients: [{}]", names.into_iter().collect::<Vec<_>>().join(", ")));
+                parts.push(format!(
+                    "clients: [{}]",
+                    names.into_iter().collect::<Vec<_>>().join(", ")
+                ));
             }
             if let Some(at) = role {
                 parts.push(format!("roles: {{ any: [{}] }}", ROLES[at]));
@@ -72,18 +82,18 @@ pub struct Set {
 pub fn set() -> impl Strategy<Value = Set> {
     let grant = (0..3_usize, api(), narrowing())
         .prop_map(|(scope, api, narrowing)| (scope, format!("{{ api: {api}{narrowing} }}")));
-    let policy = (proptest::option::of(api()), narrowing(), any::<bool>(), vec(profile(), 0..3)).prop_map(
-        |(api, narrowing, shadow, profiles)| {
+    let policy = (proptest::option::of(api()), narrowing(), any::<bool>(), vec(profile(), 0..3))
+        .prop_map(|(api, narrowing, shadow, profiles)| {
             let about = match api {
                 Some(api) => format!("api: {api}{narrowing}"),
                 None => "all_apis: true".to_owned(),
             };
             let mode = if shadow { "shadow" } else { "enforce" };
             format!("{{ {about}, mode: {mode}, allow: [{}] }}", profiles.join(", "))
-        },
-    );
-    let acl = (api(), narrowing(), 0..2_usize)
-        .prop_map(|(api, narrowing, role)| format!("{{ api: {api}{narrowing}, roles: {{ all: [{}] }} }}", ROLES[role]));
+        });
+    let acl = (api(), narrowing(), 0..2_usize).prop_map(|(api, narrowing, role)| {
+        format!("{{ api: {api}{narrowing}, roles: {{ all: [{}] }} }}", ROLES[role])
+    });
     let client = (vec(0..3_usize, 0..3), any::<bool>(), any::<bool>(), 0..3_usize);
     (vec(grant, 0..4), vec(policy, 0..3), vec(acl, 0..3), vec(client, 3))
         .prop_map(|(grants, policies, acls, clients)| Set { grants, policies, acls, clients })
@@ -92,22 +102,34 @@ pub fn set() -> impl Strategy<Value = Set> {
 impl Set {
     /// The files; `reversed` turns the order of files and of rules in them round.
     pub fn files(&self, reversed: bool) -> (Vec<String>, String) {
-        let apis = ["one", "two"]
-            .map(|name| format!("  {name}: {{ base_path: /{name}, upstream: api, resources: {{ \"/a\": [GET, POST], \"/b/{{id}}\": [GET, POST] }} }}\n"));
+        let apis = ["one", "two"].map(|name| {
+            format!(
+                "  {name}: {{ base_path: /{name}, upstream: api, resources: \
+                {{ \"/a\": [GET, POST], \"/b/{{id}}\": [GET, POST] }} }}\n"
+            )
+        });
         let mut scopes: Vec<String> = SCOPES
             .iter()
             .enumerate()
             .map(|(at, name)| {
-                let mut grants: Vec<&str> =
-                    self.grants.iter().filter(|(scope, _)| *scope == at).map(|(_, text)| text.as_str()).collect();
+                let mut grants: Vec<&str> = self
+                    .grants
+                    .iter()
+                    .filter(|(scope, _)| *scope == at)
+                    .map(|(_, text)| text.as_str())
+                    .collect();
                 if reversed {
                     grants.reverse();
                 }
                 format!("  {name}: {{ grants: [{}] }}\n", grants.join(", "))
             })
             .collect();
-        let mut policies: Vec<String> =
-            self.policies.iter().enumerate().map(|(at, text)| format!("  p{at}: {text}\n")).collect();
+        let mut policies: Vec<String> = self
+            .policies
+            .iter()
+            .enumerate()
+            .map(|(at, text)| format!("  p{at}: {text}\n"))
+            .collect();
         let mut acls: Vec<String> = self.acls.iter().map(|text| format!("  - {text}\n")).collect();
         if reversed {
             scopes.reverse();
@@ -115,7 +137,11 @@ impl Set {
             acls.reverse();
         }
         let section = |name: &str, entries: Vec<String>| {
-            if entries.is_empty() { String::new() } else { format!("{name}:\n{}", entries.concat()) }
+            if entries.is_empty() {
+                String::new()
+            } else {
+                format!("{name}:\n{}", entries.concat())
+            }
         };
         let mut files = vec![
             section("apis", apis.to_vec()),
@@ -135,7 +161,8 @@ impl Set {
             let scopes: BTreeSet<&str> = scopes.iter().map(|at| SCOPES[*at]).collect();
             let roles = ROLES.get(*role).copied().unwrap_or_default();
             text.push_str(&format!(
-                "  {name}: {{ grants: [client_credentials], secrets: [{{ sha256: @SHA256@ }}], auth_scopes: [{}], roles: [{roles}], \
+                "  {name}: {{ grants: [client_credentials], secrets: [{{ sha256: @SHA256@ }}], \
+                    auth_scopes: [{}], roles: [{roles}], \
                  enforce_token_restriction: {enforce}, allow_only_selected_scopes: {restrict} }}\n",
                 scopes.into_iter().collect::<Vec<_>>().join(", ")
             ));
@@ -148,14 +175,21 @@ impl Set {
         let (files, clients) = self.files(reversed);
         let sources = Sources {
             gateway: Some(file("gateway.yaml", GATEWAY)),
-            policies: files.iter().enumerate().map(|(at, text)| file(&format!("{at}.yaml"), text)).collect(),
+            policies: files
+                .iter()
+                .enumerate()
+                .map(|(at, text)| file(&format!("{at}.yaml"), text))
+                .collect(),
             clients: vec![file("clients.yaml", &clients)],
             users: vec![file("users.yaml", "users: {}")],
         };
         match load(&sources, &Nothing, Timestamp(0)) {
             Ok(config) => Some(config),
             Err(faults) => {
-                assert!(faults.iter().all(|fault| fault.message.contains("equally specific")), "{faults:?}");
+                assert!(
+                    faults.iter().all(|fault| fault.message.contains("equally specific")),
+                    "{faults:?}"
+                );
                 None
             }
         }
@@ -245,9 +279,9 @@ pub mod naive {
             Some(policy) => {
                 let profiles = policy["allow"].as_array().unwrap();
                 let covering: Vec<&Value> = profiles.iter().filter(covers).collect();
-                let naming = covering
-                    .iter()
-                    .any(|profile| !profile["clients"].is_null() || profile["restricted_clients"] == true);
+                let naming = covering.iter().any(|profile| {
+                    !profile["clients"].is_null() || profile["restricted_clients"] == true
+                });
                 if covering.is_empty() || (*enforce && !naming) {
                     return "policy.profile";
                 }
@@ -268,12 +302,19 @@ pub mod naive {
         } else if *restrict {
             return "scope.unscoped";
         }
-        let acls: Vec<Value> =
-            set.acls.iter().map(|text| parse(text)).filter(|acl| selects(acl, api, method, resource)).collect();
-        if acls
+        let acls: Vec<Value> = set
+            .acls
             .iter()
-            .any(|acl| acl["roles"]["all"].as_array().unwrap().iter().any(|own| Some(own.as_str().unwrap()) != role))
-        {
+            .map(|text| parse(text))
+            .filter(|acl| selects(acl, api, method, resource))
+            .collect();
+        if acls.iter().any(|acl| {
+            acl["roles"]["all"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|own| Some(own.as_str().unwrap()) != role)
+        }) {
             return "acl.role";
         }
         if acls.is_empty() && !named { "acl.none" } else { "permit" }
@@ -292,8 +333,10 @@ proptest! {
                     let resource = if path.ends_with("/a") { RESOURCES[0] } else { RESOURCES[1] };
                     for method in METHODS {
                         let scopes: Vec<&str> = set.held(at).into_iter().collect();
-                        let got = decide_own(&config, &request_to(method, path, Some("127.0.0.1")), client, &scopes.join(" "));
-                        prop_assert_eq!(got, naive::decide(&set, at, (api, method, resource), &set.held(at), false), "{} {} {}", client, method, path);
+                        let got = decide_own(&config, &request_to(method, path, Some("127.0.0.1")),
+                            client, &scopes.join(" "));
+                        prop_assert_eq!(got, naive::decide(&set, at, (api, method, resource),
+                            &set.held(at), false), "{} {} {}", client, method, path);
                     }
                 }
             }
@@ -316,7 +359,8 @@ proptest! {
                 for path in PATHS {
                     let request = request_to("GET", path, Some("127.0.0.1"));
                     let token = |scopes: &str| {
-                        let judgement = decide(&config.rules, &request, |_| Ok(Arc::new(own_facts(client, scopes))), Moment::at(Timestamp(10)));
+                        let judgement = decide(&config.rules, &request,
+                            |_| Ok(Arc::new(own_facts(client, scopes))), Moment::at(Timestamp(10)));
                         verdict(&judgement.outcome)
                     };
                     if token("s0") == "permit" {
@@ -331,11 +375,14 @@ proptest! {
     }
 
     #[test]
-    fn nothing_else_that_a_client_sends_changes_what_is_matched(path in 0..4_usize, query in "[!$-;=?-~]{0,20}") {
-        let config = config_of(&Setup::new("apis: { one: { base_path: /one, upstream: api, public: true, resources: { \"/a\": [GET], \"/b/{id}\": [GET] } } }", "clients: {}"));
+    fn nothing_else_that_a_client_sends_changes_what_is_matched(path in 0..4_usize,
+        query in "[!$-;=?-~]{0,20}") {
+        let config = config_of(&Setup::new("apis: { one: { base_path: /one, upstream: api, public: \
+            true, resources: { \"/a\": [GET], \"/b/{id}\": [GET] } } }", "clients: {}"));
         let judge = |target: &str| {
             let request = request_to("GET", target, None);
-            decide(&config.rules, &request, |_| unreachable!("a public API reads no token"), Moment::at(Timestamp(0))).operation.map(|matched| matched.operation)
+            decide(&config.rules, &request, |_| unreachable!("a public API reads no \
+                token"), Moment::at(Timestamp(0))).operation.map(|matched| matched.operation)
         };
         prop_assert_eq!(judge(PATHS[path]), judge(&format!("{}?{query}", PATHS[path])));
     }

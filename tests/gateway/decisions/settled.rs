@@ -1,4 +1,5 @@
-//! The settled questions of decisions.md, the steps around the gates, and the invariant, through the running gateway.
+//! The settled questions of decisions.md, the steps around the gates, and the invariant, through
+//! the running gateway.
 
 use serde_json::json;
 
@@ -47,10 +48,13 @@ blocks:
 
 const CLIENTS: &str = "
 clients:
-  app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read, v1_write] }
+  app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read, \
+    v1_write] }
   blocked: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read] }
-  as-bad: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read], application_user: bad.user }
-  limited: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read], limit_authorization: [legacy] }
+  as-bad: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read], \
+    application_user: bad.user }
+  limited: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read], \
+    limit_authorization: [legacy] }
   idle: { grants: [client_credentials], active: false, secrets: [{ sha256: @SHA256@ }] }
 ";
 
@@ -92,11 +96,17 @@ fn operations_are_matched_by_version_resource_method_and_host() {
         ("GET", "/closed/x", "127.0.0.1", "operation.maintenance"),
     ] {
         gateway.upstream.clear();
-        let text = request(method, target, Some(&token), &[]).replace("Host: 127.0.0.1", &format!("Host: {host}"));
+        let text = request(method, target, Some(&token), &[])
+            .replace("Host: 127.0.0.1", &format!("Host: {host}"));
         let response = gateway.send(text);
-        let got = if response.status < 300 { "permit".to_owned() } else { reason(&gateway, &response) };
+        let got =
+            if response.status < 300 { "permit".to_owned() } else { reason(&gateway, &response) };
         assert_eq!(got, expect, "{method} {target} {host}");
-        assert_eq!(gateway.upstream.requests().len(), usize::from(expect == "permit"), "{method} {target}");
+        assert_eq!(
+            gateway.upstream.requests().len(),
+            usize::from(expect == "permit"),
+            "{method} {target}"
+        );
     }
     let refused = gateway.call("DELETE", "/api/table/x", Some(&token));
     assert_eq!(refused.header("allow"), Some("GET, HEAD, POST"));
@@ -114,7 +124,10 @@ fn what_is_forwarded_is_the_canonical_path_and_the_query_byte_for_byte() {
     let token = gateway.token("app");
     for (sent, forwarded) in [
         ("/api/table/%61b%7ec%c3%a4", "/api/table/ab~c%C3%A4"),
-        ("/api/table/x?a=%2e%2e/../&b=%zz&c=[1]&d='|{}^`", "/api/table/x?a=%2e%2e/../&b=%zz&c=[1]&d='|{}^`"),
+        (
+            "/api/table/x?a=%2e%2e/../&b=%zz&c=[1]&d='|{}^`",
+            "/api/table/x?a=%2e%2e/../&b=%zz&c=[1]&d='|{}^`",
+        ),
         ("/api/table/x?", "/api/table/x?"),
         ("http://127.0.0.1/api/table/x", "/api/table/x"),
     ] {
@@ -155,13 +168,22 @@ fn credentials_are_exactly_one_bearer_token_in_the_header() {
             "token.several",
             400,
         ),
-        ("/api/table/x?access_token=x", vec![("Authorization", bearer.as_str())], "token.in_query", 400),
+        (
+            "/api/table/x?access_token=x",
+            vec![("Authorization", bearer.as_str())],
+            "token.in_query",
+            400,
+        ),
         ("/api/table/x?access%5ftoken=x", vec![], "token.in_query", 400),
         ("/api/table/x", vec![("Authorization", "Bearer a b")], "token.malformed", 401),
         ("/api/table/x", vec![("Authorization", "bEARER nonsense")], "token.invalid", 401),
     ] {
         let response = gateway.send(request("GET", target, None, &headers));
-        assert_eq!((response.verdict().as_str(), response.status), (expect, status), "{target} {headers:?}");
+        assert_eq!(
+            (response.verdict().as_str(), response.status),
+            (expect, status),
+            "{target} {headers:?}"
+        );
         let challenge = response.header("www-authenticate").unwrap();
         assert_eq!(challenge.contains("error="), expect != "token.missing", "{challenge}");
     }
@@ -188,14 +210,23 @@ fn a_blocked_network_is_refused_before_token_endpoint_and_public_apis() {
     let gateway = Gateway::start(&setup());
     let from_proxy = |text: String| {
         let socket = std::process::Command::new("curl")
-            .args(["-s", "--interface", "127.0.0.2", "-H", "X-Forwarded-For: 198.51.100.7", "-w", "\n%{http_code}"])
+            .args([
+                "-s",
+                "--interface",
+                "127.0.0.2",
+                "-H",
+                "X-Forwarded-For: 198.51.100.7",
+                "-w",
+                "\n%{http_code}",
+            ])
             .args(text.split(' '))
             .output()
             .unwrap();
         String::from_utf8(socket.stdout).unwrap()
     };
     let url = format!("http://{}", gateway.address);
-    let token_request = format!("-d grant_type=client_credentials -u app:{SECRET} {url}/oauth_token.do");
+    let token_request =
+        format!("-d grant_type=client_credentials -u app:{SECRET} {url}/oauth_token.do");
     for text in [format!("{url}/api/open"), token_request, format!("{url}/nowhere")] {
         let answer = from_proxy(text.clone());
         assert!(answer.contains("blocked.network") && answer.ends_with("403"), "{text}: {answer}");
@@ -215,7 +246,11 @@ fn a_limit_per_address_counts_everything_and_says_when_to_come_back() {
     assert_eq!(gateway.token_response("app", "").status, 200);
     for target in ["/api/open", "/oauth_token.do", "/nowhere"] {
         let refused = gateway.get(target, None);
-        assert_eq!((refused.status, refused.verdict().as_str()), (429, "limit.address"), "{target}");
+        assert_eq!(
+            (refused.status, refused.verdict().as_str()),
+            (429, "limit.address"),
+            "{target}"
+        );
         let seconds: u32 = refused.header("retry-after").unwrap().parse().unwrap();
         assert!((1..=1_200).contains(&seconds), "{seconds}");
     }
@@ -226,11 +261,13 @@ fn our_own_endpoints_win_on_our_own_host_alone() {
     let mut setup = setup();
     setup.policies = setup.policies.replace(
         "auth_scopes:",
-        "  shadowed:\n    base_path: /oauth2\n    upstream: api\n    public: true\n    resources: { /token: [GET, POST] }\nauth_scopes:",
+        "  shadowed:\n    base_path: /oauth2\n    upstream: api\n    public: true\n    resources: \
+            { /token: [GET, POST] }\nauth_scopes:",
     );
     let gateway = Gateway::start(&setup);
     assert_eq!(gateway.get("/oauth2/token", None).status, 405);
-    let elsewhere = request("GET", "/oauth2/token", None, &[]).replace("Host: 127.0.0.1", "Host: api.example");
+    let elsewhere =
+        request("GET", "/oauth2/token", None, &[]).replace("Host: 127.0.0.1", "Host: api.example");
     assert_eq!(gateway.send(elsewhere).status, 200);
     assert_eq!(gateway.upstream.requests().len(), 1);
 }
@@ -298,16 +335,24 @@ fn a_permit_and_a_refusal_carry_the_decision_id_of_their_record() {
     assert_eq!(record["rules"], json!(["scope read"]));
     assert_eq!(record["status"], 200);
     let text = record.to_string();
-    assert!(!text.contains("secret") && !text.contains(&token) && !text.contains("query"), "{text}");
+    assert!(
+        !text.contains("secret") && !text.contains(&token) && !text.contains("query"),
+        "{text}"
+    );
     let refused = gateway.call("POST", "/api/table/x", Some(&token));
     assert_eq!(refused.json()["decision_id"], refused.header("x-decision-id").unwrap());
-    assert_eq!(gateway.record(refused.header("x-decision-id").unwrap())["reason"], "scope.unscoped");
+    assert_eq!(
+        gateway.record(refused.header("x-decision-id").unwrap())["reason"],
+        "scope.unscoped"
+    );
 }
 
 #[test]
 fn upstream_failures_have_their_own_reasons_and_never_look_complete() {
     let mut setup = setup();
-    setup.gateway.push_str("upstreams: { api: { servers: ['@UPSTREAM@'], timeouts: { response: 3s } } }\n");
+    setup
+        .gateway
+        .push_str("upstreams: { api: { servers: ['@UPSTREAM@'], timeouts: { response: 3s } } }\n");
     let gateway = Gateway::start(&setup);
     let token = gateway.token("app");
     for (answer, expect, status) in [
@@ -339,8 +384,12 @@ fn keep_alive_carries_local_answers_token_requests_and_forwarded_ones() {
         connection.write(request("GET", "/api/table/x", None, &[]).as_bytes());
         assert_eq!(connection.read(false).unwrap().status, 401);
         connection.write(
-            form("/oauth2/token", &[], &format!("grant_type=client_credentials&client_id=app&client_secret={SECRET}"))
-                .as_bytes(),
+            form(
+                "/oauth2/token",
+                &[],
+                &format!("grant_type=client_credentials&client_id=app&client_secret={SECRET}"),
+            )
+            .as_bytes(),
         );
         assert_eq!(connection.read(false).unwrap().status, 200);
         connection.write(request("GET", "/api/table/x", Some(&token), &[]).as_bytes());
@@ -357,14 +406,17 @@ fn a_body_over_the_limit_is_refused_declared_or_not() {
     let gateway = Gateway::start(&setup);
     let token = gateway.token("app");
     let declared = format!(
-        "POST /api/v1/table/x HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nContent-Length: 2000\r\n\r\n"
+        "POST /api/v1/table/x HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer \
+            {token}\r\nContent-Length: 2000\r\n\r\n"
     );
     let response = gateway.send(&declared);
     assert_eq!((response.status, response.verdict().as_str()), (413, "request.body"));
     assert!(gateway.upstream.requests().is_empty());
     let chunk = "a".repeat(600);
     let chunked = format!(
-        "POST /api/v1/table/x HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nTransfer-Encoding: chunked\r\n\r\n258\r\n{chunk}\r\n258\r\n{chunk}\r\n0\r\n\r\n"
+        "POST /api/v1/table/x HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer \
+            {token}\r\nTransfer-Encoding: \
+            chunked\r\n\r\n258\r\n{chunk}\r\n258\r\n{chunk}\r\n0\r\n\r\n"
     );
     let response = gateway.send(chunked);
     assert_eq!((response.status, response.verdict().as_str()), (413, "request.body"));

@@ -1,4 +1,5 @@
-//! Slow and greedy clients in numbers, beside a steady load of honest ones that must not notice; all of it in little memory.
+//! Slow and greedy clients in numbers, beside a steady load of honest ones that must not notice;
+//! all of it in little memory.
 //!
 //! `make attacks` runs them in full on the release build, inside a memory limit of 512 MiB.
 
@@ -14,8 +15,8 @@ use crate::support::http::{Connection, request};
 use crate::support::tls::Ca;
 use crate::support::{Gateway, Setup, judge, many, wait_for};
 
-const POLICIES: &str =
-    "apis: { open: { base_path: /open, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST] } } }\n";
+const POLICIES: &str = "apis: { open: { base_path: /open, upstream: api, public: true, resources: \
+    { \"/{*rest}\": [GET, POST] } } }\n";
 /// What the whole may need.
 const MEMORY: u64 = 512 << 20;
 
@@ -24,8 +25,10 @@ fn gateway() -> Gateway {
     let mut setup = Setup::new(POLICIES, "clients: {}\n");
     let [tls] = crate::support::free_addresses();
     setup.gateway = format!(
-        "listeners: [{{ address: \"@LISTEN@\", h2c: true }}, {{ address: \"{tls}\", tls: {{ certificate: a.pem, key: a.key }} }}]\n\
-         edge: {{ header_timeout: 4s, body_timeout: 4s, write_timeout: 4s, keep_alive_timeout: 4s }}\n"
+        "listeners: [{{ address: \"@LISTEN@\", h2c: true }}, {{ address: \"{tls}\", tls: {{ \
+            certificate: a.pem, key: a.key }} }}]\n\
+         edge: {{ header_timeout: 4s, body_timeout: 4s, write_timeout: 4s, keep_alive_timeout: 4s \
+         }}\n"
     );
     setup.files = vec![
         ("a.pem".to_owned(), pair.certificate),
@@ -47,7 +50,10 @@ impl Limit {
         match set {
             Ok(()) => Self(Some(folder)),
             Err(error) => {
-                println!("SKIPPED: no memory limit can be set here ({error}); the peak is looked at instead");
+                println!(
+                    "SKIPPED: no memory limit can be set here ({error}); the peak is looked at \
+                        instead"
+                );
                 Self(None)
             }
         }
@@ -62,8 +68,9 @@ impl Drop for Limit {
     }
 }
 
-/// Attackers have machines of their own. Here they get the time that the gateway and honest clients leave, so that what is judged is
-/// the gateway. Threads started from now on by this one inherit it.
+/// Attackers have machines of their own. Here they get the time that the gateway and honest clients
+/// leave, so that what is judged is the gateway. Threads started from now on by this one inherit
+/// it.
 fn attack_from_elsewhere() {
     rustix::process::nice(19).unwrap();
 }
@@ -75,15 +82,16 @@ fn memory(gateway: &Gateway, name: &str) -> u64 {
     line.trim_matches([':', ' ', '\t', 'k', 'B']).parse::<u64>().unwrap() * 1024
 }
 
-/// How long an attack takes to begin: thousands of connections, or requests, at once, on the same two cores as the honest clients.
-/// All of theirs are answered meanwhile, but their times are another figure.
+/// How long an attack takes to begin: thousands of connections, or requests, at once, on the same
+/// two cores as the honest clients. All of theirs are answered meanwhile, but their times are
+/// another figure.
 const BURST: Duration = Duration::from_millis(1_000);
 
 /// Honest clients at a steady pace, and when they began.
 struct Honest(Arc<AtomicBool>, Instant, Vec<JoinHandle<Vec<(Instant, Duration)>>>);
 
-/// What honest clients have seen: how many were served, and how long ninety-nine of a hundred took at most, in the burst at the beginning
-/// and after it.
+/// What honest clients have seen: how many were served, and how long ninety-nine of a hundred took
+/// at most, in the burst at the beginning and after it.
 struct Seen {
     served: usize,
     burst: Duration,
@@ -104,7 +112,9 @@ impl Honest {
                     let response = connection.read(false).expect("an honest client is answered");
                     assert_eq!(response.status, 200);
                     times.push((start, start.elapsed()));
-                    std::thread::park_timeout(Duration::from_millis(20).saturating_sub(start.elapsed()));
+                    std::thread::park_timeout(
+                        Duration::from_millis(20).saturating_sub(start.elapsed()),
+                    );
                 }
                 times
             })
@@ -137,7 +147,8 @@ fn quiet(gateway: &Gateway) -> Duration {
 /// A connection from one of many addresses: there is a cap for each.
 fn connect(address: SocketAddr, at: usize) -> TcpStream {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let from: SocketAddr = format!("127.0.{}.{}:0", 9 + at / 200, 1 + at % 200 / 2).parse().unwrap();
+    let from: SocketAddr =
+        format!("127.0.{}.{}:0", 9 + at / 200, 1 + at % 200 / 2).parse().unwrap();
     socket.bind(&from.into()).unwrap();
     socket.connect(&address.into()).unwrap();
     let stream = TcpStream::from(socket);
@@ -155,17 +166,27 @@ fn is_closed(stream: &mut TcpStream) -> bool {
             Ok(0) => return true,
             Ok(_) => {}
             Err(error) => {
-                return !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+                return !matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                );
             }
         }
     }
 }
 
-/// Compares the honest clients' time with that of a quiet gateway: with `STRICT=1` it may be so many times as long.
-fn unharmed(what: &str, gateway: &Gateway, (quiet, times): (Duration, u32), Seen { served, burst, p99 }: Seen) {
+/// Compares the honest clients' time with that of a quiet gateway: with `STRICT=1` it may be so
+/// many times as long.
+fn unharmed(
+    what: &str,
+    gateway: &Gateway,
+    (quiet, times): (Duration, u32),
+    Seen { served, burst, p99 }: Seen,
+) {
     let (now, peak) = (memory(gateway, "VmRSS") >> 20, memory(gateway, "VmHWM"));
     println!(
-        "{what}: {served} honest requests, all 200, p99 {p99:?} ({quiet:?} when quiet, {burst:?} in the first second); \
+        "{what}: {served} honest requests, all 200, p99 {p99:?} ({quiet:?} when quiet, {burst:?} \
+            in the first second); \
          {now} MiB now, {} at most",
         peak >> 20
     );
@@ -178,11 +199,13 @@ fn unharmed(what: &str, gateway: &Gateway, (quiet, times): (Duration, u32), Seen
 fn slow_connections_are_cut_and_nobody_else_notices() {
     let gateway = gateway();
     let _limit = Limit::on(&gateway);
-    let tls: SocketAddr = std::fs::read_to_string(gateway.folder.path().join("tls")).unwrap().parse().unwrap();
+    let tls: SocketAddr =
+        std::fs::read_to_string(gateway.folder.path().join("tls")).unwrap().parse().unwrap();
     let quiet = quiet(&gateway);
     let honest = Honest::start(gateway.address);
     attack_from_elsewhere();
-    let big = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", 16 << 20, "x".repeat(16 << 20));
+    let big =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{}", 16 << 20, "x".repeat(16 << 20));
     let upload = "POST /open/slow HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n";
     let begins: [(SocketAddr, &[u8]); 7] = [
         (gateway.address, b""),
@@ -250,7 +273,9 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// The fields of a request, as HPACK without a table: GET, http, the path, an authority.
 fn fields(path: &str) -> Vec<u8> {
-    let text = |name: u8, value: &str| [&[name, u8::try_from(value.len()).unwrap()], value.as_bytes()].concat();
+    let text = |name: u8, value: &str| {
+        [&[name, u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
+    };
     [vec![0x82, 0x86], text(0x04, path), text(0x01, "a.example")].concat()
 }
 
@@ -271,14 +296,20 @@ fn attacks() -> [(&'static str, Vec<u8>, Attack); 8] {
         ("made you reset", settings.clone(), |id| {
             [frame(1, END, id, &fields("/open/x")), frame(8, 0, id, &[0, 0, 0, 0])].concat()
         }),
-        ("continuations", [settings.clone(), frame(1, 0x1, 1, &fields("/open/x"))].concat(), |_| {
-            frame(9, 0, 1, &[0x00, 1, b'x', 1, b'y'].repeat(100))
-        }),
+        (
+            "continuations",
+            [settings.clone(), frame(1, 0x1, 1, &fields("/open/x"))].concat(),
+            |_| frame(9, 0, 1, &[0x00, 1, b'x', 1, b'y'].repeat(100)),
+        ),
         ("pings", settings.clone(), |_| frame(6, 0, 0, b"pingpong").repeat(20)),
         ("settings", settings.clone(), |_| frame(4, 0, 0, &[]).repeat(20)),
         (
             "empty data",
-            [settings.clone(), frame(1, 0x4, 1, &[&[0x83, 0x86], &fields("/open/x")[2..]].concat())].concat(),
+            [
+                settings.clone(),
+                frame(1, 0x4, 1, &[&[0x83, 0x86], &fields("/open/x")[2..]].concat()),
+            ]
+            .concat(),
             |_| frame(0, 0, 1, &[]).repeat(20),
         ),
         ("header bomb behind no window", no_window.clone(), |id| {
@@ -295,7 +326,9 @@ fn attacks() -> [(&'static str, Vec<u8>, Attack); 8] {
 fn attacks_by_frames_are_cut_or_cost_little_and_nobody_else_notices() {
     let gateway = gateway();
     let _limit = Limit::on(&gateway);
-    gateway.upstream.answer(format!("HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n{}", "x".repeat(20_000)));
+    gateway
+        .upstream
+        .answer(format!("HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n{}", "x".repeat(20_000)));
     let quiet = quiet(&gateway);
     for (name, begin, piece) in attacks() {
         let before = memory(&gateway, "VmRSS");
@@ -321,7 +354,8 @@ fn attacks_by_frames_are_cut_or_cost_little_and_nobody_else_notices() {
                             if stream.write_all(&piece(id)).is_err() {
                                 break;
                             }
-                            // A thousand times what an honest client sends, and not all that the machine can.
+                            // A thousand times what an honest client sends, and not all that the
+                            // machine can.
                             std::thread::park_timeout(Duration::from_millis(1));
                         }
                         cut += 1;
@@ -330,14 +364,24 @@ fn attacks_by_frames_are_cut_or_cost_little_and_nobody_else_notices() {
                 })
             })
             .collect();
-        let cut: Vec<usize> = attackers.into_iter().map(|attacker| attacker.join().unwrap()).collect();
+        let cut: Vec<usize> =
+            attackers.into_iter().map(|attacker| attacker.join().unwrap()).collect();
         let grown = memory(&gateway, "VmRSS").saturating_sub(before) >> 20;
         let served = honest.finish();
         let all = cut.iter().all(|cut| *cut > 0);
-        let what = format!("{name}: {connections} connections, cut {} times, +{grown} MiB", cut.iter().sum::<usize>());
+        let what = format!(
+            "{name}: {connections} connections, cut {} times, +{grown} MiB",
+            cut.iter().sum::<usize>()
+        );
         assert!(all || grown <= 128, "{what}");
-        assert!(!name.ends_with("behind no window") || connections < 20 || cut.iter().any(|cut| *cut > 0), "{what}");
-        // The last one is none of frames: it puts a thousand requests, a hundred at once, to the upstream that honest ones share.
+        assert!(
+            !name.ends_with("behind no window")
+                || connections < 20
+                || cut.iter().any(|cut| *cut > 0),
+            "{what}"
+        );
+        // The last one is none of frames: it puts a thousand requests, a hundred at once, to the
+        // upstream that honest ones share.
         let times = if name == "requests behind no window" { 6 } else { 2 };
         unharmed(&what, &gateway, (quiet, times), served);
     }
@@ -360,7 +404,9 @@ fn without_descriptors_the_metrics_answer_and_it_recovers() {
     }
     let held: Vec<TcpStream> = (0..120).map(|at| connect(gateway.address, at)).collect();
     gateway.wait_for_log(&["nothing accepted for a moment"]);
-    let tries = || gateway.metric("scopegate_connections_refused_total{cause=\"accept\"}").unwrap_or_default();
+    let tries = || {
+        gateway.metric("scopegate_connections_refused_total{cause=\"accept\"}").unwrap_or_default()
+    };
     let (start, spent, tried) = (Instant::now(), cpu(&gateway), tries());
     std::thread::park_timeout(Duration::from_millis(1_000));
     let (spent, tried) = (cpu(&gateway) - spent, tries() - tried);
@@ -370,8 +416,11 @@ fn without_descriptors_the_metrics_answer_and_it_recovers() {
     drop(held);
     let start = Instant::now();
     wait_for("it to recover", || {
-        crate::support::http::send_if_possible(gateway.address, request("GET", "/open/x", None, &[]))
-            .filter(|response| response.status == 200)
+        crate::support::http::send_if_possible(
+            gateway.address,
+            request("GET", "/open/x", None, &[]),
+        )
+        .filter(|response| response.status == 200)
     });
     judge("recovered", start.elapsed(), Duration::from_secs(3));
     assert!(gateway.metric("scopegate_connections_refused_total{cause=\"accept\"}") >= Some(1.0));

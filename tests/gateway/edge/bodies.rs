@@ -1,5 +1,6 @@
-//! How a request's body ends: every ending over HTTP/2, with and without a length, to HTTP/1 and HTTP/2 upstreams, byte for byte as
-//! the upstream gets it; and connections to upstreams on which something came that was not asked for.
+//! How a request's body ends: every ending over HTTP/2, with and without a length, to HTTP/1 and
+//! HTTP/2 upstreams, byte for byte as the upstream gets it; and connections to upstreams on which
+//! something came that was not asked for.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -12,8 +13,8 @@ use rustls::pki_types::ServerName;
 use crate::support::tls::Ca;
 use crate::support::{Gateway, Setup, wait_for};
 
-const POLICIES: &str =
-    "apis: { open: { base_path: /open, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST] } } }\n";
+const POLICIES: &str = "apis: { open: { base_path: /open, upstream: api, public: true, resources: \
+    { \"/{*rest}\": [GET, POST] } } }\n";
 
 /// How a body ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,8 @@ enum Ending {
     Reset,
 }
 
-const ENDINGS: [Ending; 5] = [Ending::NoBody, Ending::EmptyData, Ending::LastData, Ending::Trailers, Ending::Reset];
+const ENDINGS: [Ending; 5] =
+    [Ending::NoBody, Ending::EmptyData, Ending::LastData, Ending::Trailers, Ending::Reset];
 
 /// What an upstream got on one connection.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +41,8 @@ struct Seen {
     closed: bool,
 }
 
-/// An HTTP/1 upstream that keeps the bytes of each connection, and answers a request once it is whole.
+/// An HTTP/1 upstream that keeps the bytes of each connection, and answers a request once it is
+/// whole.
 #[derive(Clone)]
 struct Recorder {
     address: SocketAddr,
@@ -50,7 +53,11 @@ struct Recorder {
 impl Recorder {
     fn start(then: &'static str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let recorder = Self { address: listener.local_addr().unwrap(), seen: Arc::default(), sockets: Arc::default() };
+        let recorder = Self {
+            address: listener.local_addr().unwrap(),
+            seen: Arc::default(),
+            sockets: Arc::default(),
+        };
         let own = recorder.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -71,14 +78,23 @@ impl Recorder {
         let (mut space, mut answered) = ([0; 4096], 0);
         loop {
             match stream.read(&mut space) {
-                Ok(count) if count > 0 => self.seen.lock().unwrap()[at].bytes.extend_from_slice(&space[..count]),
+                Ok(count) if count > 0 => {
+                    self.seen.lock().unwrap()[at].bytes.extend_from_slice(&space[..count]);
+                }
                 _ => break,
             }
             let bytes = self.seen.lock().unwrap()[at].bytes.clone();
             while let Some(length) = whole(&bytes[answered..]) {
                 answered += length;
-                let path = String::from_utf8_lossy(&bytes[answered - length..]).split(' ').nth(1).unwrap().to_owned();
-                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}{then}", path.len());
+                let path = String::from_utf8_lossy(&bytes[answered - length..])
+                    .split(' ')
+                    .nth(1)
+                    .unwrap()
+                    .to_owned();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{path}{then}",
+                    path.len()
+                );
                 if stream.write_all(answer.as_bytes()).is_err() {
                     break;
                 }
@@ -100,7 +116,8 @@ fn whole(bytes: &[u8]) -> Option<usize> {
         let end = bytes[head..].windows(5).position(|window| window == b"0\r\n\r\n")?;
         return Some(head + end + 5);
     }
-    let length = text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+    let length =
+        text.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
     let length = head + length.unwrap_or(0);
     (bytes.len() >= length).then_some(length)
 }
@@ -111,8 +128,10 @@ fn gateway(upstream: SocketAddr, http2: bool) -> (Gateway, SocketAddr, rustls::C
     let pair = ca.issue(&["a.example"]);
     let mut setup = Setup::new(POLICIES, "clients: {}\n");
     setup.gateway = format!(
-        "listeners: [{{ address: \"@LISTEN@\", h2c: true }}, {{ address: \"{tls}\", tls: {{ certificate: a.pem, key: a.key }} }}]\n\
-         upstreams: {{ api: {{ servers: ['http://{upstream}'], http2: {http2}, timeouts: {{ response: 3s }} }} }}\n\
+        "listeners: [{{ address: \"@LISTEN@\", h2c: true }}, {{ address: \"{tls}\", tls: {{ \
+            certificate: a.pem, key: a.key }} }}]\n\
+         upstreams: {{ api: {{ servers: ['http://{upstream}'], http2: {http2}, timeouts: {{ \
+         response: 3s }} }} }}\n\
          edge: {{ body_timeout: 3s }}\n"
     );
     setup.files = vec![("a.pem".to_owned(), pair.certificate), ("a.key".to_owned(), pair.key)];
@@ -126,9 +145,11 @@ async fn send(stream: impl Stream, path: &str, ending: Ending, with_length: bool
     let mut client = client.ready().await.unwrap();
     let mut request = http::Request::post(format!("http://127.0.0.1{path}"));
     if with_length {
-        request = request.header("content-length", if ending == Ending::NoBody { "0" } else { "6" });
+        request =
+            request.header("content-length", if ending == Ending::NoBody { "0" } else { "6" });
     }
-    let (answer, mut body) = client.send_request(request.body(()).unwrap(), ending == Ending::NoBody).unwrap();
+    let (answer, mut body) =
+        client.send_request(request.body(()).unwrap(), ending == Ending::NoBody).unwrap();
     if ending != Ending::NoBody {
         body.send_data(Bytes::from_static(b"abc"), false).unwrap();
         // So that each frame is read by itself.
@@ -177,11 +198,17 @@ fn send_over(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         match tls {
-            None => send(tokio::net::TcpStream::connect(plain).await.unwrap(), path, case.0, case.1).await,
+            None => {
+                send(tokio::net::TcpStream::connect(plain).await.unwrap(), path, case.0, case.1)
+                    .await
+            }
             Some((address, config)) => {
                 let stream = tokio::net::TcpStream::connect(address).await.unwrap();
                 let connector = tokio_rustls::TlsConnector::from(Arc::new(config.clone()));
-                let stream = connector.connect(ServerName::try_from("a.example").unwrap(), stream).await.unwrap();
+                let stream = connector
+                    .connect(ServerName::try_from("a.example").unwrap(), stream)
+                    .await
+                    .unwrap();
                 send(stream, path, case.0, case.1).await
             }
         }
@@ -197,7 +224,8 @@ fn every_ending_of_an_http2_body_reaches_an_http1_upstream_byte_for_byte() {
         for ending in ENDINGS {
             for with_length in [true, false] {
                 let case = format!("{ending:?}, length {with_length}, TLS {}", tls.is_some());
-                let before = upstream.seen().iter().map(|seen| seen.bytes.len()).collect::<Vec<_>>();
+                let before =
+                    upstream.seen().iter().map(|seen| seen.bytes.len()).collect::<Vec<_>>();
                 let status = send_over(tls, gateway.address, "/open/upload", (ending, with_length));
                 // Another caller, on whatever connection there is.
                 let next = gateway.get("/open/next", None);
@@ -222,14 +250,19 @@ fn every_ending_of_an_http2_body_reaches_an_http1_upstream_byte_for_byte() {
                     (_, false) => ("3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n", None),
                 };
                 if let Some(cut) = cut {
-                    // Never ended, so never taken for whole, and its connection is of no further use. With a length the last byte is
-                    // the end: then the upstream has the whole, whatever came behind it.
+                    // Never ended, so never taken for whole, and its connection is of no further
+                    // use. With a length the last byte is the end: then the upstream has the whole,
+                    // whatever came behind it.
                     let uploads = wait_for("the upload to be given up", || {
                         let news = news();
-                        let upload: Vec<_> =
-                            news.iter().filter(|(text, _)| text.starts_with("POST ")).cloned().collect();
-                        let over =
-                            upload.iter().all(|(text, closed)| *closed || parts(text).1.starts_with("abcdefGET "));
+                        let upload: Vec<_> = news
+                            .iter()
+                            .filter(|(text, _)| text.starts_with("POST "))
+                            .cloned()
+                            .collect();
+                        let over = upload.iter().all(|(text, closed)| {
+                            *closed || parts(text).1.starts_with("abcdefGET ")
+                        });
                         (over && upload.len() < 2).then_some(upload)
                     });
                     for (text, _) in uploads {
@@ -241,13 +274,16 @@ fn every_ending_of_an_http2_body_reaches_an_http1_upstream_byte_for_byte() {
                 }
                 assert_eq!(status, Some(200), "{case}");
                 let news = news();
-                let uploads: Vec<_> = news.iter().filter(|(text, _)| text.starts_with("POST ")).collect();
+                let uploads: Vec<_> =
+                    news.iter().filter(|(text, _)| text.starts_with("POST ")).collect();
                 assert_eq!(uploads.len(), 1, "{case}: {news:?}");
                 let (head, rest) = parts(&uploads[0].0);
                 let (body, next) = rest.split_at(whole.len().min(rest.len()));
                 assert_eq!(body, whole, "{case}: {:?}", uploads[0].0);
-                // Behind it the next request and nothing else; or none, where the connection was given up.
-                let is_next = next.starts_with("GET /open/next HTTP/1.1\r\n") && next.matches("\r\n\r\n").count() == 1;
+                // Behind it the next request and nothing else; or none, where the connection was
+                // given up.
+                let is_next = next.starts_with("GET /open/next HTTP/1.1\r\n")
+                    && next.matches("\r\n\r\n").count() == 1;
                 assert!(is_next || (next.is_empty() && uploads[0].1), "{case}: {next:?}");
                 kept += usize::from(is_next);
                 assert_eq!(
@@ -255,14 +291,18 @@ fn every_ending_of_an_http2_body_reaches_an_http1_upstream_byte_for_byte() {
                     !with_length && ending != Ending::NoBody,
                     "{case}"
                 );
-                assert!(!uploads[0].0.contains("x-checksum"), "trailers of requests are not forwarded: {case}");
+                assert!(
+                    !uploads[0].0.contains("x-checksum"),
+                    "trailers of requests are not forwarded: {case}"
+                );
             }
         }
     }
     assert!(kept >= 8, "connections are kept: {kept} of 16");
 }
 
-/// What an HTTP/2 upstream got, by path: the body, whether the stream was ended and not reset, and how many trailers.
+/// What an HTTP/2 upstream got, by path: the body, whether the stream was ended and not reset, and
+/// how many trailers.
 type Streams = Arc<Mutex<BTreeMap<String, (String, bool, usize)>>>;
 
 fn http2_upstream(runtime: &tokio::runtime::Runtime) -> (SocketAddr, Streams) {
@@ -286,12 +326,22 @@ fn http2_upstream(runtime: &tokio::runtime::Runtime) -> (SocketAddr, Streams) {
                             };
                             text.push_str(std::str::from_utf8(&chunk).unwrap());
                         }
-                        let trailers = body.trailers().await.ok().flatten().map_or(0, |trailers| trailers.len());
+                        let trailers = body
+                            .trailers()
+                            .await
+                            .ok()
+                            .flatten()
+                            .map_or(0, |trailers| trailers.len());
                         if head.method == "POST" {
-                            seen.lock().unwrap().insert(head.uri.path().to_owned(), (text, ended, trailers));
+                            seen.lock()
+                                .unwrap()
+                                .insert(head.uri.path().to_owned(), (text, ended, trailers));
                         }
                         if let Ok(mut out) = answer.send_response(http::Response::new(()), false) {
-                            let _ = out.send_data(Bytes::copy_from_slice(head.uri.path().as_bytes()), true);
+                            let _ = out.send_data(
+                                Bytes::copy_from_slice(head.uri.path().as_bytes()),
+                                true,
+                            );
                         }
                     });
                 }
@@ -303,7 +353,8 @@ fn http2_upstream(runtime: &tokio::runtime::Runtime) -> (SocketAddr, Streams) {
 
 #[test]
 fn every_ending_of_an_http2_body_reaches_an_http2_upstream() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let (address, streams) = http2_upstream(&runtime);
     let (gateway, tls, client) = gateway(address, true);
     for tls in [None, Some((tls, &client))] {
@@ -320,7 +371,10 @@ fn every_ending_of_an_http2_body_reaches_an_http2_upstream() {
                     // It may be given up before anything of it was forwarded.
                     if let Some((text, ended, trailers)) = seen() {
                         assert!("abcdef".starts_with(&text) && trailers == 0, "{case}: {text}");
-                        assert!(!ended || (with_length && text == "abcdef"), "{case}: taken for whole");
+                        assert!(
+                            !ended || (with_length && text == "abcdef"),
+                            "{case}: taken for whole"
+                        );
                     }
                 } else {
                     assert_eq!(status, Some(200), "{case}");
@@ -335,7 +389,8 @@ fn every_ending_of_an_http2_body_reaches_an_http2_upstream() {
 #[test]
 fn a_connection_on_which_something_came_that_was_not_asked_for_is_not_used_again() {
     const STRAY: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray";
-    // With the answer, in one packet: an answer too many, a byte too many, an interim answer behind the final one.
+    // With the answer, in one packet: an answer too many, a byte too many, an interim answer behind
+    // the final one.
     for then in [STRAY, "x", "\r\n", "HTTP/1.1 100 Continue\r\n\r\n"] {
         let upstream = Recorder::start(then);
         let (gateway, ..) = gateway(upstream.address, false);
@@ -353,7 +408,9 @@ fn a_connection_on_which_something_came_that_was_not_asked_for_is_not_used_again
         assert_eq!((answer.status, answer.body), (200, format!("/open/{n}")));
         let mut socket = upstream.sockets.lock().unwrap().last().unwrap().try_clone().unwrap();
         socket.write_all(STRAY.as_bytes()).unwrap();
-        wait_for("the connection to be given up", || upstream.seen().last().unwrap().closed.then_some(()));
+        wait_for("the connection to be given up", || {
+            upstream.seen().last().unwrap().closed.then_some(())
+        });
     }
     assert_eq!(upstream.seen().len(), 5);
 }
@@ -363,7 +420,8 @@ fn trailers_that_no_request_may_have_end_it_without_an_end_of_its_body() {
     let upstream = Recorder::start("");
     let (gateway, ..) = gateway(upstream.address, false);
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
-        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream], payload].concat()
+        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream], payload]
+            .concat()
     };
     let field = |name: &str, value: &str| {
         let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
@@ -371,8 +429,12 @@ fn trailers_that_no_request_may_have_end_it_without_an_end_of_its_body() {
     };
     // POST, http, a path, an authority.
     let head = [&b"\x83\x86\x04\x0c/open/upload\x01\x01a"[..]].concat();
-    for (name, value) in [("transfer-encoding", "chunked"), (":path", "/x"), ("connection", "close"), ("X-Upper", "y")]
-    {
+    for (name, value) in [
+        ("transfer-encoding", "chunked"),
+        (":path", "/x"),
+        ("connection", "close"),
+        ("X-Upper", "y"),
+    ] {
         let mut stream = TcpStream::connect(gateway.address).unwrap();
         stream.set_read_timeout(Some(std::time::Duration::from_secs(60))).unwrap();
         let bytes = [

@@ -1,7 +1,9 @@
-//! F8: streams of HTTP/1 that a grammar makes and mutations spoil, through the running gateway to an upstream that
-//! reads strictly. Whatever comes in: what goes on is requests that all readers delimit alike, each of them answered.
+//! F8: streams of HTTP/1 that a grammar makes and mutations spoil, through the running gateway to
+//! an upstream that reads strictly. Whatever comes in: what goes on is requests that all readers
+//! delimit alike, each of them answered.
 //!
-//! `FUZZ_SECONDS` says for how long, `SEED` where the dice begin: the same seed plays the same streams.
+//! `FUZZ_SECONDS` says for how long, `SEED` where the dice begin: the same seed plays the same
+//! streams.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -13,17 +15,20 @@ use socket2::{Domain, Socket, Type};
 
 use crate::support::{GUARD, Gateway, Setup, Upstream, many, wait_for};
 
-const POLICIES: &str =
-    "apis: { open: { base_path: /, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST, PUT] } } }\n";
+const POLICIES: &str = "apis: { open: { base_path: /, upstream: api, public: true, resources: \
+    { \"/{*rest}\": [GET, POST, PUT] } } }\n";
 /// Short, because most streams end in the middle of something.
-const EDGE: &str = "edge: { header_timeout: 300ms, keep_alive_timeout: 300ms, body_timeout: 500ms }\n";
+const EDGE: &str =
+    "edge: { header_timeout: 300ms, keep_alive_timeout: 300ms, body_timeout: 500ms }\n";
 /// What every request upstream is answered with.
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-/// What only the gateway says to an upstream, in lower case and without anything but letters and digits.
+/// What only the gateway says to an upstream, in lower case and without anything but letters and
+/// digits.
 const IDENTITY: [&str; 6] =
     ["xauthissuer", "xauthclient", "xauthsubject", "xauthscopes", "xauthroles", "xauthassertion"];
 
-/// One request, read as RFC 9112 has it and no more generously: what two readers could take for different ones is none.
+/// One request, read as RFC 9112 has it and no more generously: what two readers could take for
+/// different ones is none.
 #[derive(Clone, Debug)]
 pub struct Received {
     pub method: String,
@@ -74,7 +79,8 @@ fn read(bytes: &[u8]) -> Result<Reading, String> {
     let Some(end) = find(bytes, b"\r\n\r\n") else { return Ok(Reading::HalfHead) };
     let mut received = read_head(&latin(&bytes[..end]))?;
     let rest = &bytes[end + 4..];
-    let whole = match (&received.all("content-length")[..], &received.all("transfer-encoding")[..]) {
+    let whole = match (&received.all("content-length")[..], &received.all("transfer-encoding")[..])
+    {
         ([], []) => Some((Vec::new(), 0)),
         ([length], []) if is_number(length) => {
             let length: usize = length.parse().unwrap();
@@ -96,7 +102,10 @@ fn is_number(text: &str) -> bool {
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// A head without its empty line: request line, fields, exactly one Host.
@@ -104,7 +113,9 @@ fn read_head(head: &str) -> Result<Received, String> {
     let mut lines = head.split("\r\n");
     let line = lines.next().unwrap_or_default();
     let parts: Vec<&str> = line.split(' ').collect();
-    let [method, target, "HTTP/1.1"] = parts[..] else { return Err(format!("the request line {line:?}")) };
+    let [method, target, "HTTP/1.1"] = parts[..] else {
+        return Err(format!("the request line {line:?}"));
+    };
     if !is_token(method) || canonical(target.as_bytes()).as_deref() != Some(target) {
         return Err(format!("the request line {line:?}"));
     }
@@ -116,24 +127,31 @@ fn read_head(head: &str) -> Result<Received, String> {
         }
         match line.split_once(':') {
             Some((name, value)) if is_token(name) => {
-                fields.push((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
+                fields
+                    .push((name.to_ascii_lowercase(), value.trim_matches([' ', '\t']).to_owned()));
             }
             _ => return Err(format!("the line {line:?}")),
         }
     }
-    let received = Received { method: method.to_owned(), target: target.to_owned(), fields, body: Vec::new() };
-    if received.all("host").len() == 1 { Ok(received) } else { Err("not exactly one Host".to_owned()) }
+    let received =
+        Received { method: method.to_owned(), target: target.to_owned(), fields, body: Vec::new() };
+    if received.all("host").len() == 1 {
+        Ok(received)
+    } else {
+        Err("not exactly one Host".to_owned())
+    }
 }
 
-/// What a chunked body holds and how many bytes it is on the wire; `None` while it is not whole. Sizes are hex digits
-/// and nothing else, nothing stands behind the last chunk.
+/// What a chunked body holds and how many bytes it is on the wire; `None` while it is not whole.
+/// Sizes are hex digits and nothing else, nothing stands behind the last chunk.
 fn unchunk(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
     let mut body = Vec::new();
     let mut at = 0;
     loop {
         let Some(end) = find(&bytes[at..], b"\r\n") else { return Ok(None) };
         let line = latin(&bytes[at..at + end]);
-        if line.is_empty() || line.len() > 15 || !line.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if line.is_empty() || line.len() > 15 || !line.bytes().all(|byte| byte.is_ascii_hexdigit())
+        {
             return Err(format!("the chunk size {line:?}"));
         }
         let size = usize::from_str_radix(&line, 16).unwrap();
@@ -151,10 +169,12 @@ fn unchunk(bytes: &[u8]) -> Result<Option<(Vec<u8>, usize)>, String> {
     }
 }
 
-/// What becomes of a target on its way: hex digits of escapes in upper case, escaped unreserved characters but the dot
-/// decoded. `None` where it is refused. A second reading of decisions.md, note 1, for an API that allows nothing more.
+/// What becomes of a target on its way: hex digits of escapes in upper case, escaped unreserved
+/// characters but the dot decoded. `None` where it is refused. A second reading of decisions.md,
+/// note 1, for an API that allows nothing more.
 pub fn canonical(target: &[u8]) -> Option<String> {
-    let (path, query) = target.split_at(target.iter().position(|byte| *byte == b'?').unwrap_or(target.len()));
+    let (path, query) =
+        target.split_at(target.iter().position(|byte| *byte == b'?').unwrap_or(target.len()));
     let mut text = String::new();
     let mut at = 0;
     while let Some(&byte) = path.get(at) {
@@ -166,10 +186,13 @@ pub fn canonical(target: &[u8]) -> Option<String> {
             at += 1;
             continue;
         }
-        let digits = path.get(at + 1..at + 3).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+        let digits =
+            path.get(at + 1..at + 3).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
         match u8::from_str_radix(&latin(digits), 16).unwrap() {
             b'.' | b'/' | b'\\' | b'%' | b';' | 0..=0x1f | 0x7f => return None,
-            escaped if escaped.is_ascii_alphanumeric() || b"-_~".contains(&escaped) => text.push(char::from(escaped)),
+            escaped if escaped.is_ascii_alphanumeric() || b"-_~".contains(&escaped) => {
+                text.push(char::from(escaped));
+            }
             escaped => text.push_str(&format!("%{escaped:02X}")),
         }
         at += 3;
@@ -178,7 +201,8 @@ pub fn canonical(target: &[u8]) -> Option<String> {
     (has_plain_segments(&text) && !odd_query).then(|| text + &latin(query))
 }
 
-/// Whether a path has neither dot segments nor empty ones, whatever a server trims, normalises or decodes; the last may be empty.
+/// Whether a path has neither dot segments nor empty ones, whatever a server trims, normalises or
+/// decodes; the last may be empty.
 fn has_plain_segments(path: &str) -> bool {
     let Some(path) = path.strip_prefix('/') else { return false };
     path.is_empty() || path.strip_suffix('/').unwrap_or(path).split('/').all(is_plain_segment)
@@ -190,8 +214,10 @@ fn is_plain_segment(segment: &str) -> bool {
     let Ok(decoded) = decoded else { return false };
     let normal: String = decoded.nfkc().collect();
     let appeared = |c: &char| "/\\;%?#".contains(*c) && !decoded.contains(*c);
-    let visible =
-        |c: &char| !c.is_whitespace() && !"\u{ad}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{2060}\u{feff}".contains(*c);
+    let visible = |c: &char| {
+        !c.is_whitespace()
+            && !"\u{ad}\u{200b}\u{200c}\u{200d}\u{200e}\u{200f}\u{2060}\u{feff}".contains(*c)
+    };
     let rest: String = normal.chars().filter(visible).collect();
     let is_dots = !rest.is_empty() && rest.chars().all(|c| c == '.');
     !segment.is_empty() && !is_dots && !normal.chars().any(|c| c.is_control() || appeared(&c))
@@ -220,7 +246,11 @@ pub struct Recorder {
 impl Recorder {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let recorder = Self { address: listener.local_addr().unwrap(), seen: Arc::default(), open: Arc::default() };
+        let recorder = Self {
+            address: listener.local_addr().unwrap(),
+            seen: Arc::default(),
+            open: Arc::default(),
+        };
         let shared = recorder.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -253,7 +283,9 @@ impl Recorder {
     /// Everything, once the gateway is gone: what was begun and not ended is seen then, too.
     pub fn end(&self, gateway: &mut Gateway) -> Vec<Seen> {
         gateway.kill();
-        wait_for("the connections to end", || (self.open.load(Ordering::Acquire) == 0).then_some(()));
+        wait_for("the connections to end", || {
+            (self.open.load(Ordering::Acquire) == 0).then_some(())
+        });
         self.take(|_| true)
     }
 
@@ -275,7 +307,9 @@ impl Recorder {
                 }
                 Ok(Reading::HalfBody(received)) => Some(Seen::Part(received)),
                 Ok(Reading::HalfHead) if buffer.is_empty() => None,
-                Ok(Reading::HalfHead) => Some(Seen::Wrong("half a head".to_owned(), buffer.clone())),
+                Ok(Reading::HalfHead) => {
+                    Some(Seen::Wrong("half a head".to_owned(), buffer.clone()))
+                }
                 Err(why) => return self.keep(Seen::Wrong(why, buffer)),
             };
             let mut space = [0; 16 * 1024];
@@ -333,8 +367,10 @@ impl Dice {
 }
 
 const METHODS: &[&str] = &["GET", "GET", "POST", "PUT", "HEAD"];
-const ODD_METHODS: &[&str] = &["DELETE", "OPTIONS", "TRACE", "CONNECT", "PRI", "get", "G!T", "G@T", ""];
-const TARGETS: &[&str] = &["/a", "/a/b?c=d", "/%61%7e", "/a%c3%a4", "/a/..b/...", "/a/?b=%2e%2e/../c", "http://h/a"];
+const ODD_METHODS: &[&str] =
+    &["DELETE", "OPTIONS", "TRACE", "CONNECT", "PRI", "get", "G!T", "G@T", ""];
+const TARGETS: &[&str] =
+    &["/a", "/a/b?c=d", "/%61%7e", "/a%c3%a4", "/a/..b/...", "/a/?b=%2e%2e/../c", "http://h/a"];
 const ODD_TARGETS: &[&str] = &[
     "/",
     "/a/../b",
@@ -395,8 +431,17 @@ const FIELDS: &[&str] = &[
     "Transfer_Encoding: chunked",
     "Proxy-Connection: keep-alive",
 ];
-const ODD_FIELDS: &[&str] =
-    &["Expect: more", "X : y", " folded: y", "\tfolded", "X: a\rb", "X: a\nb", "X: \0", "no colon", ": y"];
+const ODD_FIELDS: &[&str] = &[
+    "Expect: more",
+    "X : y",
+    " folded: y",
+    "\tfolded",
+    "X: a\rb",
+    "X: a\nb",
+    "X: \0",
+    "no colon",
+    ": y",
+];
 /// Lengths that are wrong or none.
 const ODD_LENGTHS: &[&str] = &[
     "0",
@@ -438,10 +483,16 @@ const BODIES: &[&str] = &[
 ];
 /// Ends of the line of a chunk's size.
 const SIZE_ENDS: &[&str] = &["\r\n", "\r\n", ";a\r\n", ";a=\"b\"\r\n"];
-const ODD_SIZE_ENDS: &[&str] = &["\n", "\r", " \r\n", ";\n\r\n", ";a\rb\r\n", ";\r\n", "x\r\n", "0\r\n", ""];
+const ODD_SIZE_ENDS: &[&str] =
+    &["\n", "\r", " \r\n", ";\n\r\n", ";a\rb\r\n", ";\r\n", "x\r\n", "0\r\n", ""];
 /// Ends of a chunked body.
-const LAST_CHUNKS: &[&str] =
-    &["0\r\n\r\n", "0\r\n\r\n", "000\r\n\r\n", "0\r\nX: y\r\n\r\n", "0\r\nX-Auth-Client: admin\r\n\r\n"];
+const LAST_CHUNKS: &[&str] = &[
+    "0\r\n\r\n",
+    "0\r\n\r\n",
+    "000\r\n\r\n",
+    "0\r\nX: y\r\n\r\n",
+    "0\r\nX-Auth-Client: admin\r\n\r\n",
+];
 const ODD_LAST_CHUNKS: &[&str] =
     &["0\n\n", "0\r\n", "0\r\n X\r\n\r\n", "\r\n", "-1\r\n\r\n", "fffffffffffffffff\r\n", ""];
 /// What mutations put in.
@@ -471,7 +522,8 @@ const TROUBLES: &[&str] = &[
     "Content-Length: 5\r\n",
     "Transfer-Encoding: chunked\r\n",
 ];
-/// What follows most streams: it ends the connection, unless what stands before it has swallowed it.
+/// What follows most streams: it ends the connection, unless what stands before it has swallowed
+/// it.
 const LAST: &[u8] = b"GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
 /// A request as the grammar has it: mostly right, often nearly.
@@ -495,10 +547,14 @@ fn make(dice: &mut Dice) -> Vec<u8> {
     match dice.below(12) {
         0..=3 => text.push_str("\r\n"),
         4..=7 => text.push_str(&format!("Content-Length: {length}\r\n\r\n{body}")),
-        8..=10 => text.push_str(&format!("Transfer-Encoding: {coding}\r\n\r\n{}", chunks(dice, body))),
+        8..=10 => {
+            text.push_str(&format!("Transfer-Encoding: {coding}\r\n\r\n{}", chunks(dice, body)));
+        }
         _ => {
             let chunks = chunks(dice, body);
-            text.push_str(&format!("Content-Length: {length}\r\nTransfer-Encoding: {coding}\r\n\r\n{chunks}"));
+            text.push_str(&format!(
+                "Content-Length: {length}\r\nTransfer-Encoding: {coding}\r\n\r\n{chunks}"
+            ));
         }
     }
     unlatin(&text)
@@ -509,7 +565,11 @@ fn chunks(dice: &mut Dice, body: &str) -> String {
     let mut text = String::new();
     for _ in 0..dice.below(3) {
         if !body.is_empty() {
-            text.push_str(&format!("{:x}{}{body}\r\n", body.len(), dice.mostly(SIZE_ENDS, ODD_SIZE_ENDS)));
+            text.push_str(&format!(
+                "{:x}{}{body}\r\n",
+                body.len(),
+                dice.mostly(SIZE_ENDS, ODD_SIZE_ENDS)
+            ));
         }
     }
     text + dice.mostly(LAST_CHUNKS, ODD_LAST_CHUNKS)
@@ -549,7 +609,8 @@ fn spoil(dice: &mut Dice, bytes: &mut Vec<u8>) {
 
 /// Doubles a line, leaves one out, or has two change places.
 fn spoil_lines(dice: &mut Dice, bytes: &mut Vec<u8>) {
-    let mut lines: Vec<Vec<u8>> = bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+    let mut lines: Vec<Vec<u8>> =
+        bytes.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
     let (one, other) = (dice.below(lines.len()), dice.below(lines.len()));
     match dice.below(3) {
         0 => {
@@ -587,18 +648,25 @@ fn make_stream(dice: &mut Dice) -> Vec<u8> {
     bytes
 }
 
-/// The statuses of the final answers on a connection; `None` where something else than answers came.
+/// The statuses of the final answers on a connection; `None` where something else than answers
+/// came.
 fn statuses(mut bytes: &[u8]) -> Option<Vec<u16>> {
     let mut statuses = Vec::new();
     while !bytes.is_empty() {
         let end = find(bytes, b"\r\n\r\n")?;
         let head = latin(&bytes[..end]);
         let (version, rest) = head.split_once(' ')?;
-        let status = rest.get(..3)?.parse::<u16>().ok().filter(|_| matches!(version, "HTTP/1.1" | "HTTP/1.0"))?;
-        let length: Option<usize> =
-            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let status = rest
+            .get(..3)?
+            .parse::<u16>()
+            .ok()
+            .filter(|_| matches!(version, "HTTP/1.1" | "HTTP/1.0"))?;
+        let length: Option<usize> = head.lines().find_map(|line| {
+            line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok()
+        });
         bytes = &bytes[end + 4..];
-        // An answer to HEAD says the length of a body that does not come. No body here begins like a head.
+        // An answer to HEAD says the length of a body that does not come. No body here begins like
+        // a head.
         if !bytes.starts_with(b"HTTP/1.") {
             bytes = &bytes[length.unwrap_or(0).min(bytes.len())..];
         }
@@ -616,19 +684,27 @@ fn address_of(worker: u8) -> Ipv4Addr {
     Ipv4Addr::new(127, 0, 7, 1 + worker)
 }
 
-/// Whether this is to be answered for by a worker: what came from it, and what nobody else can have sent.
+/// Whether this is to be answered for by a worker: what came from it, and what nobody else can have
+/// sent.
 fn concerns(seen: &Seen, worker: u8) -> bool {
     match seen {
         Seen::Wrong(..) => true,
         Seen::Whole(received) | Seen::Part(received) => {
             let said = received.all("x-forwarded-for");
-            (0..WORKERS).all(|other| other == worker || said != [address_of(other).to_string().as_str()])
+            (0..WORKERS)
+                .all(|other| other == worker || said != [address_of(other).to_string().as_str()])
         }
     }
 }
 
-/// Sends a stream, in pieces where so asked, and gives all that is answered until the gateway ends the connection.
-fn exchange(gateway: SocketAddr, from: Ipv4Addr, stream: &[u8], piece: usize) -> Result<Vec<u8>, String> {
+/// Sends a stream, in pieces where so asked, and gives all that is answered until the gateway ends
+/// the connection.
+fn exchange(
+    gateway: SocketAddr,
+    from: Ipv4Addr,
+    stream: &[u8],
+    piece: usize,
+) -> Result<Vec<u8>, String> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&SocketAddr::from((from, 0)).into()).unwrap();
     socket.connect(&gateway.into()).unwrap();
@@ -636,7 +712,8 @@ fn exchange(gateway: SocketAddr, from: Ipv4Addr, stream: &[u8], piece: usize) ->
     socket.set_nodelay(true).unwrap();
     socket.set_read_timeout(Some(GUARD)).unwrap();
     for piece in stream.chunks(piece) {
-        // The gateway may answer and close before all is written; what it answered is still there to be read.
+        // The gateway may answer and close before all is written; what it answered is still there
+        // to be read.
         if socket.write_all(piece).is_err() {
             break;
         }
@@ -650,16 +727,27 @@ fn exchange(gateway: SocketAddr, from: Ipv4Addr, stream: &[u8], piece: usize) ->
 }
 
 /// Plays one stream: how many requests of it were served, or what is wrong.
-fn play(gateway: SocketAddr, recorder: &Recorder, worker: u8, stream: &[u8], piece: usize) -> Result<usize, String> {
+fn play(
+    gateway: SocketAddr,
+    recorder: &Recorder,
+    worker: u8,
+    stream: &[u8],
+    piece: usize,
+) -> Result<usize, String> {
     let answered = exchange(gateway, address_of(worker), stream, piece)?;
-    let statuses = statuses(&answered).ok_or_else(|| format!("not an answer: \"{}\"", answered.escape_ascii()))?;
-    if let Some(status) = statuses.iter().find(|status| **status >= 500 && !matches!(status, 502..=504)) {
+    let statuses = statuses(&answered)
+        .ok_or_else(|| format!("not an answer: \"{}\"", answered.escape_ascii()))?;
+    if let Some(status) =
+        statuses.iter().find(|status| **status >= 500 && !matches!(status, 502..=504))
+    {
         return Err(format!("a {status} for an answer"));
     }
     let mut whole = 0;
     for seen in recorder.take(|seen| concerns(seen, worker)) {
         match seen {
-            Seen::Wrong(why, bytes) => return Err(format!("upstream got {why}: \"{}\"", bytes.escape_ascii())),
+            Seen::Wrong(why, bytes) => {
+                return Err(format!("upstream got {why}: \"{}\"", bytes.escape_ascii()));
+            }
             Seen::Part(received) => check(&received, recorder, worker)?,
             Seen::Whole(received) => {
                 check(&received, recorder, worker)?;
@@ -669,10 +757,15 @@ fn play(gateway: SocketAddr, recorder: &Recorder, worker: u8, stream: &[u8], pie
     }
     // A refusal is never a 200, and what an upstream got whole is answered with one.
     let served = statuses.iter().filter(|status| **status == 200).count();
-    if whole == served { Ok(served) } else { Err(format!("{whole} requests went on, {served} were answered")) }
+    if whole == served {
+        Ok(served)
+    } else {
+        Err(format!("{whole} requests went on, {served} were answered"))
+    }
 }
 
-/// Whether a request that went on is one that the gateway has written, with what only the gateway says.
+/// Whether a request that went on is one that the gateway has written, with what only the gateway
+/// says.
 fn check(received: &Received, recorder: &Recorder, worker: u8) -> Result<(), String> {
     let (from, host) = (address_of(worker).to_string(), recorder.address.to_string());
     let said = received.all("x-forwarded-for") == [from.as_str()]
@@ -706,11 +799,13 @@ fn whatever_comes_in_only_whole_and_plain_requests_go_on_and_each_is_answered() 
                     }
                     let mut dice = Dice::of(seed, worker, count);
                     let stream = make_stream(&mut dice);
-                    let piece = if dice.one_in(4) { 1 + dice.below(200) } else { stream.len().max(1) };
+                    let piece =
+                        if dice.one_in(4) { 1 + dice.below(200) } else { stream.len().max(1) };
                     match play(address, recorder, worker, &stream, piece) {
                         Ok(more) => served.fetch_add(more, Ordering::Relaxed),
                         Err(why) => panic!(
-                            "SEED={seed}, stream {count} of worker {worker}, in pieces of {piece}: {why}\n\"{}\"",
+                            "SEED={seed}, stream {count} of worker {worker}, in pieces of {piece}: \
+                                {why}\n\"{}\"",
                             stream.escape_ascii()
                         ),
                     };
@@ -732,7 +827,8 @@ fn whatever_comes_in_only_whole_and_plain_requests_go_on_and_each_is_answered() 
 #[test]
 fn the_reader_of_the_fuzzed_streams_takes_nothing_that_readers_delimit_differently() {
     let read = |text: &str| read(&unlatin(text));
-    let good = "POST /a?b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET";
+    let good = "POST /a?b HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: \
+        chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\nGET";
     let Ok(Reading::Whole(received, length)) = read(good) else { panic!("a plain request") };
     assert_eq!((received.body.as_slice(), length), (b"hello".as_slice(), good.len() - "GET".len()));
     assert!(matches!(read(&good[..good.len() - 6]), Ok(Reading::HalfBody(_))));
@@ -755,10 +851,19 @@ fn the_reader_of_the_fuzzed_streams_takes_nothing_that_readers_delimit_different
         ("GET /a HTTP/1.1", "Host: h\r\nX\r\n\r\n"),
         ("GET /a HTTP/1.1", "Host: h\r\nContent-Length: +5\r\n\r\nhello"),
         ("GET /a HTTP/1.1", "Host: h\r\nContent-Length: 5\r\nContent-Length: 5\r\n\r\nhello"),
-        ("GET /a HTTP/1.1", "Host: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        (
+            "GET /a HTTP/1.1",
+            "Host: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        ),
         ("GET /a HTTP/1.1", "Host: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-        ("GET /a HTTP/1.1", "Host: h\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n"),
-        ("GET /a HTTP/1.1", "Host: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n"),
+        (
+            "GET /a HTTP/1.1",
+            "Host: h\r\nTransfer-Encoding: chunked\r\n\r\n0x5\r\nhello\r\n0\r\n\r\n",
+        ),
+        (
+            "GET /a HTTP/1.1",
+            "Host: h\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX\r\n0\r\n\r\n",
+        ),
         ("GET /a HTTP/1.1", "Host: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: y\r\n\r\n"),
     ] {
         assert!(read(&format!("{line}\r\n{rest}")).is_err(), "{line} {rest:?}");
@@ -768,7 +873,8 @@ fn the_reader_of_the_fuzzed_streams_takes_nothing_that_readers_delimit_different
 #[test]
 fn the_answers_of_a_fuzzed_connection_are_told_apart() {
     let refusal = "HTTP/1.1 404 X\r\nContent-Length: 2\r\n\r\n";
-    let answers = format!("HTTP/1.1 100 Continue\r\n\r\n{refusal}{{}}{refusal}HTTP/1.0 200 OK\r\n\r\n");
+    let answers =
+        format!("HTTP/1.1 100 Continue\r\n\r\n{refusal}{{}}{refusal}HTTP/1.0 200 OK\r\n\r\n");
     assert_eq!(statuses(answers.as_bytes()), Some(vec![404, 404, 200]));
     assert_eq!(statuses(b""), Some(Vec::new()));
     assert_eq!(statuses(b"nonsense\r\n\r\n"), None);

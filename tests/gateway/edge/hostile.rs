@@ -1,5 +1,6 @@
-//! S01 to S05: framing, paths and headers that two readers understand differently, in many spellings, over raw sockets.
-//! Behind each request with odd framing stands one for `/smuggled`, where a reader goes on that is wrong about it.
+//! S01 to S05: framing, paths and headers that two readers understand differently, in many
+//! spellings, over raw sockets. Behind each request with odd framing stands one for `/smuggled`,
+//! where a reader goes on that is wrong about it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,13 +8,14 @@ use super::fuzzed::{Received, Recorder, Seen, canonical, fold, latin, unlatin};
 use crate::support::http::{Connection, request, send};
 use crate::support::{Gateway, Setup};
 
-const FRAMING_POLICIES: &str =
-    "apis: { open: { base_path: /, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST, PUT] } } }\n";
+const FRAMING_POLICIES: &str = "apis: { open: { base_path: /, upstream: api, public: true, \
+    resources: { \"/{*rest}\": [GET, POST, PUT] } } }\n";
 
 /// What must come of a request.
 #[derive(Clone, Copy, Debug)]
 enum Must {
-    /// Refused as no HTTP, or as too much of it: this status, the end of the connection, nothing upstream.
+    /// Refused as no HTTP, or as too much of it: this status, the end of the connection, nothing
+    /// upstream.
     Refuse(u16),
     /// Refused by the rules: HTTP all the same, and what stands behind it is a request of its own.
     Judge(u16),
@@ -21,7 +23,8 @@ enum Must {
     Serve(&'static str, &'static str),
     /// Served like that, and the connection ends.
     Last(&'static str, &'static str),
-    /// Its body has no end that all readers agree on: no answer but a refusal, and upstream at most its beginning.
+    /// Its body has no end that all readers agree on: no answer but a refusal, and upstream at most
+    /// its beginning.
     Break,
 }
 
@@ -32,7 +35,8 @@ fn behind(number: usize) -> String {
     format!("GET /smuggled-{number:03} HTTP/1.1\r\nHost: a\r\n\r\n")
 }
 
-/// Puts the number into `/case`, and in the place of `<behind>`, `<length>` and `<size>` (in hex) what stands behind.
+/// Puts the number into `/case`, and in the place of `<behind>`, `<length>` and `<size>` (in hex)
+/// what stands behind.
 fn fill(text: &str, number: usize) -> String {
     let behind = behind(number);
     text.replace("/case", &format!("/case-{number:03}"))
@@ -177,8 +181,16 @@ const GOOD_BODIES: &[(&str, &str, &str)] = &[
     ("TRANSFER-ENCODING:\tCHUNKED \t", "5\r\nhello\r\n0\r\n\r\n", "hello"),
     ("Transfer-Encoding: cHuNkEd", "2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", "hello"),
     ("Transfer-Encoding: chunked", "<size>\r\n<behind>\r\n0\r\n\r\n", "<behind>"),
-    ("Connection: transfer-encoding\r\nTransfer-Encoding: chunked", "<size>\r\n<behind>\r\n0\r\n\r\n", "<behind>"),
-    ("Expect: 100-Continue\r\nTransfer-Encoding: chunked", "<size>\r\n<behind>\r\n0\r\n\r\n", "<behind>"),
+    (
+        "Connection: transfer-encoding\r\nTransfer-Encoding: chunked",
+        "<size>\r\n<behind>\r\n0\r\n\r\n",
+        "<behind>",
+    ),
+    (
+        "Expect: 100-Continue\r\nTransfer-Encoding: chunked",
+        "<size>\r\n<behind>\r\n0\r\n\r\n",
+        "<behind>",
+    ),
     ("Transfer-Encoding: chunked", "7\r\n0\r\n\r\nGE\r\n0\r\n\r\n", "0\r\n\r\nGE"),
     ("Transfer-Encoding: chunked", "A\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
     ("Transfer-Encoding: chunked", "a\r\n0123456789\r\n0\r\n\r\n", "0123456789"),
@@ -556,8 +568,10 @@ const GOOD_FIELDS: &[&str] = &[
     "Host: a\r\nConnection: keep-alive\r\n",
     "Host: a\r\nProxy-Connection: keep-alive\r\nKeep-Alive: timeout=1\r\n",
     "Host: a\r\nUpgrade: foo\r\nConnection: upgrade\r\n",
-    "Host: a\r\nUPGRADE: h2c\r\nUpgrade: websocket\r\nConnection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMA\r\n",
-    "Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: x\r\nSec-WebSocket-Version: 13\r\n",
+    "Host: a\r\nUPGRADE: h2c\r\nUpgrade: websocket\r\nConnection: Upgrade, \
+        HTTP2-Settings\r\nHTTP2-Settings: AAMA\r\n",
+    "Host: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: \
+        x\r\nSec-WebSocket-Version: 13\r\n",
     "Host: a\r\nX-HTTP-Method-Override: DELETE\r\n",
     "Host: a\r\nTE: trailers, chunked\r\nTrailer: Host\r\n",
 ];
@@ -579,22 +593,36 @@ const WHOLE: &[(&str, Must)] = &[
     ("PUT /case HTTP/1.0\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", Last("PUT", "hello")),
     ("GET /case HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", Last("GET", "")),
     ("GET /case HTTP/1.1\r\nHost: a\r\nConnection: x, CLOSE\r\n\r\n", Last("GET", "")),
-    ("PUT /case HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", Last("PUT", "hello")),
+    (
+        "PUT /case HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello",
+        Last("PUT", "hello"),
+    ),
     // A body is one whatever the method is, and whether it is read or thrown away.
-    ("GET /case HTTP/1.1\r\nHost: a\r\nContent-Length: <length>\r\n\r\n<behind>", Serve("GET", "<behind>")),
+    (
+        "GET /case HTTP/1.1\r\nHost: a\r\nContent-Length: <length>\r\n\r\n<behind>",
+        Serve("GET", "<behind>"),
+    ),
     ("HEAD /case HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello", Serve("HEAD", "hello")),
     ("DELETE /case HTTP/1.1\r\nHost: a\r\nContent-Length: <length>\r\n\r\n<behind>", Judge(405)),
     ("GET /case;x HTTP/1.1\r\nHost: a\r\nContent-Length: <length>\r\n\r\n<behind>", Judge(400)),
     (
-        "DELETE /case HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n<size>\r\n<behind>\r\n0\r\n\r\n",
+        "DELETE /case HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \
+            chunked\r\n\r\n<size>\r\n<behind>\r\n0\r\n\r\n",
         Refuse(405),
     ),
-    ("DELETE /case HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\nhello", Refuse(405)),
+    (
+        "DELETE /case HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: \
+            5\r\n\r\nhello",
+        Refuse(405),
+    ),
     ("TRACE /case HTTP/1.1\r\nHost: a\r\nContent-Length: <length>\r\n\r\n<behind>", Refuse(405)),
     ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n<behind>", Refuse(405)),
     ("PUT /case HTTP/1.1\r\nHost: a\r\nContent-Length: 10485761\r\n\r\n", Refuse(413)),
     ("PUT /case HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999999999\r\n\r\n", Refuse(413)),
-    ("GET /case HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999999999\r\n\r\n<behind>", Refuse(413)),
+    (
+        "GET /case HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999999999999\r\n\r\n<behind>",
+        Refuse(413),
+    ),
 ];
 
 fn framing_cases() -> Cases {
@@ -602,15 +630,24 @@ fn framing_cases() -> Cases {
     for fields in BAD_LENGTHS.iter().chain(BAD_CODINGS) {
         // As those would have it that read no body, five bytes, or chunks.
         for body in ["", "hello", "0\r\n\r\n"] {
-            cases.add(&format!("POST /case HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}"), Refuse(400));
+            cases.add(
+                &format!("POST /case HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{body}"),
+                Refuse(400),
+            );
         }
     }
     for (fields, sent, body) in GOOD_BODIES {
-        cases.add(&format!("POST /case HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{sent}"), Serve("POST", body));
+        cases.add(
+            &format!("POST /case HTTP/1.1\r\nHost: a\r\n{fields}\r\n\r\n{sent}"),
+            Serve("POST", body),
+        );
     }
     let chunked = "Host: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     cases.add(&format!("POST /case HTTP/1.0\r\n{chunked}0\r\n\r\n"), Refuse(400));
-    cases.add(&format!("POST /case HTTP/1.0\r\nConnection: keep-alive\r\n{chunked}0\r\n\r\n"), Refuse(400));
+    cases.add(
+        &format!("POST /case HTTP/1.0\r\nConnection: keep-alive\r\n{chunked}0\r\n\r\n"),
+        Refuse(400),
+    );
     for chunks in BAD_CHUNKS {
         cases.add(&format!("POST /case HTTP/1.1\r\n{chunked}{chunks}"), Break);
     }
@@ -643,10 +680,13 @@ fn framing_cases() -> Cases {
         cases.add(&get(&"X: y\r\n".repeat(count)), must);
     }
     // The number makes the path ten characters, with the question mark.
-    for (query, must) in [(8192 - 10, Serve("GET", "")), (8193 - 10, Refuse(414)), (30_000, Refuse(414))] {
+    for (query, must) in
+        [(8192 - 10, Serve("GET", "")), (8193 - 10, Refuse(414)), (30_000, Refuse(414))]
+    {
         cases.add(&format!("GET /case?{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(query)), must);
     }
-    cases.add(&format!("GET /case HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(253)), Serve("GET", ""));
+    cases
+        .add(&format!("GET /case HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(253)), Serve("GET", ""));
     cases.add(&format!("GET /case HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(254)), Refuse(400));
     cases
 }
@@ -663,19 +703,22 @@ fn play(gateway: &Gateway, number: usize, text: &str, must: Must) {
         Break => (Vec::new(), true),
     };
     for status in statuses {
-        let answer = connection.read(false).unwrap_or_else(|| panic!("no answer {status} to {text:?}"));
+        let answer =
+            connection.read(false).unwrap_or_else(|| panic!("no answer {status} to {text:?}"));
         assert_eq!(answer.status, status, "{text:?}: {answer:?}");
         assert!(status < 400 || answer.json()["decision_id"].is_string(), "{text:?}: {answer:?}");
     }
     if ends {
-        let more = connection.read(false).filter(|answer| !matches!((must, answer.status), (Break, 400)));
+        let more =
+            connection.read(false).filter(|answer| !matches!((must, answer.status), (Break, 400)));
         assert!(more.is_none(), "{text:?}: {more:?}");
     }
 }
 
 /// Method, path and body of what a case is upstream.
 fn expected_upstream(number: usize, must: Must) -> Vec<(String, String, String)> {
-    let own = |method: &str, body| (method.to_owned(), format!("/case-{number:03}"), fill(body, number));
+    let own =
+        |method: &str, body| (method.to_owned(), format!("/case-{number:03}"), fill(body, number));
     let next = ("GET".to_owned(), format!("/smuggled-{number:03}"), String::new());
     match must {
         Refuse(_) | Break => Vec::new(),
@@ -707,12 +750,19 @@ fn whatever_frames_a_request_oddly_is_refused_or_ends_where_every_reader_ends_it
         match seen {
             Seen::Whole(received) => {
                 let (path, number) = numbered(&received);
-                upstream.entry(number).or_default().push((received.method, path, latin(&received.body)));
+                upstream.entry(number).or_default().push((
+                    received.method,
+                    path,
+                    latin(&received.body),
+                ));
             }
             Seen::Part(received) => {
                 let (path, number) = numbered(&received);
                 let (text, must) = &cases[number];
-                assert!(matches!(must, Break) && path.starts_with("/case-"), "{text:?}: {received:?}");
+                assert!(
+                    matches!(must, Break) && path.starts_with("/case-"),
+                    "{text:?}: {received:?}"
+                );
                 assert!(!latin(&received.body).contains("smuggled"), "{text:?}: {received:?}");
             }
             Seen::Wrong(why, bytes) => panic!("{why}: \"{}\"", bytes.escape_ascii()),
@@ -811,8 +861,20 @@ const SLASHES: &[&str] = &[
 ];
 
 /// What stands before, in the place of, and behind a name that the rules know.
-const STARTS: &[&str] =
-    &["/", "//", "///", "/./", "/../", "/%2f", "/%5c", "/\\", "/;/", "/public/../", "/public/%2e%2e/", "/public/x/"];
+const STARTS: &[&str] = &[
+    "/",
+    "//",
+    "///",
+    "/./",
+    "/../",
+    "/%2f",
+    "/%5c",
+    "/\\",
+    "/;/",
+    "/public/../",
+    "/public/%2e%2e/",
+    "/public/x/",
+];
 const NAMES: &[&str] = &[
     "private",
     "%70rivate",
@@ -831,8 +893,21 @@ const NAMES: &[&str] = &[
     "privat\u{e9}",
     "%ef%bd%90rivate",
 ];
-const ENDS: &[&str] =
-    &["/x", "//x", "%2fx", "%5cx", "\\x", "/x/", "/", "", ";/x", "/x;y", "?/x", "/x?/public/x", "#/x"];
+const ENDS: &[&str] = &[
+    "/x",
+    "//x",
+    "%2fx",
+    "%5cx",
+    "\\x",
+    "/x/",
+    "/",
+    "",
+    ";/x",
+    "/x;y",
+    "?/x",
+    "/x?/public/x",
+    "#/x",
+];
 
 /// Query and fragment, and paths hidden behind them or they behind paths.
 const QUERIES: &[&str] = &[
@@ -941,17 +1016,20 @@ fn decoded(path: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// The first segment of a path as lax servers understand it: decoded never, once or twice, read as Latin-1 or as UTF-8, overlong
-/// forms taken for what they stand for, what is no UTF-8 left out, normalised, trimmed, backslashes taken for slashes, parameters
-/// cut off, empty segments left out, dot segments resolved.
+/// The first segment of a path as lax servers understand it: decoded never, once or twice, read as
+/// Latin-1 or as UTF-8, overlong forms taken for what they stand for, what is no UTF-8 left out,
+/// normalised, trimmed, backslashes taken for slashes, parameters cut off, empty segments left out,
+/// dot segments resolved.
 fn lax_readings(path: &str) -> Vec<String> {
     use unicode_normalization::UnicodeNormalization;
     let mut bytes = path.as_bytes().to_vec();
     let mut readings = Vec::new();
     for _ in 0..3 {
         let utf8 = String::from_utf8_lossy(&bytes).replace('\u{fffd}', "");
-        let overlong =
-            latin(&bytes).replace("\u{c0}\u{ae}", ".").replace("\u{c0}\u{af}", "/").replace("\u{e0}\u{80}\u{ae}", ".");
+        let overlong = latin(&bytes)
+            .replace("\u{c0}\u{ae}", ".")
+            .replace("\u{c0}\u{af}", "/")
+            .replace("\u{e0}\u{80}\u{ae}", ".");
         let normal: String = utf8.nfkc().collect();
         let visible = |c: &char| !"\u{ad}\u{200b}\u{200c}\u{200d}\u{2060}\u{feff}".contains(*c);
         let trimmed = normal.chars().filter(visible).collect::<String>();
@@ -966,7 +1044,9 @@ fn lax_readings(path: &str) -> Vec<String> {
 /// The first segment once dot segments are resolved.
 fn first_segment(text: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
-    for segment in text.split('/').map(|segment| segment.split([';', '\0']).next().unwrap_or_default()) {
+    for segment in
+        text.split('/').map(|segment| segment.split([';', '\0']).next().unwrap_or_default())
+    {
         match segment {
             "" | "." => {}
             ".." => {
@@ -1003,15 +1083,20 @@ fn no_spelling_of_a_path_reaches_what_it_means_to_a_lax_server_past_the_rule_for
     let recorder = Recorder::start();
     let mut gateway = recorder.gateway(&Setup::new(PATH_POLICIES, "clients: {}\n"));
     // In absolute form, too, a part of them.
-    let mut variants: Vec<(String, String)> = targets().into_iter().map(|target| (target.clone(), target)).collect();
+    let mut variants: Vec<(String, String)> =
+        targets().into_iter().map(|target| (target.clone(), target)).collect();
     let absolute: Vec<_> = variants.iter().step_by(9).map(|(_, target)| target.clone()).collect();
-    variants.extend(absolute.into_iter().map(|target| (format!("http://127.0.0.1{target}"), target)));
+    variants
+        .extend(absolute.into_iter().map(|target| (format!("http://127.0.0.1{target}"), target)));
     let mut expected = BTreeMap::new();
     let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
     for (number, (sent, target)) in variants.iter().enumerate() {
         let canonical = canonical(&unlatin(target));
         let status = status_of(canonical.as_deref());
-        let bytes = format!("GET {sent} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Case: {number}\r\nConnection: close\r\n\r\n");
+        let bytes = format!(
+            "GET {sent} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Case: {number}\r\nConnection: \
+                close\r\n\r\n"
+        );
         let answer = send(gateway.address, unlatin(&bytes));
         assert_eq!(answer.status, status, "{sent:?}: {answer:?}");
         *statuses.entry(status).or_default() += 1;
@@ -1023,14 +1108,19 @@ fn no_spelling_of_a_path_reaches_what_it_means_to_a_lax_server_past_the_rule_for
         let Seen::Whole(received) = &seen else { panic!("{seen:?}") };
         let path = received.target.split('?').next().unwrap();
         assert!(!may_be_private(path), "without a token: {received:?}");
-        // What goes on is what was sent, but for escapes of unreserved characters and the case of hex digits.
+        // What goes on is what was sent, but for escapes of unreserved characters and the case of
+        // hex digits.
         let number = received.all("x-case").concat();
         assert_eq!(expected.remove(&number), Some(received.target.clone()), "{received:?}");
     }
     assert_eq!(expected, BTreeMap::new(), "what was served did not arrive");
     println!("{} paths: {statuses:?}", variants.len());
     assert!(variants.len() >= 500);
-    assert!([200_u16, 400, 401, 404].iter().all(|status| statuses.get(status).is_some_and(|count| *count >= 10)));
+    assert!(
+        [200_u16, 400, 401, 404]
+            .iter()
+            .all(|status| statuses.get(status).is_some_and(|count| *count >= 10))
+    );
 }
 
 const SPOOF_POLICIES: &str = "apis:
@@ -1038,8 +1128,8 @@ const SPOOF_POLICIES: &str = "apis:
   api: { base_path: /api, upstream: api, resources: { \"/{*rest}\": [GET, POST] } }
 auth_scopes: { read: { grants: [{ api: api }] } }
 ";
-const SPOOF_CLIENTS: &str =
-    "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read] } }\n";
+const SPOOF_CLIENTS: &str = "clients: { app: { grants: [client_credentials], secrets: [{ sha256: \
+    @SHA256@ }], auth_scopes: [read] } }\n";
 
 /// Headers that an upstream believes because the gateway says them or nobody does.
 const MANAGED: &[&str] = &[
@@ -1093,18 +1183,24 @@ const MANAGED: &[&str] = &[
     "proxy",
 ];
 /// Families of them, folded.
-const FAMILIES: &[&str] = &["xforwarded", "xclientcert", "xssl", "sslclient", "xoriginal", "xrewrite", "xenvoy"];
+const FAMILIES: &[&str] =
+    &["xforwarded", "xclientcert", "xssl", "sslclient", "xoriginal", "xrewrite", "xenvoy"];
 
 fn is_managed(name: &str) -> bool {
     let folded = fold(name);
-    MANAGED.iter().any(|managed| fold(managed) == folded) || FAMILIES.iter().any(|family| folded.starts_with(family))
+    MANAGED.iter().any(|managed| fold(managed) == folded)
+        || FAMILIES.iter().any(|family| folded.starts_with(family))
 }
 
 /// Spellings of a name that are one to a reader somewhere.
 fn aliases(name: &str) -> BTreeSet<String> {
-    let title: Vec<String> = name.split('-').map(|part| part[..1].to_ascii_uppercase() + &part[1..]).collect();
-    let (title, upper, snake) = (title.join("-"), name.to_ascii_uppercase(), name.replace('-', "_"));
-    let mixed = name.char_indices().map(|(at, letter)| if at % 2 == 0 { letter.to_ascii_uppercase() } else { letter });
+    let title: Vec<String> =
+        name.split('-').map(|part| part[..1].to_ascii_uppercase() + &part[1..]).collect();
+    let (title, upper, snake) =
+        (title.join("-"), name.to_ascii_uppercase(), name.replace('-', "_"));
+    let mixed = name
+        .char_indices()
+        .map(|(at, letter)| if at % 2 == 0 { letter.to_ascii_uppercase() } else { letter });
     BTreeSet::from([
         name.to_owned(),
         mixed.collect(),
@@ -1136,7 +1232,8 @@ fn aliases(name: &str) -> BTreeSet<String> {
     ])
 }
 
-/// A gateway with a public route and one that needs a token. Its client has no role, no request a certificate.
+/// A gateway with a public route and one that needs a token. Its client has no role, no request a
+/// certificate.
 struct Bench {
     recorder: Recorder,
     gateway: Gateway,
@@ -1156,21 +1253,30 @@ impl Bench {
         [("/open/x", None), ("/api/x", Some(self.token.as_str()))]
     }
 
-    /// Sends a request that is served; what an upstream must believe of it is what the gateway says and nothing else.
+    /// Sends a request that is served; what an upstream must believe of it is what the gateway says
+    /// and nothing else.
     fn sees_through(&self, text: &str, with_token: bool) {
         assert_eq!(self.gateway.send(text).status, 200, "{text}");
         let seen = self.recorder.take(|_| true);
         let [Seen::Whole(received)] = &seen[..] else { panic!("{seen:?}") };
-        let spoofed: Vec<_> = received.fields.iter().filter(|(_, value)| value == "admin").collect();
+        let spoofed: Vec<_> =
+            received.fields.iter().filter(|(_, value)| value == "admin").collect();
         assert!(spoofed.is_empty(), "{spoofed:?} of\n{text}");
-        let mut genuine = vec!["xforwardedfor: 127.0.0.1", "xforwardedhost: 127.0.0.1", "xforwardedproto: http"];
+        let mut genuine =
+            vec!["xforwardedfor: 127.0.0.1", "xforwardedhost: 127.0.0.1", "xforwardedproto: http"];
         if with_token {
             // Without a role there is no header for roles.
-            genuine.extend(["xauthclient: app", "xauthissuer: self", "xauthscopes: read", "xauthsubject: app"]);
+            genuine.extend([
+                "xauthclient: app",
+                "xauthissuer: self",
+                "xauthscopes: read",
+                "xauthsubject: app",
+            ]);
         }
         genuine.sort_unstable();
         let managed = received.fields.iter().filter(|(name, _)| is_managed(name));
-        let mut managed: Vec<String> = managed.map(|(name, value)| format!("{}: {value}", fold(name))).collect();
+        let mut managed: Vec<String> =
+            managed.map(|(name, value)| format!("{}: {value}", fold(name))).collect();
         managed.sort_unstable();
         assert_eq!(managed, genuine, "{text}");
     }
@@ -1184,12 +1290,16 @@ fn an_upstream_hears_who_calls_from_the_gateway_alone_however_the_headers_are_sp
         let aliases = aliases(name);
         let list = aliases.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         for (path, token) in bench.routes() {
-            let mut fields: Vec<(&str, &str)> = aliases.iter().map(|alias| (alias.as_str(), "admin")).collect();
+            let mut fields: Vec<(&str, &str)> =
+                aliases.iter().map(|alias| (alias.as_str(), "admin")).collect();
             bench.sees_through(&request("GET", path, token, &fields), token.is_some());
             // What a client names as being for this hop takes nothing away that the gateway says.
             fields.push(("Connection", &list));
             bench.sees_through(&request("GET", path, token, &fields), token.is_some());
-            bench.sees_through(&request("GET", path, token, &[("Connection", &list)]), token.is_some());
+            bench.sees_through(
+                &request("GET", path, token, &[("Connection", &list)]),
+                token.is_some(),
+            );
             spoofs += 2 * aliases.len();
         }
     }
@@ -1201,11 +1311,14 @@ fn an_upstream_hears_who_calls_from_the_gateway_alone_however_the_headers_are_sp
 fn trailers_say_nothing_that_only_the_gateway_may_say() {
     let bench = Bench::start();
     for name in MANAGED {
-        let trailers: String = aliases(name).into_iter().map(|alias| alias + ": admin\r\n").collect();
+        let trailers: String =
+            aliases(name).into_iter().map(|alias| alias + ": admin\r\n").collect();
         for (path, token) in bench.routes() {
-            let credential = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+            let credential =
+                token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
             let text = format!(
-                "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{credential}Transfer-Encoding: chunked\r\n\
+                "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{credential}Transfer-Encoding: \
+                    chunked\r\n\
                  Trailer: {name}\r\n\r\n2\r\nhi\r\n0\r\n{trailers}\r\n"
             );
             bench.sees_through(&text, token.is_some());
@@ -1218,14 +1331,20 @@ fn no_character_that_a_name_may_hold_hides_a_header_that_only_the_gateway_may_sa
     let bench = Bench::start();
     for name in MANAGED {
         for (path, token) in bench.routes() {
-            // What else a token may hold (RFC 9110 §5.6.2), beside letters, digits and what the aliases above use.
+            // What else a token may hold (RFC 9110 §5.6.2), beside letters, digits and what the
+            // aliases above use.
             let spellings: Vec<String> = "!#$%&'*+^`|~"
                 .chars()
                 .flat_map(|mark| {
-                    [format!("{mark}{name}"), format!("{name}{mark}"), name.replace('-', &mark.to_string())]
+                    [
+                        format!("{mark}{name}"),
+                        format!("{name}{mark}"),
+                        name.replace('-', &mark.to_string()),
+                    ]
                 })
                 .collect();
-            let fields: Vec<(&str, &str)> = spellings.iter().map(|name| (name.as_str(), "admin")).collect();
+            let fields: Vec<(&str, &str)> =
+                spellings.iter().map(|name| (name.as_str(), "admin")).collect();
             bench.sees_through(&request("GET", path, token, &fields), token.is_some());
         }
     }

@@ -1,4 +1,5 @@
-//! HTTP/2 without TLS: the same judgements as over HTTP/1, and a library's client that nobody here wrote.
+//! HTTP/2 without TLS: the same judgements as over HTTP/1, and a library's client that nobody here
+//! wrote.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,8 +14,8 @@ const POLICIES: &str = "apis:
   api: { base_path: /api, upstream: api, resources: { /x: [GET, POST] } }
 auth_scopes: { read: { grants: [{ api: api, methods: [GET] }] } }
 ";
-const CLIENTS: &str =
-    "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read] } }\n";
+const CLIENTS: &str = "clients: { app: { grants: [client_credentials], secrets: [{ sha256: \
+    @SHA256@ }], auth_scopes: [read] } }\n";
 
 fn gateway(edge: &str) -> Gateway {
     let mut setup = Setup::new(POLICIES, CLIENTS);
@@ -33,7 +34,10 @@ fn curl(arguments: &[&str]) -> (String, String) {
 }
 
 /// A connection of the `h2` library, and a runtime for it.
-fn with_client<T>(address: SocketAddr, story: impl AsyncFnOnce(h2::client::SendRequest<bytes::Bytes>) -> T) -> T {
+fn with_client<T>(
+    address: SocketAddr,
+    story: impl AsyncFnOnce(h2::client::SendRequest<bytes::Bytes>) -> T,
+) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
@@ -72,7 +76,8 @@ fn curl_gets_a_token_and_uses_it_over_http2_and_http1_on_one_listener() {
     for version in ["--http2-prior-knowledge", "--http1.1"] {
         let credentials = format!("app:{}", crate::support::SECRET);
         let endpoint = format!("{base}/oauth2/token");
-        let (status, body) = curl(&[version, "-u", &credentials, "-d", "grant_type=client_credentials", &endpoint]);
+        let (status, body) =
+            curl(&[version, "-u", &credentials, "-d", "grant_type=client_credentials", &endpoint]);
         let spoken = if version == "--http1.1" { "1.1" } else { "2" };
         assert_eq!(status, format!("{spoken} 200"), "{body}");
         let token: serde_json::Value = serde_json::from_str(&body).unwrap();
@@ -86,32 +91,56 @@ fn curl_gets_a_token_and_uses_it_over_http2_and_http1_on_one_listener() {
         assert_eq!(curl(&[version, "-I", "-o", "/dev/null", &target]).0, format!("{spoken} 401"));
         assert_eq!(curl(&[version, &target]).0, format!("{spoken} 401"));
         let upload = "x".repeat(100_000);
-        assert_eq!(curl(&[version, "-d", &upload, &format!("{base}/open/upload")]).0, format!("{spoken} 200"));
+        assert_eq!(
+            curl(&[version, "-d", &upload, &format!("{base}/open/upload")]).0,
+            format!("{spoken} 200")
+        );
     }
     let heads = gateway.upstream.requests();
     assert!(heads.iter().all(|head| head.contains(" HTTP/1.1\r\n")), "{heads:?}");
-    assert!(heads.iter().any(|head| head.starts_with("POST /open/upload ") && head.len() > 100_000));
+    assert!(
+        heads.iter().any(|head| head.starts_with("POST /open/upload ") && head.len() > 100_000)
+    );
 }
 
 #[test]
 fn an_http2_request_is_judged_as_strictly_as_one_of_http1() {
     let gateway = gateway("");
     let refused = |path: &str| {
-        with_client(gateway.address, async |client| fetch(&client, get(&gateway, path).body(()).unwrap()).await)
+        with_client(gateway.address, async |client| {
+            fetch(&client, get(&gateway, path).body(()).unwrap()).await
+        })
     };
-    for path in ["/open/../api/x", "/open/%2e%2e/api/x", "/open//x", "/open/a;b", "/open/%2F", "/open/%00", "/open/\\x"]
-    {
+    for path in [
+        "/open/../api/x",
+        "/open/%2e%2e/api/x",
+        "/open//x",
+        "/open/a;b",
+        "/open/%2F",
+        "/open/%00",
+        "/open/\\x",
+    ] {
         let (status, body) = refused(path).unwrap();
         assert_eq!(status, 400, "{path}: {body}");
         assert!(body.contains("path.ambiguous"), "{path}: {body}");
     }
     with_client(gateway.address, async |client| {
         let cases = [
-            (get(&gateway, "/open/x").header("content-length", "0").header("expect", "y"), 400, "request.malformed"),
-            (get(&gateway, "/open/x").header("x-large", "a".repeat(40_000)), 431, "request.headers"),
+            (
+                get(&gateway, "/open/x").header("content-length", "0").header("expect", "y"),
+                400,
+                "request.malformed",
+            ),
+            (
+                get(&gateway, "/open/x").header("x-large", "a".repeat(40_000)),
+                431,
+                "request.headers",
+            ),
             (get(&gateway, &format!("/open/{}", "a".repeat(9_000))), 414, "request.target"),
             (
-                get(&gateway, "/api/x").header("authorization", "Bearer a").header("authorization", "Bearer b"),
+                get(&gateway, "/api/x")
+                    .header("authorization", "Bearer a")
+                    .header("authorization", "Bearer b"),
                 400,
                 "token.several",
             ),
@@ -142,18 +171,28 @@ fn cookie_crumbs_arrive_as_one_line_and_managed_headers_do_not_arrive() {
     let gateway = gateway("");
     with_client(gateway.address, async |client| {
         let request = get(&gateway, "/open/x").header("cookie", "a=1").header("cookie", "b=2");
-        let request =
-            request.header("x-auth-client", "admin").header("x_auth_client", "admin").header("te", "trailers");
+        let request = request
+            .header("x-auth-client", "admin")
+            .header("x_auth_client", "admin")
+            .header("te", "trailers");
         assert_eq!(fetch(&client, request.body(()).unwrap()).await.unwrap().0, 200);
     });
     let head = gateway.upstream.last_head();
     assert_eq!(
-        head.iter().filter(|line| line.to_ascii_lowercase().starts_with("cookie:")).collect::<Vec<_>>(),
+        head.iter()
+            .filter(|line| line.to_ascii_lowercase().starts_with("cookie:"))
+            .collect::<Vec<_>>(),
         ["cookie: a=1; b=2"]
     );
-    assert!(head.iter().all(|line| !line.to_ascii_lowercase().replace('_', "-").starts_with("x-auth")), "{head:?}");
+    assert!(
+        head.iter().all(|line| !line.to_ascii_lowercase().replace('_', "-").starts_with("x-auth")),
+        "{head:?}"
+    );
     assert!(head.contains(&format!("x-forwarded-host: {}", gateway.address)), "{head:?}");
-    assert_eq!(head.iter().filter(|line| line.to_ascii_lowercase().starts_with("host:")).count(), 1);
+    assert_eq!(
+        head.iter().filter(|line| line.to_ascii_lowercase().starts_with("host:")).count(),
+        1
+    );
 }
 
 #[test]
@@ -177,7 +216,8 @@ fn requests_of_one_connection_run_beside_each_other() {
 fn an_answer_before_the_end_of_a_body_is_not_followed_by_a_reset() {
     let gateway = gateway("");
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
-        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream], payload].concat()
+        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream], payload]
+            .concat()
     };
     // POST, http, /api/x, an authority, a length of one byte, which comes after the answer.
     let fields = [&b"\x83\x86\x04\x06/api/x\x01\x01a\x0f\x0d\x01"[..], b"1"].concat();
@@ -192,7 +232,8 @@ fn an_answer_before_the_end_of_a_body_is_not_followed_by_a_reset() {
         stream.read_exact(&mut payload).unwrap();
         (head[3], head[4] & 1 == 1 && head[3] == 0, stream.try_clone().unwrap())
     };
-    // The answers to pings tell that nothing else was on its way before them: three while the body is out, one after its end.
+    // The answers to pings tell that nothing else was on its way before them: three while the body
+    // is out, one after its end.
     let (mut seen, mut pings) = (Vec::new(), 0);
     while pings < 4 {
         let (kind, is_last, mut writer) = next();
@@ -213,17 +254,26 @@ fn an_answer_before_the_end_of_a_body_is_not_followed_by_a_reset() {
 fn a_body_that_does_not_come_or_drips_is_the_clients_fault_and_ends_in_time() {
     // The upstream's time is the shorter one: it begins with the end of the request.
     let upstream = crate::support::Upstream::start();
-    let servers = format!("servers: [\"http://{}\"], retries: 0, timeouts: {{ response: 1s }}", upstream.address);
-    let gateway = gateway(&format!("edge: {{ body_timeout: 3s }}\nupstreams: {{ api: {{ {servers} }} }}\n"));
+    let servers = format!(
+        "servers: [\"http://{}\"], retries: 0, timeouts: {{ response: 1s }}",
+        upstream.address
+    );
+    let gateway =
+        gateway(&format!("edge: {{ body_timeout: 3s }}\nupstreams: {{ api: {{ {servers} }} }}\n"));
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
-        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream], payload].concat()
+        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream], payload]
+            .concat()
     };
     let fields = [&b"\x83\x86\x04\x07/open/x\x01\x01a\x0f\x0d\x04"[..], b"1000"].concat();
     for drips in [false, true] {
         let mut stream = TcpStream::connect(gateway.address).unwrap();
         stream.set_read_timeout(Some(GUARD)).unwrap();
         stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-        stream.write_all(&[frame(4, 0, 0, &[]), frame(1, 4, 1, &fields), frame(0, 0, 1, b"x")].concat()).unwrap();
+        stream
+            .write_all(
+                &[frame(4, 0, 0, &[]), frame(1, 4, 1, &fields), frame(0, 0, 1, b"x")].concat(),
+            )
+            .unwrap();
         let mut writer = stream.try_clone().unwrap();
         let drip = frame(0, 0, 1, b"x");
         let dripping = std::thread::spawn(move || {
@@ -276,7 +326,12 @@ fn an_http2_connection_without_requests_is_closed_whatever_frames_it_sends() {
         stream.write_all(begin.as_bytes()).unwrap();
         let answered = read_to_end(&mut stream);
         let is_request = begin.starts_with("GET");
-        assert_eq!(answered.starts_with(b"HTTP/1."), is_request, "{begin:?}: {}", answered.escape_ascii());
+        assert_eq!(
+            answered.starts_with(b"HTTP/1."),
+            is_request,
+            "{begin:?}: {}",
+            answered.escape_ascii()
+        );
     }
     wait_for("the connections to be gone", || {
         (gateway.metric("scopegate_connections_open ") == Some(0.0)).then_some(())
@@ -294,11 +349,13 @@ fn a_listener_that_does_not_say_h2c_takes_the_preface_for_a_bad_request() {
 fn a_path_with_a_fragment_is_refused_and_not_cut_whatever_the_table_holds() {
     let gateway = gateway("");
     let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
-        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream], payload].concat()
+        [&[0, 0, u8::try_from(payload.len()).unwrap(), kind, flags, 0, 0, 0, stream], payload]
+            .concat()
     };
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     // GET, http, a path that goes into the table or does not, an authority.
-    let head = |mark: u8, path: &str| [vec![0x82, 0x86, mark], text(path), vec![0x01], text("a")].concat();
+    let head =
+        |mark: u8, path: &str| [vec![0x82, 0x86, mark], text(path), vec![0x01], text("a")].concat();
     let heads = [
         head(0x04, "/open/1#x"),
         head(0x44, "/open/2?a=b#x"),
@@ -333,7 +390,10 @@ fn a_path_with_a_fragment_is_refused_and_not_cut_whatever_the_table_holds() {
     assert_eq!(statuses, [0x8c, 0x8c, 0x8c, 0x88, 0x8c, 0x88]);
     let paths = gateway.upstream.requests();
     assert_eq!(paths.len(), 2, "{paths:?}");
-    assert!(paths[0].starts_with("GET /open/3 ") && paths[1].starts_with("GET /open/4 "), "{paths:?}");
+    assert!(
+        paths[0].starts_with("GET /open/3 ") && paths[1].starts_with("GET /open/4 "),
+        "{paths:?}"
+    );
 }
 
 #[test]
@@ -341,14 +401,20 @@ fn a_library_that_uses_the_table_as_it_likes_is_understood() {
     let gateway = gateway("");
     with_client(gateway.address, async |client| {
         for n in 0..300_u32 {
-            // Names and values of all lengths, again and again new ones, so that the table turns over.
+            // Names and values of all lengths, again and again new ones, so that the table turns
+            // over.
             let mut request = get(
                 &gateway,
-                &format!("/open/{n}?q={}", "ä#".replace('#', "%23").repeat(n as usize % 7).replace('ä', "%C3%A4")),
+                &format!(
+                    "/open/{n}?q={}",
+                    "ä#".replace('#', "%23").repeat(n as usize % 7).replace('ä', "%C3%A4")
+                ),
             );
             for at in 0..n % 9 {
-                request =
-                    request.header(format!("x-{at}-{}", n % 13), format!("{}{}", "v~{}".repeat(at as usize * 7), n));
+                request = request.header(
+                    format!("x-{at}-{}", n % 13),
+                    format!("{}{}", "v~{}".repeat(at as usize * 7), n),
+                );
             }
             assert_eq!(fetch(&client, request.body(()).unwrap()).await.unwrap().0, 200, "{n}");
         }

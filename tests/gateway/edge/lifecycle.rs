@@ -14,7 +14,8 @@ const POLICIES: &str = "apis:
   api: { base_path: /api, upstream: api, resources: { /x: [GET] } }
 auth_scopes: { read: { grants: [{ api: api, methods: [GET] }] } }
 ";
-const CLIENTS: &str = "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read], token_format: opaque } }\n";
+const CLIENTS: &str = "clients: { app: { grants: [client_credentials], secrets: [{ sha256: \
+    @SHA256@ }], auth_scopes: [read], token_format: opaque } }\n";
 
 fn gateway(edge: &str) -> Gateway {
     let mut setup = Setup::new(POLICIES, CLIENTS);
@@ -22,7 +23,8 @@ fn gateway(edge: &str) -> Gateway {
     Gateway::start(&setup)
 }
 
-/// Clients in a closed loop over kept connections, each of which goes on until the gateway refuses a new connection.
+/// Clients in a closed loop over kept connections, each of which goes on until the gateway refuses
+/// a new connection.
 struct Load {
     stop: Arc<AtomicBool>,
     served: Arc<AtomicUsize>,
@@ -31,13 +33,19 @@ struct Load {
 }
 
 impl Load {
-    /// `http1` connections of HTTP/1.1 and `http2` of HTTP/2, each with a pause between requests that makes `rate` a second of all.
+    /// `http1` connections of HTTP/1.1 and `http2` of HTTP/2, each with a pause between requests
+    /// that makes `rate` a second of all.
     fn start(address: SocketAddr, token: &str, http1: usize, http2: usize, rate: usize) -> Self {
-        let mut load =
-            Self { stop: Arc::default(), served: Arc::default(), failed: Arc::default(), threads: Vec::new() };
+        let mut load = Self {
+            stop: Arc::default(),
+            served: Arc::default(),
+            failed: Arc::default(),
+            threads: Vec::new(),
+        };
         let pause = Duration::from_secs(1) / u32::try_from(rate.div_ceil(http1 + http2)).unwrap();
         for at in 0..http1 + http2 {
-            let (stop, served, failed) = (load.stop.clone(), load.served.clone(), load.failed.clone());
+            let (stop, served, failed) =
+                (load.stop.clone(), load.served.clone(), load.failed.clone());
             let token = token.to_owned();
             let client = move |run: &dyn Fn(&Counts<'_>) -> Result<(), String>| {
                 let counts = Counts { stop: &stop, served: &served, pause };
@@ -120,7 +128,8 @@ fn http1_connection(address: SocketAddr, token: &str, counts: &Counts<'_>) -> Re
 fn http2_connection(address: SocketAddr, token: &str, counts: &Counts<'_>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let stream = tokio::net::TcpStream::connect(address).await.map_err(|error| refused(&error))?;
+        let stream =
+            tokio::net::TcpStream::connect(address).await.map_err(|error| refused(&error))?;
         let (client, connection) =
             h2::client::handshake(stream).await.map_err(|error| format!("handshake: {error}"))?;
         let driver = tokio::spawn(connection);
@@ -129,12 +138,17 @@ fn http2_connection(address: SocketAddr, token: &str, counts: &Counts<'_>) -> Re
             let Ok(mut ready) = client.clone().ready().await else { break };
             let request = http::Request::get(format!("http://{address}/api/x"))
                 .header("authorization", format!("Bearer {token}"));
-            let Ok((response, _)) = ready.send_request(request.body(()).unwrap(), true) else { break };
+            let Ok((response, _)) = ready.send_request(request.body(()).unwrap(), true) else {
+                break;
+            };
             let response = match response.await {
                 Ok(response) => response,
-                // Above the last stream that the gateway takes: by definition not begun (RFC 9113 §6.8).
+                // Above the last stream that the gateway takes: by definition not begun (RFC 9113
+                // §6.8).
                 Err(error)
-                    if error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR) =>
+                    if error.is_go_away()
+                        && error.is_remote()
+                        && error.reason() == Some(h2::Reason::NO_ERROR) =>
                 {
                     break;
                 }
@@ -175,7 +189,11 @@ fn sigterm_under_load_loses_no_request() {
         assert_eq!(gateway.wait(), Some(0));
         judge("the process, ended", start.elapsed(), Duration::from_secs(9));
         let (served, failed) = load.finish(false);
-        println!("SIGTERM: {served} requests, {} failed, ended after {:?}", failed.len(), start.elapsed());
+        println!(
+            "SIGTERM: {served} requests, {} failed, ended after {:?}",
+            failed.len(),
+            start.elapsed()
+        );
         assert_eq!(failed, [""; 0], "of {served}");
     }
 }
@@ -227,16 +245,24 @@ fn an_upgrade_that_fails_changes_nothing() {
         serves(&gateway);
     }
     wait_for("the failures to be logged", || {
-        (gateway.log().matches("an upgrade has failed; this process goes on serving").count() == 3).then_some(())
+        (gateway.log().matches("an upgrade has failed; this process goes on serving").count() == 3)
+            .then_some(())
     });
     for signal in ["QUIT", "USR1", "USR2", "HUP"] {
         let id = predecessor.id().to_string();
-        assert!(std::process::Command::new("kill").args([&format!("-{signal}"), &id]).status().unwrap().success());
+        assert!(
+            std::process::Command::new("kill")
+                .args([&format!("-{signal}"), &id])
+                .status()
+                .unwrap()
+                .success()
+        );
         serves(&gateway);
     }
     assert!(predecessor.try_wait().unwrap().is_none());
-    let mode =
-        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(path.parent().unwrap()).unwrap().permissions());
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &std::fs::metadata(path.parent().unwrap()).unwrap().permissions(),
+    );
     assert_eq!(mode & 0o777, 0o700, "who can open the socket can take the gateway over");
     predecessor.kill().unwrap();
     predecessor.wait().unwrap();
@@ -247,8 +273,10 @@ fn an_upgrade_without_a_gateway_to_take_over_from_says_so() {
     let gateway = gateway("");
     let other = tempfile::tempdir().unwrap();
     let text = std::fs::read_to_string(gateway.folder.path().join("gateway.yaml")).unwrap();
-    let text =
-        text.replace(&format!("{}/data", gateway.folder.path().display()), &format!("{}/data", other.path().display()));
+    let text = text.replace(
+        &format!("{}/data", gateway.folder.path().display()),
+        &format!("{}/data", other.path().display()),
+    );
     std::fs::write(gateway.folder.path().join("gateway.yaml"), text).unwrap();
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_scopegate"))
         .args(["serve", "--upgrade", "--config"])
@@ -256,7 +284,10 @@ fn an_upgrade_without_a_gateway_to_take_over_from_says_so() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success() && said.contains("is a gateway with this run_folder serving?"), "{said}");
+    assert!(
+        !output.status.success() && said.contains("is a gateway with this run_folder serving?"),
+        "{said}"
+    );
 }
 
 /// A stand-in for systemd: where the gateway's word goes.
@@ -307,14 +338,24 @@ fn a_command_has_the_gateway_start_its_successor_and_systemd_follow_it() {
     let (code, said) = upgrade(&gateway, &[]);
     assert!(code == Some(1) && said.contains("unknown key `nonsense`"), "{code:?} {said}");
     // What loads here and not there.
-    gateway.rewrite("policies.yaml", &POLICIES.replace("{ base_path", "{ name: env:ONLY_HERE, base_path"));
+    gateway.rewrite(
+        "policies.yaml",
+        &POLICIES.replace("{ base_path", "{ name: env:ONLY_HERE, base_path"),
+    );
     let (code, said) = upgrade(&gateway, &[("ONLY_HERE", "x")]);
-    assert!(code == Some(2) && said.contains("the successor ended (exit status: 1)"), "{code:?} {said}");
+    assert!(
+        code == Some(2) && said.contains("the successor ended (exit status: 1)"),
+        "{code:?} {said}"
+    );
     serves(&gateway);
 
     gateway.rewrite("policies.yaml", POLICIES);
     let (code, said) = upgrade(&gateway, &[]);
-    let process = said.strip_prefix("process ").and_then(|said| said.split(' ').next()).unwrap_or_default().to_owned();
+    let process = said
+        .strip_prefix("process ")
+        .and_then(|said| said.split(' ').next())
+        .unwrap_or_default()
+        .to_owned();
     assert!(code == Some(0) && process.parse::<u32>().is_ok(), "{code:?} {said} {}", gateway.log());
     assert_ne!(process, gateway.pid().to_string());
     // Nothing was said of those that failed.
@@ -322,13 +363,20 @@ fn a_command_has_the_gateway_start_its_successor_and_systemd_follow_it() {
     assert_eq!(manager.heard(), "READY=1");
     assert_eq!(gateway.wait(), Some(0));
     serves(&gateway);
-    assert!(std::process::Command::new("kill").args(["-TERM", &process]).status().unwrap().success());
+    assert!(
+        std::process::Command::new("kill").args(["-TERM", &process]).status().unwrap().success()
+    );
     assert_eq!(manager.heard(), "STOPPING=1");
     wait_for("the successor to end", || {
-        TcpStream::connect(gateway.address).is_err_and(|error| refused(&error) == "refused").then_some(())
+        TcpStream::connect(gateway.address)
+            .is_err_and(|error| refused(&error) == "refused")
+            .then_some(())
     });
     let (code, said) = upgrade(&gateway, &[]);
-    assert!(code == Some(2) && said.contains("is a gateway with this run_folder serving?"), "{code:?} {said}");
+    assert!(
+        code == Some(2) && said.contains("is a gateway with this run_folder serving?"),
+        "{code:?} {said}"
+    );
 }
 
 #[test]

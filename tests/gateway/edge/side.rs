@@ -1,5 +1,5 @@
-//! The listeners of those who run the gateway: held to the same deadlines and caps as all, beside the public ones and not at their
-//! cost.
+//! The listeners of those who run the gateway: held to the same deadlines and caps as all, beside
+//! the public ones and not at their cost.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::support::http::{Connection, request, send, send_if_possible};
 use crate::support::{Gateway, Setup, wait_for};
 
-const POLICIES: &str =
-    "apis: { open: { base_path: /open, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST] } } }\n";
+const POLICIES: &str = "apis: { open: { base_path: /open, upstream: api, public: true, resources: \
+    { \"/{*rest}\": [GET, POST] } } }\n";
 const TOKEN: &str = "an-admin-token-of-more-than-32-characters";
 
 fn gateway(edge: &str) -> (Gateway, std::net::SocketAddr) {
@@ -33,9 +33,11 @@ fn is_closed(stream: &TcpStream) -> bool {
 #[test]
 fn slow_connections_to_metrics_and_admin_are_capped_and_cut_and_clients_do_not_notice() {
     let (gateway, admin) = gateway("edge: { header_timeout: 2s }\n");
-    // Fewer descriptors than connections: what the side listeners take must not be the public one's.
-    let limit =
-        std::process::Command::new("prlimit").args(["--pid", &gateway.pid().to_string(), "--nofile=420:420"]).status();
+    // Fewer descriptors than connections: what the side listeners take must not be the public
+    // one's.
+    let limit = std::process::Command::new("prlimit")
+        .args(["--pid", &gateway.pid().to_string(), "--nofile=420:420"])
+        .status();
     assert!(limit.is_ok_and(|status| status.success()), "prlimit sets a limit");
     for address in [gateway.metrics, admin] {
         let slow: Vec<TcpStream> = (0..300)
@@ -53,13 +55,20 @@ fn slow_connections_to_metrics_and_admin_are_capped_and_cut_and_clients_do_not_n
         }
         wait_for("slow ones to be cut", || (open() == 0).then_some(()));
         let answer = wait_for("an answer again", || {
-            send_if_possible(address, "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            send_if_possible(
+                address,
+                "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+            )
         });
         assert!(matches!(answer.status, 401 | 404), "{answer:?}");
     }
-    assert!(gateway.metric("scopegate_connections_cut_total{cause=\"header_timeout\"}") >= Some(20.0));
+    assert!(
+        gateway.metric("scopegate_connections_cut_total{cause=\"header_timeout\"}") >= Some(20.0)
+    );
     let refused = ["address", "total"].map(|cause| {
-        gateway.metric(&format!("scopegate_connections_refused_total{{cause=\"{cause}\"}}")).unwrap_or(0.0)
+        gateway
+            .metric(&format!("scopegate_connections_refused_total{{cause=\"{cause}\"}}"))
+            .unwrap_or(0.0)
     });
     assert!(refused.iter().sum::<f64>() >= 500.0, "{refused:?}");
 }
@@ -73,7 +82,8 @@ fn their_heads_are_read_as_strictly_as_all() {
             ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
             ("GET /healthz HTTP/1.1\nHost: a\n\n", 400),
             (
-                "POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+                "POST /healthz HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: \
+                    chunked\r\n\r\n0\r\n\r\n",
                 400,
             ),
             ("GET /a/../healthz HTTP/1.1\r\nHost: a\r\n\r\n", 400),
@@ -81,7 +91,8 @@ fn their_heads_are_read_as_strictly_as_all() {
         ] {
             assert_eq!(send(address, bytes).status, status, "{bytes:?}");
         }
-        let large = format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+        let large =
+            format!("GET /healthz HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(40_000));
         assert_eq!(send(address, large).status, 431);
     }
     // One after the other on one connection, with and without a body, and at once.
@@ -94,8 +105,10 @@ fn their_heads_are_read_as_strictly_as_all() {
         connection.write(b"POST /healthz HTTP/1.1\r\nHost: m\r\nContent-Length: 3\r\n\r\nabc");
         assert_eq!(connection.read(false).unwrap().status, 405);
     }
-    connection
-        .write(b"GET /healthz HTTP/1.1\r\nHost: m\r\n\r\nGET /readyz HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n");
+    connection.write(
+        b"GET /healthz HTTP/1.1\r\nHost: m\r\n\r\nGET /readyz HTTP/1.1\r\nHost: \
+            m\r\nConnection: close\r\n\r\n",
+    );
     assert_eq!(connection.read(false).unwrap().body, "ok\n");
     assert_eq!(connection.read(false).unwrap().body, "ready\n");
     assert!(connection.is_closed());
@@ -109,7 +122,8 @@ fn the_admin_listener_answers_to_no_name_that_others_can_point_at_it_and_to_no_p
         send(
             admin,
             format!(
-                "POST /revoke HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\n\
+                "POST /revoke HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer \
+                    {TOKEN}\r\nContent-Type: application/json\r\n\
                  Content-Length: {}\r\nConnection: close\r\n{extra}\r\n{body}",
                 body.len()
             ),
@@ -133,7 +147,8 @@ fn the_admin_listener_answers_to_no_name_that_others_can_point_at_it_and_to_no_p
 
 #[test]
 fn a_scraper_that_does_not_read_holds_up_nobody() {
-    let (gateway, _) = gateway("edge: { write_timeout: 1s, header_timeout: 2s, keep_alive_timeout: 2s }\n");
+    let (gateway, _) =
+        gateway("edge: { write_timeout: 1s, header_timeout: 2s, keep_alive_timeout: 2s }\n");
     let deaf: Vec<TcpStream> = (0..20)
         .map(|_| {
             let mut stream = TcpStream::connect(gateway.metrics).unwrap();
@@ -149,7 +164,9 @@ fn a_scraper_that_does_not_read_holds_up_nobody() {
         .collect();
     assert_eq!(gateway.send(request("GET", "/open/x", None, &[])).status, 200);
     wait_for("those that do not read to be cut", || {
-        gateway.metric("scopegate_connections_cut_total{cause=\"write_timeout\"}").filter(|cut| *cut > 19.5)
+        gateway
+            .metric("scopegate_connections_cut_total{cause=\"write_timeout\"}")
+            .filter(|cut| *cut > 19.5)
     });
     drop(deaf);
 }

@@ -6,19 +6,21 @@ use std::net::TcpStream;
 use crate::support::tls::{Ca, Pair, connect};
 use crate::support::{GUARD, Gateway, Setup, wait_for};
 
-const POLICIES: &str =
-    "apis: { open: { base_path: /, upstream: api, public: true, resources: { \"/{*rest}\": [GET] } } }\n";
+const POLICIES: &str = "apis: { open: { base_path: /, upstream: api, public: true, resources: \
+    { \"/{*rest}\": [GET] } } }\n";
 
 fn setup(listener: &str, files: &[(&str, &str)]) -> Setup {
     let mut setup = Setup::new(POLICIES, "clients: {}\n");
     setup.gateway = format!("listeners: [{{ address: \"@LISTEN@\", {listener} }}]\n");
-    setup.files = files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    setup.files =
+        files.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
     setup
 }
 
 const TLS: &str = "tls: { certificate: a.pem, key: a.key";
 
-/// The status of a request over TLS, and the certificate that was shown; `None` where the connection failed.
+/// The status of a request over TLS, and the certificate that was shown; `None` where the
+/// connection failed.
 fn status(gateway: &Gateway, ca: &Ca, name: &str, shown: Option<&Pair>) -> Option<(u16, Vec<u8>)> {
     let stream = TcpStream::connect(gateway.address).unwrap();
     stream.set_read_timeout(Some(GUARD)).unwrap();
@@ -36,8 +38,14 @@ fn certificates_are_chosen_by_name_and_both_protocols_are_spoken() {
     let ca = Ca::new();
     let (a, b) = (ca.issue(&["a.example"]), ca.issue(&["b.example", "*.c.example"]));
     let listener = format!("{TLS}, more: [{{ certificate: b.pem, key: b.key }}] }}");
-    let files = [("a.pem", &a.certificate), ("a.key", &a.key), ("b.pem", &b.certificate), ("b.key", &b.key)];
-    let gateway = Gateway::start(&setup(&listener, &files.map(|(name, text)| (name, text.as_str()))));
+    let files = [
+        ("a.pem", &a.certificate),
+        ("a.key", &a.key),
+        ("b.pem", &b.certificate),
+        ("b.key", &b.key),
+    ];
+    let gateway =
+        Gateway::start(&setup(&listener, &files.map(|(name, text)| (name, text.as_str()))));
     let of_a = status(&gateway, &ca, "a.example", None).unwrap();
     let of_b = status(&gateway, &ca, "b.example", None).unwrap();
     assert_eq!((of_a.0, of_b.0), (200, 200));
@@ -47,11 +55,23 @@ fn certificates_are_chosen_by_name_and_both_protocols_are_spoken() {
     assert!(status(&gateway, &ca, "d.example", None).is_none());
 
     std::fs::write(gateway.folder.path().join("ca.pem"), ca.pem()).unwrap();
-    for (version, expect) in
-        [("--http2", "2 200"), ("--http1.1", "1.1 200"), ("--tlsv1.3", "2 200"), ("--tls-max", "2 200")]
-    {
+    for (version, expect) in [
+        ("--http2", "2 200"),
+        ("--http1.1", "1.1 200"),
+        ("--tlsv1.3", "2 200"),
+        ("--tls-max", "2 200"),
+    ] {
         let mut curl = std::process::Command::new("curl");
-        curl.args(["-sS", "--max-time", "120", "-o", "/dev/null", "-w", "%{http_version} %{http_code}", version]);
+        curl.args([
+            "-sS",
+            "--max-time",
+            "120",
+            "-o",
+            "/dev/null",
+            "-w",
+            "%{http_version} %{http_code}",
+            version,
+        ]);
         if version == "--tls-max" {
             curl.arg("1.2");
         }
@@ -67,7 +87,10 @@ fn certificates_are_chosen_by_name_and_both_protocols_are_spoken() {
 fn a_new_certificate_is_taken_by_a_reload_and_a_bad_one_is_not() {
     let ca = Ca::new();
     let (old, new) = (ca.issue(&["a.example"]), ca.issue(&["a.example"]));
-    let gateway = Gateway::start(&setup(&format!("{TLS} }}"), &[("a.pem", &old.certificate), ("a.key", &old.key)]));
+    let gateway = Gateway::start(&setup(
+        &format!("{TLS} }}"),
+        &[("a.pem", &old.certificate), ("a.key", &old.key)],
+    ));
     let before = status(&gateway, &ca, "a.example", None).unwrap().1;
     // Half of a change: the key is not the certificate's. What was in force stays so.
     gateway.rewrite("a.pem", &new.certificate);
@@ -93,14 +116,22 @@ fn a_client_certificate_is_verified_and_without_one_there_is_no_connection() {
     let (ca, clients, others) = (Ca::new(), Ca::new(), Ca::new());
     let pair = ca.issue(&["a.example"]);
     let listener = format!("{TLS}, client_ca: clients.pem, min_version: \"1.3\" }}");
-    let files = [("a.pem", pair.certificate.as_str()), ("a.key", &pair.key), ("clients.pem", &clients.pem())];
+    let files = [
+        ("a.pem", pair.certificate.as_str()),
+        ("a.key", &pair.key),
+        ("clients.pem", &clients.pem()),
+    ];
     let gateway = Gateway::start(&setup(&listener, &files));
     let right = clients.issue(&["crm.example"]);
     assert_eq!(status(&gateway, &ca, "a.example", Some(&right)).map(|got| got.0), Some(200));
     assert_eq!(status(&gateway, &ca, "a.example", None).map(|got| got.0), None);
-    assert_eq!(status(&gateway, &ca, "a.example", Some(&others.issue(&["crm.example"]))).map(|got| got.0), None);
+    assert_eq!(
+        status(&gateway, &ca, "a.example", Some(&others.issue(&["crm.example"]))).map(|got| got.0),
+        None
+    );
     wait_for("failed handshakes to be counted", || {
-        (gateway.metric("scopegate_connections_cut_total{cause=\"tls_handshake\"}") >= Some(1.0)).then_some(())
+        (gateway.metric("scopegate_connections_cut_total{cause=\"tls_handshake\"}") >= Some(1.0))
+            .then_some(())
     });
 }
 
@@ -108,7 +139,8 @@ fn a_client_certificate_is_verified_and_without_one_there_is_no_connection() {
 fn a_handshake_that_stands_still_is_cut_at_the_deadline() {
     let ca = Ca::new();
     let pair = ca.issue(&["a.example"]);
-    let mut setup = setup(&format!("{TLS} }}"), &[("a.pem", &pair.certificate), ("a.key", &pair.key)]);
+    let mut setup =
+        setup(&format!("{TLS} }}"), &[("a.pem", &pair.certificate), ("a.key", &pair.key)]);
     setup.gateway.push_str("edge: { header_timeout: 2s }\n");
     let gateway = Gateway::start(&setup);
     for begin in [&b""[..], b"\x16\x03\x01\x02\x00\x01\x00"] {
@@ -118,7 +150,8 @@ fn a_handshake_that_stands_still_is_cut_at_the_deadline() {
         assert!(matches!(stream.read(&mut [0; 16]), Ok(0)), "{begin:?}");
     }
     wait_for("both to be counted", || {
-        (gateway.metric("scopegate_connections_cut_total{cause=\"header_timeout\"}") == Some(2.0)).then_some(())
+        (gateway.metric("scopegate_connections_cut_total{cause=\"header_timeout\"}") == Some(2.0))
+            .then_some(())
     });
     // Who speaks plain HTTP to it is told nothing, and nothing breaks.
     let mut stream = TcpStream::connect(gateway.address).unwrap();
@@ -139,7 +172,8 @@ fn the_proxy_protocol_says_who_calls_where_a_trusted_proxy_speaks() {
         let length = u16::try_from(addresses.len()).unwrap().to_be_bytes();
         [b"\r\n\r\n\0\r\nQUIT\n", &[command, family, length[0], length[1]][..], addresses].concat()
     };
-    let v4 = |last: u8| [203, 0, if last == 0 { 112 } else { 113 }, 9, 10, 0, 0, 1, 0x30, 0x39, 0, 80];
+    let v4 =
+        |last: u8| [203, 0, if last == 0 { 112 } else { 113 }, 9, 10, 0, 0, 1, 0x30, 0x39, 0, 80];
     let mut v6 = [0; 36];
     v6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
     let with_tlv = [&v4(1)[..], &[0x04, 0, 3, 1, 2, 3]].concat();
@@ -173,7 +207,8 @@ fn the_proxy_protocol_says_who_calls_where_a_trusted_proxy_speaks() {
         assert_eq!(got, status, "{:?}", String::from_utf8_lossy(&header));
     }
     wait_for("them to be counted", || {
-        (gateway.metric("scopegate_connections_cut_total{cause=\"proxy_protocol\"}") >= Some(5.0)).then_some(())
+        (gateway.metric("scopegate_connections_cut_total{cause=\"proxy_protocol\"}") >= Some(5.0))
+            .then_some(())
     });
 }
 
@@ -182,7 +217,8 @@ fn whoever_is_no_trusted_proxy_cannot_say_whom_it_speaks_for() {
     let mut setup = setup("proxy_protocol: true", &[]);
     setup.gateway.push_str("trusted_proxies: [10.0.0.0/8]\n");
     let gateway = Gateway::start(&setup);
-    let response = gateway.send("PROXY TCP4 1.2.3.4 10.0.0.1 1 2\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n");
+    let response =
+        gateway.send("PROXY TCP4 1.2.3.4 10.0.0.1 1 2\r\nGET /x HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!((response.status, response.verdict().as_str()), (400, "request.malformed"));
     assert_eq!(gateway.get("/x", None).status, 200);
 }

@@ -45,10 +45,11 @@ fn corrupted_files_are_refused_by_name_or_lose_nothing() {
             .spawn()
             .unwrap();
         let listens = || std::net::TcpStream::connect(address).is_ok();
-        let ended = crate::support::wait_for("an end or a listener", || match child.try_wait().unwrap() {
-            Some(status) => Some(Some(status)),
-            None => listens().then_some(None),
-        });
+        let ended =
+            crate::support::wait_for("an end or a listener", || match child.try_wait().unwrap() {
+                Some(status) => Some(Some(status)),
+                None => listens().then_some(None),
+            });
         if let Some(status) = ended {
             let mut text = String::new();
             std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut text).unwrap();
@@ -57,10 +58,13 @@ fn corrupted_files_are_refused_by_name_or_lose_nothing() {
             assert!(!text.contains("panicked"), "round {round}: {text}");
             refused += 1;
         } else {
-            // It serves: then every token is there or its look-up is an outage, and none is unknown.
+            // It serves: then every token is there or its look-up is an outage, and none is
+            // unknown.
             for token in opaque.iter().step_by(20) {
-                let answer =
-                    crate::support::send(address, crate::support::http::request("GET", "/orders/1", Some(token), &[]));
+                let answer = crate::support::send(
+                    address,
+                    crate::support::http::request("GET", "/orders/1", Some(token), &[]),
+                );
                 let verdict = answer.json()["reason"].as_str().unwrap_or("permit").to_owned();
                 assert!(verdict != "token.invalid", "round {round}: a token is silently gone");
             }
@@ -71,5 +75,7 @@ fn corrupted_files_are_refused_by_name_or_lose_nothing() {
         let now = std::fs::metadata(store.join("scopegate.db")).unwrap().len();
         assert!(now >= bad.len() as u64 || ended.is_none(), "round {round}: the file was replaced");
     }
-    println!("{rounds} corruptions: {refused} refused by name, {served} served with nothing missing");
+    println!(
+        "{rounds} corruptions: {refused} refused by name, {served} served with nothing missing"
+    );
 }

@@ -29,8 +29,9 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
         slowest = slowest.max(began.elapsed());
         holds(&gateway, &acknowledged, &families);
         let refreshed = lengths(&families).iter().sum::<usize>() - before.iter().sum::<usize>();
-        writes +=
-            acknowledged.issued.lock().unwrap().len() + 2 * acknowledged.revoked.lock().unwrap().len() + refreshed;
+        writes += acknowledged.issued.lock().unwrap().len()
+            + 2 * acknowledged.revoked.lock().unwrap().len()
+            + refreshed;
     }
     used_stay_used(&gateway, &families);
     let rate = writes as u64 * 1_000 / u64::try_from(loaded.as_millis()).unwrap();
@@ -40,7 +41,10 @@ fn kill_9_loses_nothing_that_was_acknowledged() {
 }
 
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new(program).args(arguments).output().map_err(|error| format!("{program}: {error}"))?;
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("{program}: {error}"))?;
     if output.status.success() {
         Ok(())
     } else {
@@ -48,7 +52,8 @@ fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     }
 }
 
-/// A file with a file system of its own, mounted; what is not flushed stays in the cache of the mounted one.
+/// A file with a file system of its own, mounted; what is not flushed stays in the cache of the
+/// mounted one.
 struct Disk<'a> {
     image: &'a Path,
     at: &'a Path,
@@ -71,8 +76,9 @@ impl Drop for Disk<'_> {
     }
 }
 
-/// Waits until every thread of the gateway stands still, and until the clients have taken in what it had answered: an answer that is
-/// still on its way would be followed by a use of what it gave, and not be in the list.
+/// Waits until every thread of the gateway stands still, and until the clients have taken in what
+/// it had answered: an answer that is still on its way would be followed by a use of what it gave,
+/// and not be in the list.
 fn stopped(gateway: &Gateway) {
     let tasks = format!("/proc/{}/task", gateway.pid());
     wait_for("the gateway to stand still", || {
@@ -91,11 +97,16 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let (image, disk) = (folder.path().join("disk"), folder.path().join("mounted"));
     std::fs::File::create(&image).unwrap().set_len(64 << 20).unwrap();
-    let made = run("mkfs.ext4", &["-q", &image.display().to_string()]).and_then(|()| Disk::mount(&image, &disk));
+    let made = run("mkfs.ext4", &["-q", &image.display().to_string()])
+        .and_then(|()| Disk::mount(&image, &disk));
     let mounted = match made {
         Ok(mounted) => mounted,
         // Without the right to mount there is no disk whose power can be cut.
-        Err(cause) => return println!("SKIPPED: a power cut needs root, mkfs.ext4 and loop devices: {cause}"),
+        Err(cause) => {
+            return println!(
+                "SKIPPED: a power cut needs root, mkfs.ext4 and loop devices: {cause}"
+            );
+        }
     };
     let gateway = Gateway::start(&fixed(Some(&disk.join("data"))));
     let families = families(&gateway, 2);
@@ -106,7 +117,8 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
         load.has_written(&families, &before);
         gateway.signal("STOP");
         stopped(&gateway);
-        // What was acknowledged until then; requests under way are answered later, and are not asked about.
+        // What was acknowledged until then; requests under way are answered later, and are not
+        // asked about.
         let last = lengths(&families);
         let (issued, revoked) = {
             let known = &load.acknowledged;
@@ -117,11 +129,16 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
         {
             let _disk = Disk::mount(&copy, &at).unwrap();
             let after = Gateway::start(&fixed(Some(&at.join("data"))));
-            let acknowledged = super::Acknowledged { issued: issued.clone().into(), revoked: revoked.clone().into() };
+            let acknowledged = super::Acknowledged {
+                issued: issued.clone().into(),
+                revoked: revoked.clone().into(),
+            };
             let cut: Vec<super::Family> = families
                 .iter()
                 .zip(&last)
-                .map(|(family, last)| std::sync::Arc::new(family.lock().unwrap()[..*last].to_vec().into()))
+                .map(|(family, last)| {
+                    std::sync::Arc::new(family.lock().unwrap()[..*last].to_vec().into())
+                })
                 .collect();
             holds(&after, &acknowledged, &cut);
             used_stay_used(&after, &cut);

@@ -27,7 +27,8 @@ fn a_full_disk_costs_tokens_that_must_be_stored_and_nothing_else() {
     let disk = folder.path().join("disk");
     std::fs::create_dir(&disk).unwrap();
     let path = disk.display().to_string();
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs", &path]).output();
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=2m", "tmpfs", &path]).output();
     if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
         return println!("SKIPPED: a small disk needs the right to mount: {mounted:?}");
     }
@@ -45,7 +46,11 @@ fn a_full_disk_costs_tokens_that_must_be_stored_and_nothing_else() {
     let began = Instant::now();
     wait_for("tokens to be given again", || issues(&gateway).then_some(()));
     judge("tokens, given again", began.elapsed(), Duration::from_secs(5));
-    assert_eq!(refresh(&gateway, "web", &refresh_token).status, 200, "what was refused is as it was");
+    assert_eq!(
+        refresh(&gateway, "web", &refresh_token).status,
+        200,
+        "what was refused is as it was"
+    );
     drop(gateway);
     assert!(Command::new("umount").arg(&path).status().unwrap().success());
 }
@@ -57,9 +62,18 @@ const SHIM: &str = r#"
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
-static int fails(void) { const char *path = getenv("FSYNC_FAILS"); return path && access(path, F_OK) == 0; }
-int fsync(int fd) { if (fails()) { errno = EIO; return -1; } return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd); }
-int fdatasync(int fd) { if (fails()) { errno = EIO; return -1; } return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd); }
+static int fails(void) {
+  const char *path = getenv("FSYNC_FAILS");
+  return path && access(path, F_OK) == 0;
+}
+int fsync(int fd) {
+  if (fails()) { errno = EIO; return -1; }
+  return ((int (*)(int))dlsym(RTLD_NEXT, "fsync"))(fd);
+}
+int fdatasync(int fd) {
+  if (fails()) { errno = EIO; return -1; }
+  return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(fd);
+}
 "#;
 
 #[test]
@@ -68,12 +82,18 @@ fn a_flush_that_fails_acknowledges_nothing() {
     let (source, shim, fails) =
         (folder.path().join("shim.c"), folder.path().join("shim.so"), folder.path().join("fails"));
     std::fs::write(&source, SHIM).unwrap();
-    let built =
-        Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&shim, &source]).arg("-ldl").output().unwrap();
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-o"])
+        .args([&shim, &source])
+        .arg("-ldl")
+        .output()
+        .unwrap();
     assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
     let mut setup = fixed(None);
-    setup.environment =
-        vec![("LD_PRELOAD".into(), shim.display().to_string()), ("FSYNC_FAILS".into(), fails.display().to_string())];
+    setup.environment = vec![
+        ("LD_PRELOAD".into(), shim.display().to_string()),
+        ("FSYNC_FAILS".into(), fails.display().to_string()),
+    ];
     let mut gateway = Gateway::start(&setup);
     let jwt = own_token(&gateway, "machine");
     let (_, refresh_token) = tokens(&gateway, "web");

@@ -59,10 +59,13 @@ fn stored(n: usize, expires: Timestamp) -> StoredAccess {
     }
 }
 
-/// The bytes of all pages of a store, as a file would have them that nothing is still to be written to.
+/// The bytes of all pages of a store, as a file would have them that nothing is still to be written
+/// to.
 fn pages(store: &Path) -> u64 {
     let database = rusqlite::Connection::open(store.join("scopegate.db")).unwrap();
-    let number = |pragma: &str| database.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0)).unwrap();
+    let number = |pragma: &str| {
+        database.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0)).unwrap()
+    };
     u64::from(number("page_count")) * u64::from(number("page_size"))
 }
 
@@ -94,7 +97,10 @@ fn tokens_never_seen_are_found_among_very_many() {
         })
         .collect();
     let (median, p99) = (percentile(&mut times, 50), percentile(&mut times, 99));
-    println!("{count} tokens: a first request takes {median:?} in the median, {p99:?} in the 99th percentile");
+    println!(
+        "{count} tokens: a first request takes {median:?} in the median, {p99:?} in the 99th \
+            percentile"
+    );
     let memory = std::fs::read_to_string(format!("/proc/{}/status", gateway.pid())).unwrap();
     println!("{}", memory.lines().find(|line| line.starts_with("VmRSS")).unwrap());
     judge("a first request", p99, Duration::from_millis(20));

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use crate::support::http::{Connection, request};
 use crate::support::{Gateway, Setup, judge, many, wait_for};
 
-const CLIENTS: &str =
-    "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read] } }\n";
+const CLIENTS: &str = "clients: { app: { grants: [client_credentials], secrets: [{ sha256: \
+    @SHA256@ }], auth_scopes: [read] } }\n";
 
 /// A set that permits, or that refuses.
 fn policies(permits: bool) -> String {
@@ -28,7 +28,8 @@ fn gateway() -> Gateway {
 fn with_secret() -> Gateway {
     let mut setup = Setup::new(&policies(true), CLIENTS);
     setup.gateway =
-        "upstreams: { api: { servers: ['@UPSTREAM@'], authorization: { replace: { bearer: 'file:secret' } } } }\n"
+        "upstreams: { api: { servers: ['@UPSTREAM@'], authorization: { replace: { bearer: \
+            'file:secret' } } } }\n"
             .to_owned();
     setup.files = vec![("secret".to_owned(), "first\n".to_owned())];
     Gateway::start(&setup)
@@ -63,7 +64,8 @@ fn every_way_in_which_files_change_is_seen() {
         std::fs::remove_file(&file).unwrap();
         std::fs::write(&file, text).unwrap();
     };
-    // As the kubelet does: files are links to `..data/…`, and `..data` is a link to the folder of a version.
+    // As the kubelet does: files are links to `..data/…`, and `..data` is a link to the folder of a
+    // version.
     let version = std::cell::Cell::new(0);
     let swapped = |text: &str| {
         version.set(version.get() + 1);
@@ -77,8 +79,12 @@ fn every_way_in_which_files_change_is_seen() {
             std::os::unix::fs::symlink("..data/policies.yaml", &file).unwrap();
         }
     };
-    let ways: [Way<'_>; 4] =
-        [("in place", &in_place), ("renamed", &renamed), ("made anew", &made_anew), ("swapped", &swapped)];
+    let ways: [Way<'_>; 4] = [
+        ("in place", &in_place),
+        ("renamed", &renamed),
+        ("made anew", &made_anew),
+        ("swapped", &swapped),
+    ];
     let mut connection = Connection::open(gateway.address);
     let mut permits = true;
     let mut slowest = Duration::ZERO;
@@ -111,7 +117,9 @@ fn a_bad_set_is_refused_whole_and_says_why_once() {
     assert!(faults <= 2, "{}", gateway.log());
     assert_eq!(gateway.get("/api/x", Some(&token)).status, 200);
     std::fs::write(gateway.folder.path().join("policies.yaml"), policies(true)).unwrap();
-    wait_for("the good one", || (gateway.metric("scopegate_config_last_reload_successful") == Some(1.0)).then_some(()));
+    wait_for("the good one", || {
+        (gateway.metric("scopegate_config_last_reload_successful") == Some(1.0)).then_some(())
+    });
 }
 
 #[test]
@@ -165,7 +173,8 @@ fn reloads_under_load_cost_no_request() {
     let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..8)
         .map(|_| {
-            let (stop, served, token, address) = (stop.clone(), served.clone(), token.clone(), gateway.address);
+            let (stop, served, token, address) =
+                (stop.clone(), served.clone(), token.clone(), gateway.address);
             std::thread::spawn(move || {
                 let mut connection = Connection::open(address);
                 while !stop.load(Ordering::Relaxed) {
@@ -181,7 +190,9 @@ fn reloads_under_load_cost_no_request() {
         let before = served.load(Ordering::Relaxed);
         comment(&gateway.folder.path().join("policies.yaml"), round);
         assert!(gateway.reload());
-        wait_for("requests to be served", || (served.load(Ordering::Relaxed) > before).then_some(()));
+        wait_for("requests to be served", || {
+            (served.load(Ordering::Relaxed) > before).then_some(())
+        });
         std::thread::park_timeout(Duration::from_millis(if reloads > 50 { 500 } else { 50 }));
     }
     stop.store(true, Ordering::Relaxed);

@@ -17,7 +17,10 @@ fn fails_closed(gateway: &Gateway, jwt: &str, opaque: &str, refresh_token: &str)
         judge("a token in the store", began.elapsed(), Duration::from_millis(1_200));
         let began = Instant::now();
         let answer = refresh(gateway, "web", refresh_token);
-        assert_eq!((answer.status, answer.json()["error"].as_str()), (503, Some("temporarily_unavailable")));
+        assert_eq!(
+            (answer.status, answer.json()["error"].as_str()),
+            (503, Some("temporarily_unavailable"))
+        );
         assert!(answer.header("retry-after").is_some());
         judge("a refresh", began.elapsed(), Duration::from_millis(2_200));
         let began = Instant::now();
@@ -77,7 +80,9 @@ fn silent_for_too_long_tokens_are_not_served_any_more() {
     let jwt = own_token(&gateway, "machine");
     redis.kill();
     assert_eq!(verdict(&gateway, &jwt), "permit");
-    wait_for("the gateway to refuse", || (verdict(&gateway, &jwt) == "store.unavailable").then_some(()));
+    wait_for("the gateway to refuse", || {
+        (verdict(&gateway, &jwt) == "store.unavailable").then_some(())
+    });
     assert!(gateway.metric("scopegate_revocations_age_seconds").unwrap() >= 10.0);
     redis.resume();
     wait_for("the gateway to serve", || (verdict(&gateway, &jwt) == "permit").then_some(()));
@@ -136,7 +141,8 @@ fn a_server_that_has_lost_everything_is_no_end_and_a_changed_set_of_keys_is_take
     });
     let late = Gateway::start(&setup);
     wait_for("one key for both", || {
-        (gateway.get("/.well-known/jwks.json", None).body == late.get("/.well-known/jwks.json", None).body)
+        (gateway.get("/.well-known/jwks.json", None).body
+            == late.get("/.well-known/jwks.json", None).body)
             .then_some(())
     });
     let jwt = own_token(&gateway, "machine");
@@ -148,9 +154,12 @@ fn gateways_that_were_told_different_algorithms_do_not_fight() {
     let redis = Redis::start();
     let setup = over(&redis);
     let mut other = setup.clone();
-    other.gateway = other.gateway.replace("refresh_token] }", "refresh_token], signing: { algorithm: EdDSA } }");
+    other.gateway = other
+        .gateway
+        .replace("refresh_token] }", "refresh_token], signing: { algorithm: EdDSA } }");
     let gateways = [Gateway::start(&setup), Gateway::start(&other)];
-    let keys = || gateways[0].get("/.well-known/jwks.json", None).json()["keys"].as_array().unwrap().len();
+    let keys =
+        || gateways[0].get("/.well-known/jwks.json", None).json()["keys"].as_array().unwrap().len();
     wait_for("one for each algorithm", || (keys() == 2).then_some(()));
     std::thread::park_timeout(Duration::from_millis(2_500));
     assert_eq!(keys(), 2, "and no more");
@@ -164,7 +173,11 @@ fn refused(setup: &Setup) -> String {
     let [a, b, c] = crate::support::free_addresses();
     let file = setup.write(folder.path(), a, b, c);
     let began = Instant::now();
-    let output = Command::new(env!("CARGO_BIN_EXE_scopegate")).args(["serve", "--config"]).arg(file).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        .args(["serve", "--config"])
+        .arg(file)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(2));
     judge("a start that is refused", began.elapsed(), Duration::from_secs(8));
     String::from_utf8_lossy(&output.stderr).into_owned()

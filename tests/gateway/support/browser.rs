@@ -1,4 +1,5 @@
-//! A browser as far as the pages need one: cookies, plain forms, redirects that it shows before it follows them.
+//! A browser as far as the pages need one: cookies, plain forms, redirects that it shows before it
+//! follows them.
 
 use std::net::SocketAddr;
 
@@ -22,7 +23,10 @@ impl Browser {
     }
 
     pub fn get(&mut self, target: &str) -> Response {
-        let bytes = format!("GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{}\r\n", self.head());
+        let bytes = format!(
+            "GET {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{}\r\n",
+            self.head()
+        );
         self.exchange(bytes)
     }
 
@@ -30,7 +34,8 @@ impl Browser {
     pub fn post(&mut self, target: &str, fields: &[(&str, &str)]) -> Response {
         let body = encode(fields);
         let bytes = format!(
-            "POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+            "POST {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: \
+                application/x-www-form-urlencoded\r\n\
              Content-Length: {}\r\n{}\r\n{body}",
             body.len(),
             self.head()
@@ -55,8 +60,10 @@ impl Browser {
     }
 
     fn head(&self) -> String {
-        let mut cookie =
-            self.cookie.as_ref().map_or_else(String::new, |cookie| format!("Cookie: other=x; {cookie}\r\n"));
+        let mut cookie = self
+            .cookie
+            .as_ref()
+            .map_or_else(String::new, |cookie| format!("Cookie: other=x; {cookie}\r\n"));
         for held in self.held.iter().chain(&self.device) {
             cookie.push_str(&format!("Cookie: {held}\r\n"));
         }
@@ -65,7 +72,8 @@ impl Browser {
 
     fn exchange(&mut self, bytes: String) -> Response {
         let response = send(self.address, bytes);
-        let set = response.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
+        let set =
+            response.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"));
         for (_, line) in set {
             for attribute in ["HttpOnly", "SameSite=Lax", "Path=/"] {
                 assert!(line.contains(attribute), "{line}");
@@ -96,7 +104,8 @@ pub fn encode(fields: &[(&str, &str)]) -> String {
 
 /// The parameters of a redirect's URL.
 pub fn parameters(response: &Response) -> std::collections::BTreeMap<String, String> {
-    let location = response.header("location").unwrap_or_else(|| panic!("no redirect: {response:?}"));
+    let location =
+        response.header("location").unwrap_or_else(|| panic!("no redirect: {response:?}"));
     url::Url::parse(location).unwrap().query_pairs().into_owned().collect()
 }
 
@@ -106,7 +115,10 @@ pub fn form_token(page: &Response) -> String {
 }
 
 fn action(page: &Response) -> String {
-    attribute(&page.body, "action=\"").replace("&amp;", "&").replace("&#38;", "&").replace("&#61;", "=")
+    attribute(&page.body, "action=\"")
+        .replace("&amp;", "&")
+        .replace("&#38;", "&")
+        .replace("&#61;", "=")
 }
 
 fn attribute(body: &str, before: &str) -> String {

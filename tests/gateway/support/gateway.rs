@@ -38,7 +38,13 @@ impl Setup {
     }
 
     /// Writes the files into a folder.
-    pub fn write(&self, folder: &Path, address: SocketAddr, metrics: SocketAddr, upstream: SocketAddr) -> PathBuf {
+    pub fn write(
+        &self,
+        folder: &Path,
+        address: SocketAddr,
+        metrics: SocketAddr,
+        upstream: SocketAddr,
+    ) -> PathBuf {
         let fill = |text: &str| {
             text.replace("@UPSTREAM@", &format!("http://{upstream}"))
                 .replace("@SHA256@", &secret_digest())
@@ -49,8 +55,10 @@ impl Setup {
             "metrics: {{ address: \"{metrics}\" }}\n\
              policies: policies.yaml\nclients: clients.yaml\nusers: users.yaml\n"
         );
-        let log = format!("decision_log: {{ file: \"{}\" }}\n", folder.join("decisions.jsonl").display());
-        let store = format!("store: {{ embedded: {{ path: \"{}\" }} }}\n", folder.join("data").display());
+        let log =
+            format!("decision_log: {{ file: \"{}\" }}\n", folder.join("decisions.jsonl").display());
+        let store =
+            format!("store: {{ embedded: {{ path: \"{}\" }} }}\n", folder.join("data").display());
         let listeners = format!("listeners: [{{ address: \"{address}\" }}]\n");
         for (key, default) in [
             ("listeners", listeners.as_str()),
@@ -96,9 +104,13 @@ impl Gateway {
         Self::start_with(setup, Upstream::start())
     }
 
-    #[expect(clippy::needless_pass_by_value, reason = "the gateway keeps its upstream; callers hand it over")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "the gateway keeps its upstream; callers hand it over"
+    )]
     pub fn start_with(setup: &Setup, upstream: Upstream) -> Self {
-        // Another process may take a free port between our look and the gateway's: try again with others.
+        // Another process may take a free port between our look and the gateway's: try again with
+        // others.
         for _ in 0..5 {
             let mut gateway = Self::spawn(setup, &upstream);
             if gateway.wait_until_ready() {
@@ -148,7 +160,8 @@ impl Gateway {
         assert!(self.wait_until_ready(), "{}", self.log());
     }
 
-    /// Starts a successor over the same files, which takes over; the process before it, still to be waited for.
+    /// Starts a successor over the same files, which takes over; the process before it, still to be
+    /// waited for.
     pub fn upgrade(&mut self) -> Child {
         let successor = self.start_again(&["serve", "--upgrade"]);
         std::mem::replace(&mut self.child, successor)
@@ -156,7 +169,8 @@ impl Gateway {
 
     /// Another process over the same files and the same log.
     fn start_again(&self, arguments: &[&str]) -> Child {
-        let log = std::fs::OpenOptions::new().append(true).open(self.folder.path().join("log")).unwrap();
+        let log =
+            std::fs::OpenOptions::new().append(true).open(self.folder.path().join("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_scopegate"));
         command.args(arguments).arg("--config").arg(self.folder.path().join("gateway.yaml"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
@@ -167,7 +181,10 @@ impl Gateway {
             if self.child.try_wait().unwrap().is_some() {
                 return Some(false);
             }
-            let ready = send_if_possible(self.metrics, "GET /readyz HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n");
+            let ready = send_if_possible(
+                self.metrics,
+                "GET /readyz HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n",
+            );
             ready.is_some_and(|response| !response.body.starts_with("starting")).then_some(true)
         })
     }
@@ -177,11 +194,14 @@ impl Gateway {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap()
     }
 
-    /// Waits until a line of its own log has these words: a thread of its own writes them, after the fact. Gives the line.
+    /// Waits until a line of its own log has these words: a thread of its own writes them, after
+    /// the fact. Gives the line.
     pub fn wait_for_log(&self, words: &[&str]) -> String {
         wait_for(&format!("{words:?} in the log"), || {
             let log = self.log();
-            log.lines().find(|line| words.iter().all(|words| line.contains(words))).map(str::to_owned)
+            log.lines()
+                .find(|line| words.iter().all(|words| line.contains(words)))
+                .map(str::to_owned)
         })
     }
 
@@ -198,7 +218,13 @@ impl Gateway {
     }
 
     pub fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{name}"), &self.pid().to_string()])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Waits for the process to end; its exit code.
@@ -220,7 +246,10 @@ impl Gateway {
 
     /// A token response for a client of the tests.
     pub fn token_response(&self, client: &str, extra: &str) -> Response {
-        let basic = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{client}:{SECRET}")));
+        let basic = format!(
+            "Basic {}",
+            base64::engine::general_purpose::STANDARD.encode(format!("{client}:{SECRET}"))
+        );
         self.send(form(
             "/oauth_token.do",
             &[("Authorization", &basic)],
@@ -237,7 +266,8 @@ impl Gateway {
 
     /// Replaces a file of the configuration.
     pub fn rewrite(&self, name: &str, text: &str) {
-        std::fs::write(self.folder.path().join(name), text.replace("@SHA256@", &secret_digest())).unwrap();
+        std::fs::write(self.folder.path().join(name), text.replace("@SHA256@", &secret_digest()))
+            .unwrap();
     }
 
     /// Reloads, and waits until the load has been taken or refused.

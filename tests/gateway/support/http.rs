@@ -52,7 +52,8 @@ impl Connection {
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
-        // The gateway may answer and close before all is written; what it answered is still there to be read.
+        // The gateway may answer and close before all is written; what it answered is still there
+        // to be read.
         let _ = self.0.write_all(bytes);
     }
 
@@ -76,8 +77,12 @@ impl Connection {
         if status == 100 {
             return self.read(head_only);
         }
-        let value =
-            |name: &str| headers.iter().find(|(own, _)| own.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone());
+        let value = |name: &str| {
+            headers
+                .iter()
+                .find(|(own, _)| own.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.clone())
+        };
         let body = if head_only || status == 204 || status == 304 {
             Vec::new()
         } else if let Some(length) = value("content-length") {
@@ -190,7 +195,9 @@ pub fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     while Instant::now() < deadline {
         match stream.read(&mut space) {
             Ok(count) if count > 0 => all.extend_from_slice(&space[..count]),
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => break,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                break;
+            }
             _ => return all,
         }
     }
@@ -215,8 +222,10 @@ pub fn request(method: &str, target: &str, token: Option<&str>, extra: &[(&str, 
 
 /// A form, as a token request sends it.
 pub fn form(path: &str, extra: &[(&str, &str)], body: &str) -> String {
-    let mut text =
-        format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-www-form-urlencoded\r\n");
+    let mut text = format!(
+        "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: \
+            application/x-www-form-urlencoded\r\n"
+    );
     for (name, value) in extra {
         text.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -235,8 +244,9 @@ pub fn read_request(stream: &mut TcpStream) -> Option<(String, String)> {
         }
         let text = String::from_utf8_lossy(&bytes);
         let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length =
-            head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let length = head.lines().find_map(|line| {
+            line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok()
+        });
         if body.len() >= length.unwrap_or(0) {
             return Some((head.to_owned(), body.to_owned()));
         }

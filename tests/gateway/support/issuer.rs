@@ -1,4 +1,5 @@
-//! An issuer nobody here wrote the cryptography of: keys and signatures by the RustCrypto crates, which the gateway does not use.
+//! An issuer nobody here wrote the cryptography of: keys and signatures by the RustCrypto crates,
+//! which the gateway does not use.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -32,11 +33,15 @@ impl Key {
         match self {
             Self::P256(kid, key) => {
                 let point = key.verifying_key().to_encoded_point(false);
-                let (x, y) = (URL_SAFE_NO_PAD.encode(point.x().unwrap()), URL_SAFE_NO_PAD.encode(point.y().unwrap()));
+                let (x, y) = (
+                    URL_SAFE_NO_PAD.encode(point.x().unwrap()),
+                    URL_SAFE_NO_PAD.encode(point.y().unwrap()),
+                );
                 json!({"kty": "EC", "crv": "P-256", "x": x, "y": y, "kid": kid, "use": "sig"})
             }
             Self::Ed25519(kid, key) => {
-                json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(key.verifying_key()), "kid": kid})
+                json!({"kty": "OKP", "crv": "Ed25519",
+                    "x": URL_SAFE_NO_PAD.encode(key.verifying_key()), "kid": kid})
             }
         }
     }
@@ -66,8 +71,11 @@ impl Key {
 
     /// A token with any header.
     pub fn token_with(&self, header: &Value, claims: &Value) -> String {
-        let input =
-            format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let input = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header.to_string()),
+            URL_SAFE_NO_PAD.encode(claims.to_string())
+        );
         let signature = URL_SAFE_NO_PAD.encode(self.signature(input.as_bytes()));
         format!("{input}.{signature}")
     }
@@ -136,7 +144,8 @@ impl Issuer {
 
     /// Claims that this issuer would give, good for five minutes.
     pub fn claims(&self, now: i64) -> Value {
-        json!({"iss": self.url, "sub": "subject", "aud": "https://api.example", "exp": now + 300, "iat": now, "azp": "app", "scp": ["items_read"]})
+        json!({"iss": self.url, "sub": "subject", "aud": "https://api.example", "exp": now + 300,
+            "iat": now, "azp": "app", "scp": ["items_read"]})
     }
 
     fn serve(&self, mut stream: std::net::TcpStream) {
@@ -158,17 +167,26 @@ impl Issuer {
             Mode::Hang => return self.state.hanging.lock().unwrap().push(stream),
             Mode::Answer(status, body) => (status, body),
             Mode::Good if is_jwks => {
-                let keys: Vec<Value> = self.state.keys.lock().unwrap().iter().map(Key::jwk).collect();
+                let keys: Vec<Value> =
+                    self.state.keys.lock().unwrap().iter().map(Key::jwk).collect();
                 (200, json!({"keys": keys}).to_string().into_bytes())
             }
-            Mode::Good => {
-                (200, json!({"issuer": self.url, "jwks_uri": format!("{}/jwks", self.url)}).to_string().into_bytes())
-            }
+            Mode::Good => (
+                200,
+                json!({"issuer": self.url, "jwks_uri": format!("{}/jwks", self.url)})
+                    .to_string()
+                    .into_bytes(),
+            ),
         };
-        let location =
-            if (300..400).contains(&status) { format!("Location: {}/jwks\r\n", self.url) } else { String::new() };
-        let head =
-            format!("HTTP/1.1 {status} X\r\n{location}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let location = if (300..400).contains(&status) {
+            format!("Location: {}/jwks\r\n", self.url)
+        } else {
+            String::new()
+        };
+        let head = format!(
+            "HTTP/1.1 {status} X\r\n{location}Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     }
 }

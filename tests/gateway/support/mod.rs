@@ -1,5 +1,5 @@
-//! What every test needs, written once: the gateway as a process, an upstream that records every byte, an issuer that can fail,
-//! and a raw HTTP client.
+//! What every test needs, written once: the gateway as a process, an upstream that records every
+//! byte, an issuer that can fail, and a raw HTTP client.
 
 pub mod browser;
 pub mod gateway;
@@ -22,7 +22,8 @@ pub use upstream::Upstream;
 /// How long anything may take before a test takes it for hanging.
 pub const GUARD: Duration = Duration::from_secs(120);
 
-/// Waits for a condition. The limit is a guard against hanging, generous enough for a machine that is busy with other things.
+/// Waits for a condition. The limit is a guard against hanging, generous enough for a machine that
+/// is busy with other things.
 pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + GUARD;
     loop {

@@ -48,8 +48,12 @@ impl Provider {
     pub fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let state =
-            State { key: Key::p256("p-1"), lie: Mutex::default(), codes: Mutex::default(), forms: Mutex::default() };
+        let state = State {
+            key: Key::p256("p-1"),
+            lie: Mutex::default(),
+            codes: Mutex::default(),
+            forms: Mutex::default(),
+        };
         let provider = Self { url, state: Arc::new(state) };
         let shared = provider.clone();
         std::thread::spawn(move || {
@@ -100,7 +104,8 @@ impl Provider {
             "/.well-known/openid-configuration" => {
                 let mut metadata = json!({
                     "issuer": self.url, "authorization_endpoint": format!("{}/authorize", self.url),
-                    "token_endpoint": format!("{}/token", self.url), "jwks_uri": format!("{}/jwks", self.url),
+                    "token_endpoint": format!("{}/token", self.url), "jwks_uri": format!("{}/jwks",
+                        self.url),
                 });
                 if let Some(change) = lie.metadata {
                     change(&mut metadata);
@@ -110,7 +115,10 @@ impl Provider {
             "/jwks" => (200, json!({ "keys": [self.state.key.jwk()] }).to_string()),
             _ => self.token(&lie, &head, &body),
         };
-        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
         let _ = stream.write_all((head + &body).as_bytes());
     }
 
@@ -119,25 +127,33 @@ impl Provider {
         if let Some(answer) = &lie.answer {
             return answer.clone();
         }
-        let form: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
-        let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let form: BTreeMap<String, String> =
+            url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let encode =
+            |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let basic = STANDARD.encode(format!("{}:{}", encode(CLIENT_ID), encode(CLIENT_SECRET)));
-        let in_head = head.lines().any(|line| line.eq_ignore_ascii_case(&format!("authorization: Basic {basic}")));
+        let in_head = head
+            .lines()
+            .any(|line| line.eq_ignore_ascii_case(&format!("authorization: Basic {basic}")));
         let in_body = form.get("client_id").is_some_and(|id| id == CLIENT_ID)
             && form.get("client_secret").is_some_and(|secret| secret == CLIENT_SECRET);
         if in_head == in_body {
             return (401, json!({ "error": "invalid_client" }).to_string());
         }
-        let Some(asked) = form.get("code").and_then(|code| self.state.codes.lock().unwrap().remove(code)) else {
+        let Some(asked) =
+            form.get("code").and_then(|code| self.state.codes.lock().unwrap().remove(code))
+        else {
             return (400, json!({ "error": "invalid_grant" }).to_string());
         };
-        let proven = URL_SAFE_NO_PAD.encode(Sha256::digest(&form["code_verifier"])) == asked["code_challenge"];
+        let proven = URL_SAFE_NO_PAD.encode(Sha256::digest(&form["code_verifier"]))
+            == asked["code_challenge"];
         if !proven || form["redirect_uri"] != asked["redirect_uri"] {
             return (400, json!({ "error": "invalid_grant" }).to_string());
         }
         let mut header = self.state.key.header();
         let mut claims = json!({
-            "iss": self.url, "sub": asked["sub"], "aud": CLIENT_ID, "nonce": asked["nonce"], "iat": now(), "exp": now() + 60,
+            "iss": self.url, "sub": asked["sub"], "aud": CLIENT_ID, "nonce": asked["nonce"],
+                "iat": now(), "exp": now() + 60,
             "at_hash": "x",
         });
         if let Some(change) = lie.token {

@@ -38,7 +38,11 @@ impl Redis {
 
     /// Starts it (again), with what it had on the disk.
     pub fn resume(&mut self) {
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder().join("log")).unwrap();
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder().join("log"))
+            .unwrap();
         let child = Command::new("redis-server")
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1", "--save", ""])
             .args(&self.arguments)

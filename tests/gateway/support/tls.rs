@@ -5,12 +5,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType,
-    string::Ia5String,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, SanType, string::Ia5String,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 /// A certificate and its key, as PEM.
 #[derive(Clone)]
@@ -39,7 +41,8 @@ impl Ca {
     pub fn issue(&self, names: &[&str]) -> Pair {
         let mut params = CertificateParams::default();
         params.subject_alt_names = names.iter().map(|name| name_of(name)).collect();
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
         Pair { certificate: certificate.pem(), key: key.serialize_pem() }
@@ -53,7 +56,9 @@ impl Ca {
 
     /// A client that trusts this CA, speaks these protocols, and shows a certificate.
     pub fn client(&self, protocols: &[&str], shown: Option<&Pair>) -> ClientConfig {
-        let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .unwrap();
         let builder = builder.with_root_certificates(self.roots());
         let mut config = match shown {
             None => builder.with_no_client_auth(),
@@ -64,7 +69,8 @@ impl Ca {
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
         };
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        config.alpn_protocols =
+            protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         config
     }
 }
@@ -81,17 +87,23 @@ fn name_of(name: &str) -> SanType {
     if name.contains("://") { SanType::URI(text) } else { SanType::DnsName(text) }
 }
 
-/// A server with this certificate, which asks for one of `clients` where that is given; it answers every request with the name that the
-/// client has asked for.
+/// A server with this certificate, which asks for one of `clients` where that is given; it answers
+/// every request with the name that the client has asked for.
 pub fn serve(pair: &Pair, clients: Option<&Ca>) -> SocketAddr {
-    let builder = ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().unwrap();
+    let builder = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap();
     let builder = match clients {
         None => builder.with_no_client_auth(),
         Some(ca) => builder.with_client_cert_verifier(
-            WebPkiClientVerifier::builder_with_provider(Arc::new(ca.roots()), provider()).build().unwrap(),
+            WebPkiClientVerifier::builder_with_provider(Arc::new(ca.roots()), provider())
+                .build()
+                .unwrap(),
         ),
     };
-    let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes()).collect::<Result<_, _>>().unwrap();
+    let chain = CertificateDer::pem_slice_iter(pair.certificate.as_bytes())
+        .collect::<Result<_, _>>()
+        .unwrap();
     let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
     let config = Arc::new(builder.with_single_cert(chain, key).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -110,7 +122,8 @@ pub fn serve(pair: &Pair, clients: Option<&Ca>) -> SocketAddr {
                     }
                     text.clear();
                     let name = stream.conn.server_name().unwrap_or("nobody").to_owned();
-                    let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+                    let answer =
+                        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
                     if stream.write_all(answer.as_bytes()).is_err() {
                         return;
                     }
@@ -122,7 +135,11 @@ pub fn serve(pair: &Pair, clients: Option<&Ca>) -> SocketAddr {
 }
 
 /// A TLS connection over an open one.
-pub fn connect(config: ClientConfig, name: &str, stream: TcpStream) -> StreamOwned<ClientConnection, TcpStream> {
+pub fn connect(
+    config: ClientConfig,
+    name: &str,
+    stream: TcpStream,
+) -> StreamOwned<ClientConnection, TcpStream> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream)
 }

@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{\"ok\": true}\r";
+const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: \
+    13\r\n\r\n{\"ok\": true}\r";
 
 /// The upstream.
 #[derive(Clone)]
@@ -23,7 +24,8 @@ struct State {
 impl Upstream {
     pub fn start() -> Self {
         // The backlog of the standard library's is 128: too short for a thousand requests at once.
-        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
         socket.listen(4096).unwrap();
         let listener = TcpListener::from(socket);
@@ -105,8 +107,8 @@ fn serve(mut stream: TcpStream, state: &State) {
     }
 }
 
-/// One request by strict framing; anything left over when the connection ends counts as a request too, so that smuggled bytes
-/// show.
+/// One request by strict framing; anything left over when the connection ends counts as a request
+/// too, so that smuggled bytes show.
 fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<Vec<u8>> {
     loop {
         if let Some(length) = request_length(buffer) {
@@ -124,8 +126,9 @@ fn request_length(buffer: &[u8]) -> Option<usize> {
     let head_end = buffer.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
     let head = String::from_utf8_lossy(&buffer[..head_end]).to_ascii_lowercase();
     let value = |name: &str| {
-        head.split("\r\n")
-            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned()))
+        head.split("\r\n").find_map(|line| {
+            line.strip_prefix(name)?.strip_prefix(':').map(|value| value.trim().to_owned())
+        })
     };
     if value("transfer-encoding").is_some() {
         let body_end = buffer[head_end..].windows(5).position(|window| window == b"0\r\n\r\n")? + 5;

@@ -1,17 +1,20 @@
-//! S28, S29, S33: claims that are absent, doubled, of the wrong type or of another time, and tokens of another kind.
+//! S28, S29, S33: claims that are absent, doubled, of the wrong type or of another time, and tokens
+//! of another kind.
 
 use serde_json::{Value, json};
 
 use super::{
-    Bench, INVALID_TOKEN, all_refused, own_claims, own_header, own_key, own_url, permit, refuse, row, sign, with,
-    without,
+    Bench, INVALID_TOKEN, all_refused, own_claims, own_header, own_key, own_url, permit, refuse,
+    row, sign, with, without,
 };
 use crate::support::issuer::{Key, now};
 use crate::support::{Gateway, Setup};
 
 /// A payload with one member's text replaced: JSON that no serialiser writes.
 fn with_text(claims: &Value, name: &str, text: &str) -> String {
-    with(claims, &json!({ name: "@" })).to_string().replace(&format!("\"{name}\":\"@\""), &format!("\"{name}\":{text}"))
+    with(claims, &json!({ name: "@" }))
+        .to_string()
+        .replace(&format!("\"{name}\":\"@\""), &format!("\"{name}\":{text}"))
 }
 
 /// A payload that says one member twice, first so, then as it was.
@@ -82,7 +85,11 @@ fn common(key: &Key, header: &Value, claims: &Value) -> Vec<(String, String, &'s
     for value in ["7", "null", "[]", "{}", "\"\"", "\" \""] {
         add(format!("iss is {value}"), with_text(claims, "iss", value), "issuer");
     }
-    add("iss is a list of it".into(), with_text(claims, "iss", &format!("[{}]", claims["iss"])), "issuer");
+    add(
+        "iss is a list of it".into(),
+        with_text(claims, "iss", &format!("[{}]", claims["iss"])),
+        "issuer",
+    );
     // Twice the same or another value, plain or escaped, at the top or below.
     for (name, first) in [
         ("\"exp\"", "1"),
@@ -133,7 +140,11 @@ fn common(key: &Key, header: &Value, claims: &Value) -> Vec<(String, String, &'s
             fault,
         );
     }
-    add("exp is past, with a fraction".into(), with_text(claims, "exp", &format!("{}.5", at - 32)), "expired");
+    add(
+        "exp is past, with a fraction".into(),
+        with_text(claims, "exp", &format!("{}.5", at - 32)),
+        "expired",
+    );
     add("exp is past, as 1e9".into(), with_text(claims, "exp", "1e9"), "expired");
     // Bound to a key that a bearer does not prove (S33).
     for cnf in [
@@ -171,7 +182,11 @@ fn s28_s33_claims_of_another_issuer() {
         json!([""]),
         json!("*"),
     ] {
-        add(&format!("aud is {aud}"), with(&claims, &json!({ "aud": aud })).to_string(), "audience");
+        add(
+            &format!("aud is {aud}"),
+            with(&claims, &json!({ "aud": aud })).to_string(),
+            "audience",
+        );
     }
     for (name, value) in [
         ("azp", json!(7)),
@@ -191,7 +206,11 @@ fn s28_s33_claims_of_another_issuer() {
         ("groups", json!([7])),
         ("groups", json!({ "grp-itil": true })),
     ] {
-        add(&format!("{name} is {value}"), with(&claims, &json!({ name: value })).to_string(), "claims");
+        add(
+            &format!("{name} is {value}"),
+            with(&claims, &json!({ name: value })).to_string(),
+            "claims",
+        );
     }
     for name in ["\"azp\"", "\"scp\"", "\"\\u0073cp\""] {
         add(&format!("{name} twice"), doubled(&claims, name, "\"x\""), "claims");
@@ -221,7 +240,12 @@ fn s28_s33_claims_of_another_issuer() {
         bench.permit(what, &bench.token(&with(&claims, &change))).unwrap();
     }
     bench.permit("without iat", &bench.token(&without(&claims, "iat"))).unwrap();
-    bench.permit("exp as 1e10", &sign(key, &key.header().to_string(), with_text(&claims, "exp", "1e10"))).unwrap();
+    bench
+        .permit(
+            "exp as 1e10",
+            &sign(key, &key.header().to_string(), with_text(&claims, "exp", "1e10")),
+        )
+        .unwrap();
 }
 
 #[test]
@@ -288,7 +312,11 @@ fn s29_tokens_of_another_kind_are_no_access_tokens() {
         "application/",
     ];
     for kind in others {
-        tokens.push(row(format!("ours as {kind:?}"), own.token_with(&typed(&own, &json!(kind)), &ours), "type"));
+        tokens.push(row(
+            format!("ours as {kind:?}"),
+            own.token_with(&typed(&own, &json!(kind)), &ours),
+            "type",
+        ));
         tokens.push(row(
             format!("corp's as {kind:?}"),
             bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp),
@@ -296,15 +324,32 @@ fn s29_tokens_of_another_kind_are_no_access_tokens() {
         ));
     }
     for kind in [json!(7), json!(null), json!(["at+jwt"]), json!({})] {
-        tokens.push(row(format!("ours as {kind}"), own.token_with(&typed(&own, &kind), &ours), "type"));
-        tokens.push(row(format!("corp's as {kind}"), bench.key.token_with(&typed(&bench.key, &kind), &corp), "type"));
+        tokens.push(row(
+            format!("ours as {kind}"),
+            own.token_with(&typed(&own, &kind), &ours),
+            "type",
+        ));
+        tokens.push(row(
+            format!("corp's as {kind}"),
+            bench.key.token_with(&typed(&bench.key, &kind), &corp),
+            "type",
+        ));
     }
     // Ours say what they are; a token of ours that says less is another of our objects.
     for kind in ["JWT", "jwt", "application/jwt"] {
-        tokens.push(row(format!("ours as {kind}"), own.token_with(&typed(&own, &json!(kind)), &ours), "type"));
+        tokens.push(row(
+            format!("ours as {kind}"),
+            own.token_with(&typed(&own, &json!(kind)), &ours),
+            "type",
+        ));
     }
-    tokens.push(row("ours without typ", own.token_with(&without(&own.header(), "typ"), &ours), "type"));
-    // ID tokens of others (OpenID Connect Core §3.1.3.6, §3.3.2.11): for a client, and even where the audience is ours.
+    tokens.push(row(
+        "ours without typ",
+        own.token_with(&without(&own.header(), "typ"), &ours),
+        "type",
+    ));
+    // ID tokens of others (OpenID Connect Core §3.1.3.6, §3.3.2.11): for a client, and even where
+    // the audience is ours.
     for claim in ["at_hash", "c_hash"] {
         let id_token = with(&corp, &json!({ claim: "77QmUPtjPfzWtF2AnpK9RQ", "nonce": "n" }));
         tokens.push(row(format!("an ID token with {claim}"), bench.token(&id_token), "type"));
@@ -318,8 +363,8 @@ fn s29_tokens_of_another_kind_are_no_access_tokens() {
     let id_token = with(&corp, &json!({ "aud": "app", "nonce": "n", "auth_time": now() }));
     tokens.push(row("an ID token for its client", bench.token(&id_token), "audience"));
     // A client's assertion (RFC 7523 §3) has the client for its issuer.
-    let assertion =
-        json!({ "iss": "own", "sub": "own", "aud": own_url(&bench.gateway), "exp": now() + 60, "jti": "1" });
+    let assertion = json!({ "iss": "own", "sub": "own", "aud": own_url(&bench.gateway),
+        "exp": now() + 60, "jti": "1" });
     tokens.push(row("a client assertion", bench.token(&assertion), "issuer"));
     // A DPoP proof has neither issuer nor audience (RFC 9449 §4.2).
     let proof = json!({ "htm": "GET", "htu": own_url(&bench.gateway), "iat": now(), "jti": "1" });
@@ -329,17 +374,30 @@ fn s29_tokens_of_another_kind_are_no_access_tokens() {
     println!("{count} tokens of another kind");
 
     for kind in ["at+jwt", "AT+JWT", "application/at+jwt", "Application/AT+jwt"] {
-        bench.permit(&format!("ours as {kind}"), &own.token_with(&typed(&own, &json!(kind)), &ours)).unwrap();
         bench
-            .permit(&format!("corp's as {kind}"), &bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp))
+            .permit(&format!("ours as {kind}"), &own.token_with(&typed(&own, &json!(kind)), &ours))
+            .unwrap();
+        bench
+            .permit(
+                &format!("corp's as {kind}"),
+                &bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp),
+            )
             .unwrap();
     }
     for kind in ["jwt", "application/jwt", "JWT"] {
         bench
-            .permit(&format!("corp's as {kind}"), &bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp))
+            .permit(
+                &format!("corp's as {kind}"),
+                &bench.key.token_with(&typed(&bench.key, &json!(kind)), &corp),
+            )
             .unwrap();
     }
-    bench.permit("corp's untyped", &bench.key.token_with(&without(&bench.key.header(), "typ"), &corp)).unwrap();
+    bench
+        .permit(
+            "corp's untyped",
+            &bench.key.token_with(&without(&bench.key.header(), "typ"), &corp),
+        )
+        .unwrap();
 }
 
 /// `any_audience: true` is the only way not to look at the audience.
@@ -353,9 +411,16 @@ fn s28_an_audience_is_left_out_only_where_the_operator_wrote_so() {
     let gateway = Gateway::start(&setup);
     let claims = issuer.claims(now());
     for aud in [json!("x"), json!([]), json!(["x", "y"])] {
-        permit(&gateway, "any audience", &key.token(&with(&claims, &json!({ "aud": aud })))).unwrap();
+        permit(&gateway, "any audience", &key.token(&with(&claims, &json!({ "aud": aud }))))
+            .unwrap();
     }
     permit(&gateway, "no audience", &key.token(&without(&claims, "aud"))).unwrap();
-    refuse(&gateway, "an audience of no form", &key.token(&with(&claims, &json!({ "aud": 7 }))), "claims").unwrap();
+    refuse(
+        &gateway,
+        "an audience of no form",
+        &key.token(&with(&claims, &json!({ "aud": 7 }))),
+        "claims",
+    )
+    .unwrap();
     assert!(INVALID_TOKEN.contains("invalid_token"));
 }

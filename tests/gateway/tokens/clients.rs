@@ -1,4 +1,5 @@
-//! Which client a token is, which roles and scopes it has: by the mapping of its issuer and by nothing that it says itself.
+//! Which client a token is, which roles and scopes it has: by the mapping of its issuer and by
+//! nothing that it says itself.
 
 use serde_json::{Value, json};
 
@@ -8,27 +9,33 @@ use crate::support::{Gateway, Issuer, Setup};
 
 const CLIENTS: &str = "
 clients:
-  own: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [items_read, items_write], application_user: alice }
+  own: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [items_read, \
+    items_write], application_user: alice }
   app-here: { auth_scopes: [items_read], external: { corp: [app, app2] } }
   any-corp: { auth_scopes: [items_read], roles: [itil] }
-  special: { auth_scopes: [items_read, items_write], external: { fallback: [special-app], plain: [plain-app], corp: [both] } }
+  special: { auth_scopes: [items_read, items_write], external: { fallback: [special-app], plain: \
+    [plain-app], corp: [both] } }
   asleep: { active: false, auth_scopes: [items_read], external: { corp: [asleep-app] } }
   unheld: { external: { corp: [unheld-app] } }
 ";
 
-const UNKNOWN: &str = "Bearer realm=\"scopegate\", error=\"invalid_token\", error_description=\"the client of this token is not registered here\"";
-const INACTIVE: &str =
-    "Bearer realm=\"scopegate\", error=\"invalid_token\", error_description=\"the client of this token is not active\"";
-const NEEDS_READ: &str = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", error_description=\"the token lacks a scope \
+const UNKNOWN: &str = "Bearer realm=\"scopegate\", error=\"invalid_token\", \
+    error_description=\"the client of this token is not registered here\"";
+const INACTIVE: &str = "Bearer realm=\"scopegate\", error=\"invalid_token\", \
+    error_description=\"the client of this token is not active\"";
+const NEEDS_READ: &str = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", \
+    error_description=\"the token lacks a scope \
                           that grants this operation\", scope=\"items_read\"";
-const NEEDS_WRITE: &str = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", error_description=\"the token lacks a scope \
+const NEEDS_WRITE: &str = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", \
+    error_description=\"the token lacks a scope \
                            that grants this operation\", scope=\"items_write\"";
 
 const LIST: (&str, &str) = ("GET", "/api/items");
 const ADD: (&str, &str) = ("POST", "/api/items");
 const ADMIN: (&str, &str) = ("GET", "/admin/x");
 
-/// Three issuers with one key: one that maps all, one with a default client, one that declares no scopes.
+/// Three issuers with one key: one that maps all, one with a default client, one that declares no
+/// scopes.
 struct World {
     gateway: Gateway,
     key: Key,
@@ -49,10 +56,13 @@ impl World {
         setup.gateway = format!(
             "issuers:\n{}{}{}{}",
             issuer("corp", &corp, "discover"),
-            issuer("fallback", &fallback, "discover").replace("keys:", "default_client: any-corp, keys:"),
+            issuer("fallback", &fallback, "discover")
+                .replace("keys:", "default_client: any-corp, keys:"),
             issuer("plain", &plain, "discover").replace("scopes: scp, ", ""),
-            issuer("deep", &deep, "discover")
-                .replace("scopes: scp, roles: groups", "scopes: auth.scope, roles: realm_access.roles"),
+            issuer("deep", &deep, "discover").replace(
+                "scopes: scp, roles: groups",
+                "scopes: auth.scope, roles: realm_access.roles"
+            ),
         );
         Self { gateway: Gateway::start(&setup), key, corp, fallback, plain, deep }
     }
@@ -75,7 +85,12 @@ impl World {
         let record = self.gateway.record(response.header("X-Decision-Id").unwrap());
         assert_eq!(record["client"], value("x-auth-client"), "{record}");
         assert_eq!(record["subject"], claims["sub"], "{record}");
-        format!("{} [{}] [{}]", value("x-auth-client"), value("x-auth-scopes"), value("x-auth-roles"))
+        format!(
+            "{} [{}] [{}]",
+            value("x-auth-client"),
+            value("x-auth-scopes"),
+            value("x-auth-roles")
+        )
     }
 }
 
@@ -106,7 +121,12 @@ fn a_token_of_another_issuer_is_the_client_that_lists_it() {
             LIST,
             "client.unknown",
         ),
-        ("both claims", with(&corp, &json!({ "client_id": "own" })), LIST, "app-here [items_read] []"),
+        (
+            "both claims",
+            with(&corp, &json!({ "client_id": "own" })),
+            LIST,
+            "app-here [items_read] []",
+        ),
         ("an inactive client", azp(json!("asleep-app")), LIST, "client.inactive"),
         ("a client that holds nothing", azp(json!("unheld-app")), LIST, "scope.missing"),
         // The default client is for every value that nobody lists, our own ids among them.
@@ -134,7 +154,12 @@ fn a_token_of_another_issuer_is_the_client_that_lists_it() {
         // Who is meant is never looked up among our own.
         ("a user's name as subject", with(&corp, &json!({ "sub": "alice" })), ADMIN, "acl.role"),
         ("our client's id as subject", with(&corp, &json!({ "sub": "own" })), ADMIN, "acl.role"),
-        ("our client's id as subject", with(&corp, &json!({ "sub": "own" })), LIST, "app-here [items_read] []"),
+        (
+            "our client's id as subject",
+            with(&corp, &json!({ "sub": "own" })),
+            LIST,
+            "app-here [items_read] []",
+        ),
     ] {
         let got = world.outcome(&claims, call);
         if got != expect {
@@ -169,11 +194,21 @@ fn scopes_are_those_of_the_token_that_the_client_holds_now() {
         ("another case", scp(json!("ITEMS_READ")), LIST, "scope.missing"),
         ("a prefix", scp(json!("items_")), LIST, "scope.missing"),
         ("with a comma", scp(json!("items_read,items_write")), LIST, "scope.missing"),
-        ("what the client does not hold", scp(json!("items_write items_read")), ADD, "scope.missing"),
+        (
+            "what the client does not hold",
+            scp(json!("items_write items_read")),
+            ADD,
+            "scope.missing",
+        ),
         ("what the client holds", both(json!("items_write")), ADD, "special [items_write] []"),
         ("the master scope, not held", both(json!("useraccount")), ADD, "scope.missing"),
         // No claim declared: all that the client holds, whatever the token says.
-        ("none declared, none said", without(&plain, "scp"), ADD, "special [items_read items_write] []"),
+        (
+            "none declared, none said",
+            without(&plain, "scp"),
+            ADD,
+            "special [items_read items_write] []",
+        ),
         ("none declared, some said", plain.clone(), ADD, "special [items_read items_write] []"),
         (
             "none declared, nothing said to be held",
@@ -181,10 +216,25 @@ fn scopes_are_those_of_the_token_that_the_client_holds_now() {
             LIST,
             "special [items_read items_write] []",
         ),
-        ("none declared, but the client lacks it", with(&plain, &json!({ "azp": "app" })), LIST, "client.unknown"),
+        (
+            "none declared, but the client lacks it",
+            with(&plain, &json!({ "azp": "app" })),
+            LIST,
+            "client.unknown",
+        ),
         // A claim within a claim.
-        ("within a claim", with(&deep, &json!({ "auth": { "scope": "items_read" } })), LIST, "special [items_read] []"),
-        ("within a claim that is none", with(&deep, &json!({ "auth": "items_read" })), LIST, "scope.missing"),
+        (
+            "within a claim",
+            with(&deep, &json!({ "auth": { "scope": "items_read" } })),
+            LIST,
+            "special [items_read] []",
+        ),
+        (
+            "within a claim that is none",
+            with(&deep, &json!({ "auth": "items_read" })),
+            LIST,
+            "scope.missing",
+        ),
         (
             "a claim with the dot in its name",
             with(&deep, &json!({ "auth.scope": "items_read" })),
@@ -205,7 +255,10 @@ fn roles_are_mapped_and_nothing_unmapped_is_one() {
     let world = World::start();
     let corp = world.corp.claims(now());
     let groups = |value: Value| with(&corp, &json!({ "groups": value }));
-    let deep = with(&world.deep.claims(now()), &json!({ "azp": "deep-app", "auth": { "scope": "items_read" } }));
+    let deep = with(
+        &world.deep.claims(now()),
+        &json!({ "azp": "deep-app", "auth": { "scope": "items_read" } }),
+    );
     let mut wrong = Vec::new();
     for (what, claims, expect) in [
         ("mapped", groups(json!(["x", "grp-itil"])), "app-here [items_read] [itil]"),
@@ -222,7 +275,11 @@ fn roles_are_mapped_and_nothing_unmapped_is_one() {
             with(&deep, &json!({ "realm_access": { "roles": ["grp-itil"] } })),
             "special [items_read] [itil]",
         ),
-        ("within a claim that is none", with(&deep, &json!({ "realm_access": ["grp-itil"] })), "acl.role"),
+        (
+            "within a claim that is none",
+            with(&deep, &json!({ "realm_access": ["grp-itil"] })),
+            "acl.role",
+        ),
     ] {
         let got = world.outcome(&claims, ADMIN);
         if got != expect {
@@ -239,8 +296,16 @@ fn refusals_of_clients_say_what_helps() {
     let (gateway, corp) = (&world.gateway, world.corp.claims(now()));
     for (claims, (method, target), expect) in [
         (with(&corp, &json!({ "azp": "own" })), LIST, (401, "client.unknown", Some(UNKNOWN))),
-        (with(&corp, &json!({ "azp": "asleep-app" })), LIST, (401, "client.inactive", Some(INACTIVE))),
-        (with(&corp, &json!({ "azp": "unheld-app" })), LIST, (403, "scope.missing", Some(NEEDS_READ))),
+        (
+            with(&corp, &json!({ "azp": "asleep-app" })),
+            LIST,
+            (401, "client.inactive", Some(INACTIVE)),
+        ),
+        (
+            with(&corp, &json!({ "azp": "unheld-app" })),
+            LIST,
+            (403, "scope.missing", Some(NEEDS_READ)),
+        ),
         (corp.clone(), ADD, (403, "scope.missing", Some(NEEDS_WRITE))),
         (corp.clone(), ADMIN, (403, "acl.role", None)),
     ] {

@@ -8,7 +8,9 @@ use p256::pkcs8::{EncodePublicKey as _, LineEnding};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
-use super::{Bench, all_refused, own_claims, own_header, own_key, own_url, row, sign, with, with_signature};
+use super::{
+    Bench, all_refused, own_claims, own_header, own_key, own_url, row, sign, with, with_signature,
+};
 use crate::support::issuer::{Key, now};
 
 /// RFC 2104; block size of the digest in bytes.
@@ -28,8 +30,12 @@ fn the_hmac_of_the_forgeries_is_that_of_rfc_4231_test_case_2() {
         text(hmac::<Sha256>(b"Jefe", message, 64)),
         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     );
-    assert!(text(hmac::<Sha384>(b"Jefe", message, 128)).starts_with("af45d2e376484031617f78d2b58a6b1b"));
-    assert!(text(hmac::<Sha512>(b"Jefe", message, 128)).starts_with("164b7a7bfcf819e2e395fbe73b56e0a3"));
+    assert!(
+        text(hmac::<Sha384>(b"Jefe", message, 128)).starts_with("af45d2e376484031617f78d2b58a6b1b")
+    );
+    assert!(
+        text(hmac::<Sha512>(b"Jefe", message, 128)).starts_with("164b7a7bfcf819e2e395fbe73b56e0a3")
+    );
 }
 
 /// The public key as every text or byte string that somebody could have taken for an HMAC secret.
@@ -57,7 +63,12 @@ fn secrets(key: &Key) -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
-fn hmac_forgeries(whose: &str, key: &Key, header: &Value, claims: &Value) -> Vec<(String, String, &'static str)> {
+fn hmac_forgeries(
+    whose: &str,
+    key: &Key,
+    header: &Value,
+    claims: &Value,
+) -> Vec<(String, String, &'static str)> {
     let mut tokens = Vec::new();
     for (encoding, secret) in secrets(key) {
         for alg in ["HS256", "HS384", "HS512"] {
@@ -72,14 +83,23 @@ fn hmac_forgeries(whose: &str, key: &Key, header: &Value, claims: &Value) -> Vec
                 "HS384" => hmac::<Sha384>(&secret, input.as_bytes(), 128),
                 _ => hmac::<Sha512>(&secret, input.as_bytes(), 128),
             };
-            tokens.push(row(format!("{whose}: {alg} with {encoding}"), with_signature(&input, &mac), "algorithm"));
+            tokens.push(row(
+                format!("{whose}: {alg} with {encoding}"),
+                with_signature(&input, &mac),
+                "algorithm",
+            ));
         }
     }
     tokens
 }
 
 /// `alg` of every kind but the right one, over a signature that is right.
-fn algorithms(whose: &str, key: &Key, header: &Value, claims: &Value) -> Vec<(String, String, &'static str)> {
+fn algorithms(
+    whose: &str,
+    key: &Key,
+    header: &Value,
+    claims: &Value,
+) -> Vec<(String, String, &'static str)> {
     let mut tokens = Vec::new();
     for alg in [
         "none",
@@ -111,23 +131,33 @@ fn algorithms(whose: &str, key: &Key, header: &Value, claims: &Value) -> Vec<(St
         "SHA256",
         "ES256,none",
     ] {
-        let token = sign(key, &with(header, &json!({ "alg": alg })).to_string(), claims.to_string());
+        let token =
+            sign(key, &with(header, &json!({ "alg": alg })).to_string(), claims.to_string());
         let input = token.rsplit_once('.').unwrap().0.to_owned();
         tokens.push(row(format!("{whose}: alg {alg:?}"), token, "algorithm"));
         if alg.eq_ignore_ascii_case("none") {
-            tokens.push(row(format!("{whose}: alg {alg:?}, no signature"), format!("{input}."), "algorithm"));
+            tokens.push(row(
+                format!("{whose}: alg {alg:?}, no signature"),
+                format!("{input}."),
+                "algorithm",
+            ));
             tokens.push(row(format!("{whose}: alg {alg:?}, no third part"), input, "form"));
         }
     }
     for alg in [json!(null), json!(7), json!(true), json!(["ES256"]), json!({ "alg": "ES256" })] {
-        let token = sign(key, &with(header, &json!({ "alg": alg })).to_string(), claims.to_string());
+        let token =
+            sign(key, &with(header, &json!({ "alg": alg })).to_string(), claims.to_string());
         tokens.push(row(format!("{whose}: alg {alg}"), token, "algorithm"));
     }
     let header = header.to_string();
     let twice = header.replacen('{', r#"{"alg":"none","#, 1);
     tokens.push(row(format!("{whose}: alg twice"), sign(key, &twice, claims.to_string()), "form"));
     let escaped = header.replacen('{', r#"{"\u0061lg":"none","#, 1);
-    tokens.push(row(format!("{whose}: alg twice, once escaped"), sign(key, &escaped, claims.to_string()), "form"));
+    tokens.push(row(
+        format!("{whose}: alg twice, once escaped"),
+        sign(key, &escaped, claims.to_string()),
+        "form",
+    ));
     tokens
 }
 
@@ -145,7 +175,11 @@ fn s26_no_forged_algorithm_is_accepted() {
     tokens.extend(algorithms("self", &own, &own_header, &own_claims));
     // The other key's algorithm under the name of this one, both ways.
     let swapped = with(&bench.ed.header(), &json!({ "kid": "k1" }));
-    tokens.push(row("EdDSA for the P-256 key", sign(&bench.ed, &swapped.to_string(), claims.to_string()), "algorithm"));
+    tokens.push(row(
+        "EdDSA for the P-256 key",
+        sign(&bench.ed, &swapped.to_string(), claims.to_string()),
+        "algorithm",
+    ));
     let swapped = with(&header, &json!({ "kid": "e1" }));
     tokens.push(row(
         "ES256 for the Ed25519 key",
@@ -163,7 +197,8 @@ fn s26_s30_no_key_speaks_for_another_issuer() {
     let own = own_key(&bench.gateway);
     let Key::P256(own_kid, _) = &own else { panic!("a P-256 key") };
     let stranger = Key::p256("k1");
-    let (corp, other, ours) = (bench.claims(), bench.other.claims(now()), own_claims(&bench.gateway));
+    let (corp, other, ours) =
+        (bench.claims(), bench.other.claims(now()), own_claims(&bench.gateway));
     let url = own_url(&bench.gateway);
     let named = |key: &Key, kid: &str| with(&key.header(), &json!({ "kid": kid, "typ": "at+jwt" }));
     let nameless = json!({ "alg": "ES256", "typ": "at+jwt" });
@@ -173,7 +208,11 @@ fn s26_s30_no_key_speaks_for_another_issuer() {
         row("other's iss, corp's key of the same name", bench.key.token(&other), "signature"),
         row("other's iss, corp's second key", bench.ed.token(&other), "key_unknown"),
         row("corp's iss, a stranger's key of the same name", stranger.token(&corp), "signature"),
-        row("corp's iss, a stranger's key without a name", stranger.token_with(&nameless, &corp), "signature"),
+        row(
+            "corp's iss, a stranger's key without a name",
+            stranger.token_with(&nameless, &corp),
+            "signature",
+        ),
         row(
             "our iss, corp's key under its own name",
             bench.key.token_with(&named(&bench.key, "k1"), &ours),
@@ -184,13 +223,30 @@ fn s26_s30_no_key_speaks_for_another_issuer() {
             bench.key.token_with(&named(&bench.key, own_kid), &ours),
             "signature",
         ),
-        row("our iss, corp's key without a name", bench.key.token_with(&nameless, &ours), "signature"),
-        row("corp's iss, our key under its own name", own.token_with(&own_header(&own), &corp), "key_unknown"),
-        row("corp's iss, our key under corp's name", own.token_with(&named(&own, "k1"), &corp), "signature"),
+        row(
+            "our iss, corp's key without a name",
+            bench.key.token_with(&nameless, &ours),
+            "signature",
+        ),
+        row(
+            "corp's iss, our key under its own name",
+            own.token_with(&own_header(&own), &corp),
+            "key_unknown",
+        ),
+        row(
+            "corp's iss, our key under corp's name",
+            own.token_with(&named(&own, "k1"), &corp),
+            "signature",
+        ),
         row("corp's iss, our key without a name", own.token_with(&nameless, &corp), "signature"),
-        row("corp's claims beside our iss", bench.token(&with(&corp, &json!({ "iss": url }))), "type"),
+        row(
+            "corp's claims beside our iss",
+            bench.token(&with(&corp, &json!({ "iss": url }))),
+            "type",
+        ),
     ];
-    // Names that are paths, queries or markup lead nowhere; those over the limit and of other types are no names.
+    // Names that are paths, queries or markup lead nowhere; those over the limit and of other types
+    // are no names.
     for kid in [
         "../../../../../../dev/null",
         "/dev/null",
@@ -208,18 +264,30 @@ fn s26_s30_no_key_speaks_for_another_issuer() {
         "\u{212a}1",
     ] {
         let header = with(&bench.key.header(), &json!({ "kid": kid }));
-        tokens.push(row(format!("kid {kid:?}"), bench.key.token_with(&header, &corp), "key_unknown"));
+        tokens.push(row(
+            format!("kid {kid:?}"),
+            bench.key.token_with(&header, &corp),
+            "key_unknown",
+        ));
     }
-    for kid in
-        [json!(""), json!(7), json!(null), json!(["k1"]), json!({ "kid": "k1" }), json!(true), json!("k".repeat(257))]
-    {
+    for kid in [
+        json!(""),
+        json!(7),
+        json!(null),
+        json!(["k1"]),
+        json!({ "kid": "k1" }),
+        json!(true),
+        json!("k".repeat(257)),
+    ] {
         let header = with(&bench.key.header(), &json!({ "kid": kid }));
         tokens.push(row(format!("kid {kid}"), bench.key.token_with(&header, &corp), "form"));
     }
     let count = all_refused(&bench, &tokens);
     println!("{count} tokens of other keys");
     // Without a name, the keys that go with the algorithm are tried.
-    bench.permit("a token without kid", &bench.key.token_with(&json!({ "alg": "ES256" }), &corp)).unwrap();
+    bench
+        .permit("a token without kid", &bench.key.token_with(&json!({ "alg": "ES256" }), &corp))
+        .unwrap();
     assert_eq!(bench.other.fetches(), 1, "unknown names made no further fetch");
 }
 
@@ -240,19 +308,35 @@ fn s26_no_changed_token_is_accepted() {
         json!({ "groups": ["grp-itil"] }),
     ] {
         let payload = URL_SAFE_NO_PAD.encode(with(&claims, &change).to_string());
-        tokens.push(row(format!("payload with {change}"), format!("{header}.{payload}.{signature}"), "signature"));
+        tokens.push(row(
+            format!("payload with {change}"),
+            format!("{header}.{payload}.{signature}"),
+            "signature",
+        ));
     }
     // The same claims in another spelling are other bytes.
     let spaced = URL_SAFE_NO_PAD.encode(claims.to_string().replace("\":", "\": "));
     tokens.push(row("payload with spaces", format!("{header}.{spaced}.{signature}"), "signature"));
     for change in [json!({ "x": 1 }), json!({ "typ": "at+jwt" })] {
         let header = URL_SAFE_NO_PAD.encode(with(&bench.key.header(), &change).to_string());
-        tokens.push(row(format!("header with {change}"), format!("{header}.{}.{signature}", parts[1]), "signature"));
+        tokens.push(row(
+            format!("header with {change}"),
+            format!("{header}.{}.{signature}", parts[1]),
+            "signature",
+        ));
     }
     let foreign = bench.token(&with(&claims, &json!({ "sub": "somebody" })));
     let foreign = foreign.rsplit_once('.').unwrap().1;
-    tokens.push(row("another token's signature", format!("{header}.{}.{foreign}", parts[1]), "signature"));
-    tokens.push(row("header and payload exchanged", format!("{}.{header}.{signature}", parts[1]), "algorithm"));
+    tokens.push(row(
+        "another token's signature",
+        format!("{header}.{}.{foreign}", parts[1]),
+        "signature",
+    ));
+    tokens.push(row(
+        "header and payload exchanged",
+        format!("{}.{header}.{signature}", parts[1]),
+        "algorithm",
+    ));
     all_refused(&bench, &tokens);
 }
 
@@ -273,16 +357,23 @@ fn s27_what_a_token_says_about_its_key_is_never_looked_at() {
         json!({ "jwk": attacker.jwk() }),
         json!({ "x5c": [certificate] }),
         json!({ "x5t": "AAAA", "x5t#S256": "AAAA" }),
-        json!({ "jku": format!("{url}/jwks"), "x5u": url, "jwk": attacker.jwk(), "x5c": [certificate] }),
+        json!({ "jku": format!("{url}/jwks"), "x5u": url, "jwk": attacker.jwk(),
+            "x5c": [certificate] }),
         json!({ "iss": url, "url": url, "cty": "JWT" }),
         json!({ "jku": 7, "jwk": [], "x5c": "x", "x5u": null }),
     ] {
         let mut header = with(&bench.key.header(), &extra);
         let fault = if header["kid"] == "k9" { "key_unknown" } else { "signature" };
-        tokens.push(row(format!("the attacker's key with {extra}"), attacker.token_with(&header, &claims), fault));
+        tokens.push(row(
+            format!("the attacker's key with {extra}"),
+            attacker.token_with(&header, &claims),
+            fault,
+        ));
         // By the right key they change nothing.
         header["kid"] = json!("k1");
-        bench.permit(&format!("the right key with {extra}"), &bench.key.token_with(&header, &claims)).unwrap();
+        bench
+            .permit(&format!("the right key with {extra}"), &bench.key.token_with(&header, &claims))
+            .unwrap();
     }
     // An issuer nobody configured is not asked for its keys.
     for iss in [
@@ -314,12 +405,20 @@ fn s27_what_a_token_says_about_its_key_is_never_looked_at() {
         tokens.push(row(format!("the right key with {extra}"), token, "form"));
     }
     // RFC 7797: the payload as it is, not encoded.
-    let header =
-        URL_SAFE_NO_PAD.encode(json!({ "alg": "ES256", "kid": "k1", "b64": false, "crit": ["b64"] }).to_string());
+    let header = URL_SAFE_NO_PAD
+        .encode(json!({ "alg": "ES256", "kid": "k1", "b64": false, "crit": ["b64"] }).to_string());
     let input = format!("{header}.AAAA");
-    tokens.push(row("an unencoded payload", with_signature(&input, &bench.key.signature(input.as_bytes())), "form"));
+    tokens.push(row(
+        "an unencoded payload",
+        with_signature(&input, &bench.key.signature(input.as_bytes())),
+        "form",
+    ));
     let count = all_refused(&bench, &tokens);
     println!("{count} tokens that name their key or need to be understood");
     let refused = listener.accept().unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::WouldBlock, "nobody connected to the attacker's listener");
+    assert_eq!(
+        refused.kind(),
+        std::io::ErrorKind::WouldBlock,
+        "nobody connected to the attacker's listener"
+    );
 }

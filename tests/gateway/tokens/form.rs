@@ -5,7 +5,9 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD
 use p256::ecdsa::Signature;
 use serde_json::{Value, json};
 
-use super::{Bench, INVALID_TOKEN, MALFORMED_TOKEN, all_refused, call, refused, row, with, with_signature};
+use super::{
+    Bench, INVALID_TOKEN, MALFORMED_TOKEN, all_refused, call, refused, row, with, with_signature,
+};
 use crate::support::http::{form, request};
 use crate::support::issuer::{Key, now};
 
@@ -21,14 +23,16 @@ fn with_stray_bits(part: &str) -> Option<String> {
     (changed != part).then_some(changed)
 }
 
-/// A token whose three parts all have unused bits, and whose signature has a character of base64url's own.
+/// A token whose three parts all have unused bits, and whose signature has a character of
+/// base64url's own.
 fn token_with_room(bench: &Bench) -> String {
     let claims = bench.claims();
     (0..1_000)
         .map(|n| bench.token(&with(&claims, &json!({ "n": "x".repeat(n % 3), "m": n }))))
         .find(|token| {
             let parts: Vec<&str> = token.split('.').collect();
-            parts[2].contains(['-', '_']) && parts[1..].iter().all(|part| with_stray_bits(part).is_some())
+            parts[2].contains(['-', '_'])
+                && parts[1..].iter().all(|part| with_stray_bits(part).is_some())
         })
         .unwrap()
 }
@@ -90,7 +94,10 @@ fn s31_signatures_that_are_none() {
 }
 
 fn hex(text: &str) -> Vec<u8> {
-    (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
+    (0..text.len())
+        .step_by(2)
+        .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+        .collect()
 }
 
 /// Little-endian sum with the group order; fits 256 bits for every reduced S.
@@ -140,7 +147,11 @@ fn s31_only_the_one_strict_form_is_a_token() {
         ),
         row("a tilde behind (SD-JWT)", format!("{token}~"), "form"),
         row("a disclosure behind (SD-JWT)", format!("{token}~WyJhIiwiYiJd~"), "form"),
-        row("a length of 4n+1", format!("{token}{}", "A".repeat((5 - signature.len() % 4) % 4)), "form"),
+        row(
+            "a length of 4n+1",
+            format!("{token}{}", "A".repeat((5 - signature.len() % 4) % 4)),
+            "form",
+        ),
     ];
     for (name, at) in [("payload", 1), ("signature", 2)] {
         let mut changed = parts.clone();
@@ -149,7 +160,8 @@ fn s31_only_the_one_strict_form_is_a_token() {
         tokens.push(row(format!("stray bits in the {name}"), changed.join("."), "form"));
     }
     // The header of `support` fills its last character; this one does not.
-    let input = format!("{}.{payload}", URL_SAFE_NO_PAD.encode("{\"alg\":\"ES256\",\"kid\":\"k1\"  }"));
+    let input =
+        format!("{}.{payload}", URL_SAFE_NO_PAD.encode("{\"alg\":\"ES256\",\"kid\":\"k1\"  }"));
     let right = with_signature(&input, &bench.key.signature(input.as_bytes()));
     bench.permit("a header with spaces", &right).unwrap();
     let head = input.split('.').next().unwrap();
@@ -163,10 +175,19 @@ fn s31_only_the_one_strict_form_is_a_token() {
     // Padding inside is signed over too, and refused before the signature is looked at.
     for (what, jwe) in [
         ("five parts", format!("{header}.AAAA.AAAA.{payload}.{signature}")),
-        ("a JWE", format!("{}.AAAA.AAAA.AAAA.AAAA", URL_SAFE_NO_PAD.encode("{\"alg\":\"dir\",\"enc\":\"A128GCM\"}"))),
+        (
+            "a JWE",
+            format!(
+                "{}.AAAA.AAAA.AAAA.AAAA",
+                URL_SAFE_NO_PAD.encode("{\"alg\":\"dir\",\"enc\":\"A128GCM\"}")
+            ),
+        ),
         (
             "a JWE with an ES256 header",
-            format!("{}.AAAA.AAAA.AAAA.AAAA", URL_SAFE_NO_PAD.encode("{\"alg\":\"ES256\",\"enc\":\"A128GCM\"}")),
+            format!(
+                "{}.AAAA.AAAA.AAAA.AAAA",
+                URL_SAFE_NO_PAD.encode("{\"alg\":\"ES256\",\"enc\":\"A128GCM\"}")
+            ),
         ),
     ] {
         tokens.push(row(what, jwe, "form"));
@@ -175,8 +196,12 @@ fn s31_only_the_one_strict_form_is_a_token() {
 
     // What RFC 6750 §2.1 lets nobody send as a token has its own reason.
     let flattened = json!({ "protected": header, "payload": payload, "signature": signature });
-    let general = json!({ "payload": payload, "signatures": [{ "protected": header, "signature": signature }] });
-    let padded = format!("{}.{payload}.{signature}", URL_SAFE.encode(URL_SAFE_NO_PAD.decode(header).unwrap()) + "=");
+    let general = json!({ "payload": payload, "signatures": [{ "protected": header,
+        "signature": signature }] });
+    let padded = format!(
+        "{}.{payload}.{signature}",
+        URL_SAFE.encode(URL_SAFE_NO_PAD.decode(header).unwrap()) + "="
+    );
     let mut wrong = Vec::new();
     for (what, token) in [
         ("the flattened JSON serialisation", flattened.to_string()),
@@ -198,7 +223,14 @@ fn s31_only_the_one_strict_form_is_a_token() {
     ] {
         let response = call(&bench.gateway, &token);
         wrong.extend(
-            refused(&bench.gateway, what, &response, (401, "token.malformed", Some(MALFORMED_TOKEN)), "").err(),
+            refused(
+                &bench.gateway,
+                what,
+                &response,
+                (401, "token.malformed", Some(MALFORMED_TOKEN)),
+                "",
+            )
+            .err(),
         );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -208,11 +240,14 @@ fn s31_only_the_one_strict_form_is_a_token() {
 #[test]
 fn s31_weak_keys_of_an_issuer_verify_nothing() {
     // RSA of 1024 bits (Wycheproof json_web_key 8) and an exponent of one (9), among good keys.
-    let vectors: Value = serde_json::from_str(include_str!("../../vectors/wycheproof/json_web_key_test.json")).unwrap();
+    let vectors: Value =
+        serde_json::from_str(include_str!("../../vectors/wycheproof/json_web_key_test.json"))
+            .unwrap();
     let mut entries = Vec::new();
     for (name, comment) in [("weak", "keysize_too_small"), ("one", "exponentOne")] {
         let groups = vectors["testGroups"].as_array().unwrap();
-        let mut jwk = groups.iter().find(|group| group["comment"] == comment).unwrap()["public"].clone();
+        let mut jwk =
+            groups.iter().find(|group| group["comment"] == comment).unwrap()["public"].clone();
         if let Some(keys) = jwk.get("keys") {
             jwk = keys[0].clone();
         }
@@ -223,9 +258,13 @@ fn s31_weak_keys_of_an_issuer_verify_nothing() {
     let key = Key::p256("k1");
     let issuer = crate::support::Issuer::start(&[]);
     entries.push(key.jwk());
-    issuer.set_mode(crate::support::issuer::Mode::Answer(200, json!({ "keys": entries }).to_string().into_bytes()));
+    issuer.set_mode(crate::support::issuer::Mode::Answer(
+        200,
+        json!({ "keys": entries }).to_string().into_bytes(),
+    ));
     let mut setup = crate::support::Setup::new(super::POLICIES, &super::clients(&["corp"]));
-    setup.gateway = format!("issuers:\n{}", super::at_url("corp", &issuer)).replace("[ES256, EdDSA]", "[ES256, RS256]");
+    setup.gateway = format!("issuers:\n{}", super::at_url("corp", &issuer))
+        .replace("[ES256, EdDSA]", "[ES256, RS256]");
     let gateway = crate::support::Gateway::start(&setup);
     let claims = issuer.claims(now());
     super::permit(&gateway, "the good key", &key.token(&claims)).unwrap();
@@ -241,9 +280,10 @@ fn s32_exactly_one_bearer_credential() {
     let gateway = &bench.gateway;
     let token = bench.token(&bench.claims());
     let bearer = format!("Bearer {token}");
-    let several =
-        "Bearer realm=\"scopegate\", error=\"invalid_request\", error_description=\"send exactly one credential\"";
-    let query = "Bearer realm=\"scopegate\", error=\"invalid_request\", error_description=\"send the token in the \
+    let several = "Bearer realm=\"scopegate\", error=\"invalid_request\", error_description=\"send \
+        exactly one credential\"";
+    let query = "Bearer realm=\"scopegate\", error=\"invalid_request\", error_description=\"send \
+        the token in the \
                  Authorization header, never in the URL\"";
     let bare = "Bearer realm=\"scopegate\"";
     let target = "/api/items";
@@ -251,41 +291,97 @@ fn s32_exactly_one_bearer_credential() {
     let mut wrong = Vec::new();
     for (what, target, headers, expect, fault) in [
         ("none", target, vec![], (401, "token.missing", bare), ""),
-        ("the same twice", target, vec![bearer.as_str(), &bearer], (400, "token.several", several), ""),
-        ("a good and a bad one", target, vec![&bearer, "Bearer x"], (400, "token.several", several), ""),
-        ("a bad and a good one", target, vec!["Bearer x", &bearer], (400, "token.several", several), ""),
-        ("Bearer and Basic", target, vec![&bearer, "Basic b3duOng="], (400, "token.several", several), ""),
-        ("Bearer and an empty line", target, vec![&bearer, ""], (400, "token.several", several), ""),
+        (
+            "the same twice",
+            target,
+            vec![bearer.as_str(), &bearer],
+            (400, "token.several", several),
+            "",
+        ),
+        (
+            "a good and a bad one",
+            target,
+            vec![&bearer, "Bearer x"],
+            (400, "token.several", several),
+            "",
+        ),
+        (
+            "a bad and a good one",
+            target,
+            vec!["Bearer x", &bearer],
+            (400, "token.several", several),
+            "",
+        ),
+        (
+            "Bearer and Basic",
+            target,
+            vec![&bearer, "Basic b3duOng="],
+            (400, "token.several", several),
+            "",
+        ),
+        (
+            "Bearer and an empty line",
+            target,
+            vec![&bearer, ""],
+            (400, "token.several", several),
+            "",
+        ),
         ("Basic alone", target, vec!["Basic b3duOng="], (401, "token.missing", bare), "scheme"),
         ("DPoP alone", target, vec!["DPoP x"], (401, "token.missing", bare), "scheme"),
         ("an empty line alone", target, vec![""], (401, "token.missing", bare), ""),
-        ("Bearer without a token", target, vec!["Bearer"], (401, "token.malformed", MALFORMED_TOKEN), ""),
+        (
+            "Bearer without a token",
+            target,
+            vec!["Bearer"],
+            (401, "token.malformed", MALFORMED_TOKEN),
+            "",
+        ),
         ("in the query", &in_query, vec![], (400, "token.in_query", query), ""),
-        ("in the query and the header", &in_query, vec![&bearer], (400, "token.in_query", query), ""),
-        ("in the query, twice in the header", &in_query, vec![&bearer, &bearer], (400, "token.several", several), ""),
+        (
+            "in the query and the header",
+            &in_query,
+            vec![&bearer],
+            (400, "token.in_query", query),
+            "",
+        ),
+        (
+            "in the query, twice in the header",
+            &in_query,
+            vec![&bearer, &bearer],
+            (400, "token.several", several),
+            "",
+        ),
     ] {
         gateway.upstream.clear();
-        let headers: Vec<(&str, &str)> = headers.into_iter().map(|value| ("Authorization", value)).collect();
+        let headers: Vec<(&str, &str)> =
+            headers.into_iter().map(|value| ("Authorization", value)).collect();
         let response = gateway.send(request("GET", target, None, &headers));
         let (status, reason, challenge) = expect;
-        wrong.extend(refused(gateway, what, &response, (status, reason, Some(challenge)), fault).err());
+        wrong.extend(
+            refused(gateway, what, &response, (status, reason, Some(challenge)), fault).err(),
+        );
     }
     // RFC 6750 §2.2: a token in a form is none.
     gateway.upstream.clear();
     let response = gateway.send(form(target, &[], &format!("access_token={token}")));
-    wrong.extend(refused(gateway, "in a form", &response, (401, "token.missing", Some(bare)), "").err());
+    wrong.extend(
+        refused(gateway, "in a form", &response, (401, "token.missing", Some(bare)), "").err(),
+    );
     // Neither is one in another header.
     for name in ["X-Authorization", "Proxy-Authorization", "Cookie", "X-Access-Token"] {
         gateway.upstream.clear();
         let response = gateway.send(request("GET", target, None, &[(name, &bearer)]));
-        wrong.extend(refused(gateway, name, &response, (401, "token.missing", Some(bare)), "").err());
+        wrong.extend(
+            refused(gateway, name, &response, (401, "token.missing", Some(bare)), "").err(),
+        );
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
     // A scope that is missing asks for it, and nothing else does.
     gateway.upstream.clear();
     let response = gateway.call("POST", target, Some(&token));
-    let challenge = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", error_description=\"the token lacks a scope that \
+    let challenge = "Bearer realm=\"scopegate\", error=\"insufficient_scope\", \
+        error_description=\"the token lacks a scope that \
                      grants this operation\", scope=\"items_write\"";
     refused(gateway, "POST", &response, (403, "scope.missing", Some(challenge)), "").unwrap();
     gateway.upstream.clear();

@@ -1,4 +1,5 @@
-//! Opaque tokens of other issuers: who is asked, how often, and what becomes of answers that are wrong.
+//! Opaque tokens of other issuers: who is asked, how often, and what becomes of answers that are
+//! wrong.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -91,10 +92,13 @@ impl Endpoint {
 
     fn serve(&self, mut stream: TcpStream) {
         let Some((head, body)) = http::read_request(&mut stream) else { return };
-        let form: BTreeMap<String, String> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        let form: BTreeMap<String, String> =
+            url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
         self.state.asked.lock().unwrap().push(form["token"].clone());
-        let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-        let basic = format!("authorization: Basic {}", STANDARD.encode(format!("gw:{}", encode(SECRET))));
+        let encode =
+            |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let basic =
+            format!("authorization: Basic {}", STANDARD.encode(format!("gw:{}", encode(SECRET))));
         let ours = head.lines().any(|line| line.eq_ignore_ascii_case(&basic));
         let good = || {
             let known = self.state.known.lock().unwrap();
@@ -112,7 +116,10 @@ impl Endpoint {
             }
             Mode::Good => (200, good().to_string().into_bytes()),
         };
-        let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     }
 }
@@ -126,16 +133,18 @@ struct Bench {
 
 fn entry(name: &str, endpoint: &Endpoint, more: &str) -> String {
     format!(
-        "  {name}: {{ issuer: 'https://{name}.example', audience: ['https://api.example'], claims: {{ scopes: scope }}, \
-         introspection: {{ url: '{}', client_id: gw, client_secret: file:partner, cache: 10s }}{more} }}\n",
+        "  {name}: {{ issuer: 'https://{name}.example', audience: ['https://api.example'], claims: \
+            {{ scopes: scope }}, \
+         introspection: {{ url: '{}', client_id: gw, client_secret: file:partner, cache: 10s \
+         }}{more} }}\n",
         endpoint.url
     )
 }
 
 fn bench() -> Bench {
     let (partner, second, third) = (Endpoint::start(), Endpoint::start(), Endpoint::start());
-    let clients =
-        "clients:\n  here: { auth_scopes: [read], external: { partner: [app], second: [app], third: [app] } }\n";
+    let clients = "clients:\n  here: { auth_scopes: [read], external: { partner: [app], second: \
+        [app], third: [app] } }\n";
     let mut setup = Setup::new(POLICIES, clients);
     setup.files = vec![("partner".into(), format!("{SECRET}\n"))];
     setup.gateway = format!(
@@ -148,7 +157,8 @@ fn bench() -> Bench {
 }
 
 fn active() -> Value {
-    json!({ "active": true, "client_id": "app", "scope": "read other", "aud": "https://api.example", "exp": now() + 300, "sub": "u", "jti": "j-1" })
+    json!({ "active": true, "client_id": "app", "scope": "read \
+        other", "aud": "https://api.example", "exp": now() + 300, "sub": "u", "jti": "j-1" })
 }
 
 fn changed(members: &Value) -> Value {
@@ -177,7 +187,11 @@ fn a_token_is_shown_to_the_issuer_that_its_prefix_or_the_policy_names_and_to_nob
         assert!(seen.iter().any(|seen| seen == line), "{seen:?}");
     }
     assert_eq!(bench.verdict("/bare/x", "bare-1"), "permit");
-    assert_eq!(bench.verdict("/bare/x", "pt_1"), "policy.profile", "the prefix is stronger than the policy");
+    assert_eq!(
+        bench.verdict("/bare/x", "pt_1"),
+        "policy.profile",
+        "the prefix is stronger than the policy"
+    );
     for (path, token) in [
         ("/both/x", "both-1"),
         ("/api/items", "bare-2"),
@@ -253,12 +267,17 @@ fn answers_are_kept_for_a_time_and_many_ask_once() {
     assert_eq!(bench.partner.asked(), ["pt_good", "pt_bad"], "one question for all");
     bench.partner.mode(Mode::Good);
     for _ in 0..5 {
-        assert_eq!((bench.items("pt_good").as_str(), bench.items("pt_bad").as_str()), ("permit", "token.invalid"));
+        assert_eq!(
+            (bench.items("pt_good").as_str(), bench.items("pt_bad").as_str()),
+            ("permit", "token.invalid")
+        );
     }
     assert_eq!(bench.partner.asked().len(), 2);
     // Its answer is good for ten seconds here, whatever it says of the token's life.
     bench.partner.know("pt_good", json!({ "active": false }));
-    wait_for("the answer to be asked for anew", || (bench.items("pt_good") == "token.invalid").then_some(()));
+    wait_for("the answer to be asked for anew", || {
+        (bench.items("pt_good") == "token.invalid").then_some(())
+    });
     assert_eq!(bench.partner.asked(), ["pt_good", "pt_bad", "pt_good"]);
     // A token that lives for less than that.
     bench.partner.know("pt_short", changed(&json!({ "exp": now() + 6 - 30 })));
@@ -287,10 +306,19 @@ fn an_outage_is_a_503_and_never_a_401_and_is_not_asked_into() {
     {
         bench.partner.mode(mode);
         let response = bench.gateway.get("/api/items", Some(&format!("pt_out{n}")));
-        assert_eq!((response.status, response.verdict().as_str()), (503, "issuer.unavailable"), "{n}");
-        assert!(response.header("retry-after").is_some() && response.header("www-authenticate").is_none(), "{n}");
+        assert_eq!(
+            (response.status, response.verdict().as_str()),
+            (503, "issuer.unavailable"),
+            "{n}"
+        );
+        assert!(
+            response.header("retry-after").is_some()
+                && response.header("www-authenticate").is_none(),
+            "{n}"
+        );
     }
-    // After five in a row it is left alone: one question in a second, and all others are answered without one.
+    // After five in a row it is left alone: one question in a second, and all others are answered
+    // without one.
     let before = bench.partner.asked().len();
     let began = Instant::now();
     for n in 0..200 {
@@ -301,11 +329,15 @@ fn an_outage_is_a_503_and_never_a_401_and_is_not_asked_into() {
     bench.second.know("bare-1", active());
     assert_eq!(bench.verdict("/bare/x", "bare-1"), "permit", "another issuer is none the worse");
     bench.partner.mode(Mode::Good);
-    wait_for("the issuer to be asked again", || (bench.items("pt_known") == "permit").then_some(()));
+    wait_for("the issuer to be asked again", || {
+        (bench.items("pt_known") == "permit").then_some(())
+    });
     bench.partner.mode(Mode::Hang);
     std::thread::scope(|scope| {
         let hanging = scope.spawn(|| assert_eq!(bench.items("pt_hang"), "issuer.unavailable"));
-        wait_for("it to be asked", || bench.partner.asked().contains(&"pt_hang".to_owned()).then_some(()));
+        wait_for("it to be asked", || {
+            bench.partner.asked().contains(&"pt_hang".to_owned()).then_some(())
+        });
         for _ in 0..50 {
             assert_eq!(bench.items("pt_known"), "permit", "what is known goes on");
         }
@@ -330,8 +362,13 @@ fn odd_tokens_are_no_outage_of_the_issuer_and_jwts_of_others_are_not_shown_to_it
     bench.partner.mode(Mode::Good);
     assert_eq!(bench.items("pt_1"), "permit", "and the next one too");
     let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
-    for header in [r#"{"alg":"ES512"}"#, r#"{"alg":"RS256","crit":["x"]}"#, r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#] {
-        let jwt = format!("{}.{}.c2ln", encode(header), encode(r#"{"iss":"https://other.example"}"#));
+    for header in [
+        r#"{"alg":"ES512"}"#,
+        r#"{"alg":"RS256","crit":["x"]}"#,
+        r#"{"alg":"RSA-OAEP","enc":"A256GCM"}"#,
+    ] {
+        let jwt =
+            format!("{}.{}.c2ln", encode(header), encode(r#"{"iss":"https://other.example"}"#));
         assert_eq!(bench.verdict("/bare/x", &jwt), "token.invalid", "{header}");
         assert_eq!(bench.verdict("/bare/x", &format!("{jwt}.eA.eA")), "token.invalid", "{header}");
     }

@@ -1,5 +1,6 @@
-//! What was verified once is judged anew on each request: a key, client, scope, audience, role or issuer that is gone is gone
-//! on the next one. And keys that are not known are asked for, but seldom.
+//! What was verified once is judged anew on each request: a key, client, scope, audience, role or
+//! issuer that is gone is gone on the next one. And keys that are not known are asked for, but
+//! seldom.
 
 use std::time::{Duration, Instant};
 
@@ -52,7 +53,14 @@ fn s25_a_cached_token_of_another_issuer_ends_with_what_it_rested_on() {
             "{ external",
             "scope.missing",
         ),
-        ("the mapping of the client", "/api/items", "clients.yaml", "corp: [app]", "corp: [app3]", "client.unknown"),
+        (
+            "the mapping of the client",
+            "/api/items",
+            "clients.yaml",
+            "corp: [app]",
+            "corp: [app3]",
+            "client.unknown",
+        ),
         (
             "the grant of the scope",
             "/api/items",
@@ -78,9 +86,30 @@ fn s25_a_cached_token_of_another_issuer_ends_with_what_it_rested_on() {
             "client: client_id",
             "client.unknown",
         ),
-        ("the name of the scopes claim", "/api/items", "gateway.yaml", "scopes: scp", "scopes: scope", "scope.missing"),
-        ("the map of roles", "/admin/x", "gateway.yaml", "{ grp-itil: itil }", "{ grp-itil: other }", "acl.role"),
-        ("the name of the roles claim", "/admin/x", "gateway.yaml", "roles: groups", "roles: roles", "acl.role"),
+        (
+            "the name of the scopes claim",
+            "/api/items",
+            "gateway.yaml",
+            "scopes: scp",
+            "scopes: scope",
+            "scope.missing",
+        ),
+        (
+            "the map of roles",
+            "/admin/x",
+            "gateway.yaml",
+            "{ grp-itil: itil }",
+            "{ grp-itil: other }",
+            "acl.role",
+        ),
+        (
+            "the name of the roles claim",
+            "/admin/x",
+            "gateway.yaml",
+            "roles: groups",
+            "roles: roles",
+            "acl.role",
+        ),
         (
             "the issuer",
             "/api/items",
@@ -137,10 +166,31 @@ fn s25_a_cached_token_of_our_own_ends_with_what_it_rested_on() {
             "items_read: { active: false,",
             "scope.unscoped",
         ),
-        ("the user, switched off", "/api/items", "users.yaml", "alice: {", "alice: { active: false,", "user.inactive"),
-        ("the user, locked", "/api/items", "users.yaml", "alice: {", "alice: { locked: true,", "user.inactive"),
+        (
+            "the user, switched off",
+            "/api/items",
+            "users.yaml",
+            "alice: {",
+            "alice: { active: false,",
+            "user.inactive",
+        ),
+        (
+            "the user, locked",
+            "/api/items",
+            "users.yaml",
+            "alice: {",
+            "alice: { locked: true,",
+            "user.inactive",
+        ),
         ("the user's role", "/admin/x", "users.yaml", "[itil]", "[other]", "acl.role"),
-        ("the right of the ACL", "/admin/x", "policies.yaml", "all: [itil]", "all: [chief]", "acl.role"),
+        (
+            "the right of the ACL",
+            "/admin/x",
+            "policies.yaml",
+            "all: [itil]",
+            "all: [chief]",
+            "acl.role",
+        ),
     ] {
         for _ in 0..2 {
             assert_eq!(verdict(&gateway, target, &token), "permit", "before: {what}");
@@ -166,8 +216,10 @@ fn s39_keys_in_a_file_come_and_go_with_a_reload() {
     let server = Issuer::start(&[]);
     server.set_mode(crate::support::issuer::Mode::Close);
     let mut setup = Setup::new(POLICIES, &clients(&["corp"]));
-    setup.gateway =
-        format!("issuers:\n{}", issuer("corp", &server, &format!("{{ jwks_file: \"{}\" }}", file.display())));
+    setup.gateway = format!(
+        "issuers:\n{}",
+        issuer("corp", &server, &format!("{{ jwks_file: \"{}\" }}", file.display()))
+    );
     let gateway = Gateway::start(&setup);
     let claims = server.claims(now());
     let (first, second) = (old.token(&claims), new.token(&claims));
@@ -194,20 +246,25 @@ fn s39_a_key_replaced_under_its_name_ends_cached_tokens() {
     let (old, new) = (Key::p256("k1"), Key::p256("k1"));
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.json");
-    let write = |key: &Key| std::fs::write(&file, json!({ "keys": [key.jwk()] }).to_string()).unwrap();
+    let write =
+        |key: &Key| std::fs::write(&file, json!({ "keys": [key.jwk()] }).to_string()).unwrap();
     write(&old);
     let server = Issuer::start(&[]);
     let mut setup = Setup::new(POLICIES, &clients(&["corp"]));
-    setup.gateway =
-        format!("issuers:\n{}", issuer("corp", &server, &format!("{{ jwks_file: \"{}\" }}", file.display())));
+    setup.gateway = format!(
+        "issuers:\n{}",
+        issuer("corp", &server, &format!("{{ jwks_file: \"{}\" }}", file.display()))
+    );
     let gateway = Gateway::start(&setup);
     let claims = server.claims(now());
     let (cached, other) = (old.token(&claims), old.token(&with(&claims, &json!({ "sub": "x" }))));
     permit(&gateway, "the old key", &cached).unwrap();
     write(&new);
     assert!(gateway.reload());
-    // Whether its key is gone or the name is now another key's: two ways to say it, neither of them a permit.
-    let cached = ["key_unknown", "signature"].map(|fault| refuse(&gateway, "the old key, cached", &cached, fault));
+    // Whether its key is gone or the name is now another key's: two ways to say it, neither of them
+    // a permit.
+    let cached = ["key_unknown", "signature"]
+        .map(|fault| refuse(&gateway, "the old key, cached", &cached, fault));
     assert!(cached.iter().any(Result::is_ok), "{cached:?}");
     refuse(&gateway, "the old key, not cached", &other, "signature").unwrap();
     permit(&gateway, "the new key", &new.token(&claims)).unwrap();
@@ -225,7 +282,8 @@ fn flood(gateway: &Gateway, key: &Key, claims: &Value) -> Vec<(u16, String)> {
                 scope.spawn(|| {
                     let call = || {
                         let header = with(&key.header(), &json!({ "kid": random_kid() }));
-                        let response = gateway.get("/api/items", Some(&key.token_with(&header, claims)));
+                        let response =
+                            gateway.get("/api/items", Some(&key.token_with(&header, claims)));
                         (response.status, response.verdict())
                     };
                     (0..25).map(|_| call()).collect::<Vec<_>>()
@@ -236,7 +294,8 @@ fn flood(gateway: &Gateway, key: &Key, claims: &Value) -> Vec<(u16, String)> {
     })
 }
 
-/// The longest test here: it lasts as long as the cool-down between two fetches (30 s), because it is about just that.
+/// The longest test here: it lasts as long as the cool-down between two fetches (30 s), because it
+/// is about just that.
 #[test]
 fn s38_s39_an_issuer_rotates_and_unknown_names_fetch_once_in_a_cool_down() {
     let (stays, comes, goes) = (Key::p256("k1"), Key::p256("k2"), Key::p256("k3"));
@@ -253,13 +312,21 @@ fn s38_s39_an_issuer_rotates_and_unknown_names_fetch_once_in_a_cool_down() {
 
     // Right after a fetch nothing is fresher to be had: refused without asking.
     let answers = flood(&gateway, &stays, &claims);
-    assert!(answers.iter().all(|(status, reason)| *status == 401 && reason == "token.invalid"), "{answers:?}");
+    assert!(
+        answers.iter().all(|(status, reason)| *status == 401 && reason == "token.invalid"),
+        "{answers:?}"
+    );
     let cool_downs = |since: Instant| usize::try_from(since.elapsed().as_secs() / 30).unwrap();
     assert_eq!(answers.len(), 200);
-    assert!(server.fetches() <= 1 + cool_downs(started), "{} in {:?}", server.fetches(), started.elapsed());
+    assert!(
+        server.fetches() <= 1 + cool_downs(started),
+        "{} in {:?}",
+        server.fetches(),
+        started.elapsed()
+    );
 
-    // The issuer rotates. A token of the new key, asked again and again, is taken after one fetch; meanwhile the key that stays
-    // serves, cached or not.
+    // The issuer rotates. A token of the new key, asked again and again, is taken after one fetch;
+    // meanwhile the key that stays serves, cached or not.
     server.set_keys(&[stays.clone(), comes.clone()]);
     let before = server.fetches();
     let fetched = loop {
@@ -271,7 +338,11 @@ fn s38_s39_an_issuer_rotates_and_unknown_names_fetch_once_in_a_cool_down() {
         if response.status == 200 {
             break asked;
         }
-        assert_eq!((response.status, response.verdict().as_str()), (401, "token.invalid"), "{response:?}");
+        assert_eq!(
+            (response.status, response.verdict().as_str()),
+            (401, "token.invalid"),
+            "{response:?}"
+        );
         assert_eq!(server.fetches(), before);
         permit(&gateway, "the key that goes, until it is known to be gone", &leaving).unwrap();
         std::thread::park_timeout(Duration::from_millis(100));
@@ -282,7 +353,11 @@ fn s38_s39_an_issuer_rotates_and_unknown_names_fetch_once_in_a_cool_down() {
     refuse(&gateway, "the key that went, not cached", &fresh(&goes), "key_unknown").unwrap();
     let answers = flood(&gateway, &stays, &claims);
     assert!(answers.iter().all(|(status, _)| *status == 401), "{answers:?}");
-    assert!(server.fetches() <= before + 1 + cool_downs(fetched), "{} since {before}", server.fetches());
+    assert!(
+        server.fetches() <= before + 1 + cool_downs(fetched),
+        "{} since {before}",
+        server.fetches()
+    );
     permit(&gateway, "the key that stays, at the end", &cached).unwrap();
 }
 
@@ -299,7 +374,12 @@ fn s38_the_first_callers_share_the_first_fetch() {
         let threads: Vec<_> = (0..16)
             .map(|_| {
                 scope.spawn(|| {
-                    gateway.get("/api/items", Some(&key.token(&with(&claims, &json!({ "n": random_kid() }))))).status
+                    gateway
+                        .get(
+                            "/api/items",
+                            Some(&key.token(&with(&claims, &json!({ "n": random_kid() })))),
+                        )
+                        .status
                 })
             })
             .collect();
@@ -308,5 +388,12 @@ fn s38_the_first_callers_share_the_first_fetch() {
     assert!(statuses.iter().all(|status| *status == 200), "{statuses:?}");
     assert_eq!(server.fetches(), 1);
     let response = gateway.get("/api/items", None);
-    refused(&gateway, "none", &response, (401, "token.missing", Some("Bearer realm=\"scopegate\"")), "").unwrap_err();
+    refused(
+        &gateway,
+        "none",
+        &response,
+        (401, "token.missing", Some("Bearer realm=\"scopegate\"")),
+        "",
+    )
+    .unwrap_err();
 }

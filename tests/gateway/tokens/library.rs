@@ -5,8 +5,8 @@ use std::net::TcpStream;
 
 use oauth2::basic::{BasicClient, BasicErrorResponseType, BasicTokenType};
 use oauth2::{
-    AuthType, ClientId, ClientSecret, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse, RequestTokenError, Scope,
-    TokenResponse, TokenUrl,
+    AuthType, ClientId, ClientSecret, EndpointNotSet, EndpointSet, HttpRequest, HttpResponse,
+    RequestTokenError, Scope, TokenResponse, TokenUrl,
 };
 
 use super::{POLICIES, clients, own_url, permit};
@@ -33,7 +33,8 @@ fn http(request: HttpRequest) -> Result<HttpResponse, Error> {
     let answer = String::from_utf8(answer).map_err(Error::other)?;
     let (head, body) = answer.split_once("\r\n\r\n").ok_or(ErrorKind::UnexpectedEof)?;
     let mut lines = head.split("\r\n");
-    let status = lines.next().and_then(|line| line.split(' ').nth(1)).ok_or(ErrorKind::InvalidData)?;
+    let status =
+        lines.next().and_then(|line| line.split(' ').nth(1)).ok_or(ErrorKind::InvalidData)?;
     let mut response = http::Response::builder().status(status);
     for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
         assert!(!name.eq_ignore_ascii_case("transfer-encoding"), "this client reads no chunks");
@@ -42,7 +43,8 @@ fn http(request: HttpRequest) -> Result<HttpResponse, Error> {
     response.body(body.as_bytes().to_vec()).map_err(Error::other)
 }
 
-type Client = BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
+type Client =
+    BasicClient<EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointNotSet, EndpointSet>;
 
 fn client(gateway: &Gateway, path: &str, id: &str, secret: &str, by: AuthType) -> Client {
     BasicClient::new(ClientId::new(id.to_owned()))
@@ -61,12 +63,14 @@ fn it_gets_a_token_by_either_authentication_and_calls_the_api() {
             assert_eq!(all.token_type(), &BasicTokenType::Bearer);
             assert_eq!(all.expires_in().unwrap().as_secs(), 1_800);
             assert!(all.refresh_token().is_none());
-            let mut scopes: Vec<&str> = all.scopes().unwrap().iter().map(|scope| scope.as_str()).collect();
+            let mut scopes: Vec<&str> =
+                all.scopes().unwrap().iter().map(|scope| scope.as_str()).collect();
             scopes.sort_unstable();
             assert_eq!(scopes, ["items_read", "items_write"]);
             permit(&gateway, "its token", all.access_token().secret()).unwrap();
 
-            let narrow = client.exchange_client_credentials().add_scope(Scope::new("items_read".to_owned()));
+            let narrow =
+                client.exchange_client_credentials().add_scope(Scope::new("items_read".to_owned()));
             let narrow = narrow.request(&http).unwrap();
             permit(&gateway, "its narrower token", narrow.access_token().secret()).unwrap();
             let response = gateway.call("POST", "/api/items", Some(narrow.access_token().secret()));
@@ -86,9 +90,12 @@ fn it_understands_why_it_gets_none() {
             ("own", SECRET, "items_delete", BasicErrorResponseType::InvalidScope),
         ] {
             let client = client(&gateway, "/oauth2/token", id, secret, by.clone());
-            let request = client.exchange_client_credentials().add_scope(Scope::new(scope.to_owned()));
+            let request =
+                client.exchange_client_credentials().add_scope(Scope::new(scope.to_owned()));
             match request.request(&http) {
-                Err(RequestTokenError::ServerResponse(answer)) => assert_eq!(answer.error(), &expect, "{id} {scope}"),
+                Err(RequestTokenError::ServerResponse(answer)) => {
+                    assert_eq!(answer.error(), &expect, "{id} {scope}");
+                }
                 other => panic!("{id} {scope}: {other:?}"),
             }
         }

@@ -1,5 +1,5 @@
-//! S37: issuers that are down, slow, or answer with anything but their keys. What is known goes on; what is not known is our
-//! outage and not the caller's fault.
+//! S37: issuers that are down, slow, or answer with anything but their keys. What is known goes on;
+//! what is not known is our outage and not the caller's fault.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,8 @@ fn intruder() -> Value {
 fn failures() -> Vec<(&'static str, &'static str, Mode)> {
     let answer = |status, body: String| Mode::Answer(status, body.into_bytes());
     let set = intruder().to_string();
-    let small = json!({ "keys": [{ "kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "x" }, { "kty": "oct", "k": "AAAA", "kid": "k1" }] });
+    let small = json!({ "keys": [{ "kty": "RSA", "n": "AQAB", "e": "AQAB", "kid": "x" },
+        { "kty": "oct", "k": "AAAA", "kid": "k1" }] });
     vec![
         ("closes", "discover", Mode::Close),
         ("closes, at its URL", "url", Mode::Close),
@@ -39,7 +40,12 @@ fn failures() -> Vec<(&'static str, &'static str, Mode)> {
         ("cut off", "url", answer(200, set[..set.len() - 3].to_owned())),
         ("something behind", "url", answer(200, format!("{set}{set}"))),
         ("garbage", "url", Mode::Answer(200, (0..=255).cycle().take(10_000).collect())),
-        ("over 150,000 bytes, good otherwise", "url", answer(200, format!("{set}{}", " ".repeat(150_000)))),
+        (
+            "over 150,000 bytes, good \
+            otherwise",
+            "url",
+            answer(200, format!("{set}{}", " ".repeat(150_000))),
+        ),
         ("20 MB", "url", answer(200, " ".repeat(20_000_000))),
         ("nested without end", "url", answer(200, format!("{{\"keys\":{}", "[".repeat(100_000)))),
         (
@@ -47,7 +53,9 @@ fn failures() -> Vec<(&'static str, &'static str, Mode)> {
             "discover",
             answer(
                 200,
-                json!({ "issuer": "https://other.example", "jwks_uri": "https://other.example/jwks" }).to_string(),
+                json!({ "issuer": "https://other.example",
+                    "jwks_uri": "https://other.example/jwks" })
+                .to_string(),
             ),
         ),
         ("metadata without keys", "discover", answer(200, "{}".to_owned())),
@@ -77,12 +85,13 @@ impl Failing {
 }
 
 fn unavailable(gateway: &Gateway, what: &str, response: &Response) {
-    refused(gateway, what, response, (503, "issuer.unavailable", None), "cannot be fetched").unwrap();
+    refused(gateway, what, response, (503, "issuer.unavailable", None), "cannot be fetched")
+        .unwrap();
     assert_eq!(response.header("Retry-After"), Some("5"), "{what}");
 }
 
-/// Lasts as long as the cool-down between two fetches (30 s): only then is an issuer asked again. All fail at once, each in its
-/// own way, in one gateway.
+/// Lasts as long as the cool-down between two fetches (30 s): only then is an issuer asked again.
+/// All fail at once, each in its own way, in one gateway.
 #[test]
 fn s37_known_keys_serve_through_every_outage_and_unknown_ones_are_not_the_callers_fault() {
     let mut failing: Vec<Failing> = failures()
@@ -141,18 +150,25 @@ fn s37_known_keys_serve_through_every_outage_and_unknown_ones_are_not_the_caller
         std::thread::park_timeout(Duration::from_millis(100));
     }
     for own in &failing {
-        // A redirect that was followed would have shown as ten requests. After each cool-down it is asked again.
+        // A redirect that was followed would have shown as ten requests. After each cool-down it is
+        // asked again.
         let most = 4 + usize::try_from(started.elapsed().as_secs() / 60).unwrap();
         assert!(own.server.fetches() <= most, "{}: {} fetches", own.what, own.server.fetches());
         gateway.upstream.clear();
         let response = gateway.get("/api/items", Some(&own.fresh("intruder")));
         unavailable(&gateway, own.what, &response);
         permit(&gateway, &format!("{}, cached, at the end", own.what), &own.cached).unwrap();
-        permit(&gateway, &format!("{}, known name, at the end", own.what), &own.fresh("k1")).unwrap();
+        permit(&gateway, &format!("{}, known name, at the end", own.what), &own.fresh("k1"))
+            .unwrap();
         // Two credentials are the caller's fault all the same (CVE-2024-45809).
         gateway.upstream.clear();
         let bearer = format!("Bearer {}", own.fresh("k9"));
-        let twice = request("GET", "/api/items", None, &[("Authorization", &bearer), ("Authorization", &bearer)]);
+        let twice = request(
+            "GET",
+            "/api/items",
+            None,
+            &[("Authorization", &bearer), ("Authorization", &bearer)],
+        );
         assert_eq!(gateway.send(twice).verdict(), "token.several");
     }
     println!("{} ways to fail, after {:?}", failing.len(), started.elapsed());
@@ -165,7 +181,11 @@ fn s37_an_issuer_that_is_down_at_the_start_is_no_reason_not_to_start() {
     server.set_mode(Mode::Answer(200, b"<html>".to_vec()));
     let other = Issuer::start(std::slice::from_ref(&steady));
     let mut setup = Setup::new(POLICIES, &clients(&["corp", "other"]));
-    setup.gateway = format!("issuers:\n{}{}", issuer("corp", &server, "discover"), issuer("other", &other, "discover"));
+    setup.gateway = format!(
+        "issuers:\n{}{}",
+        issuer("corp", &server, "discover"),
+        issuer("other", &other, "discover")
+    );
     let gateway = Gateway::start(&setup);
     let token = key.token(&server.claims(now()));
     for _ in 0..3 {
@@ -176,11 +196,19 @@ fn s37_an_issuer_that_is_down_at_the_start_is_no_reason_not_to_start() {
     // The other issuer and our own tokens are as ever, and the gateway says that it is ready.
     permit(&gateway, "the other issuer", &steady.token(&other.claims(now()))).unwrap();
     permit(&gateway, "our own", &gateway.token("own")).unwrap();
-    let ready = crate::support::send(gateway.metrics, "GET /readyz HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n");
+    let ready = crate::support::send(
+        gateway.metrics,
+        "GET /readyz HTTP/1.1\r\nHost: m\r\nConnection: close\r\n\r\n",
+    );
     assert_eq!(ready.status, 200, "{ready:?}");
     // What is wrong with the token itself is said at once, without its keys.
-    super::refuse(&gateway, "expired", &key.token(&with(&server.claims(now()), &json!({ "exp": 1 }))), "expired")
-        .unwrap();
+    super::refuse(
+        &gateway,
+        "expired",
+        &key.token(&with(&server.claims(now()), &json!({ "exp": 1 }))),
+        "expired",
+    )
+    .unwrap();
     super::refuse(
         &gateway,
         "a wrong algorithm",
@@ -192,7 +220,8 @@ fn s37_an_issuer_that_is_down_at_the_start_is_no_reason_not_to_start() {
     wait_for("the issuer's keys", || permit(&gateway, "after its first answer", &token).ok());
 }
 
-/// A reload that finds the keys elsewhere knows none until they are fetched: that is our doing, so never the caller's fault.
+/// A reload that finds the keys elsewhere knows none until they are fetched: that is our doing, so
+/// never the caller's fault.
 #[test]
 fn s37_a_reload_to_another_place_of_keys_never_blames_the_token() {
     let key = Key::p256("k1");
@@ -200,8 +229,10 @@ fn s37_a_reload_to_another_place_of_keys_never_blames_the_token() {
     let mut setup = Setup::new(POLICIES, &clients(&["corp"]));
     setup.gateway = format!("issuers:\n{}", issuer("corp", &server, "discover"));
     let gateway = Gateway::start(&setup);
-    let (cached, fresh) =
-        (key.token(&server.claims(now())), key.token(&with(&server.claims(now()), &json!({ "sub": "x" }))));
+    let (cached, fresh) = (
+        key.token(&server.claims(now())),
+        key.token(&with(&server.claims(now()), &json!({ "sub": "x" }))),
+    );
     permit(&gateway, "before", &cached).unwrap();
     server.set_mode(Mode::Close);
     let text = std::fs::read_to_string(gateway.folder.path().join("gateway.yaml")).unwrap();

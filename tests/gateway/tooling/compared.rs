@@ -19,7 +19,8 @@ access_policies:
 
 const CLIENTS: &str = "clients:
   app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read, write] }
-  portal: { grants: [authorization_code], public_client: true, redirect_urls: [http://127.0.0.1/cb], auth_scopes: [read] }
+  portal: { grants: [authorization_code], public_client: true, redirect_urls: \
+    [http://127.0.0.1/cb], auth_scopes: [read] }
   by-corp: { grants: [], public_client: true, auth_scopes: [read], external: { corp: [c1] } }
 ";
 
@@ -30,7 +31,9 @@ fn set(policies: &str, clients: &str, users: &str) -> Setup {
     let mut setup = Setup::new(policies, clients);
     setup.users = users.to_owned();
     setup.gateway = "authorization_server: { grants: [client_credentials, authorization_code] }
-issuers: { corp: { issuer: https://corp.example, audience: [x], keys: { jwks_url: https://corp.example/jwks }, claims: { scopes: scp, roles: groups }, roles: { g: itil, h: admin } } }
+issuers: { corp: { issuer: https://corp.example, audience: [x], keys: { jwks_url: \
+    https://corp.example/jwks }, claims: { scopes: scp, roles: groups }, roles: { g: itil, h: \
+    admin } } }
 "
     .to_owned();
     setup
@@ -44,7 +47,12 @@ impl Folders {
         let address = "127.0.0.1:1".parse().unwrap();
         for (name, setup) in [("old", old), ("new", new)] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
-            setup.write(&folder.path().join(name), address, "127.0.0.1:2".parse().unwrap(), address);
+            setup.write(
+                &folder.path().join(name),
+                address,
+                "127.0.0.1:2".parse().unwrap(),
+                address,
+            );
         }
         Self(folder)
     }
@@ -81,8 +89,10 @@ fn lines(comparison: &Value) -> BTreeSet<String> {
             ("host", &example["host"]),
         ];
         let told = parts.into_iter().filter(|(_, value)| !value.is_null());
-        let circumstances: Vec<String> = told
-            .map(|(key, value)| if key == "at" { "at".to_owned() } else { value.to_string().replace('"', "") })
+        let circumstances: Vec<String> =
+            told.map(|(key, value)| {
+                if key == "at" { "at".to_owned() } else { value.to_string().replace('"', "") }
+            })
             .collect();
         format!(
             "{} {} {} {} → {} {}",
@@ -137,7 +147,10 @@ fn every_kind_of_change_is_told_with_a_request_that_shows_it() {
         ),
         (
             "a client let in from somewhere",
-            policies("{ clients: [app] }", "{ clients: [app] }, { clients: [portal], from: [10.1.0.0/16] }"),
+            policies(
+                "{ clients: [app] }",
+                "{ clients: [app] }, { clients: [portal], from: [10.1.0.0/16] }",
+            ),
             &[
                 "portal for alice GET /one/a policy.profile → permit 10.1.0.0",
                 "portal for alice GET /one/b/{id} policy.profile → permit 10.1.0.0",
@@ -149,7 +162,8 @@ fn every_kind_of_change_is_told_with_a_request_that_shows_it() {
             "office hours",
             policies(
                 "clients: [app] }",
-                "clients: [app], between: { days: [mon], hours: 08:00-18:00, timezone: Europe/Berlin } }",
+                "clients: [app], between: { days: [mon], hours: 08:00-18:00, timezone: \
+                    Europe/Berlin } }",
             ),
             // Whether the example needs a time depends on when this runs.
             &[
@@ -181,7 +195,8 @@ fn every_kind_of_change_is_told_with_a_request_that_shows_it() {
             "an ACL",
             policies(
                 "access_policies:",
-                "acls: [{ api: one, resources: [/a], methods: [POST], roles: { any: [itil] } }]\naccess_policies:",
+                "acls: [{ api: one, resources: [/a], methods: [POST], roles: { any: [itil] } \
+                    }]\naccess_policies:",
             ),
             &["app POST /one/a permit → acl.role"],
         ),
@@ -200,7 +215,8 @@ fn every_kind_of_change_is_told_with_a_request_that_shows_it() {
             "a value of a parameter",
             policies(
                 "read: { grants: [{ api: one, methods: [GET] }] }",
-                "read: { grants: [{ api: one, methods: [GET], resources: [/a] }, { api: one, resources: [\"/b/{id}\"], where: { id: [x 1] } }] }",
+                "read: { grants: [{ api: one, methods: [GET], resources: [/a] }, { api: one, \
+                    resources: [\"/b/{id}\"], where: { id: [x 1] } }] }",
             ),
             &[
                 "app GET /one/b/{id} permit → scope.unscoped",
@@ -256,7 +272,10 @@ fn every_kind_of_change_is_told_with_a_request_that_shows_it() {
         ),
         (
             "a character of the path",
-            policies("one: { base_path: /one,", "one: { base_path: /one, path: { allow: [semicolon] },"),
+            policies(
+                "one: { base_path: /one,",
+                "one: { base_path: /one, path: { allow: [semicolon] },",
+            ),
             &[
                 "app GET /one/b/{id} path.ambiguous → permit",
                 "by-corp by corp GET /one/b/{id} path.ambiguous → permit [g]",
@@ -266,7 +285,9 @@ fn every_kind_of_change_is_told_with_a_request_that_shows_it() {
             "another value for a role",
             {
                 let mut new = set(POLICIES, CLIENTS, USERS);
-                new.gateway = new.gateway.replace("roles: { g: itil, h: admin }", "roles: { g2: itil, h: admin }");
+                new.gateway = new
+                    .gateway
+                    .replace("roles: { g: itil, h: admin }", "roles: { g2: itil, h: admin }");
                 new
             },
             &[
@@ -323,7 +344,10 @@ fn every_kind_of_change_is_told_with_a_request_that_shows_it() {
         (
             "roles of a user",
             set(
-                &POLICIES.replace("{ clients: [app] }", "{ clients: [portal], roles: { any: [admin] } }"),
+                &POLICIES.replace(
+                    "{ clients: [app] }",
+                    "{ clients: [portal], roles: { any: [admin] } }",
+                ),
                 CLIENTS,
                 USERS,
             ),
@@ -340,7 +364,8 @@ fn every_kind_of_change_is_told_with_a_request_that_shows_it() {
         let found = lines(&comparison);
         let expect: BTreeSet<String> = expect.iter().map(ToString::to_string).collect();
         // What differs by more than the time of this run.
-        let timeless: BTreeSet<String> = found.iter().map(|line| line.trim_end_matches(" at").to_owned()).collect();
+        let timeless: BTreeSet<String> =
+            found.iter().map(|line| line.trim_end_matches(" at").to_owned()).collect();
         let found = if *what == "office hours" { timeless } else { found };
         assert_eq!(found, expect, "{what}: {comparison:#}");
         assert_eq!(code, Some(i32::from(!expect.is_empty())), "{what}");
@@ -384,14 +409,21 @@ fn what_is_allowed_decides_the_exit_code_and_every_form_tells_the_change() {
     assert_eq!(code(&["new", "old", "--allow", "widen"]), Some(0));
     assert_eq!(code(&["old/gateway.yaml", "old"]), Some(0));
     let (_, text, _) = folders.run(&["old", "new"]);
-    assert!(text.starts_with("3 operations lost by 1 caller, 0 operations gained by 0 callers\n"), "{text}");
     assert!(
-        text.contains("- app no longer may GET /one/a; GET /one/b/{id} of one (with read): permit → policy.profile"),
+        text.starts_with("3 operations lost by 1 caller, 0 operations gained by 0 callers\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "- app no longer may GET /one/a; GET /one/b/{id} of one (with read): permit \
+            → policy.profile"
+        ),
         "{text}"
     );
     let (_, markdown, _) = folders.run(&["old", "new", "--format", "markdown"]);
     assert!(
-        markdown.contains("| − | app (with write) | one | POST /one/a | `permit` → `policy.profile` |"),
+        markdown
+            .contains("| − | app (with write) | one | POST /one/a | `permit` → `policy.profile` |"),
         "{markdown}"
     );
     for (arguments, expect, words) in [
@@ -400,7 +432,10 @@ fn what_is_allowed_decides_the_exit_code_and_every_form_tells_the_change() {
         (vec!["old"], 2, "required"),
     ] {
         let (code, _, complaints) = folders.run(&arguments);
-        assert!(code == Some(expect) && complaints.contains(words), "{arguments:?}: {code:?} {complaints}");
+        assert!(
+            code == Some(expect) && complaints.contains(words),
+            "{arguments:?}: {code:?} {complaints}"
+        );
     }
     std::fs::write(folders.0.path().join("new/policies.yaml"), "nonsense: 1\n").unwrap();
     let (code, _, complaints) = folders.run(&["old", "new"]);
@@ -423,7 +458,11 @@ fn git_revisions_are_compared_with_secrets_that_are_not_in_them() {
             .args(arguments)
             .output()
             .unwrap();
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
     };
     git(&["init", "-q"]);
     git(&["add", "."]);
@@ -431,7 +470,9 @@ fn git_revisions_are_compared_with_secrets_that_are_not_in_them() {
     let policies = std::fs::read_to_string(root.join("old/policies.yaml")).unwrap();
     std::fs::write(
         root.join("old/policies.yaml"),
-        policies.replace("clients: [portal]", "clients: []").replace("      - { clients: [] }\n", ""),
+        policies
+            .replace("clients: [portal]", "clients: []")
+            .replace("      - { clients: [] }\n", ""),
     )
     .unwrap();
     git(&["commit", "-qam", "two"]);
@@ -456,12 +497,20 @@ fn git_revisions_are_compared_with_secrets_that_are_not_in_them() {
 #[test]
 fn recorded_traffic_is_put_to_the_new_set_and_told_by_client_with_examples() {
     let (mut setup, _) = example("");
-    setup.clients = setup.clients.replace("enforce_token_restriction: true", "enforce_token_restriction: false");
+    setup.clients = setup
+        .clients
+        .replace("enforce_token_restriction: true", "enforce_token_restriction: false");
     let gateway = Gateway::start(&setup);
     let (portal, crm) = (gateway.token("portal"), gateway.token("crm-sync"));
     let mut ids = Vec::new();
     for _ in 0..3 {
-        ids.push(gateway.get("/api/now/table/incident/7", Some(&portal)).header("x-decision-id").unwrap().to_owned());
+        ids.push(
+            gateway
+                .get("/api/now/table/incident/7", Some(&portal))
+                .header("x-decision-id")
+                .unwrap()
+                .to_owned(),
+        );
     }
     for (method, target, token) in [
         ("POST", "/api/now/table/incident", Some(portal.as_str())),
@@ -489,7 +538,8 @@ fn recorded_traffic_is_put_to_the_new_set_and_told_by_client_with_examples() {
         "no record\n{\"v\":9,\"id\":\"x\",\"time\":\"x\",\"method\":\"GET\",\"verdict\":\"permit\",\"set\":\"x\"}\n",
     );
     std::fs::write(folders.0.path().join("log"), text).unwrap();
-    let (code, output, complaints) = folders.run(&["old", "new", "--log", "log", "--format", "json"]);
+    let (code, output, complaints) =
+        folders.run(&["old", "new", "--log", "log", "--format", "json"]);
     assert_eq!(code, Some(1), "{complaints}");
     let traffic = serde_json::from_str::<Value>(&output).unwrap()["traffic"].clone();
     // Three tokens were asked for too: those are of our own endpoints.
@@ -514,13 +564,25 @@ fn recorded_traffic_is_put_to_the_new_set_and_told_by_client_with_examples() {
     assert_eq!(changed.len(), 2, "{traffic:#}");
     assert_eq!(changed[0]["client"], "portal");
     assert_eq!(changed[0]["operation"], "incident GET /table/incident/{sys_id}");
-    assert_eq!((&changed[0]["requests"], &changed[0]["direction"]), (&Value::from(3), &Value::from("tightens")));
+    assert_eq!(
+        (&changed[0]["requests"], &changed[0]["direction"]),
+        (&Value::from(3), &Value::from("tightens"))
+    );
     assert_eq!(changed[0]["examples"], serde_json::json!(ids[..3]));
-    assert_eq!((&changed[1]["requests"], &changed[1]["direction"]), (&Value::from(1), &Value::from("widens")));
-    assert_eq!((&changed[1]["old"], &changed[1]["new"]), (&Value::from("scope.missing"), &Value::from("permit")));
+    assert_eq!(
+        (&changed[1]["requests"], &changed[1]["direction"]),
+        (&Value::from(1), &Value::from("widens"))
+    );
+    assert_eq!(
+        (&changed[1]["old"], &changed[1]["new"]),
+        (&Value::from("scope.missing"), &Value::from("permit"))
+    );
     let (_, text, _) = folders.run(&["old", "new", "--log", "log"]);
     assert!(text.contains("4 of 6 recorded requests change"), "{text}");
-    assert!(text.contains("- 3 of portal: incident GET /table/incident/{sys_id}: permit → scope."), "{text}");
+    assert!(
+        text.contains("- 3 of portal: incident GET /table/incident/{sys_id}: permit → scope."),
+        "{text}"
+    );
     assert_eq!(folders.run(&["old", "new", "--log", "nowhere"]).0, Some(2));
 }
 
@@ -534,8 +596,10 @@ fn records_without_a_parameter_that_is_looked_at_now_are_left_out() {
     let folders = Folders::of(&old, &set(&narrowed, CLIENTS, USERS));
     let record = |parameters: Value, id: &str| {
         serde_json::json!({
-            "v": 1, "id": id, "time": "2026-11-22T10:00:00Z", "method": "GET", "api": "one", "resource": "/b/{id}", "issuer": "self",
-            "client": "app", "subject": "app", "scopes": "read", "verdict": "permit", "set": "x", "parameters": parameters,
+            "v": 1, "id": id, "time": "2026-11-22T10:00:00Z", "method": "GET", "api": "one",
+                "resource": "/b/{id}", "issuer": "self",
+            "client": "app", "subject": "app", "scopes": "read", "verdict": "permit", "set": "x",
+                "parameters": parameters,
         })
         .to_string()
     };
@@ -548,11 +612,23 @@ fn records_without_a_parameter_that_is_looked_at_now_are_left_out() {
     ];
     std::fs::write(folders.0.path().join("log"), lines.join("\n")).unwrap();
     let (_, output, complaints) = folders.run(&["old", "new", "--log", "log", "--format", "json"]);
-    let traffic = serde_json::from_str::<Value>(&output).unwrap_or_else(|_| panic!("{complaints}"))["traffic"].clone();
-    let left = serde_json::json!({ "a rule looks at a parameter of the path that is not in the record": 1 });
-    assert_eq!((&traffic["left_out"], &traffic["unreadable"]), (&left, &Value::from(1)), "{traffic:#}");
-    // `q/r` came as one segment with an encoded slash, which this API does not allow: it was decided under yet other rules.
-    assert_eq!((&traffic["replayed"], &traffic["drifted"]), (&Value::from(3), &Value::from(1)), "{traffic:#}");
+    let traffic = serde_json::from_str::<Value>(&output).unwrap_or_else(|_| panic!("{complaints}"))
+        ["traffic"]
+        .clone();
+    let left = serde_json::json!({ "a rule looks at a parameter of the path that is not in the \
+        record": 1 });
+    assert_eq!(
+        (&traffic["left_out"], &traffic["unreadable"]),
+        (&left, &Value::from(1)),
+        "{traffic:#}"
+    );
+    // `q/r` came as one segment with an encoded slash, which this API does not allow: it was
+    // decided under yet other rules.
+    assert_eq!(
+        (&traffic["replayed"], &traffic["drifted"]),
+        (&Value::from(3), &Value::from(1)),
+        "{traffic:#}"
+    );
     assert_eq!(
         (&traffic["changed"][0]["requests"], &traffic["changed"][0]["examples"]),
         (&Value::from(1), &serde_json::json!([]))

@@ -21,7 +21,13 @@ fn every_step_is_told_with_its_rules_and_what_would_permit() {
         assert_eq!(code, 0, "{told}");
         told["explanation"].clone()
     };
-    let permitted = explain(&["GET /api/now/v1/table/incident/7", "--client", "crm-sync", "--from", "10.20.1.1"]);
+    let permitted = explain(&[
+        "GET /api/now/v1/table/incident/7",
+        "--client",
+        "crm-sync",
+        "--from",
+        "10.20.1.1",
+    ]);
     assert_eq!(permitted["verdict"], "permit");
     assert!(results(&permitted).iter().all(|(_, result)| result == "passed"), "{permitted}");
     assert_eq!(
@@ -30,7 +36,13 @@ fn every_step_is_told_with_its_rules_and_what_would_permit() {
     );
     assert_eq!(permitted["nearest"], serde_json::json!([]));
 
-    let refused = explain(&["DELETE /api/now/table/incident/7", "--client", "crm-sync", "--from", "10.9.1.1"]);
+    let refused = explain(&[
+        "DELETE /api/now/table/incident/7",
+        "--client",
+        "crm-sync",
+        "--from",
+        "10.9.1.1",
+    ]);
     assert_eq!(refused["verdict"], "policy.profile");
     assert_eq!(refused["rules"], serde_json::json!(["policy incident-callers (policies.yaml:13)"]));
     let results = results(&refused);
@@ -46,8 +58,10 @@ fn every_step_is_told_with_its_rules_and_what_would_permit() {
     assert_eq!(
         refused["nearest"],
         serde_json::json!([
-            "call from a network under `from` of profile 1 of policy `incident-callers` (policies.yaml:16), or add 10.9.1.1 to it",
-            "let the scope `incident_write` (policies.yaml:11) grant DELETE /table/incident/{sys_id} of API `incident`",
+            "call from a network under `from` of profile 1 of policy `incident-callers` \
+                (policies.yaml:16), or add 10.9.1.1 to it",
+            "let the scope `incident_write` (policies.yaml:11) grant DELETE \
+                /table/incident/{sys_id} of API `incident`",
             "give role `itil_admin` to user `svc.crm` (users.yaml:1)",
         ])
     );
@@ -67,19 +81,38 @@ fn every_step_is_told_with_its_rules_and_what_would_permit() {
         (vec!["GET /nowhere", "--client", "portal"], "operation.unknown", ""),
         (vec!["GET /api/now/../x", "--client", "portal"], "path.ambiguous", ""),
         (
-            vec!["GET /api/now/table/incident", "--issuer", "corp", "--client", "9a7b-crm", "--role", "grp-itil"],
+            vec![
+                "GET /api/now/table/incident",
+                "--issuer",
+                "corp",
+                "--client",
+                "9a7b-crm",
+                "--role",
+                "grp-itil",
+            ],
             "policy.profile",
             "have the issuer set claim `dept` to `it`",
         ),
     ] {
         let told = explain(&arguments);
         assert_eq!(told["verdict"], verdict, "{arguments:?}");
-        assert!(told["nearest"].to_string().contains(nearest), "{arguments:?}: {}", told["nearest"]);
-        assert_eq!(told["nearest"] == serde_json::json!([]), nearest.is_empty(), "{arguments:?}: {}", told["nearest"]);
+        assert!(
+            told["nearest"].to_string().contains(nearest),
+            "{arguments:?}: {}",
+            told["nearest"]
+        );
+        assert_eq!(
+            told["nearest"] == serde_json::json!([]),
+            nearest.is_empty(),
+            "{arguments:?}: {}",
+            told["nearest"]
+        );
     }
     // For people, with the marks.
-    let (_, text, _) =
-        files.run(&["explain", "GET /api/now/table/incident", "--client", "portal", "--scopes", "x"], "");
+    let (_, text, _) = files.run(
+        &["explain", "GET /api/now/table/incident", "--client", "portal", "--scopes", "x"],
+        "",
+    );
     assert!(text.starts_with("scope.missing\n") && text.contains("REFUSED auth scope"), "{text}");
     for wrong in [
         vec!["explain", "nonsense"],
@@ -94,7 +127,9 @@ fn every_step_is_told_with_its_rules_and_what_would_permit() {
 #[test]
 fn a_real_token_is_read_from_standard_input_and_never_printed() {
     let (mut setup, key) = example("");
-    setup.clients = setup.clients.replace("enforce_token_restriction: true", "enforce_token_restriction: false");
+    setup.clients = setup
+        .clients
+        .replace("enforce_token_restriction: true", "enforce_token_restriction: false");
     let gateway = Gateway::start(&setup);
     let token = gateway.token("portal");
     let files = Files(tempfile::tempdir().unwrap());
@@ -117,12 +152,15 @@ fn a_real_token_is_read_from_standard_input_and_never_printed() {
         text
     };
     assert!(command(&token, &[]).starts_with("permit\n"));
-    // Over a store that is shared, keys are there too; in any case the token that is revoked is told as that.
+    // Over a store that is shared, keys are there too; in any case the token that is revoked is
+    // told as that.
     let corp = corp_token(&key, now() + 300);
     assert!(command(&corp, &["--from", "10.20.1.1"]).starts_with("permit\n"));
     assert!(command(&corp_token(&key, now() - 300), &[]).starts_with("token.invalid (expired)\n"));
     let other = crate::support::issuer::Key::p256("k1");
-    assert!(command(&corp_token(&other, now() + 300), &[]).starts_with("token.invalid (signature)\n"));
+    assert!(
+        command(&corp_token(&other, now() + 300), &[]).starts_with("token.invalid (signature)\n")
+    );
     gateway
         .store()
         .revoke_now(scopegate::store::revocations::Revocation::now(
@@ -149,7 +187,8 @@ fn a_decision_is_explained_out_of_the_log_by_its_id() {
             .unwrap();
         (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
-    let id = |response: &crate::support::Response| response.header("x-decision-id").unwrap().to_owned();
+    let id =
+        |response: &crate::support::Response| response.header("x-decision-id").unwrap().to_owned();
     for response in [&refused, &permitted, &unknown] {
         gateway.record(&id(response));
     }
@@ -158,10 +197,16 @@ fn a_decision_is_explained_out_of_the_log_by_its_id() {
     let whole = [b"\xff\xfe\n".as_slice(), &std::fs::read(&log).unwrap()].concat();
     std::fs::write(&log, whole).unwrap();
     let (code, told) = explain(&id(&refused));
-    assert!(code == Some(0) && told.contains(": scope.missing\n") && told.contains("\nscope.missing\n"), "{told}");
+    assert!(
+        code == Some(0) && told.contains(": scope.missing\n") && told.contains("\nscope.missing\n"),
+        "{told}"
+    );
     assert!(told.contains("grant `incident_write` to client `portal`"), "{told}");
     let (code, told) = explain(&id(&permitted));
-    assert!(code == Some(0) && told.contains("\npermit\n") && told.contains("version v2"), "{told}");
+    assert!(
+        code == Some(0) && told.contains("\npermit\n") && told.contains("version v2"),
+        "{told}"
+    );
     let (code, told) = explain(&id(&unknown));
     assert!(code == Some(2) && told.contains("no operation was matched"), "{told}");
     let (code, told) = explain("0000000000000000");
@@ -171,7 +216,9 @@ fn a_decision_is_explained_out_of_the_log_by_its_id() {
 #[test]
 fn the_running_gateway_explains_with_what_is_in_force_there() {
     let (mut setup, key) = example("");
-    setup.clients = setup.clients.replace("enforce_token_restriction: true", "enforce_token_restriction: false");
+    setup.clients = setup
+        .clients
+        .replace("enforce_token_restriction: true", "enforce_token_restriction: false");
     let [admin] = crate::support::free_addresses();
     setup.gateway.push_str(&format!("admin: {{ address: \"{admin}\", token: file:admin }}\n"));
     setup.files.push(("admin".to_owned(), "a".repeat(43)));
@@ -179,7 +226,8 @@ fn the_running_gateway_explains_with_what_is_in_force_there() {
     let ask = |bearer: &str, body: &Value| {
         let body = body.to_string();
         let request = format!(
-            "POST /explain HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {bearer}\r\nContent-Type: application/json\r\n\
+            "POST /explain HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer \
+                {bearer}\r\nContent-Type: application/json\r\n\
              Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
             body.len()
         );
@@ -191,19 +239,26 @@ fn the_running_gateway_explains_with_what_is_in_force_there() {
         response.json()["explanation"].clone()
     };
     let question = |token: Value| {
-        let mut question = serde_json::json!({ "request": "GET /api/now/table/incident", "from": "10.20.1.1" });
+        let mut question =
+            serde_json::json!({ "request": "GET /api/now/table/incident", "from": "10.20.1.1" });
         question.as_object_mut().unwrap().extend(token.as_object().unwrap().clone());
         question
     };
     let portal = gateway.token("portal");
     let by_token = question(serde_json::json!({ "bearer": portal }));
     assert_eq!(told(&by_token)["verdict"], "permit");
-    assert_eq!(told(&question(serde_json::json!({ "bearer": corp_token(&key, now() + 300) })))["verdict"], "permit");
+    assert_eq!(
+        told(&question(serde_json::json!({ "bearer": corp_token(&key, now() + 300) })))["verdict"],
+        "permit"
+    );
     let words = question(serde_json::json!({ "token": { "client": "portal", "scopes": [] } }));
     let explanation = told(&words);
     assert_eq!(explanation["verdict"], "scope.missing");
     assert!(
-        explanation["nearest"][0].as_str().unwrap().starts_with("ask for the scope `incident_read`"),
+        explanation["nearest"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("ask for the scope `incident_read`"),
         "{explanation}"
     );
     assert_eq!(told(&question(serde_json::json!({})))["verdict"], "token.missing");
@@ -214,19 +269,27 @@ fn the_running_gateway_explains_with_what_is_in_force_there() {
         .output()
         .unwrap();
     assert!(blocked.status.success(), "{blocked:?}");
-    crate::support::wait_for("the block", || (told(&by_token)["verdict"] == "blocked.client").then_some(()));
+    crate::support::wait_for("the block", || {
+        (told(&by_token)["verdict"] == "blocked.client").then_some(())
+    });
 
     assert_eq!(ask("wrong", &by_token).status, 401);
     let both = question(serde_json::json!({ "bearer": portal, "token": { "client": "x" } }));
     for (body, words) in [
         (both, "one of them"),
         (serde_json::json!({ "request": "nonsense" }), "is not a method and a path"),
-        (serde_json::json!({ "request": "GET /x", "token": {} }), "a token of our own is of a client"),
+        (
+            serde_json::json!({ "request": "GET /x", "token": {} }),
+            "a token of our own is of a client",
+        ),
         (serde_json::json!({ "request": "GET /x", "bearer": "a b" }), "bearer"),
         (serde_json::json!({ "request": "GET /x", "nonsense": 1 }), ""),
     ] {
         let response = ask(&"a".repeat(43), &body);
-        assert!((400..500).contains(&response.status) && response.body.contains(words), "{body}: {response:?}");
+        assert!(
+            (400..500).contains(&response.status) && response.body.contains(words),
+            "{body}: {response:?}"
+        );
     }
     assert!(!gateway.log().contains(&portal), "a token is in the log");
 }

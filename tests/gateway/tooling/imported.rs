@@ -1,4 +1,5 @@
-//! `scopegate import`: what is made of others' documents and records serves as they say, and nothing more.
+//! `scopegate import`: what is made of others' documents and records serves as they say, and
+//! nothing more.
 
 mod openapi;
 mod servicenow;
@@ -21,7 +22,11 @@ pub fn original(name: &str) -> PathBuf {
 
 /// Runs `scopegate import`; its exit code, output and complaints.
 pub fn import(arguments: &[&str]) -> (i32, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_scopegate")).arg("import").args(arguments).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        .arg("import")
+        .args(arguments)
+        .output()
+        .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }

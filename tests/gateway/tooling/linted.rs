@@ -6,7 +6,8 @@ use super::Files;
 use crate::support::Setup;
 
 const POLICIES: &str = "apis:
-  one: { base_path: /one, upstream: api, resources: { /a: [GET, POST], /b: [GET], /c: { methods: [GET], public: true } } }
+  one: { base_path: /one, upstream: api, resources: { /a: [GET, POST], /b: [GET], /c: { methods: \
+    [GET], public: true } } }
   two: { base_path: /two, upstream: api, resources: { /a: [GET, POST] } }
 auth_scopes:
   good: { grants: [{ api: one, resources: [/a], methods: [GET] }] }
@@ -20,7 +21,8 @@ access_policies:
   shadowed: { all_apis: true, methods: [DELETE], allow: [{ clients: [app] }] }
   anyone: { all_apis: true, allow: [{ from: [10.0.0.0/8] }] }
   closed: { api: two, methods: [POST], allow: [] }
-  dead: { api: one, resources: [/a], allow: [{ clients: [gone] }, { issuers: [corp], clients: [app] }, { roles: { all: [ghost] } }] }
+  dead: { api: one, resources: [/a], allow: [{ clients: [gone] }, { issuers: [corp], clients: \
+    [app] }, { roles: { all: [ghost] } }] }
 acls:
   - { api: one, resources: [/c], roles: { any: [itil] } }
   - { api: one, resources: [/a], methods: [POST], roles: { any: [phantom] } }
@@ -33,21 +35,27 @@ waivers:
 ";
 
 const CLIENTS: &str = "clients:
-  app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@, expires: 2099-01-01 }], auth_scopes: [good, nothing, off, wild, empty_grant], roles: [itil] }
-  broad: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], allow_only_selected_scopes: false }
-  master: { grants: [client_credentials], secrets: [{ sha256: @SHA256@, expires: 2099-01-01 }], auth_scopes: [useraccount] }
+  app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@, expires: 2099-01-01 }], \
+    auth_scopes: [good, nothing, off, wild, empty_grant], roles: [itil] }
+  broad: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], \
+    allow_only_selected_scopes: false }
+  master: { grants: [client_credentials], secrets: [{ sha256: @SHA256@, expires: 2099-01-01 }], \
+    auth_scopes: [useraccount] }
   old: { grants: [password], secrets: [{ sha256: @SHA256@, expires: 2099-01-01 }] }
   gone: { active: false, grants: [client_credentials], secrets: [{ sha256: @SHA256@ }] }
-  locked: { grants: [client_credentials], application_user: bob, secrets: [{ sha256: @SHA256@, expires: 2099-01-01 }] }
+  locked: { grants: [client_credentials], application_user: bob, secrets: [{ sha256: @SHA256@, \
+    expires: 2099-01-01 }] }
 ";
 
 fn files() -> Files {
     let mut setup = Setup::new(POLICIES, CLIENTS);
     setup.users =
-        "users:\n  bob: { locked: true }\n  eve: { external: [{ issuer: https://nowhere.example, subject: e }] }\n"
+        "users:\n  bob: { locked: true }\n  eve: { external: [{ issuer: https://nowhere.example, \
+            subject: e }] }\n"
             .to_owned();
     setup.gateway = "listeners: [{ address: \"@LISTEN@\", behind_tls: true }]
-issuers: { corp: { issuer: https://corp.example, audience: [x], keys: { jwks_url: https://corp.example/jwks } } }
+issuers: { corp: { issuer: https://corp.example, audience: [x], keys: { jwks_url: \
+    https://corp.example/jwks } } }
 "
     .to_owned();
     Files::of(&setup)
@@ -60,8 +68,10 @@ fn every_rule_of_the_lint_finds_what_it_is_about_and_nothing_else() {
     assert_eq!(code, 0, "{told}");
     let findings = told["findings"].as_array().unwrap();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let found: BTreeSet<(String, String, String)> =
-        findings.iter().map(|finding| (text(&finding["rule"]), text(&finding["on"]), text(&finding["at"]))).collect();
+    let found: BTreeSet<(String, String, String)> = findings
+        .iter()
+        .map(|finding| (text(&finding["rule"]), text(&finding["on"]), text(&finding["at"])))
+        .collect();
     let expect: BTreeSet<(String, String, String)> = [
         ("acl.unreachable", "one", "policies.yaml:18"),
         ("acl.unreachable", "two", "policies.yaml:20"),
@@ -96,14 +106,22 @@ fn every_rule_of_the_lint_finds_what_it_is_about_and_nothing_else() {
     .into();
     assert_eq!(found, expect);
     // One is left, which needs an operation that nothing names: here `wild` names them all.
-    files.write("policies.yaml", &POLICIES.replace("wild: { grants: [{ api: one }, { api: two }] }", "wild: {}"));
+    files.write(
+        "policies.yaml",
+        &POLICIES.replace("wild: { grants: [{ api: one }, { api: two }] }", "wild: {}"),
+    );
     let (_, told) = files.json(&["check"], "");
-    let unreachable =
-        told["findings"].as_array().unwrap().iter().filter(|finding| finding["rule"] == "operation.unreachable");
-    let unreachable: Vec<&str> = unreachable.map(|finding| finding["on"].as_str().unwrap()).collect();
+    let unreachable = told["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["rule"] == "operation.unreachable");
+    let unreachable: Vec<&str> =
+        unreachable.map(|finding| finding["on"].as_str().unwrap()).collect();
     // `two POST /a` is closed on purpose, by a policy that admits nobody.
     assert_eq!(unreachable, ["one GET /b"]);
-    let labels: BTreeSet<&str> = scopegate::tooling::lint::Rule::ALL.iter().map(|rule| rule.label()).collect();
+    let labels: BTreeSet<&str> =
+        scopegate::tooling::lint::Rule::ALL.iter().map(|rule| rule.label()).collect();
     let mut seen: BTreeSet<String> = found.into_iter().map(|(rule, ..)| rule).collect();
     seen.insert("operation.unreachable".to_owned());
     assert_eq!(seen, labels.into_iter().map(str::to_owned).collect(), "each rule is seen here");
@@ -117,17 +135,24 @@ fn findings_fail_a_check_only_where_that_is_asked_and_waivers_count() {
     assert_eq!(code, 1);
     assert!(text.contains("1 waived") && !text.contains("[client.broad]"), "{text}");
     assert!(
-        text.contains("warning: clients.yaml:4: client `master` holds `useraccount`, which passes the scope gate of every API [client.master_scope]\n  the scope gate is open"),
+        text.contains(
+            "warning: clients.yaml:4: client `master` holds `useraccount`, which passes \
+            the scope gate of every API [client.master_scope]\n  the scope gate is open"
+        ),
         "{text}"
     );
     assert!(text.contains("did you mean `client.broad`?"), "{text}");
     let calm = Files::of(&Setup::new(
-        "apis: { one: { base_path: /one, upstream: api, resources: { /a: [GET] } } }\nauth_scopes: { s: { grants: [{ api: one }] } }\n",
-        "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [s] } }\n",
+        "apis: { one: { base_path: /one, upstream: api, resources: { /a: [GET] } } }\nauth_scopes: \
+            { s: { grants: [{ api: one }] } }\n",
+        "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], \
+            auth_scopes: [s] } }\n",
     ));
     assert_eq!(calm.run(&["check", "--deny", "note"], "").0, 1);
-    let waived = "apis: { one: { base_path: /one, upstream: api, resources: { /a: [GET] } } }\nauth_scopes: { s: { grants: [{ api: one }] } }\n\
-                  waivers: [{ rule: secret.no_expiry, on: app, reason: a test, until: 2099-01-01 }]\n";
+    let waived = "apis: { one: { base_path: /one, upstream: api, resources: { /a: [GET] } } \
+        }\nauth_scopes: { s: { grants: [{ api: one }] } }\n\
+                  waivers: [{ rule: secret.no_expiry, on: app, reason: a test, until: 2099-01-01 \
+                  }]\n";
     calm.write("policies.yaml", waived);
     assert_eq!(calm.run(&["check", "--deny", "note"], "").0, 0);
 }

@@ -11,7 +11,8 @@ use crate::support::Setup;
 fn setup() -> Setup {
     let (mut setup, _) = example("");
     setup.clients.push_str(
-        "  \"by-<script>alert(1)</script>\":\n    public_client: true\n    grants: []\n    auth_scopes: [incident_read]\n    external: { corp: [c1] }\n",
+        "  \"by-<script>alert(1)</script>\":\n    public_client: true\n    grants: []\n    \
+            auth_scopes: [incident_read]\n    external: { corp: [c1] }\n",
     );
     setup
 }
@@ -20,9 +21,12 @@ fn setup() -> Setup {
 fn log() -> String {
     let record = |time: &str, method: &str, verdict: &str| {
         json!({
-            "v": 1, "id": "x", "time": time, "method": method, "api": "incident", "resource": "/table/incident",
-            "issuer": "self", "client": "portal", "subject": "portal", "scopes": "incident_read", "verdict": verdict,
-            "rules": ["policy incident-callers (policies.yaml:17)", "scope incident_read"], "set": "x",
+            "v": 1, "id": "x", "time": time, "method": method, "api": "incident",
+                "resource": "/table/incident",
+            "issuer": "self", "client": "portal", "subject": "portal", "scopes": "incident_read",
+                "verdict": verdict,
+            "rules": ["policy incident-callers (policies.yaml:17)", "scope \
+                incident_read"], "set": "x",
         })
         .to_string()
     };
@@ -39,7 +43,9 @@ fn rows(access: &Value) -> Vec<String> {
     let reach = access["access"]["reach"].as_array().unwrap();
     reach
         .iter()
-        .map(|row| format!("{} {} {}", text(&row["caller"]), text(&row["method"]), text(&row["resource"])))
+        .map(|row| {
+            format!("{} {} {}", text(&row["caller"]), text(&row["method"]), text(&row["resource"]))
+        })
         .collect()
 }
 
@@ -48,8 +54,13 @@ fn what_each_caller_reaches_is_told_with_rules_and_circumstances() {
     let files = Files::of(&setup());
     let (code, told) = files.json(&["access"], "");
     assert_eq!(code, 0);
-    let unversioned: Vec<Value> =
-        told["access"]["reach"].as_array().unwrap().iter().filter(|row| row["version"].is_null()).cloned().collect();
+    let unversioned: Vec<Value> = told["access"]["reach"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["version"].is_null())
+        .cloned()
+        .collect();
     let told = json!({ "access": { "reach": unversioned } });
     let rest = "by-<script>alert(1)</script> by corp";
     assert_eq!(
@@ -67,21 +78,34 @@ fn what_each_caller_reaches_is_told_with_rules_and_circumstances() {
         ]
     );
     let row = &told["access"]["reach"][3];
-    assert_eq!(row["by"], json!(["policy incident-callers (policies.yaml:16)", "scope incident_write"]));
+    assert_eq!(
+        row["by"],
+        json!(["policy incident-callers (policies.yaml:16)", "scope incident_write"])
+    );
     assert_eq!((&row["only"], &row["roles"]), (&json!(["from 10.20.0.0/16"]), &json!(["itil"])));
     let row = &told["access"]["reach"][0];
-    assert_eq!((&row["only"], &row["roles"]), (&json!(["roles: any of itil", "claim dept: it"]), &json!(["itil"])));
+    assert_eq!(
+        (&row["only"], &row["roles"]),
+        (&json!(["roles: any of itil", "claim dept: it"]), &json!(["itil"]))
+    );
 
-    let count = |arguments: &[&str]| rows(&files.json(&[&["access"], arguments].concat(), "").1).len();
+    let count =
+        |arguments: &[&str]| rows(&files.json(&[&["access"], arguments].concat(), "").1).len();
     assert_eq!(count(&["--client", "portal"]), 6);
     assert_eq!(count(&["--role", "itil"]), 21);
     for (filter, name) in [("--api", "API"), ("--client", "client"), ("--role", "role")] {
         let (code, _, complaints) = files.run(&["access", filter, "other"], "");
-        assert!(code == 2 && complaints.contains(&format!("there is no {name} `other`")), "{complaints}");
+        assert!(
+            code == 2 && complaints.contains(&format!("there is no {name} `other`")),
+            "{complaints}"
+        );
     }
     let (_, text, _) = files.run(&["access", "--client", "crm-sync"], "");
     assert!(
-        text.starts_with("crm-sync\n  incident: GET,POST /table/incident; GET,PATCH,PUT /table/incident/{sys_id}; GET,POST /v1/table/incident; "),
+        text.starts_with(
+            "crm-sync\n  incident: GET,POST /table/incident; GET,PATCH,PUT \
+            /table/incident/{sys_id}; GET,POST /v1/table/incident; "
+        ),
         "{text}"
     );
 }
@@ -91,9 +115,13 @@ fn what_is_granted_and_not_made_use_of_is_told_from_a_log() {
     let files = Files::of(&setup());
     files.write("log", &log());
     let (_, told) = files.json(&["access", "--log", "log", "--client", "portal"], "");
-    let used: Vec<&Value> = told["access"]["reach"].as_array().unwrap().iter().map(|row| &row["used"]).collect();
+    let used: Vec<&Value> =
+        told["access"]["reach"].as_array().unwrap().iter().map(|row| &row["used"]).collect();
     // The log does not tell versions apart that a client might use: the record names none.
-    assert!(used.iter().any(|used| **used == json!({ "requests": 2, "last": "2026-01-21T10:00:00Z" })), "{used:?}");
+    assert!(
+        used.iter().any(|used| **used == json!({ "requests": 2, "last": "2026-01-21T10:00:00Z" })),
+        "{used:?}"
+    );
     assert!(used.iter().any(|used| **used == json!({ "requests": 0 })), "{used:?}");
     assert_eq!(told["access"]["idle"], Value::Null);
     let (_, told) = files.json(&["access", "--log", "log"], "");
@@ -101,23 +129,40 @@ fn what_is_granted_and_not_made_use_of_is_told_from_a_log() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|idle| format!("{} {}", idle["client"].as_str().unwrap(), idle["scope"].as_str().unwrap()))
+        .map(|idle| {
+            format!("{} {}", idle["client"].as_str().unwrap(), idle["scope"].as_str().unwrap())
+        })
         .collect();
     assert_eq!(
         idle,
-        ["by-<script>alert(1)</script> incident_read", "crm-sync incident_read", "crm-sync incident_write"]
+        [
+            "by-<script>alert(1)</script> incident_read",
+            "crm-sync incident_read",
+            "crm-sync incident_write"
+        ]
     );
     let (_, text, _) = files.run(&["access", "--log", "log", "--unused"], "");
     assert!(
-        text.contains("(from 10.20.0.0/16; not used)") && text.contains("crm-sync: incident_read, incident_write"),
+        text.contains("(from 10.20.0.0/16; not used)")
+            && text.contains("crm-sync: incident_read, incident_write"),
         "{text}"
     );
     // Long ago is not lately: the records are from the past whenever this runs.
-    let (_, told) = files.json(&["access", "--log", "log", "--days", "1", "--client", "portal"], "");
-    let lately = told["access"]["reach"].as_array().unwrap().iter().filter(|row| row["used"]["requests"] != 0).count();
+    let (_, told) =
+        files.json(&["access", "--log", "log", "--days", "1", "--client", "portal"], "");
+    let lately = told["access"]["reach"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|row| row["used"]["requests"] != 0)
+        .count();
     assert_eq!(lately, 0, "{told}");
-    let (_, told) = files.json(&["access", "--log", "log", "--days", "65535", "--client", "portal"], "");
-    assert!(told["access"]["reach"].as_array().unwrap().iter().any(|row| row["used"]["requests"] == 2), "{told}");
+    let (_, told) =
+        files.json(&["access", "--log", "log", "--days", "65535", "--client", "portal"], "");
+    assert!(
+        told["access"]["reach"].as_array().unwrap().iter().any(|row| row["used"]["requests"] == 2),
+        "{told}"
+    );
     assert_eq!(files.run(&["access", "--log", "nowhere"], "").0, 2);
     assert_eq!(files.run(&["access", "--days", "3"], "").0, 2);
 }
@@ -153,7 +198,9 @@ blocks: [{ from: [10.20.0.0/24] }]
     setup.policies = setup.policies.replace("@DAY@", day);
     let (code, told) = Files::of(&setup).json(&["access"], "");
     assert_eq!((code, &told["access"]["in_part"]), (0, &json!(0)));
-    let row = |row: &Value| format!("{} {} {}", row["caller"], row["resource"], row["only"]).replace('"', "");
+    let row = |row: &Value| {
+        format!("{} {} {}", row["caller"], row["resource"], row["only"]).replace('"', "")
+    };
     let rows: Vec<String> = told["access"]["reach"].as_array().unwrap().iter().map(row).collect();
     assert_eq!(
         rows,
@@ -175,7 +222,11 @@ fn the_page_can_be_read_and_searched_in_a_real_browser() {
     files.write("log", &log());
     let (code, page, complaints) = files.run(&["access", "--log", "log", "--format", "html"], "");
     assert_eq!(code, 0, "{complaints}");
-    assert!(page.contains("by-&#60;script&#62;alert(1)&#60;/script&#62;") && !page.contains("<script>alert"), "{page}");
+    assert!(
+        page.contains("by-&#60;script&#62;alert(1)&#60;/script&#62;")
+            && !page.contains("<script>alert"),
+        "{page}"
+    );
     files.write("access.html", &page);
     let shots = tempfile::tempdir().unwrap();
     let output = Command::new(crate::clients::installed().join("venv/bin/python"))
@@ -184,7 +235,11 @@ fn the_page_can_be_read_and_searched_in_a_real_browser() {
         .env("SHOTS", shots.path())
         .output()
         .unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(output.status.success(), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("ok ")).count(), 4, "{text}");
     crate::clients::keep(shots.path(), &["access.png"]);

@@ -11,7 +11,8 @@ use crate::support::{Gateway, Setup, wait_for};
 /// A gateway with a candidate in a folder of its own.
 fn beside(change: impl Fn(&mut Setup)) -> (Gateway, tempfile::TempDir, String) {
     let (mut setup, key) = example("");
-    setup.clients = CLIENTS.replace("enforce_token_restriction: true", "enforce_token_restriction: false");
+    setup.clients =
+        CLIENTS.replace("enforce_token_restriction: true", "enforce_token_restriction: false");
     // The set in force does not look at claims.
     setup.policies = setup.policies.replace(", claims: { dept: [it] }", "");
     // Both are the same issuer.
@@ -43,19 +44,31 @@ fn what_a_candidate_would_change_is_counted_and_logged_and_never_decides() {
     let refused = gateway.get("/api/now/table/incident", Some(&portal));
     assert_eq!(refused.status, 200);
     let would = candidate(&gateway, &refused);
-    assert_eq!((&would["verdict"], &would["rule"]), (&json!("policy.profile"), &json!("incident-callers")));
+    assert_eq!(
+        (&would["verdict"], &would["rule"]),
+        (&json!("policy.profile"), &json!("incident-callers"))
+    );
     assert!(would["set"].is_string());
     // No address of the tests is inside the network that this client has to come from.
-    assert_eq!(candidate(&gateway, &gateway.get("/api/now/table/incident", Some(&crm))), Value::Null);
+    assert_eq!(
+        candidate(&gateway, &gateway.get("/api/now/table/incident", Some(&crm))),
+        Value::Null
+    );
     // Facts keep the claims that only the candidate looks at.
     let same = gateway.get("/api/now/table/incident", Some(&corp));
     assert_eq!((same.status, candidate(&gateway, &same)), (200, Value::Null));
     let series = "scopegate_candidate_total{api=\"incident\",reason=\"policy.profile\",rule=\"incident-callers\",verdict=\"refuse\"}";
     assert_eq!(gateway.metric(series), Some(1.0));
-    for (target, token) in
-        [("/nowhere", Some(portal.as_str())), ("/api/now/table/incident", None), ("/api/now/table/incident", Some("x"))]
-    {
-        assert_eq!(candidate(&gateway, &gateway.get(target, token)), Value::Null, "{target} {token:?}");
+    for (target, token) in [
+        ("/nowhere", Some(portal.as_str())),
+        ("/api/now/table/incident", None),
+        ("/api/now/table/incident", Some("x")),
+    ] {
+        assert_eq!(
+            candidate(&gateway, &gateway.get(target, token)),
+            Value::Null,
+            "{target} {token:?}"
+        );
     }
 
     // It is read again when it changes, and one with faults is not taken.
@@ -63,24 +76,31 @@ fn what_a_candidate_would_change_is_counted_and_logged_and_never_decides() {
     let good = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, "nonsense: 1\n").unwrap();
     gateway.wait_for_log(&["candidate refused"]);
-    assert_ne!(candidate(&gateway, &gateway.get("/api/now/table/incident", Some(&portal))), Value::Null);
+    assert_ne!(
+        candidate(&gateway, &gateway.get("/api/now/table/incident", Some(&portal))),
+        Value::Null
+    );
     std::fs::write(&file, good.replace(", from: [192.0.2.0/24]", "")).unwrap();
     wait_for("the candidate to be taken", || {
-        (candidate(&gateway, &gateway.get("/api/now/table/incident", Some(&portal))) == Value::Null).then_some(())
+        (candidate(&gateway, &gateway.get("/api/now/table/incident", Some(&portal))) == Value::Null)
+            .then_some(())
     });
 }
 
 #[test]
 fn what_a_candidate_would_newly_permit_is_counted_too() {
     let (gateway, _folder, _) = beside(|candidate| {
-        candidate.policies = candidate.policies.replace("clients: [portal] }", "clients: [portal, crm-sync] }");
+        candidate.policies =
+            candidate.policies.replace("clients: [portal] }", "clients: [portal, crm-sync] }");
     });
     let crm = gateway.token("crm-sync");
     let response = gateway.get("/api/now/table/incident", Some(&crm));
     assert_eq!(response.verdict(), "policy.profile");
     assert_eq!(candidate(&gateway, &response)["verdict"], "permit");
     let series = "scopegate_candidate_total{api=\"incident\",reason=\"\",rule=\"incident-callers\",verdict=\"permit\"}";
-    wait_for("it to be counted", || gateway.metric(series).filter(|count| (*count - 1.0).abs() < 0.1));
+    wait_for("it to be counted", || {
+        gateway.metric(series).filter(|count| (*count - 1.0).abs() < 0.1)
+    });
 }
 
 #[test]

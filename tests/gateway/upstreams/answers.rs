@@ -1,4 +1,5 @@
-//! Heads of answers: read as strictly as those of requests, and within their time, whatever the client speaks.
+//! Heads of answers: read as strictly as those of requests, and within their time, whatever the
+//! client speaks.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -18,7 +19,8 @@ fn gateway(upstream: SocketAddr, timeouts: &str) -> Gateway {
     let mut setup = Setup::new(POLICIES, "clients: {}\n");
     setup.gateway = format!(
         "listeners: [{{ address: \"@LISTEN@\", h2c: true }}]\n\
-         upstreams: {{ api: {{ servers: ['http://{upstream}'], retries: 0, timeouts: {{ {timeouts} }} }} }}\n"
+         upstreams: {{ api: {{ servers: ['http://{upstream}'], retries: 0, timeouts: {{ {timeouts} \
+         }} }} }}\n"
     );
     Gateway::start(&setup)
 }
@@ -47,17 +49,21 @@ fn over_http2(gateway: &Gateway, path: &str) -> String {
 fn a_head_that_readers_could_frame_differently_is_no_answer() {
     let upstream = crate::support::Upstream::start();
     let gateway = gateway(upstream.address, "response: 30s");
-    let large = format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(70_000));
+    let large =
+        format!("HTTP/1.1 200 OK\r\nX: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(70_000));
     for answer in [
         "HTTP/1.1 200 OK\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\n\r\nok",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\nok",
         "HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
         "HTTP/1.1 200 OK\r\nX: a\rb\r\nContent-Length: 2\r\n\r\nok",
-        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: \
+            chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: \
+            2\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: \
+            chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nContent-Length: 2, 2\r\n\r\nok",
@@ -77,7 +83,11 @@ fn a_head_that_readers_could_frame_differently_is_no_answer() {
         for path in ["/open/x", "/live/x"] {
             let refused = gateway.get(path, None);
             let told = answer.chars().take(90).collect::<String>();
-            assert_eq!((refused.status, refused.verdict().as_str()), (502, "upstream.protocol"), "{told:?}");
+            assert_eq!(
+                (refused.status, refused.verdict().as_str()),
+                (502, "upstream.protocol"),
+                "{told:?}"
+            );
             assert_eq!(over_http2(&gateway, path), "2 502", "{told:?}");
         }
     }
@@ -85,8 +95,15 @@ fn a_head_that_readers_could_frame_differently_is_no_answer() {
     for (answer, body) in [
         ("HTTP/1.1 200\r\nContent-Length: 2\r\n\r\nok", "ok"),
         ("HTTP/1.1 200 \r\nX:\r\nContent-Length: 2\r\n\r\nok", "ok"),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nx: y\r\n\r\n", "ok"),
-        ("HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok"),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nx: y\r\n\r\n",
+            "ok",
+        ),
+        (
+            "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: \
+                2\r\n\r\nok",
+            "ok",
+        ),
         ("HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok", "ok"),
     ] {
         upstream.answer(answer);
@@ -101,8 +118,11 @@ fn a_head_that_readers_could_frame_differently_is_no_answer() {
 /// A server that answers with a byte of a head now and then, for as long as it is let.
 fn drip(pause: Duration, interim: bool) -> (SocketAddr, Arc<AtomicUsize>, Arc<AtomicBool>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (address, cut, on) =
-        (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(true)));
+    let (address, cut, on) = (
+        listener.local_addr().unwrap(),
+        Arc::new(AtomicUsize::new(0)),
+        Arc::new(AtomicBool::new(true)),
+    );
     let (noted, going) = (cut.clone(), on.clone());
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
@@ -121,8 +141,11 @@ fn drip(pause: Duration, interim: bool) -> (SocketAddr, Arc<AtomicUsize>, Arc<At
 fn dripped(mut stream: TcpStream, pause: Duration, interim: bool, going: &AtomicBool) -> bool {
     let mut space = [0; 4096];
     let _ = stream.read(&mut space);
-    let start =
-        if interim { "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX: " } else { "HTTP/1.1 200 OK\r\nX: " };
+    let start = if interim {
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nX: "
+    } else {
+        "HTTP/1.1 200 OK\r\nX: "
+    };
     if stream.write_all(start.as_bytes()).is_err() {
         return true;
     }
@@ -153,7 +176,11 @@ fn a_head_that_drips_is_cut_when_its_time_is_up_and_the_client_is_told() {
             ];
             connection.write(request("GET", path, None, &upgrade).as_bytes());
             let answer = connection.read_final().unwrap();
-            assert_eq!((answer.status, answer.verdict().as_str()), (504, "upstream.timeout"), "{path} {interim}");
+            assert_eq!(
+                (answer.status, answer.verdict().as_str()),
+                (504, "upstream.timeout"),
+                "{path} {interim}"
+            );
         }
         assert_eq!(over_http2(&gateway, "/open/x"), "2 504");
         wait_for("the server to be given up", || (cut.load(Ordering::Acquire) == 3).then_some(()));
@@ -170,8 +197,9 @@ fn an_answer_that_comes_before_the_body_is_over_is_handed_on() {
             std::thread::spawn(move || {
                 let mut space = [0; 1024];
                 let _ = stream.read(&mut space);
-                let _ =
-                    stream.write_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig");
+                let _ = stream.write_all(
+                    b"HTTP/1.1 413 Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig",
+                );
                 // What still comes is not read, and the connection ends.
             });
         }
@@ -179,7 +207,9 @@ fn an_answer_that_comes_before_the_body_is_over_is_handed_on() {
     let gateway = gateway(address, "response: 30s");
     for _ in 0..20 {
         let mut connection = Connection::open(gateway.address);
-        connection.write(b"POST /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\nbegin");
+        connection.write(
+            b"POST /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1000000\r\n\r\nbegin",
+        );
         let answer = connection.read(false).unwrap();
         assert_eq!((answer.status, answer.body.as_str()), (413, "big"));
     }
@@ -239,7 +269,8 @@ fn an_upstream_that_answers_while_it_reads_and_reads_while_it_answers_is_carried
     assert!(answer[head..].iter().enumerate().all(|(n, byte)| usize::from(*byte) == n % 251));
 }
 
-/// A server that answers each first head of a connection at once, and keeps what else comes on it until its end.
+/// A server that answers each first head of a connection at once, and keeps what else comes on it
+/// until its end.
 fn hasty(answer: &'static str, then: &'static str) -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (address, connections) = (listener.local_addr().unwrap(), Arc::new(Mutex::new(Vec::new())));
@@ -282,13 +313,18 @@ fn a_server_that_has_answered_gets_no_more_of_the_body_which_it_could_take_for_a
             let (address, seen) = hasty(answer, "");
             let gateway = gateway(address, "response: 30s");
             let (framing, body) = if chunked {
-                ("Transfer-Encoding: chunked".to_owned(), format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len()))
+                (
+                    "Transfer-Encoding: chunked".to_owned(),
+                    format!("{:x}\r\n{hidden}\r\n0\r\n\r\n", hidden.len()),
+                )
             } else {
                 (format!("Content-Length: {}", hidden.len()), hidden.to_owned())
             };
             let mut connection = Connection::open(gateway.address);
-            connection
-                .write(format!("POST /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\n{expect}{framing}\r\n\r\n").as_bytes());
+            connection.write(
+                format!("POST /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\n{expect}{framing}\r\n\r\n")
+                    .as_bytes(),
+            );
             let told = connection.read(false).unwrap();
             assert_eq!(told.status.to_string(), answer[9..12], "{answer:?}");
             // It has the answer, and sends the body all the same.
@@ -296,9 +332,13 @@ fn a_server_that_has_answered_gets_no_more_of_the_body_which_it_could_take_for_a
             // The next caller is served on another connection.
             assert_eq!(gateway.get("/open/next", None).status.to_string(), answer[9..12]);
             drop(connection);
-            let first = wait_for("the first connection to end", || seen.lock().unwrap().first().cloned());
+            let first =
+                wait_for("the first connection to end", || seen.lock().unwrap().first().cloned());
             assert!(first.starts_with("POST /open/x ") && first.ends_with("\r\n\r\n"), "{first:?}");
-            assert!(!first.contains("hidden") && !first.contains("next"), "{answer:?} {expect:?} {chunked}: {first:?}");
+            assert!(
+                !first.contains("hidden") && !first.contains("next"),
+                "{answer:?} {expect:?} {chunked}: {first:?}"
+            );
         }
     }
 }
@@ -307,7 +347,9 @@ fn a_server_that_has_answered_gets_no_more_of_the_body_which_it_could_take_for_a
 fn what_comes_behind_an_answer_that_has_no_body_reaches_nobody() {
     let evil = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nEVIL";
     let chunk = Box::leak(format!("{:x}\r\n{evil}\r\n0\r\n\r\n", evil.len()).into_boxed_str());
-    let length = Box::leak(format!("HTTP/1.1 205 R\r\nContent-Length: {}\r\n\r\n", evil.len()).into_boxed_str());
+    let length = Box::leak(
+        format!("HTTP/1.1 205 R\r\nContent-Length: {}\r\n\r\n", evil.len()).into_boxed_str(),
+    );
     for (answer, then) in [
         ("HTTP/1.1 205 R\r\nTransfer-Encoding: chunked\r\n\r\n", &*chunk),
         (&*length, evil),
@@ -319,7 +361,11 @@ fn what_comes_behind_an_answer_that_has_no_body_reaches_nobody() {
         for _ in 0..3 {
             connection.write(request("GET", "/open/x", None, &[]).as_bytes());
             let told = connection.read(false).unwrap();
-            assert_eq!((told.status.to_string().as_str(), told.body.as_str()), (&answer[9..12], ""), "{answer:?}");
+            assert_eq!(
+                (told.status.to_string().as_str(), told.body.as_str()),
+                (&answer[9..12], ""),
+                "{answer:?}"
+            );
             assert!(told.header("transfer-encoding").is_none(), "{told:?}");
             if told.status == 205 {
                 assert_eq!(told.header("content-length"), Some("0"), "{told:?}");

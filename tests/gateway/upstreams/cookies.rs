@@ -33,7 +33,10 @@ fn no_upstream_is_sent_a_cookie_of_ours_and_others_arrive_byte_for_byte() {
         ("a=1; __Host-scopegate=secret; b=2", Some("a=1; b=2")),
         ("SCOPEGATE=secret; a=1", Some("a=1")),
         ("__Secure-ScopeGate-login-abc=secret", None),
-        ("scopegate-device=secret; __Host-scopegate-login-x=secret; a=scopegate", Some("a=scopegate")),
+        (
+            "scopegate-device=secret; __Host-scopegate-login-x=secret; a=scopegate",
+            Some("a=scopegate"),
+        ),
         ("=scopegate=secret; a=1", Some("a=1")),
         ("scopegate; a=1", Some("a=1")),
         (" scopegate =secret; a=1", Some("a=1")),
@@ -41,9 +44,15 @@ fn no_upstream_is_sent_a_cookie_of_ours_and_others_arrive_byte_for_byte() {
         ("\u{e4}=1; scopegate=secret", Some("\u{e4}=1")),
     ] {
         gateway.upstream.clear();
-        let bytes = format!("GET /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {sent}\r\nConnection: close\r\n\r\n");
+        let bytes = format!(
+            "GET /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {sent}\r\nConnection: close\r\n\r\n"
+        );
         assert_eq!(gateway.send(bytes).status, 200, "{sent}");
-        assert_eq!(arrived(&gateway), expect.map(str::to_owned).into_iter().collect::<Vec<_>>(), "{sent}");
+        assert_eq!(
+            arrived(&gateway),
+            expect.map(str::to_owned).into_iter().collect::<Vec<_>>(),
+            "{sent}"
+        );
         assert!(!gateway.upstream.requests().concat().contains("secret"), "{sent}");
         // And in the crumbs of HTTP/2.
         if sent.is_ascii() && !sent.starts_with(' ') {
@@ -61,7 +70,8 @@ fn no_upstream_is_sent_a_cookie_of_ours_and_others_arrive_byte_for_byte() {
     // In several lines, too.
     gateway.upstream.clear();
     gateway.send(
-        "GET /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: a=1\r\nCookie: scopegate=secret\r\nCookie: b=2\r\n\r\n",
+        "GET /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: a=1\r\nCookie: \
+            scopegate=secret\r\nCookie: b=2\r\n\r\n",
     );
     assert_eq!(arrived(&gateway), ["a=1", "b=2"]);
 }
@@ -78,15 +88,20 @@ fn raw(gateway: &Gateway, bytes: &str) -> String {
 #[test]
 fn no_upstream_sets_or_clears_a_cookie_of_ours_in_any_kind_of_answer() {
     let gateway = gateway();
-    let set = "Set-Cookie: a=1; Path=/\r\nSet-Cookie: __Host-scopegate=stolen; Path=/; Secure\r\nset-cookie: ScopeGate-login-x=stolen\r\n\
-               SET-COOKIE: =scopegate=stolen\r\nSet-Cookie: scopegate\r\nSet-Cookie: b=scopegate\r\n\
+    let set = "Set-Cookie: a=1; Path=/\r\nSet-Cookie: __Host-scopegate=stolen; Path=/; \
+        Secure\r\nset-cookie: ScopeGate-login-x=stolen\r\n\
+               SET-COOKIE: =scopegate=stolen\r\nSet-Cookie: scopegate\r\nSet-Cookie: \
+               b=scopegate\r\n\
                Clear-Site-Data: \"cookies\"\r\nClear-Site-Data: \"cache\", \"*\"\r\n\
                Service-Worker-Allowed: /\r\n";
     let final_one = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{set}\r\nok");
-    let interim = format!("HTTP/1.1 103 Early Hints\r\n{set}\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    let interim = format!(
+        "HTTP/1.1 103 Early Hints\r\n{set}\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+    );
     let redirect = format!("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n{set}\r\n");
     let trailers = format!(
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: set-cookie\r\n\r\n2\r\nok\r\n0\r\n{set}\r\n"
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: \
+            set-cookie\r\n\r\n2\r\nok\r\n0\r\n{set}\r\n"
     );
     for (name, answer, kept) in [
         ("final", &final_one, true),
@@ -96,12 +111,17 @@ fn no_upstream_sets_or_clears_a_cookie_of_ours_in_any_kind_of_answer() {
     ] {
         gateway.upstream.answer(answer);
         let got =
-            raw(&gateway, "GET /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").to_ascii_lowercase();
-        assert!(!got.contains("stolen") && !got.contains("\"cookies\"") && !got.contains("\"*\""), "{name}: {got}");
+            raw(&gateway, "GET /open/x HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                .to_ascii_lowercase();
+        assert!(
+            !got.contains("stolen") && !got.contains("\"cookies\"") && !got.contains("\"*\""),
+            "{name}: {got}"
+        );
         assert_eq!(got.matches("set-cookie: ").count(), if kept { 2 } else { 0 }, "{name}: {got}");
         if kept {
             assert!(
-                got.contains("set-cookie: a=1; path=/\r\n") && got.contains("set-cookie: b=scopegate\r\n"),
+                got.contains("set-cookie: a=1; path=/\r\n")
+                    && got.contains("set-cookie: b=scopegate\r\n"),
                 "{name}: {got}"
             );
             assert!(got.contains("clear-site-data: \"cache\"\r\n"), "{name}: {got}");
@@ -113,11 +133,15 @@ fn no_upstream_sets_or_clears_a_cookie_of_ours_in_any_kind_of_answer() {
             .output()
             .unwrap();
         let got = String::from_utf8_lossy(&curl.stdout).to_ascii_lowercase();
-        assert!(got.contains("http/2 ") && !got.contains("stolen") && !got.contains("\"cookies\""), "{name}: {got}");
+        assert!(
+            got.contains("http/2 ") && !got.contains("stolen") && !got.contains("\"cookies\""),
+            "{name}: {got}"
+        );
     }
     // A browser takes cookies out of a handshake, too.
     let handshake = format!(
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: x\r\n{set}\r\n"
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: \
+            Upgrade\r\nSec-WebSocket-Accept: x\r\n{set}\r\n"
     );
     gateway.upstream.answer(handshake);
     let mut connection = Connection::open(gateway.address);

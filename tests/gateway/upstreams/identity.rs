@@ -10,11 +10,13 @@ use crate::support::{Gateway, SECRET, Setup, Upstream, wait_for};
 const POLICIES: &str = "apis: { api: { base_path: /api, upstream: api, resources: { /x: [GET] } } }
 auth_scopes: { read: { grants: [{ api: api }] }, more: {} }
 ";
-const CLIENTS: &str = "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read, more], roles: [itil] } }\n";
+const CLIENTS: &str = "clients: { app: { grants: [client_credentials], secrets: [{ sha256: \
+    @SHA256@ }], auth_scopes: [read, more], roles: [itil] } }\n";
 
 fn setup(upstream: &Upstream, more: &str) -> Setup {
     let mut setup = Setup::new(POLICIES, CLIENTS);
-    setup.gateway = format!("upstreams: {{ api: {{ servers: ['http://{}'], {more} }} }}\n", upstream.address);
+    setup.gateway =
+        format!("upstreams: {{ api: {{ servers: ['http://{}'], {more} }} }}\n", upstream.address);
     setup.environment = vec![
         ("LOGIN".to_owned(), "user:pa:ss".to_owned()),
         ("TOKEN".to_owned(), "our-own-token".to_owned()),
@@ -41,7 +43,10 @@ fn the_callers_token_is_removed_kept_or_replaced() {
         let gateway = Gateway::start(&setup(&upstream, &format!("authorization: {said}")));
         let token = gateway.token("app");
         assert_eq!(gateway.get("/api/x", Some(&token)).status, 200);
-        let expect = expect.map(|expect| if expect == "the caller's" { format!("Bearer {token}") } else { expect });
+        let expect =
+            expect.map(
+                |expect| if expect == "the caller's" { format!("Bearer {token}") } else { expect },
+            );
         assert_eq!(authorization(&upstream), expect.into_iter().collect::<Vec<_>>(), "{said}");
         assert!(!gateway.log().contains("our-own-token"));
     }
@@ -52,7 +57,8 @@ fn a_token_of_ours_is_got_ahead_of_need_and_another_when_it_is_refused() {
     let issuer = Gateway::start(&Setup::new(POLICIES, CLIENTS));
     let upstream = Upstream::start();
     let client = format!(
-        "authorization: {{ replace: {{ client_credentials: {{ token_url: 'http://{}/oauth2/token', client_id: app, \
+        "authorization: {{ replace: {{ client_credentials: {{ token_url: 'http://{}/oauth2/token', \
+            client_id: app, \
          client_secret: 'env:SECRET', scopes: [more] }} }} }}",
         issuer.address
     );
@@ -62,7 +68,10 @@ fn a_token_of_ours_is_got_ahead_of_need_and_another_when_it_is_refused() {
     let first = authorization(&upstream);
     let presented = first[0].strip_prefix("Bearer ").unwrap().to_owned();
     let claims = part(&presented, 1);
-    assert_eq!((claims["scope"].as_str(), claims["client_id"].as_str()), (Some("more"), Some("app")));
+    assert_eq!(
+        (claims["scope"].as_str(), claims["client_id"].as_str()),
+        (Some("more"), Some("app"))
+    );
     for _ in 0..5 {
         assert_eq!(gateway.get("/api/x", Some(&token)).status, 200);
         assert_eq!(authorization(&upstream), first, "one token for many requests");
@@ -86,7 +95,8 @@ fn an_assertion_says_who_calls_to_one_upstream_and_verifies_with_our_keys() {
     let response = gateway.send(request("GET", "/api/x", Some(&token), &spoof));
     assert_eq!(response.status, 200);
     let head = upstream.last_head();
-    let identity: Vec<&String> = head.iter().filter(|line| line.to_ascii_lowercase().starts_with("x-auth")).collect();
+    let identity: Vec<&String> =
+        head.iter().filter(|line| line.to_ascii_lowercase().starts_with("x-auth")).collect();
     let [line] = identity[..] else { panic!("{identity:?}") };
     let assertion = line.strip_prefix("x-auth-assertion: ").unwrap();
     let (signed, signature) = assertion.rsplit_once('.').unwrap();
@@ -99,7 +109,10 @@ fn an_assertion_says_who_calls_to_one_upstream_and_verifies_with_our_keys() {
         (claims["aud"].as_str(), claims["sub"].as_str(), claims["client_id"].as_str()),
         (Some("api"), Some("app"), Some("app"))
     );
-    assert_eq!((claims["scope"].as_str(), &claims["roles"]), (Some("more read"), &serde_json::json!(["itil"])));
+    assert_eq!(
+        (claims["scope"].as_str(), &claims["roles"]),
+        (Some("more read"), &serde_json::json!(["itil"]))
+    );
     assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 60);
     assert_eq!(claims["jti"].as_str(), response.header("x-decision-id"));
     // It is no access token of ours.
@@ -133,17 +146,20 @@ fn a_policy_can_ask_for_a_client_certificate() {
     let mut setup = Setup::new(
         "apis: { api: { base_path: /api, upstream: api, resources: { /x: [GET] } } }
 auth_scopes: { read: { grants: [{ api: api }] } }
-access_policies: { machines: { api: api, allow: [{ clients: [app], certificates: [crm.example, 'spiffe://corp/crm'] }] } }
+access_policies: { machines: { api: api, allow: [{ clients: [app], certificates: [crm.example, \
+    'spiffe://corp/crm'] }] } }
 ",
         CLIENTS.replace("read, more", "read").as_str(),
     );
     setup.gateway =
-        "public_url: https://a.example\nlisteners: [{ address: \"@LISTEN@\", tls: { certificate: a.pem, key: a.key, \
+        "public_url: https://a.example\nlisteners: [{ address: \"@LISTEN@\", tls: { certificate: \
+            a.pem, key: a.key, \
                      client_ca: clients.pem, client_certificate: optional } }]\n"
             .to_owned();
-    setup.files = [("a.pem", pair.certificate), ("a.key", pair.key), ("clients.pem", clients.pem())]
-        .map(|(name, text)| (name.to_owned(), text))
-        .to_vec();
+    setup.files =
+        [("a.pem", pair.certificate), ("a.key", pair.key), ("clients.pem", clients.pem())]
+            .map(|(name, text)| (name.to_owned(), text))
+            .to_vec();
     let gateway = Gateway::start(&setup);
     let ask = |shown: Option<&crate::support::tls::Pair>, text: &str| {
         let stream = std::net::TcpStream::connect(gateway.address).unwrap();
@@ -155,15 +171,18 @@ access_policies: { machines: { api: api, allow: [{ clients: [app], certificates:
     };
     let form = format!("grant_type=client_credentials&client_id=app&client_secret={SECRET}");
     let post = format!(
-        "POST /oauth2/token HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+        "POST /oauth2/token HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nContent-Type: \
+            application/x-www-form-urlencoded\r\n\
          Content-Length: {}\r\n\r\n{form}",
         form.len()
     );
     let answer = ask(None, &post);
     let token: Value = serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap();
     let token = token["access_token"].as_str().unwrap();
-    let call =
-        format!("GET /api/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\r\n");
+    let call = format!(
+        "GET /api/x HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nAuthorization: Bearer \
+            {token}\r\n\r\n"
+    );
     for (names, status) in [
         (Some(&["crm.example"][..]), "200"),
         (Some(&["spiffe://corp/crm"]), "200"),

@@ -17,7 +17,8 @@ auth_scopes: { read: { grants: [{ api: live }, { api: plain }] } }
 ";
 const CLIENTS: &str = "clients:
   app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read] }
-  brief: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read], access_token_lifespan: 8s }
+  brief: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [read], \
+    access_token_lifespan: 8s }
 ";
 
 /// A server that sends every message back.
@@ -54,11 +55,14 @@ fn open(gateway: &Gateway, path: &str, token: &str) -> Result<WebSocket<TcpStrea
     request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
     let stream = TcpStream::connect(gateway.address).unwrap();
     stream.set_read_timeout(Some(GUARD)).unwrap();
-    tungstenite::client(request, stream).map(|(socket, _)| socket).map_err(|error| error.to_string())
+    tungstenite::client(request, stream)
+        .map(|(socket, _)| socket)
+        .map_err(|error| error.to_string())
 }
 
 fn says_back(socket: &mut WebSocket<TcpStream>, text: &str) -> bool {
-    socket.send(Message::text(text)).is_ok() && socket.read().is_ok_and(|message| message == Message::text(text))
+    socket.send(Message::text(text)).is_ok()
+        && socket.read().is_ok_and(|message| message == Message::text(text))
 }
 
 #[test]
@@ -73,7 +77,10 @@ fn a_websocket_carries_messages_and_survives_silence() {
     std::thread::park_timeout(Duration::from_secs(5));
     assert!(says_back(&mut socket, "still here"));
     socket.close(None).unwrap();
-    assert!(matches!(socket.read(), Ok(Message::Close(_)) | Err(tungstenite::Error::ConnectionClosed)));
+    assert!(matches!(
+        socket.read(),
+        Ok(Message::Close(_)) | Err(tungstenite::Error::ConnectionClosed)
+    ));
 }
 
 #[test]
@@ -91,8 +98,12 @@ fn a_websocket_is_judged_like_any_request_and_offered_where_the_api_says_so() {
         ("Upgrade", "websocket", "7"),
         ("X-None", "y", "13"),
     ] {
-        let headers =
-            [("Connection", "Upgrade"), (name, value), ("Sec-WebSocket-Key", "x"), ("Sec-WebSocket-Version", version)];
+        let headers = [
+            ("Connection", "Upgrade"),
+            (name, value),
+            ("Sec-WebSocket-Key", "x"),
+            ("Sec-WebSocket-Version", version),
+        ];
         let response = gateway.send(request("GET", "/live/x", Some(&token), &headers));
         assert_ne!(response.status, 101, "{value}");
     }
@@ -121,8 +132,12 @@ fn a_websocket_ends_when_its_token_is_revoked_or_a_policy_tightens() {
     let token = gateway.token("app");
     let mut revoked = open(&gateway, "/live/x", &token).unwrap();
     let mut cut_off = open(&gateway, "/live/x", &gateway.token("app")).unwrap();
-    let credentials = format!("token={token}&client_id=app&client_secret={}", crate::support::SECRET);
-    assert_eq!(gateway.send(crate::support::http::form("/oauth2/revoke", &[], &credentials)).status, 200);
+    let credentials =
+        format!("token={token}&client_id=app&client_secret={}", crate::support::SECRET);
+    assert_eq!(
+        gateway.send(crate::support::http::form("/oauth2/revoke", &[], &credentials)).status,
+        200
+    );
     ends(&mut revoked);
     assert!(says_back(&mut cut_off, "still open"));
 
@@ -134,24 +149,31 @@ fn a_websocket_ends_when_its_token_is_revoked_or_a_policy_tightens() {
 
 #[test]
 fn a_grpc_client_calls_a_grpc_server_with_a_token() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (reporter, service) = runtime.block_on(async { tonic_health::server::health_reporter() });
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let upstream = listener.local_addr().unwrap();
     let incoming = tonic::transport::server::TcpIncoming::from(listener);
-    runtime.spawn(tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming));
+    runtime.spawn(
+        tonic::transport::Server::builder().add_service(service).serve_with_incoming(incoming),
+    );
 
-    let policies = "apis: { health: { base_path: /grpc.health.v1.Health, upstream: api, resources: { /Check: [POST], /Watch: [POST] } } }
+    let policies =
+        "apis: { health: { base_path: /grpc.health.v1.Health, upstream: api, resources: \
+        { /Check: [POST], /Watch: [POST] } } }
 auth_scopes: { read: { grants: [{ api: health, resources: [/Check, /Watch] }] } }
 ";
     let mut setup = Setup::new(policies, CLIENTS);
     setup.gateway = format!(
-        "listeners: [{{ address: \"@LISTEN@\", h2c: true }}]\nupstreams: {{ api: {{ servers: ['http://{upstream}'], http2: true }} }}\n"
+        "listeners: [{{ address: \"@LISTEN@\", h2c: true }}]\nupstreams: {{ api: {{ servers: \
+            ['http://{upstream}'], http2: true }} }}\n"
     );
     let gateway = Gateway::start(&setup);
     let token = gateway.token("app");
     runtime.block_on(async {
-        let channel = tonic::transport::Channel::from_shared(format!("http://{}", gateway.address)).unwrap();
+        let channel =
+            tonic::transport::Channel::from_shared(format!("http://{}", gateway.address)).unwrap();
         let channel = channel.connect().await.unwrap();
         let bearer: tonic::metadata::MetadataValue<_> = format!("Bearer {token}").parse().unwrap();
         let with_token = move |mut request: tonic::Request<()>| {

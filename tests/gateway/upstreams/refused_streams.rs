@@ -1,5 +1,6 @@
-//! Requests that an HTTP/2 server never began with: it refused their stream, or ended the connection before them. They are sent again,
-//! whatever their method (RFC 9113 §8.7). What a server may have begun with is not.
+//! Requests that an HTTP/2 server never began with: it refused their stream, or ended the
+//! connection before them. They are sent again, whatever their method (RFC 9113 §8.7). What a
+//! server may have begun with is not.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use crate::support::http::Response;
 use crate::support::{Gateway, Setup};
 
-const POLICIES: &str =
-    "apis: { open: { base_path: /open, upstream: api, public: true, resources: { \"/{*rest}\": [GET, POST] } } }\n";
+const POLICIES: &str = "apis: { open: { base_path: /open, upstream: api, public: true, resources: \
+    { \"/{*rest}\": [GET, POST] } } }\n";
 
 /// What the server sends instead of an answer.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +37,11 @@ struct Server {
 impl Server {
     fn start(instead: Instead, times: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = Self { address: listener.local_addr().unwrap(), opened: Arc::default(), bodies: Arc::default() };
+        let server = Self {
+            address: listener.local_addr().unwrap(),
+            opened: Arc::default(),
+            bodies: Arc::default(),
+        };
         let own = server.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -71,7 +76,9 @@ impl Server {
                     continue;
                 }
                 1 => drop(bodies.insert(id, Vec::new())),
-                0 if bodies.contains_key(&id) => bodies.entry(id).or_default().extend_from_slice(&payload),
+                0 if bodies.contains_key(&id) => {
+                    bodies.entry(id).or_default().extend_from_slice(&payload);
+                }
                 _ => continue,
             }
             if head[4] & END_STREAM != 0
@@ -79,7 +86,11 @@ impl Server {
             {
                 self.bodies.lock().unwrap().push(String::from_utf8(body.clone()).unwrap());
                 // `:status: 200` is the eighth entry of HPACK's static table.
-                stream.write_all(&[frame(1, 4, id, &[0x88]), frame(0, END_STREAM, id, &body)].concat()).ok()?;
+                stream
+                    .write_all(
+                        &[frame(1, 4, id, &[0x88]), frame(0, END_STREAM, id, &body)].concat(),
+                    )
+                    .ok()?;
             }
         }
     }
@@ -91,14 +102,21 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 fn gateway(servers: &[&Server]) -> Gateway {
-    let servers = servers.iter().map(|server| format!("'http://{}'", server.address)).collect::<Vec<_>>().join(", ");
+    let servers = servers
+        .iter()
+        .map(|server| format!("'http://{}'", server.address))
+        .collect::<Vec<_>>()
+        .join(", ");
     let mut setup = Setup::new(POLICIES, "clients: {}\n");
     setup.gateway = format!("upstreams: {{ api: {{ servers: [{servers}], http2: true }} }}\n");
     Gateway::start(&setup)
 }
 
 fn post(gateway: &Gateway) -> Response {
-    gateway.send("POST /open/order HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\nConnection: close\r\n\r\norder=17")
+    gateway.send(
+        "POST /open/order HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\nConnection: \
+        close\r\n\r\norder=17",
+    )
 }
 
 #[test]
@@ -108,7 +126,11 @@ fn a_request_that_the_server_never_began_with_is_sent_again_whatever_its_method(
             let server = Server::start(instead, times);
             let gateway = gateway(&[&server]);
             let answer = post(&gateway);
-            assert_eq!((answer.status, answer.body.as_str()), (200, "order=17"), "{instead:?} {times}: {answer:?}");
+            assert_eq!(
+                (answer.status, answer.body.as_str()),
+                (200, "order=17"),
+                "{instead:?} {times}: {answer:?}"
+            );
             assert_eq!(*server.bodies.lock().unwrap(), ["order=17"]);
             assert_eq!(server.opened.load(Ordering::SeqCst), times + 1);
             let retries = gateway.metric("scopegate_upstream_retries_total{upstream=\"api\"}");
@@ -119,7 +141,8 @@ fn a_request_that_the_server_never_began_with_is_sent_again_whatever_its_method(
 
 #[test]
 fn another_server_is_asked_first_where_there_is_one() {
-    let (refuses, serves) = (Server::start(Instead::RefusedStream, usize::MAX), Server::start(Instead::GoAway, 0));
+    let (refuses, serves) =
+        (Server::start(Instead::RefusedStream, usize::MAX), Server::start(Instead::GoAway, 0));
     let gateway = gateway(&[&refuses, &serves]);
     for _ in 0..6 {
         assert_eq!(post(&gateway).status, 200);
@@ -133,7 +156,11 @@ fn a_server_that_always_refuses_is_unavailable_and_is_asked_four_times() {
     let server = Server::start(Instead::RefusedStream, usize::MAX);
     let gateway = gateway(&[&server]);
     let answer = post(&gateway);
-    assert_eq!((answer.status, answer.verdict().as_str()), (503, "upstream.unavailable"), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.verdict().as_str()),
+        (503, "upstream.unavailable"),
+        "{answer:?}"
+    );
     assert_eq!(server.opened.load(Ordering::SeqCst), 4);
 }
 
@@ -142,6 +169,10 @@ fn a_request_that_the_server_may_have_begun_with_is_sent_once() {
     let server = Server::start(Instead::InternalError, 1);
     let gateway = gateway(&[&server]);
     let answer = post(&gateway);
-    assert_eq!((answer.status, answer.verdict().as_str()), (502, "upstream.protocol"), "{answer:?}");
+    assert_eq!(
+        (answer.status, answer.verdict().as_str()),
+        (502, "upstream.protocol"),
+        "{answer:?}"
+    );
     assert_eq!(server.opened.load(Ordering::SeqCst), 1);
 }

@@ -1,6 +1,7 @@
-//! The counts of wrong attempts, and how finely addresses are told apart. A flood from many addresses must neither fill memory and
-//! disk, nor open the door for guesses that are not counted, nor lock out whoever is not near it: clients and users, IPv4 and IPv6 have
-//! room of their own, and of IPv6 so has each /48, which is what one party may hold (RFC 6177 §2).
+//! The counts of wrong attempts, and how finely addresses are told apart. A flood from many
+//! addresses must neither fill memory and disk, nor open the door for guesses that are not counted,
+//! nor lock out whoever is not near it: clients and users, IPv4 and IPv6 have room of their own,
+//! and of IPv6 so has each /48, which is what one party may hold (RFC 6177 §2).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,7 +10,8 @@ use std::time::Instant;
 use crate::request::address::site;
 use crate::store::attempts::Account;
 
-/// Names and addresses of one kind that are kept apart: beyond, each /16 of IPv4, or /32 of IPv6, counts as one address.
+/// Names and addresses of one kind that are kept apart: beyond, each /16 of IPv4, or /32 of IPv6,
+/// counts as one address.
 pub(super) const MAX: usize = 100_000;
 /// Names and addresses of one /48 of IPv6: beyond, it counts as one address.
 pub(super) const MAX_OF_PARTY: usize = 2_000;
@@ -91,7 +93,9 @@ impl Counts {
             IpAddr::V6(address) if self.is_full(Room::V6(account), MAX) => {
                 (format!("{}/32", Ipv6Addr::from_bits(address.to_bits() >> 96 << 96)), true)
             }
-            IpAddr::V6(address) if self.is_full(Room::Party(account, party(address)), MAX_OF_PARTY) => {
+            IpAddr::V6(address)
+                if self.is_full(Room::Party(account, party(address)), MAX_OF_PARTY) =>
+            {
                 (format!("{}/48", party(address)), true)
             }
             own @ (IpAddr::V4(_) | IpAddr::V6(_)) => (own.to_string(), false),
@@ -111,7 +115,9 @@ fn rooms(subject: &str) -> impl Iterator<Item = Room> {
     let place = subject.rsplit(' ').next().unwrap_or_default();
     let rooms = match place.split('/').next().unwrap_or_default().parse() {
         Ok(IpAddr::V4(_)) => [Some(Room::V4(account)), None],
-        Ok(IpAddr::V6(address)) => [Some(Room::V6(account)), Some(Room::Party(account, party(address)))],
+        Ok(IpAddr::V6(address)) => {
+            [Some(Room::V6(account)), Some(Room::Party(account, party(address)))]
+        }
         Err(_) => [Some(Room::Other(account)), None],
     };
     rooms.into_iter().flatten()

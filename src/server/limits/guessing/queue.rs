@@ -1,5 +1,6 @@
-//! A queue that is fair to addresses: one of many that has much to ask waits for itself, and whoever comes new waits for one turn
-//! of each of the others at most. Of IPv6 a /48 is one party, and each /64 in it has its share of that.
+//! A queue that is fair to addresses: one of many that has much to ask waits for itself, and
+//! whoever comes new waits for one turn of each of the others at most. Of IPv6 a /48 is one party,
+//! and each /64 in it has its share of that.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -10,8 +11,8 @@ use crate::request::address::site;
 /// Jobs that may wait in all.
 const MAX: usize = 1_024;
 
-/// Jobs in rings: each turn goes to the next party of addresses, in it to the next place, and there to the oldest job. A place (an
-/// address, or an owner at one) has so many waiting at most.
+/// Jobs in rings: each turn goes to the next party of addresses, in it to the next place, and there
+/// to the oldest job. A place (an address, or an owner at one) has so many waiting at most.
 #[derive(Debug)]
 pub(super) struct FairQueue<J> {
     most: usize,
@@ -51,8 +52,13 @@ impl<K: Clone + Eq + Hash, V: Default> Ring<K, V> {
         })
     }
 
-    /// The first value in turn of which something can be taken; its key goes to the end, or away where nothing is left of it.
-    fn take<T>(&mut self, mut take: impl FnMut(&mut V) -> Option<T>, is_empty: impl Fn(&V) -> bool) -> Option<T> {
+    /// The first value in turn of which something can be taken; its key goes to the end, or away
+    /// where nothing is left of it.
+    fn take<T>(
+        &mut self,
+        mut take: impl FnMut(&mut V) -> Option<T>,
+        is_empty: impl Fn(&V) -> bool,
+    ) -> Option<T> {
         for at in 0..self.order.len() {
             let Some(value) = self.values.get_mut(self.order.get(at)?) else { continue };
             if let Some(taken) = take(value) {
@@ -162,12 +168,15 @@ mod tests {
         assert_eq!(queue.take(|_| true), Some("a1"));
         assert_eq!(put(&mut queue, Some(v4(4)), "d1"), Put::Waits);
         assert_eq!(order(&mut queue), ["b1", "c1", "a2", "d1", "b2", "a3"]);
-        assert!(queue.groups.order.is_empty() && queue.groups.values.is_empty() && queue.length == 0);
+        assert!(
+            queue.groups.order.is_empty() && queue.groups.values.is_empty() && queue.length == 0
+        );
     }
 
     #[test]
     fn a_network_of_ipv6_is_one_party_however_many_addresses_it_asks_from() {
-        let address = |net: u16, host: u16| Some(IpAddr::from([0x2001, 0xdb8, net, host, 0, 0, 0, host]));
+        let address =
+            |net: u16, host: u16| Some(IpAddr::from([0x2001, 0xdb8, net, host, 0, 0, 0, host]));
         let mut queue = FairQueue::new(MOST);
         for (address, job) in [
             (address(1, 1), "a1"),
@@ -202,7 +211,12 @@ mod tests {
         }
         assert_eq!(put(&mut queue, Some(v4(1)), 99), Put::Full(99));
         for at in 0..MAX - MOST {
-            let address = Some(IpAddr::from([10, 1, u8::try_from(at / 250).unwrap(), u8::try_from(at % 250).unwrap()]));
+            let address = Some(IpAddr::from([
+                10,
+                1,
+                u8::try_from(at / 250).unwrap(),
+                u8::try_from(at % 250).unwrap(),
+            ]));
             assert_eq!(put(&mut queue, address, 1_000 + at), Put::Waits);
         }
         assert_eq!(put(&mut queue, Some(v4(2)), 100), Put::InPlaceOf(MOST - 1));

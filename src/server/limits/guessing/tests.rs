@@ -20,7 +20,13 @@ fn place() -> Place {
 
 const NOW: Timestamp = Timestamp(1_000);
 
-async fn wrong(guessing: &Guessing, store: &Store, account: Account, name: &str, origin: &Origin) -> Result<(), u32> {
+async fn wrong(
+    guessing: &Guessing,
+    store: &Store,
+    account: Account,
+    name: &str,
+    origin: &Origin,
+) -> Result<(), u32> {
     guessing.note_wrong(account, name, origin, (store, NOW)).await
 }
 
@@ -48,7 +54,9 @@ async fn one_address_cannot_go_through_all_names() {
     let (guessing, place) = (Guessing::default(), place());
     let mut counted = 0;
     for n in 0..100 {
-        counted += usize::from(wrong(&guessing, &place.store, Account::User, &format!("u{n}"), &from(1)).await.is_ok());
+        counted += usize::from(
+            wrong(&guessing, &place.store, Account::User, &format!("u{n}"), &from(1)).await.is_ok(),
+        );
     }
     assert_eq!(counted, MAX_PER_PLACE);
 }
@@ -67,13 +75,17 @@ async fn a_flood_from_many_addresses_makes_its_own_kind_coarse_and_opens_no_door
     }
     let mut counted = 0;
     for n in 0..100 {
-        counted += usize::from(wrong(&guessing, &place.store, Account::Client, "crm", &v6(n, 0)).await.is_ok());
+        counted += usize::from(
+            wrong(&guessing, &place.store, Account::Client, "crm", &v6(n, 0)).await.is_ok(),
+        );
     }
     assert_eq!(counted, MAX_PER_NAME, "the /32 is one");
     // Others are not near it: users, and addresses of IPv4.
     for n in 0..100 {
         wrong(&guessing, &place.store, Account::User, "alice", &v6(n, 0)).await.unwrap();
-        wrong(&guessing, &place.store, Account::Client, "crm", &from(u8::try_from(n).unwrap())).await.unwrap();
+        wrong(&guessing, &place.store, Account::Client, "crm", &from(u8::try_from(n).unwrap()))
+            .await
+            .unwrap();
     }
     // What was counted is forgotten in time, and with it that networks are one.
     guessing.lock().counts.forget(end);
@@ -81,18 +93,20 @@ async fn a_flood_from_many_addresses_makes_its_own_kind_coarse_and_opens_no_door
 }
 
 #[tokio::test]
-async fn a_flood_from_one_network_of_ipv6_makes_that_network_one_and_leaves_its_neighbours_and_owners_in_it() {
+async fn a_flood_from_one_ipv6_network_is_counted_as_one_and_leaves_neighbours_and_owners_in_it() {
     let (guessing, place) = (Guessing::default(), place());
     let owner = v6(1, 7);
     let subjects = guessing.subjects(Account::User, "alice", &owner);
     guessing.note_owner(&subjects, &owner, (&place.store, NOW)).await;
     // Each is counted for its address and for its name there.
     for host in 0..u16::try_from(counts::MAX_OF_PARTY / 2).unwrap() {
-        let _ = wrong(&guessing, &place.store, Account::User, &format!("u{host}"), &v6(1, host)).await;
+        let _ =
+            wrong(&guessing, &place.store, Account::User, &format!("u{host}"), &v6(1, host)).await;
     }
     let mut counted = 0;
     for host in 3_000..3_100 {
-        let wrong = wrong(&guessing, &place.store, Account::User, &format!("v{host}"), &v6(1, host)).await;
+        let wrong =
+            wrong(&guessing, &place.store, Account::User, &format!("v{host}"), &v6(1, host)).await;
         counted += usize::from(wrong.is_ok());
     }
     assert_eq!(counted, MAX_PER_PLACE, "the /48 is one");
@@ -106,7 +120,12 @@ fn an_owners_places_are_not_taken_by_a_neighbour_with_an_account_of_his_own() {
     let guessing = Guessing::default();
     let put = |name: &str, origin: &Origin| {
         let subjects = guessing.subjects(Account::User, name, origin);
-        let job = Job { subjects, since: Instant::now(), answer: oneshot::channel().0, check: Box::new(|| true) };
+        let job = Job {
+            subjects,
+            since: Instant::now(),
+            answer: oneshot::channel().0,
+            check: Box::new(|| true),
+        };
         guessing.enqueue(job, origin)
     };
     let bob = guessing.subjects(Account::User, "bob", &from(1)).known().to_owned();
@@ -119,8 +138,10 @@ fn an_owners_places_are_not_taken_by_a_neighbour_with_an_account_of_his_own() {
     assert_eq!(put("carol", &from(1)), Ok(()), "nor those of somebody new");
     // Turns go round: the browser does not wait for all of bob's.
     let mut state = guessing.lock();
-    let turns: Vec<String> =
-        (0..3).filter_map(|_| state.take(true)).map(|job| job.subjects.known().to_owned()).collect();
+    let turns: Vec<String> = (0..3)
+        .filter_map(|_| state.take(true))
+        .map(|job| job.subjects.known().to_owned())
+        .collect();
     assert!(turns.iter().take(2).any(|subject| subject.contains("browser:")), "{turns:?}");
 }
 
@@ -153,7 +174,9 @@ async fn what_is_right_does_not_count_however_much_of_it_comes() {
         let checks = (0..5).map(|n| {
             let origin = from(1);
             let (guessing, store) = (&guessing, &place.store);
-            async move { guessing.check(Account::User, "alice", &origin, (store, NOW), move || Some(n)).await }
+            async move {
+                guessing.check(Account::User, "alice", &origin, (store, NOW), move || Some(n)).await
+            }
         });
         for (n, outcome) in futures_util::future::join_all(checks).await.into_iter().enumerate() {
             assert_eq!(outcome, Ok(n));
@@ -176,7 +199,9 @@ fn busy(guessing: &Arc<Guessing>, store: &Store, count: u8) -> Vec<std::sync::mp
                 began.send(()).unwrap();
                 wait.recv().ok().map(drop)
             };
-            guessing.check(Account::User, &format!("busy{n}"), &from(200 + n), (&store, NOW), check).await
+            guessing
+                .check(Account::User, &format!("busy{n}"), &from(200 + n), (&store, NOW), check)
+                .await
         });
         held.push((release, begun));
     }
@@ -191,7 +216,10 @@ fn busy(guessing: &Arc<Guessing>, store: &Store, count: u8) -> Vec<std::sync::mp
 async fn strangers_wait_for_one_turn_of_each_other_and_owners_for_owners() {
     let place = place();
     let guessing = Guessing::start(&place.store, NOW).unwrap();
-    guessing.check(Account::User, "owner", &from(9), (&place.store, NOW), || Some(())).await.unwrap();
+    guessing
+        .check(Account::User, "owner", &from(9), (&place.store, NOW), || Some(()))
+        .await
+        .unwrap();
     let busy = busy(&guessing, &place.store, 2);
     let order = Arc::new(Mutex::new(Vec::new()));
     let mut waiting = Vec::new();
@@ -215,7 +243,8 @@ async fn strangers_wait_for_one_turn_of_each_other_and_owners_for_owners() {
             tokio::task::yield_now().await;
         }
     }
-    // What the thread finds that begins with owners, and then the one that begins with everybody else.
+    // What the thread finds that begins with owners, and then the one that begins with everybody
+    // else.
     {
         let mut state = guessing.lock();
         for owners_first in std::iter::once(true).chain(std::iter::repeat(false)) {
@@ -253,7 +282,10 @@ async fn what_nobody_waits_for_any_more_is_not_looked_at() {
     given_up.abort();
     assert!(given_up.await.is_err());
     drop(busy);
-    guessing.check(Account::User, "next", &from(1), (&place.store, NOW), || Some(())).await.unwrap();
+    guessing
+        .check(Account::User, "next", &from(1), (&place.store, NOW), || Some(()))
+        .await
+        .unwrap();
     assert_eq!(looked.load(Ordering::Relaxed), 0);
 }
 
@@ -263,10 +295,14 @@ async fn a_check_that_panics_is_wrong_and_the_next_one_has_its_turn() {
     let guessing = Guessing::start(&place.store, NOW).unwrap();
     for _ in 0..3 {
         let check = || -> Option<()> { panic!("a check that fails") };
-        let outcome = guessing.check(Account::User, "alice", &from(1), (&place.store, NOW), check).await;
+        let outcome =
+            guessing.check(Account::User, "alice", &from(1), (&place.store, NOW), check).await;
         assert!(matches!(outcome, Err(Refused::Wrong(_))), "{outcome:?}");
     }
-    assert_eq!(guessing.check(Account::User, "alice", &from(1), (&place.store, NOW), || Some(7)).await, Ok(7));
+    assert_eq!(
+        guessing.check(Account::User, "alice", &from(1), (&place.store, NOW), || Some(7)).await,
+        Ok(7)
+    );
 }
 
 #[tokio::test]

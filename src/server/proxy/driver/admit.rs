@@ -27,28 +27,43 @@ const MAX_REQUEST_ID: usize = 128;
 
 impl Gateway {
     /// Steps 0 to 9, in order. True when the request has been answered here.
-    pub(super) async fn admit(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
-        // Known before the head is: a refusal of the head says who sent it. What a proxy forwards counts once the head is good.
+    pub(super) async fn admit(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<bool> {
+        // Known before the head is: a refusal of the head says who sent it. What a proxy forwards
+        // counts once the head is good.
         let Some(conn) = Conn::of(session.as_downstream()).cloned() else {
-            let refusal = Refusal::because(Reason::RequestMalformed, "a connection that the guard does not know");
+            let refusal = Refusal::because(
+                Reason::RequestMalformed,
+                "a connection that the guard does not know",
+            );
             return self.refuse_head(session, exchange, refusal).await;
         };
         let peer = Some(conn.peer);
         exchange.http2 = conn.http2;
         exchange.trusted = exchange.snapshot.config.trusted_proxies.contains(conn.peer);
         self.name_request(session, exchange);
-        exchange.address = peer.filter(|peer| !exchange.snapshot.config.trusted_proxies.contains(*peer));
+        exchange.address =
+            peer.filter(|peer| !exchange.snapshot.config.trusted_proxies.contains(*peer));
         let head = match conn.take_head(session.as_downstream()) {
             Some(Ok(head)) if is_same(&head, session.req_header()) => head,
             Some(Ok(_)) => {
-                let refusal =
-                    Refusal::because(Reason::RequestMalformed, "the guard and the proxy read different requests");
+                let refusal = Refusal::because(
+                    Reason::RequestMalformed,
+                    "the guard and the proxy read different requests",
+                );
                 return self.refuse_head(session, exchange, refusal).await;
             }
             Some(Err(refusal)) => return self.refuse_head(session, exchange, refusal).await,
-            // The guard reads every head; a request it has not seen is one that something smuggled past it.
+            // The guard reads every head; a request it has not seen is one that something smuggled
+            // past it.
             None => {
-                let refusal = Refusal::because(Reason::RequestMalformed, "a request that the guard has not read");
+                let refusal = Refusal::because(
+                    Reason::RequestMalformed,
+                    "a request that the guard has not read",
+                );
                 return self.refuse_head(session, exchange, refusal).await;
             }
         };
@@ -86,7 +101,11 @@ impl Gateway {
         let judgement = enforce(&self.shared, &snapshot, &request, now).await;
         if self.shared.candidate.file().is_some() {
             let blocks = self.shared.tokens.revocations.blocks();
-            exchange.difference = self.shared.candidate.difference(&request, &judgement, Moment { now, blocks: &blocks });
+            exchange.difference = self.shared.candidate.difference(
+                &request,
+                &judgement,
+                Moment { now, blocks: &blocks },
+            );
         }
         exchange.settle(judgement, request.target.clone());
         exchange.origin = exchange.api().and_then(|api| cors::admitted(api, origin.as_ref()));
@@ -103,7 +122,8 @@ impl Gateway {
         let Some(name) = &self.shared.request_id else { return };
         let said = session.req_header().headers.get(name).filter(|_| exchange.trusted);
         let fits = |value: &&http::HeaderValue| {
-            (1..=MAX_REQUEST_ID).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic)
+            (1..=MAX_REQUEST_ID).contains(&value.len())
+                && value.as_bytes().iter().all(u8::is_ascii_graphic)
         };
         let value = said.filter(fits).cloned().unwrap_or_else(|| exchange.id.to_value());
         exchange.request_id = Some((name.clone(), value));
@@ -140,7 +160,10 @@ impl Gateway {
 
     /// Step 0 again, where the API has a limit of its own.
     fn bound_body(&self, session: &mut Session, exchange: &mut Exchange, length: u64) {
-        let most = exchange.api().and_then(|api| api.max_body).unwrap_or(self.shared.fixed.edge.limits.body_bytes);
+        let most = exchange
+            .api()
+            .and_then(|api| api.max_body)
+            .unwrap_or(self.shared.fixed.edge.limits.body_bytes);
         if let Stage::Permitted(permitted) = &mut exchange.stage {
             permitted.body.max = most;
             if length > most {
@@ -150,8 +173,15 @@ impl Gateway {
         }
     }
 
-    /// Lets a WebSocket handshake through where the API does, and watches what becomes of it. Everywhere else the request is plain HTTP.
-    fn open_tunnel(&self, session: &mut Session, exchange: &mut Exchange, conn: &Arc<Conn>, request: Request) {
+    /// Lets a WebSocket handshake through where the API does, and watches what becomes of it.
+    /// Everywhere else the request is plain HTTP.
+    fn open_tunnel(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        conn: &Arc<Conn>,
+        request: Request,
+    ) {
         let offered = exchange.api().is_some_and(|api| api.websocket);
         match &mut exchange.stage {
             Stage::Permitted(permitted) if offered => {
@@ -173,19 +203,33 @@ impl Gateway {
         client_address(peer, lines.iter().map(http::HeaderValue::as_bytes), trusted)
     }
 
-    async fn refuse_head(&self, session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<bool> {
+    async fn refuse_head(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        refusal: Refusal,
+    ) -> Result<bool> {
         exchange.refuse(refusal.clone());
         refusal::refuse(session, exchange, &refusal, true).await?;
         Ok(true)
     }
 
-    async fn refuse(&self, session: &mut Session, exchange: &mut Exchange, refusal: Refusal) -> Result<bool> {
+    async fn refuse(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        refusal: Refusal,
+    ) -> Result<bool> {
         exchange.refuse(refusal.clone());
         refusal::refuse(session, exchange, &refusal, false).await?;
         Ok(true)
     }
 
-    async fn answer_if_refused(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn answer_if_refused(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<bool> {
         let Stage::Refused(refused) = &exchange.stage else { return Ok(false) };
         let refusal = refused.refusal.clone();
         refusal::refuse(session, exchange, &refusal, false).await?;
@@ -199,13 +243,19 @@ impl Gateway {
         endpoint: &'static str,
     ) -> Result<bool> {
         exchange.stage = Stage::Endpoint(endpoint, oauth::Outcome::default());
-        let caller = oauth::Caller { id: exchange.id, snapshot: exchange.snapshot.clone(), address: exchange.address };
+        let caller = oauth::Caller {
+            id: exchange.id,
+            snapshot: exchange.snapshot.clone(),
+            address: exchange.address,
+        };
         let max_body = crate::grant::form::MAX_BODY;
-        let serve = bridge::serve(self.endpoints.router(), session.as_downstream_mut(), max_body, caller);
+        let serve =
+            bridge::serve(self.endpoints.router(), session.as_downstream_mut(), max_body, caller);
         let limit = self.shared.fixed.edge.body_timeout;
         match tokio::time::timeout(limit, serve).await {
             Ok(served) => {
-                // A session's own errors name no source: what fails here is the client's connection.
+                // A session's own errors name no source: what fails here is the client's
+                // connection.
                 let (status, extensions) = served.map_err(Error::into_down)?;
                 exchange.status = status;
                 let outcome = extensions.get::<oauth::Outcome>().cloned().unwrap_or_default();
@@ -217,8 +267,8 @@ impl Gateway {
     }
 }
 
-/// Whether the head that was read strictly is the one that the proxy will forward: the last line of defence against a request
-/// that is judged as another one.
+/// Whether the head that was read strictly is the one that the proxy will forward: the last line of
+/// defence against a request that is judged as another one.
 fn is_same(head: &Head, forwarded: &RequestHeader) -> bool {
     let host = forwarded.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     forwarded.method.as_str() == head.method

@@ -1,6 +1,6 @@
-//! The exchange with a server that speaks HTTP/1, in one straight function: the request goes out once and ends once, the answer's head
-//! is read as strictly as a client's and within its time, and a connection is used again only where nothing came on it that was not
-//! asked for.
+//! The exchange with a server that speaks HTTP/1, in one straight function: the request goes out
+//! once and ends once, the answer's head is read as strictly as a client's and within its time, and
+//! a connection is used again only where nothing came on it that was not asked for.
 
 use std::time::Duration;
 
@@ -71,7 +71,11 @@ struct Attempt {
 
 impl Gateway {
     /// Forwards a permitted request to the servers of its upstream, until one has answered.
-    pub(super) async fn forward_http1(&self, session: &mut Session, exchange: &mut Exchange) -> Result<()> {
+    pub(super) async fn forward_http1(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
         session.as_mut().enable_retry_buffering();
         let mut fresh = false;
         for _ in 0..retry::TRIES {
@@ -113,35 +117,54 @@ impl Gateway {
         stream: Stream,
         peer: &HttpPeer,
     ) -> Result<()> {
-        let patience = peer.options.read_timeout.or(peer.options.write_timeout).unwrap_or(Duration::MAX / 4);
-        let mut upstream = ServerConnection::new(stream, patience.min(Duration::from_secs(86_400 * 365)));
+        let patience =
+            peer.options.read_timeout.or(peer.options.write_timeout).unwrap_or(Duration::MAX / 4);
+        let mut upstream =
+            ServerConnection::new(stream, patience.min(Duration::from_secs(86_400 * 365)));
         let upload = self.begin(session, exchange, &mut upstream).await?;
         let is_head = session.req_header().method == http::Method::HEAD;
         let awaits = session.req_header().headers.contains_key(EXPECT);
         let answered = Answered::Nothing;
-        let mut attempt =
-            Attempt { upstream, upload, answered, began: false, kept: false, is_head, awaits, refused: false };
+        let mut attempt = Attempt {
+            upstream,
+            upload,
+            answered,
+            began: false,
+            kept: false,
+            is_head,
+            awaits,
+            refused: false,
+        };
         self.relay(session, exchange, &mut attempt).await?;
         let Attempt { upstream, upload, answered, kept, .. } = attempt;
         let is_clean = upload.sent && upstream.is_written() && upstream.inbox.is_empty();
         match answered {
             Answered::Whole if kept && is_clean => {
-                self.transport.release_stream(upstream.into_stream(), peer.reuse_hash(), peer.idle_timeout());
+                self.transport.release_stream(
+                    upstream.into_stream(),
+                    peer.reuse_hash(),
+                    peer.idle_timeout(),
+                );
             }
-            // What is still to come of the body is not for a server that has said all it will: it may take it for a next request.
+            // What is still to come of the body is not for a server that has said all it will: it
+            // may take it for a next request.
             Answered::Whole => drop(upstream),
-            Answered::Nothing | Answered::Framed(_) | Answered::UntilClose | Answered::Tunnel => return Ok(()),
+            Answered::Nothing | Answered::Framed(_) | Answered::UntilClose | Answered::Tunnel => {
+                return Ok(());
+            }
         }
         // Not under way at the server any more, however long the client takes.
         super::permitted(exchange)?.attempt.slot = None;
         Self::finish(session).await
     }
 
-    /// Ends the answer; what is still to come of the request's body is read for a while, so that the client gets to read the answer.
+    /// Ends the answer; what is still to come of the request's body is read for a while, so that
+    /// the client gets to read the answer.
     async fn finish(session: &mut Session) -> Result<()> {
         // Over HTTP/2 the rest is waited for once the exchange is over.
         if !session.is_http2() && !session.as_mut().is_body_done() {
-            let rest = async { while let Ok(Some(_)) = session.as_mut().read_request_body().await {} };
+            let rest =
+                async { while let Ok(Some(_)) = session.as_mut().read_request_body().await {} };
             let _ = tokio::time::timeout(REST, rest).await;
         }
         session.as_mut().finish_body().await.map(drop).map_err(Error::into_down)
@@ -176,7 +199,12 @@ impl Gateway {
     }
 
     /// Carries the body there and the answer back, until both are over.
-    async fn relay(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<()> {
+    async fn relay(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        attempt: &mut Attempt,
+    ) -> Result<()> {
         // Since when the client is waited for.
         let (mut asked, patience) = (Instant::now(), self.shared.fixed.edge.body_timeout);
         loop {
@@ -201,17 +229,20 @@ impl Gateway {
                     }
                     Ok(Step::Ended) => return self.end(session, exchange, attempt).await,
                     Err(mut error) => {
-                        if *error.etype() == ErrorType::ConnectionClosed || *error.etype() == ErrorType::WriteError {
+                        if *error.etype() == ErrorType::ConnectionClosed || *error.etype() ==
+                            ErrorType::WriteError {
                             error.retry = retry_of(attempt.began);
                         }
                         // What it said before it stopped reading is worth more than that it did.
-                        if *error.etype() == ErrorType::WriteError && self.drain(session, exchange, attempt).await? {
+                        if *error.etype() == ErrorType::WriteError && self.drain(session, exchange,
+                            attempt).await? {
                             return Ok(());
                         }
                         return Err(error);
                     }
                 },
-                body = read(session, idle, (on_client && !tunnel).then_some(asked + patience)), if wants_body => {
+                body = read(session, idle, (on_client && !tunnel).then_some(asked + patience)),
+                    if wants_body => {
                     let mut body = body.map_err(Error::into_down)?;
                     asked = Instant::now();
                     let end = body.is_none() || (!tunnel && session.as_mut().is_body_done());
@@ -236,7 +267,12 @@ impl Gateway {
     }
 
     /// The server has closed the connection.
-    async fn end(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<()> {
+    async fn end(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        attempt: &mut Attempt,
+    ) -> Result<()> {
         match attempt.answered {
             Answered::UntilClose => {
                 self.respond(session, exchange, vec![HttpTask::Body(None, true)]).await?;
@@ -257,7 +293,12 @@ impl Gateway {
     }
 
     /// Reads on after the server has stopped reading: true when it had answered.
-    async fn drain(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<bool> {
+    async fn drain(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        attempt: &mut Attempt,
+    ) -> Result<bool> {
         attempt.upstream.stop_writing();
         attempt.kept = false;
         while !matches!(attempt.answered, Answered::Whole) {
@@ -278,7 +319,12 @@ impl Gateway {
     }
 
     /// Takes in what has come of the answer, and hands it on.
-    async fn answer(&self, session: &mut Session, exchange: &mut Exchange, attempt: &mut Attempt) -> Result<()> {
+    async fn answer(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        attempt: &mut Attempt,
+    ) -> Result<()> {
         let mut tasks = Vec::with_capacity(3);
         while matches!(attempt.answered, Answered::Nothing) {
             let Some(head) = attempt.head()? else { return Ok(()) };
@@ -306,7 +352,10 @@ impl Gateway {
             if session.req_header().version != http::Version::HTTP_10 {
                 self.response_filter(session, &mut head, exchange).await?;
                 let keepalive = session.get_keepalive();
-                session.write_response_header(Box::new(head), false).await.map_err(Error::into_down)?;
+                session
+                    .write_response_header(Box::new(head), false)
+                    .await
+                    .map_err(Error::into_down)?;
                 // The library takes a connection for unusable after an interim answer.
                 session.set_keepalive(keepalive);
             }
@@ -325,7 +374,12 @@ impl Gateway {
         Ok(())
     }
 
-    async fn respond(&self, session: &mut Session, exchange: &mut Exchange, tasks: Vec<HttpTask>) -> Result<()> {
+    async fn respond(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        tasks: Vec<HttpTask>,
+    ) -> Result<()> {
         if tasks.is_empty() {
             return Ok(());
         }
@@ -359,7 +413,8 @@ impl Attempt {
         }
     }
 
-    /// Whether the server has refused before the client has sent anything of a body that waits for its word.
+    /// Whether the server has refused before the client has sent anything of a body that waits for
+    /// its word.
     const fn is_declined(&self) -> bool {
         self.awaits && self.refused
     }
@@ -375,8 +430,13 @@ impl Attempt {
         let bytes = inbox.split_to(end).freeze();
         let invalid = |_| Error::new_up(ErrorType::InvalidHTTPHeader);
         let parsed = AnswerHead::parse(&bytes).map_err(invalid)?;
-        let mut head = ResponseHeader::build(parsed.status, Some(parsed.fields.len() + 4)).map_err(Error::into_up)?;
-        head.set_version(if parsed.http_11 { http::Version::HTTP_11 } else { http::Version::HTTP_10 });
+        let mut head = ResponseHeader::build(parsed.status, Some(parsed.fields.len() + 4))
+            .map_err(Error::into_up)?;
+        head.set_version(if parsed.http_11 {
+            http::Version::HTTP_11
+        } else {
+            http::Version::HTTP_10
+        });
         head.set_reason_phrase(Some(parsed.reason)).map_err(Error::into_up)?;
         for (name, value) in parsed.fields {
             let value = http::HeaderValue::from_maybe_shared(bytes.slice_ref(value))
@@ -423,7 +483,9 @@ impl Attempt {
             }
             Answered::Framed(body) => {
                 loop {
-                    let piece = body.next(inbox).map_err(|_| Error::new_up(ErrorType::InvalidHTTPHeader))?;
+                    let piece = body
+                        .next(inbox)
+                        .map_err(|_| Error::new_up(ErrorType::InvalidHTTPHeader))?;
                     if piece.length == 0 {
                         break;
                     }
@@ -443,18 +505,25 @@ impl Attempt {
     }
 }
 
-/// Whether the connection can be kept behind this answer (RFC 9112 §9.3). A body where none may be is not read, and may still come.
+/// Whether the connection can be kept behind this answer (RFC 9112 §9.3). A body where none may be
+/// is not read, and may still come.
 fn is_kept(head: &ResponseHeader) -> bool {
     let length = head.headers.get(CONTENT_LENGTH);
-    let announces = head.headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != "0");
+    let announces =
+        head.headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != "0");
     if announces && matches!(head.status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT) {
         return false;
     }
     let lines = head.headers.get_all(CONNECTION);
-    if head.version == http::Version::HTTP_11 { !names(&lines, b"close") } else { names(&lines, b"keep-alive") }
+    if head.version == http::Version::HTTP_11 {
+        !names(&lines, b"close")
+    } else {
+        names(&lines, b"keep-alive")
+    }
 }
 
-/// A connection that had served before may just have been closed; once something of an answer has come, it was not that.
+/// A connection that had served before may just have been closed; once something of an answer has
+/// come, it was not that.
 fn retry_of(began: bool) -> pingora::RetryType {
     if began { pingora::RetryType::Decided(false) } else { pingora::RetryType::ReusedOnly }
 }
@@ -463,12 +532,16 @@ fn retry_of(began: bool) -> pingora::RetryType {
 async fn read(session: &mut Session, idle: bool, until: Option<Instant>) -> Result<Option<Bytes>> {
     let body = session.as_mut().read_body_or_idle(idle);
     match until {
-        Some(until) => timeout_at(until, body).await.unwrap_or_else(|_| Err(Error::new(ErrorType::ReadTimedout))),
+        Some(until) => timeout_at(until, body)
+            .await
+            .unwrap_or_else(|_| Err(Error::new(ErrorType::ReadTimedout))),
         None => body.await,
     }
 }
 
 fn to_wire(head: &RequestHeader) -> Result<Bytes> {
     let wire = http_req_header_to_wire(head).map(BytesMut::freeze);
-    wire.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "a request line that cannot be written"))
+    wire.ok_or_else(|| {
+        Error::explain(ErrorType::InvalidHTTPHeader, "a request line that cannot be written")
+    })
 }

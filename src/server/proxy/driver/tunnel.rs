@@ -1,4 +1,5 @@
-//! WebSockets: a handshake that was permitted makes a tunnel, and the tunnel lives as long as its handshake would be permitted.
+//! WebSockets: a handshake that was permitted makes a tunnel, and the tunnel lives as long as its
+//! handshake would be permitted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +9,20 @@ use http::header::UPGRADE;
 use pingora::http::ResponseHeader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::telemetry::cause::ConnectionCut;
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::server::edge::conn::Conn;
 use crate::server::enforce::enforce;
 use crate::server::state::Shared;
 use crate::system::clock;
+use crate::telemetry::cause::ConnectionCut;
 
-/// How often a tunnel is judged again. What was revoked, blocked or changed bites within two seconds.
+/// How often a tunnel is judged again. What was revoked, blocked or changed bites within two
+/// seconds.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Judges the request of a tunnel again and again, until what this gives is dropped; ends the tunnel once it would be refused.
+/// Judges the request of a tunnel again and again, until what this gives is dropped; ends the
+/// tunnel once it would be refused.
 #[must_use]
 pub(super) fn watch(shared: Arc<Shared>, conn: Arc<Conn>, request: Request) -> DropGuard {
     let over = CancellationToken::new();

@@ -22,7 +22,8 @@ pub(super) struct Api {
 #[derive(Debug)]
 pub(super) struct Offered {
     pub(super) operation: Operation,
-    /// The template as its resource is written: operations of one shape share it, whatever their parameters are called.
+    /// The template as its resource is written: operations of one shape share it, whatever their
+    /// parameters are called.
     pub(super) template: String,
     /// The document lets everybody in.
     pub(super) for_all: bool,
@@ -36,15 +37,25 @@ pub(super) struct Offered {
 pub(super) type Scopes = BTreeMap<String, BTreeMap<(String, String), MethodSet>>;
 
 /// Groups operations by their servers, and finds out who is let in to each.
-pub(super) fn of_document(document: Document, options: &Options, notes: &mut Vec<Note>) -> Vec<Api> {
+pub(super) fn of_document(
+    document: Document,
+    options: &Options,
+    notes: &mut Vec<Note>,
+) -> Vec<Api> {
     let Document { title, server, operations, mut shadows, .. } = document;
     let mut apis = group(&title, &server, operations, &mut shadows, options, notes);
     for api in &mut apis {
         let key = api.key.clone();
         for offered in &mut api.operations {
             let about = offered.operation.about.as_str();
-            (offered.for_all, offered.scopes) =
-                let_in(&offered.operation.access, &key, offered.operation.method, about, options, Some(notes));
+            (offered.for_all, offered.scopes) = let_in(
+                &offered.operation.access,
+                &key,
+                offered.operation.method,
+                about,
+                options,
+                Some(notes),
+            );
         }
         narrow(api, &shadows, options, notes);
         decide_public(api, options, notes);
@@ -53,7 +64,8 @@ pub(super) fn of_document(document: Document, options: &Options, notes: &mut Vec
     apis
 }
 
-/// A scope that is made by method may have the name of one of the document's: who has that reaches more than the document says.
+/// A scope that is made by method may have the name of one of the document's: who has that reaches
+/// more than the document says.
 fn tell_shared(api: &Api, options: &Options, notes: &mut Vec<Note>) {
     let own: BTreeSet<String> =
         Method::ALL.into_iter().flat_map(|method| by_method(&api.key, method, options)).collect();
@@ -65,7 +77,8 @@ fn tell_shared(api: &Api, options: &Options, notes: &mut Vec<Note>) {
         said.flatten().flatten().map(|scope| format!("{}{scope}", options.scope_prefix)).collect();
     for scope in own.intersection(&said) {
         let message = format!(
-            "`{scope}` is a scope of the document too, and opens what `--scopes-by-method` opens: give another `--api`"
+            "`{scope}` is a scope of the document too, and opens what `--scopes-by-method` opens: \
+                give another `--api`"
         );
         notes.push(Note::new(format!("api {}", api.key), message));
     }
@@ -80,10 +93,12 @@ fn group(
     options: &Options,
     notes: &mut Vec<Note>,
 ) -> Vec<Api> {
-    // The document's own server comes first, whatever its first operation has; and exact templates before widened ones.
+    // The document's own server comes first, whatever its first operation has; and exact templates
+    // before widened ones.
     let mut apis = vec![new_api(title, &[], server, options)];
     operations.sort_by_key(|operation| operation.widened);
-    // Who has a path already, whatever its parameters are called: the API, the template as written there, and the methods.
+    // Who has a path already, whatever its parameters are called: the API, the template as written
+    // there, and the methods.
     let mut taken: BTreeMap<String, (usize, String, MethodSet)> = BTreeMap::new();
     for operation in operations {
         let own = &operation.server;
@@ -91,16 +106,19 @@ fn group(
             apis.push(new_api(title, &apis, own, options));
             apis.len() - 1
         });
-        let shape = shape(&format!("{}{}", own.base_path.trim_end_matches('/'), operation.template));
+        let shape =
+            shape(&format!("{}{}", own.base_path.trim_end_matches('/'), operation.template));
         let (owner, template, methods) =
             taken.entry(shape).or_insert((at, operation.template.clone(), MethodSet::default()));
         let Some(api) = apis.get_mut(at) else { continue };
         if *owner != at {
-            let message = "left out: another server has the same path, and a path here leads to one upstream; give the APIs different `host`s \
+            let message = "left out: another server has the same path, and a path here leads to \
+                one upstream; give the APIs different `host`s \
                            by hand";
             notes.push(Note::new(&operation.about, message));
         } else if methods.contains(operation.method) {
-            let message = format!("left out: `{template}` is the same path here, and has the method already");
+            let message =
+                format!("left out: `{template}` is the same path here, and has the method already");
             notes.push(Note::new(&operation.about, message));
             let Operation { about, server, method, access, template, .. } = operation;
             shadows.push(Shadow::new(&about, &server, method, access, &template));
@@ -122,11 +140,17 @@ fn group(
 
 fn new_api(title: &str, apis: &[Api], server: &Server, options: &Options) -> Api {
     let wanted = options.api.clone().unwrap_or_else(|| slug(title));
-    let host = server.origin.as_deref().and_then(|origin| origin.split("://").nth(1)).map(slug).unwrap_or_default();
+    let host = server
+        .origin
+        .as_deref()
+        .and_then(|origin| origin.split("://").nth(1))
+        .map(slug)
+        .unwrap_or_default();
     let wish = if apis.is_empty() || host.is_empty() { wanted } else { format!("{wanted}-{host}") };
     let key = numbered(&wish, "api", |key| apis.iter().any(|api| api.key == key));
     // One upstream for each server, named for the first API that needs it.
-    let same = apis.iter().find(|api| api.server.origin == server.origin).map(|api| api.upstream.clone());
+    let same =
+        apis.iter().find(|api| api.server.origin == server.origin).map(|api| api.upstream.clone());
     let named = options.upstream.clone().filter(|_| apis.is_empty());
     Api {
         upstream: same.or(named).unwrap_or_else(|| key.clone()),
@@ -151,7 +175,10 @@ fn let_in(
         Access::Unnamed => (false, by_method(api, method, options)),
         Access::Said { public, sets } => {
             let scopes = named(sets, about, options, notes);
-            (*public, if scopes.is_empty() && *public { by_method(api, method, options) } else { scopes })
+            (
+                *public,
+                if scopes.is_empty() && *public { by_method(api, method, options) } else { scopes },
+            )
         }
     }
 }
@@ -170,7 +197,8 @@ fn named(
         } else if let Some(notes) = notes.as_deref_mut() {
             let all: Vec<&str> = set.iter().map(String::as_str).collect();
             let message = format!(
-                "asks for {} scopes at once ({}); here one scope that grants an operation is enough, so none of them grants it. With `--any-scope` \
+                "asks for {} scopes at once ({}); here one scope that grants an operation is \
+                    enough, so none of them grants it. With `--any-scope` \
                  each does; many documents mean that",
                 all.len(),
                 all.join(", ")
@@ -195,17 +223,22 @@ fn narrow(api: &mut Api, shadows: &[Shadow], options: &Options, notes: &mut Vec<
     let (key, server) = (api.key.clone(), api.server.clone());
     for offered in &mut api.operations {
         let method = offered.operation.method;
-        for shadow in
-            shadows.iter().filter(|shadow| shadow.method == method && shadow.falls_on(&server, &offered.template))
+        for shadow in shadows
+            .iter()
+            .filter(|shadow| shadow.method == method && shadow.falls_on(&server, &offered.template))
         {
-            let (for_all, scopes) = let_in(&shadow.access, &key, method, &shadow.about, options, None);
+            let (for_all, scopes) =
+                let_in(&shadow.access, &key, method, &shadow.about, options, None);
             let both = match (offered.for_all, for_all) {
                 (_, true) => continue,
                 (true, false) => scopes,
                 (false, false) => offered.scopes.intersection(&scopes).cloned().collect(),
             };
             if offered.for_all || both != offered.scopes {
-                let message = format!("takes requests of `{}` too, and lets in only who may call both", shadow.about);
+                let message = format!(
+                    "takes requests of `{}` too, and lets in only who may call both",
+                    shadow.about
+                );
                 notes.push(Note::new(&offered.operation.about, message));
             }
             offered.for_all = false;
@@ -214,10 +247,15 @@ fn narrow(api: &mut Api, shadows: &[Shadow], options: &Options, notes: &mut Vec<
     }
 }
 
-/// `public` is said of a resource: only where all its operations are for everybody, and that is asked for.
+/// `public` is said of a resource: only where all its operations are for everybody, and that is
+/// asked for.
 fn decide_public(api: &mut Api, options: &Options, notes: &mut Vec<Note>) {
-    let closed: BTreeSet<String> =
-        api.operations.iter().filter(|offered| !offered.for_all).map(|offered| offered.template.clone()).collect();
+    let closed: BTreeSet<String> = api
+        .operations
+        .iter()
+        .filter(|offered| !offered.for_all)
+        .map(|offered| offered.template.clone())
+        .collect();
     let (mut unnamed, mut everybody) = (0_usize, 0_usize);
     for offered in &mut api.operations {
         offered.public = options.public && offered.for_all && !closed.contains(&offered.template);
@@ -229,12 +267,17 @@ fn decide_public(api: &mut Api, options: &Options, notes: &mut Vec<Note>) {
             unnamed += 1;
         }
     }
-    let hint =
-        if options.scopes_by_method { "" } else { "; `--scopes-by-method` makes one for reading and one for writing" };
+    let hint = if options.scopes_by_method {
+        ""
+    } else {
+        "; `--scopes-by-method` makes one for reading and one for writing"
+    };
     let about = format!("api {}", api.key);
     if unnamed > 0 && !options.scopes_by_method {
-        let message =
-            format!("{unnamed} operations for which the document asks for no scope: nothing opens them yet{hint}");
+        let message = format!(
+            "{unnamed} operations for which the document asks for no scope: nothing opens them \
+                yet{hint}"
+        );
         notes.push(Note::new(&about, message));
     }
     if everybody > 0 {
@@ -243,8 +286,10 @@ fn decide_public(api: &mut Api, options: &Options, notes: &mut Vec<Note>) {
         } else {
             "; `--public` opens the resources of which all operations are"
         };
-        let message =
-            format!("{everybody} operations that the document opens to everybody ask for a token here{how}{hint}");
+        let message = format!(
+            "{everybody} operations that the document opens to everybody ask for a token \
+                here{how}{hint}"
+        );
         notes.push(Note::new(&about, message));
     }
 }
@@ -254,7 +299,8 @@ pub(super) fn upstreams(apis: &[Api]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
     for api in apis {
         if upstreams.iter().all(|upstream| upstream.name != api.upstream) {
-            upstreams.push(Upstream { name: api.upstream.clone(), server: api.server.origin.clone() });
+            upstreams
+                .push(Upstream { name: api.upstream.clone(), server: api.server.origin.clone() });
         }
     }
     upstreams
@@ -267,7 +313,8 @@ pub(super) fn scopes(apis: &[Api]) -> Scopes {
         for offered in &api.operations {
             for scope in &offered.scopes {
                 let granted = scopes.entry(scope.clone()).or_default();
-                let methods = granted.entry((api.key.clone(), offered.template.clone())).or_default();
+                let methods =
+                    granted.entry((api.key.clone(), offered.template.clone())).or_default();
                 *methods = methods.with(offered.operation.method);
             }
         }

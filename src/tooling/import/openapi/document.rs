@@ -1,7 +1,8 @@
-//! Reads an OpenAPI document, 3.0 or 3.1: its operations with their servers, paths, security and examples.
+//! Reads an OpenAPI document, 3.0 or 3.1: its operations with their servers, paths, security and
+//! examples.
 //!
-//! Only what policies are made of is given to the parser. Most documents in the wild have a schema or a URL somewhere that no strict
-//! parser takes, in places that have no say in who may call what.
+//! Only what policies are made of is given to the parser. Most documents in the wild have a schema
+//! or a URL somewhere that no strict parser takes, in places that have no say in who may call what.
 
 use std::collections::BTreeMap;
 
@@ -68,18 +69,24 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Document, ImportFaul
     let paths = root.get("paths").and_then(Value::as_object);
     let Some(paths) = paths.filter(|paths| !paths.is_empty()) else {
         return Err(wrong(
-            "there are no `paths`: without operations there is nothing to write policies about".to_owned(),
+            "there are no `paths`: without operations there is nothing to write policies about"
+                .to_owned(),
         ));
     };
-    let (server, others) = server::of_document(&root, options.base_path.as_deref()).map_err(wrong)?;
+    let (server, others) =
+        server::of_document(&root, options.base_path.as_deref()).map_err(wrong)?;
     let title = root.pointer("/info/title").and_then(Value::as_str).unwrap_or_default().to_owned();
     let mut notes = Vec::new();
     if others > 0 {
-        notes.push(Note::new("servers", format!("the first of them is taken; {others} with another path are not")));
+        notes.push(Note::new(
+            "servers",
+            format!("the first of them is taken; {others} with another path are not"),
+        ));
     }
     let (security, scopes) = Security::of(&root, &options.scope_prefix, &mut notes);
     let (operations, shadows, empty) = (Vec::new(), Vec::new(), Vec::new());
-    let mut reader = Reader { root: &root, options, security: &security, operations, shadows, empty, notes };
+    let mut reader =
+        Reader { root: &root, options, security: &security, operations, shadows, empty, notes };
     for (path, item) in paths.iter().filter(|(path, _)| !path.starts_with("x-")) {
         reader.path(path, item, &server);
     }
@@ -90,12 +97,23 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Document, ImportFaul
 
 fn check_version(root: &Value) -> Result<(), String> {
     match root.get("openapi") {
-        Some(Value::String(version)) if version.starts_with("3.0.") || version.starts_with("3.1.") => Ok(()),
-        Some(version) => Err(format!("`openapi: {version}`; 3.0.x and 3.1.x are read, as a text of three numbers")),
-        None if root.get("swagger").is_some() => {
-            Err("Swagger 2.0; convert the document to OpenAPI 3 first, for instance with swagger2openapi".to_owned())
+        Some(Value::String(version))
+            if version.starts_with("3.0.") || version.starts_with("3.1.") =>
+        {
+            Ok(())
         }
-        None => Err("this is no OpenAPI document: it does not say `openapi: 3.0.x` or `3.1.x`".to_owned()),
+        Some(version) => Err(format!(
+            "`openapi: {version}`; 3.0.x and 3.1.x are read, as a text of \
+            three numbers"
+        )),
+        None if root.get("swagger").is_some() => {
+            Err("Swagger 2.0; convert the document to OpenAPI 3 first, for instance with \
+                swagger2openapi"
+                .to_owned())
+        }
+        None => Err("this is no OpenAPI document: it does not say `openapi: 3.0.x` or \
+            `3.1.x`"
+            .to_owned()),
     }
 }
 
@@ -106,11 +124,13 @@ pub(super) fn resolve<'a>(root: &'a Value, value: &'a Value) -> Result<&'a Value
         let Some(target) = value.get("$ref").and_then(Value::as_str) else { return Ok(value) };
         let Some(fragment) = target.strip_prefix('#') else {
             return Err(format!(
-                "`{target}` is another file: bundle the document into one first, for instance with `redocly bundle`"
+                "`{target}` is another file: bundle the document into one first, for instance with \
+                    `redocly bundle`"
             ));
         };
         let pointer = percent_decode_str(fragment).decode_utf8_lossy();
-        value = root.pointer(&pointer).ok_or_else(|| format!("`{target}` is not in the document"))?;
+        value =
+            root.pointer(&pointer).ok_or_else(|| format!("`{target}` is not in the document"))?;
     }
     Err("its `$ref` leads round in a circle".to_owned())
 }
@@ -167,23 +187,33 @@ impl<'a> Reader<'a> {
     fn close_empty(&mut self, server: &Server) {
         for path in std::mem::take(&mut self.empty) {
             let shadow = Shadow::new(&path, server, Method::Get, Access::Closed, &path);
-            if self.operations.iter().any(|operation| shadow.falls_on(&operation.server, &operation.template)) {
+            if self
+                .operations
+                .iter()
+                .any(|operation| shadow.falls_on(&operation.server, &operation.template))
+            {
                 self.close_path(&path, server, "it has no operation that can be carried over");
             }
         }
     }
 
-    /// A path item with what it refers to: what stands beside the reference counts (3.1), where both have it.
+    /// A path item with what it refers to: what stands beside the reference counts (3.1), where
+    /// both have it.
     fn item(&self, item: &'a Value) -> Result<Map<String, Value>, String> {
         let own = item.as_object().ok_or("a path holds an object")?;
         let target = resolve(self.root, item)?.as_object().ok_or("a path holds an object")?;
         let mut merged = target.clone();
-        merged.extend(own.iter().filter(|(key, _)| *key != "$ref").map(|(key, value)| (key.clone(), value.clone())));
+        merged.extend(
+            own.iter()
+                .filter(|(key, _)| *key != "$ref")
+                .map(|(key, value)| (key.clone(), value.clone())),
+        );
         merged.remove("$ref");
         Ok(merged)
     }
 
-    /// A path of which no operation is known: nothing opens it, and nothing beside it takes its requests.
+    /// A path of which no operation is known: nothing opens it, and nothing beside it takes its
+    /// requests.
     fn close_path(&mut self, path: &str, server: &Server, fault: &str) {
         self.note(path, format!("nothing opens it: {fault}"));
         let methods = [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
@@ -205,19 +235,30 @@ impl<'a> Reader<'a> {
             })),
             Err(TemplateFault::Impossible(_)) => {}
             Err(_) => {
-                self.shadows.extend(methods.map(|method| Shadow::new(path, server, method, Access::Closed, path)));
+                self.shadows.extend(
+                    methods.map(|method| Shadow::new(path, server, method, Access::Closed, path)),
+                );
             }
         }
     }
 
-    /// Reads an operation; it becomes one of ours, or a shadow on those that would take its requests.
-    fn operation(&mut self, about: &str, path: &str, item: &Value, operation: &Value, server: &Server) {
+    /// Reads an operation; it becomes one of ours, or a shadow on those that would take its
+    /// requests.
+    fn operation(
+        &mut self,
+        about: &str,
+        path: &str,
+        item: &Value,
+        operation: &Value,
+        server: &Server,
+    ) {
         let name = about.split(' ').next().unwrap_or_default();
         let Some(method) = Method::judged(name) else { return };
-        let access = self.security.access(about, operation, &mut self.notes).unwrap_or_else(|fault| {
-            self.note(about, format!("nothing opens it: {fault}"));
-            Access::Closed
-        });
+        let access =
+            self.security.access(about, operation, &mut self.notes).unwrap_or_else(|fault| {
+                self.note(about, format!("nothing opens it: {fault}"));
+                Access::Closed
+            });
         let own = server::own(operation).and_then(|own| match own {
             Some(own) => Ok(own),
             None => Ok(server::own(item)?.unwrap_or_else(|| server.clone())),
@@ -231,12 +272,19 @@ impl<'a> Reader<'a> {
             }
         };
         if name == "HEAD" {
-            let get =
-                item.get("get").map(|get| server::own(get).ok().flatten().or_else(|| server::own(item).ok().flatten()));
+            let get = item.get("get").map(|get| {
+                server::own(get).ok().flatten().or_else(|| server::own(item).ok().flatten())
+            });
             match get {
-                None => self.note(about, "left out: HEAD is judged as GET, which the document does not offer here"),
+                None => self.note(
+                    about,
+                    "left out: HEAD is judged as GET, which the document does not offer here",
+                ),
                 Some(get) if get.as_ref().unwrap_or(server) != &own => {
-                    return self.note(about, "left out: HEAD is judged as GET, which another server has here");
+                    return self.note(
+                        about,
+                        "left out: HEAD is judged as GET, which another server has here",
+                    );
                 }
                 Some(_) => {}
             }
@@ -247,7 +295,15 @@ impl<'a> Reader<'a> {
                 let widened = Template::of(path, false).is_err();
                 let samples = self.samples(about, item, operation, &template);
                 let (about, template) = (about.to_owned(), template.text);
-                self.operations.push(Operation { about, server: own, template, widened, method, access, samples });
+                self.operations.push(Operation {
+                    about,
+                    server: own,
+                    template,
+                    widened,
+                    method,
+                    access,
+                    samples,
+                });
             }
             Err(fault) => {
                 let hint = match &fault {
@@ -262,16 +318,30 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn samples(&mut self, about: &str, item: &Value, operation: &Value, template: &Template) -> Vec<Vec<String>> {
+    fn samples(
+        &mut self,
+        about: &str,
+        item: &Value,
+        operation: &Value,
+        template: &Template,
+    ) -> Vec<Vec<String>> {
         let parameters = self.parameters(item, operation).unwrap_or_else(|fault| {
             self.note(about, format!("its parameters are not read: {fault}"));
             BTreeMap::new()
         });
-        template.parameters.iter().map(|(written, own)| sample::values(written, own, &parameters)).collect()
+        template
+            .parameters
+            .iter()
+            .map(|(written, own)| sample::values(written, own, &parameters))
+            .collect()
     }
 
     /// The path parameters of an operation by their names, those of its path among them.
-    fn parameters(&self, item: &Value, operation: &Value) -> Result<BTreeMap<String, sample::Parameter>, String> {
+    fn parameters(
+        &self,
+        item: &Value,
+        operation: &Value,
+    ) -> Result<BTreeMap<String, sample::Parameter>, String> {
         let mut parameters = BTreeMap::new();
         for owner in [item, operation] {
             for value in owner.get("parameters").and_then(Value::as_array).into_iter().flatten() {
@@ -281,7 +351,8 @@ impl<'a> Reader<'a> {
                 }
                 if value.get("style").and_then(Value::as_str) == Some("matrix") {
                     return Err(
-                        "a parameter of the style `matrix` is sent with a semicolon, which the API has to allow"
+                        "a parameter of the style `matrix` is sent with a semicolon, which the API \
+                            has to allow"
                             .to_owned(),
                     );
                 }
@@ -289,8 +360,8 @@ impl<'a> Reader<'a> {
                 let schema = value.get("schema").and_then(|schema| resolve(self.root, schema).ok());
                 let mut value = value.clone();
                 keep(&mut value, &["name", "in", "required", "example", "examples"]);
-                let read: spec::Parameter =
-                    serde_json::from_value(value).map_err(|fault| format!("`parameters`: {fault}"))?;
+                let read: spec::Parameter = serde_json::from_value(value)
+                    .map_err(|fault| format!("`parameters`: {fault}"))?;
                 parameters.insert(read.name.clone(), sample::Parameter::new(&read, schema));
             }
         }

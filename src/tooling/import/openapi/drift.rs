@@ -1,5 +1,6 @@
-//! What a document and the policies in force do not agree on, both ways. The document is asked by way of what an import would make of it:
-//! both sides are rules, and the same router says which operation a request is.
+//! What a document and the policies in force do not agree on, both ways. The document is asked by
+//! way of what an import would make of it: both sides are rules, and the same router says which
+//! operation a request is.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -14,8 +15,8 @@ use crate::tooling::import::{ImportFault, Note};
 /// One difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// `operation.undeclared`, `operation.undocumented`, `scope.undeclared`, `scope.undocumented`, `public.undeclared`,
-    /// `public.undocumented`.
+    /// `operation.undeclared`, `operation.undocumented`, `scope.undeclared`, `scope.undocumented`,
+    /// `public.undeclared`, `public.undocumented`.
     pub kind: &'static str,
     /// The operation.
     pub operation: String,
@@ -41,9 +42,20 @@ pub struct Drift {
 ///
 /// # Errors
 /// See [`import`](super::import()); and an API that was asked for and is not there.
-pub fn drift(text: &str, options: &Options, config: &Config, now: Timestamp) -> Result<Drift, ImportFault> {
+pub fn drift(
+    text: &str,
+    options: &Options,
+    config: &Config,
+    now: Timestamp,
+) -> Result<Drift, ImportFault> {
     let Made { imported, mut notes, apis, host, .. } = make(text, options, now)?;
-    let side = Side { config, keys: &apis, meant: meant(config, options, &apis)?, hosts: hosts(config, host), now };
+    let side = Side {
+        config,
+        keys: &apis,
+        meant: meant(config, options, &apis)?,
+        hosts: hosts(config, host),
+        now,
+    };
     let mut found = Vec::new();
     let mut documented: HashSet<usize> = HashSet::new();
     let mut compared = 0;
@@ -73,11 +85,17 @@ pub fn drift(text: &str, options: &Options, config: &Config, now: Timestamp) -> 
 }
 
 /// The APIs that a document is about, where that was said.
-fn meant(config: &Config, options: &Options, keys: &[String]) -> Result<Option<HashSet<usize>>, ImportFault> {
+fn meant(
+    config: &Config,
+    options: &Options,
+    keys: &[String],
+) -> Result<Option<HashSet<usize>>, ImportFault> {
     let Some(asked) = &options.api else { return Ok(None) };
     let apis = config.rules.apis().iter().enumerate();
-    let meant: HashSet<usize> =
-        apis.filter(|(_, api)| keys.iter().any(|key| api.name.as_str() == key)).map(|(at, _)| at).collect();
+    let meant: HashSet<usize> = apis
+        .filter(|(_, api)| keys.iter().any(|key| api.name.as_str() == key))
+        .map(|(at, _)| at)
+        .collect();
     if meant.is_empty() {
         return Err(ImportFault::Unreadable(format!("the policies have no API `{asked}`")));
     }
@@ -87,7 +105,8 @@ fn meant(config: &Config, options: &Options, keys: &[String]) -> Result<Option<H
 /// The hosts that the policies tell apart, that of the document's server first.
 fn hosts(config: &Config, first: Option<String>) -> Vec<String> {
     let own = config.rules.apis().iter().filter_map(|api| api.host.clone());
-    let mut hosts: Vec<String> = first.into_iter().chain([config.fixed.public_host.clone()]).collect();
+    let mut hosts: Vec<String> =
+        first.into_iter().chain([config.fixed.public_host.clone()]).collect();
     hosts.extend(own.collect::<BTreeSet<_>>());
     hosts
 }
@@ -103,7 +122,8 @@ struct Side<'a> {
 }
 
 impl Side<'_> {
-    /// The operations of the policies that a request of the document is: one for each host on which it is another.
+    /// The operations of the policies that a request of the document is: one for each host on which
+    /// it is another.
     fn lookup(&self, operation: &Imported) -> Vec<OperationId> {
         let mut ids: Vec<OperationId> = Vec::new();
         for host in &self.hosts {
@@ -113,7 +133,8 @@ impl Side<'_> {
                 let meant = self.meant.as_ref().is_none_or(|meant| meant.contains(&api));
                 meant.then(|| (id, self.is_shaped(host, target, &operation.shape)))
             });
-            // A resource that is written the same rather than one that has the example as a literal, or everything below a path.
+            // A resource that is written the same rather than one that has the example as a
+            // literal, or everything below a path.
             let first = found.next();
             let exact = first.into_iter().chain(found).find(|(_, exact)| *exact).or(first);
             ids.extend(exact.map(|(id, _)| id).filter(|id| !ids.contains(id)));
@@ -138,36 +159,61 @@ impl Side<'_> {
         let rules = &self.config.rules;
         let at = rules.api_of(id).map(|api| api.origin.to_string());
         let mut say = |kind, message| {
-            found.push(Difference { kind, operation: operation.about.clone(), message, at: at.clone() });
+            found.push(Difference {
+                kind,
+                operation: operation.about.clone(),
+                message,
+                at: at.clone(),
+            });
         };
         let public = rules.operation(id).is_some_and(|operation| operation.public);
         if public && !operation.for_all {
-            say("public.undocumented", "the policies open it to everybody, the document does not".to_owned());
+            say(
+                "public.undocumented",
+                "the policies open it to everybody, the document does not".to_owned(),
+            );
         }
         if operation.public && !public {
-            say("public.undeclared", "the document opens it to everybody, the policies do not".to_owned());
+            say(
+                "public.undeclared",
+                "the document opens it to everybody, the policies do not".to_owned(),
+            );
         }
         if public {
             return;
         }
         let grants = rules.grants_of(id);
         let some: BTreeSet<&str> = grants.iter().map(|(scope, _)| scope.as_str()).collect();
-        let whole: BTreeSet<&str> =
-            grants.iter().filter(|(_, only)| only.is_empty()).map(|(scope, _)| scope.as_str()).collect();
+        let whole: BTreeSet<&str> = grants
+            .iter()
+            .filter(|(_, only)| only.is_empty())
+            .map(|(scope, _)| scope.as_str())
+            .collect();
         let named: BTreeSet<&str> = operation.scopes.iter().map(String::as_str).collect();
         for scope in named.difference(&whole) {
-            let only = if some.contains(scope) { "grants it for some parameters only" } else { "does not grant it" };
-            say("scope.undeclared", format!("the document names the scope `{scope}`, which {only} in the policies"));
+            let only = if some.contains(scope) {
+                "grants it for some parameters only"
+            } else {
+                "does not grant it"
+            };
+            say(
+                "scope.undeclared",
+                format!("the document names the scope `{scope}`, which {only} in the policies"),
+            );
         }
         for scope in some.difference(&named).filter(|_| !operation.for_all) {
             say(
                 "scope.undocumented",
-                format!("the scope `{scope}` grants it in the policies, by the document it is not enough"),
+                format!(
+                    "the scope `{scope}` grants it in the policies, by the document it is not \
+                        enough"
+                ),
             );
         }
     }
 
-    /// Operations of the policies that the document lacks, each once; of a version that it has nothing of, the version.
+    /// Operations of the policies that the document lacks, each once; of a version that it has
+    /// nothing of, the version.
     fn undocumented(&self, documented: &HashSet<usize>, asked: bool, found: &mut Vec<Difference>) {
         let rules = &self.config.rules;
         let apis = self.about(documented, asked);
@@ -185,30 +231,46 @@ impl Side<'_> {
             }
             let version = operation.version.as_ref().map(crate::names::Version::as_str);
             let known = versions.get(&operation.api).is_none_or(|known| known.contains(&version));
-            let what =
-                if known { operation.label.to_string() } else { format!("version {}", version.unwrap_or("none")) };
-            let Some(api) = rules.apis().get(operation.api).filter(|_| told.insert((operation.api, what.clone())))
+            let what = if known {
+                operation.label.to_string()
+            } else {
+                format!("version {}", version.unwrap_or("none"))
+            };
+            let Some(api) = rules
+                .apis()
+                .get(operation.api)
+                .filter(|_| told.insert((operation.api, what.clone())))
             else {
                 continue;
             };
-            let resource = api.resources.iter().find(|resource| resource.template == operation.resource);
+            let resource =
+                api.resources.iter().find(|resource| resource.template == operation.resource);
             found.push(Difference {
                 kind: "operation.undocumented",
                 operation: format!("{what} of api {}", api.name),
                 message: "the policies have it, the document has not".to_owned(),
-                at: Some(resource.filter(|_| known).map_or(&api.origin, |resource| &resource.origin).to_string()),
+                at: Some(
+                    resource
+                        .filter(|_| known)
+                        .map_or(&api.origin, |resource| &resource.origin)
+                        .to_string(),
+                ),
             });
         }
     }
 
-    /// The APIs that a document is about: those asked for, else those that have some operation of it, and those below the paths of these.
+    /// The APIs that a document is about: those asked for, else those that have some operation of
+    /// it, and those below the paths of these.
     fn about(&self, documented: &HashSet<usize>, asked: bool) -> HashSet<usize> {
         if let Some(meant) = self.meant.as_ref().filter(|_| asked) {
             return meant.clone();
         }
         let rules = &self.config.rules;
-        let mut about: HashSet<usize> =
-            documented.iter().filter_map(|at| rules.operations().get(*at)).map(|operation| operation.api).collect();
+        let mut about: HashSet<usize> = documented
+            .iter()
+            .filter_map(|at| rules.operations().get(*at))
+            .map(|operation| operation.api)
+            .collect();
         let bases: Vec<(Option<&str>, &str)> = about
             .iter()
             .filter_map(|at| rules.apis().get(*at))
@@ -216,13 +278,16 @@ impl Side<'_> {
             .collect();
         let below = |host: Option<&str>, path: &str| {
             bases.iter().any(|(own, base)| {
-                !base.is_empty() && *own == host && path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'))
+                !base.is_empty()
+                    && *own == host
+                    && path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'))
             })
         };
         // What an import made of other servers, and what the document has no more.
         let first = self.keys.first().map(|first| format!("{first}-")).unwrap_or_default();
         let inside = rules.apis().iter().enumerate().filter(|(_, api)| {
-            below(api.host.as_deref(), &api.base_path) || !first.is_empty() && api.name.as_str().starts_with(&first)
+            below(api.host.as_deref(), &api.base_path)
+                || !first.is_empty() && api.name.as_str().starts_with(&first)
         });
         about.extend(inside.map(|(at, _)| at).collect::<Vec<_>>());
         about

@@ -38,7 +38,8 @@ pub(super) fn apis(apis: &[Api]) -> String {
         }
         for (template, (methods, public)) in resources {
             let methods = yaml::list(methods.iter().map(Method::as_str));
-            let resource = if public { format!("{{ methods: {methods}, public: true }}") } else { methods };
+            let resource =
+                if public { format!("{{ methods: {methods}, public: true }}") } else { methods };
             text.push_str(&format!("      {}: {resource}\n", yaml::text(template)));
         }
     }
@@ -46,14 +47,19 @@ pub(super) fn apis(apis: &[Api]) -> String {
 }
 
 /// `auth_scopes:`.
-pub(super) fn scopes(scopes: &Scopes, descriptions: &BTreeMap<String, String>, options: &Options) -> String {
+pub(super) fn scopes(
+    scopes: &Scopes,
+    descriptions: &BTreeMap<String, String>,
+    options: &Options,
+) -> String {
     if scopes.is_empty() {
         return String::new();
     }
     let mut text = "\nauth_scopes:\n".to_owned();
     for (scope, granted) in scopes {
         text.push_str(&format!("  {}:\n", yaml::text(scope)));
-        let words = scope.strip_prefix(&options.scope_prefix).and_then(|scope| descriptions.get(scope));
+        let words =
+            scope.strip_prefix(&options.scope_prefix).and_then(|scope| descriptions.get(scope));
         if let Some(words) = words.filter(|words| !words.trim().is_empty()) {
             text.push_str(&format!("    description: {}\n", yaml::prose(words)));
         }
@@ -65,22 +71,26 @@ pub(super) fn scopes(scopes: &Scopes, descriptions: &BTreeMap<String, String>, o
         }
         for ((api, methods), resources) in grants {
             let methods = yaml::list(methods.into_iter().map(Method::as_str));
-            text.push_str(&format!("      - api: {}\n        methods: {methods}\n", yaml::text(api)));
+            text.push_str(&format!(
+                "      - api: {}\n        methods: {methods}\n",
+                yaml::text(api)
+            ));
             text.push_str(&yaml::lines(8, "resources", &resources));
         }
     }
     text
 }
 
-/// `tests:`, and how many: that each operation is closed to whoever shows nothing, and, with a client, that its scopes open it and nothing
-/// else does.
+/// `tests:`, and how many: that each operation is closed to whoever shows nothing, and, with a
+/// client, that its scopes open it and nothing else does.
 pub(super) fn tests(imported: &[Imported], options: &Options) -> (String, usize) {
     let mut lines: Vec<String> = Vec::new();
     for Imported { method, test, scopes, public, .. } in imported {
         let Some(target) = test else { continue };
         let request = yaml::text(&format!("{method} {target}"));
-        let mut add =
-            |token: &str, expect: &str| lines.push(format!("  - {{ request: {request}{token}, expect: {expect} }}\n"));
+        let mut add = |token: &str, expect: &str| {
+            lines.push(format!("  - {{ request: {request}{token}, expect: {expect} }}\n"));
+        };
         if *public {
             add("", "permit");
             continue;
@@ -88,11 +98,18 @@ pub(super) fn tests(imported: &[Imported], options: &Options) -> (String, usize)
         add("", "token.missing");
         let Some(client) = options.client.as_deref().map(yaml::text) else { continue };
         for scope in scopes {
-            add(&format!(", token: {{ client: {client}, scopes: {} }}", yaml::list([scope.as_str()])), "permit");
+            add(
+                &format!(
+                    ", token: {{ client: {client}, scopes: {} }}",
+                    yaml::list([scope.as_str()])
+                ),
+                "permit",
+            );
         }
         let without = if scopes.is_empty() { "scope.unscoped" } else { "scope.missing" };
         add(&format!(", token: {{ client: {client}, scopes: [] }}"), without);
     }
-    let text = if lines.is_empty() { String::new() } else { format!("\ntests:\n{}", lines.concat()) };
+    let text =
+        if lines.is_empty() { String::new() } else { format!("\ntests:\n{}", lines.concat()) };
     (text, lines.len())
 }

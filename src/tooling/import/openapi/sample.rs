@@ -25,16 +25,24 @@ pub(super) struct Parameter {
 
 impl Parameter {
     pub(super) fn new(read: &spec::Parameter, schema: Option<&Value>) -> Self {
-        let of = |key: &str| schema.and_then(|schema| schema.get(key)).and_then(Value::as_str).map(str::to_owned);
+        let of = |key: &str| {
+            schema.and_then(|schema| schema.get(key)).and_then(Value::as_str).map(str::to_owned)
+        };
         let examples = examples(read, schema).filter_map(scalar).take(MOST).collect();
         Self { examples, kind: of("type"), format: of("format") }
     }
 }
 
 /// Values of a segment as they stand in a path, the likeliest first. There is always one.
-pub(super) fn values(written: &str, name: &str, parameters: &BTreeMap<String, Parameter>) -> Vec<String> {
-    let whole =
-        written.strip_prefix('{').and_then(|written| written.strip_suffix('}')).filter(|inner| !inner.contains('{'));
+pub(super) fn values(
+    written: &str,
+    name: &str,
+    parameters: &BTreeMap<String, Parameter>,
+) -> Vec<String> {
+    let whole = written
+        .strip_prefix('{')
+        .and_then(|written| written.strip_suffix('}'))
+        .filter(|inner| !inner.contains('{'));
     match whole {
         Some(inner) => of_parameter(name, parameters.get(inner)),
         None => vec![in_part(written, parameters)],
@@ -47,7 +55,9 @@ fn in_part(written: &str, parameters: &BTreeMap<String, Parameter>) -> String {
     let mut value = parts.next().unwrap_or_default().to_owned();
     for part in parts {
         let (inner, literal) = part.split_once('}').unwrap_or((part, ""));
-        value.push_str(of_parameter(inner, parameters.get(inner)).first().map_or("1", String::as_str));
+        value.push_str(
+            of_parameter(inner, parameters.get(inner)).first().map_or("1", String::as_str),
+        );
         value.push_str(literal);
     }
     value
@@ -58,7 +68,9 @@ fn of_parameter(name: &str, parameter: Option<&Parameter>) -> Vec<String> {
     let mut add = |text: &str| {
         let encoded = utf8_percent_encode(text, RESERVED).to_string();
         // An example that no request could have as one segment is none.
-        let fits = !encoded.is_empty() && encoded.len() <= 128 && is_canonical_path(&format!("/{encoded}"));
+        let fits = !encoded.is_empty()
+            && encoded.len() <= 128
+            && is_canonical_path(&format!("/{encoded}"));
         let allowed = ["%2F", "%25", "%3B"].iter().all(|escape| !encoded.contains(escape));
         if fits && allowed && !values.contains(&encoded) {
             values.push(encoded);
@@ -83,13 +95,20 @@ fn of_parameter(name: &str, parameter: Option<&Parameter>) -> Vec<String> {
     values
 }
 
-fn examples<'a>(read: &'a spec::Parameter, schema: Option<&'a Value>) -> impl Iterator<Item = &'a Value> {
+fn examples<'a>(
+    read: &'a spec::Parameter,
+    schema: Option<&'a Value>,
+) -> impl Iterator<Item = &'a Value> {
     let named = read.examples.values().filter_map(|example| match example {
         spec::ObjectOrReference::Object(example) => example.value.as_ref(),
         spec::ObjectOrReference::Ref { .. } => None,
     });
-    let single = ["example", "const", "default"].into_iter().filter_map(move |key| schema?.get(key));
-    let listed = ["examples", "enum"].into_iter().filter_map(move |key| schema?.get(key)?.as_array()).flatten();
+    let single =
+        ["example", "const", "default"].into_iter().filter_map(move |key| schema?.get(key));
+    let listed = ["examples", "enum"]
+        .into_iter()
+        .filter_map(move |key| schema?.get(key)?.as_array())
+        .flatten();
     read.example.iter().chain(named).chain(single).chain(listed)
 }
 

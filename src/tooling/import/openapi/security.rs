@@ -38,14 +38,19 @@ pub(super) struct Security<'a> {
 
 impl<'a> Security<'a> {
     /// Reads the security schemes; and the descriptions of their scopes.
-    pub(super) fn of(root: &'a Value, prefix: &'a str, notes: &mut Vec<Note>) -> (Self, BTreeMap<String, String>) {
+    pub(super) fn of(
+        root: &'a Value,
+        prefix: &'a str,
+        notes: &mut Vec<Note>,
+    ) -> (Self, BTreeMap<String, String>) {
         let (mut scopes, mut schemes) = (BTreeMap::new(), BTreeMap::new());
         let declared = root.pointer("/components/securitySchemes").and_then(Value::as_object);
         for (name, value) in declared.into_iter().flatten() {
             let scheme = resolve(root, value).and_then(|value| {
                 let mut value = value.clone();
                 put_aside_urls(&mut value);
-                serde_json::from_value::<spec::SecurityScheme>(value).map_err(|fault| fault.to_string())
+                serde_json::from_value::<spec::SecurityScheme>(value)
+                    .map_err(|fault| fault.to_string())
             });
             match scheme {
                 Ok(spec::SecurityScheme::OAuth2 { flows, .. }) => {
@@ -62,7 +67,10 @@ impl<'a> Security<'a> {
                 ) => {
                     schemes.insert(name.clone(), false);
                 }
-                Err(fault) => notes.push(Note::new(format!("securitySchemes.{name}"), format!("left out: {fault}"))),
+                Err(fault) => notes.push(Note::new(
+                    format!("securitySchemes.{name}"),
+                    format!("left out: {fault}"),
+                )),
             }
         }
         (Self { root, prefix, schemes }, scopes)
@@ -72,19 +80,29 @@ impl<'a> Security<'a> {
     ///
     /// # Errors
     /// What of its `security` cannot be carried over.
-    pub(super) fn access(&self, about: &str, operation: &Value, notes: &mut Vec<Note>) -> Result<Access, String> {
+    pub(super) fn access(
+        &self,
+        about: &str,
+        operation: &Value,
+        notes: &mut Vec<Note>,
+    ) -> Result<Access, String> {
         if !operation.is_object() {
             return Err("an operation is an object".to_owned());
         }
         let own = operation.get("security");
-        let Some(value) = own.or_else(|| self.root.get("security")) else { return Ok(Access::Unnamed) };
-        let requirements: Vec<spec::SecurityRequirement> =
-            serde_json::from_value(value.clone()).map_err(|fault| format!("`security`: {fault}"))?;
-        // That a document as a whole asks for nothing is often no statement at all: it opens nothing.
+        let Some(value) = own.or_else(|| self.root.get("security")) else {
+            return Ok(Access::Unnamed);
+        };
+        let requirements: Vec<spec::SecurityRequirement> = serde_json::from_value(value.clone())
+            .map_err(|fault| format!("`security`: {fault}"))?;
+        // That a document as a whole asks for nothing is often no statement at all: it opens
+        // nothing.
         let nothing = requirements.is_empty() && own.is_some();
         let public = nothing || requirements.iter().any(|requirement| requirement.0.is_empty());
         let (mut sets, mut others) = (Vec::new(), Vec::new());
-        for spec::SecurityRequirement(schemes) in requirements.iter().filter(|requirement| !requirement.0.is_empty()) {
+        for spec::SecurityRequirement(schemes) in
+            requirements.iter().filter(|requirement| !requirement.0.is_empty())
+        {
             let set = self.requirement(about, schemes, notes)?;
             if set.is_empty() {
                 others.push(schemes.keys().cloned().collect::<Vec<_>>().join("` and `"));
@@ -93,8 +111,10 @@ impl<'a> Security<'a> {
             }
         }
         if !sets.is_empty() && !others.is_empty() {
-            let message =
-                format!("may also be called with `{}` and no scope; here only its scopes open it", others.join("`, `"));
+            let message = format!(
+                "may also be called with `{}` and no scope; here only its scopes open it",
+                others.join("`, `")
+            );
             notes.push(Note::new(about, message));
         }
         if !public && sets.is_empty() {
@@ -115,7 +135,11 @@ impl<'a> Security<'a> {
             match self.schemes.get(scheme) {
                 Some(true) => set.extend(scopes.iter().cloned()),
                 Some(false) => beside.push(scheme.as_str()),
-                None => return Err(format!("`security` names `{scheme}`, which is not among `securitySchemes`")),
+                None => {
+                    return Err(format!(
+                        "`security` names `{scheme}`, which is not among `securitySchemes`"
+                    ));
+                }
             }
         }
         for scope in &set {
@@ -123,20 +147,24 @@ impl<'a> Security<'a> {
             usable_scope(&full)?;
             if full == MASTER {
                 return Err(format!(
-                    "`{MASTER}` is the scope that passes every scope check here: give `--scope-prefix`"
+                    "`{MASTER}` is the scope that passes every scope check here: give \
+                        `--scope-prefix`"
                 ));
             }
         }
         if !set.is_empty() && !beside.is_empty() {
-            let message =
-                format!("asks for `{}` beside scopes; that is for the upstream to check", beside.join("`, `"));
+            let message = format!(
+                "asks for `{}` beside scopes; that is for the upstream to check",
+                beside.join("`, `")
+            );
             notes.push(Note::new(about, message));
         }
         Ok(set)
     }
 }
 
-/// Where users sign in elsewhere has no say here, and is often no absolute URL, which the parser asks for.
+/// Where users sign in elsewhere has no say here, and is often no absolute URL, which the parser
+/// asks for.
 fn put_aside_urls(scheme: &mut Value) {
     let flows = scheme.get_mut("flows").and_then(Value::as_object_mut);
     for flow in flows.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {

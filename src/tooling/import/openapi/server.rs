@@ -18,24 +18,32 @@ pub(super) struct Server {
     pub(super) base_path: String,
 }
 
-/// The server of a document, `base_path` in place of its path; and how many others have another path.
+/// The server of a document, `base_path` in place of its path; and how many others have another
+/// path.
 ///
 /// # Errors
 /// An address that cannot be read, or whose path no API could have.
-pub(super) fn of_document(root: &Value, base_path: Option<&str>) -> Result<(Server, usize), String> {
+pub(super) fn of_document(
+    root: &Value,
+    base_path: Option<&str>,
+) -> Result<(Server, usize), String> {
     let hint = |fault: String| format!("{fault}; or give `--base-path`");
     let all = root.get("servers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let first = all.first().map(read).transpose();
     let server = match base_path {
-        Some(path) => {
-            Server { origin: first.ok().flatten().and_then(|server| server.origin), base_path: path.to_owned() }
-        }
+        Some(path) => Server {
+            origin: first.ok().flatten().and_then(|server| server.origin),
+            base_path: path.to_owned(),
+        },
         None => first.map_err(hint)?.unwrap_or(Server { origin: None, base_path: "/".to_owned() }),
     };
     format::check("base_path", &server.base_path).map_err(hint)?;
     let others = all.iter().skip(1).filter_map(|other| read(other).ok());
-    let others =
-        if base_path.is_some() { 0 } else { others.filter(|other| other.base_path != server.base_path).count() };
+    let others = if base_path.is_some() {
+        0
+    } else {
+        others.filter(|other| other.base_path != server.base_path).count()
+    };
     Ok((server, others))
 }
 
@@ -44,15 +52,22 @@ pub(super) fn of_document(root: &Value, base_path: Option<&str>) -> Result<(Serv
 /// # Errors
 /// An address that cannot be read.
 pub(super) fn own(owner: &Value) -> Result<Option<Server>, String> {
-    owner.get("servers").and_then(Value::as_array).and_then(|servers| servers.first()).map(read).transpose()
+    owner
+        .get("servers")
+        .and_then(Value::as_array)
+        .and_then(|servers| servers.first())
+        .map(read)
+        .transpose()
 }
 
 fn read(server: &Value) -> Result<Server, String> {
     let mut server = server.clone();
     keep(&mut server, &["url", "variables"]);
-    let server: spec::Server = serde_json::from_value(server).map_err(|fault| format!("`servers`: {fault}"))?;
+    let server: spec::Server =
+        serde_json::from_value(server).map_err(|fault| format!("`servers`: {fault}"))?;
     let address = address(&server)?;
-    // Relative ones are relative to where the document is served, of which only the path can be known.
+    // Relative ones are relative to where the document is served, of which only the path can be
+    // known.
     let base = url::Url::parse("https://relative.invalid/").map_err(|fault| fault.to_string())?;
     let parsed = base.join(&address).map_err(|fault| format!("the server `{address}`: {fault}"))?;
     if !matches!(parsed.scheme(), "http" | "https") {
@@ -72,11 +87,13 @@ fn address(server: &spec::Server) -> Result<String, String> {
     let mut parts = server.url.split('{');
     address.push_str(parts.next().unwrap_or_default());
     for part in parts {
-        let (name, rest) =
-            part.split_once('}').ok_or_else(|| format!("the server `{}` has a brace too many", server.url))?;
+        let (name, rest) = part
+            .split_once('}')
+            .ok_or_else(|| format!("the server `{}` has a brace too many", server.url))?;
         let variable = server.variables.get(name);
-        let value = variable
-            .ok_or_else(|| format!("the server `{}` has the variable `{name}` without a default", server.url))?;
+        let value = variable.ok_or_else(|| {
+            format!("the server `{}` has the variable `{name}` without a default", server.url)
+        })?;
         address.push_str(&value.default);
         address.push_str(rest);
         if address.len() > LONGEST {

@@ -1,5 +1,5 @@
-//! Operations that are not carried over, and whose requests others would take: `/pets/{id}.json` beside `/pets/{id}`. What takes them
-//! lets in only who may call both.
+//! Operations that are not carried over, and whose requests others would take: `/pets/{id}.json`
+//! beside `/pets/{id}`. What takes them lets in only who may call both.
 
 use std::cmp::Ordering;
 
@@ -32,15 +32,31 @@ enum Piece {
 }
 
 impl Shadow {
-    pub(super) fn new(about: &str, server: &Server, method: Method, access: Access, path: &str) -> Self {
+    pub(super) fn new(
+        about: &str,
+        server: &Server,
+        method: Method,
+        access: Access,
+        path: &str,
+    ) -> Self {
         let path = path.get(..end_of_path(path)).unwrap_or_default();
         let base = server.base_path.trim_end_matches('/');
-        let pieces = segments(base).into_iter().chain(segments(path).into_iter().skip(1)).map(Piece::of).collect();
-        Self { about: about.to_owned(), method, access, origin: server.origin.clone(), path: pieces }
+        let pieces = segments(base)
+            .into_iter()
+            .chain(segments(path).into_iter().skip(1))
+            .map(Piece::of)
+            .collect();
+        Self {
+            about: about.to_owned(),
+            method,
+            access,
+            origin: server.origin.clone(),
+            path: pieces,
+        }
     }
 
-    /// Whether requests of it are taken by a template that is not more specific: a document's concrete paths come before others
-    /// (OpenAPI 3.1, Paths Object).
+    /// Whether requests of it are taken by a template that is not more specific: a document's
+    /// concrete paths come before others (OpenAPI 3.1, Paths Object).
     pub(super) fn falls_on(&self, server: &Server, template: &str) -> bool {
         let full = format!("{}{template}", server.base_path.trim_end_matches('/'));
         let theirs: Vec<&str> = full.split('/').collect();
@@ -54,7 +70,10 @@ impl Shadow {
         }
         let (mut stronger, mut weaker) = (false, false);
         for (at, segment) in theirs.iter().enumerate() {
-            let piece = self.path.get(several.map_or(at, |several| at.min(several))).unwrap_or(&Piece::Several);
+            let piece = self
+                .path
+                .get(several.map_or(at, |several| at.min(several)))
+                .unwrap_or(&Piece::Several);
             if !piece.may_be(segment) {
                 return false;
             }
@@ -107,7 +126,8 @@ impl Piece {
         let [first, middle @ .., last] = literals.as_slice() else {
             return literals.first().is_some_and(|only| only == segment);
         };
-        let inner = segment.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str()));
+        let inner =
+            segment.strip_prefix(first.as_str()).and_then(|rest| rest.strip_suffix(last.as_str()));
         let Some(mut rest) = inner else { return false };
         for literal in middle {
             let Some((_, behind)) = rest.split_once(literal.as_str()) else { return false };
@@ -150,7 +170,10 @@ mod tests {
             let shadow = Shadow::new("GET", &server("/v1"), Method::Get, Access::Closed, path);
             assert_eq!(shadow.falls_on(&server("/v1"), template), falls, "{path} {template}");
             assert!(!shadow.falls_on(&server("/v2"), template), "{path} {template}");
-            let elsewhere = Server { origin: Some("https://b.example".to_owned()), base_path: "/v1".to_owned() };
+            let elsewhere = Server {
+                origin: Some("https://b.example".to_owned()),
+                base_path: "/v1".to_owned(),
+            };
             assert!(!shadow.falls_on(&elsewhere, template), "{path} {template}");
         }
     }

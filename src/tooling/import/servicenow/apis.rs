@@ -1,7 +1,8 @@
 //! APIs as far as records name them.
 //!
-//! The records do not say which resources an API has. One that is named whole has its path and everything below it; one that a record
-//! names by itself is a resource of its own, and so is one of a single table.
+//! The records do not say which resources an API has. One that is named whole has its path and
+//! everything below it; one that a record names by itself is a resource of its own, and so is one
+//! of a single table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +13,8 @@ use crate::request::method::{Method, MethodSet};
 use crate::tooling::import::{numbered, shape, slug, yaml};
 
 /// What `apply to all methods` is about.
-const ALL_METHODS: [Method; 5] = [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
+const ALL_METHODS: [Method; 5] =
+    [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
 /// The version that a path without one means.
 const LATEST: &str = "latest";
 
@@ -50,30 +52,46 @@ impl Apis {
 
     /// APIs of which records name single versions.
     pub(super) fn versioned(&self) -> impl Iterator<Item = &str> {
-        self.by_path.iter().filter(|(_, api)| !api.versions.is_empty()).map(|(path, _)| path.as_str())
+        self.by_path
+            .iter()
+            .filter(|(_, api)| !api.versions.is_empty())
+            .map(|(path, _)| path.as_str())
     }
 
     /// Has there be an API with what a record is about; that as it is written here.
     ///
     /// # Errors
     /// A path or resource that no API here could have.
-    pub(super) fn register(&mut self, record: &Record, selection: Selection) -> Result<Selection, String> {
+    pub(super) fn register(
+        &mut self,
+        record: &Record,
+        selection: Selection,
+    ) -> Result<Selection, String> {
         let mut selection = selection;
         let Some(path) = selection.api.clone() else { return Ok(selection) };
         let (base_path, prefix) = places(&path)?;
         if let Some(resource) = &mut selection.resource {
-            if !resource.strip_prefix(&prefix).is_some_and(|below| below.is_empty() || below.starts_with('/')) {
-                return Err(format!("its resource `{resource}` is not below the API's path `{prefix}`"));
+            if !resource
+                .strip_prefix(&prefix)
+                .is_some_and(|below| below.is_empty() || below.starts_with('/'))
+            {
+                return Err(format!(
+                    "its resource `{resource}` is not below the API's path `{prefix}`"
+                ));
             }
             let spelled = self.by_path.get(&path).and_then(|api| api.spelled.get(&shape(resource)));
             *resource = spelled.unwrap_or(resource).clone();
         }
         let named = templates(&prefix, &selection);
         for template in &named {
-            let owner = self.owners.entry(format!("{base_path}{}", shape(template))).or_insert_with(|| path.clone());
+            let owner = self
+                .owners
+                .entry(format!("{base_path}{}", shape(template)))
+                .or_insert_with(|| path.clone());
             if *owner != path {
                 return Err(format!(
-                    "`{template}` is a path of the API `{owner}` already, and a path leads to one API"
+                    "`{template}` is a path of the API `{owner}` already, and a path leads to one \
+                        API"
                 ));
             }
         }
@@ -104,8 +122,16 @@ impl Apis {
                 yaml::text(upstream)
             ));
             if !api.versions.is_empty() {
-                let versions = api.versions.iter().map(String::as_str).chain([LATEST]).collect::<BTreeSet<_>>();
-                text.push_str(&format!("    versions: {}\n    default_version: {LATEST}\n", yaml::list(versions)));
+                let versions = api
+                    .versions
+                    .iter()
+                    .map(String::as_str)
+                    .chain([LATEST])
+                    .collect::<BTreeSet<_>>();
+                text.push_str(&format!(
+                    "    versions: {}\n    default_version: {LATEST}\n",
+                    yaml::list(versions)
+                ));
             }
             text.push_str("    error_format: servicenow\n    resources:\n");
             for (resource, methods) in api.offered() {
@@ -121,7 +147,9 @@ impl Apis {
 
     /// The resources that a selection names; none for all of its API.
     pub(super) fn resources(&self, selection: &Selection) -> Vec<String> {
-        let Some(api) = selection.api.as_ref().and_then(|path| self.by_path.get(path)) else { return Vec::new() };
+        let Some(api) = selection.api.as_ref().and_then(|path| self.by_path.get(path)) else {
+            return Vec::new();
+        };
         let Some(resource) = &selection.resource else { return Vec::new() };
         if !selection.tables.is_empty() {
             return templates(&api.prefix, selection);
@@ -134,13 +162,17 @@ impl Apis {
     /// `api: …` of a rule.
     pub(super) fn api_line(&self, selection: &Selection) -> String {
         match &selection.api {
-            Some(path) => format!("api: {}\n", yaml::text(self.by_path.get(path).map_or(path, |api| &api.key))),
+            Some(path) => format!(
+                "api: {}\n",
+                yaml::text(self.by_path.get(path).map_or(path, |api| &api.key))
+            ),
             None => "all_apis: true\n".to_owned(),
         }
     }
 }
 
-/// What a rule says of its operations beside the API: methods, versions, resources, a line for each.
+/// What a rule says of its operations beside the API: methods, versions, resources, a line for
+/// each.
 pub(super) fn selector(selection: &Selection, resources: &[String], indent: usize) -> String {
     let space = " ".repeat(indent);
     let mut text = String::new();
@@ -181,13 +213,18 @@ impl Api {
     /// Its resources with all methods that some record names for them.
     fn offered(&self) -> BTreeMap<String, MethodSet> {
         let mut offered = self.resources.clone();
-        let add = |methods: &mut MethodSet, more: MethodSet| *methods = more.iter().fold(*methods, MethodSet::with);
+        let add = |methods: &mut MethodSet, more: MethodSet| {
+            *methods = more.iter().fold(*methods, MethodSet::with);
+        };
         for (resource, cuts) in &self.tables {
             let of_resource = self.resources.get(resource).copied().unwrap_or_default();
-            let of_cuts = cuts.iter().filter_map(|cut| self.resources.get(cut)).fold(of_resource, |mut all, one| {
-                add(&mut all, *one);
-                all
-            });
+            let of_cuts = cuts.iter().filter_map(|cut| self.resources.get(cut)).fold(
+                of_resource,
+                |mut all, one| {
+                    add(&mut all, *one);
+                    all
+                },
+            );
             // A rule of the resource is one of its cuts too, and has to find there what it names.
             for cut in cuts {
                 add(offered.entry(cut.clone()).or_default(), of_resource);

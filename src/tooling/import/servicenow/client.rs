@@ -125,8 +125,9 @@ fn redirects(record: &Record, telling: &mut Telling<'_>) -> Vec<String> {
         }
     }
     listed.retain(|url| {
-        let fault =
-            redirect::check_registered(url).err().or_else(|| url.starts_with("env:").then(|| "no URL".to_owned()));
+        let fault = redirect::check_registered(url)
+            .err()
+            .or_else(|| url.starts_with("env:").then(|| "no URL".to_owned()));
         if let Some(fault) = &fault {
             telling.say(format!("the redirect URL `{url}` is left out: {fault}"));
         }
@@ -144,10 +145,14 @@ fn grants(
     telling: &mut Telling<'_>,
 ) -> Vec<&'static str> {
     let of_profiles = || {
-        let profiles =
-            records.all("oauth_entity_profile").filter(|profile| profile.get("oauth_entity") == Some(record.id()));
+        let profiles = records
+            .all("oauth_entity_profile")
+            .filter(|profile| profile.get("oauth_entity") == Some(record.id()));
         let active = profiles.filter(|profile| profile.is("active") != Some(false));
-        active.filter_map(|profile| profile.get("grant_type")).map(str::to_owned).collect::<Vec<_>>()
+        active
+            .filter_map(|profile| profile.get("grant_type"))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     };
     let declared = match record.get("inbound_grant_type") {
         Some("multiple") => of_profiles(),
@@ -156,7 +161,8 @@ fn grants(
     };
     if declared.is_empty() {
         telling.say(
-            "which grants it may use is not in the files (`inbound_grant_type`, or oauth_entity_profile where that is `multiple`): it gets no \
+            "which grants it may use is not in the files (`inbound_grant_type`, or \
+                oauth_entity_profile where that is `multiple`): it gets no \
              token until you write `grants`",
         );
     }
@@ -164,17 +170,25 @@ fn grants(
     for grant in declared {
         match grant.as_str() {
             "client_credential" | "client_credentials" => grants.push("client_credentials"),
-            "authz_code" | "authorization_code" if has_redirect => grants.push("authorization_code"),
+            "authz_code" | "authorization_code" if has_redirect => {
+                grants.push("authorization_code");
+            }
             "authz_code" | "authorization_code" => {
-                telling.say("has no redirect URL that could be registered here, which authorization_code needs: the grant is left out");
+                telling.say(
+                    "has no redirect URL that could be registered here, which \
+                    authorization_code needs: the grant is left out",
+                );
             }
             "password" | "ropc" | "resource_owner_password_credential" => {
-                telling.say("uses the password grant, which is here for moving old integrations only");
+                telling
+                    .say("uses the password grant, which is here for moving old integrations only");
                 grants.push("password");
             }
             "jwt" | "urn:ietf:params:oauth:grant-type:jwt-bearer" => {
-                telling
-                    .say("signs assertions: export its public keys, write `jwks_file` and add the grant `jwt_bearer`");
+                telling.say(
+                    "signs assertions: export its public keys, write `jwks_file` and add the \
+                        grant `jwt_bearer`",
+                );
             }
             "refresh_token" => {}
             other => telling.say(format!("the grant `{other}` is not known and left out")),
@@ -190,13 +204,19 @@ fn grants(
 }
 
 /// What a client is held to; `restricted` where the record does not say that its tokens are.
-fn restrictions(record: &Record, restricted: bool, lines: &mut Vec<Line>, telling: &mut Telling<'_>) {
+fn restrictions(
+    record: &Record,
+    restricted: bool,
+    lines: &mut Vec<Line>,
+    telling: &mut Telling<'_>,
+) {
     match record.get("scope_restriction_status") {
         Some("restricted") => {}
         Some("unrestricted") => {
             lines.push(("allow_only_selected_scopes", "false".to_owned()));
             telling.say(
-                "is broadly scoped: there it reached every API for which no scope was asked; here a policy or an ACL has to name what it reaches",
+                "is broadly scoped: there it reached every API for which no scope was asked; here \
+                    a policy or an ACL has to name what it reaches",
             );
         }
         other => telling.say(format!(
@@ -205,10 +225,18 @@ fn restrictions(record: &Record, restricted: bool, lines: &mut Vec<Line>, tellin
         )),
     }
     // What the column is called is nowhere documented.
-    let said = record.filled().find(|(key, _)| key.contains("token_restriction")).map(|(key, _)| record.is(key));
+    let said = record
+        .filled()
+        .find(|(key, _)| key.contains("token_restriction"))
+        .map(|(key, _)| record.is(key));
     if said.flatten().is_none() {
-        let taken = if restricted { "taken as on; `--tokens-unrestricted` takes it as off" } else { "taken as off" };
-        telling.say(format!("whether its token restriction is enforced is not in the files: {taken}"));
+        let taken = if restricted {
+            "taken as on; `--tokens-unrestricted` takes it as off"
+        } else {
+            "taken as off"
+        };
+        telling
+            .say(format!("whether its token restriction is enforced is not in the files: {taken}"));
     }
     if said.flatten().unwrap_or(restricted) {
         lines.push(("enforce_token_restriction", "true".to_owned()));
@@ -222,27 +250,40 @@ fn tokens(record: &Record, lines: &mut Vec<Line>, telling: &mut Telling<'_>) {
         Some("opaque") | None => "opaque",
         Some(other) => {
             telling.say(format!(
-                "the token format `{other}` is not known: its tokens are opaque, as they are there by default"
+                "the token format `{other}` is not known: its tokens are opaque, as they are there \
+                    by default"
             ));
             "opaque"
         }
     };
     lines.push(("token_format", format.to_owned()));
-    for (key, longest) in [("access_token_lifespan", LONGEST_ACCESS), ("refresh_token_lifespan", LONGEST_REFRESH)] {
+    for (key, longest) in
+        [("access_token_lifespan", LONGEST_ACCESS), ("refresh_token_lifespan", LONGEST_REFRESH)]
+    {
         let Some(text) = record.get(key) else { continue };
         // The Table API's texts for people group digits.
         match text.replace(',', "").parse::<u64>() {
-            Ok(seconds) if (1..=longest).contains(&seconds) => lines.push((key, format!("{seconds}s"))),
-            _ => telling.say(format!("`{key}` is `{text}`: the default is taken; at most {longest} seconds fit here")),
+            Ok(seconds) if (1..=longest).contains(&seconds) => {
+                lines.push((key, format!("{seconds}s")));
+            }
+            _ => telling.say(format!(
+                "`{key}` is `{text}`: the default is taken; at most {longest} seconds fit here"
+            )),
         }
     }
 }
 
-/// Fields that hold something and have no place here. Their values may be secret, so only their names are told.
+/// Fields that hold something and have no place here. Their values may be secret, so only their
+/// names are told.
 fn unread(record: &Record, telling: &mut Telling<'_>) {
-    let known = |key: &str| KNOWN.contains(&key) || key.starts_with("sys_") || key.contains("token_restriction");
-    let unread: Vec<&str> =
-        record.filled().filter(|(key, value)| !known(key) && *value != "false").map(|(key, _)| key).collect();
+    let known = |key: &str| {
+        KNOWN.contains(&key) || key.starts_with("sys_") || key.contains("token_restriction")
+    };
+    let unread: Vec<&str> = record
+        .filled()
+        .filter(|(key, value)| !known(key) && *value != "false")
+        .map(|(key, _)| key)
+        .collect();
     if !unread.is_empty() {
         telling.say(format!("fields that are not carried over: {}", unread.join(", ")));
     }

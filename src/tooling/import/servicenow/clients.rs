@@ -42,7 +42,8 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Reads them. With `restricted`, tokens are restricted of which the records do not say that they are not.
+    /// Reads them. With `restricted`, tokens are restricted of which the records do not say that
+    /// they are not.
     pub(super) fn of(records: &Records, restricted: bool, notes: &mut Vec<Note>) -> Self {
         let mut all = Self::default();
         let roles = roles(records, notes);
@@ -54,7 +55,8 @@ impl Clients {
             }
         }
         for record in records.all("oauth_oidc_entity") {
-            let message = "left out: tokens of another issuer. Name the issuer under `issuers` in gateway.yaml, and the identities that are a \
+            let message = "left out: tokens of another issuer. Name the issuer under `issuers` in \
+                gateway.yaml, and the identities that are a \
                            client under its `external`";
             notes.push(Note::new(&record.about, message));
         }
@@ -75,10 +77,21 @@ impl Clients {
 
     /// Clients that need a secret.
     pub(super) fn secrets(&self) -> Vec<String> {
-        self.by_id.iter().filter(|(_, client)| client.has_secret).map(|(id, _)| id.clone()).collect()
+        self.by_id
+            .iter()
+            .filter(|(_, client)| client.has_secret)
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
-    fn add(&mut self, records: &Records, record: &Record, said: Said, roles: &Roles<'_>, telling: &mut Telling<'_>) {
+    fn add(
+        &mut self,
+        records: &Records,
+        record: &Record,
+        said: Said,
+        roles: &Roles<'_>,
+        telling: &mut Telling<'_>,
+    ) {
         let Said { id, public, mut grants, lines } = said;
         if let Some(other) = self.by_id.get(&id) {
             return telling.say(format!("left out: the client id is that of {} too", other.about));
@@ -95,7 +108,8 @@ impl Clients {
         }
         self.ids.insert(record.id().to_owned(), id.clone());
         let about = record.about.clone();
-        let client = Client { about, lines, grants, user, scopes: BTreeSet::new(), has_secret: !public };
+        let client =
+            Client { about, lines, grants, user, scopes: BTreeSet::new(), has_secret: !public };
         self.by_id.insert(id, client);
     }
 
@@ -107,16 +121,23 @@ impl Clients {
         roles: &Roles<'_>,
         telling: &mut Telling<'_>,
     ) -> Result<String, String> {
-        let id =
-            record.get("user").ok_or("there is no OAuth application user, without whom there is no token there")?;
+        let id = record
+            .get("user")
+            .ok_or("there is no OAuth application user, without whom there is no token there")?;
         let shown = record.shown("user").unwrap_or(id);
-        let user = records
-            .find("sys_user", id)
-            .ok_or_else(|| format!("it acts as the user `{shown}`, who is not in the files: export sys_user, sys_user_has_role and sys_user_role too"))?;
+        let user = records.find("sys_user", id).ok_or_else(|| {
+            format!(
+                "it acts as the user `{shown}`, who is not in the files: export \
+                sys_user, sys_user_has_role and sys_user_role too"
+            )
+        })?;
         let name = user.get("user_name").unwrap_or_default();
         usable_name(name).map_err(|fault| format!("it acts as the user `{shown}`: {fault}"))?;
         if !roles.known {
-            telling.say(format!("the roles of `{name}` are not in the files: export sys_user_has_role and sys_user_role by the Table API"));
+            telling.say(format!(
+                "the roles of `{name}` are not in the files: export \
+                sys_user_has_role and sys_user_role by the Table API"
+            ));
         }
         let reset = user.is("password_needs_reset") == Some(true);
         let known = user.is("active").is_some() && user.is("locked_out").is_some();
@@ -138,14 +159,18 @@ impl Clients {
 
     /// Client ids and user names share one namespace here, so that a `sub` is never both.
     fn keep_apart(&mut self, notes: &mut Vec<Note>) {
-        let taken: Vec<String> = self.users.keys().filter(|name| self.by_id.contains_key(*name)).cloned().collect();
+        let taken: Vec<String> =
+            self.users.keys().filter(|name| self.by_id.contains_key(*name)).cloned().collect();
         for name in taken {
             self.users.remove(&name);
-            for client in self.by_id.values_mut().filter(|client| client.user.as_ref() == Some(&name)) {
+            for client in
+                self.by_id.values_mut().filter(|client| client.user.as_ref() == Some(&name))
+            {
                 client.user = None;
                 client.grants.retain(|grant| *grant != "client_credentials");
                 let message = format!(
-                    "acts as the user `{name}`, which is a client id too: rename one, and write the grant client_credentials"
+                    "acts as the user `{name}`, which is a client id too: rename one, and write \
+                        the grant client_credentials"
                 );
                 notes.push(Note::new(&client.about, message));
             }
@@ -154,7 +179,10 @@ impl Clients {
 
     /// Reads the scopes that the clients hold.
     fn hold(&mut self, records: &Records, notes: &mut Vec<Note>) {
-        for row in records.all("oauth_entity_auth_scope_mapping").filter(|row| row.is("active") != Some(false)) {
+        for row in records
+            .all("oauth_entity_auth_scope_mapping")
+            .filter(|row| row.is("active") != Some(false))
+        {
             let id = row.get("oauth_entity").and_then(|record| self.ids.get(record)).cloned();
             let client = id.and_then(|id| self.by_id.get_mut(&id));
             match (client, scope_name(records, row)) {
@@ -165,24 +193,34 @@ impl Clients {
                     notes.push(Note::new(&client.about, format!("does not hold a scope: {fault}")));
                 }
                 (None, _) => {
-                    let client = row.shown("oauth_entity").or_else(|| row.get("oauth_entity")).unwrap_or("nothing");
-                    notes.push(Note::new(&row.about, format!("left out: the client `{client}` is not carried over")));
+                    let client = row
+                        .shown("oauth_entity")
+                        .or_else(|| row.get("oauth_entity"))
+                        .unwrap_or("nothing");
+                    notes.push(Note::new(
+                        &row.about,
+                        format!("left out: the client `{client}` is not carried over"),
+                    ));
                 }
             }
         }
     }
 
-    /// Scopes of the older list open nothing there by themselves: they are told of where the newer one lacks them.
+    /// Scopes of the older list open nothing there by themselves: they are told of where the newer
+    /// one lacks them.
     fn tell_classic_scopes(&self, records: &Records, notes: &mut Vec<Note>) {
         for record in records.all("oauth_entity_scope") {
-            let client = record.get("oauth_entity").and_then(|id| self.by_id.get(self.ids.get(id)?));
-            let (Some(client), Some(name)) = (client, record.get("oauth_entity_scope").or_else(|| record.get("name")))
+            let client =
+                record.get("oauth_entity").and_then(|id| self.by_id.get(self.ids.get(id)?));
+            let (Some(client), Some(name)) =
+                (client, record.get("oauth_entity_scope").or_else(|| record.get("name")))
             else {
                 continue;
             };
             if !client.scopes.contains(name) {
                 let message = format!(
-                    "has the scope `{name}` in oauth_entity_scope and not in oauth_entity_auth_scope_mapping, which alone opens APIs there: it does \
+                    "has the scope `{name}` in oauth_entity_scope and not in \
+                        oauth_entity_auth_scope_mapping, which alone opens APIs there: it does \
                      not hold it here"
                 );
                 notes.push(Note::new(&client.about, message));
@@ -221,14 +259,21 @@ impl Clients {
         }
         let mut text = "users:\n".to_owned();
         for (name, user) in &self.users {
-            text.push_str(&format!("  {}:\n    name: {}\n", yaml::text(name), yaml::prose(&user.name)));
+            text.push_str(&format!(
+                "  {}:\n    name: {}\n",
+                yaml::text(name),
+                yaml::prose(&user.name)
+            ));
             if !user.active {
                 text.push_str("    active: false\n");
             }
             if user.locked {
                 text.push_str("    locked: true\n");
             }
-            text.push_str(&format!("    roles: {}\n", yaml::list(user.roles.iter().map(String::as_str))));
+            text.push_str(&format!(
+                "    roles: {}\n",
+                yaml::list(user.roles.iter().map(String::as_str))
+            ));
         }
         text
     }
@@ -240,7 +285,8 @@ impl Client {
         let mut held = BTreeSet::new();
         for scope in &self.scopes {
             if scope == UNHELD {
-                notes.push(Note::new(&self.about, format!("does not hold `{UNHELD}`: nobody does")));
+                notes
+                    .push(Note::new(&self.about, format!("does not hold `{UNHELD}`: nobody does")));
                 continue;
             }
             if scope == MASTER {
@@ -250,15 +296,20 @@ impl Client {
                 ));
                 scopes.entry(scope.clone()).or_default();
             } else if !scopes.contains_key(scope) {
-                notes.push(Note::new(&self.about, format!("does not hold `{scope}`, which is not carried over")));
+                notes.push(Note::new(
+                    &self.about,
+                    format!("does not hold `{scope}`, which is not carried over"),
+                ));
                 continue;
             }
             held.insert(scope.as_str());
         }
         let bytes: usize = held.iter().map(|scope| scope.len() + 1).sum();
         if bytes > MAX_SCOPE_BYTES {
-            let message =
-                format!("holds no scopes: {bytes} bytes of names do not fit into a token; give it fewer scopes");
+            let message = format!(
+                "holds no scopes: {bytes} bytes of names do not fit into a token; give it fewer \
+                    scopes"
+            );
             notes.push(Note::new(&self.about, message));
             return BTreeSet::new();
         }
@@ -276,14 +327,17 @@ struct Roles<'a> {
 fn roles<'a>(records: &'a Records, notes: &mut Vec<Note>) -> Roles<'a> {
     let mut of_user: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for row in records.all("sys_user_has_role").filter(|row| row.get("state") != Some("inactive")) {
-        let role = row.get("role").and_then(|role| records.find("sys_user_role", role)?.get("name"));
+        let role =
+            row.get("role").and_then(|role| records.find("sys_user_role", role)?.get("name"));
         match (row.get("user"), role.filter(|role| usable_name(role).is_ok())) {
             (Some(user), Some(role)) => {
                 of_user.entry(user).or_default().insert(role.to_owned());
             }
             _ => {
-                notes
-                    .push(Note::new(&row.about, "left out: its user or its role is not in the files, or no name here"));
+                notes.push(Note::new(
+                    &row.about,
+                    "left out: its user or its role is not in the files, or no name here",
+                ));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! Reads records of ServiceNow as they are exported: update sets and lists as XML, answers of the Table API as JSON. What a record means
-//! is not known here.
+//! Reads records of ServiceNow as they are exported: update sets and lists as XML, answers of the
+//! Table API as JSON. What a record means is not known here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -70,7 +70,10 @@ impl Record {
 
     /// What people are shown of a field.
     pub(super) fn shown(&self, field: &str) -> Option<&str> {
-        self.fields.get(field).map(|field| field.display.trim()).filter(|display| !display.is_empty())
+        self.fields
+            .get(field)
+            .map(|field| field.display.trim())
+            .filter(|display| !display.is_empty())
     }
 
     /// A switch; `None` where it is not there or neither on nor off.
@@ -113,9 +116,11 @@ impl Records {
         for export in exports {
             let text = export.text.trim_start_matches('\u{feff}').trim_start();
             let read = match text.chars().next() {
-                Some('<') => {
-                    records.xml(text, export.table.as_deref().or_else(|| table_of(&export.name)), Place::default())
-                }
+                Some('<') => records.xml(
+                    text,
+                    export.table.as_deref().or_else(|| table_of(&export.name)),
+                    Place::default(),
+                ),
                 Some('{' | '[') => records.json(text, export),
                 _ => Err("neither XML nor JSON".to_owned()),
             };
@@ -139,12 +144,18 @@ impl Records {
         self.whole.contains(table)
     }
 
-    fn add(&mut self, table: &str, mut fields: BTreeMap<String, Field>, deleted: bool) -> Result<(), String> {
+    fn add(
+        &mut self,
+        table: &str,
+        mut fields: BTreeMap<String, Field>,
+        deleted: bool,
+    ) -> Result<(), String> {
         if !TABLES.contains(&table) {
             *self.others.entry(table.to_owned()).or_default() += 1;
             return Ok(());
         }
-        let id = fields.get("sys_id").map(|field| field.value.trim().to_owned()).unwrap_or_default();
+        let id =
+            fields.get("sys_id").map(|field| field.value.trim().to_owned()).unwrap_or_default();
         if id.is_empty() {
             return Err(format!("a record of `{table}` without `sys_id`: export all fields"));
         }
@@ -177,13 +188,15 @@ impl Records {
         let rows = value.get("result").or_else(|| value.get("records"));
         if let Some(rows) = rows.or_else(|| Some(&value).filter(|value| value.is_array())) {
             let table = export.table.as_deref().or_else(|| table_of(&export.name)).ok_or_else(|| {
-                "of which table the records are, an answer of the Table API does not say: give it as TABLE=FILE, or name the file \
+                "of which table the records are, an answer of the Table API does not say: give it \
+                    as TABLE=FILE, or name the file \
                  for its table, as oauth_entity.json"
                     .to_owned()
             })?;
             return self.rows(table, rows);
         }
-        let tables = value.as_object().ok_or("a JSON object, with `result` or with tables, is expected")?;
+        let tables =
+            value.as_object().ok_or("a JSON object, with `result` or with tables, is expected")?;
         for (table, rows) in tables {
             self.rows(table, rows)?;
         }
@@ -202,7 +215,11 @@ impl Records {
         self.whole.insert(table.to_owned());
         for row in rows {
             let row = row.as_object().ok_or_else(|| format!("`{table}`: a record is an object"))?;
-            self.add(table, row.iter().map(|(key, value)| (key.clone(), field(value))).collect(), false)?;
+            self.add(
+                table,
+                row.iter().map(|(key, value)| (key.clone(), field(value))).collect(),
+                false,
+            )?;
         }
         Ok(())
     }
@@ -214,11 +231,17 @@ impl Records {
         root.children.iter().try_for_each(|child| self.element(child, table, place))
     }
 
-    fn element(&mut self, element: &Element, table: Option<&str>, place: Place) -> Result<(), String> {
+    fn element(
+        &mut self,
+        element: &Element,
+        table: Option<&str>,
+        place: Place,
+    ) -> Result<(), String> {
         let Element { name, children, .. } = element;
         let deleted = place.deleted || is_deletion(element);
         if name == "sys_update_xml" {
-            let payload = element.child("payload").map(|child| child.text.trim()).unwrap_or_default();
+            let payload =
+                element.child("payload").map(|child| child.text.trim()).unwrap_or_default();
             if place.payloads >= MAX_PAYLOADS {
                 return Err("update sets inside of update sets".to_owned());
             }
@@ -235,7 +258,8 @@ impl Records {
         let fields = children.iter().map(|child| Ok((child.name.clone(), xml_field(child)?)));
         let fields = fields.collect::<Result<BTreeMap<String, Field>, String>>()?;
         // The Table API's XML calls every record `result`.
-        let unnamed = || table.ok_or("of which table these records are is not said: give it as TABLE=FILE");
+        let unnamed =
+            || table.ok_or("of which table these records are is not said: give it as TABLE=FILE");
         let table = if name == "result" { unnamed()? } else { name };
         if place.whole {
             self.whole.insert(table.to_owned());
@@ -258,7 +282,10 @@ struct Place {
 /// Whether an element is about a record that is no more.
 fn is_deletion(element: &Element) -> bool {
     let attribute = element.attributes.get("action").map(String::as_str);
-    let child = element.child("action").filter(|_| element.name == "sys_update_xml").map(|child| child.text.trim());
+    let child = element
+        .child("action")
+        .filter(|_| element.name == "sys_update_xml")
+        .map(|child| child.text.trim());
     attribute.into_iter().chain(child).any(|action| action.eq_ignore_ascii_case("DELETE"))
 }
 
@@ -269,26 +296,40 @@ fn table_of(file: &str) -> Option<&str> {
     name.get(..end).filter(|stem| TABLES.contains(stem))
 }
 
-/// A field as XML: its text, with what people are shown as an attribute, or value, text for people and link as elements.
+/// A field as XML: its text, with what people are shown as an attribute, or value, text for people
+/// and link as elements.
 fn xml_field(element: &Element) -> Result<Field, String> {
     if element.children.is_empty() {
         let display = element.attributes.get("display_value").cloned().unwrap_or_default();
         return Ok(Field { value: element.text.clone(), display });
     }
-    if let Some(odd) =
-        element.children.iter().find(|child| !["value", "display_value", "link"].contains(&child.name.as_str()))
+    if let Some(odd) = element
+        .children
+        .iter()
+        .find(|child| !["value", "display_value", "link"].contains(&child.name.as_str()))
     {
-        return Err(format!("the field `{}` holds `{}`, which no field does", element.name, odd.name));
+        return Err(format!(
+            "the field `{}` holds `{}`, which no field does",
+            element.name, odd.name
+        ));
     }
-    let part =
-        |name: &str| element.children.iter().find(|child| child.name == name).map(|child| child.text.trim().to_owned());
+    let part = |name: &str| {
+        element
+            .children
+            .iter()
+            .find(|child| child.name == name)
+            .map(|child| child.text.trim().to_owned())
+    };
     Ok(of_parts(part("value"), part("display_value"), part("link").as_deref()))
 }
 
 /// A field whose parts are told apart. A link ends with the record that it leads to.
 fn of_parts(value: Option<String>, display: Option<String>, link: Option<&str>) -> Field {
     let display = display.unwrap_or_default();
-    let linked = link.and_then(|link| link.rsplit('/').next()).filter(|id| !id.is_empty()).map(str::to_owned);
+    let linked = link
+        .and_then(|link| link.rsplit('/').next())
+        .filter(|id| !id.is_empty())
+        .map(str::to_owned);
     Field { value: value.or(linked).unwrap_or_else(|| display.clone()), display }
 }
 
@@ -300,7 +341,9 @@ fn field(value: &Value) -> Field {
         Value::Bool(truth) => truth.to_string(),
         Value::Null | Value::Array(_) | Value::Object(_) => String::new(),
     };
-    let Value::Object(parts) = value else { return Field { value: text(value), display: String::new() } };
+    let Value::Object(parts) = value else {
+        return Field { value: text(value), display: String::new() };
+    };
     let part = |name: &str| parts.get(name).filter(|part| !part.is_null()).map(text);
     of_parts(part("value"), part("display_value"), part("link").as_deref())
 }
@@ -315,24 +358,32 @@ mod tests {
 
     #[test]
     fn an_update_set_holds_its_records_as_text() {
-        let inner = "<?xml version=\"1.0\"?><record_update table=\"sys_auth_scope\"><sys_auth_scope action=\"INSERT_OR_UPDATE\">\
+        let inner = "<?xml version=\"1.0\"?><record_update \
+            table=\"sys_auth_scope\"><sys_auth_scope action=\"INSERT_OR_UPDATE\">\
                      <name>a&amp;b</name><sys_id>1</sys_id></sys_auth_scope></record_update>";
         let escaped = inner.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
         for payload in [format!("<![CDATA[{inner}]]>"), escaped] {
             let set = format!(
-                "<?xml version=\"1.0\"?>\n<unload unload_date=\"x\"><sys_remote_update_set action=\"INSERT_OR_UPDATE\"><sys_id>0</sys_id>\
-                 </sys_remote_update_set><sys_update_xml action=\"INSERT_OR_UPDATE\"><name>n</name><payload>{payload}</payload>\
+                "<?xml version=\"1.0\"?>\n<unload unload_date=\"x\"><sys_remote_update_set \
+                    action=\"INSERT_OR_UPDATE\"><sys_id>0</sys_id>\
+                 </sys_remote_update_set><sys_update_xml \
+                 action=\"INSERT_OR_UPDATE\"><name>n</name><payload>{payload}</payload>\
                  </sys_update_xml></unload>"
             );
             let records = read("set.xml", &set).unwrap();
-            assert_eq!(records.find("sys_auth_scope", "1").unwrap().get("name"), Some("a&b"), "{set}");
+            assert_eq!(
+                records.find("sys_auth_scope", "1").unwrap().get("name"),
+                Some("a&b"),
+                "{set}"
+            );
             assert!(records.others.is_empty());
         }
     }
 
     #[test]
     fn a_deleted_record_is_none() {
-        let set = "<unload><sys_auth_scope action=\"INSERT_OR_UPDATE\"><sys_id>1</sys_id></sys_auth_scope>\
+        let set = "<unload><sys_auth_scope \
+            action=\"INSERT_OR_UPDATE\"><sys_id>1</sys_id></sys_auth_scope>\
                    <sys_auth_scope action=\"DELETE\"><sys_id>1</sys_id></sys_auth_scope></unload>";
         assert_eq!(read("x.xml", set).unwrap().all("sys_auth_scope").count(), 0);
     }
@@ -346,11 +397,14 @@ mod tests {
             format!("{{\"link\":\"{link}\",\"display_value\":\"Bob\"}}"),
             format!("{{\"link\":\"{link}\",\"display_value\":\"Bob\",\"value\":\"7\"}}"),
         ] {
-            let text = format!("{{\"result\":[{{\"sys_id\":\"1\",\"active\":\"true\",\"user\":{user}}}]}}");
+            let text = format!(
+                "{{\"result\":[{{\"sys_id\":\"1\",\"active\":\"true\",\"user\":{user}}}]}}"
+            );
             let records = read("a/oauth_entity.json", &text).unwrap();
             assert_eq!(records.find("oauth_entity", "1").unwrap().get("user"), Some("7"), "{text}");
         }
-        let keyed = read("all.json", "{\"oauth_entity\":[{\"sys_id\":1}],\"sys_auth_scope\":[]}").unwrap();
+        let keyed =
+            read("all.json", "{\"oauth_entity\":[{\"sys_id\":1}],\"sys_auth_scope\":[]}").unwrap();
         assert!(keyed.has_whole("sys_auth_scope") && keyed.find("oauth_entity", "1").is_some());
     }
 
@@ -359,7 +413,11 @@ mod tests {
         let text = "<response><result><sys_id>1</sys_id><inbound_auth_profile><link>https://i.example/api/now/table/x/9</link>\
                     <value>9</value></inbound_auth_profile><a><display_value>B</display_value><link>https://i.example/x/8</link></a><b/>\
                     </result></response>";
-        let export = Export { table: Some("auth_policy_mapping".into()), name: "x.xml".into(), text: text.into() };
+        let export = Export {
+            table: Some("auth_policy_mapping".into()),
+            name: "x.xml".into(),
+            text: text.into(),
+        };
         let records = Records::read(&[export]).unwrap();
         let record = records.find("auth_policy_mapping", "1").unwrap();
         assert_eq!(

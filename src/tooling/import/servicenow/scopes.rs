@@ -7,8 +7,8 @@ use super::records::{Record, Records};
 use super::selection::{Selection, api_path, said};
 use crate::tooling::import::{Note, usable_scope, yaml};
 
-/// A scope that nobody holds. It is asked for where a record of the instance asks for one that cannot be told: without it, clients that
-/// are held to no scopes would be let in there.
+/// A scope that nobody holds. It is asked for where a record of the instance asks for one that
+/// cannot be told: without it, clients that are held to no scopes would be let in there.
 pub(super) const UNHELD: &str = "servicenow.not-carried-over";
 
 /// An auth scope.
@@ -62,7 +62,10 @@ fn grant(
 ) -> Result<(), String> {
     let said = said(record, false)?;
     if record.is("disable_client_restriction") == Some(true) {
-        notes.push(Note::new(&record.about, "`disable_client_restriction` is on, which has no place here"));
+        notes.push(Note::new(
+            &record.about,
+            "`disable_client_restriction` is on, which has no place here",
+        ));
     }
     if record.is("active").is_none() {
         return Err("whether it is active is not in the files".to_owned());
@@ -80,17 +83,21 @@ fn grant(
     add(scopes, &name, narrow);
     add(scopes, UNHELD, wide);
     let message = format!(
-        "applies to all, and holds a value beside that: `{name}` grants for that value alone, and for the rest `{UNHELD}` is asked for, which \
+        "applies to all, and holds a value beside that: `{name}` grants for that value alone, and \
+            for the rest `{UNHELD}` is asked for, which \
          nobody holds"
     );
     notes.push(Note::new(&record.about, message));
     Ok(())
 }
 
-/// Closes what a record is about, its whole API where more is not known; false where not even that is.
+/// Closes what a record is about, its whole API where more is not known; false where not even that
+/// is.
 fn close(record: &Record, apis: &mut Apis, scopes: &mut Scopes) -> bool {
-    let exact = said(record, false).ok().and_then(|said| apis.register(record, said.selection).ok());
-    let selection = exact.or_else(|| apis.register(record, Selection::whole(&api_path(record).ok()?)).ok());
+    let exact =
+        said(record, false).ok().and_then(|said| apis.register(record, said.selection).ok());
+    let selection =
+        exact.or_else(|| apis.register(record, Selection::whole(&api_path(record).ok()?)).ok());
     selection.is_some_and(|selection| {
         add(scopes, UNHELD, selection);
         true
@@ -100,7 +107,8 @@ fn close(record: &Record, apis: &mut Apis, scopes: &mut Scopes) -> bool {
 fn add(scopes: &mut Scopes, name: &str, selection: Selection) {
     let scope = scopes.entry(name.to_owned()).or_default();
     if name == UNHELD && scope.description.is_empty() {
-        "Held by nobody: asked for where records of the instance could not be read".clone_into(&mut scope.description);
+        "Held by nobody: asked for where records of the instance could not be read"
+            .clone_into(&mut scope.description);
     }
     if !scope.grants.contains(&selection) {
         scope.grants.push(selection);
@@ -131,7 +139,11 @@ pub(super) fn yaml(scopes: &Scopes, apis: &Apis) -> String {
         text.push_str(if scope.grants.is_empty() { "    grants: []\n" } else { "    grants:\n" });
         for selection in &scope.grants {
             let resources = apis.resources(selection);
-            text.push_str(&format!("      - {}{}", apis.api_line(selection), apis::selector(selection, &resources, 8)));
+            text.push_str(&format!(
+                "      - {}{}",
+                apis.api_line(selection),
+                apis::selector(selection, &resources, 8)
+            ));
         }
     }
     text

@@ -33,7 +33,8 @@ impl Selection {
 pub(super) struct Said {
     /// "Apply to all" taken by its word.
     pub(super) selection: Selection,
-    /// The same with the values that are stored beside it, where there are some: there, they may have counted all the same.
+    /// The same with the values that are stored beside it, where there are some: there, they may
+    /// have counted all the same.
     pub(super) narrow: Option<Selection>,
 }
 
@@ -59,9 +60,11 @@ pub(super) fn said(record: &Record, global: bool) -> Result<Said, String> {
         let (resource, stale_resource) = pinned(record, "apply_all_resources", "api_resource")?;
         let place = |selection: &mut Selection, version: Option<&str>, resource: Option<&str>| {
             selection.api = Some(path.clone());
-            selection.version =
-                version.map(|version| format::check("version", version).map(|()| version.to_owned())).transpose()?;
-            selection.resource = resource.map(|resource| below_namespace(&path, resource)).transpose()?;
+            selection.version = version
+                .map(|version| format::check("version", version).map(|()| version.to_owned()))
+                .transpose()?;
+            selection.resource =
+                resource.map(|resource| below_namespace(&path, resource)).transpose()?;
             Ok::<(), String>(())
         };
         place(&mut selection, version, resource)?;
@@ -86,7 +89,11 @@ pub(super) fn api_path(record: &Record) -> Result<String, String> {
 }
 
 /// The value that a record is pinned to, and one that is stored although it applies to all.
-fn pinned<'a>(record: &'a Record, switch: &str, field: &str) -> Result<(Option<&'a str>, Option<&'a str>), String> {
+fn pinned<'a>(
+    record: &'a Record,
+    switch: &str,
+    field: &str,
+) -> Result<(Option<&'a str>, Option<&'a str>), String> {
     let value = record.get(field);
     if record.is("apply_all") == Some(true) || record.is(switch) == Some(true) {
         return Ok((None, value));
@@ -99,9 +106,14 @@ fn pinned<'a>(record: &'a Record, switch: &str, field: &str) -> Result<(Option<&
 /// `/now/table/{tableName}` as a template below `/api/now`.
 fn below_namespace(path: &str, resource: &str) -> Result<String, String> {
     let namespace = path.split('/').next().unwrap_or_default();
-    let bare = resource.strip_prefix("/api").filter(|bare| bare.starts_with('/')).unwrap_or(resource);
-    let inside = bare.trim_start_matches('/').strip_prefix(namespace).filter(|inside| inside.starts_with('/'));
-    let inside = inside.ok_or_else(|| format!("the resource `{resource}` is not below `/{namespace}`"))?;
+    let bare =
+        resource.strip_prefix("/api").filter(|bare| bare.starts_with('/')).unwrap_or(resource);
+    let inside = bare
+        .trim_start_matches('/')
+        .strip_prefix(namespace)
+        .filter(|inside| inside.starts_with('/'));
+    let inside =
+        inside.ok_or_else(|| format!("the resource `{resource}` is not below `/{namespace}`"))?;
     Ok(Template::of(inside, false).map_err(|fault| fault.to_string())?.text)
 }
 
@@ -112,16 +124,22 @@ fn below_namespace(path: &str, resource: &str) -> Result<String, String> {
 pub(super) fn tables(record: &Record, selection: &Selection) -> Result<Vec<String>, String> {
     let all = record.is("apply_all_tables") == Some(true);
     let of_tables = selection.api.as_deref() == Some(TABLE_API);
-    let Some(listed) = record.get("api_tablename").filter(|_| !all && selection.api.is_some()) else {
+    let Some(listed) = record.get("api_tablename").filter(|_| !all && selection.api.is_some())
+    else {
         if of_tables && !all {
-            return Err("which tables it is about (`apply_all_tables`, `api_tablename`) is not in the files".to_owned());
+            return Err(
+                "which tables it is about (`apply_all_tables`, `api_tablename`) is not in \
+                the files"
+                    .to_owned(),
+            );
         }
         return Ok(Vec::new());
     };
     let placed = selection.resource.as_ref().is_some_and(|resource| resource.contains('{'));
     if !of_tables || !placed {
         return Err(format!(
-            "`api_tablename` is `{listed}`, and which part of the path is a table is known of resources of the Table API alone"
+            "`api_tablename` is `{listed}`, and which part of the path is a table is known of \
+                resources of the Table API alone"
         ));
     }
     let mut tables: Vec<String> = listed.split(',').map(|table| table.trim().to_owned()).collect();

@@ -24,7 +24,8 @@ impl Element {
     }
 }
 
-/// Reads a document's root. Entities other than XML's own five are refused, and so is a document type, which could define more.
+/// Reads a document's root. Entities other than XML's own five are refused, and so is a document
+/// type, which could define more.
 pub(super) fn root(text: &str) -> Result<Element, String> {
     let mut reader = Reader::from_str(text);
     let mut open: Vec<Element> = vec![Element::default()];
@@ -52,8 +53,12 @@ pub(super) fn root(text: &str) -> Result<Element, String> {
                 };
                 parent.children.push(done);
             }
-            Event::Text(words) => add_text(&mut open, &words.decode().map_err(|fault| wrong(&fault))?),
-            Event::CData(words) => add_text(&mut open, &words.decode().map_err(|fault| wrong(&fault))?),
+            Event::Text(words) => {
+                add_text(&mut open, &words.decode().map_err(|fault| wrong(&fault))?);
+            }
+            Event::CData(words) => {
+                add_text(&mut open, &words.decode().map_err(|fault| wrong(&fault))?);
+            }
             Event::GeneralRef(reference) => {
                 let named = reference.decode().map_err(|fault| wrong(&fault))?;
                 let character = match &*named {
@@ -64,7 +69,8 @@ pub(super) fn root(text: &str) -> Result<Element, String> {
                     "apos" => Some('\''),
                     _ => reference.resolve_char_ref().map_err(|fault| wrong(&fault))?,
                 };
-                let character = character.ok_or_else(|| wrong(&format!("`&{named};` is no entity of XML's own")))?;
+                let character = character
+                    .ok_or_else(|| wrong(&format!("`&{named};` is no entity of XML's own")))?;
                 add_text(&mut open, character.encode_utf8(&mut [0; 4]));
             }
             Event::DocType(_) => return Err(wrong(&"a document type, which exports do not have")),
@@ -89,9 +95,13 @@ fn begin(start: &BytesStart<'_>) -> Result<Element, String> {
     let mut attributes = BTreeMap::new();
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|fault| fault.to_string())?;
-        let value =
-            attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0).map_err(|fault| fault.to_string())?;
-        attributes.insert(String::from_utf8_lossy(attribute.key.as_ref()).into_owned(), value.into_owned());
+        let value = attribute
+            .normalized_value(quick_xml::XmlVersion::Implicit1_0)
+            .map_err(|fault| fault.to_string())?;
+        attributes.insert(
+            String::from_utf8_lossy(attribute.key.as_ref()).into_owned(),
+            value.into_owned(),
+        );
     }
     Ok(Element { name, attributes, ..Element::default() })
 }

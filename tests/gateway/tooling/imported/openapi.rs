@@ -25,7 +25,8 @@ fn notes(import: &openapi::Import) -> Vec<String> {
 
 /// The lines of a part of the YAML.
 fn part<'a>(yaml: &'a str, key: &str) -> &'a str {
-    let (_, from) = yaml.split_once(&format!("\n{key}:\n")).unwrap_or_else(|| panic!("no {key} in {yaml}"));
+    let (_, from) =
+        yaml.split_once(&format!("\n{key}:\n")).unwrap_or_else(|| panic!("no {key} in {yaml}"));
     from.split("\n\n").next().unwrap()
 }
 
@@ -55,7 +56,8 @@ fn a_document_becomes_apis_scopes_and_tests() {
             "      /photos: [POST]",
         ]
     );
-    // Two scopes asked for at once grant nothing by themselves; a description is never read from the environment.
+    // Two scopes asked for at once grant nothing by themselves; a description is never read from
+    // the environment.
     assert_eq!(
         part(&yaml, "auth_scopes").lines().collect::<Vec<_>>(),
         [
@@ -85,12 +87,16 @@ fn a_document_becomes_apis_scopes_and_tests() {
             "        resources: [/photos]",
         ]
     );
-    // The document's example is the name of another path: the test takes a value that leads to this one.
+    // The document's example is the name of another path: the test takes a value that leads to this
+    // one.
     let tests = part(&yaml, "tests");
     for line in [
-        "{ request: \"GET /api/v2/pets\", token: { client: app, scopes: [pets.admin] }, expect: permit }",
-        "{ request: \"DELETE /api/v2/pets/pet_id\", token: { client: app, scopes: [] }, expect: scope.missing }",
-        "{ request: \"POST /api/v2/pets\", token: { client: app, scopes: [] }, expect: scope.unscoped }",
+        "{ request: \"GET /api/v2/pets\", token: { client: app, scopes: [pets.admin] }, expect: \
+            permit }",
+        "{ request: \"DELETE /api/v2/pets/pet_id\", token: { client: app, scopes: [] }, expect: \
+            scope.missing }",
+        "{ request: \"POST /api/v2/pets\", token: { client: app, scopes: [] }, expect: \
+            scope.unscoped }",
         "{ request: \"GET /api/v2/health\", expect: token.missing }",
     ] {
         assert!(tests.contains(line), "{line}\n{tests}");
@@ -102,7 +108,8 @@ fn a_document_becomes_apis_scopes_and_tests() {
         "scopegate client add app --scopes pets.admin,pets.read,pets.write",
         "note: POST /pets: asks for 2 scopes at once (pets.admin, pets.write)",
         "note: GET /pets/{pet-id}.json: left out: `{pet-id}.json` is a parameter in part",
-        "note: api pet-shop: 1 operations that the document opens to everybody ask for a token here",
+        "note: api pet-shop: 1 operations that the document opens to everybody ask for a token \
+            here",
         "note: api pet-shop: 1 operations for which the document asks for no scope",
     ] {
         assert!(said.contains(words), "{words}\n{said}");
@@ -111,9 +118,14 @@ fn a_document_becomes_apis_scopes_and_tests() {
 
 #[test]
 fn what_was_made_serves_as_the_document_says() {
-    let options = Options { upstream: Some("api".into()), client: Some("app".into()), ..Options::default() };
-    let import = made(&shop().replace("servers: [{ url: https://upload.shop.example/v1 }]", "tags: []"), &options);
-    let client = "clients:\n  app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], auth_scopes: [pets.read, pets.write] }\n";
+    let options =
+        Options { upstream: Some("api".into()), client: Some("app".into()), ..Options::default() };
+    let import = made(
+        &shop().replace("servers: [{ url: https://upload.shop.example/v1 }]", "tags: []"),
+        &options,
+    );
+    let client = "clients:\n  app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ \
+        }], auth_scopes: [pets.read, pets.write] }\n";
     let gateway = Gateway::start(&Setup::new(&import.policies, client));
     let token = gateway.token("app");
     for (method, target, verdict) in [
@@ -143,23 +155,41 @@ fn every_wish_opens_what_it_says_and_no_more() {
     let yaml = |options: &Options| made(&shop(), options).policies;
     let plain = yaml(&Options::default());
     let any = yaml(&Options { any_scope: true, ..Options::default() });
-    assert!(part(&any, "auth_scopes").contains("pets.write:\n    description: \"Change pets\"\n    grants:\n      - api: pet-shop\n        methods: [POST]\n        resources: [/pets]"));
+    assert!(part(&any, "auth_scopes").contains(
+        "pets.write:\n    description: \"Change pets\"\n    \
+        grants:\n      - api: pet-shop\n        methods: [POST]\n        resources: [/pets]"
+    ));
     let public = yaml(&Options { public: true, ..Options::default() });
-    assert!(part(&public, "apis").contains("/health: { methods: [GET], public: true }"), "{public}");
+    assert!(
+        part(&public, "apis").contains("/health: { methods: [GET], public: true }"),
+        "{public}"
+    );
     assert_eq!(public.matches("public: true").count(), 1);
     assert!(!plain.contains("public"));
     let by_method = yaml(&Options { scopes_by_method: true, ..Options::default() });
     let scopes = part(&by_method, "auth_scopes");
-    assert!(scopes.contains("pet-shop.read:\n    grants:\n      - api: pet-shop\n        methods: [GET]\n        resources:\n          - /health\n          - /keys"));
+    assert!(scopes.contains(
+        "pet-shop.read:\n    grants:\n      - api: pet-shop\n        methods: \
+        [GET]\n        resources:\n          - /health\n          - /keys"
+    ));
     let shared = Options { scopes_by_method: true, api: Some("pets".into()), ..Options::default() };
     assert!(
-        notes(&made(&shop(), &shared)).iter().any(|note| note.contains("`pets.read` is a scope of the document too"))
+        notes(&made(&shop(), &shared))
+            .iter()
+            .any(|note| note.contains("`pets.read` is a scope of the document too"))
     );
     let whole = yaml(&Options { whole_segments: true, ..Options::default() });
-    assert!(!whole.contains("pet_id_json") && whole.contains("\"/pets/{pet_id}\": [GET, DELETE]"), "{whole}");
+    assert!(
+        !whole.contains("pet_id_json") && whole.contains("\"/pets/{pet_id}\": [GET, DELETE]"),
+        "{whole}"
+    );
     let alone = shop().replace("/pets/{pet-id}.json", "/toys/{toy.id}.{format}");
     let whole = made(&alone, &Options { whole_segments: true, ..Options::default() });
-    assert!(part(&whole.policies, "apis").contains("\"/toys/{toy_id___format}\": [GET]"), "{}", whole.policies);
+    assert!(
+        part(&whole.policies, "apis").contains("\"/toys/{toy_id___format}\": [GET]"),
+        "{}",
+        whole.policies
+    );
     let named = Options {
         api: Some("shop".into()),
         base_path: Some("/shop".into()),
@@ -184,7 +214,8 @@ fn of_31() -> Value {
         "webhooks": { "gone": { "post": {} } },
         "components": {
             "pathItems": { "Order": {
-                "parameters": [{ "name": "id", "in": "path", "required": true, "schema": { "type": ["integer", "null"], "examples": [42] } }],
+                "parameters": [{ "name": "id", "in": "path", "required": true,
+                    "schema": { "type": ["integer", "null"], "examples": [42] } }],
                 "get": { "security": [{ "oidc": ["orders"] }], "responses": {} }
             } },
             "schemas": { "Never": false, "Odd": { "type": 7 } },
@@ -195,17 +226,17 @@ fn of_31() -> Value {
 
 #[test]
 fn a_document_of_31_is_read_with_its_references_and_examples() {
-    let import = made(&of_31().to_string(), &Options { client: Some("app".into()), ..Options::default() });
+    let import =
+        made(&of_31().to_string(), &Options { client: Some("app".into()), ..Options::default() });
     assert!(
-        import.policies.contains("base_path: /\n") && import.policies.contains("\"/orders/{id}\": [GET]"),
+        import.policies.contains("base_path: /\n")
+            && import.policies.contains("\"/orders/{id}\": [GET]"),
         "{}",
         import.policies
     );
-    assert!(
-        import
-            .policies
-            .contains("request: \"GET /orders/42\", token: { client: app, scopes: [orders] }, expect: permit")
-    );
+    assert!(import.policies.contains(
+        "request: \"GET /orders/42\", token: { client: app, scopes: [orders] }, expect: permit"
+    ));
     assert_eq!(import.upstreams[0].server, None);
     assert_eq!(notes(&import), [""; 0]);
 }
@@ -232,7 +263,10 @@ fn what_is_no_document_of_these_versions_is_refused_with_what_would_be_right() {
         (with("/openapi", json!("3.2.0")), "3.0.x and 3.1.x are read"),
         (with("/paths", json!({})), "there are no `paths`"),
         (with("/servers/0/url", json!("https://a.example/a//b")), "--base-path"),
-        (with("/servers/0/url", json!("https://a.example/{x}")), "the variable `x` without a default"),
+        (
+            with("/servers/0/url", json!("https://a.example/{x}")),
+            "the variable `x` without a default",
+        ),
         (with("/servers/0/url", json!("wss://a.example/x")), "none of http or https"),
         (nowhere(), "no operation could be carried over"),
         ("openapi: 3.0.3\npaths: [".to_owned(), "line 3 column 1"),
@@ -275,8 +309,10 @@ fn a_hostile_document_writes_no_line_of_its_own() {
     let mut document = of_31();
     document["info"]["title"] = json!(evil);
     document["servers"][0]["url"] = json!("https://a.example/#\nacls: []");
-    document["components"]["securitySchemes"] = json!({ "oidc": { "type": "oauth2", "flows": { "implicit": {
-        "authorizationUrl": "javascript:alert(1)", "scopes": { "orders": evil, "env:HOME": "x" } } } } });
+    document["components"]["securitySchemes"] = json!({ "oidc": { "type": "oauth2",
+        "flows": { "implicit": {
+        "authorizationUrl": "javascript:alert(1)", "scopes": { "orders": evil,
+            "env:HOME": "x" } } } } });
     let get = json!({ "security": [{ "oidc": ["orders"] }], "responses": {} });
     document["paths"] = json!({ "/orders": { "get": get } });
     for path in [
@@ -306,12 +342,19 @@ fn a_hostile_document_writes_no_line_of_its_own() {
     ] {
         document["paths"][path] = json!({ "get": get });
     }
-    for (path, scope) in [("/s1", "env:HOME"), ("/s2", "a b"), ("/s3", "a\"b"), ("/s4", ""), ("/s5", "a\nb")] {
+    for (path, scope) in
+        [("/s1", "env:HOME"), ("/s2", "a b"), ("/s3", "a\"b"), ("/s4", ""), ("/s5", "a\nb")]
+    {
         document["paths"][path] = json!({ "get": { "security": [{ "oidc": [scope] }] } });
     }
     let import = made(
         &document.to_string(),
-        &Options { client: Some("app".into()), any_scope: true, public: true, ..Options::default() },
+        &Options {
+            client: Some("app".into()),
+            any_scope: true,
+            public: true,
+            ..Options::default()
+        },
     );
     let policies: RawPolicies = {
         let document = Document::parse("p.yaml", &import.policies).unwrap();
@@ -327,14 +370,19 @@ fn a_hostile_document_writes_no_line_of_its_own() {
     let api = policies.apis.values().next().unwrap();
     for template in api.resources.keys() {
         assert!(
-            template.starts_with('/') && !template.contains(['?', '#', '%', ' ', '\n', '*']) || template == "/*",
+            template.starts_with('/') && !template.contains(['?', '#', '%', ' ', '\n', '*'])
+                || template == "/*",
             "{template}"
         );
     }
     // Left out, each with why.
-    for about in ["GET /a b", "GET /a/../b", "GET /%2e%2e/x", "GET /?x", "GET /a;b", "GET /{*rest}"] {
+    for about in ["GET /a b", "GET /a/../b", "GET /%2e%2e/x", "GET /?x", "GET /a;b", "GET /{*rest}"]
+    {
         assert!(
-            import.notes.iter().any(|note| note.about == about && note.message.starts_with("left out: ")),
+            import
+                .notes
+                .iter()
+                .any(|note| note.about == about && note.message.starts_with("left out: ")),
             "{about}: {:?}",
             notes(&import)
         );
@@ -345,7 +393,9 @@ fn a_hostile_document_writes_no_line_of_its_own() {
 fn in_force(options: &Options, change: impl Fn(&str) -> String) -> Files {
     let policies = change(&made(&shop(), options).policies);
     let mut setup = Setup::new(&policies, "clients: {}\n");
-    setup.gateway = "upstreams:\n  pet-shop: { servers: [\"@UPSTREAM@\"] }\n  pet-shop-upload-shop-example: { servers: [\"@UPSTREAM@\"] }\n".into();
+    setup.gateway = "upstreams:\n  pet-shop: { servers: [\"@UPSTREAM@\"] }\n  \
+        pet-shop-upload-shop-example: { servers: [\"@UPSTREAM@\"] }\n"
+        .into();
     Files::of(&setup)
 }
 
@@ -369,7 +419,13 @@ fn drift(files: &Files, arguments: &[&str]) -> (i32, Vec<(String, String)>) {
 fn drift_is_told_both_ways_and_there_is_none_after_an_import() {
     for options in [
         Options::default(),
-        Options { any_scope: true, public: true, scopes_by_method: true, whole_segments: true, ..Options::default() },
+        Options {
+            any_scope: true,
+            public: true,
+            scopes_by_method: true,
+            whole_segments: true,
+            ..Options::default()
+        },
     ] {
         let flags: &[&str] = if options.any_scope {
             &["--any-scope", "--public", "--scopes-by-method", "--whole-segments"]
@@ -379,8 +435,10 @@ fn drift_is_told_both_ways_and_there_is_none_after_an_import() {
         assert_eq!(drift(&in_force(&options, str::to_owned), flags), (0, vec![]));
     }
     let changed = in_force(&Options::default(), |yaml| {
-        let yaml = yaml
-            .replace("      /keys: [GET]\n", "      /keys: { methods: [GET], public: true }\n      /secret: [GET]\n");
+        let yaml = yaml.replace(
+            "      /keys: [GET]\n",
+            "      /keys: { methods: [GET], public: true }\n      /secret: [GET]\n",
+        );
         let yaml = yaml.replace(
             "      \"/pets/{pet_id}\": [GET, DELETE]\n",
             "      \"/pets/{other}\": [GET]\n      \"/pets/{other}/x\": [GET]\n",
@@ -389,7 +447,11 @@ fn drift_is_told_both_ways_and_there_is_none_after_an_import() {
         let (rules, _) = yaml.split_once("\ntests:").unwrap();
         rules
             .replace("          - \"/pets/{pet_id}\"\n", "          - \"/pets/{other}\"\n")
-            .replace("      - api: pet-shop\n        methods: [DELETE]\n        resources: [\"/pets/{pet_id}\"]\n", "")
+            .replace(
+                "      - api: pet-shop\n        methods: [DELETE]\n        resources: \
+                [\"/pets/{pet_id}\"]\n",
+                "",
+            )
     });
     let expected = [
         ("scope.undeclared", "GET /pets"),
@@ -413,8 +475,8 @@ fn drift_is_told_both_ways_and_there_is_none_after_an_import() {
     let named = Options { api: Some("pet-shop".into()), ..Options::default() };
     assert_eq!(drift(&in_force(&named, str::to_owned), &["--api", "pet-shop"]), (0, vec![]));
     let file = original("shop.yaml");
-    let (code, _, said) =
-        changed.run(&["import", "openapi", file.to_str().unwrap(), "--check", "--api", "nothing"], "");
+    let (code, _, said) = changed
+        .run(&["import", "openapi", file.to_str().unwrap(), "--check", "--api", "nothing"], "");
     assert!(code == 2 && said.contains("the policies have no API `nothing`"), "{said}");
     changed.write("clients.yaml", "clients: [");
     assert_eq!(changed.run(&["import", "openapi", file.to_str().unwrap(), "--check"], "").0, 2);
@@ -428,13 +490,19 @@ fn drift_is_looked_for_on_every_host_version_and_below() {
         let import = made(&text, &Options::default());
         let config = crate::tooling::imported::loaded(&change(&import.policies), &import.upstreams);
         let drift = openapi::drift(&text, &Options::default(), &config, NOW).unwrap();
-        drift.differences.into_iter().map(|found| format!("{} {}", found.kind, found.operation)).collect()
+        drift
+            .differences
+            .into_iter()
+            .map(|found| format!("{} {}", found.kind, found.operation))
+            .collect()
     };
-    let with_api = |yaml: &str, api: &str| yaml.replace("\nauth_scopes:", &format!("{api}\nauth_scopes:"));
+    let with_api =
+        |yaml: &str, api: &str| yaml.replace("\nauth_scopes:", &format!("{api}\nauth_scopes:"));
     assert_eq!(kinds(&str::to_owned), [""; 0]);
     for (change, expected) in [
         (
-            "  copy: { host: b.example, base_path: /v1, upstream: t, public: true, resources: { \"/a/{id}\": [GET], /b: [GET] } }\n",
+            "  copy: { host: b.example, base_path: /v1, upstream: t, public: true, resources: \
+                { \"/a/{id}\": [GET], /b: [GET] } }\n",
             vec!["public.undocumented GET /a/{id}"],
         ),
         (
@@ -446,7 +514,10 @@ fn drift_is_looked_for_on_every_host_version_and_below() {
         assert_eq!(kinds(&|yaml| with_api(yaml, change)), expected, "{change}");
     }
     let versions = |yaml: &str| {
-        yaml.replace("    base_path: /v1\n", "    base_path: /\n    versions: [v1, v2]\n    default_version: v1\n")
+        yaml.replace(
+            "    base_path: /v1\n",
+            "    base_path: /\n    versions: [v1, v2]\n    default_version: v1\n",
+        )
     };
     assert_eq!(kinds(&versions), ["operation.undocumented version v2 of api t"]);
     let only = |yaml: &str| {
@@ -458,7 +529,8 @@ fn drift_is_looked_for_on_every_host_version_and_below() {
     assert_eq!(kinds(&only), ["scope.undeclared GET /a/{id}"]);
     let rest = |yaml: &str| yaml.replace("\"/a/{id}\"", "\"/a/{*rest}\"");
     assert_eq!(kinds(&rest), [""; 0]);
-    let literal = |yaml: &str| yaml.replace("      /b: [GET]\n", "      /a/id: [GET]\n      /b: [GET]\n");
+    let literal =
+        |yaml: &str| yaml.replace("      /b: [GET]\n", "      /a/id: [GET]\n      /b: [GET]\n");
     assert_eq!(kinds(&literal), ["operation.undocumented GET /a/id of api t"]);
     let other = "  t-k-example: { base_path: /v9, upstream: t, resources: { /k: [GET] } }\n";
     assert_eq!(
@@ -466,7 +538,9 @@ fn drift_is_looked_for_on_every_host_version_and_below() {
         ["operation.undocumented GET /k of api t-k-example"],
         "of a server that is gone"
     );
-    let public = |yaml: &str| yaml.replace("      /b: [GET]\n", "      /b: { methods: [GET], public: true }\n");
+    let public = |yaml: &str| {
+        yaml.replace("      /b: [GET]\n", "      /b: { methods: [GET], public: true }\n")
+    };
     assert_eq!(kinds(&public), [""; 0]);
 }
 
@@ -560,17 +634,27 @@ fn every_document_of_a_directory_is_read_or_refused_with_a_reason() {
             }
         }
     }
-    println!("{} documents, {refused} refused, {operations} operations, {tests} tests that hold", asked.len());
-    assert!(files.len() > 2_000 && refused * 10 < asked.len(), "{} of {} refused", refused, asked.len());
+    println!(
+        "{} documents, {refused} refused, {operations} operations, {tests} tests that hold",
+        asked.len()
+    );
+    assert!(
+        files.len() > 2_000 && refused * 10 < asked.len(),
+        "{} of {} refused",
+        refused,
+        asked.len()
+    );
 }
 
 /// A document with these paths; scheme `o` has scopes, `k` is an API key.
 fn of_paths(paths: &Value) -> Value {
     json!({
-        "openapi": "3.0.3", "info": { "title": "T", "version": "1" }, "servers": [{ "url": "https://a.example/v1" }],
+        "openapi": "3.0.3", "info": { "title": "T", "version": "1" },
+            "servers": [{ "url": "https://a.example/v1" }],
         "security": [{ "o": ["read"] }], "paths": paths,
         "components": { "securitySchemes": {
-            "o": { "type": "oauth2", "flows": { "clientCredentials": { "tokenUrl": "/t", "scopes": {} } } },
+            "o": { "type": "oauth2", "flows": { "clientCredentials": { "tokenUrl": "/t",
+                "scopes": {} } } },
             "k": { "type": "apiKey", "in": "header", "name": "k" },
         } },
     })
@@ -588,12 +672,22 @@ fn let_in(import: &openapi::Import, path: &str) -> Vec<String> {
         token: None,
     };
     let unread = |_: &_| panic!("there is no token");
-    let judgement = case.judge(&config.rules, &config.fixed.public_host, unread, scopegate::policy::Moment::at(NOW));
+    let judgement = case.judge(
+        &config.rules,
+        &config.fixed.public_host,
+        unread,
+        scopegate::policy::Moment::at(NOW),
+    );
     let Some(matched) = judgement.operation else { return vec!["unknown".into()] };
     if judgement.outcome.is_ok() {
         return vec!["public".into()];
     }
-    config.rules.grants_of(matched.operation).into_iter().map(|(scope, _)| scope.to_string()).collect()
+    config
+        .rules
+        .grants_of(matched.operation)
+        .into_iter()
+        .map(|(scope, _)| scope.to_string())
+        .collect()
 }
 
 #[test]
@@ -629,12 +723,18 @@ fn an_operation_that_is_left_out_is_reached_by_nobody_whom_it_would_not_let_in()
         (json!({ "/p/{id}": open, "/p/admin": 5 }), &all, "/v1/p/admin", &[]),
         (json!({ "/p/{id}": read, "/p/admin": { "get": 5 } }), &all, "/v1/p/admin", &[]),
         (
-            json!({ "/p/{id}": read, "/p/admin": { "head": { "security": [{ "o": ["admin"] }] } } }),
+            json!({ "/p/{id}": read,
+                "/p/admin": { "head": { "security": [{ "o": ["admin"] }] } } }),
             &all,
             "/v1/p/admin",
             &[],
         ),
-        (json!({ "/p": { "get": {}, "head": { "security": [{ "o": ["admin"] }] } } }), &all, "/v1/p", &[]),
+        (
+            json!({ "/p": { "get": {}, "head": { "security": [{ "o": ["admin"] }] } } }),
+            &all,
+            "/v1/p",
+            &[],
+        ),
         (json!({ "/p": { "get": {}, "head": {} } }), &all, "/v1/p", &["read"]),
         (json!({ "/p": read, "/p#deleted": of(&["admin"]) }), &all, "/v1/p", &[]),
         (json!({ "/p/{a}": read, "/{+path}": of(&["admin"]) }), &all, "/v1/p/x", &["read"]),
@@ -643,59 +743,103 @@ fn an_operation_that_is_left_out_is_reached_by_nobody_whom_it_would_not_let_in()
         (json!({ "/{a}/{b}/{c}": read, "/f/{p:[^?]+}": of(&["admin"]) }), &whole, "/v1/f/1/2", &[]),
         (json!({ "/{a}/{b}": read, "/f/x{p+}": of(&["admin"]) }), &whole, "/v1/f/x1", &[]),
         (json!({ "/x": read, "/c/{id:[^/]+}": read }), &whole, "/v1/c/1/2", &["unknown"]),
-        (json!({ "/{z}": { "get": {}, "delete": {} }, "/mine": { "head": {} } }), &all, "/v1/mine", &[]),
+        (
+            json!({ "/{z}": { "get": {}, "delete": {} }, "/mine": { "head": {} } }),
+            &all,
+            "/v1/mine",
+            &[],
+        ),
         (json!({ "/{z}": read, "/mine": {} }), &all, "/v1/mine", &[]),
         (json!({ "/z": read, "/mine": {} }), &all, "/v1/mine", &["unknown"]),
-        (json!({ "/f/{q}": read, "/f/a;b": of(&["admin"]), "/f/a b": of(&["admin"]) }), &all, "/v1/f/1", &["read"]),
         (
-            json!({ "/b": { "get": {}, "head": { "security": [{ "o": ["admin"] }], "servers": [{ "url": "https://k.example/v1" }] } } }),
+            json!({ "/f/{q}": read, "/f/a;b": of(&["admin"]), "/f/a b": of(&["admin"]) }),
+            &all,
+            "/v1/f/1",
+            &["read"],
+        ),
+        (
+            json!({ "/b": { "get": {}, "head": { "security": [{ "o": ["admin"] }],
+                "servers": [{ "url": "https://k.example/v1" }] } } }),
             &all,
             "/v1/b",
             &["read"],
         ),
-        (json!({ "/p": { "get": { "security": [{}, { "o": ["s"] }] } } }), &Options::default(), "/v1/p", &["s"]),
         (
-            json!({ "/p": { "get": { "security": [{ "o": ["a", "b"] }, { "o": ["c"] }, { "k": [] }] } } }),
+            json!({ "/p": { "get": { "security": [{}, { "o": ["s"] }] } } }),
+            &Options::default(),
+            "/v1/p",
+            &["s"],
+        ),
+        (
+            json!({ "/p": { "get": { "security": [{ "o": ["a", "b"] }, { "o": ["c"] },
+                { "k": [] }] } } }),
             &all,
             "/v1/p",
             &["c"],
         ),
-        (json!({ "/x": read, "/p": { "GET": { "security": [] }, "get": {} } }), &all, "/v1/p", &["read"]),
-        (json!({ "/x": read, "/p": { "get": { "security": [{ "o": ["useraccount"] }] } } }), &all, "/v1/p", &[]),
+        (
+            json!({ "/x": read, "/p": { "GET": { "security": [] }, "get": {} } }),
+            &all,
+            "/v1/p",
+            &["read"],
+        ),
+        (
+            json!({ "/x": read, "/p": { "get": { "security": [{ "o": ["useraccount"] }] } } }),
+            &all,
+            "/v1/p",
+            &[],
+        ),
     ] {
         let import = made(&of_paths(&paths).to_string(), options);
         assert_eq!(let_in(&import, asked), expected, "{paths}\n{}", import.policies);
-        let plain = expected == ["unknown"] || expected == ["read"] || expected == ["public"] || expected == ["s"];
+        let plain = expected == ["unknown"]
+            || expected == ["read"]
+            || expected == ["public"]
+            || expected == ["s"];
         assert!(plain || !import.notes.is_empty(), "{paths}: nothing is told");
     }
 }
 
 #[test]
 fn servers_references_and_parameters_are_read_as_the_standard_says() {
-    let parameter = |name: &str, example: &str| json!({ "name": name, "in": "path", "required": true, "example": example, "schema": { "type": "string" } });
+    let parameter = |name: &str, example: &str| {
+        json!({ "name": name, "in": "path",
+        "required": true, "example": example, "schema": { "type": "string" } })
+    };
     let document = json!({
         "openapi": "3.1.0", "info": { "title": "T" },
-        "servers": [{ "url": "//a.example/{v}/", "variables": { "v": { "default": "{w}{w}" }, "w": { "default": "x" } } }],
+        "servers": [{ "url": "//a.example/{v}/", "variables": { "v": { "default": "{w}{w}" },
+            "w": { "default": "x" } } }],
         "security": [{ "o": ["read"] }],
         "paths": {
-            "/a/{id}": { "parameters": [parameter("id", "of-the-path")], "get": { "parameters": [parameter("id", "of/two"), parameter("id", "of-the-operation")] }, "put": {} },
-            "/b": { "servers": [{ "url": "/other" }], "get": {}, "post": { "servers": [{ "url": "https://b.example" }] } },
+            "/a/{id}": { "parameters": [parameter("id", "of-the-path")],
+                "get": { "parameters": [parameter("id", "of/two"), parameter("id",
+                    "of-the-operation")] }, "put": {} },
+            "/b": { "servers": [{ "url": "/other" }], "get": {},
+                "post": { "servers": [{ "url": "https://b.example" }] } },
             "/c": { "$ref": "#/components/pathItems/C", "post": {} },
             "/d": { "trace": {}, "query": {}, "get": {} },
         },
-        "components": { "pathItems": { "C": { "get": {}, "post": { "security": [] } } }, "securitySchemes": { "o": { "type": "openIdConnect", "openIdConnectUrl": "x" } } },
+        "components": { "pathItems": { "C": { "get": {}, "post": { "security": [] } } },
+            "securitySchemes": { "o": { "type": "openIdConnect", "openIdConnectUrl": "x" } } },
     });
-    let fault = openapi::import(&document.to_string(), &Options::default(), NOW).unwrap_err().to_string();
+    let fault =
+        openapi::import(&document.to_string(), &Options::default(), NOW).unwrap_err().to_string();
     assert!(fault.contains("a brace too many"), "{fault}");
     let mut document = document;
     document["servers"][0]["variables"]["v"]["default"] = json!("v1");
-    let import =
-        made(&document.to_string(), &Options { client: Some("app".into()), public: true, ..Options::default() });
+    let import = made(
+        &document.to_string(),
+        &Options { client: Some("app".into()), public: true, ..Options::default() },
+    );
     for words in [
-        "  t:\n    name: \"T\"\n    base_path: /v1\n    upstream: t\n    resources:\n      \"/a/{id}\": [GET, PUT]\n      /c: [GET, POST]\n      /d: [GET]\n",
+        "  t:\n    name: \"T\"\n    base_path: /v1\n    upstream: t\n    \
+            resources:\n      \"/a/{id}\": [GET, PUT]\n      /c: [GET, POST]\n      /d: [GET]\n",
         "    base_path: /other\n",
-        "  t-b-example:\n    name: \"T\"\n    base_path: /\n    upstream: t-b-example\n    resources:\n      /b: [POST]\n",
-        "request: \"GET /v1/a/of-the-operation\", token: { client: app, scopes: [read] }, expect: permit",
+        "  t-b-example:\n    name: \"T\"\n    base_path: /\n    upstream: t-b-example\n    \
+            resources:\n      /b: [POST]\n",
+        "request: \"GET /v1/a/of-the-operation\", token: { client: app, scopes: [read] }, expect: \
+            permit",
         "request: \"PUT /v1/a/of-the-path\"",
         // What stands beside a reference counts, where both have it.
         "request: \"POST /v1/c\", token: { client: app, scopes: [read] }, expect: permit",
@@ -707,8 +851,9 @@ fn servers_references_and_parameters_are_read_as_the_standard_says() {
     for words in ["TRACE /d: left out", "/d: `query` is no method"] {
         assert!(told.contains(words), "{words}\n{told}");
     }
-    let bomb: serde_json::Map<String, Value> =
-        (0..40).map(|n| (format!("v{n}"), json!({ "default": format!("{{v{}}}{{v{}}}", n + 1, n + 1) }))).collect();
+    let bomb: serde_json::Map<String, Value> = (0..40)
+        .map(|n| (format!("v{n}"), json!({ "default": format!("{{v{}}}{{v{}}}", n + 1, n + 1) })))
+        .collect();
     document["servers"] = json!([{ "url": "https://a.example/{v0}", "variables": bomb }]);
     assert!(openapi::import(&document.to_string(), &Options::default(), NOW).is_err());
     let twice = document.to_string().replacen("\"openapi\"", "\"paths\":{},\"openapi\"", 1);
@@ -723,20 +868,35 @@ fn servers_references_and_parameters_are_read_as_the_standard_says() {
 #[test]
 fn two_servers_with_one_path_and_limits_of_what_is_read_are_told() {
     let other = json!({ "get": { "servers": [{ "url": "https://b.example/v1" }] } });
-    let import = made(&of_paths(&json!({ "/p/{a}": { "get": {} }, "/p/{b}": other })).to_string(), &Options::default());
+    let import = made(
+        &of_paths(&json!({ "/p/{a}": { "get": {} }, "/p/{b}": other })).to_string(),
+        &Options::default(),
+    );
     assert!(notes(&import)[0].contains("another server has the same path"), "{:?}", notes(&import));
     let many: serde_json::Map<String, Value> = (0..200)
-        .map(|n| (format!("/{n}"), json!({ "get": { "security": [{ "o": [format!("{}{n}", "s".repeat(40))] }] } })))
+        .map(|n| {
+            (
+                format!("/{n}"),
+                json!({ "get": { "security": [{ "o": [format!("{}{n}", "s".repeat(40))] }] } }),
+            )
+        })
         .collect();
     let text = of_paths(&many.into()).to_string();
     assert_eq!(made(&text, &Options::default()).scopes.len(), 200);
-    let fault = openapi::import(&text, &Options { client: Some("app".into()), ..Options::default() }, NOW).unwrap_err();
+    let fault =
+        openapi::import(&text, &Options { client: Some("app".into()), ..Options::default() }, NOW)
+            .unwrap_err();
     assert!(fault.to_string().contains("leave `--client` out"), "{fault}");
     let long = format!("/{}", "x".repeat(600));
-    let import = made(&of_paths(&json!({ "/p": { "get": {} }, long: { "get": {} } })).to_string(), &Options::default());
+    let import = made(
+        &of_paths(&json!({ "/p": { "get": {} }, long: { "get": {} } })).to_string(),
+        &Options::default(),
+    );
     assert!(notes(&import)[0].contains("longer than 512 characters"));
     let huge: serde_json::Map<String, Value> =
         (0..40_000).map(|n| (format!("/{}{n}", "y".repeat(100)), json!({ "get": {} }))).collect();
-    let fault = openapi::import(&of_paths(&huge.into()).to_string(), &Options::default(), NOW).unwrap_err().to_string();
+    let fault = openapi::import(&of_paths(&huge.into()).to_string(), &Options::default(), NOW)
+        .unwrap_err()
+        .to_string();
     assert!(fault.contains("larger than 8 MiB"), "{fault}");
 }
