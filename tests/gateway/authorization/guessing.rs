@@ -297,8 +297,8 @@ fn an_owner_whom_nobody_knows_gets_in_while_fifty_addresses_guess() {
         percentile(&mut times, 50),
         percentile(&mut times, 100),
     );
-    // A guess is never what the owner hears of. Where the machine is so slow that a turn does not come
-    // in time, that is our outage.
+    // A guess is never what the owner hears of. Where the machine is so slow that a turn does not
+    // come in time, that is our outage.
     assert!(sign_ins.iter().all(|(_, status)| matches!(status, 200 | 503)), "{sign_ins:?}");
     assert!(good > 0, "{sign_ins:?}");
     if many("STRICT", 0) > 0 {
