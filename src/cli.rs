@@ -243,7 +243,8 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>) -> ExitCode {
-    let config = match files::load(gateway) {
+    let (loaded, origins) = files::load_noting(gateway);
+    let config = match loaded {
         Ok(config) => config,
         Err(fault) => return report(&fault, Format::Text),
     };
@@ -252,7 +253,7 @@ fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>) -> ExitCode {
         Ok(candidate) => candidate.unwrap_or_default(),
         Err(fault) => return report(&fault, Format::Text),
     };
-    let options = ServeOptions { upgrade, candidate, log, temporary: None };
+    let options = ServeOptions { upgrade, origins, candidate, log, temporary: None };
     finish(crate::server::run(config, gateway, options))
 }
 

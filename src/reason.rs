@@ -108,7 +108,6 @@ closed_list! {
         UpstreamProtocol = "upstream.protocol",
         /// No server of the upstream can be reached.
         UpstreamUnavailable = "upstream.unavailable",
-        /// The gateway is shutting down.
         /// The upstream did not answer in time.
         UpstreamTimeout = "upstream.timeout",
         /// A bug of ours.
@@ -144,6 +143,52 @@ pub enum Step {
 }
 
 impl Step {
+    /// All of them, in their order.
+    pub const ALL: [Self; 11] = [
+        Self::Request,
+        Self::Network,
+        Self::Operation,
+        Self::Credential,
+        Self::Identity,
+        Self::Blocks,
+        Self::Policy,
+        Self::Scope,
+        Self::Acl,
+        Self::Limits,
+        Self::Forward,
+    ];
+
+    /// Its number, and what it judges.
+    const fn about(self) -> (u8, &'static str) {
+        match self {
+            Self::Request => (
+                0,
+                "framing and sizes; the request target is made canonical once, and what is matched \
+                 is byte for byte what is forwarded",
+            ),
+            Self::Network => (
+                1,
+                "blocked networks, limits per address; before the token endpoints and public APIs \
+                 too",
+            ),
+            Self::Operation => {
+                (2, "the operation: API, version, resource, method; HEAD is judged as GET")
+            }
+            Self::Credential => (4, "exactly one bearer token, in the Authorization header"),
+            Self::Identity => (
+                5,
+                "the token is verified, its client and user are found; our own outage is never a \
+                 401",
+            ),
+            Self::Blocks => (6, "blocked clients, users, tokens"),
+            Self::Policy => (7, "gate 1, access policy"),
+            Self::Scope => (8, "gate 2, auth scope"),
+            Self::Acl => (9, "gate 3, ACL of the acting user"),
+            Self::Limits => (10, "rate limits and quotas of client, user, scope"),
+            Self::Forward => (11, "forward"),
+        }
+    }
+
     /// Its name for people and machines.
     #[must_use]
     pub const fn label(self) -> &'static str {
@@ -626,6 +671,38 @@ pub fn table() -> String {
             row.status,
             row.detail
         ));
+    }
+    text
+}
+
+/// The steps of the decision as a table in Markdown: what each judges, and what it refuses.
+#[must_use]
+pub fn step_table() -> String {
+    let mut text = String::from("| # | step | refusal |\n|---|---|---|\n");
+    for step in Step::ALL {
+        let (number, about) = step.about();
+        if step == Step::Credential {
+            text.push_str(
+                "| 3 | `public: true`: permit; identity headers are stripped all the same | – |\n",
+            );
+        }
+        let mut refusals = String::new();
+        let mut last = 0;
+        for reason in Reason::ALL.iter().filter(|reason| reason.step() == step) {
+            let status = reason.row().status;
+            let between = match (last, last == status) {
+                (0, _) => "",
+                (_, true) => ", ",
+                (_, false) => "; ",
+            };
+            refusals.push_str(between);
+            if last != status {
+                refusals.push_str(&format!("{status} "));
+            }
+            refusals.push_str(&format!("`{}`", reason.label()));
+            last = status;
+        }
+        text.push_str(&format!("| {number} | {about} | {refusals} |\n"));
     }
     text
 }

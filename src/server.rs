@@ -28,6 +28,7 @@ use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 
 use crate::config::{Config, Fixed, Listener};
+use crate::system::files::Origins;
 use crate::telemetry::lines::LineWriter;
 use edge::Edge;
 use process::handover::{Offer, Predecessor};
@@ -46,7 +47,9 @@ const FLUSH: Duration = Duration::from_secs(2);
 pub struct Options {
     /// Take over from the gateway that serves with this configuration.
     pub upgrade: bool,
-    /// A set of policies that is judged beside.
+    /// What the configuration was read from.
+    pub origins: Origins,
+    /// A set of policies that is judged alongside.
     pub candidate: Candidate,
     /// What writes the gateway's own log.
     pub log: Option<LineWriter>,
@@ -139,7 +142,7 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     ));
     server.add_service(background_service(
         "reload",
-        background::reload::Reload::new(shared.clone(), gateway_file, hangups),
+        background::reload::Reload::new(shared.clone(), gateway_file, options.origins, hangups),
     ));
     if let Some(listener) = metrics {
         let service = background_service(

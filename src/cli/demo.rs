@@ -54,14 +54,15 @@ fn demo(port: u16) -> Result<(), String> {
             .map_err(|error| format!("{name}: {error}"))?;
     }
     let file = folder.path().join("gateway.yaml");
-    let config = files::load(&file).map_err(|fault| fault.lines().join("\n"))?;
+    let (config, origins) = files::load_noting(&file);
+    let config = config.map_err(|fault| fault.lines().join("\n"))?;
     let expired = expired_token(&store, &config.fixed.public_url, config.fixed.signing)?;
     let log = start_log("warn");
     print_guide(folder.path(), &gateway, &metrics, &secret, &expired);
     crate::server::run(
         config,
         &file,
-        Options { log, temporary: Some(folder), ..Options::default() },
+        Options { log, origins, temporary: Some(folder), ..Options::default() },
     )
 }
 

@@ -8,4 +8,5 @@ pub mod identity_headers;
 pub mod retry;
 pub mod forward;
 pub mod record;
+pub mod under_way;
 pub mod driver;

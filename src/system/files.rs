@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
+
 use super::clock;
 use crate::config::document::MAX_BYTES;
 use crate::config::{self, Config, Fault, Locations, Lookup, SourceFile, Sources};
@@ -13,8 +15,11 @@ use crate::tooling::testing;
 /// The process's environment and disk. Remembers what was read.
 #[derive(Debug, Default)]
 pub struct System {
-    read: RefCell<BTreeSet<PathBuf>>,
+    read: RefCell<BTreeMap<PathBuf, Digest>>,
 }
+
+/// SHA-256 of a file's contents; zeros where it could not be read.
+type Digest = [u8; 32];
 
 impl Lookup for System {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
@@ -23,7 +28,7 @@ impl Lookup for System {
     }
 
     fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
-        self.read.borrow_mut().insert(path.to_owned());
+        self.read.borrow_mut().insert(path.to_owned(), Digest::default());
         // To read a pipe would wait for whoever writes to it, and a device may have no end.
         let found = std::fs::metadata(path).map_err(|error| error.to_string())?;
         if !found.is_file() {
@@ -32,13 +37,20 @@ impl Lookup for System {
         if found.len() > MAX_BYTES as u64 {
             return Err("larger than 8 MiB".to_owned());
         }
-        std::fs::read(path).map_err(|error| error.to_string())
+        let contents = std::fs::read(path).map_err(|error| error.to_string())?;
+        self.read.borrow_mut().insert(path.to_owned(), Sha256::digest(&contents).into());
+        Ok(contents)
     }
 }
 
 /// What a configuration was read from: files, and directories of files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Origins(BTreeSet<PathBuf>);
+#[derive(Clone, Debug, Default)]
+pub struct Origins {
+    paths: BTreeSet<PathBuf>,
+    /// What stood in the files that the YAML names: secrets, certificates, key sets. The YAML
+    /// itself is in the version of the configuration.
+    named: BTreeMap<PathBuf, Digest>,
+}
 
 /// How files were when they were looked at: what there is, and which version of it. Contents are
 /// not read.
@@ -53,8 +65,20 @@ impl Origins {
     /// These and others.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
+        self.paths.extend(other.paths);
         self
+    }
+
+    /// Whether both are the same files and directories.
+    #[must_use]
+    pub fn has_same_paths(&self, other: &Self) -> bool {
+        self.paths == other.paths
+    }
+
+    /// Whether the files that the YAML names were the same to the last byte.
+    #[must_use]
+    pub fn has_same_contents(&self, other: &Self) -> bool {
+        self.named == other.named
     }
 
     /// How everything is now. Links are followed, so that a link that leads elsewhere is another
@@ -62,7 +86,7 @@ impl Origins {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut files = BTreeMap::new();
-        for path in &self.0 {
+        for path in &self.paths {
             let entries = if path.is_dir() {
                 yaml_files(path).unwrap_or_default()
             } else {
@@ -200,8 +224,9 @@ fn load_sources(gateway: &Path) -> (Result<(Config, Box<Sources>), LoadFault>, O
             Err(faults) => Err(LoadFault::Faults(sources, faults)),
         }
     });
-    origins.extend(system.read.take());
-    (loaded, Origins(origins))
+    let named = system.read.take();
+    origins.extend(named.keys().cloned());
+    (loaded, Origins { paths: origins, named })
 }
 
 /// The directory of client files, where `clients` is one: a new client can have a file of its own
@@ -274,4 +299,37 @@ fn read_file(path: &Path) -> Result<SourceFile, String> {
     let bytes = std::fs::read(path).map_err(|error| format!("{name}: {error}"))?;
     let text = String::from_utf8(bytes).map_err(|_| format!("{name}: not UTF-8 text"))?;
     Ok(SourceFile { name, text })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_has_changed_is_seen_although_the_yaml_has_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+        write(
+            "gateway.yaml",
+            "public_url: http://127.0.0.1:1\nlisteners: [{ address: \"127.0.0.1:1\" }]\n\
+             store: { embedded: { path: data } }\npolicies: p.yaml\nclients: c.yaml\n\
+             upstreams: { a: { servers: [\"http://127.0.0.1:2\"], authorization: \
+             { replace: { bearer: file:secret } } } }\n",
+        );
+        write("p.yaml", "apis: { a: { base_path: /a, upstream: a, resources: { /x: [GET] } } }\n");
+        write("c.yaml", "clients: {}\n");
+        let load = || {
+            let (loaded, origins) = load_noting(&folder.path().join("gateway.yaml"));
+            (loaded.map_err(|fault| fault.lines()).unwrap().version, origins)
+        };
+        write("secret", "first");
+        let (version, first) = load();
+        let (_, again) = load();
+        assert!(first.has_same_contents(&again) && first.has_same_paths(&again));
+        write("secret", "other");
+        let (same, second) = load();
+        assert_eq!(version, same);
+        assert!(!first.has_same_contents(&second) && first.has_same_paths(&second));
+    }
 }

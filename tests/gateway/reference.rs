@@ -509,4 +509,5 @@ fn golden_schemas_are_the_generated_ones() {
 #[test]
 fn golden_refusal_table_is_the_generated_one() {
     golden("tests/golden/refusals.md", &scopegate::reason::table());
+    golden("tests/golden/steps.md", &scopegate::reason::step_table());
 }

@@ -201,6 +201,11 @@ fn the_readme_shows_yaml_that_is_right_and_the_refusal_table_that_the_code_has()
         readme.contains(scopegate::reason::table().trim()),
         "README.md: the refusal table is not tests/golden/refusals.md"
     );
+    let decisions = std::fs::read_to_string(root().join("docs/decisions.md")).unwrap();
+    assert!(
+        decisions.contains(scopegate::reason::step_table().trim()),
+        "docs/decisions.md: the table of steps is not tests/golden/steps.md"
+    );
 }
 
 #[test]

@@ -32,6 +32,8 @@ const NAMES: Duration = Duration::from_secs(1);
 pub struct Reload {
     shared: Arc<Shared>,
     gateway_file: PathBuf,
+    /// What the configuration that the process began with was read from.
+    origins: Origins,
     hangups: Mutex<Option<Signal>>,
 }
 
@@ -48,22 +50,28 @@ struct Seen {
 impl Reload {
     /// The service over the shared state; `hangups` ask for a reload.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, gateway_file: &Path, hangups: Signal) -> Self {
-        Self { shared, gateway_file: gateway_file.to_owned(), hangups: Mutex::new(Some(hangups)) }
+    pub fn new(
+        shared: Arc<Shared>,
+        gateway_file: &Path,
+        origins: Origins,
+        hangups: Signal,
+    ) -> Self {
+        let hangups = Mutex::new(Some(hangups));
+        Self { shared, gateway_file: gateway_file.to_owned(), origins, hangups }
     }
 
     /// What the configuration in force was read from.
     async fn begin(&self) -> Seen {
         let (file, shared) = (self.gateway_file.clone(), self.shared.clone());
+        let in_force = self.origins.clone();
         let seen = tokio::task::spawn_blocking(move || {
-            let (_, origins) = files::load_noting(&file);
-            let origins = origins.and(shared.candidate.read().1);
+            let origins = in_force.clone().and(shared.candidate.read().1);
             let fingerprint = origins.fingerprint();
             // Read once more behind the look: what has changed since the start has not been taken,
             // and is then.
-            let (loaded, _) = files::load_noting(&file);
-            let same =
-                loaded.is_ok_and(|config| config.version == shared.snapshot().config.version);
+            let (loaded, again) = files::load_noting(&file);
+            let same = again.has_same_contents(&in_force)
+                && loaded.is_ok_and(|config| config.version == shared.snapshot().config.version);
             let read = if same { fingerprint.clone() } else { Fingerprint::default() };
             Seen { origins, read, looked: fingerprint }
         });
@@ -118,7 +126,11 @@ impl Reload {
                         },
                     );
                 // What was not looked at before it was read is read once more.
-                seen.read = if origins == seen.origins { before } else { Fingerprint::default() };
+                seen.read = if origins.has_same_paths(&seen.origins) {
+                    before
+                } else {
+                    Fingerprint::default()
+                };
                 seen.origins = origins;
                 let taken = match loaded {
                     Ok(config) => self.take(config).await,

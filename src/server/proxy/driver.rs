@@ -18,6 +18,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use super::exchange::{Exchange, Permitted, Stage};
 use super::retry::Next;
+use super::under_way::UnderWay;
 use super::{answer, forward, retry};
 use super::{cors, record, refusal};
 use crate::reason::{Reason, Refusal};
@@ -137,21 +138,21 @@ fn permitted(exchange: &mut Exchange) -> Result<&mut Permitted> {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Exchange;
+    type CTX = UnderWay;
 
-    fn new_ctx(&self) -> Exchange {
-        Exchange::new(&self.shared)
+    fn new_ctx(&self) -> UnderWay {
+        UnderWay::begin(&self.shared)
     }
 
     /// None: the library's own would compress, which nobody asks of it.
     fn init_downstream_modules(&self, _: &mut HttpModules) {}
 
-    async fn early_request_filter(&self, session: &mut Session, _: &mut Exchange) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, _: &mut UnderWay) -> Result<()> {
         prepare_session(session.as_downstream_mut(), &self.shared.edge);
         Ok(())
     }
 
-    async fn request_filter(&self, session: &mut Session, exchange: &mut Exchange) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, exchange: &mut UnderWay) -> Result<bool> {
         if self.admit(session, exchange).await? {
             return Ok(true);
         }
@@ -165,7 +166,7 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(
         &self,
         _: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
     ) -> Result<Box<HttpPeer>> {
         Self::choose(exchange)
     }
@@ -174,7 +175,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut RequestHeader,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
     ) -> Result<()> {
         forward::prepare(head, &session.req_header().headers, exchange, &self.shared)?;
         permitted(exchange)?.attempt.sent = true;
@@ -186,7 +187,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         end: bool,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
     ) -> Result<()> {
         // An empty chunk is the last one (RFC 9112 §7.1): the library would write it, and then the
         // end of the body behind it.
@@ -217,7 +218,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
     ) -> Result<()> {
         answer::check(head)?;
         if head.status.is_informational() {
@@ -253,7 +254,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         head: &mut ResponseHeader,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
     ) -> Result<()> {
         exchange.status = head.status.as_u16();
         if self.shared.process.life.is_draining() {
@@ -297,7 +298,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         body: &mut Option<Bytes>,
         _: bool,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
     ) -> Result<Option<std::time::Duration>> {
         if matches!(exchange.status, 204 | 205 | 304) {
             // They have none (RFC 9110 §6.4.1); over HTTP/2 an upstream can send one all the same.
@@ -313,7 +314,7 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         trailers: &mut HeaderMap,
-        _: &mut Exchange,
+        _: &mut UnderWay,
     ) -> Result<Option<Bytes>> {
         forward::strip_own_cookies_of_trailers(trailers)?;
         Ok(None)
@@ -323,7 +324,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         error: &Error,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
     ) -> FailToProxy {
         let code = match record::of_error(error, exchange) {
             Some(refusal) if !has_answered(session) => {
@@ -340,7 +341,7 @@ impl ProxyHttp for Gateway {
         FailToProxy { error_code: code, can_reuse_downstream: false }
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut Exchange) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, exchange: &mut UnderWay) {
         if let Some(conn) = Conn::of(session.as_downstream()) {
             conn.request_done();
         }
@@ -361,7 +362,7 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         _: &HttpPeer,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
         mut error: Box<Error>,
     ) -> Box<Error> {
         // Without descriptors of our own nothing was asked of the server.
@@ -381,7 +382,7 @@ impl ProxyHttp for Gateway {
         _: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
         reused: bool,
     ) -> Box<Error> {
         if matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry() {
@@ -405,11 +406,11 @@ impl ProxyHttp for Gateway {
 
     /// Every failure is in the decision record and the metrics; pingora's own lines would repeat
     /// them with path and query.
-    fn suppress_error_log(&self, _: &Session, _: &Exchange, _: &Error) -> bool {
+    fn suppress_error_log(&self, _: &Session, _: &UnderWay, _: &Error) -> bool {
         true
     }
 
-    fn request_summary(&self, _: &Session, exchange: &Exchange) -> String {
+    fn request_summary(&self, _: &Session, exchange: &UnderWay) -> String {
         format!("decision {}", exchange.id.to_text())
     }
 }

@@ -3,13 +3,11 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio_util::sync::DropGuard;
 
-use super::record;
 use crate::names::Timestamp;
 use crate::policy::definition::{Api, ErrorFormat};
 use crate::policy::principal::Principal;
@@ -19,7 +17,6 @@ use crate::reason::{Reason, Refusal, Verdict};
 use crate::request::target::Target;
 use crate::server::limits::quota::RateLimitStatus;
 use crate::server::oauth::Outcome;
-use crate::server::state::Shared;
 use crate::server::state::snapshot::Snapshot;
 use crate::server::upstream::Slot;
 use crate::store::Store;
@@ -163,50 +160,15 @@ pub struct Exchange {
     pub stage: Stage,
     /// Status of the answer; 0 while none was sent.
     pub status: u16,
-    recorded: bool,
-    under_way: UnderWay,
-}
-
-/// An exchange that nobody ended was cut short by a panic or by the gateway's own end: it is
-/// recorded all the same.
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        // Where an answer had begun, it was the client or the end of a tunnel.
-        if !self.recorded && self.status != 0 {
-            self.record();
-        } else if !self.recorded {
-            self.refuse(Refusal::because(Reason::GatewayBroken, "the exchange was cut short"));
-            self.record();
-        }
-    }
-}
-
-/// One exchange under way; counts itself out when dropped.
-#[derive(Debug)]
-pub struct UnderWay(Arc<Shared>);
-
-impl UnderWay {
-    fn new(shared: Arc<Shared>) -> Self {
-        shared.process.in_flight.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.process.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 impl Exchange {
-    /// A new exchange under the configuration in force.
+    /// A new exchange under a configuration.
     #[must_use]
-    pub fn new(shared: &Arc<Shared>) -> Self {
+    pub fn new(id: DecisionId, snapshot: Arc<Snapshot>) -> Self {
         Self {
-            snapshot: shared.snapshot(),
-            recorded: false,
-            under_way: UnderWay::new(shared.clone()),
-            id: shared.process.decision_ids.next(),
+            snapshot,
+            id,
             started: Instant::now(),
             decided: None,
             address: None,
@@ -335,13 +297,6 @@ impl Exchange {
                 rate_limit: None,
             };
             self.stage = Stage::Refused(Box::new(refused));
-        }
-    }
-
-    /// Counts and records it, once.
-    pub fn record(&mut self) {
-        if !std::mem::replace(&mut self.recorded, true) {
-            record::record(&self.under_way.0, self);
         }
     }
 

@@ -1,4 +1,5 @@
-//! Where a body ends: the same place however the bytes were cut, and the place where another reader of the whole finds it.
+//! Where a body ends: the same place however the bytes were cut, and the place where another reader
+//! of the whole finds it.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -11,7 +12,8 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
     assert_eq!(length(bytes, usize::from(*cut).max(1)), whole, "in pieces of {cut}");
     match (whole, by_another(bytes)) {
         (Ok(Some(end)), other) => assert_eq!(other, Some(end)),
-        // A reader that takes less may refuse what another takes; what it must not do is to wait for more than there is.
+        // A reader that takes less may refuse what another takes; what it must not do is to wait
+        // for more than there is.
         (Err(ChunkFault), _) => {}
         (Ok(None), other) => assert_eq!(other, None, "whole to another reader"),
     }
@@ -44,11 +46,14 @@ fn length(bytes: &[u8], piece: usize) -> Result<Option<usize>, ChunkFault> {
     Ok(None)
 }
 
-/// RFC 9112 §7.1 over the whole: sizes by another parser, data by their length, trailers line by line.
+/// RFC 9112 §7.1 over the whole: sizes by another parser, data by their length, trailers line by
+/// line.
 fn by_another(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
-        let httparse::Status::Complete((head, size)) = httparse::parse_chunk_size(bytes.get(at..)?).ok()? else {
+        let httparse::Status::Complete((head, size)) =
+            httparse::parse_chunk_size(bytes.get(at..)?).ok()?
+        else {
             return None;
         };
         at += head;

@@ -1,5 +1,5 @@
-//! The configuration's loader (F7): any four texts, no panic, every fault at a place that exists, and the same text the same
-//! configuration.
+//! The configuration's loader (F7): any four texts, no panic, every fault at a place that exists,
+//! and the same text the same configuration.
 #![no_main]
 
 use std::path::Path;
@@ -12,10 +12,13 @@ use scopegate::names::Timestamp;
 /// Between the files, where an input has several.
 const CUT: &str = "\n=====\n";
 
-const GATEWAY: &str = "public_url: http://127.0.0.1:1\nlisteners: [{ address: '127.0.0.1:1' }]\nstore: { embedded: { path: d } }\n\
-                       policies: p\nclients: c\nusers: u\nauthorization_server: { grants: [client_credentials] }\n\
+const GATEWAY: &str = "public_url: http://127.0.0.1:1\nlisteners: [{ address: '127.0.0.1:1' \
+    }]\nstore: { embedded: { path: d } }\n\
+                       policies: p\nclients: c\nusers: u\nauthorization_server: { grants: \
+                       [client_credentials] }\n\
                        upstreams: { api: { servers: ['http://127.0.0.1:2'] } }\n";
-const POLICIES: &str = "apis: { a: { base_path: /a, upstream: api, resources: { /x: [GET] } } }\nauth_scopes: { s: { grants: [{ api: a }] } }\n";
+const POLICIES: &str = "apis: { a: { base_path: /a, upstream: api, resources: { /x: [GET] } } \
+    }\nauth_scopes: { s: { grants: [{ api: a }] } }\n";
 const CLIENTS: &str = "clients: { c: { grants: [client_credentials], auth_scopes: [s] } }\n";
 const USERS: &str = "users: { u: { roles: [r] } }\n";
 
@@ -76,7 +79,8 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
 /// A fault stands at a place that exists, and can be shown.
 fn check_fault(fault: &Fault, text: &str) {
     assert!(fault.line >= 1 && fault.column >= 1 && !fault.message.is_empty(), "{fault:?}");
-    // YAML ends lines with CR too (YAML 1.2.2 §5.4); what is missing at the end is missed in the line behind it.
+    // YAML ends lines with CR too (YAML 1.2.2 §5.4); what is missing at the end is missed in the
+    // line behind it.
     let lines = text.replace("\r\n", "\n").split(['\n', '\r']).count();
     assert!(fault.line <= lines + 1, "{fault:?} of {lines} lines");
     assert!(fault.to_line().contains(&fault.message));
@@ -89,15 +93,24 @@ fn check(sources: &Sources) {
     }
     match load(sources, &Fake, Timestamp(1_800_000_000)) {
         Ok(config) => {
-            let again = load(sources, &Fake, Timestamp(1_800_000_000)).expect("the same text, the same configuration");
+            let again = load(sources, &Fake, Timestamp(1_800_000_000))
+                .expect("the same text, the same configuration");
             assert_eq!(config.version, again.version);
             assert!(config.fixed.differences(&again.fixed).is_empty());
             assert_eq!(config.key_sources, again.key_sources);
             assert_eq!(config.upstreams, again.upstreams);
             assert_eq!(config.rules.operations().len(), again.rules.operations().len());
-            // Exposed to nobody by mistake: plain HTTP on loopback alone, or where the text says otherwise.
-            let said = sources.gateway.as_ref().is_some_and(|file| file.text.contains("behind_tls"));
-            assert!(said || config.fixed.listeners.iter().all(|listener| listener.tls || listener.address.ip().is_loopback()));
+            // Exposed to nobody by mistake: plain HTTP on loopback alone, or where the text says
+            // otherwise.
+            let said =
+                sources.gateway.as_ref().is_some_and(|file| file.text.contains("behind_tls"));
+            assert!(
+                said || config
+                    .fixed
+                    .listeners
+                    .iter()
+                    .all(|listener| listener.tls || listener.address.ip().is_loopback())
+            );
         }
         Err(faults) => {
             assert!(!faults.is_empty(), "refused without saying why");

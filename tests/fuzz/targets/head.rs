@@ -1,4 +1,5 @@
-//! The request head: what is taken is read the same by another parser, and passes a strict check written from RFC 9112 alone.
+//! The request head: what is taken is read the same by another parser, and passes a strict check
+//! written from RFC 9112 alone.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -7,7 +8,8 @@ use scopegate::request::head::{Head, Limits, end, host_name};
 use scopegate::request::target::Target;
 
 fuzz_target!(|bytes: &[u8]| -> Corpus {
-    // As the guard does it: find the end, then read up to there. And as it must hold for any bytes whatever.
+    // As the guard does it: find the end, then read up to there. And as it must hold for any bytes
+    // whatever.
     let end_at = end(bytes);
     assert_eq!(end_at, naive_end(bytes));
     check(bytes);
@@ -57,7 +59,8 @@ fn check(bytes: &[u8]) {
     assert!(version == b"HTTP/1.1" || version == b"HTTP/1.0");
     assert!(method != b"CONNECT" && method != b"TRACE");
 
-    // §5: names are tokens with the colon right behind; values hold no control character but the tab.
+    // §5: names are tokens with the colon right behind; values hold no control character but the
+    // tab.
     let mut seen: Vec<(String, &[u8])> = Vec::new();
     for line in fields {
         let colon = line.iter().position(|byte| *byte == b':').expect("a colon");
@@ -66,28 +69,36 @@ fn check(bytes: &[u8]) {
         assert!(value.iter().all(|byte| *byte == b'\t' || *byte >= 0x20 && *byte != 0x7f));
         seen.push((String::from_utf8_lossy(name).to_ascii_lowercase(), value));
     }
-    let values =
-        |name: &str| -> Vec<&[u8]> { seen.iter().filter(|(own, _)| own == name).map(|(_, value)| *value).collect() };
+    let values = |name: &str| -> Vec<&[u8]> {
+        seen.iter().filter(|(own, _)| own == name).map(|(_, value)| *value).collect()
+    };
 
     // §3.2: one Host, of the form host[:port].
     let [host] = values("host")[..] else { panic!("one Host") };
     let host = std::str::from_utf8(host).expect("ASCII");
     let name = host_name(host).expect("host[:port]");
     assert_eq!(head.host, name);
-    assert!(name == name.to_ascii_lowercase() && !name.contains(['/', '@', '?', '#', ' ', '%', ',']));
+    assert!(
+        name == name.to_ascii_lowercase() && !name.contains(['/', '@', '?', '#', ' ', '%', ','])
+    );
     let url = url::Url::parse(&format!("http://{host}/"));
     if let Ok(url) = url {
         let other = url.host_str().expect("a host").trim_end_matches('.').to_owned();
         // A reader of URLs writes addresses of either kind in a form of its own; names stay.
         let is_address = name.starts_with('[') || matches!(url.host(), Some(url::Host::Ipv4(_)));
-        assert!(is_address || other == name || other.starts_with("xn--") || other.contains(".xn--"), "{name} {other}");
+        assert!(
+            is_address || other == name || other.starts_with("xn--") || other.contains(".xn--"),
+            "{name} {other}"
+        );
     }
 
-    // §6: one framing. A length is digits; a coding is `chunked` alone; never both, and no coding in 1.0.
+    // §6: one framing. A length is digits; a coding is `chunked` alone; never both, and no coding
+    // in 1.0.
     let (lengths, codings) = (values("content-length"), values("transfer-encoding"));
     assert!(lengths.len() + codings.len() <= 1);
     let length = lengths.first().and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
-    let framing = if codings.is_empty() { Body::of_length(length.unwrap_or(0)) } else { Body::chunked() };
+    let framing =
+        if codings.is_empty() { Body::of_length(length.unwrap_or(0)) } else { Body::chunked() };
     assert_eq!(head.body, framing);
     for length in lengths {
         let length: u64 = std::str::from_utf8(length).expect("ASCII").parse().expect("a number");
@@ -112,14 +123,17 @@ fn check(bytes: &[u8]) {
         assert_eq!(trim(field.value), *value);
     }
 
-    // The target is the canonical form of what came: of all of it, or of what stands behind the authority, which is the Host.
+    // The target is the canonical form of what came: of all of it, or of what stands behind the
+    // authority, which is the Host.
     let origin = match raw_target.iter().position(|byte| *byte == b'/') {
         Some(0) => raw_target,
         _ => {
             let text = std::str::from_utf8(raw_target).expect("ASCII");
             let lower = text.to_ascii_lowercase();
-            let scheme =
-                ["http://", "https://"].into_iter().find(|scheme| lower.starts_with(scheme)).expect("a scheme");
+            let scheme = ["http://", "https://"]
+                .into_iter()
+                .find(|scheme| lower.starts_with(scheme))
+                .expect("a scheme");
             let rest = &text[scheme.len()..];
             let path_at = rest.find(['/', '?', '#']).unwrap_or(rest.len());
             assert!(rest[..path_at].eq_ignore_ascii_case(host), "the authority is the Host");

@@ -1,5 +1,5 @@
-//! Imports: any text as an OpenAPI document and as records of ServiceNow, no panic; and what is made always loads, its tests hold, and the
-//! document has no drift from it.
+//! Imports: any text as an OpenAPI document and as records of ServiceNow, no panic; and what is
+//! made always loads, its tests hold, and the document has no drift from it.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -13,7 +13,11 @@ const NOW: Timestamp = Timestamp(1_800_000_000);
 fuzz_target!(|bytes: &[u8]| -> Corpus {
     let Some((flags, text)) = bytes.split_first() else { return Corpus::Reject };
     let Ok(text) = std::str::from_utf8(text) else { return Corpus::Reject };
-    if flags & 1 == 0 { of_document(*flags, text) } else { of_records(*flags, text) }
+    if flags & 1 == 0 {
+        of_document(*flags, text)
+    } else {
+        of_records(*flags, text)
+    }
     Corpus::Keep
 });
 
@@ -36,8 +40,13 @@ fn of_document(flags: u8, text: &str) {
 }
 
 fn of_records(flags: u8, text: &str) {
-    let export = Export { table: (flags & 2 != 0).then(|| "oauth_entity".to_owned()), name: "tables.json".to_owned(), text: text.to_owned() };
-    let options = servicenow::Options { upstream: "sn".to_owned(), tokens_unrestricted: flags & 4 != 0 };
+    let export = Export {
+        table: (flags & 2 != 0).then(|| "oauth_entity".to_owned()),
+        name: "tables.json".to_owned(),
+        text: text.to_owned(),
+    };
+    let options =
+        servicenow::Options { upstream: "sn".to_owned(), tokens_unrestricted: flags & 4 != 0 };
     match servicenow::import(&[export], &options, NOW) {
         Ok(import) => check(&import.policies, &import.notes),
         Err(fault) => refused(&fault, text),
@@ -45,7 +54,10 @@ fn of_records(flags: u8, text: &str) {
 }
 
 fn check(policies: &str, notes: &[Note]) {
-    assert!(!policies.lines().any(|line| line.contains(": env:") || line.contains("[env:")), "{policies}");
+    assert!(
+        !policies.lines().any(|line| line.contains(": env:") || line.contains("[env:")),
+        "{policies}"
+    );
     for note in notes {
         assert!(!note.about.chars().chain(note.message.chars()).any(char::is_control), "{note:?}");
     }

@@ -1,4 +1,5 @@
-//! The canonical target (F5): a fixed point, free of what readers differ on, and the same path to two other implementations.
+//! The canonical target (F5): a fixed point, free of what readers differ on, and the same path to
+//! two other implementations.
 #![no_main]
 
 use libfuzzer_sys::{Corpus, fuzz_target};
@@ -26,11 +27,13 @@ fuzz_target!(|raw: &[u8]| -> Corpus {
     // The query is what came, byte for byte.
     let query_at = raw.iter().position(|byte| *byte == b'?');
     assert_eq!(target.query().map(str::as_bytes), query_at.map(|at| &raw[at + 1..]));
-    let expected = path.to_owned() + &target.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let expected =
+        path.to_owned() + &target.query().map(|query| format!("?{query}")).unwrap_or_default();
     assert_eq!(text, expected);
 
     // A second decoder gives the same segments for what came and for what goes on.
-    let came = std::str::from_utf8(&raw[..query_at.unwrap_or(raw.len())]).expect("only ASCII is taken");
+    let came =
+        std::str::from_utf8(&raw[..query_at.unwrap_or(raw.len())]).expect("only ASCII is taken");
     assert_eq!(segments(came), segments(path));
 
     // Two other readers of URLs, one of which normalises, see this path and change nothing in it.
@@ -41,7 +44,8 @@ fuzz_target!(|raw: &[u8]| -> Corpus {
 
     // A token in the query is found as the form decoder alone finds it.
     let has_name = |fields: &str| {
-        url::form_urlencoded::parse(fields.as_bytes()).any(|(name, _)| name.to_ascii_lowercase() == "access_token")
+        url::form_urlencoded::parse(fields.as_bytes())
+            .any(|(name, _)| name.to_ascii_lowercase() == "access_token")
     };
     let query = target.query().unwrap_or_default();
     let has_token = has_name(query) || query.split(';').any(has_name);
@@ -63,12 +67,20 @@ fn segments(path: &str) -> Vec<Vec<u8>> {
 
 fn check_path(path: &str, used: Allowances) {
     assert!(path.starts_with('/') && path.is_ascii());
-    assert!(!path.contains("//") && !path.contains('\\') && !path.contains('#') && !path.contains('?'));
+    assert!(
+        !path.contains("//") && !path.contains('\\') && !path.contains('#') && !path.contains('?')
+    );
     for segment in path.split('/') {
         let name = segment.split(';').next().unwrap_or_default();
         assert!(name != "." && name != "..", "a dot segment");
         let decoded = percent_decode_str(segment).decode_utf8_lossy();
-        assert!(!matches!(decoded.trim_matches([' ', '\u{a0}', '\u{200b}', '\u{3000}', '\u{fffd}']), "." | ".."), "a dot segment");
+        assert!(
+            !matches!(
+                decoded.trim_matches([' ', '\u{a0}', '\u{200b}', '\u{3000}', '\u{fffd}']),
+                "." | ".."
+            ),
+            "a dot segment"
+        );
     }
     let bytes = path.as_bytes();
     let (mut semicolon, mut slash, mut percent) = (false, false, false);
@@ -78,11 +90,16 @@ fn check_path(path: &str, used: Allowances) {
             b'%' => {
                 let digits = path.get(at + 1..at + 3).expect("two digits behind a percent sign");
                 assert!(
-                    digits.bytes().all(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte)),
+                    digits
+                        .bytes()
+                        .all(|byte| byte.is_ascii_digit() || (b'A'..=b'F').contains(&byte)),
                     "upper-case hex"
                 );
                 let escaped = u8::from_str_radix(digits, 16).expect("hex digits");
-                assert!(!escaped.is_ascii_control() && !escaped.is_ascii_alphanumeric(), "{digits}");
+                assert!(
+                    !escaped.is_ascii_control() && !escaped.is_ascii_alphanumeric(),
+                    "{digits}"
+                );
                 assert!(!b".-_~\\".contains(&escaped), "{digits}");
                 semicolon |= escaped == b';';
                 slash |= escaped == b'/';
@@ -97,5 +114,8 @@ fn check_path(path: &str, used: Allowances) {
         }
     }
     let non_utf8 = segments(path).iter().any(|segment| std::str::from_utf8(segment).is_err());
-    assert_eq!(used, Allowances { semicolon, encoded_slash: slash, encoded_percent: percent, non_utf8 });
+    assert_eq!(
+        used,
+        Allowances { semicolon, encoded_slash: slash, encoded_percent: percent, non_utf8 }
+    );
 }

@@ -1,5 +1,5 @@
-//! Tokens (F1, F2, F3, F4): no bytes make a panic or a token; no change of a valid token leaves it valid; and what verifies with
-//! the right key says just what a second reader finds in it.
+//! Tokens (F1, F2, F3, F4): no bytes make a panic or a token; no change of a valid token leaves it
+//! valid; and what verifies with the right key says just what a second reader finds in it.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -35,20 +35,22 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
     let set = json!({"keys": [
         {"kty": "EC", "crv": "P-256", "kid": "k1", "use": "sig",
          "x": encode(point.x().expect("x")), "y": encode(point.y().expect("y"))},
-        {"kty": "OKP", "crv": "Ed25519", "kid": "k2", "x": encode(ed25519.verifying_key().as_bytes())},
+        {"kty": "OKP", "crv": "Ed25519", "kid": "k2",
+            "x": encode(ed25519.verifying_key().as_bytes())},
     ]});
     let (keys, left_out) = KeySet::parse(set.to_string().as_bytes()).expect("a key set");
     assert_eq!((keys.keys().len(), left_out), (2, 0));
     let mut world = World { es256, ed25519, keys, valid: Vec::new() };
-    let claims =
-        json!({"iss": ISSUER, "sub": "s", "aud": AUDIENCE, "exp": NOW + 60, "iat": NOW, "azp": "c", "scp": "a b"});
+    let claims = json!({"iss": ISSUER, "sub": "s", "aud": AUDIENCE, "exp": NOW + 60, "iat": NOW,
+        "azp": "c", "scp": "a b"});
     for header in [
         r#"{"alg":"ES256","kid":"k1","typ":"at+jwt"}"#,
         r#"{"alg":"EdDSA","kid":"k2"}"#,
         r#"{"alg":"ES256"}"#,
         r#"{"alg":"EdDSA","typ":"JWT"}"#,
     ] {
-        let token = world.sign(header.as_bytes(), claims.to_string().as_bytes(), header.contains("ES256"));
+        let token =
+            world.sign(header.as_bytes(), claims.to_string().as_bytes(), header.contains("ES256"));
         assert!(world.verify(&token).is_ok(), "a valid token to begin with");
         world.valid.push(token);
     }
@@ -61,7 +63,11 @@ fn rules() -> IssuerRules {
         issuer: ISSUER.to_owned(),
         audience: Audience::OneOf(vec![AUDIENCE.to_owned()]),
         algorithms: vec![Algorithm::Es256, Algorithm::EdDsa],
-        claims: ClaimNames { client: "azp".into(), scopes: Some("scp".into()), roles: Some("r.roles".into()) },
+        claims: ClaimNames {
+            client: "azp".into(),
+            scopes: Some("scp".into()),
+            roles: Some("r.roles".into()),
+        },
         leeway: 30,
         kept: vec!["dept".to_owned()],
     }
@@ -129,10 +135,16 @@ fn changed(bytes: &[u8]) -> Corpus {
         let Ok(text) = String::from_utf8(text) else { return Corpus::Reject };
         text
     } else {
-        let mut parts: Vec<Vec<u8>> =
-            valid.split('.').map(|part| Base64UrlUnpadded::decode_vec(part).expect("base64url")).collect();
+        let mut parts: Vec<Vec<u8>> = valid
+            .split('.')
+            .map(|part| Base64UrlUnpadded::decode_vec(part).expect("base64url"))
+            .collect();
         flip(&mut parts[usize::from(how % 4) - 1]);
-        parts.iter().map(|part| Base64UrlUnpadded::encode_string(part)).collect::<Vec<_>>().join(".")
+        parts
+            .iter()
+            .map(|part| Base64UrlUnpadded::encode_string(part))
+            .collect::<Vec<_>>()
+            .join(".")
     };
     assert_eq!(WORLD.verify(&text).is_ok(), text == *valid, "a changed token verifies");
     Corpus::Keep
@@ -144,16 +156,23 @@ fn spliced(bytes: &[u8]) -> Corpus {
     let Ok(own) = std::str::from_utf8(rest) else { return Corpus::Reject };
     let part = |from: u8, at: usize| -> &str {
         match usize::from(from) % (WORLD.valid.len() + 1) {
-            token if token < WORLD.valid.len() => WORLD.valid[token].split('.').nth(at).expect("three parts"),
+            token if token < WORLD.valid.len() => {
+                WORLD.valid[token].split('.').nth(at).expect("three parts")
+            }
             _ => own,
         }
     };
     let text = format!("{}.{}.{}", part(*one, 0), part(*two, 1), part(*three, 2));
-    assert_eq!(WORLD.verify(&text).is_ok(), WORLD.valid.contains(&text), "a spliced token verifies");
+    assert_eq!(
+        WORLD.verify(&text).is_ok(),
+        WORLD.valid.contains(&text),
+        "a spliced token verifies"
+    );
     Corpus::Keep
 }
 
-/// Header and claims from the input, signed with the right key: what is taken says what a second reader finds.
+/// Header and claims from the input, signed with the right key: what is taken says what a second
+/// reader finds.
 fn signed(bytes: &[u8], es256: bool) -> Corpus {
     let cut = bytes.iter().position(|byte| *byte == 0);
     let default: &[u8] = if es256 { br#"{"alg":"ES256"}"# } else { br#"{"alg":"EdDSA"}"# };
@@ -174,14 +193,29 @@ fn signed(bytes: &[u8], es256: bool) -> Corpus {
     let typ = header.get("typ").map(|typ| typ.as_str().expect("a text").to_ascii_lowercase());
     let kind = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
     assert!(matches!(kind, None | Some("jwt" | "at+jwt")));
-    assert!(kind == Some("at+jwt") || (claims.get("at_hash").is_none() && claims.get("c_hash").is_none()));
-    assert_eq!(names(header.as_object().expect("an object")), count_names(&text, 0), "a name of the header twice");
-    assert_eq!(names(claims.as_object().expect("an object")), count_names(&text, 1), "a name of the claims twice");
+    assert!(
+        kind == Some("at+jwt")
+            || (claims.get("at_hash").is_none() && claims.get("c_hash").is_none())
+    );
+    assert_eq!(
+        names(header.as_object().expect("an object")),
+        count_names(&text, 0),
+        "a name of the header twice"
+    );
+    assert_eq!(
+        names(claims.as_object().expect("an object")),
+        count_names(&text, 1),
+        "a name of the claims twice"
+    );
 
     assert_eq!(claims["iss"], ISSUER);
     assert_eq!(claims["sub"], facts.subject.as_str());
-    assert_eq!(claims.get("azp").map(|client| client.as_str().expect("a text")), facts.client.as_deref());
-    let whole = |name: &str| claims.get(name).map(|value| value.as_f64().expect("a number").floor());
+    assert_eq!(
+        claims.get("azp").map(|client| client.as_str().expect("a text")),
+        facts.client.as_deref()
+    );
+    let whole =
+        |name: &str| claims.get(name).map(|value| value.as_f64().expect("a number").floor());
     let close = |date: Timestamp, other: f64| (date.0 as f64 - other).abs() <= other.abs() * 1e-15;
     assert!(close(facts.expires, whole("exp").expect("exp")));
     for (fact, name) in [(facts.not_before, "nbf"), (facts.issued, "iat")] {
@@ -198,7 +232,12 @@ fn signed(bytes: &[u8], es256: bool) -> Corpus {
     let audiences: Vec<&str> = match claims.get("aud") {
         None => Vec::new(),
         Some(Value::String(one)) => vec![one],
-        Some(list) => list.as_array().expect("a list").iter().map(|one| one.as_str().expect("texts")).collect(),
+        Some(list) => list
+            .as_array()
+            .expect("a list")
+            .iter()
+            .map(|one| one.as_str().expect("texts"))
+            .collect(),
     };
     assert_eq!(facts.audience, audiences);
     let scopes = facts.scopes.as_ref().expect("declared");
@@ -224,8 +263,12 @@ fn key_set(bytes: &[u8]) -> Corpus {
     assert!(!set.keys().is_empty());
     let usable = entries.iter().filter(|entry| {
         let kind = (entry["kty"].as_str(), entry["crv"].as_str());
-        matches!(kind, (Some("RSA"), _) | (Some("EC"), Some("P-256" | "P-384")) | (Some("OKP"), Some("Ed25519")))
-            && entry.get("use").is_none_or(|purpose| purpose == "sig")
+        matches!(
+            kind,
+            (Some("RSA"), _)
+                | (Some("EC"), Some("P-256" | "P-384"))
+                | (Some("OKP"), Some("Ed25519"))
+        ) && entry.get("use").is_none_or(|purpose| purpose == "sig")
     });
     assert!(set.keys().len() <= usable.count());
     for valid in &WORLD.valid {
@@ -247,7 +290,8 @@ fn strict(text: &str) {
         assert_eq!(Base64UrlUnpadded::encode_string(&bytes), **part);
     }
     let header: Value =
-        serde_json::from_slice(&Base64UrlUnpadded::decode_vec(parts[0]).expect("base64url")).expect("JSON");
+        serde_json::from_slice(&Base64UrlUnpadded::decode_vec(parts[0]).expect("base64url"))
+            .expect("JSON");
     let alg = header["alg"].as_str().expect("a text");
     assert!(!alg.eq_ignore_ascii_case("none") && !alg.starts_with("HS"));
 }
@@ -266,7 +310,8 @@ fn names(map: &serde_json::Map<String, Value>) -> usize {
 
 /// The same by counting the colons outside of texts.
 fn count_names(token: &str, part: usize) -> usize {
-    let json = Base64UrlUnpadded::decode_vec(token.split('.').nth(part).expect("a part")).expect("base64url");
+    let json = Base64UrlUnpadded::decode_vec(token.split('.').nth(part).expect("a part"))
+        .expect("base64url");
     let (mut count, mut quoted, mut escaped) = (0, false, false);
     for byte in json {
         match byte {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::http::{Connection, request};
-use crate::support::{Gateway, Setup, judge, many, wait_for};
+use crate::support::{Gateway, Setup, judge, many, replace, wait_for};
 
 const CLIENTS: &str = "clients: { app: { grants: [client_credentials], secrets: [{ sha256: \
     @SHA256@ }], auth_scopes: [read] } }\n";
@@ -204,5 +204,5 @@ fn reloads_under_load_cost_no_request() {
 }
 
 fn comment(file: &Path, round: usize) {
-    std::fs::write(file, format!("{}# {round}\n", policies(true))).unwrap();
+    replace(file, &format!("{}# {round}\n", policies(true)));
 }

@@ -10,7 +10,7 @@ use scopegate::store::Store;
 use serde_json::Value;
 
 use super::http::{Response, form, request, send, send_if_possible};
-use super::{Redis, SECRET, Upstream, free_addresses, on_redis, secret_digest, wait_for};
+use super::{Redis, SECRET, Upstream, free_addresses, on_redis, replace, secret_digest, wait_for};
 
 /// The text of a configuration. `@UPSTREAM@`, `@SHA256@` and the like are filled in.
 #[derive(Clone, Debug, Default)]
@@ -266,8 +266,7 @@ impl Gateway {
 
     /// Replaces a file of the configuration.
     pub fn rewrite(&self, name: &str, text: &str) {
-        std::fs::write(self.folder.path().join(name), text.replace("@SHA256@", &secret_digest()))
-            .unwrap();
+        replace(&self.folder.path().join(name), &text.replace("@SHA256@", &secret_digest()));
     }
 
     /// Reloads, and waits until the load has been taken or refused.

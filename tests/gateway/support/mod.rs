@@ -35,6 +35,13 @@ pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Replaces a file as a whole: a watcher never finds half of it.
+pub fn replace(file: &std::path::Path, text: &str) {
+    let hidden = file.with_file_name(format!(".{}", file.file_name().unwrap().to_str().unwrap()));
+    std::fs::write(&hidden, text).unwrap();
+    std::fs::rename(&hidden, file).unwrap();
+}
+
 /// An address that nobody listens on now.
 pub fn free_address() -> std::net::SocketAddr {
     free_addresses::<1>()[0]

@@ -22,7 +22,7 @@ use crate::request::answer::AnswerHead;
 use crate::request::body::Body;
 use crate::request::head;
 use crate::server::edge::names;
-use crate::server::proxy::exchange::Exchange;
+use crate::server::proxy::under_way::UnderWay;
 use crate::server::proxy::{answer, retry};
 use crate::server::upstream::connection::{ServerConnection, Step};
 
@@ -74,7 +74,7 @@ impl Gateway {
     pub(super) async fn forward_http1(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
     ) -> Result<()> {
         session.as_mut().enable_retry_buffering();
         let mut fresh = false;
@@ -113,7 +113,7 @@ impl Gateway {
     async fn attempt(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
         stream: Stream,
         peer: &HttpPeer,
     ) -> Result<()> {
@@ -174,7 +174,7 @@ impl Gateway {
     async fn begin(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
         upstream: &mut ServerConnection,
     ) -> Result<Upload> {
         let mut head = session.req_header().clone();
@@ -202,7 +202,7 @@ impl Gateway {
     async fn relay(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
         attempt: &mut Attempt,
     ) -> Result<()> {
         // Since when the client is waited for.
@@ -270,7 +270,7 @@ impl Gateway {
     async fn end(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
         attempt: &mut Attempt,
     ) -> Result<()> {
         match attempt.answered {
@@ -296,7 +296,7 @@ impl Gateway {
     async fn drain(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
         attempt: &mut Attempt,
     ) -> Result<bool> {
         attempt.upstream.stop_writing();
@@ -322,7 +322,7 @@ impl Gateway {
     async fn answer(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
         attempt: &mut Attempt,
     ) -> Result<()> {
         let mut tasks = Vec::with_capacity(3);
@@ -338,7 +338,7 @@ impl Gateway {
     async fn take_head(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
         attempt: &mut Attempt,
         mut head: ResponseHeader,
         tasks: &mut Vec<HttpTask>,
@@ -377,7 +377,7 @@ impl Gateway {
     async fn respond(
         &self,
         session: &mut Session,
-        exchange: &mut Exchange,
+        exchange: &mut UnderWay,
         tasks: Vec<HttpTask>,
     ) -> Result<()> {
         if tasks.is_empty() {
