@@ -54,8 +54,8 @@ enum Command {
         /// connection. It ends once it is idle
         #[arg(long)]
         upgrade: bool,
-        /// Judge this set of policies beside the one in force: a gateway.yaml, or a folder that has
-        /// one. What it would change is counted and logged, and never decides
+        /// Judge this set of policies alongside the one in force: a gateway.yaml, or a folder that
+        /// has one. What it would change is counted and logged, and never decides
         #[arg(long, value_name = "PATH")]
         shadow: Option<PathBuf>,
     },

@@ -65,13 +65,13 @@ pub fn after_failure(
     reused: bool,
 ) -> Next {
     let idempotent = is_idempotent(session);
-    let has_body = !session.as_ref().retry_buffer_truncated();
+    let can_replay_body = !session.as_ref().retry_buffer_truncated();
     let Some((permitted, servers)) = parts(exchange) else { return Next::End };
     if permitted.failed.is_some() {
         return Next::End;
     }
     if never_began(error) {
-        return if has_body && after_refused_stream(permitted, &servers) {
+        return if can_replay_body && after_refused_stream(permitted, &servers) {
             Next::Again
         } else {
             Next::End

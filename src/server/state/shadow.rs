@@ -1,4 +1,4 @@
-//! A candidate set of policies, judged beside the one in force (`serve --shadow`): what it would
+//! A candidate set of policies, judged alongside the one in force (`serve --shadow`): what it would
 //! change is counted and logged, and never decides.
 
 use std::path::{Path, PathBuf};
