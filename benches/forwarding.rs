@@ -1,6 +1,6 @@
 //! What the gate costs: CPU time per request of the gateway with every check on and a cached token,
 //! against a bare pingora proxy under the same load, and against itself with a candidate set judged
-//! beside (`serve --shadow`), in turns in one run. Prints the medians and the ratios round by
+//! besides (`serve --shadow`), in turns in one run. Prints the medians and the ratios round by
 //! round.
 //!
 //! `cargo bench --bench forwarding`
@@ -81,7 +81,7 @@ fn main() {
     wait_for(shadowed);
     let (token, shadowed_token) = (token(gateway, secret), token(shadowed, secret));
     let (mut ratios, mut shadow_ratios) = (Vec::new(), Vec::new());
-    let (mut ours, mut theirs, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ours, mut theirs, mut with_shadow) = (Vec::new(), Vec::new(), Vec::new());
     load(gateway, &token);
     load(bare, &token);
     load(shadowed, &shadowed_token);
@@ -97,7 +97,7 @@ fn main() {
             shadow / gate
         );
         shadow_ratios.push(shadow / gate);
-        beside.push(shadow);
+        with_shadow.push(shadow);
         ratios.push(gate / plain);
         ours.push(gate);
         theirs.push(plain);
@@ -112,7 +112,7 @@ fn main() {
     );
     println!(
         "median: with a candidate {:.1} µs, ratio to the gateway {:.3}",
-        median(&mut beside),
+        median(&mut with_shadow),
         median(&mut shadow_ratios)
     );
 }

@@ -1,4 +1,4 @@
-//! The commands. Exit codes: 0 fine, 1 findings, 2 wrong usage or something that could not be read
+//! The commands. Exit codes: 0 success, 1 findings, 2 wrong usage, or something could not be read
 //! or reached.
 
 mod access;
@@ -12,9 +12,9 @@ mod explain;
 mod import;
 mod key;
 mod progress;
-mod reading;
+mod token_facts;
 mod schema;
-mod state;
+mod store_access;
 mod store;
 mod test;
 mod token;
@@ -208,7 +208,7 @@ enum Format {
 
 /// Exit code for findings.
 const FINDINGS: u8 = 1;
-/// Exit code for what could not be read or reached.
+/// Exit code for something that could not be read or reached.
 const UNREADABLE: u8 = 2;
 
 /// Runs the command line.
@@ -267,12 +267,12 @@ fn finish(outcome: Result<(), String>) -> ExitCode {
     }
 }
 
-/// The gateway's own log, on standard error. The libraries below stay at `warn` whatever our level:
-/// at `debug` they print request heads, tokens included. What one of them says of pooled
-/// connections that have gone is an error to it alone.
+/// The gateway's own log, on standard error. Libraries stay at `warn` whatever our level: at
+/// `debug` they print request heads, tokens included. One logs closed pooled connections as errors,
+/// which they are not to us.
 ///
-/// Lines wait for their reader in a bounded queue: a pipe that nobody reads stops nothing. Without
-/// the thread for it there is no log.
+/// Lines wait in a bounded queue: a pipe without a reader blocks nothing. Without its thread there
+/// is no log.
 fn start_log(level: &str) -> Option<LineWriter> {
     let filter = EnvFilter::new(format!(
         "warn,scopegate={level},pingora_proxy=error,pingora_core::connectors=off"
@@ -282,8 +282,8 @@ fn start_log(level: &str) -> Option<LineWriter> {
         "Lines of the gateway's own log dropped",
     )
     .ok()?;
-    // A descriptor of its own: whoever else writes to standard error does not wait for a lock that
-    // a write holds.
+    // A separate descriptor: other writers to standard error do not wait for a lock that a blocked
+    // write holds.
     let out = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);
     let writer = out.and_then(|out| LineWriter::start("log", || Ok(out), dropped));
     let writer = writer.inspect_err(|error| complain(&format!("error: no log: {error}"))).ok()?;
@@ -296,7 +296,7 @@ fn start_log(level: &str) -> Option<LineWriter> {
     Some(writer)
 }
 
-/// Prints the faults of a configuration; the exit code that goes with them.
+/// Prints the faults of a configuration; returns the exit code.
 fn report(fault: &LoadFault, format: Format) -> ExitCode {
     match fault {
         LoadFault::Unreadable(text) => {
@@ -323,13 +323,13 @@ fn report(fault: &LoadFault, format: Format) -> ExitCode {
     }
 }
 
-/// Says what keeps a command from being done; the exit code that goes with it.
+/// Prints why a command fails; returns the exit code.
 fn wrong(text: &str) -> ExitCode {
     complain(&format!("error: {text}"));
     ExitCode::from(UNREADABLE)
 }
 
-/// A line on standard output. A reader that is gone ends the matter.
+/// A line on standard output. Errors, such as a closed pipe, are ignored.
 fn say(text: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{text}");
 }

@@ -1,7 +1,7 @@
 //! The registry: OAuth clients and users, as the YAML declares them.
 //!
-//! Owns who exists, what they hold and how a client proves itself; knows nothing of operations or
-//! policies.
+//! Owns clients and users, their rights, and how a client authenticates; knows nothing of
+//! operations or policies.
 
 pub mod secret;
 
@@ -14,7 +14,7 @@ use crate::names::{
 use crate::token::KeySet;
 use secret::ClientSecret;
 
-/// Most bytes of scope names that a client may hold: a token names its scopes, and a token is at
+/// Most bytes of scope names that a client may hold: a token lists its scopes, and a token is at
 /// most 8 KiB.
 pub const MAX_SCOPE_BYTES: usize = 4096;
 
@@ -27,7 +27,7 @@ pub enum GrantType {
     AuthorizationCode,
     /// RFC 6749 §6.
     RefreshToken,
-    /// RFC 6749 §4.3, for moving old integrations.
+    /// RFC 6749 §4.3, only for migrating old integrations.
     Password,
     /// RFC 7523 §2.1.
     JwtBearer,
@@ -68,7 +68,7 @@ impl GrantType {
     }
 }
 
-/// What access tokens look like.
+/// The format of access tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TokenFormat {
     /// A JWT of RFC 9068.
@@ -85,17 +85,17 @@ pub struct Client {
     pub id: ClientId,
     /// Name for people.
     pub name: String,
-    /// Who runs it, for the consent page.
+    /// Its operator, for the consent page.
     pub provider: Option<String>,
     /// Its logo, for the consent page.
     pub logo_url: Option<String>,
     /// Its external sign-in page.
     pub login_url: Option<String>,
-    /// Switched off clients get no token, and their tokens are refused.
+    /// Inactive clients get no token, and their tokens are refused.
     pub active: bool,
     /// Grants it may use.
     pub grants: BTreeSet<GrantType>,
-    /// Live and expired secrets.
+    /// Its secrets, including expired ones.
     pub secrets: Vec<ClientSecret>,
     /// Its public keys: for assertions that it signs (RFC 7523).
     pub keys: KeySet,
@@ -105,27 +105,27 @@ pub struct Client {
     pub application_user: Option<UserName>,
     /// Roles of its own, where there is no application user.
     pub roles: HashSet<RoleName>,
-    /// What it holds.
+    /// The scopes that it holds.
     pub scopes: HashSet<ScopeName>,
-    /// `R`: reaches only what scopes grant.
+    /// `R`: it reaches only operations that its scopes grant.
     pub allow_only_selected_scopes: bool,
-    /// `E`: reaches only what a policy that names it admits.
+    /// `E`: it reaches only operations that a policy naming it admits.
     pub enforce_token_restriction: bool,
-    /// APIs outside which it reaches nothing.
+    /// The only APIs that it reaches, if set.
     pub limit_authorization: Option<HashSet<ApiName>>,
     /// Life of its access tokens, seconds.
     pub access_token_lifespan: u32,
     /// Life of its refresh tokens, seconds.
     pub refresh_token_lifespan: u32,
-    /// What its access tokens look like.
+    /// The format of its access tokens.
     pub token_format: TokenFormat,
-    /// Where the authorization endpoint may send the user back to.
+    /// Redirect URIs for the authorization endpoint.
     pub redirect_urls: Vec<String>,
-    /// No code without PKCE.
+    /// It gets no code without PKCE.
     pub require_pkce: bool,
-    /// External identities that are this client.
+    /// External identities that map to this client.
     pub external: Vec<(IssuerName, String)>,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
@@ -136,21 +136,21 @@ pub struct User {
     pub name: UserName,
     /// Name for people.
     pub display_name: Option<String>,
-    /// Argon2id of the password, as a PHC string; without one there is no login here.
+    /// Argon2id of the password, as a PHC string; without one it cannot sign in here.
     pub password: Option<String>,
-    /// Switched off.
+    /// Inactive users get no tokens; theirs are refused.
     pub active: bool,
     /// Locked out.
     pub locked: bool,
     /// Its roles now.
     pub roles: HashSet<RoleName>,
-    /// Who it is at the login provider.
+    /// Its identities at the login provider.
     pub external: Vec<ExternalIdentity>,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
-/// A user at an OpenID provider: only issuer and subject together name one (OpenID Connect Core
+/// A user at an OpenID provider: only issuer and subject together identify one (OpenID Connect Core
 /// §5.7).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ExternalIdentity {
@@ -161,7 +161,7 @@ pub struct ExternalIdentity {
 }
 
 impl ExternalIdentity {
-    /// What stands for this identity in a session.
+    /// The text for this identity in a session.
     #[must_use]
     pub fn label(&self) -> String {
         use sha2::{Digest, Sha256};
@@ -174,8 +174,8 @@ impl ExternalIdentity {
 }
 
 impl User {
-    /// What stands for the password in a session: another password, another text; nothing about it
-    /// can be read from that.
+    /// The text for the password in a session: another password has another text, which reveals
+    /// nothing about it.
     #[must_use]
     pub fn password_label(&self) -> String {
         use sha2::{Digest, Sha256};
@@ -183,7 +183,7 @@ impl User {
         crate::names::hex(digest.get(..8).unwrap_or_default())
     }
 
-    /// Whether tokens that act as this user are good.
+    /// Whether tokens that act as this user are valid.
     #[must_use]
     pub const fn usable(&self) -> bool {
         self.active && !self.locked
@@ -204,7 +204,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Builds the registry. That no id occurs twice is the configuration's to see to.
+    /// Builds the registry. The configuration ensures that ids are unique.
     #[must_use]
     pub fn new(
         clients: Vec<Client>,
@@ -250,14 +250,14 @@ impl Registry {
         }
     }
 
-    /// Edits a copy of a client, for those who ask what a change would do.
+    /// Edits a copy of a client, to evaluate what a change would do.
     pub fn edit_client(&mut self, id: &ClientId, edit: &dyn Fn(&mut Client)) {
         if let Some(client) = self.clients.get_mut(id) {
             edit(Arc::make_mut(client));
         }
     }
 
-    /// The same of a user.
+    /// The same for a user.
     pub fn edit_user(&mut self, name: &UserName, edit: &dyn Fn(&mut User)) {
         if let Some(user) = self.users.get_mut(name) {
             edit(Arc::make_mut(user));
@@ -270,8 +270,8 @@ impl Registry {
         self.clients.get(id)
     }
 
-    /// The costliest of the secrets that take milliseconds to check, if some client has one:
-    /// without its cost for everybody, time would tell which clients exist.
+    /// The costliest of the secrets that take milliseconds to check, if any: without its cost for
+    /// every attempt, timing would reveal which clients exist.
     #[must_use]
     pub const fn slowest_secret(&self) -> Option<&ClientSecret> {
         self.slowest_secret.as_ref()
@@ -289,8 +289,8 @@ impl Registry {
         self.users.get(name)
     }
 
-    /// The user that somebody at the login provider is. Nobody is made: who is not listed has no
-    /// account.
+    /// The user with an identity at the login provider. None is created: an unlisted identity has
+    /// no account.
     #[must_use]
     pub fn external_user(&self, identity: &ExternalIdentity) -> Option<&Arc<User>> {
         self.users.get(self.identities.get(identity)?)
@@ -302,15 +302,15 @@ impl Registry {
         self.login_pages
     }
 
-    /// Whether anybody signs in with a password.
+    /// Whether any user signs in with a password.
     #[must_use]
     pub const fn has_passwords(&self) -> bool {
         self.slowest_password.is_some()
     }
 
-    /// The client that an external issuer's token is: the one that lists the value, else the
-    /// issuer's default. A bare value is never looked up among our own ids (decisions.md, "Issuers
-    /// and clients").
+    /// The client of an external issuer's token: the one that lists the value, else the issuer's
+    /// default. A bare value is never looked up among our own ids (decisions.md, "Issuers and
+    /// clients").
     #[must_use]
     pub fn external_client(
         &self,
@@ -333,8 +333,8 @@ impl Registry {
         self.users.iter().collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
-    /// What keeps a client from getting a token with client credentials now; empty when nothing
-    /// does.
+    /// Reasons why a client cannot get a token with client credentials now; empty if there are
+    /// none.
     #[must_use]
     pub fn obstacles(
         &self,

@@ -126,7 +126,7 @@ pub struct Config {
     pub gateway_file: Arc<str>,
     /// A load whose tests fail is refused.
     pub run_tests_at_load: bool,
-    /// Who signs users in beside our own page.
+    /// Who signs users in besides our own page.
     pub login: Login,
     /// How long tokens are served while the store does not say what was revoked elsewhere.
     pub max_revocation_staleness: Duration,
@@ -135,7 +135,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Has facts keep claims that policies beside these look at.
+    /// Has facts keep claims that policies besides these look at.
     pub fn keep_claims(&mut self, names: &[String]) {
         // Nobody else has the rules before they are in force.
         if let Some(rules) = Arc::get_mut(&mut self.rules) {
@@ -159,7 +159,7 @@ pub struct Waiver {
     pub origin: Origin,
 }
 
-/// Who signs users in beside our own page.
+/// Who signs users in besides our own page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Login {
     /// The external sign-in page of clients that name none.
@@ -295,7 +295,7 @@ pub enum Topology {
     },
     /// A cluster, found from any of its nodes.
     Cluster {
-        /// Nodes beside the one of the URL: host and port.
+        /// Nodes besides the one of the URL: host and port.
         nodes: Vec<(String, u16)>,
     },
 }
@@ -486,7 +486,7 @@ pub struct Server {
     pub port: u16,
     /// It speaks TLS.
     pub tls: bool,
-    /// Its part of the requests, beside the others'.
+    /// Its part of the requests, relative to the others'.
     pub weight: u32,
 }
 

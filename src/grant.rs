@@ -1,5 +1,5 @@
-//! Token requests: from a form to a grant, or to an error of RFC 6749 that tells an authenticated
-//! client what was wrong and anybody else nothing.
+//! Token requests: from a form to a grant, or to an error of RFC 6749 that explains the fault to an
+//! authenticated client and reveals nothing to anyone else.
 //!
 //! Owns RFC 6749 §2.3, §3.2, §4.4, §5; knows nothing of HTTP servers, stores or clocks.
 
@@ -21,7 +21,6 @@ use zeroize::Zeroizing;
 
 use crate::client::{Client, GrantType};
 use crate::scope::ScopeSet;
-use authentication::Credentials;
 use form::Form;
 
 /// Error codes of RFC 6749 §5.2 and RFC 8707 §2.
@@ -31,17 +30,17 @@ pub enum ErrorCode {
     InvalidRequest,
     /// Client authentication failed.
     InvalidClient,
-    /// The grant is not good.
+    /// The grant is not valid.
     InvalidGrant,
-    /// The client may not use this grant.
+    /// The client is not allowed to use this grant.
     UnauthorizedClient,
-    /// The grant type is unknown or off.
+    /// The grant type is unknown or disabled.
     UnsupportedGrantType,
     /// A scope is unknown, malformed or not held.
     InvalidScope,
     /// The resource is unknown.
     InvalidTarget,
-    /// We cannot answer now.
+    /// The server cannot answer now.
     TemporarilyUnavailable,
 }
 
@@ -94,22 +93,22 @@ impl ErrorCode {
 pub struct GrantError {
     /// The code.
     pub code: ErrorCode,
-    /// For the client's developer; says nothing about clients to one that did not authenticate.
+    /// For the client's developer; reveals nothing about clients without authentication.
     pub description: Cow<'static, str>,
-    /// For the log alone.
+    /// Only for the log.
     pub cause: Option<&'static str>,
-    /// Seconds to wait, where too much was tried: 429 instead of the code's own status.
+    /// Seconds to wait after too many attempts: 429 instead of the code's own status.
     pub retry_after: Option<u32>,
 }
 
 impl GrantError {
-    /// An error whose description may be seen by the one who asked.
+    /// An error whose description the client may see.
     #[must_use]
     pub fn new(code: ErrorCode, description: impl Into<Cow<'static, str>>) -> Self {
         Self { code, description: visible(description.into()), cause: None, retry_after: None }
     }
 
-    /// A failed authentication: one text for all causes, the cause for the log.
+    /// A failed authentication: one text for all causes, the cause only for the log.
     #[must_use]
     pub const fn unauthenticated(cause: &'static str) -> Self {
         Self {
@@ -120,7 +119,7 @@ impl GrantError {
         }
     }
 
-    /// Too many failures came before: nothing was looked at.
+    /// Too many failures before: nothing was checked.
     #[must_use]
     pub const fn too_many(wait: u32, cause: &'static str) -> Self {
         Self {
@@ -156,7 +155,7 @@ fn visible(text: Cow<'static, str>) -> Cow<'static, str> {
     text.chars().map(|c| if allowed(c) { c } else { '?' }).collect::<String>().into()
 }
 
-/// A form in a body of the one content type (RFC 6749 §3.2).
+/// Parses a form body of the one allowed content type (RFC 6749 §3.2).
 ///
 /// # Errors
 /// `invalid_request` for another content type, or a malformed body.
@@ -196,13 +195,13 @@ pub struct TokenRequest {
     pub assertion: Option<Zeroizing<String>>,
 }
 
-/// What is granted: the claims of the token but for time, key and id.
+/// The claims of a granted token, except time, key and id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {
     /// The client.
     pub client: String,
-    /// Who the token acts for: the client itself for client credentials (decisions.md, "Audience of
-    /// our tokens").
+    /// The user that the token acts for, or the client itself for client credentials (decisions.md,
+    /// "Audience of our tokens").
     pub subject: String,
     /// Scopes.
     pub scopes: ScopeSet,
@@ -210,15 +209,15 @@ pub struct Granted {
     pub audience: String,
     /// Life of the token, seconds.
     pub lifespan: u32,
-    /// The authorization it is issued for, if a user gave one.
+    /// The authorization that it is issued for, if a user gave one.
     pub authorization: Option<String>,
 }
 
-/// What a client that asks for these scopes may have: within what it holds; without any, all of
-/// that (RFC 6749 §3.3).
+/// The scopes that a client gets for a request: among those it holds; all of them if it requests
+/// none (RFC 6749 §3.3).
 ///
 /// # Errors
-/// The scope that it does not hold, or what is wrong with the value.
+/// Says which scope it does not hold, or what is wrong with the value.
 pub fn scope_of(client: &Client, requested: Option<&str>) -> Result<ScopeSet, String> {
     let all = || client.scopes.iter().cloned().collect();
     let Some(requested) = requested else { return Ok(all()) };
@@ -231,23 +230,9 @@ pub fn scope_of(client: &Client, requested: Option<&str>) -> Result<ScopeSet, St
 }
 
 impl TokenRequest {
-    /// Parses a token request. Unknown parameters are ignored, a parameter twice is an error (RFC
-    /// 6749 §3.2).
-    ///
-    /// # Errors
-    /// `invalid_request` for a wrong content type, a malformed body, credentials in two ways that
-    /// differ; `invalid_client` without credentials.
-    pub fn parse<'a>(
-        content_type: Option<&str>,
-        authorization: impl Iterator<Item = &'a [u8]>,
-        body: &[u8],
-    ) -> Result<(Self, Credentials), GrantError> {
-        let form = read_form(content_type, body)?;
-        let credentials = Credentials::parse(authorization, &form)?;
-        Ok((Self::of(&form), credentials))
-    }
-
-    fn of(form: &Form) -> Self {
+    /// The token request in a form. Unknown parameters are ignored (RFC 6749 §3.2).
+    #[must_use]
+    pub fn of(form: &Form) -> Self {
         let secret = |name: &str| form.value(name).map(|value| value.to_owned().into());
         let text = |name: &str| form.value(name).map(str::to_owned);
         Self {
@@ -264,10 +249,10 @@ impl TokenRequest {
         }
     }
 
-    /// The grant type asked for, once the client has authenticated.
+    /// The requested grant type, once the client has authenticated.
     ///
     /// # Errors
-    /// `invalid_request` without one, `unsupported_grant_type` for one that is unknown or off.
+    /// `invalid_request` without one, `unsupported_grant_type` if it is unknown or disabled.
     pub fn grant(
         &self,
         enabled: &std::collections::BTreeSet<GrantType>,
@@ -299,12 +284,12 @@ pub struct TokenResponse<'a> {
     pub token_type: &'static str,
     /// Seconds.
     pub expires_in: u32,
-    /// What was granted, always.
+    /// The granted scopes, always present.
     pub scope: &'a str,
     /// The refresh token, where one is issued.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token: Option<&'a str>,
-    /// Its life, seconds.
+    /// Its lifespan, seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refresh_token_expires_in: Option<i64>,
 }

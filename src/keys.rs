@@ -1,6 +1,6 @@
 //! Keys: our own to sign with, other issuers' to verify with.
 //!
-//! Owns their making, fetching and refreshing, always off the request path; knows nothing of
+//! Owns their creation, fetching and refreshing, always off the request path; knows nothing of
 //! tokens' claims or of policies.
 
 pub mod discovery;

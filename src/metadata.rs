@@ -33,7 +33,7 @@ pub fn authorization_server(
         "revocation_endpoint_auth_methods_supported": methods,
         "introspection_endpoint_auth_methods_supported":
             ["client_secret_basic", "client_secret_post", "private_key_jwt"],
-        // Required beside private_key_jwt (RFC 8414 §2).
+        // Required besides private_key_jwt (RFC 8414 §2).
         "token_endpoint_auth_signing_alg_values_supported": signed,
         "revocation_endpoint_auth_signing_alg_values_supported": signed,
         "introspection_endpoint_auth_signing_alg_values_supported": signed,

@@ -1,8 +1,8 @@
-//! The heart: what the operator declared, compiled into one table per operation, and the pure
-//! decision over it.
+//! The core: the operator's definitions, compiled into one table per operation, and the pure
+//! decision over them.
 //!
-//! Owns steps 1 to 9 of decisions.md except reading a token and counting a limit, which are the
-//! caller's. Knows nothing of sockets, files or clocks: the same inputs give the same verdict in
+//! Owns steps 1 to 9 of decisions.md except reading a token and counting a limit, which the caller
+//! does. Knows nothing of sockets, files or clocks: the same inputs give the same verdict in
 //! `serve`, `check` and every tool.
 
 pub mod schedule;
@@ -18,10 +18,11 @@ pub mod principal;
 pub mod route;
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::Arc;
 
 use crate::client::Registry;
-use crate::names::{ClientId, IssuerName, RoleName, ScopeName};
+use crate::names::{ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName};
 use crate::reason::{Reason, Step, Verdict};
 use crate::token::IssuerRules;
 use block::Blocks;
@@ -32,19 +33,19 @@ pub use compile::{CompileFault, Definitions, compile};
 pub use decide::{Judgement, Moment, Permit, decide};
 pub use principal::Principal;
 
-/// One issuer as decisions see it.
+/// One issuer, as decisions use it.
 #[derive(Clone, Debug)]
 pub struct Issuer {
-    /// What is asked of its tokens.
+    /// The requirements on its tokens.
     pub rules: IssuerRules,
-    /// Its role values and what they are here. Nothing unmapped.
+    /// Its role values and the roles they map to. Unmapped values are ignored.
     pub roles: HashMap<String, RoleName>,
-    /// How its opaque tokens are known, if it is asked about them.
+    /// How its opaque tokens are recognised, if it offers introspection.
     pub opaque: Option<Opaque>,
 }
 
 impl Issuer {
-    /// A value of the role claim that is this role here; the first of several.
+    /// The first value of the role claim that maps to this role.
     #[must_use]
     pub fn value_of(&self, role: &str) -> Option<&String> {
         self.roles.iter().filter(|(_, own)| own.as_str() == role).map(|(value, _)| value).min()
@@ -54,17 +55,17 @@ impl Issuer {
 /// Opaque tokens of another issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opaque {
-    /// How they begin. Without one they are those of operations whose policy names this issuer
-    /// alone.
+    /// Their prefix. Without one they are accepted on operations whose policy names only this
+    /// issuer.
     pub prefix: Option<String>,
-    /// It has no keys: its JWTs are asked about too.
+    /// It has no keys: its JWTs are introspected too.
     pub jwts_too: bool,
 }
 
-/// Path parameters, each with the values one of which it must have.
+/// Path parameters with their allowed values.
 pub type Conditions = [(Arc<str>, Vec<String>)];
 
-/// Everything a decision looks at, compiled: immutable, shared, replaced as a whole on reload.
+/// Everything that a decision uses, compiled: immutable, shared, replaced as a whole on reload.
 #[derive(Debug)]
 pub struct Rules {
     definitions: Definitions,
@@ -72,7 +73,7 @@ pub struct Rules {
     routes: Routes,
     issuers: HashMap<IssuerName, Issuer>,
     issuer_names: HashMap<String, IssuerName>,
-    /// Prefixes of opaque tokens; none begins like another.
+    /// Prefixes of opaque tokens; none is the beginning of another.
     prefixes: Vec<(String, IssuerName)>,
     blocks: Blocks,
     /// Indices of limits, by API.
@@ -82,8 +83,32 @@ pub struct Rules {
     descriptions: HashMap<ScopeName, String>,
 }
 
+/// A rule behind a permit.
+#[derive(Clone, Copy, Debug)]
+pub enum Ground<'a> {
+    /// A profile of an access policy, and where it is written.
+    Policy(&'a PolicyName, &'a Origin),
+    /// An auth scope.
+    Scope(&'a ScopeName),
+    /// An ACL, by where it is written.
+    Acl(&'a Origin),
+    /// The operation is public.
+    Public,
+}
+
+impl fmt::Display for Ground<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Policy(name, origin) => write!(f, "policy {name} ({origin})"),
+            Self::Scope(scope) => write!(f, "scope {scope}"),
+            Self::Acl(origin) => write!(f, "acl ({origin})"),
+            Self::Public => f.write_str("public"),
+        }
+    }
+}
+
 impl Rules {
-    /// What they were compiled from.
+    /// The definitions they were compiled from.
     #[must_use]
     pub const fn definitions(&self) -> &Definitions {
         &self.definitions
@@ -126,15 +151,15 @@ impl Rules {
     }
 
     /// The issuer that a token's `iss` names, compared byte for byte. The claim is not yet
-    /// verified: it only chooses whose keys are asked.
+    /// verified: it only selects the keys.
     #[must_use]
     pub fn issuer_by_claim(&self, iss: &str) -> Option<&Issuer> {
         self.issuers.get(self.issuer_names.get(iss)?)
     }
 
-    /// The issuer that is asked about a token that is none of ours and no JWT: by how it begins, or
-    /// by the operation's policy (decisions.md, "Foreign opaque tokens"). A token is shown to
-    /// nobody else.
+    /// The issuer that introspects a token which is neither ours nor a JWT: by its prefix, or by
+    /// the operation's policy (decisions.md, "Foreign opaque tokens"). A token is sent to no other
+    /// issuer.
     #[must_use]
     pub fn issuer_of_opaque(&self, token: &str, operation: OperationId) -> Option<&Issuer> {
         let asked = |issuer: &&Issuer| issuer.opaque.is_some();
@@ -152,7 +177,7 @@ impl Rules {
         })
     }
 
-    /// The issuer whose opaque tokens begin like this one.
+    /// The issuer whose prefix this opaque token has.
     #[must_use]
     pub fn issuer_by_prefix(&self, token: &str) -> Option<&Issuer> {
         self.prefixes
@@ -196,7 +221,7 @@ impl Rules {
         &self.definitions.master_scope
     }
 
-    /// Scopes that are switched off.
+    /// Scopes that are inactive.
     #[must_use]
     pub const fn inactive_scopes(&self) -> &HashSet<ScopeName> {
         &self.inactive_scopes
@@ -216,43 +241,40 @@ impl Rules {
             .map(|grant| grant.scope.as_str())
     }
 
-    /// What a scope lets one do, in words, where somebody wrote them.
+    /// What a scope permits, as text, where there is a description.
     #[must_use]
     pub fn description(&self, scope: &ScopeName) -> Option<&str> {
         self.descriptions.get(scope).map(String::as_str)
     }
 
-    /// Whether one of our own tokens is for the API: for all of ours, or for this one by name (RFC
-    /// 8707 §2).
+    /// Whether one of our own tokens is for the API: its audience is all of our APIs, or this one
+    /// (RFC 8707 §2).
     fn is_for(&self, facts: &crate::token::Facts, api: &Api) -> bool {
         let named = |name: &str| facts.audience.iter().any(|audience| audience == name);
         self.issuer(facts.issuer.as_str()).is_some_and(|own| named(&own.rules.issuer))
             || api.resource.as_deref().is_some_and(named)
     }
 
-    /// The rules behind a permit, each with its place, for the record.
+    /// The rules behind a permit, each with its position, for the record.
     #[must_use]
-    pub fn describe(&self, grounds: &gate::Grounds) -> Vec<String> {
-        let mut rules = Vec::new();
+    pub fn describe<'a>(&'a self, grounds: &'a gate::Grounds) -> Vec<Ground<'a>> {
+        let mut rules = Vec::with_capacity(2);
         if let Some((policy, profile)) = grounds.profile.and_then(|(policy, at)| {
             let policy = self.definitions.policies.get(policy)?;
             Some((policy, policy.profiles.get(at)?))
         }) {
-            rules.push(format!("policy {} ({})", policy.name, profile.origin));
+            rules.push(Ground::Policy(&policy.name, &profile.origin));
         }
-        if let Some(scope) = &grounds.scope {
-            rules.push(format!("scope {scope}"));
-        }
-        for acl in grounds.acls.iter().filter_map(|at| self.definitions.acls.get(*at)) {
-            rules.push(format!("acl ({})", acl.origin));
-        }
+        rules.extend(grounds.scope.as_ref().map(Ground::Scope));
+        let acls = grounds.acls.iter().filter_map(|at| self.definitions.acls.get(*at));
+        rules.extend(acls.map(|acl| Ground::Acl(&acl.origin)));
         if grounds.public {
-            rules.push("public".to_owned());
+            rules.push(Ground::Public);
         }
         rules
     }
 
-    /// The ACLs that decide about an operation, by their positions in the definitions.
+    /// The ACLs that apply to an operation, by their positions in the definitions.
     #[must_use]
     pub fn acls_of(&self, operation: OperationId) -> &[usize] {
         self.operation(operation)
@@ -260,7 +282,7 @@ impl Rules {
             .unwrap_or_default()
     }
 
-    /// The scopes that grant an operation, each with the parameters and values that it asks for.
+    /// The scopes that grant an operation, each with the parameters and values that it requires.
     #[must_use]
     pub fn grants_of(&self, operation: OperationId) -> Vec<(&ScopeName, &Conditions)> {
         let grants = self
@@ -281,9 +303,8 @@ impl Rules {
         Some(self.routes.find(host, path)?.segments.as_slice())
     }
 
-    /// The parameters that conditions look at in the segments of a path, one for each grant that
-    /// has conditions: the position of the segment, its parameter, and the values one of which it
-    /// must have.
+    /// The conditions on the segments of a path, one list for each grant that has conditions: the
+    /// position of the segment, its parameter, and the values that it may have.
     #[must_use]
     pub fn conditions_at(&self, host: &str, path: &str) -> Vec<Vec<(usize, &str, &[String])>> {
         let Some(leaf) = self.routes.find(host, path) else { return Vec::new() };
@@ -315,7 +336,7 @@ impl Rules {
         any.and_then(|id| self.api_of(*id)).map(|api| api.allow).unwrap_or_default()
     }
 
-    /// The scopes that grant a matched operation, whoever asks.
+    /// The scopes that grant a matched operation, for any caller.
     #[must_use]
     pub fn granting(&self, matched: &route::Matched) -> Vec<&ScopeName> {
         let grants = self
@@ -331,8 +352,8 @@ impl Rules {
         scopes
     }
 
-    /// What decides about an operation with a verdict: the name of a policy, or the gate where it
-    /// is none. `shadow` is whether with the shadow rules in their places.
+    /// The rule that gives an operation its verdict: the name of a policy, or the gate where it is
+    /// not a policy. `shadow` puts the shadow rules in their places.
     #[must_use]
     pub fn rule_of(&self, operation: OperationId, verdict: Verdict, shadow: bool) -> &str {
         let Some(operation) = self.operation(operation) else { return "" };
@@ -342,20 +363,20 @@ impl Rules {
             .and_then(|at| self.definitions.policies.get(at))
             .map_or("", |policy| policy.name.as_str());
         match verdict.reason().map(Reason::step) {
-            // Where no policy has a say, scopes and ACLs have.
+            // Where no policy applies, scopes and ACLs decide.
             None if policy.is_empty() => Step::Scope.label(),
             None | Some(Step::Policy) => policy,
             Some(step) => step.label(),
         }
     }
 
-    /// The claims that some policy looks at.
+    /// The claims that any policy checks.
     #[must_use]
     pub fn claims_looked_at(&self) -> Vec<String> {
         compile::claims_looked_at(&self.definitions.policies)
     }
 
-    /// Has facts keep further claims, for policies that are judged beside these.
+    /// Makes facts keep further claims, for policies that are evaluated in parallel with these.
     pub fn keep_claims(&mut self, names: &[String]) {
         for issuer in self.issuers.values_mut() {
             issuer.rules.kept.extend(names.iter().cloned());
@@ -364,7 +385,7 @@ impl Rules {
         }
     }
 
-    /// The claims that the policy of an operation looks at.
+    /// The claims that the policy of an operation checks.
     pub fn claims_of(&self, operation: OperationId) -> impl Iterator<Item = &str> {
         let policy = self
             .operation(operation)

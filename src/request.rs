@@ -9,8 +9,8 @@ pub mod body;
 pub mod certificate;
 pub mod cookie;
 pub mod credential;
+pub mod frames;
 pub mod head;
-pub mod hpack;
 pub mod method;
 pub mod target;
 

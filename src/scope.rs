@@ -2,6 +2,8 @@
 //!
 //! Owns the grammar and the set; knows nothing of what a scope grants.
 
+use std::fmt;
+
 use crate::names::ScopeName;
 
 /// Longest `scope` parameter taken, in bytes.
@@ -81,8 +83,19 @@ impl ScopeSet {
     /// The set as a `scope` value, sorted.
     #[must_use]
     pub fn to_value(&self) -> String {
-        let names: Vec<&str> = self.0.iter().map(ScopeName::as_str).collect();
-        names.join(" ")
+        self.to_string()
+    }
+}
+
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, name) in self.0.iter().enumerate() {
+            if at > 0 {
+                f.write_str(" ")?;
+            }
+            f.write_str(name.as_str())?;
+        }
+        Ok(())
     }
 }
 

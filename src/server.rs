@@ -42,7 +42,7 @@ use state::shadow::Candidate;
 /// How long the last decision records and log lines may take at the end.
 const FLUSH: Duration = Duration::from_secs(2);
 
-/// What `serve` was asked for beside its configuration.
+/// What `serve` was asked for besides its configuration.
 #[derive(Debug, Default)]
 pub struct Options {
     /// Take over from the gateway that serves with this configuration.
@@ -149,7 +149,7 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
             "operations",
             admin::probes::Operations::new(shared.clone(), listener),
         );
-        // With those for requests: on a socket taken over, "starting" would be told beside the
+        // With those for requests: on a socket taken over, "starting" would be told besides the
         // predecessor's "ready".
         server.add_service(service).add_dependency(&resolver);
     }

@@ -1,9 +1,9 @@
-//! The store: what must outlive a process. One interface over two engines: SQLite in a folder for
-//! one gateway, Redis for several.
+//! The store: state that must outlive a process. One interface over two engines: SQLite in a folder
+//! for one gateway, Redis for several.
 //!
-//! Every operation is one whole thing that has a meaning (redeem, rotate, revoke): it is done or it
-//! is not, in either engine. What was acknowledged is there. What the engines keep it in is theirs
-//! alone.
+//! Every operation is one atomic, meaningful step (redeem, rotate, revoke): in either engine it is
+//! done completely or not at all. Acknowledged writes are durable. Only the engines know their
+//! storage format.
 
 pub mod access;
 pub mod attempts;
@@ -33,74 +33,74 @@ pub enum StoreFault {
     /// The folder or file cannot be made or read.
     #[error("{path}: {source}")]
     Io {
-        /// What.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// SQLite says so.
+    /// SQLite reports an error.
     #[error("{path}: {source}")]
     Sqlite {
-        /// What.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: rusqlite::Error,
     },
-    /// What was to be written could not be committed: none of it is there.
+    /// The write could not be committed: nothing of it is stored.
     #[error("{path}: {cause}")]
     Commit {
-        /// What.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         cause: String,
     },
-    /// The shared store, or the way to it.
+    /// The shared store or its connection failed.
     #[error("{server}: {cause}")]
     Shared {
-        /// Which, without its password.
+        /// The server, without its password.
         server: String,
-        /// Why.
+        /// The cause.
         cause: String,
     },
-    /// More is waiting to be written than can be soon.
+    /// Too many writes are waiting.
     #[error("{path}: too many writes are waiting")]
     Busy {
-        /// What.
+        /// The path.
         path: PathBuf,
     },
-    /// The disk does not answer. What was to be written may be written yet.
+    /// The disk does not answer. The write may still be done.
     #[error("{path}: the disk has not answered within {seconds} s")]
     Slow {
-        /// What.
+        /// The path.
         path: PathBuf,
-        /// How long was waited, in seconds.
+        /// The time waited, in seconds.
         seconds: u64,
     },
-    /// The file is there and is no store of ours.
+    /// The file exists and is not a store of ours.
     #[error("{path}: {found}; restore it from a backup, or move it away to begin with new keys")]
     Foreign {
-        /// What.
+        /// The path.
         path: PathBuf,
-        /// What it is instead.
+        /// Its actual format.
         found: &'static str,
     },
-    /// The file is not where it was: it was moved, removed or replaced under us.
+    /// The file was moved, removed or replaced while open.
     #[error(
         "{path}: the file is gone or another one; what is written now would be lost. Put it back \
             and restart"
     )]
     Gone {
-        /// What.
+        /// The path.
         path: PathBuf,
     },
     /// The file was written by a newer version.
     #[error("{path}: written by a newer version (schema {found}, this one knows {known})")]
     Newer {
-        /// What.
+        /// The path.
         path: PathBuf,
         /// Its schema.
         found: i64,
-        /// Ours.
+        /// The schema of this version.
         known: i64,
     },
 }
@@ -115,7 +115,7 @@ enum Engine {
     Shared(Shared),
 }
 
-/// Hands an operation to the engine.
+/// Passes an operation to the engine.
 macro_rules! engine {
     ($store:ident, await $operation:ident($($argument:expr),*)) => {
         match &$store.0 {
@@ -137,7 +137,7 @@ impl Store {
     ///
     /// # Errors
     /// It cannot be used; see [`Store::open`] for a folder. A server has to answer within five
-    /// seconds, and to keep what it has.
+    /// seconds, and must not evict keys.
     pub fn of(declared: &StoreConfig) -> Result<Self, StoreFault> {
         match declared {
             StoreConfig::Embedded(folder) => Self::open(Path::new(folder)),
@@ -147,20 +147,19 @@ impl Store {
         }
     }
 
-    /// Opens the store in a folder, which is made if it is not there.
+    /// Opens the store in a folder, which is created if it does not exist.
     ///
     /// # Errors
-    /// A folder or file that cannot be used, or is not ours; an existing file is never replaced.
+    /// The folder or file cannot be used, or is not ours; an existing file is never replaced.
     pub fn open(folder: &Path) -> Result<Self, StoreFault> {
         Embedded::open(folder).map(|embedded| Self(Engine::Embedded(embedded)))
     }
 
-    /// Looks whether what is open is still what is to be written: if it is not, nothing is read or
-    /// written any more, for an acknowledgement would be for something that the next start does not
-    /// find.
+    /// Checks that the open file is still the store's file. If not, all reads and writes fail from
+    /// then on: the next start would not find what was acknowledged.
     ///
     /// # Errors
-    /// It is not.
+    /// The file was moved, removed or replaced.
     pub fn look(&self) -> Result<(), StoreFault> {
         engine!(self, look())
     }
@@ -168,25 +167,25 @@ impl Store {
     /// Whether the store answers.
     ///
     /// # Errors
-    /// What it says instead.
+    /// The store does not answer, or reports an error.
     pub fn ping(&self) -> Result<(), StoreFault> {
         engine!(self, ping())
     }
 
-    /// At the end of a process: what is written stands in the one file, which can then be copied or
+    /// Writes everything into the one file at the end of a process, so that it can be copied or
     /// moved.
     ///
     /// # Errors
-    /// It could not be; nothing is lost, for the next start does it.
+    /// It failed; nothing is lost, because the next start repeats it.
     pub fn settle(&self) -> Result<(), StoreFault> {
         engine!(self, settle())
     }
 
-    /// Looks through the whole store before anything is served from it: damage is found at the
-    /// start, and not by the request that meets it.
+    /// Checks the whole store before it is used, so that damage is found at the start and not by a
+    /// request.
     ///
     /// # Errors
-    /// What is damaged.
+    /// The store is damaged.
     pub fn examine(&self) -> Result<(), StoreFault> {
         engine!(self, examine())
     }
@@ -194,22 +193,22 @@ impl Store {
     /// Copies everything committed into a new file, while others read and write.
     ///
     /// # Errors
-    /// The file is there already or cannot be written; or the store is a shared one, which its
-    /// server copies.
+    /// The file exists already or cannot be written; or the store is shared, which its server
+    /// copies.
     pub fn backup(&self, to: &Path) -> Result<(), StoreFault> {
         engine!(self, backup(to))
     }
 
-    /// Puts such a copy into a folder that has no store.
+    /// Restores such a copy into a folder that has no store.
     ///
     /// # Errors
-    /// There is a store, or the file is damaged, none of ours, or of a newer version. Nothing is
+    /// The folder has a store, or the file is damaged, not ours, or of a newer version. Nothing is
     /// changed then.
     pub fn restore(from: &Path, folder: &Path) -> Result<(), StoreFault> {
         Embedded::restore(from, folder)
     }
 
-    /// Removes a slice of what has expired; true when there may be more.
+    /// Removes a batch of expired rows; true when there may be more.
     ///
     /// # Errors
     /// The store cannot be written.

@@ -1,4 +1,4 @@
-//! The clock, randomness and the files of a configuration: the only readers of them.
+//! The clock, randomness and configuration files: only these modules read them.
 
 pub mod clock;
 pub mod random;

@@ -1,4 +1,4 @@
-//! What an operator asks of the policies before and after a change. Everything here calls the
+//! Questions an operator asks about policies before and after a change. Everything here calls the
 //! decision of [`policy`](crate::policy); nothing decides itself.
 
 pub mod access;
@@ -8,7 +8,7 @@ pub mod diff;
 pub mod explain;
 pub mod import;
 pub mod lint;
-pub mod reading;
+pub mod offline_keys;
 pub mod replay;
 pub mod testing;
 
@@ -17,13 +17,13 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::names::Timestamp;
 
-/// Who does long work: threads are the caller's.
+/// How long-running work is executed: the caller supplies the threads.
 #[derive(Clone, Copy)]
 pub struct Workers<'a> {
-    /// Runs the work once on each of them, at once, until all are back.
+    /// Runs the work once on each thread, in parallel, and returns when all have finished.
     pub run: &'a dyn Fn(&(dyn Fn() + Sync)),
-    /// Told how much of how much is done.
-    pub told: &'a (dyn Fn(usize, usize) + Sync),
+    /// Receives the progress: items done, and their total.
+    pub progress: &'a (dyn Fn(usize, usize) + Sync),
 }
 
 impl std::fmt::Debug for Workers<'_> {
@@ -33,15 +33,15 @@ impl std::fmt::Debug for Workers<'_> {
 }
 
 impl Workers<'static> {
-    /// Whoever calls, and nobody is told.
+    /// Runs on the calling thread and reports no progress.
     #[must_use]
     pub fn caller() -> Self {
-        Self { run: &|work| work(), told: &|_, _| {} }
+        Self { run: &|work| work(), progress: &|_, _| {} }
     }
 }
 
 impl Workers<'_> {
-    /// Asks something of each item; the answers come in no order.
+    /// Applies `ask` to each item; the answers are in no particular order.
     fn each<T: Sync, A: Send>(&self, items: &[T], ask: impl Fn(&T, &mut Vec<A>) + Sync) -> Vec<A> {
         let (next, done, answers) =
             (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -49,7 +49,7 @@ impl Workers<'_> {
             let mut own = Vec::new();
             while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                 ask(item, &mut own);
-                (self.told)(done.fetch_add(1, Ordering::Relaxed) + 1, items.len());
+                (self.progress)(done.fetch_add(1, Ordering::Relaxed) + 1, items.len());
             }
             answers.lock().unwrap_or_else(PoisonError::into_inner).append(&mut own);
         });
@@ -57,7 +57,7 @@ impl Workers<'_> {
     }
 }
 
-/// A moment in words, RFC 3339 in UTC.
+/// A time as text: RFC 3339 in UTC.
 #[must_use]
 pub fn moment(at: Timestamp) -> String {
     jiff::Timestamp::from_second(at.0).map(|at| at.to_string()).unwrap_or_default()

@@ -82,7 +82,7 @@ pub(super) fn run(gateway: &Path, arguments: &AccessArguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// A mistyped name must not look like nobody.
+/// A mistyped name must not look like a caller without access.
 fn known(config: &Config, arguments: &AccessArguments) -> Result<(), String> {
     let rules = &config.rules;
     let there = |what: &str, name: &Option<String>, is: &dyn Fn(&str) -> bool| match name {
@@ -117,7 +117,7 @@ fn narrow(found: &mut Access, arguments: &AccessArguments) {
     found.idle.retain(|idle| client(Some(&idle.client)));
 }
 
-/// What one caller reaches of one API, in lines that read alike.
+/// What one caller reaches of one API, with similar lines merged.
 fn lines(found: &Access) -> Vec<(&str, &str, Vec<String>)> {
     let mut groups: BTreeMap<(&str, &str), BTreeMap<String, Vec<&Reach>>> = BTreeMap::new();
     for reach in &found.reach {
@@ -191,7 +191,7 @@ fn text(found: &Access) {
     }
 }
 
-/// The page.
+/// The HTML page.
 #[derive(Template)]
 #[template(path = "access.html")]
 struct Page<'a> {

@@ -1,4 +1,4 @@
-//! `scopegate attempts`: wrong attempts to authenticate that count now, and an end to them, on
+//! `scopegate attempts`: lists wrong attempts to authenticate that count now, and clears them, on
 //! every gateway of the store.
 
 use std::collections::{BTreeMap, HashMap};
@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::client::said;
-use super::{Format, report, say, state, wrong};
+use super::{Format, report, say, store_access, wrong};
 use crate::client::Registry;
 use crate::names::Timestamp;
 use crate::request::address::site;
@@ -59,7 +59,7 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let now = clock::now();
     let attempts =
-        state::store(&config)?.attempts(now).map_err(|fault| wrong(&fault.to_string()))?;
+        store_access::store(&config)?.attempts(now).map_err(|fault| wrong(&fault.to_string()))?;
     let mut by_subject: BTreeMap<&str, Vec<&Attempt>> = BTreeMap::new();
     for attempt in attempts.iter().filter(|attempt| !attempt.is_known()) {
         by_subject.entry(&attempt.subject).or_default().push(attempt);
@@ -71,7 +71,10 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
         Format::Json => say(&json!({ "attempts": rows }).to_string()),
         Format::Text if rows.is_empty() => say("No wrong attempts count now."),
         Format::Text => {
-            state::table(&rows, &["account", "name", "from", "wrong", "of", "locked", "until"]);
+            store_access::table(
+                &rows,
+                &["account", "name", "from", "wrong", "of", "locked", "until"],
+            );
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -85,7 +88,7 @@ fn row(
     let named = attempts.first()?.named()?;
     let limit = if named.digest.is_some() { MAX_PER_NAME } else { MAX_PER_PLACE };
     let locked = attempts.len() >= limit;
-    // Locked until fewer than the limit are left; otherwise, until when the last of them counts.
+    // Locked until fewer than the limit are left; otherwise, until the last one no longer counts.
     let last = if locked { attempts.get(attempts.len() - limit) } else { attempts.last() }?;
     let left = i64::try_from(last.left(now).as_secs()).unwrap_or(WINDOW_SECONDS);
     let name = named.digest.map(|digest| {
@@ -99,11 +102,11 @@ fn row(
         "wrong": attempts.len(),
         "of": limit,
         "locked": locked,
-        "until": state::time(now.plus(left)),
+        "until": store_access::time(now.plus(left)),
     }))
 }
 
-/// Names by what the store keeps of them.
+/// Names by the digest in the store.
 fn names(registry: &Registry) -> HashMap<String, String> {
     let key = |account: Account, name: &str| format!("{} {}", account.label(), digest_of(name));
     let clients = registry.clients().into_iter().map(|client| client.id.to_string());
@@ -141,7 +144,7 @@ fn clear(gateway: &Path, whose: Whose, format: Format) -> Result<ExitCode, ExitC
         }
         Whose { .. } => (Cleared::All, "of all".to_owned()),
     };
-    let count = state::store(&config)?.clear_attempts_now(&cleared, clock::now());
+    let count = store_access::store(&config)?.clear_attempts_now(&cleared, clock::now());
     let count = count.map_err(|fault| wrong(&fault.to_string()))?;
     said(format, &json!({ "cleared": count }), || format!("Wrong attempts {text} count no more."));
     Ok(ExitCode::SUCCESS)

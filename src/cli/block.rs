@@ -1,4 +1,4 @@
-//! `scopegate block`, `scopegate unblock`: who is kept out now, on every gateway of the store,
+//! `scopegate block`, `scopegate unblock`: who is blocked now, on every gateway of the store,
 //! without an edit of the YAML.
 
 use std::path::Path;
@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::client::said;
-use super::{Format, report, say, state, wrong};
+use super::{Format, report, say, store_access, wrong};
 use crate::names::Timestamp;
 use crate::store::blocks::{Blocked, CommandedBlock};
 use crate::system::{clock, files};
@@ -88,12 +88,12 @@ fn set(
     let until = time.map(|time| end_of(time, since)).transpose()?;
     let text = format!("{} `{}`", blocked.kind(), blocked.value());
     let block = CommandedBlock { blocked, reason, since, until };
-    state::store(&config)?.block(&block).map_err(|fault| wrong(&fault.to_string()))?;
+    store_access::store(&config)?.block(&block).map_err(|fault| wrong(&fault.to_string()))?;
     let end = until.map_or_else(
         || "until `scopegate unblock`".to_owned(),
-        |until| format!("until {}", state::time(until)),
+        |until| format!("until {}", store_access::time(until)),
     );
-    said(format, &json!({ "blocked": text, "until": until.map(state::time) }), || {
+    said(format, &json!({ "blocked": text, "until": until.map(store_access::time) }), || {
         format!("Blocked: {text}, {end}.")
     });
     Ok(ExitCode::SUCCESS)
@@ -103,7 +103,7 @@ fn end(gateway: &Path, whom: Whom, format: Format) -> Result<ExitCode, ExitCode>
     let blocked = blocked(whom)?;
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let text = format!("{} `{}`", blocked.kind(), blocked.value());
-    let store = state::store(&config)?;
+    let store = store_access::store(&config)?;
     if !store.unblock(&blocked, clock::now()).map_err(|fault| wrong(&fault.to_string()))? {
         return Err(wrong(&format!(
             "no command has blocked the {text}; blocks in policy files are edited there"
@@ -115,23 +115,26 @@ fn end(gateway: &Path, whom: Whom, format: Format) -> Result<ExitCode, ExitCode>
 
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
-    let blocks =
-        state::store(&config)?.blocks(clock::now()).map_err(|fault| wrong(&fault.to_string()))?;
+    let blocks = store_access::store(&config)?
+        .blocks(clock::now())
+        .map_err(|fault| wrong(&fault.to_string()))?;
     let rows: Vec<serde_json::Value> = blocks
         .iter()
         .map(|block| {
             json!({
                 "kind": block.blocked.kind(),
                 "blocked": block.blocked.value(),
-                "since": state::time(block.since),
-                "until": block.until.map(state::time),
+                "since": store_access::time(block.since),
+                "until": block.until.map(store_access::time),
                 "reason": block.reason,
             })
         })
         .collect();
     match format {
         Format::Json => say(&json!({ "blocks": rows }).to_string()),
-        Format::Text => state::table(&rows, &["kind", "blocked", "since", "until", "reason"]),
+        Format::Text => {
+            store_access::table(&rows, &["kind", "blocked", "since", "until", "reason"]);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,5 @@
-//! `scopegate client`: the registry of clients. A new client is a new file; what stands in a file
-//! of yours is never rewritten: the lines to change are printed. A secret is printed once and is
-//! nowhere else.
+//! `scopegate client`: the registry of clients. A new client is a new file; existing files are
+//! never rewritten: the lines to change are printed. A secret is printed once and not stored.
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,7 +12,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::{Format, report, say, state, wrong};
+use super::{Format, report, say, store_access, wrong};
 use crate::client::Client;
 use crate::names::hex;
 use crate::store::revocations::Subject;
@@ -27,7 +26,7 @@ pub(super) enum ClientCommand {
     Add(New),
     /// List all clients
     List,
-    /// Make another secret, and print it with the line to paste beside the old one
+    /// Make another secret, and print it with the line to paste next to the old one
     RotateSecret {
         /// `client_id`
         #[arg(allow_hyphen_values = true)]
@@ -85,7 +84,7 @@ fn secret() -> Result<(String, String), ExitCode> {
     Ok((secret, digest))
 }
 
-/// The client, or what is wrong.
+/// The client, or the fault's exit code.
 fn find(gateway: &Path, id: &str, format: Format) -> Result<std::sync::Arc<Client>, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let client = config.rules.registry().client(id).cloned();
@@ -121,7 +120,7 @@ fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Writes the file, and takes it away again if the configuration does not load with it.
+/// Writes the file, and removes it if the configuration does not load with it.
 fn write(
     gateway: &Path,
     folder: &Path,
@@ -192,8 +191,10 @@ impl New {
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let registry = config.rules.registry();
-    let used =
-        state::store(&config).ok().and_then(|store| store.secret_uses().ok()).unwrap_or_default();
+    let used = store_access::store(&config)
+        .ok()
+        .and_then(|store| store.secret_uses().ok())
+        .unwrap_or_default();
     let rows: Vec<serde_json::Value> = registry
         .clients()
         .into_iter()
@@ -214,7 +215,7 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
                 "grants": client.grants.iter().map(|grant| grant.as_str()).collect::<Vec<_>>(),
                 "scopes": scopes,
                 "secrets": client.secrets.len(),
-                "secret_last_used": last.map(state::day),
+                "secret_last_used": last.map(store_access::day),
                 "at": client.origin.to_string(),
             })
         })
@@ -222,7 +223,7 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     match format {
         Format::Json => say(&json!({ "clients": rows }).to_string()),
         Format::Text => {
-            state::table(
+            store_access::table(
                 &rows,
                 &["client", "active", "grants", "scopes", "secrets", "secret_last_used", "at"],
             );
@@ -256,7 +257,7 @@ fn rotate(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCode
 
 fn disable(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCode> {
     let client = find(gateway, id, format)?;
-    state::revoke(gateway, Subject::Client(id.to_owned()), format)?;
+    store_access::revoke(gateway, Subject::Client(id.to_owned()), format)?;
     said(
         format,
         &json!({ "client": id, "paste": "active: false", "at": client.origin.to_string() }),
@@ -272,7 +273,7 @@ fn disable(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what was done, for people or for machines.
+/// Prints the result, for people or for machines.
 pub(super) fn said(format: Format, value: &serde_json::Value, text: impl FnOnce() -> String) {
     match format {
         Format::Json => say(&value.to_string()),
@@ -280,7 +281,7 @@ pub(super) fn said(format: Format, value: &serde_json::Value, text: impl FnOnce(
     }
 }
 
-/// For people alone: machines have it in their object.
+/// Only for people: machines have it in their object.
 fn print_secret(secret: Option<&str>, format: Format) {
     if let (Some(secret), Format::Text) = (secret, format) {
         say(&format!("\nThe secret, printed this once:\n\n    {secret}"));

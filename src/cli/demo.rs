@@ -1,5 +1,5 @@
-//! `scopegate demo`: the real gateway over a folder of its own, with an upstream that says what
-//! reached it.
+//! `scopegate demo`: the real gateway in a folder of its own, with an upstream that echoes
+//! requests.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
@@ -66,8 +66,8 @@ fn demo(port: u16) -> Result<(), String> {
     )
 }
 
-/// The wished port and the next, or free ones. Both are held until both are known, so that they are
-/// two.
+/// The requested port and the next, or free ones. Both are bound until both are known, so that they
+/// differ.
 fn free_addresses(port: u16) -> Result<(SocketAddr, SocketAddr), String> {
     let bind = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     let listen = |port| bind(port).or_else(|_| bind(0));
@@ -107,7 +107,7 @@ fn expired_token(
     keys.now().current().sign(&claims).map_err(|fault| fault.to_string())
 }
 
-/// An API that answers with what reached it, so that one sees what the gateway adds and removes.
+/// An API that echoes requests, to show what the gateway adds and removes.
 fn start_upstream() -> Result<SocketAddr, String> {
     let said = |error: std::io::Error| format!("the demo's upstream: {error}");
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(said)?;

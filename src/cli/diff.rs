@@ -70,7 +70,7 @@ pub(super) struct DiffArguments {
     format: DiffFormat,
 }
 
-/// Groups that are shown to people; machines get all.
+/// Groups shown to people; machines get all.
 const SHOWN: usize = 60;
 
 pub(super) fn run(arguments: &DiffArguments) -> ExitCode {
@@ -128,7 +128,7 @@ const fn verb(direction: Direction) -> &'static str {
     }
 }
 
-/// Differences of one caller and API that read alike: methods by path.
+/// Differences of one caller and API that read the same: methods by path.
 fn groups(comparison: &Comparison) -> Vec<(Vec<&Difference>, String)> {
     let mut groups: BTreeMap<_, Vec<&Difference>> = BTreeMap::new();
     for found in &comparison.differences {
@@ -158,7 +158,7 @@ fn groups(comparison: &Comparison) -> Vec<(Vec<&Difference>, String)> {
         .collect()
 }
 
-/// The circumstances that an example needs beside its client.
+/// The circumstances of an example, apart from its client.
 fn circumstances(found: &Difference) -> String {
     let example = &found.example;
     let mut words = Vec::new();
@@ -210,7 +210,7 @@ fn summary(comparison: &Comparison) -> String {
     )
 }
 
-/// Says where not everything was compared.
+/// Reports that not everything was compared.
 fn partly(comparison: &Comparison) {
     if comparison.in_part > 0 {
         let count = comparison.in_part;

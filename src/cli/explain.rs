@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Format, reading, report, say, wrong};
+use super::{Format, report, say, token_facts, wrong};
 use crate::config::{Config, DecisionLog};
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::block::Blocks;
@@ -90,14 +90,14 @@ pub(super) fn run(gateway: &Path, arguments: &ExplainArguments) -> ExitCode {
         Ok(asked) => asked,
         Err(text) => return wrong(&text),
     };
-    // Blocks by command are those of now, not those of then.
+    // Blocks set by command are current ones, not those of that time.
     let blocks = if arguments.decision.is_some() { Arc::default() } else { state.blocks };
     let explanation = explain(&config.rules, &question, Moment { now: at, blocks: &blocks });
     match arguments.format {
         Format::Json => {
-            let told = serde_json::json!({ "set": &*config.version, "note": note,
+            let answer = serde_json::json!({ "set": &*config.version, "note": note,
                 "explanation": explanation });
-            say(&told.to_string());
+            say(&answer.to_string());
         }
         Format::Text => {
             for line in note.into_iter().chain(lines(&explanation)) {
@@ -108,7 +108,7 @@ pub(super) fn run(gateway: &Path, arguments: &ExplainArguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What commands have set, where the store can be asked.
+/// State set by commands, where the store can be read.
 struct State {
     store: Option<Store>,
     revocations: Option<Revocations>,
@@ -117,7 +117,7 @@ struct State {
 
 impl State {
     fn of(config: &Config) -> Self {
-        let store = reading::store(config);
+        let store = token_facts::store(config);
         let revocations =
             store.as_ref().and_then(|store| Revocations::load(store, clock::now()).ok());
         let blocks = revocations.as_ref().map(|state| state.blocks().clone()).unwrap_or_default();
@@ -136,7 +136,7 @@ impl State {
 
 type Asked = (Question, Timestamp, Option<String>);
 
-/// A request as the arguments write it.
+/// The request that the arguments describe.
 fn written(config: &Config, state: &State, arguments: &ExplainArguments) -> Result<Asked, String> {
     let at = arguments.at.map_or_else(clock::now, |at| Timestamp(at.as_second()));
     let (method, target) = parse_line(arguments.request.as_deref().unwrap_or_default())?;
@@ -150,7 +150,7 @@ fn written(config: &Config, state: &State, arguments: &ExplainArguments) -> Resu
     };
     let facts = if arguments.token {
         let token = presented()?;
-        let facts = reading::facts(config, state.store.as_ref(), token.expose());
+        let facts = token_facts::facts(config, state.store.as_ref(), token.expose());
         let facts = facts.and_then(|facts| state.check_revoked(config, facts));
         case.token = Some(Presented::Token(token));
         Some(facts)
@@ -248,7 +248,7 @@ fn presented() -> Result<BearerToken, String> {
         .map_err(|refusal| format!("standard input: no token: {}", refusal.fault.text()))
 }
 
-/// An explanation for people.
+/// An explanation as lines for people.
 pub(super) fn lines(explanation: &Explanation) -> Vec<String> {
     let fault = if explanation.fault.is_empty() {
         String::new()
@@ -270,7 +270,7 @@ pub(super) fn lines(explanation: &Explanation) -> Vec<String> {
     lines
 }
 
-/// The steps of an explanation, a line each and its facts below it.
+/// The steps of an explanation, one per line with the facts below.
 pub(super) fn steps(explanation: &Explanation) -> Vec<String> {
     let mut lines = Vec::new();
     for stage in &explanation.steps {

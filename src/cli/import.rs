@@ -1,4 +1,4 @@
-//! `scopegate import`: the files are made by `tooling`; here they are read, written and told of.
+//! `scopegate import`: `tooling` makes the files; here they are read, written and reported.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -114,7 +114,7 @@ pub(super) fn run(command: ImportCommand) -> ExitCode {
 fn servicenow(arguments: &ServicenowArguments) -> Result<(), String> {
     let mut exports = Vec::new();
     for file in &arguments.files {
-        // A table's name has no dot or slash, a path before an equals sign has.
+        // A table's name has no dot or slash; a path before an equals sign does.
         let table = file
             .split_once('=')
             .filter(|(table, _)| table.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_'));
@@ -190,7 +190,7 @@ fn openapi(arguments: &OpenapiArguments) -> Result<ExitCode, String> {
         let config = match files::load_untested(&arguments.config) {
             Ok(config) => config,
             Err(fault) => {
-                // Not 1, which is drift.
+                // Not 1, which means drift.
                 report(&fault, arguments.format);
                 return Ok(ExitCode::from(UNREADABLE));
             }
@@ -255,14 +255,14 @@ fn tell_drift(drift: &Drift, format: Format) -> ExitCode {
     if differences.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(FINDINGS) }
 }
 
-/// What gateway.yaml has to name.
+/// Prints what gateway.yaml has to name.
 fn tell_upstreams(upstreams: &[Upstream]) {
     for upstream in upstreams {
         complain(&format!("gateway.yaml has to name it:  upstreams: {{ {} }}", upstream.line()));
     }
 }
 
-/// A word of a command line: originals have a say in it.
+/// A word of a command line, quoted: it may contain text of the original.
 fn shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
     if !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
@@ -271,14 +271,14 @@ fn shell(word: &str) -> String {
     format!("'{}'", word.replace('\'', "'\\''"))
 }
 
-/// What is not carried over, for people.
+/// Prints what is not converted, for people.
 fn tell_notes(notes: &[Note]) {
     for Note { about, message } in notes {
         complain(&format!("note: {about}: {message}"));
     }
 }
 
-/// Reads an original whole.
+/// Reads a whole original.
 fn read(path: &Path) -> Result<String, String> {
     let said = |fault: std::io::Error| format!("{}: {fault}", path.display());
     let mut text = String::new();
@@ -294,7 +294,7 @@ fn read(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-/// Writes a file that is not there yet: what somebody has edited is never lost.
+/// Writes a new file: existing files are never overwritten.
 fn write_new(path: &Path, text: &str) -> Result<(), String> {
     let written = std::fs::OpenOptions::new()
         .write(true)

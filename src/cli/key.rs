@@ -1,4 +1,4 @@
-//! `scopegate key`: our own signing keys. A running gateway takes a change in within a second.
+//! `scopegate key`: our own signing keys. A running gateway applies a change within a second.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::client::said;
-use super::{Format, report, say, state, wrong};
+use super::{Format, report, say, store_access, wrong};
 use crate::config::KeySource;
 use crate::keys::IssuerKeys;
 use crate::keys::fetch::Fetch;
@@ -16,8 +16,8 @@ use crate::names::{IssuerName, Timestamp};
 use crate::store::keys::{NewKey, StoredKey, current};
 use crate::system::{clock, files};
 
-/// How long a key made by command is published before it signs, seconds: our key set may be kept
-/// for five minutes.
+/// How long a key made by command is published before it signs, seconds: verifiers may cache our
+/// key set for five minutes.
 const LEAD: i64 = 600;
 
 /// What to do with keys.
@@ -58,7 +58,7 @@ fn kid(key: &StoredKey) -> String {
 
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
-    let keys = state::store(&config)?.keys().map_err(|fault| wrong(&fault.to_string()))?;
+    let keys = store_access::store(&config)?.keys().map_err(|fault| wrong(&fault.to_string()))?;
     let now = clock::now();
     let signs = current(&keys, now).map(|key| key.number);
     let rows: Vec<serde_json::Value> = keys
@@ -73,15 +73,15 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
                 "kid": kid(key),
                 "algorithm": key.algorithm,
                 "state": state,
-                "signs_from": state::time(key.signs_from),
-                "retired_at": key.retired_at.map(state::time),
+                "signs_from": store_access::time(key.signs_from),
+                "retired_at": key.retired_at.map(store_access::time),
             })
         })
         .collect();
     match format {
         Format::Json => say(&json!({ "keys": rows }).to_string()),
         Format::Text => {
-            state::table(&rows, &["kid", "algorithm", "state", "signs_from", "retired_at"]);
+            store_access::table(&rows, &["kid", "algorithm", "state", "signs_from", "retired_at"]);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -91,8 +91,8 @@ fn make(algorithm: crate::token::jws::Algorithm) -> Result<NewKey, ExitCode> {
     fresh(algorithm).ok_or_else(|| wrong("no key could be made"))
 }
 
-/// The keys of other issuers as this machine gets them now: what a gateway here would see. How old
-/// the keys of a running gateway are, its metrics say.
+/// Fetches the keys of other issuers from this machine, as a gateway here would. Metrics report how
+/// old the keys of a running gateway are.
 fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -132,7 +132,9 @@ fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let failed = rows.iter().any(|row| !row["fault"].is_null());
     match format {
         Format::Json => say(&json!({ "issuers": rows }).to_string()),
-        Format::Text => state::table(&rows, &["issuer", "from", "keys", "of_no_use", "fault"]),
+        Format::Text => {
+            store_access::table(&rows, &["issuer", "from", "keys", "of_no_use", "fault"]);
+        }
     }
     Ok(if failed { ExitCode::from(super::FINDINGS) } else { ExitCode::SUCCESS })
 }
@@ -140,15 +142,15 @@ fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
 fn rotate(gateway: &Path, at_once: bool, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let (store, algorithm, now) =
-        (state::store(&config)?, config.fixed.signing.algorithm, clock::now());
+        (store_access::store(&config)?, config.fixed.signing.algorithm, clock::now());
     let from: Timestamp = if at_once { now } else { now.plus(LEAD) };
     let added = store.add_key(algorithm.as_str(), make(algorithm)?, now, from);
     added.map_err(|fault| wrong(&fault.to_string()))?;
-    said(format, &json!({ "signs_from": state::time(from) }), || {
+    said(format, &json!({ "signs_from": store_access::time(from) }), || {
         format!(
             "A new {} key signs from {} on. The old one's tokens stay good.",
             algorithm.as_str(),
-            state::time(from)
+            store_access::time(from)
         )
     });
     Ok(ExitCode::SUCCESS)
@@ -157,7 +159,7 @@ fn rotate(gateway: &Path, at_once: bool, format: Format) -> Result<ExitCode, Exi
 fn revoke(gateway: &Path, wanted: &str, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let (store, algorithm, now) =
-        (state::store(&config)?, config.fixed.signing.algorithm, clock::now());
+        (store_access::store(&config)?, config.fixed.signing.algorithm, clock::now());
     let keys = store.keys().map_err(|fault| wrong(&fault.to_string()))?;
     let Some(key) = keys.iter().find(|key| kid(key) == wanted) else {
         return Err(wrong(&format!("there is no key `{wanted}`; `scopegate key list` prints all")));

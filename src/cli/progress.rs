@@ -1,4 +1,4 @@
-//! Progress of long work, on a terminal alone.
+//! Progress of long work, shown only on a terminal.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::Path;
@@ -7,7 +7,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::tooling::Workers;
 
-/// Longest line that is kept, bytes.
+/// Longest line that is read whole, in bytes.
 const LONGEST: u64 = 1 << 20;
 
 fn bar(what: &'static str) -> ProgressBar {
@@ -23,7 +23,7 @@ fn bar(what: &'static str) -> ProgressBar {
     bar
 }
 
-/// Has a thread for each processor do some work, and shows how far it is.
+/// Runs work on one thread per processor, and shows its progress.
 pub(super) fn during<T>(what: &'static str, work: impl FnOnce(Workers<'_>) -> T) -> T {
     let bar = bar(what);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -34,16 +34,16 @@ pub(super) fn during<T>(what: &'static str, work: impl FnOnce(Workers<'_>) -> T)
             }
         });
     };
-    let told = |done: usize, all: usize| {
+    let progress = |done: usize, all: usize| {
         bar.set_length(all as u64);
         bar.set_position(done as u64);
     };
-    let done = work(Workers { run: &run, told: &told });
+    let done = work(Workers { run: &run, progress: &progress });
     bar.finish_and_clear();
     done
 }
 
-/// Reads the lines of a file, those with something in them.
+/// Reads the lines of a file, skipping empty ones.
 pub(super) fn lines(
     what: &'static str,
     path: &Path,
@@ -64,7 +64,7 @@ pub(super) fn lines(
         }
         let mut skipped = 0;
         if count as u64 == LONGEST && !space.ends_with(b"\n") {
-            // No line of ours: told of as one that is no record, and not kept.
+            // Too long for a record: shortened, so that it counts as unreadable.
             skipped = reader.skip_until(b'\n').map_err(said)?;
             space.truncate(1);
         }

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use serde_json::json;
 
 use super::client::said;
-use super::{Format, complain, report, say, state, wrong};
+use super::{Format, complain, report, say, store_access, wrong};
 use crate::config::{Config, StoreConfig};
 use crate::store::Store;
 use crate::system::{clock, files};
@@ -46,7 +46,7 @@ pub(super) fn run(gateway: &Path, command: StoreCommand, format: Format) -> Exit
     outcome.unwrap_or_else(|code| code)
 }
 
-/// The folder of the store. A shared one is its server's to copy.
+/// The folder of the store. A shared store is copied by its server.
 fn folder(config: &Config) -> Result<&Path, ExitCode> {
     match &config.fixed.store {
         StoreConfig::Embedded(folder) => Ok(Path::new(folder)),
@@ -59,7 +59,7 @@ fn folder(config: &Config) -> Result<&Path, ExitCode> {
 fn backup(gateway: &Path, file: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     folder(&config)?;
-    state::store(&config)?.backup(file).map_err(|fault| wrong(&fault.to_string()))?;
+    store_access::store(&config)?.backup(file).map_err(|fault| wrong(&fault.to_string()))?;
     let path = file.display().to_string();
     said(format, &json!({ "backup": path }), || {
         format!(
@@ -96,7 +96,8 @@ fn copy(gateway: &Path, to: &Path, format: Format) -> Result<ExitCode, ExitCode>
         )));
     }
     let wrong_store = |fault: crate::store::StoreFault| wrong(&fault.to_string());
-    let (store, target) = (state::store(&from)?, Store::of(&to.fixed.store).map_err(wrong_store)?);
+    let (store, target) =
+        (store_access::store(&from)?, Store::of(&to.fixed.store).map_err(wrong_store)?);
     let mut counts: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
     let shows = std::io::stderr().is_terminal();
     let copied = store.copy_to(&target, clock::now(), |table, count| {
@@ -111,7 +112,7 @@ fn copy(gateway: &Path, to: &Path, format: Format) -> Result<ExitCode, ExitCode>
     match format {
         Format::Json => say(&json!({ "moved": rows }).to_string()),
         Format::Text => {
-            state::table(&rows, &["table", "rows"]);
+            store_access::table(&rows, &["table", "rows"]);
             say("Start the gateways with the shared store now, then move once more: what the old \
                     ones wrote meanwhile comes too.");
         }

@@ -41,7 +41,7 @@ pub(super) struct TestArguments {
 
 pub(super) fn run(gateway: &Path, arguments: &TestArguments) -> ExitCode {
     let machine = if arguments.format == TestFormat::Json { Format::Json } else { Format::Text };
-    // Tests that fail are what is asked for here, not faults of the configuration.
+    // Failing tests are the result here, not faults of the configuration.
     let config = match files::load_untested(gateway) {
         Ok(config) => config,
         Err(fault) => return report(&fault, machine),
@@ -133,7 +133,7 @@ fn junit(runs: &[Run<'_>]) -> Result<String, String> {
                 .set_description(steps(&failure.explanation).join("\n"));
             status
         });
-        // Two characters that XML 1.0 has no place for, and the library lets through.
+        // Two characters that XML 1.0 does not allow, and that the library does not escape.
         let name = run.test.name.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}");
         let mut case = TestCase::new(name.as_str(), status);
         case.set_classname(&*run.test.origin.file);

@@ -1,5 +1,5 @@
-//! `scopegate token`: what a token says, and an end to tokens. A token is read from standard input,
-//! so that it stands in no process list and no shell history; it is never printed.
+//! `scopegate token`: inspects and revokes tokens. A token is read from standard input, so that it
+//! is in no process list and no shell history; it is never printed.
 
 use std::io::Read;
 use std::path::Path;
@@ -10,14 +10,14 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::client::said;
-use super::{Format, reading, report, state, wrong};
+use super::{Format, report, store_access, token_facts, wrong};
 use crate::config::Config;
 use crate::grant::opaque::Kind;
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::principal;
 use crate::store::revocations::{Revocation, Subject};
 use crate::system::{clock, files};
-use crate::token::jws::Unverified;
+use crate::token::jws::Decoded;
 
 /// What to do with tokens.
 #[derive(Debug, Subcommand)]
@@ -80,9 +80,9 @@ fn read() -> Result<Zeroizing<String>, ExitCode> {
 
 fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
-    let store = state::store(&config)?;
+    let store = store_access::store(&config)?;
     let token = read()?;
-    let facts = match reading::facts(&config, Some(&store), &token) {
+    let facts = match token_facts::facts(&config, Some(&store), &token) {
         Ok(facts) => facts,
         Err(refusal) => {
             let fault = refusal.fault.text();
@@ -110,8 +110,8 @@ fn inspect(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
         "subject": facts.subject,
         "audience": facts.audience,
         "scope": facts.scopes.as_ref().map(crate::scope::ScopeSet::to_value),
-        "issued": facts.issued.map(state::time),
-        "expires": state::time(facts.expires),
+        "issued": facts.issued.map(store_access::time),
+        "expires": store_access::time(facts.expires),
         "id": facts.id,
         "authorization": facts.authorization,
     });
@@ -124,7 +124,7 @@ fn known(is: bool, name: &str) -> Result<(), ExitCode> {
     if is { Ok(()) } else { Err(wrong(&format!("there is no `{name}`: nothing was revoked"))) }
 }
 
-/// The time until which tokens are meant.
+/// The latest issue time of the tokens to revoke.
 fn until(what: &What, issued_before: Option<&str>, now: Timestamp) -> Result<Timestamp, ExitCode> {
     let until = match issued_before {
         None => now,
@@ -135,7 +135,7 @@ fn until(what: &What, issued_before: Option<&str>, now: Timestamp) -> Result<Tim
             let at: jiff::Timestamp = text.parse().map_err(|_| {
                 wrong(&format!("`{text}` is not a time; write for instance 2026-11-22T10:00:00Z"))
             })?;
-            // Before that second, not in it.
+            // Up to the second before, not including it.
             Timestamp(at.as_second() - 1)
         }
     };
@@ -186,7 +186,7 @@ fn revoke(
         Subject::User(user) => format!("all tokens{of} that act for `{user}` are"),
         Subject::Everything => format!("all tokens{of} issued until now are"),
     };
-    state::revoke_in(&config, Revocation::until(issuer, subject, until, now))?;
+    store_access::revoke_in(&config, Revocation::until(issuer, subject, until, now))?;
     let until =
         issued_before.map(|text| format!(", as far as issued before {text}")).unwrap_or_default();
     said(format, &json!({ "refused": text, "issued_before": issued_before }), || {
@@ -195,12 +195,13 @@ fn revoke(
     Ok(ExitCode::SUCCESS)
 }
 
-/// The token on standard input: whose it is, and what revokes it. A token of others is taken at its
-/// word: whoever has it may well want it refused, and its keys are not here.
+/// The token on standard input: its issuer, and what revokes it. Another issuer's token is not
+/// verified: its holder may want it revoked, and its keys are not here.
 fn presented(config: &Config) -> Result<(IssuerName, Subject), ExitCode> {
     let own = IssuerName::new(IssuerName::OWN);
     let token = read()?;
-    let parsed = Unverified::parse(&token).ok();
+    let decoded = Decoded::of(&token).ok();
+    let parsed = decoded.as_ref().and_then(|decoded| decoded.read().ok());
     let text = |name: &str| parsed.as_ref()?.claims.get(name)?.as_str();
     let issuer = text("iss")
         .and_then(|iss| config.rules.issuer_by_claim(iss))
@@ -211,7 +212,7 @@ fn presented(config: &Config) -> Result<(IssuerName, Subject), ExitCode> {
         })?;
         return Ok((issuer.clone(), Subject::Token(id.to_owned())));
     }
-    let store = state::store(config)?;
+    let store = store_access::store(config)?;
     if let Some(digest) = Kind::Refresh.digest(&token) {
         let found = store.find_refresh(digest).map_err(|fault| wrong(&fault.to_string()))?;
         return Ok((
@@ -219,7 +220,7 @@ fn presented(config: &Config) -> Result<(IssuerName, Subject), ExitCode> {
             Subject::Authorization(found.ok_or_else(|| wrong("no such refresh token"))?),
         ));
     }
-    let facts = reading::facts(config, Some(&store), &token);
+    let facts = token_facts::facts(config, Some(&store), &token);
     let facts = facts.map_err(|refusal| wrong(&format!("the token: {}", refusal.fault.text())))?;
     Ok((own, Subject::Token(facts.id.clone().ok_or_else(|| wrong("the token has no id"))?)))
 }

@@ -1,5 +1,5 @@
-//! `scopegate user`: users of the login page. The users file is yours: lines to paste are printed,
-//! nothing is rewritten.
+//! `scopegate user`: users of the login page. The users file is never rewritten: lines to paste are
+//! printed.
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
@@ -11,11 +11,11 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::client::said;
-use super::{Format, report, say, state, wrong};
+use super::{Format, report, say, store_access, wrong};
 use crate::store::revocations::Subject;
 use crate::system::files;
 
-/// Shortest password taken, in characters (NIST SP 800-63B §3.1.1.2 asks for at least eight).
+/// Shortest password allowed, in characters (NIST SP 800-63B §3.1.1.2 requires at least eight).
 const MIN_PASSWORD: usize = 8;
 
 /// What to do with users.
@@ -124,7 +124,7 @@ fn add(
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line of standard input. On a terminal the characters are seen: say so.
+/// One line of standard input. On a terminal the characters are visible: warn.
 fn password() -> Result<Zeroizing<String>, ExitCode> {
     if std::io::stdin().is_terminal() {
         super::complain(
@@ -170,7 +170,10 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     match format {
         Format::Json => say(&json!({ "users": rows }).to_string()),
         Format::Text => {
-            state::table(&rows, &["user", "name", "active", "locked", "signs_in", "roles", "at"]);
+            store_access::table(
+                &rows,
+                &["user", "name", "active", "locked", "signs_in", "roles", "at"],
+            );
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -181,7 +184,7 @@ fn lock(gateway: &Path, name: &str, format: Format) -> Result<ExitCode, ExitCode
     let Some(user) = config.rules.registry().user(name).cloned() else {
         return Err(wrong(&format!("there is no user `{name}`; `scopegate user list` prints all")));
     };
-    state::revoke(gateway, Subject::User(name.to_owned()), format)?;
+    store_access::revoke(gateway, Subject::User(name.to_owned()), format)?;
     said(
         format,
         &json!({ "user": name, "paste": "locked: true", "at": user.origin.to_string() }),

@@ -8,10 +8,9 @@ use subtle::ConstantTimeEq;
 
 use crate::names::Timestamp;
 
-/// Shortest secret that may be checked against a plain SHA-256: 43 base64url characters are 256
-/// bits.
+/// Shortest secret accepted against a plain SHA-256: 43 base64url characters are 256 bits.
 pub const MIN_RANDOM: usize = 43;
-/// Longest secret looked at.
+/// Longest secret accepted.
 pub const MAX: usize = 512;
 
 /// How a secret is checked.
@@ -28,7 +27,7 @@ pub enum SecretDigest {
 pub struct ClientSecret {
     /// The digest.
     pub digest: SecretDigest,
-    /// From then on it is refused.
+    /// When it expires.
     pub expires: Option<Timestamp>,
 }
 
@@ -39,8 +38,8 @@ impl ClientSecret {
         self.expires.is_some_and(|at| now >= at)
     }
 
-    /// How it is told from the client's others, without saying anything about the secret: the
-    /// beginning of its digest.
+    /// Distinguishes it from the client's other secrets, without revealing it: the beginning of its
+    /// digest.
     #[must_use]
     pub fn label(&self) -> String {
         match &self.digest {
@@ -51,14 +50,13 @@ impl ClientSecret {
         }
     }
 
-    /// Whether checking it takes milliseconds, so that it must not run where requests are served.
+    /// Whether checking it takes milliseconds, so that it must not run on request threads.
     #[must_use]
     pub const fn is_slow(&self) -> bool {
         matches!(self.digest, SecretDigest::Argon2id(_))
     }
 
-    /// What checking it costs, roughly: blocks of memory times passes over them; 0 where it costs
-    /// nothing to speak of.
+    /// The approximate cost of checking it: blocks of memory times passes; 0 if negligible.
     #[must_use]
     pub fn cost(&self) -> u64 {
         match &self.digest {
@@ -67,7 +65,7 @@ impl ClientSecret {
         }
     }
 
-    /// Whether the presented secret is this one. Expiry is the caller's to look at.
+    /// Whether the presented secret is this one. The caller checks its expiry.
     #[must_use]
     pub fn matches(&self, presented: &str) -> bool {
         if presented.len() > MAX {
@@ -86,13 +84,12 @@ impl ClientSecret {
     }
 }
 
-/// What a password that nobody has is checked against, so that an unknown name takes as long as a
-/// wrong password.
+/// A hash without a known password, checked so that an unknown name takes as long as a wrong
+/// password.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$Xv1AoLdwnLye1js6gD4Mow$f9qJVUMOEA+kVVifiwwJJGUrSZTsHEUdvBNTjcdbIu4";
 
-/// Whether a password is the one behind an Argon2id PHC string. Without one it takes as long as
-/// with `slowest`, the costliest that anybody has, and says no; as it does where the password is
-/// wrong.
+/// Whether a password matches an Argon2id PHC string. Without one the answer is no and takes as
+/// long as with `slowest`, the costliest of all users; so does a wrong password.
 #[must_use]
 pub fn check_password(phc: Option<&str>, password: &str, slowest: Option<&str>) -> bool {
     let password = if password.len() > MAX { "" } else { password };
@@ -118,7 +115,7 @@ pub fn cost_of(phc: &str) -> u64 {
 /// Parses the digest of a secret made by us: 64 hex digits.
 ///
 /// # Errors
-/// What is wrong, and what would be right.
+/// Says what is wrong, and what would be right.
 pub fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
     let wrong = || {
         "not a SHA-256: write the 64 hex digits that `printf %s SECRET | sha256sum` prints"
@@ -135,11 +132,11 @@ pub fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
     Ok(digest)
 }
 
-/// Checks that a PHC string is Argon2id with parameters that this gateway will run: at most 64 MiB
+/// Checks that a PHC string is Argon2id with parameters that this gateway accepts: at most 64 MiB
 /// and 8 passes.
 ///
 /// # Errors
-/// What is wrong, and what would be right.
+/// Says what is wrong, and what would be right.
 pub fn check_argon2id(text: &str) -> Result<(), String> {
     let hash = PasswordHash::new(text).map_err(|_| {
         "not a PHC string such as $argon2id$v=19$m=19456,t=2,p=1$SALT$HASH".to_owned()

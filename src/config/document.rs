@@ -1,4 +1,4 @@
-//! One YAML file: its values (serde_yaml) and where each of them stands (an event parser beside it,
+//! One YAML file: its values (serde_yaml) and where each of them stands (an event parser,
 //! because serde_yaml keeps no positions). The only module that names either parser.
 
 use std::collections::HashMap;

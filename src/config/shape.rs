@@ -419,7 +419,7 @@ impl<'a> Walk<'a> {
             [(first, schema), others @ ..] => {
                 // Keys of one branch may stand together, those of several exclude each other.
                 if let Some((other, _)) = others.iter().find(|(key, _)| !has(schema, key)) {
-                    let message = format!("`{other}` beside `{first}`: they exclude each other");
+                    let message = format!("`{other}` with `{first}`: they exclude each other");
                     self.fault_at_key(other, message, "write exactly one of them".to_owned());
                     return Fate::Stay;
                 }

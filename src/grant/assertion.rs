@@ -1,48 +1,46 @@
-//! Assertions that a client signs with a registered key (RFC 7523): in place of its secret, or in
-//! place of a user's login.
-
-use serde_json::Value;
+//! Assertions that a client signs with a registered key (RFC 7523): instead of its secret, or
+//! instead of a user's login.
 
 use crate::client::Client;
 use crate::names::Timestamp;
-use crate::token::jws::Unverified;
+use crate::token::json::Json;
+use crate::token::jws::Decoded;
 
 /// `client_assertion_type` of RFC 7523 §2.2.
 pub const CLIENT_ASSERTION: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-/// The longest life of an assertion, seconds: for so long its id is remembered.
+/// The longest life of an assertion, seconds: its id is stored that long.
 const MAX_LIFE: i64 = 3_600;
 /// `typ` of an assertion that proves a client.
 pub const CLIENT_KIND: &str = "client-authentication+jwt";
-/// `typ` of one that stands for a user's login. Plain JWTs are told apart by their `sub`.
+/// `typ` of an assertion that replaces a user's login. Plain JWTs are distinguished by their `sub`.
 pub const GRANT_KIND: &str = "authorization-grant+jwt";
-/// Longest `jti`: it is remembered.
+/// Longest `jti`, which is stored.
 const MAX_ID: usize = 256;
 /// Clock difference forgiven, seconds.
 const LEEWAY: i64 = 30;
 
-/// A verified assertion. Whether it was used before is the store's to say.
+/// A verified assertion. The store decides whether it was used before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Assertion {
-    /// Who it speaks for: the client itself, or a user.
+    /// Its subject: the client itself, or a user.
     pub subject: String,
-    /// The client and the assertion's own id: used once.
+    /// The client and the assertion's own id, which may be used once.
     pub id: String,
-    /// Until then the id is remembered.
+    /// The id is stored until then.
     pub expires: Timestamp,
 }
 
-/// The client that an assertion says to be of, before anything of it is verified: it chooses whose
-/// keys are asked.
+/// The client that an assertion names, before it is verified: it selects the keys.
 #[must_use]
 pub fn claimed(text: &str) -> Option<String> {
-    Some(Unverified::parse(text).ok()?.claims.get("iss")?.as_str()?.to_owned())
+    Some(Decoded::of(text).ok()?.read().ok()?.claims.get("iss")?.as_str()?.to_owned())
 }
 
-/// Verifies an assertion of a client (RFC 7523 §3); its `typ` may say what it is for, and then has
-/// to say this.
+/// Verifies an assertion of a client (RFC 7523 §3); if its `typ` declares a purpose, it must be
+/// this one.
 ///
 /// # Errors
-/// What is wrong, for the log and for the client that signed it.
+/// Says what is wrong, for the log and for the client that signed it.
 pub fn verify(
     text: &str,
     kind: &str,
@@ -50,7 +48,9 @@ pub fn verify(
     audiences: &[&str],
     now: Timestamp,
 ) -> Result<Assertion, &'static str> {
-    let parsed = Unverified::parse(text).map_err(|_| "the assertion is not a signed JWT")?;
+    let unsigned = |_| "the assertion is not a signed JWT";
+    let decoded = Decoded::of(text).map_err(unsigned)?;
+    let parsed = decoded.read().map_err(unsigned)?;
     if client.keys.keys().is_empty() {
         return Err("the client has no jwks_file: it cannot sign assertions");
     }
@@ -61,16 +61,16 @@ pub fn verify(
         .keys
         .verify(&parsed)
         .map_err(|_| "the assertion's signature is not by a key of the client")?;
-    let text_of = |name: &str| parsed.claims.get(name).and_then(Value::as_str);
+    let text_of = |name: &str| parsed.claims.get(name).and_then(Json::as_str);
     let date = |name: &str| {
         parsed.claims.get(name).map(|value| value.as_i64().ok_or("a date is not a whole number"))
     };
     if text_of("iss") != Some(client.id.as_str()) {
         return Err("the assertion's iss is not the client_id");
     }
-    let named = |value: &Value| value.as_str().is_some_and(|value| audiences.contains(&value));
+    let named = |value: &Json<'_>| value.as_str().is_some_and(|value| audiences.contains(&value));
     let ours = match parsed.claims.get("aud") {
-        Some(Value::Array(list)) => list.iter().any(named),
+        Some(Json::List(list)) => list.iter().any(named),
         Some(value) => named(value),
         None => false,
     };

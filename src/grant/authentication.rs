@@ -15,20 +15,20 @@ use crate::client::secret::{ClientSecret, SecretDigest};
 use crate::client::{Client, Registry};
 use crate::names::Timestamp;
 
-/// What a client presented: an id, and a secret unless it is public. Basic credentials are tried
-/// form-decoded and, when that differs, raw: the RFC asks for the first, a third of the clients in
-/// the field send the second.
+/// Credentials of a client: an id, and a secret unless it is public. Basic credentials are tried
+/// form-decoded and, when that differs, raw: the RFC requires the former, a third of the clients in
+/// the field send the latter.
 pub struct Credentials {
     candidates: Vec<(String, Option<Zeroizing<String>>)>,
     assertion: Option<Zeroizing<String>>,
 }
 
-/// A client that has proven itself.
+/// An authenticated client.
 #[derive(Debug)]
 pub struct Proven {
     /// The client.
     pub client: Arc<Client>,
-    /// Which of its secrets it has used, by its label.
+    /// The label of the secret that it used.
     pub secret: Option<String>,
 }
 
@@ -72,14 +72,13 @@ impl Credentials {
         }
         let Some(header) = header else {
             let id = body_id.ok_or(GrantError::unauthenticated("no credentials"))?;
-            // Without a secret it can be a public client alone (RFC 6749 §2.1, §3.2.1).
+            // Without a secret it can only be a public client (RFC 6749 §2.1, §3.2.1).
             let secret = body_secret.map(|secret| secret.to_owned().into());
             return Ok(Self { candidates: vec![(id.to_owned(), secret)], assertion: None });
         };
         let mut candidates =
             parse_basic(header).ok_or(GrantError::unauthenticated("not Basic credentials"))?;
-        // A client that names itself in the body too must be the same one (RFC 6749 §2.3: one
-        // method for each request).
+        // Credentials in the body too must be the same (RFC 6749 §2.3: one method per request).
         let agrees = |(id, secret): &(String, Zeroizing<String>)| {
             body_id.is_none_or(|other| other == id)
                 && body_secret.is_none_or(|other| other == secret.as_str())
@@ -89,20 +88,20 @@ impl Credentials {
             let text = "the Authorization header and the body name different credentials";
             return Err(GrantError::new(ErrorCode::InvalidRequest, text));
         }
-        // Some libraries send Basic with an empty password for a client that has none.
+        // Some libraries send Basic with an empty password for a client without a secret.
         let some = |secret: Zeroizing<String>| Some(secret).filter(|secret| !secret.is_empty());
         let candidates = candidates.into_iter().map(|(id, secret)| (id, some(secret))).collect();
         Ok(Self { candidates, assertion: None })
     }
 
-    /// The client that they name, for limits on guessing. Not yet proven.
+    /// The client that they name, for limits on guessing. Not yet authenticated.
     #[must_use]
     pub fn claimed(&self) -> &str {
         self.candidates.first().map_or("", |(id, _)| id)
     }
 
-    /// The client that its own signature proves (RFC 7523 §2.2); `None` where there is no
-    /// assertion. That it has not been used before is the caller's to see to.
+    /// The client that its own signature authenticates (RFC 7523 §2.2); `None` where there is no
+    /// assertion. The caller ensures that it was not used before.
     ///
     /// # Errors
     /// `invalid_client`.
@@ -116,7 +115,7 @@ impl Credentials {
         let verified = registry.client(self.claimed()).ok_or("unknown client").and_then(|client| {
             let assertion =
                 assertion::verify(text, assertion::CLIENT_KIND, client, audiences, now)?;
-            // RFC 7523 §3: of a client's authentication `sub` is the client.
+            // RFC 7523 §3: `sub` of a client's authentication is the client.
             let own = assertion.subject == client.id.as_str();
             if own {
                 Ok((client.clone(), assertion))
@@ -127,23 +126,23 @@ impl Credentials {
         Some(verified.map_err(GrantError::unauthenticated))
     }
 
-    /// Whether they say anything that a slow check (Argon2id) could prove.
+    /// Whether they have a secret that a slow check (Argon2id) could match.
     #[must_use]
     pub fn has_secret(&self) -> bool {
         self.candidates.iter().any(|(_, secret)| secret.is_some())
     }
 
-    /// The client that they prove by a secret of ours, which costs nothing to check and cannot be
-    /// guessed, or without a secret if it is a public one. An inactive client authenticates: it is
-    /// told so afterwards.
+    /// Authenticates a client by a secret of ours, which is cheap to check and cannot be guessed,
+    /// or without a secret if it is public. An inactive client authenticates: it is refused
+    /// afterwards.
     ///
     /// # Errors
-    /// `invalid_client`, with one text whatever the cause. A slow check may still prove it.
+    /// `invalid_client`, with one text for all causes. A slow check may still succeed.
     pub fn prove_fast(&self, registry: &Registry, now: Timestamp) -> Result<Proven, GrantError> {
         let mut cause = "unknown client";
         for (id, secret) in &self.candidates {
             let Some(client) = registry.client(id) else {
-                // The same work as for a client that exists.
+                // The same work as for an existing client.
                 let secret = secret.as_ref().map_or("", |secret| secret.as_str());
                 let _ = ClientSecret { digest: SecretDigest::Sha256([0; 32]), expires: None }
                     .matches(secret);
@@ -169,9 +168,9 @@ impl Credentials {
         Err(GrantError::unauthenticated(cause))
     }
 
-    /// The client that they prove by a secret that somebody chose. Whether there is such a client,
-    /// and whether it has such a secret, does not show in the work: without a match, what the
-    /// slowest secret of all costs is spent.
+    /// Authenticates a client by a secret that a person chose. The work does not reveal whether the
+    /// client or such a secret exists: without a match, it costs as much as the slowest secret of
+    /// all.
     #[must_use]
     pub fn prove_slowly(&self, registry: &Registry, now: Timestamp) -> Option<Proven> {
         for (id, secret) in
@@ -194,15 +193,15 @@ impl Credentials {
     }
 }
 
-/// What a secret is among those of a client.
+/// The result of looking for a secret among those of a client.
 enum Found {
     Nothing,
     Expired,
-    /// The label of the one that it is.
+    /// The label of the matching secret.
     Good(String),
 }
 
-/// All are looked at: how long it takes does not tell which one it is.
+/// Checks all secrets, so that the time does not reveal which one matches.
 fn matching<'a>(
     own: impl Iterator<Item = &'a ClientSecret>,
     secret: &str,
@@ -262,7 +261,7 @@ fn parse_basic(header: &[u8]) -> Option<Vec<(String, Zeroizing<String>)>> {
 
 /// application/x-www-form-urlencoded decoding of one value (RFC 6749 appendix B).
 fn form_decode(value: &str) -> Option<String> {
-    // The parser splits at these, which a value encoded for Basic never holds.
+    // The parser splits at these, which an encoded value never contains.
     if value.contains(['&', '=']) {
         return None;
     }

@@ -1,5 +1,5 @@
-//! What a user allowed a client, and what a client may have for it: the code's redemption and the
-//! refresh, judged.
+//! What a user allowed a client, and which tokens it may get for that: checks of the code's
+//! redemption and of the refresh.
 
 use super::pkce::Challenge;
 use super::{ErrorCode, GrantError, Granted, TokenRequest, resource, scope_of};
@@ -7,27 +7,27 @@ use crate::client::{Client, GrantType, Registry};
 use crate::policy::Rules;
 use crate::scope::ScopeSet;
 
-/// What a user allowed a client. Codes, refresh tokens and access tokens of it die with it.
+/// A user's consent for a client. Its codes, refresh tokens and access tokens end with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authorization {
-    /// Its id, which its JWTs carry.
+    /// Its id, also in its JWTs.
     pub id: String,
     /// The client.
     pub client: String,
     /// The user.
     pub subject: String,
-    /// What was allowed.
+    /// The allowed scopes.
     pub scopes: ScopeSet,
-    /// The one API it is for; all of ours without one.
+    /// The one API it is for; all of ours if `None`.
     pub resource: Option<String>,
 }
 
 /// A code as it was issued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IssuedCode {
-    /// What it stands for.
+    /// Its authorization.
     pub authorization: Authorization,
-    /// The redirect URI of the authorization request, if it named one.
+    /// The redirect URI of the authorization request, if it was sent.
     pub redirect_uri: Option<String>,
     /// Its PKCE challenge.
     pub challenge: Option<Challenge>,
@@ -37,10 +37,10 @@ fn invalid(text: &'static str) -> GrantError {
     GrantError::new(ErrorCode::InvalidGrant, text)
 }
 
-/// Judges the redemption of a code that is live (RFC 6749 §4.1.3, RFC 7636 §4.6, RFC 9700 §2.1.1).
+/// Checks the redemption of a live code (RFC 6749 §4.1.3, RFC 7636 §4.6, RFC 9700 §2.1.1).
 ///
 /// # Errors
-/// `invalid_grant` with what does not fit, `unauthorized_client`, `invalid_target`.
+/// `invalid_grant` with the cause, `unauthorized_client`, `invalid_target`.
 pub fn redeem(
     code: &IssuedCode,
     client: &Client,
@@ -67,7 +67,7 @@ pub fn redeem(
             return Err(invalid("code_verifier does not fit the code_challenge (RFC 7636)"));
         }
         (Some(_), None) => return Err(invalid("code_verifier is missing (RFC 7636)")),
-        // A verifier without a challenge: somebody took the challenge out of the request on its way
+        // A verifier without a challenge: the challenge was removed from the request on its way
         // (RFC 9700 §4.8.2).
         (None, Some(_)) => {
             return Err(invalid(
@@ -79,7 +79,7 @@ pub fn redeem(
     granted(&code.authorization, client, registry, None, request.resource.as_deref(), public_url)
 }
 
-/// Judges a refresh (RFC 6749 §6): the same client, never a wider scope.
+/// Checks a refresh (RFC 6749 §6): the same client, never a wider scope.
 ///
 /// # Errors
 /// `invalid_grant`, `invalid_scope`, `invalid_target`, `unauthorized_client`.
@@ -101,9 +101,8 @@ pub fn refresh(
     )
 }
 
-/// What a user gives a client without a page: by its password (RFC 6749 §4.3), or by an assertion
-/// of a client that may speak for users (RFC 7523 §2.1). `id` is that of the authorization to be
-/// made.
+/// Checks a grant without a page: by the user's password (RFC 6749 §4.3), or by an assertion of a
+/// client that may act for users (RFC 7523 §2.1). `id` is that of the new authorization.
 ///
 /// # Errors
 /// `invalid_grant`, `invalid_scope`, `invalid_target`, `unauthorized_client`.
@@ -131,7 +130,7 @@ pub fn direct(
 /// Whether a client may use a grant now.
 ///
 /// # Errors
-/// `unauthorized_client` with what keeps it from that.
+/// `unauthorized_client` with the reason.
 pub fn may_use(client: &Client, grant: GrantType) -> Result<(), GrantError> {
     let unauthorized = |text: String| Err(GrantError::new(ErrorCode::UnauthorizedClient, text));
     if !client.active {
@@ -162,7 +161,7 @@ fn granted(
         let text = format!("this grant is for {audience}; leave resource out, or name that");
         return Err(GrantError::new(ErrorCode::InvalidTarget, text));
     }
-    // What the client has lost since then it does not get again.
+    // Scopes that the client has lost since then are not granted again.
     let held =
         authorization.scopes.as_slice().iter().filter(|scope| client.scopes.contains(*scope));
     let held: ScopeSet = held.cloned().collect();

@@ -1,8 +1,8 @@
-//! The authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2): what a client asks a
-//! user for.
+//! The authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3, RFC 8707 §2): the client's request
+//! for a user's consent.
 //!
-//! Until client and redirect URI are known to belong together nobody is redirected anywhere (RFC
-//! 6749 §3.1.2.4): such a request ends on a page. After that every fault goes back to the client.
+//! There is no redirect until the redirect URI is known to be the client's (RFC 6749 §3.1.2.4):
+//! before, a fault is shown on a page; after, every fault is returned to the client.
 
 use std::sync::Arc;
 
@@ -13,32 +13,32 @@ use crate::client::{Client, GrantType};
 use crate::policy::Rules;
 use crate::scope::ScopeSet;
 
-/// Longest `state` taken, in bytes.
+/// Longest `state` accepted, in bytes.
 const MAX_STATE: usize = 2_048;
 
 /// A request that may be shown to the user.
 #[derive(Debug)]
 pub struct AuthorizationRequest {
-    /// Who asks.
+    /// The client.
     pub client: Arc<Client>,
-    /// Where the answer goes, and what the client sent along.
+    /// The destination of the response, and the client's state.
     pub way_back: WayBack,
     /// The redirect URI as sent; the token request must repeat it (RFC 6749 §4.1.3).
     pub redirect_sent: bool,
-    /// What it asks for.
+    /// The requested scopes.
     pub scopes: ScopeSet,
-    /// The one API it asks for (RFC 8707).
+    /// The one API requested (RFC 8707).
     pub resource: Option<String>,
     /// The PKCE challenge.
     pub challenge: Option<Challenge>,
 }
 
-/// Where a response goes.
+/// The destination of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WayBack {
     /// The redirect URI, one of the client's.
     pub redirect_uri: String,
-    /// Echoed byte for byte.
+    /// Returned byte for byte.
     pub state: Option<String>,
 }
 
@@ -47,19 +47,19 @@ pub struct WayBack {
 pub enum ResponseError {
     /// A parameter is missing, doubled or malformed.
     InvalidRequest,
-    /// The client may not use this grant.
+    /// The client is not allowed to use this grant.
     UnauthorizedClient,
-    /// The user said no.
+    /// The user refused.
     AccessDenied,
-    /// Only `code` is offered.
+    /// Only `code` is supported.
     UnsupportedResponseType,
     /// A scope is unknown, malformed or not held.
     InvalidScope,
-    /// The resource is none of ours.
+    /// The resource is not one of ours.
     InvalidTarget,
-    /// Request objects are not offered.
+    /// Request objects are not supported.
     RequestNotSupported,
-    /// We cannot answer now.
+    /// The server cannot answer now.
     TemporarilyUnavailable,
 }
 
@@ -83,14 +83,14 @@ impl ResponseError {
 /// Why a request is not shown to the user.
 #[derive(Debug)]
 pub enum Fault {
-    /// Nobody may be redirected: a page says what is wrong.
+    /// There is no redirect: a page shows the fault.
     Page(String),
-    /// The client is told.
+    /// The fault is returned to the client.
     Redirect(WayBack, ResponseError, String),
 }
 
 impl WayBack {
-    /// The URL of a response; every one names us (RFC 9207).
+    /// The URL of a response; each includes `iss` (RFC 9207).
     #[must_use]
     pub fn response(&self, issuer: &str, parameters: &[(&str, &str)]) -> String {
         let mut all: Vec<(&str, &str)> = parameters.to_vec();
@@ -107,10 +107,10 @@ impl WayBack {
 }
 
 impl AuthorizationRequest {
-    /// Reads the query of an authorization request.
+    /// Parses the query of an authorization request.
     ///
     /// # Errors
-    /// Where it goes wrong, and who is told.
+    /// Says what is wrong, and where it is reported.
     pub fn parse(
         query: &str,
         rules: &Rules,
@@ -210,8 +210,8 @@ impl AuthorizationRequest {
     }
 }
 
-/// The redirect URI to use: the one sent, if it is registered; without one, the only one
-/// registered.
+/// The redirect URI to use: the one sent, if it is registered; if none was sent, the only
+/// registered one.
 fn redirect_uri(client: &Client, sent: Option<&str>) -> Result<String, String> {
     match (sent, client.redirect_urls.as_slice()) {
         (_, []) => Err("This application has no redirect_urls in its registration.".to_owned()),

@@ -4,11 +4,10 @@ use super::{ErrorCode, GrantError, Granted, TokenRequest, resource, scope_of};
 use crate::client::{Client, GrantType};
 use crate::policy::Rules;
 
-/// Judges the request of an authenticated client.
+/// Checks the request of an authenticated client.
 ///
 /// # Errors
-/// `unauthorized_client` with what keeps it from the grant, `invalid_scope` with the scope,
-/// `invalid_target`.
+/// `unauthorized_client` with the reason, `invalid_scope` with the scope, `invalid_target`.
 pub fn grant(
     client: &Client,
     rules: &Rules,

@@ -5,9 +5,9 @@ use std::collections::hash_map::Entry;
 
 use super::{ErrorCode, GrantError};
 
-/// Most parameters taken.
+/// Most parameters accepted.
 const MAX_PARAMETERS: usize = 64;
-/// Longest body taken, in bytes.
+/// Longest body accepted, in bytes.
 pub const MAX_BODY: usize = 64 * 1024;
 
 /// Parameters by name; empty values are absent ones (RFC 6749 §3.1).
@@ -24,7 +24,7 @@ impl Form {
     /// Parses a body.
     ///
     /// # Errors
-    /// `invalid_request` for a parameter twice, too many of them, or text that is not UTF-8.
+    /// `invalid_request` for a repeated parameter, too many of them, or text that is not UTF-8.
     pub fn parse(body: &[u8]) -> Result<Self, GrantError> {
         match Self::read(body) {
             (form, None) => Ok(form),
@@ -32,9 +32,8 @@ impl Form {
         }
     }
 
-    /// Parses as far as it goes, with the first fault and the parameter it is about (empty where it
-    /// is about none): an authorization request has to be understood before it is known where its
-    /// fault is to be told.
+    /// Parses as far as possible, and returns the first fault with its parameter (empty if none):
+    /// the parameters of an authorization request determine where its fault is reported.
     #[must_use]
     pub fn read(body: &[u8]) -> (Self, Option<(String, GrantError)>) {
         let mut parameters = HashMap::new();
@@ -62,7 +61,7 @@ impl Form {
             }
             match parameters.entry(name.into_owned()) {
                 Entry::Vacant(place) => drop(place.insert(value.into_owned())),
-                // A doubled parameter that decides where faults are told comes before all others.
+                // A repeated parameter that determines where faults are reported takes precedence.
                 Entry::Occupied(taken)
                     if fault.is_ok()
                         || matches!(taken.key().as_str(), "client_id" | "redirect_uri") =>
@@ -75,7 +74,7 @@ impl Form {
         fault
     }
 
-    /// A parameter that has a value.
+    /// The value of a parameter, unless it is empty.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())

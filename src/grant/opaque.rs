@@ -1,6 +1,6 @@
-//! Values that mean something only to us: authorization codes, refresh tokens, opaque access
-//! tokens, session cookies. 256 random bits behind a prefix that says what they are; the store
-//! keeps a digest, under the kind it was made as.
+//! Values that have meaning only to us: authorization codes, refresh tokens, opaque access tokens,
+//! session cookies. 256 random bits after a prefix that names the kind; the store keeps a digest,
+//! by kind.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -15,8 +15,8 @@ const TEXT: usize = 43;
 /// SHA-256 of a value, prefix included.
 pub type ValueDigest = [u8; 32];
 
-/// What a value is for. A value of one kind is never taken for another: its prefix is part of the
-/// digest.
+/// The purpose of a value. A value of one kind is never accepted as another: its prefix is part of
+/// the digest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An authorization code (RFC 6749 §4.1.2).
@@ -27,7 +27,7 @@ pub enum Kind {
     Access,
     /// The cookie of a login.
     Session,
-    /// What brings a login at an external page back to the browser.
+    /// The value that returns a login at an external page to the browser.
     Login,
 }
 
@@ -36,7 +36,7 @@ impl Kind {
     pub const ALL: [Self; 5] =
         [Self::Code, Self::Refresh, Self::Access, Self::Session, Self::Login];
 
-    /// How values of this kind begin.
+    /// The prefix of values of this kind.
     #[must_use]
     pub const fn prefix(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Kind {
         }
     }
 
-    /// A value out of random bytes.
+    /// Makes a value from random bytes.
     #[must_use]
     pub fn make(self, random: &[u8; RANDOM]) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(self.prefix().len() + TEXT));
@@ -57,8 +57,8 @@ impl Kind {
         text
     }
 
-    /// The digest under which a presented value would be stored; `None` for text that no value of
-    /// this kind has.
+    /// The digest under which a presented value would be stored; `None` if the text is not of this
+    /// kind.
     #[must_use]
     pub fn digest(self, presented: &str) -> Option<ValueDigest> {
         self.bytes(presented)?;
@@ -72,8 +72,8 @@ impl Kind {
     }
 }
 
-/// Hides the random bytes of a refresh token's successor behind the token itself, or uncovers them:
-/// who has only the store has neither. The pad is used once, because a token has one successor.
+/// Encrypts or decrypts the random bytes of a refresh token's successor with a pad derived from the
+/// token: the store reveals neither. The pad is used once, because a token has one successor.
 #[must_use]
 pub fn seal(token: &str, successor: &[u8; RANDOM]) -> [u8; RANDOM] {
     let mut hash = Sha256::new();

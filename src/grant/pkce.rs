@@ -1,5 +1,4 @@
-//! Proof Key for Code Exchange (RFC 7636), S256 alone: `plain` proves nothing to one who has seen
-//! the request.
+//! Proof Key for Code Exchange (RFC 7636), only S256: with `plain`, seeing the request is enough.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -11,12 +10,12 @@ use subtle::ConstantTimeEq;
 pub struct Challenge(String);
 
 impl Challenge {
-    /// Reads `code_challenge` with its method.
+    /// Parses `code_challenge` with its method.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// Says what is wrong with them.
     pub fn parse(challenge: &str, method: Option<&str>) -> Result<Self, &'static str> {
-        // Left out, the method is `plain` (RFC 7636 §4.3).
+        // The default method is `plain` (RFC 7636 §4.3).
         if method != Some("S256") {
             return Err("code_challenge_method must be S256");
         }
@@ -33,7 +32,7 @@ impl Challenge {
         Self(URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes())))
     }
 
-    /// A challenge that was stored.
+    /// A challenge from the store.
     #[must_use]
     pub const fn stored(text: String) -> Self {
         Self(text)
@@ -45,7 +44,7 @@ impl Challenge {
         &self.0
     }
 
-    /// Whether the verifier is the one behind the challenge (RFC 7636 §4.6).
+    /// Whether the verifier matches the challenge (RFC 7636 §4.6).
     #[must_use]
     pub fn proven_by(&self, verifier: &str) -> bool {
         let valid = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
@@ -72,7 +71,7 @@ mod tests {
         ] {
             assert!(!challenge.proven_by(wrong), "{wrong}");
         }
-        // A short verifier whose digest is right is still no verifier.
+        // A short verifier is not valid, even if its digest is right.
         let short = Challenge::stored(URL_SAFE_NO_PAD.encode(Sha256::digest(b"short")));
         assert!(!short.proven_by("short"));
     }

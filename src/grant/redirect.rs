@@ -1,10 +1,10 @@
-//! Redirect URIs: what may be registered, which presented one is a registered one, and the response
-//! put into it.
+//! Redirect URIs: which may be registered, whether a presented one matches, and how a response is
+//! added.
 
 /// Checks a redirect URI that an operator registers.
 ///
 /// # Errors
-/// What is wrong, and what would be right (RFC 6749 §3.1.2, RFC 9700 §2.6, RFC 8252 §7).
+/// Says what is wrong, and what would be right (RFC 6749 §3.1.2, RFC 9700 §2.6, RFC 8252 §7).
 pub fn check_registered(text: &str) -> Result<(), String> {
     let url = url::Url::parse(text).map_err(|_| format!("`{text}` is not an absolute URL"))?;
     if text.contains('#') {
@@ -37,8 +37,8 @@ pub fn check_registered(text: &str) -> Result<(), String> {
 }
 
 /// Whether a presented redirect URI is a registered one: byte for byte (RFC 9700 §2.1). Only the
-/// port of a loopback address of a public client is free: a native application cannot know it
-/// before (RFC 8252 §7.3), and one with a secret is none.
+/// port of a public client's loopback address is free: a native application does not know it in
+/// advance (RFC 8252 §7.3), and a client with a secret is not native.
 #[must_use]
 pub fn is_same(registered: &str, presented: &str, public_client: bool) -> bool {
     if registered == presented || !public_client {
@@ -64,12 +64,12 @@ fn split_loopback(text: &str) -> Option<(&str, &str, &str)> {
     };
     let port_ok =
         rest.len() == after.len() - host.len() || port.parse::<u16>().is_ok_and(|port| port > 0);
-    // What follows must not be more of a host: `http://127.0.0.1.evil.example`,
+    // The rest must not continue the host: `http://127.0.0.1.evil.example`,
     // `http://127.0.0.1:80@evil.example`.
     (port_ok && (rest.is_empty() || rest.starts_with(['/', '?']))).then_some((host, port, rest))
 }
 
-/// The redirect URI with response parameters in its query (RFC 6749 §4.1.2). What it already had is
+/// Adds response parameters to the query of a redirect URI (RFC 6749 §4.1.2). Its own query is
 /// kept.
 #[must_use]
 pub fn with_response(redirect: &str, parameters: &[(&str, &str)]) -> String {
@@ -89,7 +89,8 @@ pub fn with_response(redirect: &str, parameters: &[(&str, &str)]) -> String {
     text
 }
 
-/// Percent-encodes all but unreserved characters, a space too: some clients decode no plus sign.
+/// Percent-encodes all but unreserved characters, also spaces: some clients do not decode plus
+/// signs.
 fn encode(value: &str, out: &mut String) {
     for byte in value.bytes() {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

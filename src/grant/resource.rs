@@ -1,14 +1,14 @@
-//! Resource indicators (RFC 8707): the one API that a token is to be for.
+//! Resource indicators (RFC 8707): the one API that a token is for.
 //!
 //! `public_url` names all of them; an API below it is named by its base path, and a token for it is
-//! good there alone (decisions.md, "Audience of our tokens").
+//! valid only there (decisions.md, "Audience of our tokens").
 
 use crate::policy::Rules;
 
-/// The audience that `resource` asks for; `None` for all that is ours.
+/// The audience that `resource` requests; `None` for all our APIs.
 ///
 /// # Errors
-/// What is wrong, and what would be right.
+/// Says what is wrong, and what would be right.
 pub fn find(rules: &Rules, public_url: &str, resource: &str) -> Result<Option<String>, String> {
     let asked = resource.trim_end_matches('/');
     if asked == public_url {
@@ -24,7 +24,7 @@ pub fn find(rules: &Rules, public_url: &str, resource: &str) -> Result<Option<St
     })
 }
 
-/// At most so much of what was sent as fits into an answer.
+/// The text that was sent, shortened to fit into an answer.
 fn printable(text: &str) -> String {
     text.chars().filter(char::is_ascii_graphic).take(100).collect()
 }

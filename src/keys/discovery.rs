@@ -4,13 +4,13 @@ use serde_json::{Map, Value};
 
 use super::fetch::{Fetch, FetchFault};
 
-/// Why there is no metadata.
+/// Why an issuer's metadata is not available.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DiscoveryFault {
-    /// The issuer cannot be asked now.
+    /// The issuer cannot be reached now.
     #[error("{0}")]
     Unreachable(String),
-    /// It answers, and what it says is wrong until somebody changes something.
+    /// It answers, and its answer stays wrong until it is changed.
     #[error("{0}")]
     Unusable(String),
 }
@@ -18,22 +18,22 @@ pub enum DiscoveryFault {
 /// The metadata of an issuer.
 #[derive(Clone, Debug)]
 pub struct Discovered {
-    /// Where it was found.
+    /// The URL of the document.
     url: String,
-    /// The issuer it is of.
+    /// Its issuer.
     issuer: String,
     document: Map<String, Value>,
 }
 
 impl Discovered {
-    /// Fetches it. The document must name exactly this issuer.
+    /// Fetches the metadata. The document must name exactly this issuer.
     ///
     /// # Errors
-    /// What was wrong, in words for the operator.
+    /// Says what was wrong, for the operator.
     pub async fn fetch(fetch: &Fetch, issuer: &str) -> Result<Self, DiscoveryFault> {
         let unreachable = |url: &str, fault: &FetchFault| {
             let text = format!("{url}: {fault}");
-            // What a server says itself, but for its own outage, it will say again.
+            // A server repeats its answer, unless it reports an outage of its own.
             let answered =
                 matches!(fault, FetchFault::Status(..=428 | 430..=499) | FetchFault::TooLarge);
             if answered {
@@ -54,19 +54,19 @@ impl Discovered {
             }
             Err(fault) => return Err(unreachable(&openid, &fault)),
         };
-        let document = crate::token::json::parse_object(&body)
-            .map_err(|_| wrong(format!("{url}: not a JSON object")))?;
+        let document = crate::token::json::Object::parse(&body)
+            .map_err(|_| wrong(format!("{url}: not a JSON object")))?
+            .to_map();
         if document.get("issuer").and_then(Value::as_str) != Some(issuer) {
             return Err(wrong(format!("{url}: the document is of another issuer than {issuer}")));
         }
         Ok(Self { url, issuer: issuer.to_owned(), document })
     }
 
-    /// The `jwks_uri`, which must be on the issuer's own host unless its document is trusted to
-    /// name others.
+    /// The `jwks_uri`, which must be on the issuer's own host unless its document may name others.
     ///
     /// # Errors
-    /// It is missing, or elsewhere.
+    /// It is missing, or on another host.
     pub fn jwks_uri(&self, any_host: bool) -> Result<String, DiscoveryFault> {
         let jwks = self.endpoint("jwks_uri")?;
         let host =
@@ -81,10 +81,10 @@ impl Discovered {
         Ok(jwks)
     }
 
-    /// The URL of an endpoint. An issuer on https never leads to http.
+    /// The URL of an endpoint. An issuer on https never names an http endpoint.
     ///
     /// # Errors
-    /// It is missing, no URL, or not secure.
+    /// It is missing, not a URL, or not secure.
     pub fn endpoint(&self, name: &str) -> Result<String, DiscoveryFault> {
         let text = self.document.get(name).and_then(Value::as_str);
         let text = text.ok_or_else(|| wrong(format!("{}: no {name}", self.url)))?;
@@ -99,7 +99,7 @@ impl Discovered {
         }
     }
 
-    /// A list of texts; `None` where the document has none.
+    /// A list of texts; `None` if the document lacks it.
     #[must_use]
     pub fn list(&self, name: &str) -> Option<Vec<&str>> {
         Some(self.document.get(name)?.as_array()?.iter().filter_map(Value::as_str).collect())

@@ -1,21 +1,21 @@
-//! The one outgoing HTTP client: key sets, issuer metadata, and what we ask others as a client of
-//! theirs. Bounded in time and size, follows no redirect.
+//! The only outgoing HTTP client: key sets, issuer metadata, and requests to others as their
+//! client. Limited in time and size, follows no redirect.
 
 use std::time::Duration;
 
 use futures_util::StreamExt;
 
-/// Largest answer read, in bytes.
+/// Largest answer accepted, in bytes.
 pub const MAX_BYTES: usize = 150_000;
 /// Time to connect.
 const CONNECT: Duration = Duration::from_millis(1_500);
-/// Time for everything.
+/// Total time per request.
 const TOTAL: Duration = Duration::from_secs(5);
 
-/// Why an answer was not got.
+/// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchFault {
-    /// No connection, no answer in time, or a broken one.
+    /// The connection failed, broke, or had no answer in time.
     #[error("no answer: {0}")]
     Unreachable(String),
     /// Another status than 200.
@@ -48,10 +48,10 @@ impl Fetch {
             .map_err(|error| chain(&error))
     }
 
-    /// The body of a 200 answer.
+    /// Fetches a URL; returns the body of a 200 answer.
     ///
     /// # Errors
-    /// Everything else.
+    /// The answer is missing, too large, or not a 200.
     pub async fn get(&self, url: &str) -> Result<Vec<u8>, FetchFault> {
         let request = self.0.get(url).header("accept", "application/json");
         let answer = request.send().await.map_err(unreachable)?;
@@ -61,8 +61,7 @@ impl Fetch {
         body(answer).await
     }
 
-    /// Status and body of the answer to a form, sent with credentials (RFC 6749 §2.3.1) if there
-    /// are some.
+    /// Posts a form, with credentials (RFC 6749 §2.3.1) if given; returns status and body.
     ///
     /// # Errors
     /// There is no answer, or it is too large.
@@ -106,7 +105,7 @@ fn unreachable(error: reqwest::Error) -> FetchFault {
     FetchFault::Unreachable(chain(&error.without_url()))
 }
 
-/// An error with its causes: the outermost alone says little.
+/// An error with its causes: the outermost has few details.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

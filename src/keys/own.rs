@@ -16,7 +16,7 @@ use crate::token::jws::Algorithm;
 use crate::token::keyset::{Key, KeySet};
 use crate::token::mint::{Signing, SigningKey};
 
-/// The keys of our authorization server as the store has them now.
+/// The keys of our authorization server, as currently stored.
 #[derive(Debug)]
 pub struct OwnKeys {
     signing: Signing,
@@ -29,7 +29,7 @@ pub struct InForce {
     current: SigningKey,
     set: Arc<KeySet>,
     jwks: String,
-    /// What of the store this was made of.
+    /// The stored keys that this was made from.
     made_of: Vec<(i64, bool, String)>,
     current_number: i64,
 }
@@ -43,10 +43,10 @@ fn schedule(signing: Signing) -> Schedule {
 /// How long a key is published before it signs, seconds.
 const LEAD: i64 = 86_400;
 
-/// Why there are no own keys.
+/// Why our own keys are not available.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnKeysFault {
-    /// The store.
+    /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreFault),
     /// A key could not be made.
@@ -58,18 +58,18 @@ pub enum OwnKeysFault {
 }
 
 impl OwnKeys {
-    /// Reads the keys from the store, after what is due was done.
+    /// Reads the keys from the store, after rotation.
     ///
     /// # Errors
-    /// A store that cannot be used, or keys in it that cannot.
+    /// The store cannot be used, or a key in it is unusable.
     pub fn load(store: &Store, signing: Signing, now: Timestamp) -> Result<Self, OwnKeysFault> {
         turn(store, signing, now, true)?;
         let keys = InForce::read(&store.keys()?, now)?;
         Ok(Self { signing, now: ArcSwap::from_pointee(keys) })
     }
 
-    /// Does what is due, and takes in what this or another process has changed. True when the key
-    /// that signs is another one.
+    /// Rotates keys if due, and applies changes of this or another process. True when another key
+    /// signs now.
     ///
     /// # Errors
     /// As for [`OwnKeys::load`]; the keys stay as they were.
@@ -87,7 +87,7 @@ impl OwnKeys {
         Ok(changed)
     }
 
-    /// The keys as they are now.
+    /// The current keys.
     #[must_use]
     pub fn now(&self) -> arc_swap::Guard<Arc<InForce>> {
         self.now.load()
@@ -104,7 +104,7 @@ impl InForce {
         let current = SigningKey::from_der(algorithm, private)
             .map_err(|fault| unusable(&fault.to_string()))?;
         let (mut jwks, mut set) = (Vec::new(), Vec::new());
-        // The current one first, then the others from the newest on.
+        // The current key first, then the others, newest first.
         let others = stored.iter().rev().filter(|key| key.number != signs.number);
         for key in std::iter::once(signs).chain(others) {
             let jwk: serde_json::Map<String, serde_json::Value> =
@@ -128,8 +128,7 @@ impl InForce {
         &self.current
     }
 
-    /// All keys, to verify with: the current one first, then the next and those that no longer
-    /// sign.
+    /// All keys, for verification: the current one first, then the next and the retired ones.
     #[must_use]
     pub const fn set(&self) -> &Arc<KeySet> {
         &self.set
@@ -142,7 +141,7 @@ impl InForce {
     }
 }
 
-/// Which keys there are, and which of them have a private half.
+/// The stored keys, and whether each has a private half.
 fn made_of(stored: &[StoredKey]) -> Vec<(i64, bool, String)> {
     stored
         .iter()
@@ -150,11 +149,11 @@ fn made_of(stored: &[StoredKey]) -> Vec<(i64, bool, String)> {
         .collect()
 }
 
-/// Does what is due. Nothing is written where nothing is; a key is made before the transaction: an
+/// Rotates keys if due, and writes only then; a key is generated before the transaction, because an
 /// RSA key takes longer than other writes should wait.
 ///
-/// Another algorithm is begun only when a process begins: two gateways that were told different
-/// ones would replace each other's keys for ever.
+/// A new algorithm is used only from the start of a process: two gateways with different
+/// configurations would otherwise replace each other's keys forever.
 fn turn(store: &Store, signing: Signing, now: Timestamp, begins: bool) -> Result<(), OwnKeysFault> {
     let schedule = schedule(signing);
     let stored = store.keys()?;
@@ -179,8 +178,7 @@ fn turn(store: &Store, signing: Signing, now: Timestamp, begins: bool) -> Result
     Ok(store.turn_keys(algorithm.as_str(), schedule, now, made)?)
 }
 
-/// A new key pair as the store keeps it.
-/// `None` for an algorithm that we do not sign with.
+/// A new key pair in stored form; `None` for an algorithm that we do not sign with.
 #[must_use]
 pub fn fresh(algorithm: Algorithm) -> Option<NewKey> {
     let private_key = generate(algorithm)?;
@@ -188,7 +186,7 @@ pub fn fresh(algorithm: Algorithm) -> Option<NewKey> {
     Some(NewKey { public_jwk: serde_json::to_string(public.jwk()).ok()?, private_key })
 }
 
-/// A new private key in the form that [`SigningKey::from_der`] reads.
+/// A new private key in the format that [`SigningKey::from_der`] reads.
 fn generate(algorithm: Algorithm) -> Option<Zeroizing<Vec<u8>>> {
     let random = SystemRandom::new();
     let der = match algorithm {
@@ -212,7 +210,7 @@ fn generate(algorithm: Algorithm) -> Option<Zeroizing<Vec<u8>>> {
     Some(der.into())
 }
 
-/// The PKCS#1 key inside a PKCS#8 one of RSA: the contents of its last element, an OCTET STRING
+/// The PKCS#1 key inside a PKCS#8 RSA key: the contents of its last element, an OCTET STRING
 /// (RFC 5208 §5).
 fn pkcs1_of(pkcs8: &[u8]) -> Option<&[u8]> {
     let (_, body, _) = element(pkcs8)?;
@@ -222,7 +220,7 @@ fn pkcs1_of(pkcs8: &[u8]) -> Option<&[u8]> {
     (tag == 0x04).then_some(key)
 }
 
-/// Tag, contents and what follows, of one DER element.
+/// Tag, contents and remainder of one DER element.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -239,7 +237,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::jws::Unverified;
+    use crate::token::jws::Decoded;
     use crate::token::mint::AccessClaims;
 
     const fn signing(algorithm: Algorithm) -> Signing {
@@ -268,7 +266,8 @@ mod tests {
                 scope: "",
             };
             let token = keys.now().current().sign(&claims).unwrap();
-            let parsed = Unverified::parse(&token).unwrap();
+            let decoded = Decoded::of(&token).unwrap();
+            let parsed = decoded.read().unwrap();
             let again = OwnKeys::load(&store, signing(algorithm), Timestamp(2)).unwrap();
             assert_eq!(
                 again.now().set().verify(&parsed),

@@ -1,8 +1,8 @@
-//! The keys of another issuer: fetched ahead of need, refreshed in the background, the last good
-//! ones kept.
+//! The keys of another issuer: fetched in advance, refreshed in the background; the last valid ones
+//! are kept.
 //!
-//! A known `kid` never waits. An unknown one asks for a refresh at most once in [`COOL_DOWN`],
-//! shared by all who ask meanwhile.
+//! A known `kid` never waits. An unknown one triggers a refresh at most once per [`COOL_DOWN`],
+//! shared by all concurrent requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,17 +18,17 @@ use crate::names::IssuerName;
 use crate::reason::TokenFault;
 use crate::token::keyset::KeySet;
 
-/// Time between refreshes when all is well; each is up to a tenth earlier, so that many gateways do
-/// not ask together.
+/// Time between refreshes without failures; each is up to a tenth earlier, so that gateways do not
+/// fetch at the same time.
 pub const REFRESH: Duration = Duration::from_secs(300);
-/// Least time between two fetches for unknown kids.
+/// Minimum time between two fetches for unknown kids.
 pub const COOL_DOWN: Duration = Duration::from_secs(30);
 /// Longest back-off after failures.
 const MAX_BACKOFF: Duration = Duration::from_secs(300);
-/// How long the last good keys stay while none can be fetched: a key that its issuer has removed
-/// must end some day.
+/// How long the last keys stay valid while none can be fetched: keys that the issuer removed must
+/// expire at some time.
 pub const STALE: Duration = Duration::from_secs(24 * 3_600);
-/// How long a request with an unknown `kid` waits for a refresh under way.
+/// How long a request with an unknown `kid` waits for a refresh.
 const WAIT: Duration = Duration::from_secs(2);
 
 /// The keys of one issuer and how fresh they are.
@@ -54,20 +54,20 @@ struct State {
 /// Why a token could not be verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VerifyFault {
-    /// The token is wrong.
+    /// The token is not valid.
     Token(TokenFault),
-    /// Whether it is right is not known: its key may be one that cannot be fetched.
+    /// Not known: its key may be one that could not be fetched.
     Unavailable,
 }
 
-/// What became of a request for fresher keys.
+/// The result of a request for fresher keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refreshed {
-    /// A fetch succeeded meanwhile: look again.
+    /// A fetch succeeded: check again.
     Yes,
-    /// The keys are as fresh as they may be: the kid is unknown.
+    /// The keys are up to date: the kid is unknown.
     Current,
-    /// The issuer cannot be asked: whether the kid exists is not known.
+    /// The issuer cannot be reached: whether the kid exists is not known.
     Unavailable,
 }
 
@@ -75,7 +75,7 @@ enum Refreshed {
 pub type Attempt = Result<usize, String>;
 
 impl IssuerKeys {
-    /// Keys from a source; a file is read already, the others are fetched by
+    /// Keys from a source; a file has been read already, the others are fetched by
     /// [`IssuerKeys::keep_fresh`].
     #[must_use]
     pub fn new(name: IssuerName, source: KeySource) -> Self {
@@ -107,13 +107,13 @@ impl IssuerKeys {
         &self.name
     }
 
-    /// Where they come from.
+    /// The source of the keys.
     #[must_use]
     pub const fn source(&self) -> &KeySource {
         &self.source
     }
 
-    /// The keys now.
+    /// The current keys.
     #[must_use]
     pub fn set(&self) -> Arc<KeySet> {
         self.set.load_full()
@@ -129,11 +129,10 @@ impl IssuerKeys {
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Verifies with these keys: at once where the `kid` is known, else once more with fresher
-    /// ones.
+    /// Verifies with these keys: at once if the `kid` is known, else again with fresher ones.
     ///
     /// # Errors
-    /// What `check` says, or that the issuer cannot be asked.
+    /// Returns the fault from `check`, or that the issuer cannot be reached.
     pub async fn verify<T>(
         &self,
         check: impl Fn(&KeySet) -> Result<T, TokenFault>,
@@ -148,8 +147,7 @@ impl IssuerKeys {
         }
     }
 
-    /// Asks for fresher keys because a `kid` is unknown, and waits for a fetch under way, at most
-    /// two seconds.
+    /// Requests a refresh for an unknown `kid`, and waits for it, at most two seconds.
     async fn refresh_for_unknown_kid(&self) -> Refreshed {
         if matches!(self.source, KeySource::File(_)) {
             return Refreshed::Current;
@@ -176,7 +174,7 @@ impl IssuerKeys {
         if state.last_success == before { Refreshed::Unavailable } else { Refreshed::Yes }
     }
 
-    /// Fetches and refreshes for as long as it is polled; `record` hears of every attempt.
+    /// Fetches and refreshes for as long as it is polled; `record` receives every attempt.
     pub async fn keep_fresh(&self, fetch: &Fetch, record: impl Fn(&IssuerName, &Attempt)) {
         if matches!(self.source, KeySource::File(_)) {
             return;
@@ -201,7 +199,7 @@ impl IssuerKeys {
     fn settle(&self, outcome: &Attempt) {
         let now = Instant::now();
         let mut state = self.state();
-        // Under the lock of the state: who looks at it sees both or neither.
+        // Under the lock of the state: its readers see both or neither.
         self.fetching.store(false, Ordering::Release);
         state.last_attempt = Some(now);
         if outcome.is_ok() {
@@ -211,7 +209,7 @@ impl IssuerKeys {
         } else {
             state.failures = state.failures.saturating_add(1);
             let backoff = Duration::from_secs(1) * 2_u32.saturating_pow(state.failures.min(9));
-            // Before the first success nobody is served by waiting long.
+            // Before the first success, keys are needed soon.
             let longest = if state.last_success.is_some() { MAX_BACKOFF } else { COOL_DOWN };
             state.next = now + jittered(backoff.min(longest));
             if state.last_success.is_some_and(|at| now.duration_since(at) > STALE) {
@@ -220,15 +218,15 @@ impl IssuerKeys {
         }
     }
 
-    /// Fetches once, for who wants to know how it goes.
+    /// Fetches once, to report the result.
     ///
     /// # Errors
-    /// Why there are no keys, in words for the operator.
+    /// Says why there are no keys, for the operator.
     pub async fn fetch_once(&self, fetch: &Fetch) -> Attempt {
         self.fetch(fetch).await
     }
 
-    /// One fetch: how many keys were left out of the set, or why it was not replaced.
+    /// One fetch: returns how many keys were left out of the set, or why it was not replaced.
     async fn fetch(&self, fetch: &Fetch) -> Attempt {
         let said = |url: &str, fault: FetchFault| format!("{url}: {fault}");
         let url = match &self.source {

@@ -1,4 +1,4 @@
-//! Blocks: what is refused before all policies, whether a policy file or a command says so.
+//! Blocks: callers and networks refused before all policies, by a policy file or by a command.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ pub struct Block {
     pub tokens: Vec<String>,
     /// The end.
     pub until: Option<Timestamp>,
-    /// Where it stands; nowhere when a command has set it.
+    /// Its position in the config file; none if a command has set it.
     pub origin: Origin,
 }
 
@@ -35,7 +35,7 @@ impl Until {
     }
 }
 
-/// Blocks by what they are about.
+/// Blocks, indexed by their subject.
 #[derive(Debug, Default)]
 pub struct Blocks {
     networks: NetworkMap<Until>,
@@ -45,7 +45,7 @@ pub struct Blocks {
 }
 
 impl Blocks {
-    /// Orders blocks. Of two of one subject the longer one holds.
+    /// Indexes blocks. Of two with one subject the longer one applies.
     #[must_use]
     pub fn new(blocks: &[Block]) -> Self {
         let networks = blocks
@@ -63,7 +63,7 @@ impl Blocks {
     /// Step 1: the network that a request comes from.
     ///
     /// # Errors
-    /// `blocked.network`.
+    /// Returns `blocked.network`.
     pub fn check_network(&self, address: IpAddr, now: Timestamp) -> Result<(), Refusal> {
         if self.networks.matching(address).any(|until| until.active(now)) {
             return Err(Refusal::new(Reason::BlockedNetwork));
@@ -74,7 +74,7 @@ impl Blocks {
     /// Step 6: who calls.
     ///
     /// # Errors
-    /// `blocked.client`, `blocked.user`, `blocked.token`.
+    /// Returns `blocked.client`, `blocked.user` or `blocked.token`.
     pub fn check(&self, principal: &Principal, now: Timestamp) -> Result<(), Refusal> {
         let active = |until: Option<&Until>| until.is_some_and(|until| until.active(now));
         if active(self.clients.get(&principal.client().id)) {
@@ -90,7 +90,7 @@ impl Blocks {
     }
 }
 
-/// Two blocks of one subject: the longer one holds.
+/// Of two blocks with one subject, the longer one applies.
 fn extend<K: Clone + Eq + std::hash::Hash>(
     blocked: &mut HashMap<K, Until>,
     key: &K,

@@ -1,4 +1,4 @@
-//! From definitions to [`Rules`]: one table per operation, ties and overlaps found here, once, at
+//! From definitions to [`Rules`]: one table per operation. Ties and overlaps are found once, at
 //! load.
 
 use std::collections::HashMap;
@@ -15,8 +15,7 @@ use crate::client::Registry;
 use crate::names::{ApiName, Origin, ScopeName, Version};
 use crate::request::method::Method;
 
-/// Everything that rules are compiled from. References between definitions are the configuration's
-/// to check.
+/// The definitions that rules are compiled from. The configuration checks references between them.
 #[derive(Clone, Debug)]
 pub struct Definitions {
     /// APIs.
@@ -41,23 +40,23 @@ pub struct Definitions {
     pub master_scope: ScopeName,
 }
 
-/// Why definitions do not compile: a rule that could not be evaluated, or two that contradict each
+/// Why definitions do not compile: a rule that cannot be evaluated, or two that contradict each
 /// other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CompileFault {
-    /// Where.
+    /// Its position in the config file.
     pub origin: Origin,
     /// What is wrong.
     pub message: String,
-    /// What would be right.
+    /// How to fix it.
     pub help: String,
 }
 
-/// Compiles; every fault, not only the first.
+/// Compiles definitions; returns every fault, not only the first.
 ///
 /// # Errors
-/// Overlapping resources, ties between policies, conditions on parameters a resource does not have,
-/// rules narrowed by version where a path need not have one.
+/// Resources overlap, policies tie, a condition is on a parameter that the resource does not have,
+/// or a rule is narrowed by version where a path need not have one.
 pub fn compile(definitions: Definitions) -> Result<Rules, Vec<CompileFault>> {
     let mut compiler = Compiler::new(&definitions);
     compiler.lay_out();
@@ -79,7 +78,7 @@ pub fn compile(definitions: Definitions) -> Result<Rules, Vec<CompileFault>> {
     Ok(assemble(definitions, routes, operations))
 }
 
-/// The claims that some profile looks at.
+/// The claims that any profile checks.
 pub(super) fn claims_looked_at(policies: &[AccessPolicy]) -> Vec<String> {
     let names =
         policies.iter().flat_map(|policy| &policy.profiles).flat_map(|profile| &profile.claims);
@@ -281,7 +280,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// A rule narrowed by version cannot be evaluated on a path that need not name one.
+    /// Reports rules narrowed by version where a path need not name one: they cannot be evaluated.
     fn check_versions(&mut self) {
         let definitions = self.definitions;
         let selectors = definitions
@@ -377,8 +376,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Gate 1's ladder and gate 3's ACLs, twice: as they decide, and with the shadow rules in their
-    /// places.
+    /// Selects the policy (gate 1) and the ACLs (gate 3), twice: as they decide, and with the
+    /// shadow rules in their places.
     fn pick(&mut self) {
         let enforced = self.gates(false);
         let with_shadow = self.gates(true);
@@ -405,7 +404,7 @@ impl<'a> Compiler<'a> {
                 let picked = gates.policy.and_then(|picked| definitions.policies.get(picked));
                 match picked.map(|picked| picked.selector.strength().cmp(&strength)) {
                     Some(std::cmp::Ordering::Greater) => {}
-                    // A tie is only one if nothing stronger is picked in the end.
+                    // A tie counts only if no stronger policy is found later.
                     Some(std::cmp::Ordering::Equal) => ties.push((index, gates.policy, at)),
                     None | Some(std::cmp::Ordering::Less) => gates.policy = Some(at),
                 }

@@ -1,5 +1,5 @@
-//! The order of steps. `serve` calls [`check_network`], [`open`] and [`judge`] with the reading of
-//! the token between them; [`decide`] is the same three in one call.
+//! The order of steps. `serve` calls [`check_network`], [`open`] and [`judge`], and reads the token
+//! between them; [`decide`] does all three in one call.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::request::target::Allowances;
 use crate::request::{Asked, Request};
 use crate::token::Facts;
 
-/// The proof that a rule named the operation and nothing forbade it. Forwarding takes one; only
-/// this module makes them.
+/// The proof that a rule named the operation and nothing forbade it. Forwarding requires one; only
+/// this module creates them.
 #[derive(Clone, Debug)]
 pub struct Permit {
     operation: OperationId,
@@ -39,7 +39,7 @@ impl Permit {
     }
 }
 
-/// A verdict with what was found out on the way.
+/// A verdict with the intermediate results.
 #[derive(Clone, Debug)]
 pub struct Judgement {
     /// The operation, once matched.
@@ -48,7 +48,7 @@ pub struct Judgement {
     pub principal: Option<Principal>,
     /// The verdict.
     pub outcome: Result<Permit, Refusal>,
-    /// What it would have been with the shadow rules in their places, where the operation has any.
+    /// The verdict with the shadow rules in their places, where the operation has any.
     pub shadow: Option<Verdict>,
 }
 
@@ -66,17 +66,17 @@ impl Judgement {
     }
 }
 
-/// What of the moment a decision depends on, beside the rules.
+/// The inputs of a decision that depend on the moment, in addition to the rules.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment<'a> {
     /// The time.
     pub now: Timestamp,
-    /// Blocks set by command: they stand beside those of the rules.
+    /// Blocks set by command: they apply together with those of the rules.
     pub blocks: &'a Blocks,
 }
 
 impl Moment<'static> {
-    /// A time at which nothing is blocked by command.
+    /// A time, without blocks set by command.
     #[must_use]
     pub fn at(now: Timestamp) -> Self {
         static NONE: std::sync::LazyLock<Blocks> = std::sync::LazyLock::new(Blocks::default);
@@ -87,7 +87,7 @@ impl Moment<'static> {
 /// Step 1, blocked networks. Limits per address are counted by the caller, right after it.
 ///
 /// # Errors
-/// `blocked.network`.
+/// Returns `blocked.network`.
 pub fn check_network(
     rules: &Rules,
     address: Option<std::net::IpAddr>,
@@ -101,28 +101,28 @@ pub fn check_network(
 /// A request after steps 2 to 4.
 #[derive(Debug)]
 pub enum Opened<'a> {
-    /// Decided: public, or refused.
+    /// Decided already: public, or refused.
     Decided(Box<Judgement>),
     /// A token has to be read.
     Token(Matched, &'a BearerToken),
 }
 
-/// A browser's question whether a page of another origin may send a request, and the answer.
+/// A browser's preflight request (CORS), with the data for its answer.
 #[derive(Debug)]
 pub struct Preflight<'a> {
-    /// The operation that the page would call.
+    /// The operation that the page wants to call.
     pub operation: OperationId,
-    /// What its API says to other origins.
+    /// The CORS rules of its API.
     pub cors: &'a Cors,
     /// The methods of the resource.
     pub methods: String,
 }
 
-/// Step 2 for a preflight on an API with `cors`: answered by the method that it asks about, without
-/// a token, and never forwarded. `None` where the request is no such question.
+/// Step 2 for a preflight on an API with `cors`: decided by the method that it asks for, without a
+/// token, and never forwarded. `None` where the request is not a preflight.
 ///
 /// # Errors
-/// No operation would be called.
+/// No operation matches.
 #[must_use]
 pub fn preflight<'a>(
     rules: &'a Rules,
@@ -166,8 +166,8 @@ pub fn open<'a>(rules: &Rules, request: &'a Request) -> Opened<'a> {
             shadow: None,
         }));
     }
-    // A query that carries a token is refused whatever the header says: the token has already
-    // leaked into logs.
+    // A query that carries a token is refused whatever the header has: the token has already leaked
+    // into logs.
     let credential = match &request.credential {
         Err(refusal) if refusal.reason == Reason::TokenSeveral => Err(refusal.clone()),
         _ if request.target.has_token_in_query() => Err(Refusal::new(Reason::TokenInQuery)),
@@ -228,7 +228,7 @@ fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
     Ok(matched)
 }
 
-/// Steps 5 to 9 over a token that verified.
+/// Steps 5 to 9, with the facts of a verified token.
 #[must_use]
 pub fn judge(
     rules: &Rules,
@@ -282,8 +282,7 @@ fn check_blocks(rules: &Rules, principal: &Principal, moment: Moment<'_>) -> Res
     moment.blocks.check(principal, moment.now)
 }
 
-/// The whole decision. `read` turns the one bearer token into verified facts; where it is called,
-/// `serve` awaits.
+/// The whole decision. `read` turns the bearer token into verified facts; `serve` awaits there.
 pub fn decide(
     rules: &Rules,
     request: &Request,

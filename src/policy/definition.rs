@@ -1,4 +1,4 @@
-//! What the operator declares, as types: every reference still a name, every text already parsed.
+//! The operator's definitions as types: every reference still a name, every text already parsed.
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
@@ -28,17 +28,17 @@ pub enum ErrorFormat {
 pub struct Api {
     /// Its key.
     pub name: ApiName,
-    /// Host it answers on, lower case; any when left out.
+    /// Host, lower case; any when left out.
     pub host: Option<String>,
     /// Path before versions and resources; empty for the root.
     pub base_path: String,
     /// Version segments that may follow the base path.
     pub versions: Vec<Version>,
-    /// What a path without a version segment is judged as.
+    /// Version assumed for a path without a version segment.
     pub default_version: Option<Version>,
     /// Path templates with their methods.
     pub resources: Vec<Resource>,
-    /// Where it is forwarded to.
+    /// The upstream.
     pub upstream: UpstreamName,
     /// Needs no token.
     pub public: bool,
@@ -48,20 +48,20 @@ pub struct Api {
     pub error_format: ErrorFormat,
     /// Characters its segments may hold.
     pub allow: Allowances,
-    /// What RFC 8707 and RFC 9728 call it: `public_url` with the base path. Nothing where it is not
-    /// below `public_url`.
+    /// Its resource identifier (RFC 8707, RFC 9728): `public_url` with the base path. `None` where
+    /// it is not below `public_url`.
     pub resource: Option<String>,
     /// Cross-origin requests of browsers.
     pub cors: Option<Cors>,
-    /// Whole segments taken off the path before it is forwarded; empty for none.
+    /// Whole segments removed from the path before it is forwarded; empty for none.
     pub strip_prefix: String,
     /// Its announced end.
     pub deprecated: Option<Deprecated>,
     /// WebSocket handshakes are forwarded.
     pub websocket: bool,
-    /// Largest body, where it is another than everywhere.
+    /// Largest body, where it differs from the default.
     pub max_body: Option<u64>,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
@@ -91,9 +91,9 @@ impl Cors {
 pub struct Deprecated {
     /// Since (RFC 9745).
     pub since: Timestamp,
-    /// When it goes (RFC 8594).
+    /// When it is removed (RFC 8594).
     pub sunset: Option<Timestamp>,
-    /// Where to read about it.
+    /// Documentation link.
     pub link: Option<String>,
 }
 
@@ -106,11 +106,11 @@ pub struct Resource {
     pub methods: MethodSet,
     /// Needs no token.
     pub public: bool,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
-/// Which operations a rule is about; what is left out means all.
+/// The operations of a rule; a part that is left out means all.
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
     /// The API; `None` is all APIs.
@@ -124,13 +124,13 @@ pub struct Selector {
 }
 
 impl Selector {
-    /// Whether it is about all of its API, or of all APIs.
+    /// Whether it covers all of its API, or of all APIs.
     #[must_use]
     pub const fn is_whole(&self) -> bool {
         self.methods.is_none() && self.versions.is_none() && self.resources.is_none()
     }
 
-    /// Whether an operation of its API is among those it is about.
+    /// Whether it matches an operation of its API.
     #[must_use]
     pub fn narrows_to(&self, operation: &Operation) -> bool {
         self.methods.is_none_or(|methods| methods.contains(operation.method))
@@ -169,7 +169,7 @@ pub enum Mode {
     /// Decides.
     #[default]
     Enforce,
-    /// Judged beside the deciding rules, counted and logged.
+    /// Evaluated alongside the deciding rules, counted and logged.
     Shadow,
 }
 
@@ -183,7 +183,7 @@ pub enum RoleRequirement {
 }
 
 impl RoleRequirement {
-    /// Whether a caller of whom `has` tells the roles satisfies it.
+    /// Whether a caller satisfies it; `has` reports the caller's roles.
     pub fn satisfied(&self, has: impl Fn(&RoleName) -> bool) -> bool {
         match self {
             Self::All(roles) => roles.iter().all(has),
@@ -192,26 +192,26 @@ impl RoleRequirement {
     }
 }
 
-/// One way in: every part named must hold.
+/// A profile of a policy: every part named must hold.
 #[derive(Clone, Debug)]
 pub struct Profile {
     /// Issuers; `self` when left out.
     pub issuers: HashSet<IssuerName>,
     /// Clients; any when left out.
     pub clients: Option<HashSet<ClientId>>,
-    /// Names clients with token restriction without listing them.
+    /// Includes clients with token restriction without listing them.
     pub restricted_clients: bool,
     /// Networks.
     pub from: Option<Networks>,
     /// Roles.
     pub roles: Option<RoleRequirement>,
-    /// Claims and the values one of which they must have.
+    /// Claims with their allowed values.
     pub claims: Vec<(String, Vec<String>)>,
     /// Times.
     pub between: Option<Schedule>,
-    /// Client certificates, one of which must have been shown.
+    /// Client certificates, one of which must have been presented.
     pub certificates: Option<Vec<String>>,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
@@ -220,15 +220,15 @@ pub struct Profile {
 pub struct AccessPolicy {
     /// Its key.
     pub name: PolicyName,
-    /// What it is about.
+    /// Its operations.
     pub selector: Selector,
     /// Whether it decides.
     pub mode: Mode,
-    /// Switched off policies are as if not written.
+    /// Inactive policies are ignored.
     pub active: bool,
-    /// The ways in.
+    /// The profiles.
     pub profiles: Vec<Profile>,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
@@ -237,49 +237,49 @@ pub struct AccessPolicy {
 pub struct AuthScope {
     /// Its key.
     pub name: ScopeName,
-    /// What it lets one do, in words.
+    /// What it permits, as text.
     pub description: Option<String>,
-    /// Switched off scopes grant nothing.
+    /// Inactive scopes grant nothing.
     pub active: bool,
     /// What it grants.
     pub grants: Vec<ScopeGrant>,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
 /// One grant of a scope: one API, narrowed.
 #[derive(Clone, Debug)]
 pub struct ScopeGrant {
-    /// What it is about; always one API.
+    /// Its operations; always of one API.
     pub selector: Selector,
-    /// Path parameters and the values one of which they must have.
+    /// Path parameters with their allowed values.
     pub conditions: Vec<(Arc<str>, Vec<String>)>,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
 /// Roles required for operations.
 #[derive(Clone, Debug)]
 pub struct Acl {
-    /// What it is about.
+    /// Its operations.
     pub selector: Selector,
     /// The roles.
     pub roles: RoleRequirement,
     /// Whether it decides.
     pub mode: Mode,
-    /// Switched off ACLs are as if not written.
+    /// Inactive ACLs are ignored.
     pub active: bool,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
-/// A rate: so many in a period, and so many at once.
+/// A rate: requests per period, and a burst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RateLimit {
-    /// Requests a period.
+    /// Requests per period.
     pub count: u32,
     /// The period in seconds.
     pub period: u32,
-    /// Requests at once.
+    /// Most requests in a burst.
     pub burst: u32,
 }

@@ -1,5 +1,5 @@
-//! All that the gates look at, for those who explain a verdict: the same questions as
-//! [`gate`](super::gate) asks, each answered, also those after the one that decided.
+//! All findings of the gates, to explain a verdict: the same checks as [`gate`](super::gate),
+//! including those after the one that decided.
 
 use super::Rules;
 use super::definition::Profile;
@@ -9,14 +9,14 @@ use super::route::Matched;
 use crate::names::{ScopeName, Timestamp};
 use crate::request::Request;
 
-/// A part of a profile, in the order in which they are named.
+/// A part of a profile, in the order in which they are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
-    /// Who minted the token.
+    /// The issuer of the token.
     Issuers,
-    /// Which client it is.
+    /// The client.
     Clients,
-    /// Where it comes from.
+    /// The caller's address.
     From,
     /// The roles.
     Roles,
@@ -26,7 +26,7 @@ pub enum Part {
     Schedule,
     /// The certificate.
     Certificates,
-    /// The client has `enforce_token_restriction`, and the profile neither lists it nor says
+    /// The client has `enforce_token_restriction`, and the profile neither lists it nor has
     /// `restricted_clients`.
     RestrictedClients,
 }
@@ -59,26 +59,26 @@ impl Part {
     }
 }
 
-/// A profile of the picked policy, and what of it does not hold; it admits the caller when that is
-/// nothing.
+/// A profile of the selected policy, and its parts that do not hold; it admits the caller when
+/// there are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WayIn {
     /// Its position in the policy.
     pub profile: usize,
-    /// What does not hold.
+    /// The parts that do not hold.
     pub fails: Vec<Part>,
 }
 
-/// What the gates find of one caller and operation.
+/// The findings of the gates for one caller and operation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// The policy that was picked, by its position in the definitions.
+    /// The selected policy, by its position in the definitions.
     pub policy: Option<usize>,
     /// Its profiles.
     pub ways: Vec<WayIn>,
-    /// The client's `limit_authorization` leaves the API out.
+    /// The API is not in the client's `limit_authorization`.
     pub limited: bool,
-    /// G: the scopes that grant the operation to whoever has them.
+    /// G: the scopes that grant the operation.
     pub granting: Vec<ScopeName>,
     /// G ∩ S.
     pub used: Vec<ScopeName>,
@@ -89,7 +89,7 @@ pub struct Findings {
 }
 
 impl Rules {
-    /// What the gates find. `None` for an operation of other rules.
+    /// The findings of the gates. `None` for an operation of other rules.
     #[must_use]
     pub fn findings(
         &self,

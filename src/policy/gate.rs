@@ -12,15 +12,14 @@ use crate::request::certificate::CertificateFacts;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// The rules that decide about one operation: the picked policy, and the ACLs all of which must
-/// pass.
+/// The rules for one operation: the selected policy, and the ACLs, all of which must pass.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Gates {
     pub(super) policy: Option<usize>,
     pub(super) acls: Vec<usize>,
 }
 
-/// The rules that said yes, for the permit and the record.
+/// The rules that permitted, for the permit and the record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grounds {
     /// Policy and profile that cover the token, whether or not they name the API.
@@ -31,11 +30,11 @@ pub struct Grounds {
     pub scope: Option<ScopeName>,
     /// The ACLs that the caller satisfies.
     pub acls: Vec<usize>,
-    /// The operation is public: no gate was asked.
+    /// The operation is public: no gate was evaluated.
     pub public: bool,
 }
 
-/// What the gates look at beside the rules.
+/// The inputs of the gates, in addition to the rules.
 pub(super) struct Inquiry<'a> {
     pub(super) rules: &'a Rules,
     pub(super) operation: &'a Operation,
@@ -47,7 +46,7 @@ pub(super) struct Inquiry<'a> {
 }
 
 impl Inquiry<'_> {
-    /// All three gates; the first refusal ends it.
+    /// Evaluates all three gates; stops at the first refusal.
     pub(super) fn pass(&self, gates: &Gates) -> Result<Grounds, Refusal> {
         let mut grounds = Grounds::default();
         self.policy(gates, &mut grounds)?;
@@ -75,7 +74,7 @@ impl Inquiry<'_> {
         Ok(())
     }
 
-    /// Whether every part that the profile names holds. Its clients are looked up before: see
+    /// Whether every part of the profile holds. Its clients are looked up before: see
     /// [`Rules::profiles`].
     fn covers(&self, profile: &Profile) -> bool {
         Part::NARROWING
@@ -111,7 +110,7 @@ impl Inquiry<'_> {
         }
     }
 
-    /// Whether the profile names the client, where that is asked for.
+    /// Whether the profile names the client, where that is required.
     pub(super) fn names(&self, profile: &Profile) -> bool {
         !self.principal.client().enforce_token_restriction
             || profile.restricted_clients
@@ -154,7 +153,7 @@ impl Inquiry<'_> {
         }
     }
 
-    /// Whether `limit_authorization` leaves the API out.
+    /// Whether the API is not in `limit_authorization`.
     pub(super) fn is_limited(&self) -> bool {
         let api = self.rules.definitions.apis.get(self.operation.api);
         let limit = self.principal.client().limit_authorization.as_ref();
@@ -166,7 +165,7 @@ impl Inquiry<'_> {
         self.holds(self.principal.client(), &self.rules.definitions.master_scope)
     }
 
-    /// A scope of G ∩ S. Walks over the smaller of the two, so the cost follows neither the number
+    /// A scope of G ∩ S. Iterates over the smaller set, so the cost depends neither on the number
     /// of scopes nor of grants.
     fn granting_scope(&self, client: &Client) -> Option<&ScopeName> {
         let grants = &self.operation.grants;
@@ -231,7 +230,7 @@ pub(super) fn applies(grant: &GrantEntry, matched: &Matched) -> bool {
 }
 
 impl Rules {
-    /// G ∩ S: the scopes that a caller makes use of.
+    /// G ∩ S: the scopes that a caller uses.
     pub(super) fn scopes_used(&self, matched: &Matched, principal: &Principal) -> Vec<&ScopeName> {
         let grants = self
             .operation(matched.operation)
@@ -246,7 +245,7 @@ impl Rules {
     }
 }
 
-/// The profiles of a policy, by client: judging looks at those that list the client and those that
+/// The profiles of a policy, by client: a decision checks those that list the client and those that
 /// list none.
 #[derive(Debug, Default)]
 pub(super) struct ProfileIndex {

@@ -1,5 +1,5 @@
-//! Limits on permitted requests (step 10): what is limited, and what a request counts as. The
-//! counting itself is the caller's.
+//! Limits on permitted requests (step 10): which limits apply, and the keys to count under. The
+//! caller counts.
 
 use std::net::IpAddr;
 
@@ -10,14 +10,14 @@ use super::route::Matched;
 use crate::names::{ApiName, Origin};
 use crate::request::address::site;
 
-/// What a limit counts by (decisions.md, "Limits").
+/// The key of a limit (decisions.md, "Limits").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Per {
     /// Issuer and client.
     Client,
     /// Issuer and subject.
     User,
-    /// Each scope that the request makes use of.
+    /// Each scope that the request uses.
     Scope,
     /// Client address.
     Address,
@@ -36,7 +36,7 @@ impl Per {
     }
 }
 
-/// How much in a longer time: windows of a fixed length, in UTC.
+/// A quota over a longer time: windows of a fixed length, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Quota {
     /// Requests in a window.
@@ -50,15 +50,15 @@ pub struct Quota {
 pub struct Limit {
     /// Its name in `RateLimit` headers.
     pub name: String,
-    /// The API; all without one.
+    /// The API; all when left out.
     pub api: Option<ApiName>,
-    /// What it counts by.
+    /// Its key.
     pub per: Per,
     /// The rate.
     pub rate: Option<RateLimit>,
     /// The quota.
     pub quota: Option<Quota>,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
@@ -69,9 +69,8 @@ impl Rules {
         &self.definitions.limits
     }
 
-    /// The limits that a permitted request counts for, each with what it is counted under. Public
-    /// operations have no caller: only limits per address count there, and without a usable address
-    /// none.
+    /// The limits that a permitted request counts for, each with its key. Public operations have no
+    /// caller: only limits per address apply, and none without a usable address.
     pub fn counted<'a>(
         &'a self,
         matched: &'a Matched,

@@ -1,4 +1,4 @@
-//! Step 5, the pure half: from verified facts to who is calling.
+//! Step 5, the pure half: from verified facts to the caller.
 
 use std::sync::Arc;
 
@@ -9,8 +9,7 @@ use crate::reason::{Reason, Refusal, TokenFault};
 use crate::scope::ScopeSet;
 use crate::token::{Facts, judge};
 
-/// Who is calling: a verified token, its client, and the user it acts as. Made only by
-/// [`identify`].
+/// The caller: a verified token, its client, and the user it acts as. Created only by [`identify`].
 #[derive(Clone, Debug)]
 pub struct Principal {
     facts: Arc<Facts>,
@@ -25,7 +24,7 @@ impl Principal {
         &self.facts
     }
 
-    /// The same, to be kept.
+    /// The same, shared.
     #[must_use]
     pub fn shared_facts(&self) -> Arc<Facts> {
         self.facts.clone()
@@ -56,8 +55,8 @@ impl Principal {
         }
     }
 
-    /// `S`: the token's scopes that the client holds now; all that it holds where the issuer
-    /// declares none.
+    /// `S`: the token's scopes that the client holds now; all that it holds if the issuer declares
+    /// none.
     #[must_use]
     pub fn scopes(&self) -> ScopeSet {
         let held = &self.client.scopes;
@@ -88,8 +87,8 @@ impl Principal {
         roles
     }
 
-    /// Whether a claim is one of these values: a string, a number or truth value as JSON writes it,
-    /// or an array with one.
+    /// Whether a claim has one of these values: a string, a number or boolean as JSON writes it, or
+    /// an array that contains one.
     #[must_use]
     pub fn claim_is(&self, name: &str, values: &[String]) -> bool {
         let is = |value: &serde_json::Value| match value {
@@ -110,10 +109,10 @@ impl Principal {
     }
 }
 
-/// Finds the client and user of a token, and judges the token's facts by the rules as they are now.
+/// Finds the client and user of a token, and checks the token's facts against the current rules.
 ///
 /// # Errors
-/// `token.invalid` with its fault, `client.unknown`, `client.inactive`, `user.inactive`.
+/// Returns `token.invalid` with its fault, `client.unknown`, `client.inactive` or `user.inactive`.
 pub fn identify(rules: &Rules, facts: Arc<Facts>, now: Timestamp) -> Result<Principal, Refusal> {
     let issuer = rules.issuer(facts.issuer.as_str()).ok_or(Refusal::token(TokenFault::Issuer))?;
     judge(&facts, &issuer.rules, now).map_err(Refusal::token)?;
@@ -131,8 +130,7 @@ pub fn identify(rules: &Rules, facts: Arc<Facts>, now: Timestamp) -> Result<Prin
     Ok(Principal { facts, client, user })
 }
 
-/// The user of ours that the token acts as; for external issuers there is none: their `sub` is
-/// never looked up here.
+/// Our user that the token acts as; none for external issuers: their `sub` is never looked up here.
 fn acting_user(
     rules: &Rules,
     facts: &Facts,

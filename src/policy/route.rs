@@ -1,9 +1,9 @@
-//! From a canonical path to the one operation it asks for.
+//! From a canonical path to its operation.
 //!
 //! One tree of segments per host. Literal beats parameter beats rest, decided segment by segment
 //! from the left; two templates that this does not order have the same shape, and that is a fault
-//! at load. (A radix router such as matchit refuses `/a/{x}` beside `/a/{*rest}`, which
-//! decisions.md orders; hence a tree of our own.)
+//! at load. (A radix router such as matchit refuses `/a/{x}` next to `/a/{*rest}`, which
+//! decisions.md orders; hence our own tree.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,22 +25,22 @@ impl OperationId {
     }
 }
 
-/// API + version + resource + method, with all that is decided about it laid out.
+/// API + version + resource + method, with all rules for it.
 #[derive(Debug)]
 pub struct Operation {
     /// Index of its API.
     pub api: usize,
-    /// Version it is judged as.
+    /// Its version, defaults applied.
     pub version: Option<Version>,
     /// Template below base path and version.
     pub resource: Arc<str>,
     /// Method.
     pub method: Method,
-    /// `GET /table/{name}`: how metrics and the log name it.
+    /// `GET /table/{name}`: its name in metrics and logs.
     pub label: Arc<str>,
     /// Needs no token.
     pub public: bool,
-    /// What decides.
+    /// The rules that decide.
     pub(super) enforced: Gates,
     /// The same with the shadow rules in their places, where that differs.
     pub(super) shadow: Option<Gates>,
@@ -49,24 +49,24 @@ pub struct Operation {
 }
 
 impl Operation {
-    /// The policy that decides about it, by its position in the definitions.
+    /// The policy for it, by its position in the definitions.
     #[must_use]
     pub const fn deciding_policy(&self) -> Option<usize> {
         self.enforced.policy
     }
 
-    /// That one, and the one that would with the shadow rules in their places.
+    /// That policy, and the one with the shadow rules in their places.
     pub fn policies(&self) -> impl Iterator<Item = usize> {
         self.enforced.policy.into_iter().chain(self.shadow.as_ref().and_then(|gates| gates.policy))
     }
 
-    /// Whether a scope grants it whatever its parameters.
+    /// Whether a scope grants it without conditions on parameters.
     #[must_use]
     pub fn is_granted(&self) -> bool {
         self.grants.iter().any(|grant| grant.conditions.is_empty())
     }
 
-    /// Whether an ACL decides about it.
+    /// Whether an ACL applies to it.
     #[must_use]
     pub fn has_acl(&self) -> bool {
         !self.enforced.acls.is_empty()
@@ -87,7 +87,7 @@ pub(super) struct GrantEntry {
     pub(super) conditions: Arc<[(Arc<str>, Vec<String>)]>,
 }
 
-/// Path parameters that conditions look at.
+/// Path parameters that conditions check.
 pub type Parameters = Vec<(Arc<str>, String)>;
 
 /// A matched operation.
@@ -95,17 +95,17 @@ pub type Parameters = Vec<(Arc<str>, String)>;
 pub struct Matched {
     /// The operation.
     pub operation: OperationId,
-    /// Its parameters, where a rule looks at them, decoded.
+    /// Its parameters that a rule checks, decoded.
     pub parameters: Parameters,
 }
 
-/// What a path has behind it: an operation for each method.
+/// The operations of a path, one for each method.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leaf {
     pub(super) by_method: [Option<OperationId>; Method::ALL.len()],
     /// The whole template, base path and version included.
     pub(super) segments: Vec<Segment>,
-    /// Whether a condition looks at one of its parameters.
+    /// Whether a condition checks one of its parameters.
     pub(super) wants_parameters: bool,
 }
 
@@ -126,14 +126,14 @@ pub enum Segment {
     Literal(String),
     /// `{name}`: one segment that is not empty.
     Parameter(Arc<str>),
-    /// `{*name}`: everything left, at least one character; only last.
+    /// `{*name}`: the rest of the path, at least one character; only last.
     Rest(Arc<str>),
 }
 
 /// Parses a template.
 ///
 /// # Errors
-/// What is wrong, and what would be right.
+/// Says what is wrong, and what would be right.
 pub fn parse_template(template: &str) -> Result<Vec<Segment>, String> {
     let Some(body) = template.strip_prefix('/') else {
         return Err(format!("`{template}` does not begin with a slash; write `/{template}`"));
@@ -184,7 +184,7 @@ fn parse_segment(part: &str, last: bool) -> Result<Segment, String> {
 #[derive(Debug, Default)]
 struct Node {
     literals: HashMap<Box<str>, usize>,
-    /// The literals that have an escape of a reserved character, by what it stands for.
+    /// The literals with an escaped reserved character, by their decoded text.
     decoded: Vec<(Box<str>, usize)>,
     parameter: Option<usize>,
     leaf: Option<usize>,
@@ -192,7 +192,7 @@ struct Node {
 }
 
 impl Node {
-    /// The node behind a literal; `next` where it is new.
+    /// The node after a literal; `next` where it is new.
     fn literal(&mut self, text: &str, next: usize) -> usize {
         let at = *self.literals.entry(text.into()).or_insert(next);
         let decoded = decode_reserved(text);
@@ -202,7 +202,7 @@ impl Node {
         at
     }
 
-    /// The nodes behind literals that equal a segment once both are decoded.
+    /// The nodes after literals that equal a segment once both are decoded.
     fn decoded(&self, segment: &str) -> impl Iterator<Item = usize> {
         let decoded = decode_reserved(segment);
         let plain = self.literals.get(decoded.as_str()).copied();
@@ -247,7 +247,7 @@ impl Tree {
         self.0.get_mut(at).map_or(Ok(()), |node| occupy(&mut node.leaf, leaf))
     }
 
-    /// The leaf for the path left at this node; `path` is what follows the last slash.
+    /// The leaf for the remaining path at this node; `path` is the part after the last slash.
     fn find(&self, at: usize, path: &str) -> Option<usize> {
         let node = self.0.get(at)?;
         let (segment, rest) =
@@ -263,8 +263,8 @@ impl Tree {
             .or_else(|| node.rest.filter(|_| !path.is_empty()))
     }
 
-    /// The leaf that a server finds which tells no escape of a reserved character from the
-    /// character: a literal may match by what it stands for too.
+    /// The leaf for a server that treats an escaped reserved character as the character: a literal
+    /// may match by its decoded text too.
     fn find_decoded(&self, at: usize, path: &str) -> Option<usize> {
         let node = self.0.get(at)?;
         let (segment, rest) =
@@ -306,7 +306,7 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    /// Adds a path; the leaf's index, or that of the leaf which already has the shape.
+    /// Adds a path; returns the leaf's index, or that of the existing leaf with its shape.
     pub(super) fn insert(
         &mut self,
         host: Option<&str>,
@@ -336,7 +336,7 @@ impl Routes {
             .zip(self.leaves.iter().map(|leaf| leaf.segments.as_slice()))
     }
 
-    /// The leaf for a canonical path: of the host's own tree first, then of the tree of APIs
+    /// The leaf for a canonical path: in the host's own tree first, then in the tree of APIs
     /// without a host.
     pub(super) fn find(&self, host: &str, path: &str) -> Option<&Leaf> {
         let path = path.strip_prefix('/')?;
@@ -344,8 +344,8 @@ impl Routes {
         self.leaves.get(own.or_else(|| self.any_host.find(0, path))?)
     }
 
-    /// The leaf for the same path where escapes of reserved characters count as the characters:
-    /// another one than [`Routes::find`] gives is more specific.
+    /// The leaf where escapes of reserved characters count as the characters: if it differs from
+    /// [`Routes::find`], it is more specific.
     pub(super) fn find_decoded(&self, host: &str, path: &str) -> Option<&Leaf> {
         let path = path.strip_prefix('/')?;
         let own = self.hosts.get(host).and_then(|tree| tree.find_decoded(0, path));
@@ -353,7 +353,7 @@ impl Routes {
     }
 }
 
-/// Whether two readings of a path lead to the same place.
+/// Whether two readings of a path match the same leaf.
 pub(super) fn is_same_leaf(one: Option<&Leaf>, other: Option<&Leaf>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => std::ptr::eq(one, other),
@@ -382,7 +382,7 @@ fn decode(value: &str) -> String {
     if !value.contains('%') {
         return value.to_owned();
     }
-    // A value that is no UTF-8 keeps replacement characters, which no configured value equals by
+    // A value that is not UTF-8 gets replacement characters, which equal no configured value by
     // accident: a condition on it does not hold.
     percent_decode(value)
 }
@@ -460,7 +460,7 @@ mod tests {
             ("/orders/$batch", 0),
             ("/orders/%24other", 1),
             ("/a/%24x/%24y", 2),
-            // A literal that is written as an escape is the character too.
+            // An escaped literal also matches the character.
             ("/a/$x/%24y", 2),
             ("/a/%24x/%3A", 3),
             ("/b/%24", 4),

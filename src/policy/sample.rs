@@ -1,5 +1,5 @@
-//! A request as one writes it down, for tests, explanations and comparisons: from words to the
-//! facts that the decision takes.
+//! A request as people write it, for tests, explanations and comparisons: from text to the facts
+//! that the decision takes.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::scope::ScopeSet;
 use crate::token::Facts;
 use crate::token::claims::Audience;
 
-/// How long a token is good that does not say so, in seconds.
+/// Default lifetime of a token, in seconds.
 const LIFE: i64 = 300;
 
-/// A request in words.
+/// A request as text.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// Method as sent.
@@ -32,25 +32,25 @@ pub struct Sample {
     pub host: Option<String>,
     /// Address of the caller.
     pub from: Option<IpAddr>,
-    /// Names of the client certificate that was shown: DNS names, URIs, `sha256:` and a digest.
+    /// Names of the presented client certificate: DNS names, URIs, `sha256:` and a digest.
     pub certificate: Vec<String>,
-    /// What stands in the Authorization header.
+    /// The token in the Authorization header.
     pub token: Option<Presented>,
 }
 
-/// A token of a case.
+/// A token of a sample.
 #[derive(Clone, Debug)]
 pub enum Presented {
-    /// What it would say.
+    /// A description of its facts.
     Sample(Box<TokenSample>),
-    /// A real one.
+    /// A real token.
     Token(BearerToken),
 }
 
-/// What a token would say. What is left out is as the issuer would give it to the client.
+/// The facts of a token. A part that is left out has the issuer's default for the client.
 #[derive(Clone, Debug)]
 pub struct TokenSample {
-    /// Who minted it.
+    /// The issuer.
     pub issuer: IssuerName,
     /// The client claim: of our own tokens the client id.
     pub client: Option<String>,
@@ -60,26 +60,26 @@ pub struct TokenSample {
     pub scopes: Option<ScopeSet>,
     /// Values of the role claim, of another issuer's token.
     pub roles: Vec<String>,
-    /// Claims that profiles look at.
+    /// Claims that profiles check.
     pub claims: Map<String, Value>,
-    /// `aud`; one that we accept when left out.
+    /// `aud`; an accepted one when left out.
     pub audience: Option<Vec<String>>,
     /// `jti`.
     pub id: Option<String>,
-    /// `exp`; a while after the moment of the case when left out.
+    /// `exp`; five minutes after the time of the request when left out.
     pub expires: Option<Timestamp>,
     /// `nbf`.
     pub not_before: Option<Timestamp>,
 }
 
 impl TokenSample {
-    /// A token of our own for a client, with all that it holds.
+    /// A token of our own for a client, with all its scopes.
     #[must_use]
     pub fn of_client(client: &ClientId) -> Self {
         Self::of(IssuerName::new(IssuerName::OWN), Some(client.to_string()))
     }
 
-    /// A token of an issuer with this client claim.
+    /// A token of an issuer, with this client claim.
     #[must_use]
     pub fn of(issuer: IssuerName, client: Option<String>) -> Self {
         Self {
@@ -120,7 +120,7 @@ impl TokenSample {
         }
     }
 
-    /// The claims, with the standard ones that profiles look at as they follow from the rest.
+    /// The claims, including the standard ones that profiles check, which follow from the rest.
     fn claims_of(
         &self,
         issuer: Option<&Issuer>,
@@ -144,7 +144,7 @@ impl TokenSample {
     }
 
     fn scopes_of(&self, rules: &Rules, issuer: Option<&Issuer>) -> Option<ScopeSet> {
-        // An issuer that declares no scopes claim says nothing of scopes.
+        // An issuer without a scopes claim declares no scopes.
         issuer?.rules.claims.scopes.as_ref()?;
         Some(self.scopes.clone().unwrap_or_else(|| {
             let registry = rules.registry();
@@ -160,7 +160,7 @@ impl TokenSample {
     }
 }
 
-/// An audience that an issuer's tokens may have.
+/// An accepted audience for an issuer's tokens.
 #[must_use]
 pub fn audience(issuer: Option<&Issuer>) -> Vec<String> {
     match issuer.map(|issuer| &issuer.rules.audience) {
@@ -170,17 +170,17 @@ pub fn audience(issuer: Option<&Issuer>) -> Vec<String> {
 }
 
 impl Sample {
-    /// The request, by the same strict reading of its head as on the wire.
+    /// The request, parsed as strictly as on the wire.
     ///
     /// # Errors
-    /// What a strict reader refuses.
+    /// Strict parsing refuses it.
     pub fn request(&self, public_host: &str) -> Result<Request, Refusal> {
         let host = self.host.as_deref().unwrap_or(public_host);
         let text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n\r\n", self.method, self.target);
         let head = Head::parse(text.as_bytes(), &Limits::default())?;
         let credential = match &self.token {
             None => Err(Refusal::new(Reason::TokenMissing)),
-            // Stands for the token that the words are about; nobody reads it.
+            // A placeholder for the described token; it is not read.
             Some(Presented::Sample(_)) => BearerToken::parse("words"),
             Some(Presented::Token(token)) => Ok(token.clone()),
         };
@@ -189,7 +189,7 @@ impl Sample {
         Ok(request)
     }
 
-    /// The verdict on it. `read` reads a real token.
+    /// The verdict. `read` reads a real token.
     pub fn judge(
         &self,
         rules: &Rules,
@@ -209,12 +209,12 @@ impl Sample {
     }
 }
 
-/// What a test expects.
+/// The expected result of a test.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expectation {
-    /// The reason of the refusal; a permit without.
+    /// The reason of the refusal; a permit when left out.
     pub reason: Option<Reason>,
-    /// What exactly is wrong with the token, where that was written.
+    /// The exact fault of the token, if given.
     pub fault: Option<TokenFault>,
 }
 
@@ -233,25 +233,25 @@ impl Expectation {
     }
 }
 
-/// A case with the verdict that it must have.
+/// A request with its expected verdict.
 #[derive(Clone, Debug)]
 pub struct Test {
-    /// What it shows.
+    /// The property that it shows.
     pub name: String,
     /// The request.
     pub case: Sample,
-    /// When it comes; the moment at which it is run when left out.
+    /// The time of the request; now when left out.
     pub at: Option<Timestamp>,
-    /// What must come of it.
+    /// The expected result.
     pub expect: Expectation,
-    /// Where it stands.
+    /// Its position in the config file.
     pub origin: Origin,
 }
 
-/// Reads `METHOD target`.
+/// Parses `METHOD target`.
 ///
 /// # Errors
-/// What is wrong, and what would be right.
+/// Says what is wrong, and what would be right.
 pub fn parse_line(line: &str) -> Result<(String, String), String> {
     if line.chars().any(char::is_control) {
         return Err("a request line has no control characters".to_owned());
@@ -266,10 +266,10 @@ pub fn parse_line(line: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Scopes of a token in words.
+/// Parses the scopes of a token.
 ///
 /// # Errors
-/// One that is no scope (RFC 6749 §3.3).
+/// One is not a valid scope (RFC 6749 §3.3).
 pub fn scope_set(names: &[String]) -> Result<ScopeSet, String> {
     match names.iter().find(|name| !crate::scope::is_scope_token(name)) {
         Some(name) => Err(format!("`{name}` is not a scope")),

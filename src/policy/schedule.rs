@@ -14,10 +14,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Parses the parts; what is left out does not narrow.
+    /// Parses the parts; a part that is left out does not narrow.
     ///
     /// # Errors
-    /// What is wrong, and what would be right.
+    /// Says what is wrong, and what would be right.
     pub fn parse(
         days: Option<&[String]>,
         hours: Option<&str>,
@@ -41,7 +41,7 @@ impl Schedule {
         Ok(Self { days, hours: hours.map(parse_hours).transpose()?, zone })
     }
 
-    /// Whether it holds at this instant.
+    /// Whether it applies at this instant.
     #[must_use]
     pub fn holds(&self, now: Timestamp) -> bool {
         let Ok(instant) = jiff::Timestamp::from_second(now.0) else { return false };
@@ -62,7 +62,7 @@ impl Schedule {
         }
         self.days.as_ref().is_none_or(|days| days.contains(&day))
     }
-    /// Moments of the week from `from` on at which it may begin or end to hold, and those just
+    /// Times in the week from `from` on at which it may begin or stop to apply, and those just
     /// before.
     #[must_use]
     pub fn edges(&self, from: Timestamp) -> Vec<Timestamp> {

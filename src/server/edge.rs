@@ -321,7 +321,7 @@ impl<A: Application> Inner<A> {
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                metrics.connection_refused(ConnectionRefused::Accept);
+                metrics.edge.connection_refused(ConnectionRefused::Accept);
                 // That one was gone again. With anything else (no descriptors, no memory) the next
                 // attempt fails as well.
                 if !matches!(
@@ -342,7 +342,7 @@ impl<A: Application> Inner<A> {
                 let inner = self.clone();
                 current_handle().spawn(async move { inner.serve(door, stream, peer, place).await });
             }
-            Err(cap) => metrics.connection_refused(cap),
+            Err(cap) => metrics.edge.connection_refused(cap),
         }
     }
 
@@ -352,9 +352,9 @@ impl<A: Application> Inner<A> {
         let deadline = Instant::now() + state.limits.header_timeout;
         let opened = match timeout_at(deadline, self.open(door, stream, peer, place)).await {
             Ok(Ok(opened)) => opened,
-            Ok(Err(NotOpened::Cut(cause))) => return state.metrics.connection_cut(cause),
+            Ok(Err(NotOpened::Cut(cause))) => return state.metrics.edge.connection_cut(cause),
             Ok(Err(NotOpened::OverCap)) => return,
-            Err(_) => return state.metrics.connection_cut(ConnectionCut::HeaderTimeout),
+            Err(_) => return state.metrics.edge.connection_cut(ConnectionCut::HeaderTimeout),
         };
         let conn = Arc::new(opened.conn);
         let io =
@@ -394,7 +394,7 @@ impl<A: Application> Inner<A> {
         // A trusted proxy stands for many clients, but not before the people who run the gateway.
         let counts = declared.is_none() || !policy.trusted_proxies.contains(peer);
         if counts && let Err(cap) = place.of(peer) {
-            self.state.metrics.connection_refused(cap);
+            self.state.metrics.edge.connection_refused(cap);
             return Err(NotOpened::OverCap);
         }
         let (mut transport, handshake) = match declared.and_then(|at| policy.tls(at)) {

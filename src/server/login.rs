@@ -18,7 +18,7 @@ use crate::names::Timestamp;
 use crate::server::limits::guessing::Guessing;
 use crate::store::Store;
 use crate::system::{clock, random};
-use crate::token::jws::Unverified;
+use crate::token::jws::Decoded;
 
 /// What login elsewhere works with.
 #[derive(Debug)]
@@ -143,10 +143,11 @@ impl Challenge {
     /// # Errors
     /// It is not one of ours, or too old.
     pub fn read(with: &Login, text: &str, from: Destination) -> Result<Self, Fault> {
-        let parsed = Unverified::parse(text).map_err(|_| Fault::Challenge)?;
+        let decoded = Decoded::of(text).map_err(|_| Fault::Challenge)?;
+        let parsed = decoded.read().map_err(|_| Fault::Challenge)?;
         let ours = parsed.kind.as_deref() == Some(from.kind())
             && with.own_keys.now().set().verify(&parsed).is_ok();
-        let claims = serde_json::Value::Object(parsed.claims.clone());
+        let claims = serde_json::Value::Object(parsed.claims.to_map());
         let challenge: Self = serde_json::from_value(claims).map_err(|_| Fault::Challenge)?;
         let good =
             ours && challenge.iss == with.public_url && clock::now() < Timestamp(challenge.exp);

@@ -4,6 +4,7 @@
 mod authenticate;
 mod authorize;
 mod browser;
+mod client_form;
 mod connections;
 mod device;
 mod documents;
@@ -19,10 +20,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, FromRequest, State};
-use axum::response::{IntoResponse, Response};
+use axum::extract::{Extension, State};
+use axum::response::Response;
 use axum::routing::{MethodRouter, get, post};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
+use http::{HeaderValue, StatusCode, header};
 
 use super::login;
 use crate::grant::{ErrorCode, GrantError};
@@ -133,32 +134,6 @@ impl Endpoints {
     }
 }
 
-/// A request with a form, at an endpoint that answers in JSON.
-struct Posted {
-    server: Server,
-    caller: Caller,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
-}
-
-impl FromRequest<Server> for Posted {
-    type Rejection = Response;
-
-    async fn from_request(request: Request<Body>, server: &Server) -> Result<Self, Response> {
-        let (parts, body) = request.into_parts();
-        // Put there by the exchange that serves this request.
-        let caller = parts.extensions.get::<Caller>().cloned();
-        let caller = caller.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
-        Ok(Self { server: server.clone(), caller, uri: parts.uri, headers: parts.headers, body })
-    }
-}
-
-/// A response, or the error that the request ends in.
-fn answered(server: &Server, caller: &Caller, answer: Result<Response, GrantError>) -> Response {
-    answer.unwrap_or_else(|error| refuse(server, caller, &error))
-}
-
 /// axum adds the `Allow` header.
 async fn wrong_method(
     State(server): State<Server>,
@@ -173,7 +148,7 @@ async fn wrong_method(
 
 /// An error as the token endpoint answers it (RFC 6749 §5.2).
 fn refuse(server: &Server, caller: &Caller, error: &GrantError) -> Response {
-    server.shared.metrics.token_error(error.code);
+    server.shared.metrics.oauth.token_error(error.code);
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let mut response = no_store(json(status, error.body(), caller));
     let cause = error.cause.map_or_else(|| error.description.to_string(), str::to_owned);

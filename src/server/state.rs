@@ -17,7 +17,7 @@ use super::limits::guessing::Guessing;
 use super::login::Login;
 use super::process::Process;
 use super::tokens::Tokens;
-use super::tokens::cache::{self, TokenCache};
+use super::tokens::cache::{self, Cache, TokenCache};
 use super::tokens::revocations::Revocations;
 use crate::config::{Config, Fixed};
 use crate::keys::OwnKeys;
@@ -91,7 +91,8 @@ impl Shared {
         let metrics = Metrics::new(log.as_ref().map(LineWriter::dropped))
             .map_err(|fault| format!("metrics: {fault}"))?;
         let metrics = Arc::new(metrics);
-        let recorder = Recorder::start(&fixed.decision_log, metrics.records_dropped.clone())?;
+        let recorder =
+            Recorder::start(&fixed.decision_log, metrics.process.records_dropped.clone())?;
         let revocations =
             Revocations::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let guessing = Guessing::start(&store, clock::now())?;
@@ -103,7 +104,7 @@ impl Shared {
         random::fill(&mut number).map_err(|fault| fault.to_string())?;
         let logs = Logs { recorder: recorder.clone(), log };
         let process = Arc::new(Process::new(fixed.clone(), u64::from_be_bytes(number), logs));
-        metrics.loaded(true, &config.version, clock::now().0);
+        metrics.process.loaded(true, &config.version, clock::now().0);
         let snapshot = Snapshot::new(config, None, &metrics)?;
         let edge = EdgeState {
             limits: fixed.edge,
@@ -115,6 +116,7 @@ impl Shared {
         Ok(Self {
             tokens: Tokens {
                 cache: TokenCache::new(cache::CAPACITY),
+                failed: Cache::new(cache::FAILED_CAPACITY),
                 revocations,
                 own_keys: own_keys.clone(),
                 store: store.clone(),

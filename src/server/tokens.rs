@@ -14,9 +14,10 @@ use crate::config::Config;
 use crate::keys::fetch::Fetch;
 use crate::keys::{IssuerKeys, OwnKeys};
 use crate::names::IssuerName;
+use crate::reason::TokenFault;
 use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
-use cache::TokenCache;
+use cache::{Cache, TokenCache};
 use introspection::Introspection;
 use revocations::Revocations;
 
@@ -25,6 +26,8 @@ use revocations::Revocations;
 pub struct Tokens {
     /// Verified ones.
     pub cache: TokenCache,
+    /// Those whose signature has failed, until their issuer's keys change.
+    pub failed: Cache<TokenFault>,
     /// What has been revoked, and who is blocked by command.
     pub revocations: Revocations,
     /// Our own keys.

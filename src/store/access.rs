@@ -6,7 +6,7 @@ use crate::names::{IssuerName, Timestamp};
 use crate::scope::ScopeSet;
 use crate::token::Facts;
 
-/// An opaque access token as stored: what a JWT says in its claims.
+/// An opaque access token as stored, with the content of a JWT's claims.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredAccess {
     /// Its digest.
@@ -17,7 +17,7 @@ pub struct StoredAccess {
     pub authorization: Option<String>,
     /// The client.
     pub client: String,
-    /// Who it acts for.
+    /// The user or client that it acts for.
     pub subject: String,
     /// Scopes.
     pub scopes: ScopeSet,
@@ -30,7 +30,7 @@ pub struct StoredAccess {
 }
 
 impl StoredAccess {
-    /// What a JWT of the same grant would say.
+    /// The facts that a JWT of the same grant would have.
     #[must_use]
     pub fn into_facts(self) -> Facts {
         Facts {
@@ -53,7 +53,7 @@ impl StoredAccess {
 }
 
 impl Store {
-    /// Stores an opaque token that no user's authorization stands behind.
+    /// Stores an opaque token without a user's authorization.
     ///
     /// # Errors
     /// The store cannot be written.

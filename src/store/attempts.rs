@@ -1,5 +1,5 @@
-//! Attempts to authenticate: wrong ones count across restarts, and where an owner has signed in is
-//! remembered.
+//! Attempts to authenticate: wrong ones count across restarts, and the places of successful
+//! sign-ins are remembered.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,18 +11,18 @@ use crate::names::{Timestamp, hex};
 
 /// How long a wrong attempt counts, seconds.
 pub const WINDOW_SECONDS: i64 = 15 * 60;
-/// Wrong attempts on one name from one place that are looked at in that time.
+/// Wrong attempts allowed on one name from one place in that time.
 pub const MAX_PER_NAME: usize = 5;
-/// Wrong attempts from one place over all names.
+/// Wrong attempts allowed from one place over all names.
 pub const MAX_PER_PLACE: usize = 50;
-/// How long it is remembered that a name has signed in from an address, seconds.
+/// How long a sign-in of a name from an address is remembered, seconds.
 pub const KNOWN_SECONDS: i64 = 30 * 86_400;
 /// How far the clock of another gateway may be ahead, seconds.
 const MAX_AHEAD_SECONDS: i64 = 60;
-/// How the subject of a sign-in begins.
+/// Prefix of the subject of a sign-in.
 const KNOWN: &str = "known ";
 
-/// Whose name is being guessed at.
+/// The kind of name that is guessed at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Account {
     /// A client's secret.
@@ -34,10 +34,10 @@ pub enum Account {
 }
 
 impl Account {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::Client, Self::User, Self::Code];
 
-    /// How it is called in the store and in messages.
+    /// Its label in the store and in messages.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl Account {
     }
 }
 
-/// What stands for a name, which is of any length and secret-like at times: the beginning of its
+/// A short key for a name, which may be of any length and secret-like: the beginning of its
 /// SHA-256.
 #[must_use]
 pub fn digest_of(name: &str) -> String {
@@ -56,7 +56,7 @@ pub fn digest_of(name: &str) -> String {
     hex(Sha256::digest(name.as_bytes()).get(..16).unwrap_or_default())
 }
 
-/// What one attempt counts for: the place that it comes from, and the name together with the place.
+/// The subjects that one attempt counts for: its place, and the name together with the place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subjects {
     place: String,
@@ -76,60 +76,59 @@ impl Subjects {
         }
     }
 
-    /// How the subject of a name begins, wherever attempts come from.
+    /// The prefix of a name's subjects, for all places.
     #[must_use]
     pub fn beginning(account: Account, name: &str) -> String {
         format!("{} {} ", account.label(), digest_of(name))
     }
 
-    /// Those that wrong attempts count for, each with its limit.
+    /// The subjects of wrong attempts, each with its limit.
     pub fn limits(&self) -> impl Iterator<Item = (&str, usize)> {
         [(self.place.as_str(), MAX_PER_PLACE), (self.name.as_str(), MAX_PER_NAME)].into_iter()
     }
 
-    /// The same as the store keeps them.
+    /// The same, as stored.
     #[must_use]
     pub fn counted(&self) -> Vec<String> {
         vec![self.place.clone(), self.name.clone()]
     }
 
-    /// Under what a sign-in is remembered.
+    /// The subject of a sign-in.
     #[must_use]
     pub fn known(&self) -> &str {
         &self.known
     }
 }
 
-/// An attempt that the store remembers.
+/// A stored attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
-    /// What it counts for.
+    /// Its subject.
     pub subject: String,
-    /// When it was.
+    /// Its time.
     pub at: Timestamp,
 }
 
-/// What the subject of a wrong attempt says.
+/// The parts of a wrong attempt's subject.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named<'a> {
-    /// Whose name.
+    /// The kind of name.
     pub account: &'a str,
-    /// The digest of the name; `None` where all attempts from the place are counted.
+    /// The digest of the name; `None` for all attempts from the place.
     pub digest: Option<&'a str>,
     /// The address or browser.
     pub place: &'a str,
 }
 
 impl Attempt {
-    /// Whether it is a sign-in of an owner, and no wrong attempt.
+    /// Whether it is a successful sign-in, not a wrong attempt.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.subject.starts_with(KNOWN)
     }
 
-    /// How long it still counts. One that was noted by a clock that was ahead, by more than clocks
-    /// of several gateways differ, does not: with each start it would count for a whole window
-    /// again.
+    /// How long it still counts. A time further ahead than the clocks of gateways may differ does
+    /// not count: after each start it would count for a whole window again.
     #[must_use]
     pub fn left(&self, now: Timestamp) -> Duration {
         let whole = if self.is_known() { KNOWN_SECONDS } else { WINDOW_SECONDS };
@@ -140,7 +139,7 @@ impl Attempt {
         Duration::from_secs(left.clamp(0, whole).unsigned_abs())
     }
 
-    /// What a wrong attempt was about.
+    /// The parts of a wrong attempt.
     #[must_use]
     pub fn named(&self) -> Option<Named<'_>> {
         if self.is_known() {
@@ -154,19 +153,19 @@ impl Attempt {
     }
 }
 
-/// Which attempts are to be forgotten.
+/// Which attempts to clear.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cleared {
-    /// Those on a name, wherever from.
+    /// Those on a name, from any place.
     Name(Account, String),
-    /// Those from an address, whatever the name, and those from a network that it counts with.
+    /// Those from an address, for any name, and those from a network that contains it.
     Place(String),
     /// All of them.
     All,
 }
 
 impl Cleared {
-    /// Whether a subject is meant. Sign-ins of owners never are.
+    /// Whether a subject is cleared. Successful sign-ins never are.
     #[must_use]
     pub fn covers(&self, subject: &str) -> bool {
         let of_account = Account::ALL.iter().any(|account| {
@@ -194,7 +193,7 @@ fn is_in(address: &str, network: &str) -> bool {
 }
 
 impl Store {
-    /// Keeps an attempt for these subjects until it no longer counts.
+    /// Stores an attempt for these subjects until it no longer counts.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -215,7 +214,7 @@ impl Store {
         engine!(self, attempts(now))
     }
 
-    /// Forgets wrong attempts, and leaves word of it; gives how many there were.
+    /// Deletes wrong attempts and notifies all gateways; returns their number.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -227,7 +226,7 @@ impl Store {
         engine!(self, await clear_attempts(cleared, now))
     }
 
-    /// The same from a thread that may wait.
+    /// The same, blocking.
     ///
     /// # Errors
     /// The store cannot be written.

@@ -1,9 +1,10 @@
-//! Blocks set by command: who is kept out before all policies, without an edit of the YAML.
+//! Blocks set by command: callers and networks refused before all policies, without an edit of the
+//! YAML.
 
 use super::{Store, StoreFault, engine};
 use crate::names::Timestamp;
 
-/// Who is blocked.
+/// The subject of a block.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Blocked {
     /// A client, by its id.
@@ -17,7 +18,7 @@ pub enum Blocked {
 }
 
 impl Blocked {
-    /// How it is called in the store and in messages.
+    /// Its label in the store and in messages.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
         match self {
@@ -28,7 +29,7 @@ impl Blocked {
         }
     }
 
-    /// What stands for it.
+    /// Its value in the store.
     #[must_use]
     pub fn value(&self) -> String {
         match self {
@@ -37,7 +38,7 @@ impl Blocked {
         }
     }
 
-    /// What a kind and a value say; `None` for what no version of ours writes.
+    /// Parses a kind and a value; `None` for a kind that this version does not write.
     #[must_use]
     pub fn parse(kind: &str, value: &str) -> Option<Self> {
         match kind {
@@ -53,18 +54,18 @@ impl Blocked {
 /// A block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandedBlock {
-    /// Who.
+    /// Its subject.
     pub blocked: Blocked,
-    /// Why, for those who look later.
+    /// The reason, for people who review it later.
     pub reason: Option<String>,
-    /// Since when.
+    /// Its start.
     pub since: Timestamp,
-    /// Until when; without an end where there is none.
+    /// Its end, if it has one.
     pub until: Option<Timestamp>,
 }
 
 impl Store {
-    /// Blocks, in place of a block of the same; whoever shares the store learns of it.
+    /// Sets a block, replacing one with the same subject; all gateways of the store are notified.
     ///
     /// # Errors
     /// The store cannot be written: nobody is blocked.
@@ -80,7 +81,7 @@ impl Store {
         engine!(self, unblock(blocked, now))
     }
 
-    /// All blocks that have not ended, by whom they block.
+    /// All blocks that have not ended, ordered by subject.
     ///
     /// # Errors
     /// The store cannot be read.

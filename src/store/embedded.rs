@@ -1,8 +1,8 @@
-//! The embedded engine: SQLite in a folder of its own, readable by its owner alone.
+//! The embedded engine: SQLite in a folder that only its owner can read.
 //!
 //! WAL, because during an upgrade two processes have it open at once; `synchronous=FULL`, because
-//! what was acknowledged must survive a power cut. One thread writes, and commits what has gathered
-//! in one go; readers stand beside it. Owns the schema and its migration.
+//! acknowledged writes must survive a power cut. One thread writes, and commits waiting writes
+//! together; readers work in parallel. Owns the schema and its migration.
 
 mod access;
 mod attempts;
@@ -36,11 +36,11 @@ use writer::Writer;
 const FILE: &str = "scopegate.db";
 /// How long to wait for the other process's write, during an upgrade.
 const BUSY: Duration = Duration::from_secs(3);
-/// Free pages given back at once, and left without.
+/// Free pages released at once, and the number that is kept.
 const FREE_PAGES: i64 = 512;
 /// Longest wait of a request for the disk.
 const LIMIT: Duration = Duration::from_secs(10);
-/// Connections that read at once; further readers wait for one.
+/// Connections that read in parallel; further readers wait.
 const READERS: usize = 8;
 
 /// The open file. Clones share it.
@@ -50,7 +50,7 @@ pub(super) struct Embedded(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     path: PathBuf,
-    /// Device and number of the file that is open.
+    /// Device and inode of the open file.
     file: (u64, u64),
     gone: AtomicBool,
     writer: Writer,
@@ -59,10 +59,10 @@ struct Inner {
 }
 
 impl Embedded {
-    /// Opens the store in a folder, which is made if it is not there.
+    /// Opens the store in a folder, which is created if it does not exist.
     ///
     /// # Errors
-    /// A folder or file that cannot be used, or is not ours; an existing file is never replaced.
+    /// The folder or file cannot be used, or is not ours; an existing file is never replaced.
     pub(super) fn open(folder: &Path) -> Result<Self, StoreFault> {
         let (path, created) = Self::prepare(folder)?;
         let sqlite = |source| StoreFault::Sqlite { path: path.clone(), source };
@@ -82,7 +82,7 @@ impl Embedded {
         })))
     }
 
-    /// Folder and file with the modes they must have; whether the file is new.
+    /// Creates folder and file with the required modes; returns whether the file is new.
     fn prepare(folder: &Path) -> Result<(PathBuf, bool), StoreFault> {
         let io = |path: &Path| {
             let path = path.to_owned();
@@ -90,8 +90,8 @@ impl Embedded {
         };
         make_folder(folder).map_err(io(folder))?;
         let path = folder.join(FILE);
-        // SQLite gives its journal files the mode of the database: it has to be private before the
-        // first write.
+        // SQLite creates its journal files with the mode of the database: it has to be private
+        // before the first write.
         let open = |create_new: bool| {
             std::fs::OpenOptions::new()
                 .read(true)
@@ -114,9 +114,9 @@ impl Embedded {
         Ok((path, created))
     }
 
-    /// Writes, in a transaction that other writes may share; returns once it is on the disk. Where
-    /// the disk takes longer than [`LIMIT`] the write is not acknowledged, although it may be done
-    /// yet.
+    /// Writes in a transaction that other writes may share; returns once it is on the disk. If the
+    /// disk takes longer than [`LIMIT`], the write is not acknowledged, although it may still be
+    /// done.
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -127,7 +127,7 @@ impl Embedded {
         answer.unwrap_or(Err(writer::Fault::Stopped)).map_err(|fault| self.name(fault))
     }
 
-    /// The same from a thread that may wait: before serving begins, and in commands.
+    /// The same, blocking: before serving begins, and in commands.
     fn write_now<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -140,7 +140,7 @@ impl Embedded {
             .map_err(|fault| self.name(fault))
     }
 
-    /// Reads beside the writer, on a thread that may wait for the disk, no longer than [`LIMIT`].
+    /// Reads in parallel with the writer, on a blocking thread, for at most [`LIMIT`].
     async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -150,8 +150,8 @@ impl Embedded {
             let turn = self.0.reading.clone().acquire_owned().await.map_err(|_| busy())?;
             let store = self.clone();
             let read = tokio::task::spawn_blocking(move || {
-                // Kept until the thread is done with the disk, although nobody may be waiting any
-                // more.
+                // Kept until the thread is done with the disk, even if the caller has stopped
+                // waiting.
                 let _turn = turn;
                 store.read_now(work)
             });
@@ -180,8 +180,8 @@ impl Embedded {
         read().map_err(|source| StoreFault::Sqlite { path: self.0.path.clone(), source })
     }
 
-    /// Brings what stands in the write-ahead log into the file. A connection of its own: the writer
-    /// is in a transaction.
+    /// Copies the write-ahead log into the file. On its own connection: the writer is in a
+    /// transaction.
     pub(super) fn settle(&self) -> Result<(), StoreFault> {
         let sqlite = |source| StoreFault::Sqlite { path: self.0.path.clone(), source };
         let connection = connect(&self.0.path).map_err(sqlite)?;
@@ -196,12 +196,11 @@ impl Embedded {
         }
     }
 
-    /// Looks whether the open file is still the one under its name; if it is not, nothing is read
-    /// or written any more: an acknowledgement would be for something that the next start does not
-    /// find.
+    /// Checks that the open file still has its path. If not, all reads and writes fail from then
+    /// on: the next start would not find what was acknowledged.
     ///
     /// # Errors
-    /// It is not.
+    /// The file was moved, removed or replaced.
     pub(super) fn look(&self) -> Result<(), StoreFault> {
         let same = identity(&self.0.path).is_ok_and(|file| file == self.0.file);
         self.0.gone.store(!same, Ordering::Relaxed);
@@ -223,14 +222,14 @@ impl Embedded {
     /// Whether the store answers.
     ///
     /// # Errors
-    /// What it says instead.
+    /// The store does not answer, or reports an error.
     pub(super) fn ping(&self) -> Result<(), StoreFault> {
         self.read_now(|connection| {
             connection.query_row("SELECT count(*) FROM signing_key", [], |_| Ok(()))
         })
     }
 
-    /// Removes a slice of what has expired; true when there may be more.
+    /// Removes a batch of expired rows; true when there may be more.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -249,7 +248,7 @@ impl Embedded {
     }
 }
 
-/// The folder, which its owner alone can look into.
+/// Creates the folder, readable only by its owner.
 fn make_folder(folder: &Path) -> std::io::Result<()> {
     if folder.is_dir() {
         return Ok(());
@@ -262,8 +261,8 @@ fn identity(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
-/// Gives a slice of free pages back where more than a third of the file is free: it grows with what
-/// is in it, and shrinks too. True when there may be more.
+/// Releases a batch of free pages where they are more than a third of the file, so that it also
+/// shrinks. True when there may be more.
 fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
     let number = |pragma: &str| -> rusqlite::Result<i64> {
         connection.pragma_query_value(None, pragma, |row| row.get(0))
@@ -272,7 +271,7 @@ fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
     if number("auto_vacuum")? == 0 || free < FREE_PAGES || free * 3 < all {
         return Ok(false);
     }
-    // Each step frees one page: a statement that is stepped once frees no more.
+    // Each step frees one page: the statement has to be stepped to its end.
     let mut statement = connection.prepare(&format!("PRAGMA incremental_vacuum({FREE_PAGES})"))?;
     let mut rows = statement.query([])?;
     while rows.next()?.is_some() {}
@@ -282,12 +281,12 @@ fn give_back(connection: &Connection) -> rusqlite::Result<bool> {
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
-    // Of effect in a file without tables alone: what is swept gives its space back.
+    // Only has an effect in a file without tables: expired rows then give their space back.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    // What is deleted is overwritten: a private key must not linger in free pages.
+    // Deleted data is overwritten: a private key must not linger in free pages.
     connection.pragma_update(None, "secure_delete", true)?;
     Ok(connection)
 }

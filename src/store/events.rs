@@ -1,5 +1,5 @@
-//! What every gateway on the store has to hear of: revocations, and changed blocks. Each has a
-//! number; a gateway reads on from the last that it knows.
+//! Events for every gateway on the store: revocations, and changed blocks. Each has a number; a
+//! gateway reads on from the last number it has.
 
 use std::time::Duration;
 
@@ -11,35 +11,35 @@ use super::{Store, StoreFault, engine};
 pub struct Position {
     /// The last number.
     pub(super) number: i64,
-    /// Which connection said so: after another one everything is read anew, for the server behind
-    /// it may know less.
+    /// The connection that it belongs to: after a reconnect everything is read again, because the
+    /// new server may have lost events.
     pub(super) generation: u64,
 }
 
-/// What has happened since.
+/// Events since a position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct News {
-    /// Revocations, in their order.
+    /// Revocations, in order.
     pub revocations: Vec<Revocation>,
-    /// Whether blocks are to be read anew.
+    /// Whether blocks have to be read again.
     pub blocks: bool,
-    /// How long each event took to get here, by the store's own clock. Nothing of what is read at
-    /// the start, or anew.
+    /// How long each event took to arrive, by the store's own clock. None for events read at the
+    /// start or again.
     pub delays: Vec<Duration>,
-    /// How far this reaches.
+    /// The position after these events.
     pub position: Position,
 }
 
 impl Store {
-    /// Waits for news, for about half a second at most.
+    /// Waits for events, for about half a second at most.
     ///
     /// # Errors
-    /// The store cannot be read: what has been revoked elsewhere meanwhile is not known.
+    /// The store cannot be read: revocations by other gateways since then are not known.
     pub async fn news(&self, after: Position) -> Result<News, StoreFault> {
         engine!(self, await news(after))
     }
 
-    /// Everything so far, from a thread that may wait: before serving begins.
+    /// All events so far, blocking: before serving begins.
     ///
     /// # Errors
     /// The store cannot be read.

@@ -1,5 +1,5 @@
-//! Authorizations with their codes, and what their use gives. Each use of a single-use value is one
-//! write: of many that come at once, one is first.
+//! Authorizations with their codes, and the tokens that their use gives. Each use of a single-use
+//! value is one write: of concurrent uses, one is first.
 
 use super::access::StoredAccess;
 use super::revocations::Revocation;
@@ -18,26 +18,26 @@ pub struct NewRefresh {
     pub expires: Timestamp,
 }
 
-/// How the redemption of a code ended.
+/// The result of redeeming a code.
 #[derive(Debug)]
 pub enum Redemption<T> {
-    /// The first use: what the check gave.
+    /// The first use, with the value of the check.
     Done(T),
-    /// No such code, or it has expired.
+    /// The code does not exist or has expired.
     Unknown,
-    /// It had been used: everything that it gave has been revoked.
+    /// It had been used: everything that it gave is now revoked.
     Reused(Revocation),
-    /// The check said no. The code is as it was.
+    /// The check refused. The code is unchanged.
     Refused(GrantError),
 }
 
-/// What a successful check leaves to be done in the same write.
+/// What a successful check stores in the same write.
 #[derive(Debug)]
 pub struct Gift<T> {
-    /// For the caller.
+    /// The value for the caller.
     pub value: T,
-    /// When the access token expires, whatever its format: for so long the authorization must be
-    /// known, so that it can end it.
+    /// When the access token expires, whatever its format: the authorization must be kept until
+    /// then, so that revoking it ends the token.
     pub expires: Timestamp,
     /// A refresh token.
     pub refresh: Option<NewRefresh>,
@@ -49,7 +49,7 @@ impl Store {
     /// Stores an authorization with the code for it.
     ///
     /// # Errors
-    /// The store cannot be written; then neither is there.
+    /// The store cannot be written; then neither is stored.
     pub async fn issue_code(
         &self,
         digest: ValueDigest,
@@ -60,10 +60,10 @@ impl Store {
         engine!(self, await issue_code(digest, code, now, expires))
     }
 
-    /// Uses a code, if `check` says yes to it.
+    /// Uses a code, if `check` accepts it.
     ///
     /// # Errors
-    /// The store cannot be written; then the code is as it was.
+    /// The store cannot be written; then the code is unchanged.
     pub async fn redeem_code<T: Send + 'static>(
         &self,
         digest: ValueDigest,
@@ -74,10 +74,10 @@ impl Store {
         engine!(self, await redeem_code(digest, client, now, check))
     }
 
-    /// Stores an authorization that needs no code, with what it gives.
+    /// Stores an authorization that needs no code, with its tokens.
     ///
     /// # Errors
-    /// The store cannot be written; then nothing of it is there.
+    /// The store cannot be written; then nothing is stored.
     pub async fn authorize(
         &self,
         authorization: Authorization,
@@ -88,7 +88,7 @@ impl Store {
         engine!(self, await authorize(authorization, gift, now, expires))
     }
 
-    /// Ends everything that a user allowed a client, the consent included.
+    /// Ends all authorizations of a user for a client, and the consent.
     ///
     /// # Errors
     /// The store cannot be written: nothing is revoked.

@@ -1,22 +1,22 @@
-//! Signing keys. A key signs from a time on, and until the next one does: which is current follows
-//! from the clock, so that no process has to be there at the moment it changes, and none can leave
-//! two or none behind.
+//! Signing keys. A key signs from a time on, until the next one does: the current key follows from
+//! the clock, so that no process has to run at the moment of a change, and none can leave two or no
+//! current keys.
 
 use super::{Store, StoreFault, engine};
 use crate::names::Timestamp;
 
-/// How keys follow one another.
+/// The schedule of key rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
     /// Seconds from one key to the next.
     pub every: i64,
-    /// Seconds that a key is published before it signs: longer than verifiers keep the set.
+    /// Seconds that a key is published before it signs: longer than verifiers cache the key set.
     pub lead: i64,
     /// Seconds that a retired key's public half stays published.
     pub keep: i64,
 }
 
-/// A signing key as stored. Its `Debug` shows no key.
+/// A signing key as stored. Its `Debug` hides the key.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredKey {
     /// Its number.
@@ -31,7 +31,7 @@ pub struct StoredKey {
     pub created_at: Timestamp,
     /// When it begins to sign.
     pub signs_from: Timestamp,
-    /// When it was found to be followed by another.
+    /// When it was found to have a successor.
     pub retired_at: Option<Timestamp>,
 }
 
@@ -61,13 +61,13 @@ impl std::fmt::Debug for StoredKey {
     }
 }
 
-/// The key that signs at a time, among keys in the order of [`Store::keys`].
+/// The key that signs at a time; keys are in the order of [`Store::keys`].
 #[must_use]
 pub fn current(keys: &[StoredKey], now: Timestamp) -> Option<&StoredKey> {
     keys.iter().rev().find(|key| key.private_key.is_some() && key.signs_from <= now)
 }
 
-/// When a key that is lacking now has to begin to sign; `None` when none is lacking.
+/// When a missing key has to begin to sign; `None` when none is missing.
 #[must_use]
 pub fn lacking(
     keys: &[StoredKey],
@@ -94,12 +94,12 @@ impl Store {
         engine!(self, keys())
     }
 
-    /// Does what is due: stores `fresh` if a key is still lacking, retires those that another
-    /// follows, removes those retired for long. A retired key loses its private half at once. Done
-    /// at one time: of two processes one rotates.
+    /// Rotates keys as scheduled: stores `fresh` if a key is still missing, retires keys with a
+    /// successor, removes keys retired long ago. A retired key loses its private half at once.
+    /// Atomic: of two processes one rotates.
     ///
     /// # Errors
-    /// The store cannot be written; then all is as it was.
+    /// The store cannot be written; then nothing changes.
     pub fn turn_keys(
         &self,
         algorithm: &str,
@@ -109,7 +109,7 @@ impl Store {
     ) -> Result<(), StoreFault> {
         let algorithm = algorithm.to_owned();
         self.change_keys(move |keys| {
-            // A change of algorithm is not to be undone by a key that was to come.
+            // A waiting key of another algorithm must not undo a change of algorithm.
             keys.retain(|key| key.signs_from <= now || key.algorithm == algorithm);
             if let (Some(from), Some(fresh)) = (lacking(keys, &algorithm, schedule, now), &fresh) {
                 insert(keys, &algorithm, fresh, now, from);
@@ -119,7 +119,7 @@ impl Store {
         })
     }
 
-    /// Lets a new key sign from a time on, whatever the schedule says.
+    /// Adds a key that signs from a time on, regardless of the schedule.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -132,14 +132,14 @@ impl Store {
     ) -> Result<(), StoreFault> {
         let algorithm = algorithm.to_owned();
         self.change_keys(move |keys| {
-            // Instead of one that was to come: two that wait would follow each other at once.
+            // It replaces a waiting key: two waiting keys would follow each other at once.
             keys.retain(|key| key.signs_from <= now);
             insert(keys, &algorithm, &key, now, from);
             retire(keys, now);
         })
     }
 
-    /// Removes a key with its public half: what it signed is refused from then on. `instead` signs
+    /// Removes a key with its public half: its signatures are refused from then on. `instead` signs
     /// in its place.
     ///
     /// # Errors
@@ -160,8 +160,8 @@ impl Store {
         })
     }
 
-    /// Changes all keys at one time. `change` may be asked more than once, where another process
-    /// was faster.
+    /// Changes all keys atomically. `change` may be called more than once, if another process was
+    /// faster.
     pub(super) fn change_keys(
         &self,
         change: impl Fn(&mut Vec<StoredKey>) + Send + Sync + 'static,
@@ -190,7 +190,7 @@ fn insert(
     keys.sort_by_key(|key| (key.signs_from, key.number));
 }
 
-/// All before the current one.
+/// Retires all keys before the current one.
 fn retire(keys: &mut [StoredKey], now: Timestamp) {
     let Some(number) = current(keys, now).map(|key| key.number) else { return };
     for key in keys

@@ -1,31 +1,31 @@
-//! What has been used of limits, where that is kept or shared: the state of each rate, the count of
-//! each quota's window.
+//! Stored or shared use of limits: the state of each rate, the count of each quota's window.
 
 use super::{Store, StoreFault, engine};
 
-/// Something used of a limit since it was last told.
+/// Use of a limit since the last report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Draw {
-    /// Of a rate (GCRA): the answer is how far its theoretical arrival lies ahead, microseconds.
+    /// Use of a rate (GCRA): the answer is how far its theoretical arrival time lies ahead,
+    /// microseconds.
     Rate {
-        /// What it is counted under.
+        /// The key that it is counted under.
         key: String,
-        /// How many.
+        /// Number of requests.
         count: u64,
-        /// Microseconds that one stands for.
+        /// Microseconds per request.
         each: u64,
-        /// Microseconds since the first of them.
+        /// Microseconds since the first request.
         ago: u64,
     },
-    /// Of a quota's window: the answer is how many in all.
+    /// Use of a quota's window: the answer is the total.
     Quota {
-        /// What it is counted under, the window included.
+        /// The key that it is counted under, including the window.
         key: String,
-        /// How many.
+        /// Number of requests.
         count: u64,
-        /// Seconds that the window still has.
+        /// Seconds left in the window.
         left: u64,
-        /// Which window it is.
+        /// The window.
         window: i64,
     },
 }
@@ -37,19 +37,19 @@ impl Store {
         matches!(self.0, super::Engine::Shared(_))
     }
 
-    /// Tells what was used, and hears how it stands: one answer for each.
+    /// Reports use, and returns the state of each limit.
     ///
     /// # Errors
-    /// The store cannot be asked: what was used is still to be told.
+    /// The store cannot be reached: the use has to be reported again.
     pub async fn draw(&self, draws: Vec<Draw>) -> Result<Vec<u64>, StoreFault> {
         engine!(self, await draw(draws))
     }
 
-    /// Says that this gateway is there, and hears how many are: those that said so within ten
-    /// seconds.
+    /// Reports that this gateway is running, and returns the number of gateways that did so within
+    /// ten seconds.
     ///
     /// # Errors
-    /// The store cannot be asked.
+    /// The store cannot be reached.
     pub async fn gateways(&self, id: String) -> Result<u64, StoreFault> {
         engine!(self, await gateways(id))
     }

@@ -1,10 +1,10 @@
-//! From the embedded store to a shared one, while gateways serve from the first; and once more for
-//! what they wrote meanwhile.
+//! Copies the embedded store to a shared one while gateways serve from it; a second run copies
+//! later writes.
 
 use super::{Engine, Store, StoreFault};
 use crate::names::Timestamp;
 
-/// What is moved, in this order: what hangs on something comes after it.
+/// The tables in copying order: rows come after those that they depend on.
 pub const TABLES: [&str; 12] = [
     "revocation",
     "authorization",
@@ -19,20 +19,20 @@ pub const TABLES: [&str; 12] = [
     "block",
     "quota",
 ];
-/// A row with its number: values by the names of their columns.
+/// A row with its number: values by column name.
 pub(super) type Row = (i64, serde_json::Map<String, serde_json::Value>);
-/// Rows sent at once.
+/// Rows per batch.
 const SLICE: usize = 200;
 
 impl Store {
-    /// Copies everything that has not expired. What the target knows better stays: what was used or
-    /// ended there is so for good. A second time brings what was written since. What was ended here
-    /// between the two, and leaves no event (a sign-out, a consent taken back, an unblocking),
-    /// stays there. `progress` hears of each table how many rows it had so far.
+    /// Copies everything that has not expired. Newer state in the target is kept: what was used or
+    /// ended there stays so. A second run copies what was written since. What ended here in between
+    /// without an event (a sign-out, a withdrawn consent, an unblocking) stays in the target.
+    /// `progress` receives each table and its rows so far.
     ///
     /// # Errors
-    /// Either store cannot be used, or this one is not an embedded or the target not a shared one.
-    /// What was copied until then is there; the next time goes on.
+    /// Either store cannot be used, this one is not embedded, or the target is not shared. Rows
+    /// copied so far stay there; the next run continues.
     pub fn copy_to(
         &self,
         target: &Self,

@@ -1,4 +1,4 @@
-//! Refresh tokens: each use gives a successor, and a second use ends the family.
+//! Refresh tokens: each use gives a successor, and a second use revokes the family.
 
 use zeroize::Zeroizing;
 
@@ -10,19 +10,19 @@ use crate::grant::authorization::Authorization;
 use crate::grant::opaque::{RANDOM, ValueDigest};
 use crate::names::Timestamp;
 
-/// How a refresh ended.
+/// The result of a refresh.
 #[derive(Debug)]
 pub enum Rotation<T> {
     /// The first use: the new token is stored.
     Done(T),
-    /// Used a moment ago, and its successor has not been used: the successor's random bytes, once
-    /// more.
+    /// Used within the grace period, and its successor has not been used: the successor's random
+    /// bytes again.
     Again(T, Zeroizing<[u8; RANDOM]>, Timestamp),
-    /// No such token of this client, or it has expired.
+    /// The client has no such token, or it has expired.
     Unknown,
-    /// It had been used: the whole family has been revoked.
+    /// It had been used: the whole family is now revoked.
     Reused(Revocation),
-    /// The check said no. The token is as it was.
+    /// The check refused. The token is unchanged.
     Refused(GrantError),
 }
 
@@ -32,13 +32,13 @@ pub struct Use {
     pub token: Zeroizing<String>,
     /// Its digest.
     pub digest: ValueDigest,
-    /// Who presents it.
+    /// The client that presents it.
     pub client: String,
-    /// Random bytes of the token that takes its place.
+    /// Random bytes of its successor.
     pub successor: Zeroizing<[u8; RANDOM]>,
-    /// When that one expires.
+    /// When the successor expires.
     pub expires: Timestamp,
-    /// For how long a used one gives the same successor again, seconds.
+    /// How long a used token gives the same successor again, seconds.
     pub grace: u32,
 }
 
@@ -49,10 +49,10 @@ impl std::fmt::Debug for Use {
 }
 
 impl Store {
-    /// Uses a refresh token, if `check` says yes to its authorization.
+    /// Uses a refresh token, if `check` accepts its authorization.
     ///
     /// # Errors
-    /// The store cannot be written; then the token is as it was.
+    /// The store cannot be written; then the token is unchanged.
     pub async fn rotate<T: Send + 'static>(
         &self,
         used: Use,
@@ -62,7 +62,7 @@ impl Store {
         engine!(self, await rotate(used, now, check))
     }
 
-    /// The authorization behind a refresh token that could be used now, with its expiry.
+    /// The authorization of a refresh token that can be used now, with its expiry.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -73,7 +73,7 @@ impl Store {
         engine!(self, await refresh(digest))
     }
 
-    /// The authorization behind a refresh token, used or not.
+    /// The authorization of a refresh token, used or not.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -81,7 +81,7 @@ impl Store {
         engine!(self, find_refresh(digest))
     }
 
-    /// Ends an authorization of a client by one of its refresh tokens, used or not; nothing when
+    /// Ends an authorization of a client by one of its refresh tokens, used or not; no effect if
     /// there is none.
     ///
     /// # Errors

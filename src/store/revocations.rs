@@ -1,4 +1,4 @@
-//! What has been revoked before its time, for tokens that need no row to be good.
+//! Revocations, for tokens that are valid without a row in the store.
 
 use super::{Store, StoreFault, engine};
 use crate::names::{IssuerName, Timestamp};
@@ -6,23 +6,23 @@ use crate::names::{IssuerName, Timestamp};
 /// How long a revocation is kept, seconds: longer than any token lives.
 const KEPT: i64 = 105 * 86_400;
 
-/// What a revocation is about, among the tokens of one issuer.
+/// The subject of a revocation, among the tokens of one issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
     /// One token, by its `jti`.
     Token(String),
     /// All tokens of one authorization.
     Authorization(String),
-    /// All tokens of a client until then; of another issuer, by its client claim.
+    /// All tokens of a client until then; for another issuer, by its client claim.
     Client(String),
-    /// All tokens that act for a user until then; of another issuer, by their subject.
+    /// All tokens that act for a user until then; for another issuer, by their subject.
     User(String),
     /// All of the issuer until then.
     Everything,
 }
 
 impl Subject {
-    /// How it is called in the store, and what stands for it.
+    /// Its kind in the store, and its value.
     pub(super) fn parts(&self) -> (&'static str, &str) {
         match self {
             Self::Token(id) => ("token", id),
@@ -33,8 +33,8 @@ impl Subject {
         }
     }
 
-    /// What kind and value say. A kind of a later version is taken for the widest: it must not be
-    /// overlooked.
+    /// Parses kind and value. A kind of a later version counts as the widest: it must not be
+    /// ignored.
     pub(super) fn of(kind: &str, value: String) -> Self {
         match kind {
             "token" => Self::Token(value),
@@ -49,25 +49,25 @@ impl Subject {
 /// One revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revocation {
-    /// Whose tokens.
+    /// The issuer of the tokens.
     pub issuer: IssuerName,
-    /// What about.
+    /// Its subject.
     pub subject: Subject,
-    /// Tokens issued at or before this are meant; those named by id whenever issued.
+    /// It covers tokens issued at or before this time; those named by id whenever issued.
     pub at: Timestamp,
-    /// Nothing that it is about lives longer.
+    /// No token that it covers lives longer.
     pub expires: Timestamp,
 }
 
 impl Revocation {
-    /// A revocation of our own tokens now.
+    /// A revocation of our own tokens issued until now.
     #[must_use]
     pub fn now(subject: Subject, now: Timestamp) -> Self {
         Self::until(IssuerName::new(IssuerName::OWN), subject, now, now)
     }
 
-    /// What was issued until a time, and what was allowed until then; a token that is named is
-    /// meant whenever issued.
+    /// Revokes tokens issued and authorizations given until a time; a token named by id whenever
+    /// issued.
     #[must_use]
     pub const fn until(
         issuer: IssuerName,
@@ -86,7 +86,7 @@ impl Revocation {
 }
 
 impl Store {
-    /// Revokes; whoever shares the store learns of it.
+    /// Revokes on all gateways of the store.
     ///
     /// # Errors
     /// The store cannot be written: nothing is revoked.

@@ -1,29 +1,29 @@
-//! Logins of users, and what they have consented to.
+//! Logins of users, and their consents.
 
 use super::{Store, StoreFault, engine};
 use crate::grant::opaque::ValueDigest;
 use crate::names::Timestamp;
 use crate::scope::ScopeSet;
 
-/// A client that a user has allowed something.
+/// A client with a user's consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connected {
     /// The client.
     pub client: String,
-    /// What it was allowed.
+    /// The consented scopes.
     pub scopes: ScopeSet,
-    /// Since when.
+    /// The time of the first consent.
     pub since: Timestamp,
 }
 
 /// A login at an external page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// Who has signed in.
+    /// The user.
     pub user: String,
-    /// The browser that asked: a digest of its cookie.
+    /// The browser that began it: a digest of its cookie.
     pub browser: String,
-    /// Where the browser goes next.
+    /// Where the browser is redirected next.
     pub back: String,
 }
 
@@ -42,7 +42,7 @@ impl Store {
         engine!(self, await begin_session(digest, signed_in, now, expires))
     }
 
-    /// The user of a login that has not expired, and what it was proven with.
+    /// The user of a login that has not expired, and the proof it was made with.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -62,7 +62,7 @@ impl Store {
         engine!(self, await end_session(digest))
     }
 
-    /// Keeps a login at an external page until the browser comes back with it.
+    /// Stores a login at an external page until the browser returns with it.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -76,7 +76,7 @@ impl Store {
         engine!(self, await keep_login(digest, login, now, expires))
     }
 
-    /// Takes such a login, once.
+    /// Takes such a login; it can be taken once.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -88,7 +88,7 @@ impl Store {
         engine!(self, await take_login(digest, now))
     }
 
-    /// What a user has consented to for a client and a resource.
+    /// The scopes that a user has consented to for a client and a resource.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -101,8 +101,7 @@ impl Store {
         engine!(self, await consent(user, client, resource))
     }
 
-    /// Remembers a consent; what was consented to before for the same client and resource is taken
-    /// along.
+    /// Stores a consent, merged with earlier ones for the same client and resource.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -117,7 +116,7 @@ impl Store {
         engine!(self, await remember_consent(user, client, resource, given, now))
     }
 
-    /// The clients that a user has allowed something, by their ids.
+    /// The clients with consent of a user, by their ids.
     ///
     /// # Errors
     /// The store cannot be read.

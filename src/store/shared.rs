@@ -1,9 +1,9 @@
 //! The shared engine: Redis or Valkey, for several gateways that serve as one.
 //!
-//! Every operation that reads and writes is one script (`operations.lua`), so that of many gateways
-//! one is first. All keys have one hash tag: in a cluster they are on one node. What has expired
-//! the server removes itself. Owns a thread with a runtime of its own, because connections belong
-//! to the runtime that made them; knows nothing of what the values are for.
+//! Every operation that reads and writes is one script (`operations.lua`), so that of concurrent
+//! gateways one is first. All keys have one hash tag: in a cluster they are on one node. The server
+//! removes expired keys itself. Owns a thread with its own runtime, because connections belong to
+//! the runtime that made them; does not know the meaning of values.
 
 mod access;
 mod attempts;
@@ -35,11 +35,11 @@ use seal::Seal;
 
 /// The prefix of all keys.
 const PREFIX: &str = "{scopegate}:";
-/// An operation takes no longer: what the server has not answered by then is an outage.
+/// Longest time for an operation: a later answer counts as an outage.
 const LIMIT: Duration = Duration::from_millis(900);
 /// How long replicas have to acknowledge a write.
 const REPLICAS: Duration = Duration::from_millis(400);
-/// Tries of what another gateway was faster with.
+/// Most attempts when other gateways write first.
 const TRIES: usize = 16;
 
 static OPERATIONS: LazyLock<Script> =
@@ -64,7 +64,7 @@ macro_rules! arguments {
 }
 use arguments;
 
-/// What can be an argument.
+/// A type that can be an argument.
 trait Argument {
     fn bytes(&self) -> Vec<u8>;
 }
@@ -100,13 +100,12 @@ impl Argument for serde_json::Value {
 }
 
 impl Shared {
-    /// Connects, and looks whether the server is fit to keep what must not be lost.
+    /// Connects, and checks whether the server is safe for durable data.
     ///
     /// # Errors
-    /// It cannot be reached, throws keys away when memory is short, or holds what a newer version
-    /// wrote.
+    /// It cannot be reached, evicts keys when memory is short, or has data of another schema.
     pub(super) fn open(declared: &SharedStore) -> Result<Self, StoreFault> {
-        // One TLS provider for the process; another part of it may have been first.
+        // One TLS provider per process; another component may have installed it.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let (links, runtime) = Links::start(declared)?;
         Ok(Self(Arc::new(Inner {
@@ -127,8 +126,7 @@ impl Shared {
             .await
     }
 
-    /// The same for one that writes: answered when as many replicas as the configuration asks for
-    /// have it.
+    /// The same for a write: returns when as many replicas as configured have acknowledged it.
     async fn change<T: FromRedisValue + Send + 'static>(
         &self,
         operation: &'static str,
@@ -153,7 +151,7 @@ impl Shared {
         Ok(value)
     }
 
-    /// Does something with a connection, on the store's own runtime and in time.
+    /// Runs work with a connection, on the store's own runtime and with a time limit.
     async fn run<T, F>(
         &self,
         work: impl FnOnce(Link) -> F + Send + 'static,
@@ -177,7 +175,7 @@ impl Shared {
     {
         let (sender, receiver) = oneshot::channel();
         self.0.runtime.spawn(async move {
-            // Nobody may be waiting any more: the client went away.
+            // The caller may have stopped waiting: the client went away.
             let _ = sender.send(tokio::time::timeout(LIMIT, work(link)).await);
         });
         match receiver.await {
@@ -194,7 +192,7 @@ impl Shared {
         }
     }
 
-    /// Waits for something from a thread that may: before serving begins, and in commands.
+    /// Runs work from a blocking thread: before serving begins, and in commands.
     fn wait<T: Send + 'static>(
         &self,
         work: impl Future<Output = Result<T, StoreFault>> + Send + 'static,
@@ -212,7 +210,7 @@ impl Shared {
         StoreFault::Shared { server: self.0.links.name().to_owned(), cause }
     }
 
-    /// A value that no version of ours writes.
+    /// The fault for a value that this version does not write.
     fn malformed(&self, what: &str) -> StoreFault {
         self.fault(format!("{what} is not what this version writes"))
     }
@@ -224,13 +222,13 @@ impl Shared {
         }
     }
 
-    /// Nothing of ours is on a disk here.
+    /// Nothing to do: the server owns the data on disk.
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as the other engine's")]
     pub(super) const fn settle(&self) -> Result<(), StoreFault> {
         Ok(())
     }
 
-    /// The server's own matter.
+    /// The server checks its own data.
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "as the other engine's")]
     pub(super) const fn examine(&self) -> Result<(), StoreFault> {
         Ok(())

@@ -1,10 +1,10 @@
-//! What has been used: assertions once, and of secrets the day on which each was last.
+//! Used assertions, and the day on which each secret was last used.
 
 use super::{Store, StoreFault, engine};
 use crate::names::Timestamp;
 
 impl Store {
-    /// Notes that an assertion has been used; false if it had been before.
+    /// Records that an assertion was used; false if it had been used before.
     ///
     /// # Errors
     /// The store cannot be written.
@@ -17,7 +17,7 @@ impl Store {
         engine!(self, await use_assertion(id, now, expires))
     }
 
-    /// Notes the day on which a secret last proved its client.
+    /// Records the day on which a secret last proved its client.
     ///
     /// # Errors
     /// The store cannot be written.

@@ -1,8 +1,10 @@
 //! The one place that reads the wall clock.
 
+use std::cell::RefCell;
+
 use crate::names::Timestamp;
 
-/// Seconds since the epoch, now.
+/// The current time, in seconds since the epoch.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn now() -> Timestamp {
@@ -11,13 +13,23 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// The time now as RFC 3339 in UTC with milliseconds.
+/// The current time as RFC 3339 in UTC with milliseconds.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]
 pub fn now_text() -> String {
     let since =
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let milliseconds = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_millisecond(milliseconds)
-        .map_or_else(|_| String::new(), |at| format!("{at:.3}"))
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    thread_local! {
+        /// The last second that was written, and its text up to the point.
+        static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+    }
+    SECOND.with_borrow_mut(|(second, text)| {
+        if *second != seconds {
+            let time = jiff::Timestamp::from_second(seconds).unwrap_or_default();
+            *text = time.strftime("%Y-%m-%dT%H:%M:%S").to_string();
+            *second = seconds;
+        }
+        format!("{text}.{:03}Z", since.subsec_millis())
+    })
 }

@@ -12,7 +12,7 @@ use crate::config::document::MAX_BYTES;
 use crate::config::{self, Config, Fault, Locations, Lookup, SourceFile, Sources};
 use crate::tooling::testing;
 
-/// The process's environment and disk. Remembers what was read.
+/// The process's environment and disk. Records which files were read.
 #[derive(Debug, Default)]
 pub struct System {
     read: RefCell<BTreeMap<PathBuf, Digest>>,
@@ -29,7 +29,7 @@ impl Lookup for System {
 
     fn file(&self, path: &Path) -> Result<Vec<u8>, String> {
         self.read.borrow_mut().insert(path.to_owned(), Digest::default());
-        // To read a pipe would wait for whoever writes to it, and a device may have no end.
+        // Reading a pipe would wait for its writer, and a device may have no end.
         let found = std::fs::metadata(path).map_err(|error| error.to_string())?;
         if !found.is_file() {
             return Err("not a regular file".to_owned());
@@ -43,26 +43,24 @@ impl Lookup for System {
     }
 }
 
-/// What a configuration was read from: files, and directories of files.
+/// The sources of a configuration: files, and directories of files.
 #[derive(Clone, Debug, Default)]
 pub struct Origins {
     paths: BTreeSet<PathBuf>,
-    /// What stood in the files that the YAML names: secrets, certificates, key sets. The YAML
-    /// itself is in the version of the configuration.
+    /// Contents of the files that the YAML names: secrets, certificates, key sets. The YAML itself
+    /// is part of the version of the configuration.
     named: BTreeMap<PathBuf, Digest>,
 }
 
-/// How files were when they were looked at: what there is, and which version of it. Contents are
-/// not read.
+/// The state of files at one time: which exist, and in which version. Contents are not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fingerprint(BTreeMap<PathBuf, Option<Version>>);
 
-/// Inode, length, when it was written (nanoseconds), and when it was changed in any way, which
-/// nobody can set back.
+/// Inode, length, modification time (nanoseconds), and change time, which cannot be set back.
 type Version = (u64, u64, i64, i64, i64);
 
 impl Origins {
-    /// These and others.
+    /// The union of both.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.paths.extend(other.paths);
@@ -75,14 +73,14 @@ impl Origins {
         self.paths == other.paths
     }
 
-    /// Whether the files that the YAML names were the same to the last byte.
+    /// Whether the files that the YAML names had the same contents.
     #[must_use]
     pub fn has_same_contents(&self, other: &Self) -> bool {
         self.named == other.named
     }
 
-    /// How everything is now. Links are followed, so that a link that leads elsewhere is another
-    /// file (as Kubernetes changes mounted configuration).
+    /// The current state. Links are followed, so that a changed link is another file (as Kubernetes
+    /// updates mounted configuration).
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         let mut files = BTreeMap::new();
@@ -109,7 +107,7 @@ impl Origins {
     }
 }
 
-/// Why there is no configuration.
+/// Why no configuration was loaded.
 #[derive(Debug)]
 pub enum LoadFault {
     /// A file could not be read.
@@ -132,20 +130,20 @@ impl LoadFault {
 /// Reads and loads a configuration.
 ///
 /// # Errors
-/// A file that cannot be read, or every fault in them.
+/// A file cannot be read, or has faults: all are returned.
 pub fn load(gateway: &Path) -> Result<Config, LoadFault> {
     load_noting(gateway).0
 }
 
-/// The same without running the tests of the policies, for those who are asked about them.
+/// The same without running the tests of the policies, for commands that run or skip them.
 ///
 /// # Errors
-/// A file that cannot be read, or every fault in them.
+/// A file cannot be read, or has faults: all are returned.
 pub fn load_untested(gateway: &Path) -> Result<Config, LoadFault> {
     load_sources(gateway).0.map(|(config, _)| config)
 }
 
-/// The same, with what it was read from, as far as that was found.
+/// The same, with the files that it was read from, as far as known.
 pub fn load_noting(gateway: &Path) -> (Result<Config, LoadFault>, Origins) {
     let (loaded, origins) = load_sources(gateway);
     let tested = loaded.and_then(|(config, sources)| {
@@ -159,10 +157,10 @@ pub fn load_noting(gateway: &Path) -> (Result<Config, LoadFault>, Origins) {
     (tested, origins)
 }
 
-/// The gateway.yaml that a path leads to: itself, or one in it.
+/// The gateway.yaml for a path: itself, or one in the folder.
 ///
 /// # Errors
-/// There is none.
+/// The folder has none.
 pub fn gateway_file(path: &Path) -> Result<PathBuf, String> {
     if !path.is_dir() {
         return Ok(path.to_owned());
@@ -174,20 +172,20 @@ pub fn gateway_file(path: &Path) -> Result<PathBuf, String> {
     })
 }
 
-/// Loads a configuration out of a copy of its folder. Files that it names and that the copy lacks,
-/// as it does secrets, are read where the original is.
+/// Loads a configuration from a copy of its folder. Files that the copy lacks, such as secrets, are
+/// read from the original.
 ///
 /// # Errors
-/// A file that cannot be read, or every fault in them.
+/// A file cannot be read, or has faults: all are returned.
 pub fn load_beside(copy: &Path, inside: &Path, original: &Path) -> Result<Config, LoadFault> {
-    let beside =
+    let reader =
         Beside { system: System::default(), copy: copy.to_owned(), original: original.to_owned() };
-    let sources = Box::new(read_with(&copy.join(inside), &beside).map_err(LoadFault::Unreadable)?);
-    config::load(&sources, &beside, clock::now())
+    let sources = Box::new(read_with(&copy.join(inside), &reader).map_err(LoadFault::Unreadable)?);
+    config::load(&sources, &reader, clock::now())
         .map_err(|faults| LoadFault::Faults(sources, faults))
 }
 
-/// The disk as it is, with another place for what is missing in a copy.
+/// The disk, with the original's files in place of those missing in a copy.
 struct Beside {
     system: System,
     copy: PathBuf,
@@ -229,8 +227,7 @@ fn load_sources(gateway: &Path) -> (Result<(Config, Box<Sources>), LoadFault>, O
     (loaded, Origins { paths: origins, named })
 }
 
-/// The directory of client files, where `clients` is one: a new client can have a file of its own
-/// there.
+/// The directory of client files, where `clients` is one: a new client gets its own file there.
 #[must_use]
 pub fn clients_folder(gateway: &Path) -> Option<PathBuf> {
     let locations = config::locations(&read_file(gateway).ok()?, &System::default());
@@ -238,10 +235,10 @@ pub fn clients_folder(gateway: &Path) -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-/// Reads all files that a gateway.yaml leads to.
+/// Reads all files of a configuration.
 ///
 /// # Errors
-/// The first that cannot be read.
+/// Reports the first file that cannot be read.
 pub fn read(gateway: &Path) -> Result<Sources, String> {
     read_with(gateway, &System::default())
 }
@@ -253,7 +250,7 @@ fn read_with(gateway: &Path, lookup: &dyn Lookup) -> Result<Sources, String> {
     let files = |key: &str, location: Option<String>| match location {
         Some(location) => read_all(&base.join(&location))
             .map_err(|error| format!("{}: `{key}`: {error}", gateway.display())),
-        // The loader says that the key is missing.
+        // The loader reports the missing key.
         None => Ok(Vec::new()),
     };
     Ok(Sources {
@@ -273,8 +270,8 @@ fn read_all(path: &Path) -> Result<Vec<SourceFile>, String> {
     paths.iter().map(|path| read_file(path)).collect()
 }
 
-/// The YAML files of a directory, in the order of their names. Hidden ones are somebody's
-/// half-written or replaced ones.
+/// The YAML files of a directory, in the order of their names. Hidden ones are unfinished or
+/// replaced files.
 fn yaml_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut paths: Vec<PathBuf> = Vec::new();
     for entry in std::fs::read_dir(folder)? {

@@ -8,7 +8,7 @@ pub struct NoRandomness;
 /// Fills a buffer with random bytes.
 ///
 /// # Errors
-/// The operating system gives none.
+/// The operating system provides none.
 pub fn fill(bytes: &mut [u8]) -> Result<(), NoRandomness> {
     getrandom::fill(bytes).map_err(|_| NoRandomness)
 }

@@ -4,7 +4,7 @@
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 
 use prometheus::IntCounter;
@@ -16,6 +16,10 @@ const MAX_LINES: usize = 16_384;
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes written in one call.
 const BATCH_BYTES: usize = 64 * 1024;
+
+/// How long the thread lets lines gather before it looks for more of them. While there are some it
+/// is never asleep in the queue, so that nobody who has a line has to wake it.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// How long a start waits until it knows whether its lines can be written.
 const MAX_OPEN_WAIT: Duration = Duration::from_secs(2);
@@ -198,7 +202,16 @@ fn write_all<W: Write>(
         let written = out.write(&lines);
         dropped.inc_by(u64::try_from(count - written.min(count)).unwrap_or(u64::MAX));
         queued_bytes.fetch_sub(lines.len(), Ordering::Relaxed);
-        next = next.or_else(|| receiver.recv().ok());
+        if next.is_none() {
+            if lines.len() < BATCH_BYTES {
+                std::thread::sleep(GATHER);
+            }
+            next = match receiver.try_recv() {
+                Ok(message) => Some(message),
+                Err(TryRecvError::Empty) => receiver.recv().ok(),
+                Err(TryRecvError::Disconnected) => None,
+            };
+        }
     }
 }
 

@@ -1,12 +1,19 @@
 //! The decision record: one JSON line for each exchange, written without ever blocking a request.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use serde::Serialize;
+use serde::ser::SerializeSeq;
+use serde::{Serialize, Serializer};
 
 use crate::config::DecisionLog;
+use crate::names::RoleName;
+use crate::policy::Ground;
+use crate::scope::ScopeSet;
+use crate::telemetry::decision_id::DecisionId;
 use crate::telemetry::lines::LineWriter;
 
 /// Version of the record's form.
@@ -20,7 +27,8 @@ pub struct Record<'a> {
     /// Version of this form.
     pub v: u32,
     /// Decision id.
-    pub id: &'a str,
+    #[serde(serialize_with = "as_text")]
+    pub id: DecisionId,
     /// When, RFC 3339.
     pub time: &'a str,
     /// The id that the caller and the upstream know the request by.
@@ -38,8 +46,8 @@ pub struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<&'a str>,
     /// Path parameters that rules look at.
-    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
-    pub parameters: serde_json::Map<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "as_object")]
+    pub parameters: &'a [(Arc<str>, String)],
     /// Client address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<IpAddr>,
@@ -54,13 +62,13 @@ pub struct Record<'a> {
     pub subject: Option<&'a str>,
     /// Scopes of the token that the client holds; of a token request, those granted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub scopes: Option<String>,
+    pub scopes: Option<Scopes<'a>>,
     /// Roles of the acting user.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub roles: Vec<String>,
+    pub roles: Vec<RoleName>,
     /// Claims that the operation's policy looks at.
-    #[serde(skip_serializing_if = "serde_json::Map::is_empty")]
-    pub claims: serde_json::Map<String, serde_json::Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_object")]
+    pub claims: Vec<(&'a str, &'a serde_json::Value)>,
     /// `permit` or `refuse`.
     pub verdict: &'a str,
     /// Reason of a refusal.
@@ -71,7 +79,8 @@ pub struct Record<'a> {
     pub fault: &'a str,
     /// The rules that decided, with their places.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub rules: Vec<String>,
+    #[serde(serialize_with = "as_texts")]
+    pub rules: Vec<Ground<'a>>,
     /// What the shadow rules would have said, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<&'a str>,
@@ -97,6 +106,48 @@ pub struct Candidate<'a> {
     pub rule: &'a str,
     /// The set.
     pub set: &'a str,
+}
+
+/// Scopes as a record has them: separated by spaces.
+#[derive(Clone, Debug)]
+pub enum Scopes<'a> {
+    /// Of a token.
+    Set(ScopeSet),
+    /// Granted, as they were answered.
+    Text(&'a str),
+}
+
+impl Serialize for Scopes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Set(set) => serializer.collect_str(set),
+            Self::Text(text) => serializer.serialize_str(text),
+        }
+    }
+}
+
+fn as_text<S: Serializer>(id: &DecisionId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(std::str::from_utf8(&id.digits()).unwrap_or_default())
+}
+
+fn as_object<N: AsRef<str>, V: Serialize, S: Serializer>(
+    members: impl AsRef<[(N, V)]>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(members.as_ref().iter().map(|(name, value)| (name.as_ref(), value)))
+}
+
+fn as_texts<S: Serializer>(grounds: &[Ground<'_>], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut texts = serializer.serialize_seq(Some(grounds.len()))?;
+    for ground in grounds {
+        texts.serialize_element(&format_args!("{ground}"))?;
+    }
+    texts.end()
+}
+
+thread_local! {
+    /// Where records are written, again and again: it grows to the longest.
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Record<'_> {
@@ -147,12 +198,15 @@ impl Recorder {
     /// Hands a record to the writer, which never waits.
     pub fn record(&self, record: &Record<'_>) {
         let Some(writer) = &self.0 else { return };
-        match serde_json::to_vec(record) {
-            Ok(mut line) => {
-                line.push(b'\n');
-                writer.write(line);
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.clear();
+            match serde_json::to_writer(&mut *scratch, record) {
+                Ok(()) => {
+                    scratch.push(b'\n');
+                    writer.write(scratch.clone());
+                }
+                Err(_) => writer.dropped().inc(),
             }
-            Err(_) => writer.dropped().inc(),
-        }
+        });
     }
 }

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use serde_json::{Map, Value};
-
 use super::Facts;
+use super::json::{Json, Object};
 use super::jws::{Algorithm, Unverified};
 use super::keyset::{KeyId, KeySet};
 use crate::names::{IssuerName, Timestamp};
@@ -78,8 +77,8 @@ impl IssuerRules {
             // §3.3.2.11).
             None | Some("jwt")
                 if !self.name.is_own()
-                    && !token.claims.contains_key("at_hash")
-                    && !token.claims.contains_key("c_hash") =>
+                    && !token.claims.has("at_hash")
+                    && !token.claims.has("c_hash") =>
             {
                 Ok(())
             }
@@ -90,11 +89,13 @@ impl IssuerRules {
     /// Reads the claims: a claim of the wrong type is a fault, never absent.
     pub(super) fn facts(
         &self,
-        claims: &Map<String, Value>,
+        claims: &Object<'_>,
         key: Option<KeyId>,
     ) -> Result<Facts, TokenFault> {
-        if text(claims, "iss")?.as_deref() != Some(self.issuer.as_str()) {
-            return Err(TokenFault::Issuer);
+        match claims.get("iss") {
+            Some(Json::Text(issuer)) if *issuer == self.issuer => {}
+            None | Some(Json::Text(_)) => return Err(TokenFault::Issuer),
+            Some(_) => return Err(TokenFault::Claims),
         }
         let issued = date(claims, "iat")?;
         let id = text(claims, "jti")?;
@@ -102,8 +103,10 @@ impl IssuerRules {
         if self.name.is_own() && (issued.is_none() || id.is_none() || client.is_none()) {
             return Err(TokenFault::Claims);
         }
-        let kept =
-            self.kept.iter().filter_map(|name| Some((name.clone(), find(claims, name)?.clone())));
+        let kept = self
+            .kept
+            .iter()
+            .filter_map(|name| Some((name.clone(), find(claims, name)?.to_value())));
         Ok(Facts {
             issuer: self.name.clone(),
             key,
@@ -120,37 +123,36 @@ impl IssuerRules {
                 Some(name) => strings(find(claims, name))?.unwrap_or_default(),
                 None => Vec::new(),
             },
-            bound: claims.contains_key("cnf"),
+            bound: claims.has("cnf"),
             claims: kept.collect(),
         })
     }
 
     /// The client claim.
-    pub(super) fn client_of(
-        &self,
-        claims: &Map<String, Value>,
-    ) -> Result<Option<String>, TokenFault> {
+    pub(super) fn client_of(&self, claims: &Object<'_>) -> Result<Option<String>, TokenFault> {
         match find(claims, &self.claims.client) {
             None => Ok(None),
-            Some(Value::String(client)) => Ok(Some(client.clone())),
+            Some(Json::Text(client)) => Ok(Some(client.to_string())),
             Some(_) => Err(TokenFault::Claims),
         }
     }
 
-    fn scopes(&self, claims: &Map<String, Value>) -> Result<Option<ScopeSet>, TokenFault> {
+    fn scopes(&self, claims: &Object<'_>) -> Result<Option<ScopeSet>, TokenFault> {
         let Some(name) = &self.claims.scopes else { return Ok(None) };
-        let value = match find(claims, name) {
+        let parsed = match find(claims, name) {
             // Declared and absent is no scope at all: never all that the client holds.
             None => return Ok(Some(ScopeSet::default())),
-            Some(Value::String(list)) => list.clone(),
-            Some(value) => strings(Some(value))?.unwrap_or_default().join(" "),
+            Some(Json::Text(list)) => ScopeSet::parse_unbounded(list),
+            Some(value) => {
+                ScopeSet::parse_unbounded(&strings(Some(value))?.unwrap_or_default().join(" "))
+            }
         };
-        ScopeSet::parse_unbounded(&value).map(Some).map_err(|_| TokenFault::Claims)
+        parsed.map(Some).map_err(|_| TokenFault::Claims)
     }
 }
 
 /// A claim by its name, or by a path of names with dots (`realm_access.roles`).
-fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+fn find<'a, 'b>(claims: &'a Object<'b>, name: &str) -> Option<&'a Json<'b>> {
     if let Some(value) = claims.get(name) {
         return Some(value);
     }
@@ -158,21 +160,18 @@ fn find<'a>(claims: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     find(claims.get(first)?.as_object()?, rest)
 }
 
-pub(super) fn text(claims: &Map<String, Value>, name: &str) -> Result<Option<String>, TokenFault> {
+pub(super) fn text(claims: &Object<'_>, name: &str) -> Result<Option<String>, TokenFault> {
     match claims.get(name) {
         None => Ok(None),
-        Some(Value::String(value)) => Ok(Some(value.clone())),
+        Some(Json::Text(value)) => Ok(Some(value.to_string())),
         Some(_) => Err(TokenFault::Claims),
     }
 }
 
 /// A `NumericDate` (RFC 7519 §2): a number, possibly with a fraction, which is cut off.
-pub(super) fn date(
-    claims: &Map<String, Value>,
-    name: &str,
-) -> Result<Option<Timestamp>, TokenFault> {
+pub(super) fn date(claims: &Object<'_>, name: &str) -> Result<Option<Timestamp>, TokenFault> {
     let Some(value) = claims.get(name) else { return Ok(None) };
-    let Value::Number(number) = value else { return Err(TokenFault::Claims) };
+    let Json::Number(number) = value else { return Err(TokenFault::Claims) };
     if let Some(seconds) = number.as_i64() {
         return Ok(Some(Timestamp(seconds)));
     }
@@ -185,11 +184,11 @@ pub(super) fn date(
 }
 
 /// A string or an array of strings.
-fn strings(value: Option<&Value>) -> Result<Option<Vec<String>>, TokenFault> {
+fn strings(value: Option<&Json<'_>>) -> Result<Option<Vec<String>>, TokenFault> {
     match value {
         None => Ok(None),
-        Some(Value::String(one)) => Ok(Some(vec![one.clone()])),
-        Some(Value::Array(list)) => list
+        Some(Json::Text(one)) => Ok(Some(vec![one.to_string()])),
+        Some(Json::List(list)) => list
             .iter()
             .map(|item| item.as_str().map(str::to_owned).ok_or(TokenFault::Claims))
             .collect::<Result<Vec<_>, _>>()

@@ -1,10 +1,10 @@
 //! ID tokens of a login provider (OpenID Connect Core §2, §3.1.3.7): who has signed in there, and
 //! that it was for us and now.
 
-use serde_json::{Map, Value};
 use subtle::ConstantTimeEq;
 
 use super::claims::{CLOCK_SKEW, date, text};
+use super::json::{Json, Object};
 use super::jws::{Algorithm, Unverified};
 use super::keyset::KeySet;
 use crate::names::Timestamp;
@@ -70,12 +70,12 @@ impl Expected<'_> {
     }
 
     /// For us, and where others are named too, given to us (`azp`).
-    fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), TokenFault> {
+    fn check_audience(&self, claims: &Object<'_>) -> Result<(), TokenFault> {
         let for_us = match claims.get("aud") {
-            Some(Value::String(one)) => one == self.client_id,
-            Some(Value::Array(list)) => {
+            Some(Json::Text(one)) => *one == self.client_id,
+            Some(Json::List(list)) => {
                 let us = list.iter().any(|one| one.as_str() == Some(self.client_id));
-                us && (list.len() == 1 || claims.contains_key("azp"))
+                us && (list.len() == 1 || claims.has("azp"))
             }
             _ => false,
         };

@@ -1,9 +1,10 @@
 //! What an issuer says of one of its opaque tokens (RFC 7662 §2.2).
 
-use serde_json::{Map, Value};
+use std::borrow::Cow;
 
 use super::Facts;
 use super::claims::{IssuerRules, text};
+use super::json::{Json, Object};
 use crate::names::Timestamp;
 use crate::reason::TokenFault;
 
@@ -17,10 +18,10 @@ impl IssuerRules {
     /// for one that is no bearer token.
     pub fn introspected(
         &self,
-        answer: &Map<String, Value>,
+        answer: &Object<'_>,
         until: Timestamp,
     ) -> Result<Option<Facts>, TokenFault> {
-        if answer.get("active") != Some(&Value::Bool(true)) {
+        if answer.get("active") != Some(&Json::Bool(true)) {
             return Ok(None);
         }
         let kind = text(answer, "token_type")?;
@@ -30,15 +31,13 @@ impl IssuerRules {
             return Err(TokenFault::Type);
         }
         let mut claims = answer.clone();
-        let mut lacking = |name: &str, value: Value| {
-            claims.entry(name.to_owned()).or_insert(value);
-        };
-        lacking("iss", self.issuer.clone().into());
-        lacking("exp", until.0.into());
-        if !answer.contains_key("sub") {
+        claims.insert_if_absent("iss", Json::Text(Cow::Borrowed(&self.issuer)));
+        claims.insert_if_absent("exp", Json::Number(until.0.into()));
+        if !answer.has("sub") {
             // Client credentials have no user: the client acts for itself.
             let client = self.client_of(answer)?;
-            lacking("sub", text(answer, "username")?.or(client).ok_or(TokenFault::Claims)?.into());
+            let subject = text(answer, "username")?.or(client).ok_or(TokenFault::Claims)?;
+            claims.insert_if_absent("sub", Json::Text(Cow::Owned(subject)));
         }
         self.facts(&claims, None).map(Some)
     }
@@ -67,10 +66,7 @@ mod tests {
     }
 
     fn read(answer: &str) -> Result<Option<Facts>, TokenFault> {
-        rules().introspected(
-            serde_json::from_str::<Value>(answer).unwrap().as_object().unwrap(),
-            Timestamp(60),
-        )
+        rules().introspected(&Object::parse(answer.as_bytes()).unwrap(), Timestamp(60))
     }
 
     #[test]

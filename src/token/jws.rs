@@ -1,11 +1,12 @@
 //! The compact JWS in the one form we take (RFC 7515 §7.1, RFC 8725): three parts of canonical
 //! base64url, a header we know every effect of, and nothing that names a key by itself.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde_json::{Map, Value};
 
-use super::json::parse_object;
+use super::json::{Json, Object};
 use crate::reason::TokenFault;
 
 /// The algorithms we verify with. `none` and the HMAC family have no place here: we share no
@@ -88,90 +89,136 @@ impl Algorithm {
     }
 }
 
-/// A token split and decoded, its signature not yet looked at. Nothing in it is to be believed;
-/// `claims` serve to find the issuer whose keys may speak for them.
+/// A token whose parts are decoded, and nothing else: what [`Unverified`] borrows from.
+#[derive(Debug)]
+pub struct Decoded<'a> {
+    token: &'a str,
+    /// Header, payload and signature, one after the other.
+    bytes: Vec<u8>,
+    header: usize,
+    /// Where the payload ends; a fault of its form is one of the token only if its header is good.
+    payload: Option<usize>,
+    signature_is_good: bool,
+}
+
+/// A token whose signature has not been checked. Nothing in it is to be believed; `claims` serve to
+/// find the issuer whose keys may speak for them.
 #[derive(Debug)]
 pub struct Unverified<'a> {
     /// `alg`.
     pub algorithm: Algorithm,
     /// `kid`.
-    pub key_id: Option<String>,
+    pub key_id: Option<Cow<'a, str>>,
     /// `typ` in lower case, without `application/` (RFC 8725 §3.11, RFC 7515 §4.1.9).
-    pub kind: Option<String>,
+    pub kind: Option<Cow<'a, str>>,
     /// The payload.
-    pub claims: Map<String, Value>,
+    pub claims: Object<'a>,
     /// What is signed: header and payload with the dot between.
     pub signed: &'a [u8],
-    /// The signature, still base64url.
-    pub signature: &'a str,
+    /// The signature, decoded.
+    pub signature: &'a [u8],
 }
 
 /// Longest `kid` taken, in bytes: it is attacker input (RFC 8725 §3.10).
 const MAX_KEY_ID: usize = 256;
 
-impl<'a> Unverified<'a> {
+impl<'a> Decoded<'a> {
     /// Splits and decodes a token.
     ///
     /// # Errors
-    /// `form` for anything but the strict compact form, `algorithm` for an `alg` we never use,
-    /// `claims` for a payload that is no JSON object or has a name twice.
-    pub fn parse(token: &'a str) -> Result<Self, TokenFault> {
+    /// `form` for anything but three parts, or a header that is not canonical base64url.
+    pub fn of(token: &'a str) -> Result<Self, TokenFault> {
         let mut parts = token.split('.');
         let (Some(header), Some(payload), Some(signature), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(TokenFault::Form);
         };
-        let header = decode(header)?;
-        let header = parse_object(&header).map_err(|_| TokenFault::Form)?;
-        let (algorithm, key_id, kind) = read_header(&header)?;
-        decode(signature)?;
-        let claims = parse_object(&decode(payload)?).map_err(|_| TokenFault::Claims)?;
-        let signed_len = token.len() - signature.len() - 1;
-        let signed = token.as_bytes().get(..signed_len).ok_or(TokenFault::Form)?;
-        Ok(Self { algorithm, key_id, kind, claims, signed, signature })
+        let mut bytes = Vec::with_capacity(token.len());
+        decode(header, &mut bytes)?;
+        let header = bytes.len();
+        let payload = decode(payload, &mut bytes).ok().map(|()| bytes.len());
+        // What a part that cannot be decoded has left behind.
+        bytes.truncate(payload.unwrap_or(header));
+        let signature_is_good = decode(signature, &mut bytes).is_ok();
+        Ok(Self { token, bytes, header, payload, signature_is_good })
+    }
+
+    /// Reads header and claims.
+    ///
+    /// # Errors
+    /// `form` for anything but the strict compact form, `algorithm` for an `alg` we never use,
+    /// `claims` for a payload that is no JSON object or has a name twice.
+    pub fn read(&self) -> Result<Unverified<'_>, TokenFault> {
+        let slice = |from: usize, to: usize| self.bytes.get(from..to).unwrap_or_default();
+        let header = slice(0, self.header);
+        let header = Object::parse(header).map_err(|_| TokenFault::Form)?;
+        let (algorithm, key_id, kind) = read_header(header)?;
+        let payload = self.payload.filter(|_| self.signature_is_good).ok_or(TokenFault::Form)?;
+        let claims = Object::parse(slice(self.header, payload)).map_err(|_| TokenFault::Claims)?;
+        let signed = self.token.rfind('.').and_then(|end| self.token.as_bytes().get(..end));
+        Ok(Unverified {
+            algorithm,
+            key_id,
+            kind,
+            claims,
+            signed: signed.ok_or(TokenFault::Form)?,
+            signature: slice(payload, self.bytes.len()),
+        })
     }
 }
 
 /// Canonical base64url: no padding, no other alphabet, no stray trailing bits (RFC 7515 §2).
-fn decode(part: &str) -> Result<Vec<u8>, TokenFault> {
+fn decode(part: &str, into: &mut Vec<u8>) -> Result<(), TokenFault> {
     if part.is_empty() {
         return Err(TokenFault::Form);
     }
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenFault::Form)
+    URL_SAFE_NO_PAD.decode_vec(part, into).map_err(|_| TokenFault::Form)
 }
 
-type HeaderFacts = (Algorithm, Option<String>, Option<String>);
+type HeaderFacts<'a> = (Algorithm, Option<Cow<'a, str>>, Option<Cow<'a, str>>);
 
-fn read_header(header: &Map<String, Value>) -> Result<HeaderFacts, TokenFault> {
-    // Extensions that must be understood are not understood here, `b64` (RFC 7797) among them.
-    // `jku`, `jwk`, `x5u` and `x5c` are never looked at: keys come from the issuer's configuration
-    // alone.
-    if header.contains_key("crit")
-        || header.contains_key("b64")
-        || header.contains_key("enc")
-        || header.contains_key("zip")
-    {
+fn read_header(header: Object<'_>) -> Result<HeaderFacts<'_>, TokenFault> {
+    let (mut algorithm, mut key_id, mut kind) = (None, None, None);
+    let mut is_extended = false;
+    for (name, value) in header {
+        match &*name {
+            // Extensions that must be understood are not understood here, `b64` (RFC 7797) among
+            // them. `jku`, `jwk`, `x5u` and `x5c` are never looked at: keys come from the issuer's
+            // configuration alone.
+            "crit" | "b64" | "enc" | "zip" => is_extended = true,
+            "alg" => algorithm = Some(value),
+            "kid" => key_id = Some(value),
+            "typ" => kind = Some(value),
+            _ => {}
+        }
+    }
+    if is_extended {
         return Err(TokenFault::Form);
     }
-    let Some(Value::String(algorithm)) = header.get("alg") else {
-        return Err(TokenFault::Algorithm);
-    };
-    let algorithm = Algorithm::parse(algorithm).ok_or(TokenFault::Algorithm)?;
-    let key_id = match header.get("kid") {
+    let Some(Json::Text(algorithm)) = algorithm else { return Err(TokenFault::Algorithm) };
+    let algorithm = Algorithm::parse(&algorithm).ok_or(TokenFault::Algorithm)?;
+    let key_id = match key_id {
         None => None,
-        Some(Value::String(kid)) if !kid.is_empty() && kid.len() <= MAX_KEY_ID => Some(kid.clone()),
+        Some(Json::Text(kid)) if !kid.is_empty() && kid.len() <= MAX_KEY_ID => Some(kid),
         Some(_) => return Err(TokenFault::Form),
     };
-    let kind = match header.get("typ") {
+    let kind = match kind {
         None => None,
-        Some(Value::String(kind)) => {
-            let kind = kind.to_ascii_lowercase();
-            Some(kind.strip_prefix("application/").map(str::to_owned).unwrap_or(kind))
-        }
+        Some(Json::Text(kind)) => Some(kind_of(kind)),
         Some(_) => return Err(TokenFault::Type),
     };
     Ok((algorithm, key_id, kind))
+}
+
+/// A media type in lower case, without `application/` where it has that.
+fn kind_of(kind: Cow<'_, str>) -> Cow<'_, str> {
+    let is_plain = !kind.bytes().any(|byte| byte.is_ascii_uppercase() || byte == b'/');
+    if is_plain {
+        return kind;
+    }
+    let kind = kind.to_ascii_lowercase();
+    Cow::Owned(kind.strip_prefix("application/").map(str::to_owned).unwrap_or(kind))
 }
 
 #[cfg(test)]
@@ -193,7 +240,8 @@ mod tests {
             r#"{"iss":"i"}"#,
             "AAAA",
         );
-        let parsed = Unverified::parse(&text).unwrap();
+        let decoded = Decoded::of(&text).unwrap();
+        let parsed = decoded.read().unwrap();
         assert_eq!(parsed.algorithm, Algorithm::Es256);
         assert_eq!(parsed.key_id.as_deref(), Some("k"));
         assert_eq!(parsed.kind.as_deref(), Some("at+jwt"));
@@ -229,7 +277,8 @@ mod tests {
             (format!("{}\n", token(ok, "{}", "AAAA")), TokenFault::Form),
             (r#"{"payload":"","signatures":[]}"#.to_owned(), TokenFault::Form),
         ] {
-            assert_eq!(Unverified::parse(&text).map(|_| ()), Err(fault), "{text}");
+            let read = Decoded::of(&text).and_then(|decoded| decoded.read().map(|_| ()));
+            assert_eq!(read, Err(fault), "{text}");
         }
     }
 }

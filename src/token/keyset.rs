@@ -4,11 +4,12 @@
 //! the key, never from a token's header (RFC 8725 §3.1).
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use aws_lc_rs::signature::{self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::DecodingKey;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -40,8 +41,9 @@ pub struct Key {
     pub id: KeyId,
     /// `kid`, if the set gives one.
     pub name: Option<String>,
-    algorithms: Vec<Algorithm>,
-    decoding: Arc<DecodingKey>,
+    /// The key for each algorithm that it goes with, parsed once: to parse it for every token costs
+    /// as much as to verify.
+    verifiers: Arc<[(Algorithm, ParsedPublicKey)]>,
 }
 
 impl fmt::Debug for Key {
@@ -88,6 +90,7 @@ pub enum KeyFault {
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     keys: Vec<Key>,
+    fingerprint: u64,
 }
 
 impl KeySet {
@@ -104,13 +107,24 @@ impl KeySet {
             .filter_map(|jwk| Key::parse(jwk).ok())
             .collect();
         let left_out = entries.len() - keys.len();
-        if keys.is_empty() { Err(KeySetFault::Empty) } else { Ok((Self { keys }, left_out)) }
+        if keys.is_empty() { Err(KeySetFault::Empty) } else { Ok((Self::new(keys), left_out)) }
     }
 
     /// A set of these keys.
     #[must_use]
-    pub const fn new(keys: Vec<Key>) -> Self {
-        Self { keys }
+    pub fn new(keys: Vec<Key>) -> Self {
+        let mut hash = DefaultHasher::new();
+        for key in &keys {
+            (key.id, &key.name).hash(&mut hash);
+        }
+        let fingerprint = hash.finish();
+        Self { keys, fingerprint }
+    }
+
+    /// Distinguishes sets: the same keys under the same names have the same.
+    #[must_use]
+    pub const fn fingerprint(&self) -> u64 {
+        self.fingerprint
     }
 
     /// The keys.
@@ -135,30 +149,25 @@ impl KeySet {
     pub fn verify(&self, token: &Unverified<'_>) -> Result<KeyId, TokenFault> {
         const TRIES: usize = 2;
         let named = |key: &&Key| match &token.key_id {
-            Some(kid) => key.name.as_ref() == Some(kid),
+            Some(kid) => key.name.as_deref() == Some(&**kid),
             None => true,
         };
         let mut fault = TokenFault::KeyUnknown;
         let mut tries = 0;
         for key in self.keys.iter().filter(named) {
-            if !key.algorithms.contains(&token.algorithm) {
+            let mut verifiers = key.verifiers.iter();
+            let Some((_, verifier)) = verifiers.find(|(known, _)| *known == token.algorithm) else {
                 if tries == 0 {
                     fault = TokenFault::Algorithm;
                 }
                 continue;
-            }
+            };
             fault = TokenFault::Signature;
             tries += 1;
             if tries > TRIES {
                 break;
             }
-            let verified = jsonwebtoken::crypto::verify(
-                token.signature,
-                token.signed,
-                &key.decoding,
-                token.algorithm.to_library(),
-            );
-            if matches!(verified, Ok(true)) {
+            if verifier.verify_sig(token.signed, token.signature).is_ok() {
                 return Ok(key.id);
             }
         }
@@ -184,7 +193,7 @@ impl Key {
                 return Err(KeyFault::Use);
             }
         }
-        let (decoding, mut algorithms, thumbprint) = match text("kty")? {
+        let (mut verifiers, thumbprint) = match text("kty")? {
             "RSA" => parse_rsa(text("n")?, text("e")?)?,
             "EC" => parse_ec(text("crv")?, text("x")?, text("y")?)?,
             "OKP" => parse_okp(text("crv")?, text("x")?)?,
@@ -192,8 +201,8 @@ impl Key {
         };
         if let Some(alg) = jwk.get("alg") {
             let alg = alg.as_str().and_then(Algorithm::parse).ok_or(KeyFault::Algorithm)?;
-            algorithms.retain(|own| *own == alg);
-            if algorithms.is_empty() {
+            verifiers.retain(|(own, _)| *own == alg);
+            if verifiers.is_empty() {
                 return Err(KeyFault::Algorithm);
             }
         }
@@ -202,15 +211,26 @@ impl Key {
             Some(kid) => Some(kid.as_str().ok_or(KeyFault::Member)?.to_owned()),
         };
         let id = KeyId(Sha256::digest(thumbprint.as_bytes()).into());
-        Ok(Self { id, name, algorithms, decoding: Arc::new(decoding) })
+        Ok(Self { id, name, verifiers: verifiers.into() })
     }
 }
 
-type Material = (DecodingKey, Vec<Algorithm>, String);
+/// A key for each of its algorithms, and what its thumbprint is taken of.
+type Material = (Vec<(Algorithm, ParsedPublicKey)>, String);
 
 fn decode(text: &str) -> Result<Vec<u8>, KeyFault> {
     URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyFault::Member)
 }
+
+/// How an RSA key verifies (RFC 7518 §3.3, §3.5).
+static RSA: [(Algorithm, &RsaParameters); 6] = [
+    (Algorithm::Rs256, &signature::RSA_PKCS1_2048_8192_SHA256),
+    (Algorithm::Rs384, &signature::RSA_PKCS1_2048_8192_SHA384),
+    (Algorithm::Rs512, &signature::RSA_PKCS1_2048_8192_SHA512),
+    (Algorithm::Ps256, &signature::RSA_PSS_2048_8192_SHA256),
+    (Algorithm::Ps384, &signature::RSA_PSS_2048_8192_SHA384),
+    (Algorithm::Ps512, &signature::RSA_PSS_2048_8192_SHA512),
+];
 
 fn parse_rsa(n: &str, e: &str) -> Result<Material, KeyFault> {
     let (modulus, exponent) = (decode(n)?, decode(e)?);
@@ -231,40 +251,40 @@ fn parse_rsa(n: &str, e: &str) -> Result<Material, KeyFault> {
     {
         return Err(KeyFault::Member);
     }
-    let key = DecodingKey::from_rsa_raw_components(&modulus, &exponent);
-    let algorithms = vec![
-        Algorithm::Rs256,
-        Algorithm::Rs384,
-        Algorithm::Rs512,
-        Algorithm::Ps256,
-        Algorithm::Ps384,
-        Algorithm::Ps512,
-    ];
-    Ok((key, algorithms, format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#)))
+    let key = RsaPublicKeyComponents { n: &modulus, e: &exponent };
+    let parsed = RSA.iter().map(|(algorithm, parameters)| {
+        Ok((*algorithm, key.to_parsed_public_key(parameters).map_err(|_| KeyFault::Member)?))
+    });
+    let verifiers = parsed.collect::<Result<_, KeyFault>>()?;
+    Ok((verifiers, format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#)))
 }
 
 fn parse_ec(curve: &str, x: &str, y: &str) -> Result<Material, KeyFault> {
-    let (algorithm, size) = match curve {
-        "P-256" => (Algorithm::Es256, 32),
-        "P-384" => (Algorithm::Es384, 48),
+    let (algorithm, method, size) = match curve {
+        "P-256" => (Algorithm::Es256, &signature::ECDSA_P256_SHA256_FIXED, 32),
+        "P-384" => (Algorithm::Es384, &signature::ECDSA_P384_SHA384_FIXED, 48),
         _ => return Err(KeyFault::Kind),
     };
-    if decode(x)?.len() != size || decode(y)?.len() != size {
+    let (left, right) = (decode(x)?, decode(y)?);
+    if left.len() != size || right.len() != size {
         return Err(KeyFault::Member);
     }
-    let key = DecodingKey::from_ec_components(x, y).map_err(|_| KeyFault::Member)?;
-    Ok((key, vec![algorithm], format!(r#"{{"crv":"{curve}","kty":"EC","x":"{x}","y":"{y}"}}"#)))
+    // The uncompressed form of a point (SEC 1 §2.3.3).
+    let point = [&[4][..], &left, &right].concat();
+    let key = ParsedPublicKey::new(method, point).map_err(|_| KeyFault::Member)?;
+    Ok((vec![(algorithm, key)], format!(r#"{{"crv":"{curve}","kty":"EC","x":"{x}","y":"{y}"}}"#)))
 }
 
 fn parse_okp(curve: &str, x: &str) -> Result<Material, KeyFault> {
     if curve != "Ed25519" {
         return Err(KeyFault::Kind);
     }
-    if decode(x)?.len() != 32 {
+    let bytes = decode(x)?;
+    if bytes.len() != 32 {
         return Err(KeyFault::Member);
     }
-    let key = DecodingKey::from_ed_components(x).map_err(|_| KeyFault::Member)?;
-    Ok((key, vec![Algorithm::EdDsa], format!(r#"{{"crv":"{curve}","kty":"OKP","x":"{x}"}}"#)))
+    let key = ParsedPublicKey::new(&signature::ED25519, bytes).map_err(|_| KeyFault::Member)?;
+    Ok((vec![(Algorithm::EdDsa, key)], format!(r#"{{"crv":"{curve}","kty":"OKP","x":"{x}"}}"#)))
 }
 
 #[cfg(test)]

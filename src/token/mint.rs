@@ -1,5 +1,9 @@
 //! Our own access tokens: JWTs of the profile of RFC 9068, signed with the current key.
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{
+    ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RSA_PKCS1_SHA256, RsaKeyPair,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::EncodingKey;
@@ -23,7 +27,9 @@ pub struct Signing {
 /// A private signing key, ready to sign with.
 pub struct SigningKey {
     algorithm: Algorithm,
-    encoding: EncodingKey,
+    pair: Pair,
+    /// What the header says besides `typ`.
+    header: String,
     public: Key,
     jwk: serde_json::Map<String, serde_json::Value>,
 }
@@ -31,6 +37,28 @@ pub struct SigningKey {
 impl std::fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SigningKey").field("id", &self.public.id).finish_non_exhaustive()
+    }
+}
+
+/// A private key, parsed once.
+enum Pair {
+    Ec(EcdsaKeyPair),
+    Ed(Ed25519KeyPair),
+    Rsa(RsaKeyPair),
+}
+
+impl Pair {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, aws_lc_rs::error::Unspecified> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Ec(pair) => Ok(pair.sign(&random, message)?.as_ref().to_vec()),
+            Self::Ed(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+            Self::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)?;
+                Ok(signature)
+            }
+        }
     }
 }
 
@@ -71,10 +99,18 @@ impl SigningKey {
     /// A key that is not one of the algorithm.
     pub fn from_der(algorithm: Algorithm, der: &[u8]) -> Result<Self, SigningKeyFault> {
         let fault = SigningKeyFault(algorithm.as_str());
-        let encoding = match algorithm {
-            Algorithm::Es256 => EncodingKey::from_ec_der(der),
-            Algorithm::EdDsa => EncodingKey::from_ed_der(der),
-            Algorithm::Rs256 => EncodingKey::from_rsa_der(der),
+        let unusable = |_| fault;
+        let (encoding, pair) = match algorithm {
+            Algorithm::Es256 => (
+                EncodingKey::from_ec_der(der),
+                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der).map(Pair::Ec),
+            ),
+            Algorithm::EdDsa => {
+                (EncodingKey::from_ed_der(der), Ed25519KeyPair::from_pkcs8(der).map(Pair::Ed))
+            }
+            Algorithm::Rs256 => {
+                (EncodingKey::from_rsa_der(der), RsaKeyPair::from_der(der).map(Pair::Rsa))
+            }
             Algorithm::Rs384
             | Algorithm::Rs512
             | Algorithm::Ps256
@@ -82,6 +118,7 @@ impl SigningKey {
             | Algorithm::Ps512
             | Algorithm::Es384 => return Err(fault),
         };
+        let pair = pair.map_err(unusable)?;
         let jwk = jsonwebtoken::jwk::Jwk::from_encoding_key(&encoding, algorithm.to_library())
             .map_err(|_| fault)?;
         let Ok(serde_json::Value::Object(mut jwk)) = serde_json::to_value(&jwk) else {
@@ -93,7 +130,9 @@ impl SigningKey {
         jwk.insert("use".into(), "sig".into());
         jwk.insert("alg".into(), algorithm.as_str().into());
         let public = Key::parse(&jwk).map_err(|_| fault)?;
-        Ok(Self { algorithm, encoding, public, jwk })
+        let kid = public.id.to_text();
+        let header = format!(r#"{{"alg":"{}","kid":"{kid}","#, algorithm.as_str());
+        Ok(Self { algorithm, pair, header, public, jwk })
     }
 
     /// The thumbprint, which is also the `kid`.
@@ -129,23 +168,16 @@ impl SigningKey {
     /// As for [`SigningKey::sign`].
     pub fn sign_as(&self, kind: &str, claims: &impl Serialize) -> Result<String, SigningKeyFault> {
         let fault = SigningKeyFault(self.algorithm.as_str());
-        let header = format!(
-            r#"{{"alg":"{}","kid":"{}","typ":"{kind}"}}"#,
-            self.algorithm.as_str(),
-            self.public.id.to_text()
-        );
+        let header = format!(r#"{}"typ":"{kind}"}}"#, self.header);
         let payload = serde_json::to_vec(claims).map_err(|_| fault)?;
-        let mut token = URL_SAFE_NO_PAD.encode(header);
+        // A third longer in base64; the longest signature is one of RSA.
+        let mut token = String::with_capacity((header.len() + payload.len()) * 4 / 3 + 400);
+        URL_SAFE_NO_PAD.encode_string(header, &mut token);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(payload, &mut token);
-        let signature = jsonwebtoken::crypto::sign(
-            token.as_bytes(),
-            &self.encoding,
-            self.algorithm.to_library(),
-        )
-        .map_err(|_| fault)?;
+        let signature = self.pair.sign(token.as_bytes()).map_err(|_| fault)?;
         token.push('.');
-        token.push_str(&signature);
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         Ok(token)
     }
 }

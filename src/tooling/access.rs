@@ -1,5 +1,5 @@
-//! Who can reach what: every client, user and other issuer's token beside every operation, asked of
-//! the decision that serves; and what of it was made use of.
+//! Who can reach what: tests every client, user and other issuer's token against every operation
+//! with the decision that serves, and reports which of it was used.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -25,53 +25,53 @@ use crate::request::certificate::CertificateFacts;
 use crate::request::method::Method;
 use crate::token::Facts;
 
-/// An operation within somebody's reach.
+/// An operation that a caller can reach.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reach {
-    /// The client; nobody where no token is needed.
+    /// The client; none where no token is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// The client, and by whom and for whom its token is.
+    /// The client, with the token's issuer and its user.
     pub caller: String,
-    /// Who minted the token.
+    /// The issuer of the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub issuer: Option<String>,
-    /// Roles that count: of the user, the client, or those that the token needs.
+    /// Roles that count: of the user, of the client, or required of the token.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// API.
     pub api: String,
     /// Method.
     pub method: &'static str,
-    /// Version, where the API has some.
+    /// Version, where the API has versions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Resource.
     pub resource: String,
-    /// The rules that permit it, with their places.
+    /// The rules that permit it, with their positions.
     pub by: Vec<String>,
-    /// What has to hold beside, in words: networks, times, claims, values of parameters.
+    /// Further conditions, as text: networks, times, claims, values of parameters.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub only: Vec<String>,
-    /// When it was last made use of, as far as the log goes back; nothing without a log.
+    /// When it was last used, as far back as the log goes; none without a log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub used: Option<Used>,
 }
 
 impl Reach {
-    /// Whether a log was read and says nothing of it.
+    /// Whether a log was read and has no use of it.
     #[must_use]
     pub fn is_unused(&self) -> bool {
         self.used.as_ref().is_some_and(|used| used.requests == 0)
     }
 }
 
-/// What a log says of something granted.
+/// Use of a granted operation, according to a log.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Used {
     /// Permitted requests.
     pub requests: u64,
-    /// The last of them.
+    /// Time of the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<String>,
 }
@@ -93,13 +93,11 @@ pub struct Access {
     /// Scopes that are held and were not used, where a log was read.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub idle: Vec<Idle>,
-    /// Operations with so many combinations of roles, claims and values that not all were gone
-    /// through.
+    /// Operations with so many combinations of roles, claims and values that some were not checked.
     pub in_part: usize,
 }
 
-/// Asks of every caller and operation whether some token of it, in some circumstances, is
-/// permitted.
+/// Checks for every caller and operation whether some token, in some circumstances, is permitted.
 #[must_use]
 pub fn access(rules: &Rules, now: Timestamp, workers: Workers<'_>) -> Access {
     let asker = Asker::new(rules, now);
@@ -124,13 +122,13 @@ pub fn access(rules: &Rules, now: Timestamp, workers: Workers<'_>) -> Access {
     Access { reach, idle: Vec::new(), in_part: in_part.into_inner() }
 }
 
-/// Paths to one operation: whether a value that some condition asks for is in it, and the
-/// parameters.
+/// Paths to one operation, keyed by whether they contain a value that some condition asks for, and
+/// by the parameters.
 type Variants = BTreeMap<(bool, Parameters), Path>;
 
-/// Each operation with the paths that lead there: one for each way in which values of parameters
-/// matter, that of no value first. The second is how many templates have more combinations than
-/// were gone through.
+/// Each operation with the paths that lead to it: one for each way in which values of parameters
+/// matter, starting with a path without such a value. The second result counts the templates with
+/// more combinations than were checked.
 fn operations(rules: &Rules) -> (Vec<(OperationId, Vec<Path>)>, usize) {
     let mut operations: BTreeMap<usize, (OperationId, Variants)> = BTreeMap::new();
     let (paths, cut) = paths::paths(rules, rules);
@@ -162,8 +160,8 @@ fn operations(rules: &Rules) -> (Vec<(OperationId, Vec<Path>)>, usize) {
     (operations.into_values().map(|(id, paths)| (id, paths.into_values().collect())).collect(), cut)
 }
 
-/// A caller with the token that reaches furthest: all scopes that the client holds. With fewer it
-/// reaches no more.
+/// A caller with the token that reaches furthest: it has all scopes of the client. With fewer
+/// scopes it reaches no more.
 struct Asking {
     caller: Caller,
     facts: Arc<Facts>,
@@ -188,7 +186,7 @@ impl<'a> Asker<'a> {
                 ..TokenSample::of(caller.issuer.clone(), caller.claim.clone())
             };
             let mut facts = words.facts(rules, now);
-            // Good at any time: what is asked about is the rules.
+            // Never expires: the rules are checked, not the token's lifetime.
             (facts.issued, facts.expires) = (None, Timestamp(i64::MAX));
             let facts = Arc::new(facts);
             Asking { roles: roles(rules, &caller), caller, facts }
@@ -196,7 +194,7 @@ impl<'a> Asker<'a> {
         Self { rules, callers: callers.collect(), now }
     }
 
-    /// Whether everything was gone through.
+    /// Adds who can reach it; false if some combinations were skipped.
     fn operation(&self, id: OperationId, paths: &[Path], found: &mut Vec<Reach>) -> bool {
         let Some(operation) = self.rules.operation(id) else { return true };
         if operation.public {
@@ -223,7 +221,7 @@ impl<'a> Asker<'a> {
             .collect();
         for asking in &self.callers {
             let own = asking.caller.issuer.is_own();
-            // Tokens of our own say nothing of roles, and no claims of their own.
+            // Our own tokens carry no role claim and no additional claims.
             let fits = |extras: &&contexts::Extras| {
                 !own || (extras.claims.is_empty()
                     && (extras.roles.is_empty() || extras.certificate.is_some()))
@@ -236,7 +234,7 @@ impl<'a> Asker<'a> {
         whole
     }
 
-    /// The first permit, the least circumstances first.
+    /// The first permit, with the fewest conditions.
     fn ask(
         &self,
         id: OperationId,
@@ -287,13 +285,19 @@ impl<'a> Asker<'a> {
                         } else {
                             extras.roles.iter().map(ToString::to_string).collect()
                         };
-                        return Some(self.reach(
-                            id,
-                            Some(&asking.caller),
-                            self.rules.describe(permit.grounds()),
-                            only,
-                            roles,
-                        ));
+                        return Some(
+                            self.reach(
+                                id,
+                                Some(&asking.caller),
+                                self.rules
+                                    .describe(permit.grounds())
+                                    .iter()
+                                    .map(ToString::to_string)
+                                    .collect(),
+                                only,
+                                roles,
+                            ),
+                        );
                     }
                 }
             }
@@ -309,14 +313,14 @@ impl<'a> Asker<'a> {
         let issuer = self.rules.issuer(asking.caller.issuer.as_str());
         let raw = |role: &RoleName| issuer?.value_of(role.as_str()).cloned();
         facts.roles = extras.roles.iter().filter_map(raw).collect();
-        // Beside the standard ones, which follow from the rest.
+        // In addition to the standard claims, which follow from the rest.
         facts
             .claims
             .extend(extras.claims.iter().map(|(name, value)| (name.clone(), value.clone().into())));
         Arc::new(facts)
     }
 
-    /// What the policy that permits asks for beside who calls.
+    /// Further conditions of the policy that permits, apart from the caller.
     fn circumstances(&self, permit: &Permit) -> Vec<String> {
         let definitions = self.rules.definitions();
         let profile = permit
@@ -326,7 +330,7 @@ impl<'a> Asker<'a> {
         profile.map(conditions).unwrap_or_default()
     }
 
-    /// The values of parameters with which it is permitted, where others are refused.
+    /// The values of parameters that are permitted, where others are refused.
     fn values(
         &self,
         asking: &Asking,
@@ -349,10 +353,10 @@ impl<'a> Asker<'a> {
                 }
             }
         }
-        let told = |(name, values): (Arc<str>, BTreeSet<String>)| {
+        let shown = |(name, values): (Arc<str>, BTreeSet<String>)| {
             format!("{name}: {}", values.into_iter().collect::<Vec<_>>().join(", "))
         };
-        values.into_iter().map(told).collect()
+        values.into_iter().map(shown).collect()
     }
 
     fn reach(
@@ -382,7 +386,7 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// The live roles of a caller of ours.
+/// The current roles of one of our own callers.
 fn roles(rules: &Rules, caller: &Caller) -> Vec<String> {
     let registry = rules.registry();
     let Some(client) = registry.client(caller.client.as_str()) else { return Vec::new() };
@@ -397,7 +401,7 @@ fn roles(rules: &Rules, caller: &Caller) -> Vec<String> {
     roles
 }
 
-/// The parts of a profile in words, but for issuers and clients.
+/// The parts of a profile as text, except issuers and clients.
 fn conditions(profile: &Profile) -> Vec<String> {
     let mut words = Vec::new();
     if let Some(from) = &profile.from {
@@ -427,24 +431,24 @@ fn conditions(profile: &Profile) -> Vec<String> {
 /// Client, issuer, API, version, method and resource.
 type Kind = (String, String, String, Option<String>, String, String);
 
-/// Counts in a log what was made use of.
+/// Counts the uses recorded in a log.
 #[derive(Debug, Default)]
 pub struct Usage {
     since: Option<Timestamp>,
     operations: HashMap<Kind, Used>,
     scopes: BTreeSet<(String, String)>,
-    /// Lines that are no records.
+    /// Lines that are not records.
     pub unreadable: u64,
 }
 
 impl Usage {
-    /// From this moment on.
+    /// Counts records from this time on.
     #[must_use]
     pub fn since(since: Option<Timestamp>) -> Self {
         Self { since, ..Self::default() }
     }
 
-    /// One line of the log.
+    /// Reads one line of the log.
     pub fn line(&mut self, line: &[u8]) {
         let Ok(record) = serde_json::from_slice::<Recorded<'_>>(line) else {
             self.unreadable += 1;
@@ -464,7 +468,7 @@ impl Usage {
                 self.scopes.insert((client.clone(), scope.to_owned()));
             }
         }
-        // HEAD is judged as GET.
+        // HEAD is decided as GET.
         let method = if record.method == "HEAD" { "GET" } else { &*record.method };
         let kind = (
             client,
@@ -481,7 +485,7 @@ impl Usage {
         }
     }
 
-    /// Writes it beside what is granted.
+    /// Adds the recorded use to the access.
     pub fn apply(&self, access: &mut Access, rules: &Rules) {
         for reach in &mut access.reach {
             let client = reach.client.clone().unwrap_or_default();

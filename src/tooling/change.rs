@@ -1,5 +1,5 @@
-//! Changes of the configuration or of a request that would permit it. A change is only told of
-//! after it was made to a copy and the decision asked again.
+//! Changes of the configuration or of a request that would permit it. A change is reported only
+//! after it was applied to a copy and the decision was made again.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -22,30 +22,30 @@ use crate::request::certificate::CertificateFacts;
 use crate::request::method::{Method, MethodSet};
 use crate::token::Facts;
 
-/// Changes at most before it is given up.
+/// Number of changes after which the search ends.
 const MOST: usize = 10;
 
-/// A copy of everything that a verdict rests on.
+/// A copy of everything that a verdict depends on.
 #[derive(Clone, Debug)]
 pub struct World {
-    /// The rules before they are compiled.
+    /// The rules before compilation.
     pub definitions: Definitions,
     /// The request.
     pub request: Request,
-    /// What its token says.
+    /// The facts of its token.
     pub facts: Option<Facts>,
 }
 
 /// One change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Another token, of the same client, that is good now.
+    /// Another token of the same client that is valid now.
     FreshToken,
-    /// A scope asked for with the token.
+    /// A scope requested with the token.
     AskScope(ScopeName),
     /// A scope given to a client.
     GrantScope(ScopeName, ClientId, Origin),
-    /// A scope made to grant an operation.
+    /// A scope that is to grant an operation.
     ExtendScope(ScopeName, Option<Origin>, ApiName, Method, Arc<str>),
     /// A client listed in a profile.
     ListClient(PolicyName, Origin, usize, ClientId),
@@ -53,9 +53,9 @@ pub enum Change {
     ListIssuer(PolicyName, Origin, usize, IssuerName),
     /// A profile that admits clients with `enforce_token_restriction` without listing them.
     AdmitRestricted(PolicyName, Origin, usize),
-    /// A profile of its own for a client.
+    /// A separate profile for a client.
     AddProfile(PolicyName, Origin, IssuerName, ClientId),
-    /// An address let in by a profile.
+    /// An address added to a profile.
     LetAddress(PolicyName, Origin, usize, IpAddr),
     /// `enforce_token_restriction` off.
     Unrestrict(ClientId, Origin),
@@ -69,7 +69,7 @@ pub enum Change {
     TokenRole(RoleName, IssuerName, String),
     /// A claim with a value.
     TokenClaim(String, String),
-    /// A client certificate.
+    /// A client certificate to present.
     Certificate(String),
     /// A client switched on.
     ActivateClient(ClientId, Origin),
@@ -77,7 +77,7 @@ pub enum Change {
     ActivateUser(UserName, Origin),
     /// The end of maintenance.
     EndMaintenance(ApiName, Origin),
-    /// A block taken away.
+    /// A block removed.
     Unblock(Origin),
 }
 
@@ -174,7 +174,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// The nearest changes that together permit; `None` where none are known that would.
+/// The nearest changes that together permit; `None` where none were found.
 #[must_use]
 pub fn nearest(mut world: World, moment: Moment<'_>) -> Option<Vec<Change>> {
     let mut changes = Vec::new();
@@ -194,7 +194,7 @@ fn judge(rules: &Rules, world: &World, moment: Moment<'_>) -> Judgement {
     decide(rules, &world.request, |_| world.facts.clone().map(Arc::new).ok_or(unread), moment)
 }
 
-/// The change that cures one refusal.
+/// The change that removes one refusal.
 fn propose(
     rules: &Rules,
     world: &World,
@@ -223,7 +223,7 @@ fn propose(
     }
 }
 
-/// What would make the token's client and user be found good.
+/// The change that makes the token's client and user valid.
 fn of_identity(rules: &Rules, facts: &Facts, refusal: &Refusal) -> Option<Change> {
     if refusal.reason == Reason::TokenInvalid {
         let curable = [
@@ -247,7 +247,7 @@ fn of_identity(rules: &Rules, facts: &Facts, refusal: &Refusal) -> Option<Change
         .then(|| Change::ActivateUser(user.name.clone(), user.origin.clone()))
 }
 
-/// Whether a block is one that the request meets.
+/// Whether a block applies to the request.
 fn blocks(block: &Block, world: &World, rules: &Rules) -> bool {
     let address = world
         .request
@@ -300,7 +300,7 @@ fn at_a_gate(
             if let Some(held) = found.granting.iter().find(|scope| client.scopes.contains(*scope)) {
                 return Some(Change::AskScope(held.clone()));
             }
-            // The one that gives the least beside what is needed.
+            // The scope that grants the least in addition.
             let reach = |scope: &&ScopeName| {
                 rules.scopes_in_use().filter(|used| *used == scope.as_str()).count()
             };
@@ -325,7 +325,7 @@ fn at_a_gate(
     }
 }
 
-/// A scope that names an operation: one that the caller has on this API, else a new one.
+/// A scope that names an operation: one that the caller has on this API, or a new one.
 fn name_operation(
     definitions: &Definitions,
     principal: &Principal,
@@ -348,7 +348,7 @@ fn name_operation(
             scope.active && held.contains(scope.name.as_str()) && here(scope, changes)
         })
     };
-    // One that lets the caller read should not let it write too.
+    // A scope for reading should not permit writing too.
     let scope = of(Some(operation.method != Method::Get)).or_else(|| of(None));
     let name = scope.map_or_else(
         || {
@@ -365,8 +365,8 @@ fn name_operation(
     Change::ExtendScope(name, at, api.name.clone(), operation.method, operation.resource.clone())
 }
 
-/// How much has to change for a part of a profile to hold: where and how one calls is less than
-/// whom the profile is for.
+/// The cost of making a part of a profile hold: where and how a client calls costs less than who it
+/// is.
 const fn weight(part: Part) -> u32 {
     match part {
         Part::From | Part::Claims | Part::Certificates | Part::Schedule => 1,
@@ -375,11 +375,11 @@ const fn weight(part: Part) -> u32 {
     }
 }
 
-/// A profile that admits the caller after the fewest changes: the first of these.
+/// The change for the profile that admits the caller after the fewest changes: the first of these.
 fn way_in(rules: &Rules, world: &World, principal: &Principal, found: &Findings) -> Option<Change> {
     let policy = world.definitions.policies.get(found.policy?)?;
     let (name, client) = (policy.name.clone(), &principal.client().id);
-    // Nobody can choose the time of a call, and what has no address is nowhere.
+    // A caller cannot choose the time of a call, and without an address no network matches.
     let fixable = |way: &&WayIn| {
         !way.fails.contains(&Part::Schedule)
             && (world.request.address.is_some() || !way.fails.contains(&Part::From))
@@ -436,7 +436,7 @@ fn role(rules: &Rules, principal: &Principal, asked: &RoleRequirement) -> Option
 }
 
 impl Change {
-    /// Makes it to a copy.
+    /// Applies the change to a copy.
     fn make(&self, world: &mut World) {
         let World { definitions, request, facts } = world;
         let mut client =
@@ -454,7 +454,7 @@ impl Change {
                 });
                 ask(facts, scope);
             }
-            // Held by nobody yet: the next change grants it.
+            // No client holds it yet: the next change grants it.
             Self::ExtendScope(scope, _, api, method, resource) => {
                 extend(definitions, scope, api, *method, resource);
             }
@@ -543,7 +543,7 @@ fn fresh(definitions: &Definitions, facts: &Facts) -> Facts {
     fresh
 }
 
-/// Puts a scope into the token; where its issuer declares none, it follows from what the client
+/// Adds a scope to the token; where its issuer declares none, scopes follow from what the client
 /// holds.
 fn ask(facts: &mut Option<Facts>, scope: &ScopeName) {
     if let Some(scopes) = facts.as_mut().and_then(|facts| facts.scopes.as_mut()) {

@@ -18,43 +18,43 @@ use crate::reason::Reason;
 pub struct Item {
     /// What kind of thing: `operation`, `policy`, `profile`, `scope`, `acl`, `refusal`.
     pub kind: &'static str,
-    /// Which, and what a test has to show of it.
+    /// Its name, and what a test has to show.
     pub what: String,
-    /// Where it stands.
+    /// Its position in the config file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
-    /// A test has.
+    /// Whether a test reached it.
     pub reached: bool,
 }
 
 /// What tests have reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Coverage {
-    /// Everything, in the order of kinds and declarations.
+    /// All items, by kind and in the order of declaration.
     pub items: Vec<Item>,
 }
 
 impl Coverage {
-    /// How many of how many.
+    /// The number reached, and of all.
     #[must_use]
     pub fn count(&self) -> (usize, usize) {
         (self.items.iter().filter(|item| item.reached).count(), self.items.len())
     }
 
-    /// In percent, rounded down; 100 where there is nothing to reach.
+    /// Percentage reached, rounded down; 100 where there is nothing to reach.
     #[must_use]
     pub fn percent(&self) -> usize {
         let (reached, all) = self.count();
         (reached * 100).checked_div(all).unwrap_or(100)
     }
 
-    /// What no test has reached.
+    /// The items that no test has reached.
     pub fn missed(&self) -> impl Iterator<Item = &Item> {
         self.items.iter().filter(|item| !item.reached)
     }
 }
 
-/// What was seen of the rules.
+/// The rules that tests have used.
 #[derive(Default)]
 struct Seen<'a> {
     permitted: HashSet<usize>,
@@ -91,7 +91,7 @@ impl<'a> Seen<'a> {
     }
 }
 
-/// What these tests have reached.
+/// Computes what these tests have reached.
 #[must_use]
 pub fn coverage(rules: &Rules, runs: &[Run<'_>]) -> Coverage {
     let mut seen = Seen::default();
@@ -110,8 +110,8 @@ pub fn coverage(rules: &Rules, runs: &[Run<'_>]) -> Coverage {
     Coverage { items }
 }
 
-/// Operations, those of all versions of an API as one: a rule narrowed by version is reached as a
-/// rule.
+/// Operations, with all versions of an API counted as one: a rule narrowed by version is covered as
+/// a rule.
 fn operations(rules: &Rules, seen: &Seen<'_>) -> Vec<Item> {
     let mut merged: BTreeMap<_, (bool, bool, bool)> = BTreeMap::new();
     for (at, operation) in rules.operations().iter().enumerate() {
@@ -184,7 +184,7 @@ fn rules_of(rules: &Rules, seen: &Seen<'_>) -> Vec<Item> {
     items
 }
 
-/// The refusals that these rules can give, of those that say something about them.
+/// The refusals that these rules can give, of those that depend on rules.
 fn reasons(rules: &Rules) -> Vec<Reason> {
     let definitions = rules.definitions();
     let clients = rules.registry().clients();

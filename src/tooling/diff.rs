@@ -1,19 +1,19 @@
-//! What a change of the policies does: who may newly call what, and who no longer may. Two sets are
-//! asked the same questions by the decision that serves, one for each way in which requests can
-//! differ to their rules.
+//! Effect of a policy change: who may newly call what, and who no longer may. The decision that
+//! serves answers the same questions under both sets, one for each way in which requests can differ
+//! to their rules.
 
 pub(super) mod callers;
 pub(super) mod contexts;
 mod content;
 pub(super) mod paths;
-mod told;
+mod comparison;
 pub mod traffic;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-pub use told::{Comparison, Difference, Direction, Example, ExampleToken};
+pub use comparison::{Comparison, Difference, Direction, Example, ExampleToken};
 
 use super::Workers;
 use crate::names::{RoleName, ScopeName, Timestamp};
@@ -67,11 +67,11 @@ pub fn compare(old: &Rules, new: &Rules, now: Timestamp, workers: Workers<'_>) -
         comparison.differences.extend(part.differences);
         comparison.in_part += part.in_part;
     }
-    told::merge(&mut comparison.differences);
+    comparison::merge(&mut comparison.differences);
     comparison
 }
 
-/// Each of these with each choice.
+/// Combines each sample with each choice.
 fn each<'c, C, T: 'c>(
     words: Vec<TokenSample>,
     choices: &'c C,
@@ -91,7 +91,7 @@ where
     made
 }
 
-/// Ids of tokens that one of the sets blocks otherwise than the other, and none.
+/// Ids of tokens that the two sets block differently, and `None`.
 fn ids(old: &Rules, new: &Rules) -> Vec<Option<String>> {
     let of = |rules: &Rules| -> BTreeSet<(String, Option<Timestamp>)> {
         let blocks = rules.definitions().blocks.iter();
@@ -107,21 +107,21 @@ struct Comparer<'a> {
     new: &'a Rules,
     contents: [Contents<'a>; 2],
     callers: Vec<Caller>,
-    /// Something differs that every verdict may rest on.
+    /// Whether a difference can affect every verdict.
     all: bool,
     ends: BTreeSet<Timestamp>,
     networks: BTreeSet<ipnet::IpNet>,
-    /// Ids of tokens whose blocks differ, and none.
+    /// Ids of tokens whose blocks differ, and `None`.
     ids: Vec<Option<String>>,
     now: Timestamp,
 }
 
-/// One side's way to a verdict on one path and method.
+/// How one set decides about one path and method.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Way {
-    /// Whatever the token; and the operation, where one was matched.
+    /// The same for every token; with the operation, where one matched.
     Decided(Result<(), Reason>, Option<OperationId>),
-    /// A token decides.
+    /// The token decides.
     Token(Matched),
 }
 
@@ -150,13 +150,13 @@ fn label(verdict: Result<(), Reason>) -> &'static str {
     verdict.err().map_or("permit", Reason::label)
 }
 
-/// Where a request comes from, and when.
+/// The origin of a request, and its time.
 struct Circumstance {
     request: Request,
     at: Timestamp,
 }
 
-/// A token of a caller, as each side reads it. It is good at any time.
+/// A token of a caller, as each side reads it. It does not expire.
 struct Token<'a> {
     caller: &'a Caller,
     extras: &'a Extras,
@@ -176,8 +176,8 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Roles of our own tokens are those of users and clients: of the combinations that differ in
-    /// roles alone, one will do.
+    /// Our own tokens take their roles from users and clients: of the combinations that differ only
+    /// in roles, one is enough.
     fn is_least(&self, extras: &Extras) -> bool {
         let alike = |other: &&Extras| {
             other.claims == extras.claims && other.certificate == extras.certificate
@@ -187,8 +187,8 @@ impl Place<'_> {
 }
 
 impl Comparer<'_> {
-    /// Every path and method that is to be asked about: of those that lead to the same operations
-    /// in the same way, one.
+    /// Every path and method to compare: one of those that lead to the same operations in the same
+    /// way.
     fn asked(&self) -> (Vec<(Path, Method)>, usize) {
         let mut seen = HashSet::new();
         let mut asked = Vec::new();
@@ -263,7 +263,7 @@ impl Comparer<'_> {
         place
     }
 
-    /// Requests without a token: only what is public is permitted.
+    /// Compares requests without a token: only public operations are permitted.
     fn anonymous(&self, place: &Place<'_>, found: &mut Comparison) {
         let of = |way: &Way| match way {
             Way::Decided(verdict, _) => *verdict,
@@ -285,7 +285,7 @@ impl Comparer<'_> {
         }
     }
 
-    /// All tokens of a caller, in all circumstances; one difference for each direction.
+    /// Compares all tokens of a caller in all circumstances; one difference for each direction.
     fn caller(&self, place: &Place<'_>, caller: &Caller, found: &mut Comparison) {
         let mut first: BTreeMap<Direction, (Difference, BTreeSet<String>, bool)> = BTreeMap::new();
         let (tokens, whole) = self.tokens(place, caller);
@@ -313,17 +313,17 @@ impl Comparer<'_> {
             }
         }
         found.differences.extend(first.into_values().map(|(mut difference, with, bare)| {
-            // Where it changes without any scope, scopes do not matter.
+            // Where the verdict changes without any scope, scopes do not matter.
             difference.scopes = if bare { Vec::new() } else { with.into_iter().collect() };
             difference
         }));
     }
 
-    /// Every token of a caller that rules on this place can tell from others. Both sides read the
-    /// same one. `false` where there are more than are gone through.
+    /// Every token of a caller that the rules here can distinguish, the same for both sets. `false`
+    /// where some were left out.
     fn tokens<'t>(&'t self, place: &'t Place<'_>, caller: &'t Caller) -> (Vec<Token<'t>>, bool) {
         let own = caller.issuer.is_own();
-        // Tokens of our own say nothing of roles, and carry no claims but the standard ones.
+        // Our own tokens carry no role claim and only the standard claims.
         let fits = |extras: &&Extras| !own || (extras.claims.is_empty() && place.is_least(extras));
         let (scopes, audiences) = (self.scopes(place, caller), self.audiences(place, caller));
         let (mut tokens, mut whole) = (Vec::new(), true);
@@ -355,15 +355,15 @@ impl Comparer<'_> {
     fn token<'t>(&self, caller: &'t Caller, extras: &'t Extras, words: TokenSample) -> Token<'t> {
         let facts = [self.old, self.new].map(|rules| {
             let mut facts = words.facts(rules, self.now);
-            // Good at any time: what is asked about is the rules.
+            // Never expires: the rules are compared, not the token's lifetime.
             (facts.issued, facts.expires) = (None, Timestamp(i64::MAX));
             Arc::new(facts)
         });
         Token { caller, extras, words, facts }
     }
 
-    /// Values of the role claim that are these roles to one of the sets: where the sets differ
-    /// about a value, with it and without.
+    /// Values of the role claim that map to these roles in one of the sets: where the sets map a
+    /// value differently, with it and without.
     fn raw_roles(&self, caller: &Caller, extras: &Extras) -> (BTreeSet<Vec<String>>, bool) {
         let mut found = BTreeSet::from([Vec::new()]);
         let mut whole = true;
@@ -393,12 +393,11 @@ impl Comparer<'_> {
         (found, whole)
     }
 
-    /// Audiences that the sets can tell apart; none is the one that each side's issuer gives its
-    /// tokens.
+    /// Audiences that the sets can distinguish; `None` is the audience that each set's issuer uses.
     fn audiences(&self, place: &Place<'_>, caller: &Caller) -> BTreeSet<Option<Vec<String>>> {
         let issuers = [self.old, self.new].map(|rules| rules.issuer(caller.issuer.as_str()));
         if caller.issuer.is_own() {
-            // Another `public_url` is another gateway: its tokens are its own.
+            // Another `public_url` is another gateway, with tokens of its own.
             let mut found = BTreeSet::from([None]);
             let here = issuers.map(|issuer| issuer.map(|issuer| issuer.rules.issuer.as_str()));
             let resource = |rules: &Rules, way: &Way| match way {
@@ -407,8 +406,8 @@ impl Comparer<'_> {
                 }
                 Way::Decided(..) => None,
             };
-            // Narrowed to the API (RFC 8707): where it is another resource, or another API's, in
-            // one of the sets.
+            // Narrowed to the API (RFC 8707), where the resource differs or is another API's in one
+            // of the sets.
             let [old, new] =
                 [resource(self.old, &place.ways[0]), resource(self.new, &place.ways[1])];
             if here[0] == here[1] && old != new {
@@ -462,8 +461,8 @@ impl Comparer<'_> {
         ]
     }
 
-    /// Scopes of a token: none, and each that matters by itself. With more, a token passes exactly
-    /// where one of them does.
+    /// Scopes of a token: none, and each relevant scope by itself. With several, a token passes
+    /// exactly where one of them does.
     fn scopes(&self, place: &Place<'_>, caller: &Caller) -> Vec<Option<ScopeSet>> {
         let declares = |rules: &Rules| {
             let issuer = rules.issuer(caller.issuer.as_str());
@@ -524,7 +523,7 @@ impl Comparer<'_> {
                     .collect::<Vec<_>>(),
             )
         };
-        // Where the sets have different templates for it, neither says which paths are meant.
+        // Where the sets have different templates, neither describes the paths.
         let other =
             matches!((shape(self.old), shape(self.new)), (Some(old), Some(new)) if old != new);
         let path = if other { place.path.path.clone() } else { template };
@@ -572,8 +571,7 @@ impl Comparer<'_> {
     }
 }
 
-/// The request for a path, with a token that nobody reads; `None` where no strict reader would take
-/// it.
+/// The request for a path, with a placeholder token; `None` where strict parsing refuses it.
 pub(super) fn request(path: &Path, method: Method) -> Option<Request> {
     let host = path.host.as_deref().unwrap_or(ELSEWHERE);
     let text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n\r\n", method.as_str(), path.path);

@@ -1,5 +1,5 @@
 //! Why a request is permitted or refused: each step of decisions.md with its facts, the rules
-//! behind it with their places, and the nearest changes that would permit.
+//! behind it with their positions, and the nearest changes that would permit.
 
 use std::sync::Arc;
 
@@ -17,34 +17,33 @@ use crate::reason::{Reason, Refusal, Remedy, Step, Verdict};
 use crate::request::Request;
 use crate::token::Facts;
 
-/// What is to be explained: a request whose head was read, and its token, read or refused, if it
-/// has one.
+/// A request to explain: its parsed head, and its token, valid or refused, if it has one.
 #[derive(Clone, Debug)]
 pub struct Question {
-    /// The request, or why its head is refused.
+    /// The request, or the refusal of its head.
     pub request: Result<Request, Refusal>,
-    /// What its token says.
+    /// The facts of its token.
     pub facts: Option<Result<Arc<Facts>, Refusal>>,
 }
 
-/// One step.
+/// A step of the decision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Stage {
     /// Its name.
     pub step: &'static str,
-    /// What came of it.
+    /// Its result.
     pub result: Outcome,
     /// Its facts, a line each.
     pub facts: Vec<String>,
 }
 
-/// What came of a step.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It lets the request go on.
+    /// The request goes on.
     Passed,
-    /// It ended in the refusal.
+    /// The step refused the request.
     Refused,
     /// It was not reached.
     NotReached,
@@ -53,19 +52,19 @@ pub enum Outcome {
 /// An explanation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
-    /// `permit` or the reason of the refusal.
+    /// `permit`, or the reason of the refusal.
     pub verdict: &'static str,
-    /// The precise fault, where there is one.
+    /// The exact fault; empty if there is none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub fault: String,
-    /// The steps in their order.
+    /// The steps in order.
     pub steps: Vec<Stage>,
     /// The rules that decided.
     pub rules: Vec<String>,
-    /// What the shadow rules would have said, where the operation has any.
+    /// The verdict with the shadow rules, where the operation has any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow: Option<&'static str>,
-    /// Changes that together would permit; each was tried, all of them together are permitted.
+    /// Changes that together would permit; this was verified by applying them.
     pub nearest: Vec<String>,
 }
 
@@ -79,10 +78,10 @@ pub fn explain(rules: &Rules, question: &Question, moment: Moment<'_>) -> Explan
     explanation
 }
 
-/// What a permit is called where refusals are called by their reasons.
+/// The label of a permit, where refusals have their reasons.
 const PERMIT: &str = "permit";
 
-/// Explains the verdict on a request, and tells no changes.
+/// Explains the verdict on a request, without looking for changes.
 #[must_use]
 pub fn steps(rules: &Rules, question: &Question, moment: Moment<'_>) -> Explanation {
     let judgement = judge(rules, question, moment);
@@ -108,7 +107,7 @@ pub fn steps(rules: &Rules, question: &Question, moment: Moment<'_>) -> Explanat
     }
 }
 
-/// The verdict itself, by the decision that serves.
+/// The verdict, by the decision that serves.
 #[must_use]
 pub fn judge(rules: &Rules, question: &Question, moment: Moment<'_>) -> Judgement {
     match &question.request {
@@ -131,7 +130,7 @@ fn changes(rules: &Rules, question: &Question, moment: Moment<'_>) -> Vec<String
     nearest(world, moment).unwrap_or_default().iter().map(Change::to_string).collect()
 }
 
-/// The rules behind the verdict, each with its place.
+/// The rules behind the verdict, each with its position.
 fn deciding(
     rules: &Rules,
     question: &Question,
@@ -139,7 +138,7 @@ fn deciding(
     now: Timestamp,
 ) -> Vec<String> {
     match &judgement.outcome {
-        Ok(permit) => rules.describe(permit.grounds()),
+        Ok(permit) => rules.describe(permit.grounds()).iter().map(ToString::to_string).collect(),
         Err(refusal) => {
             let Some(findings) = findings(rules, question, judgement, now) else {
                 return Vec::new();
@@ -162,7 +161,7 @@ fn deciding(
     }
 }
 
-/// What the gates find, where they are reached.
+/// The findings of the gates, where they are reached.
 #[must_use]
 pub fn findings(
     rules: &Rules,
@@ -174,7 +173,7 @@ pub fn findings(
     rules.findings(request, matched, judgement.principal.as_ref()?, now)
 }
 
-/// Puts what was looked at into words.
+/// Describes each step as text.
 struct Teller<'a> {
     rules: &'a Rules,
     question: &'a Question,
@@ -228,7 +227,7 @@ impl Teller<'_> {
         self.judgement.outcome.as_ref().err().filter(|refusal| refusal.reason.step() == step)
     }
 
-    /// The fault of a refusal at this step, in words.
+    /// The fault of a refusal at this step, as text.
     fn fault(&self, step: Step) -> Option<String> {
         let refusal = self.refusal(step)?;
         let (detail, fault) = (refusal.reason.row().detail, refusal.fault.text());
@@ -452,7 +451,7 @@ impl Teller<'_> {
                     .claims
                     .iter()
                     .filter(|(name, values)| !principal.claim_is(name, values));
-                let told = failing.map(|(name, values)| {
+                let shown = failing.map(|(name, values)| {
                     let has = principal
                         .facts()
                         .claims
@@ -460,7 +459,7 @@ impl Teller<'_> {
                         .map_or_else(|| "absent".to_owned(), ToString::to_string);
                     format!("claim `{name}` is {has}, not {}", list(values))
                 });
-                told.collect::<Vec<_>>().join("; ")
+                shown.collect::<Vec<_>>().join("; ")
             }
             Part::Schedule => format!("`between` does not hold at {}", super::moment(self.now)),
             Part::Certificates => format!(
@@ -514,7 +513,7 @@ impl Teller<'_> {
         facts
     }
 
-    /// Where the granting scopes stand.
+    /// The positions of the granting scopes.
     fn grants(&self, scopes: &[crate::names::ScopeName]) -> Vec<String> {
         let declared =
             self.rules.definitions().scopes.iter().filter(|scope| scopes.contains(&scope.name));
@@ -553,11 +552,11 @@ impl Teller<'_> {
         }
         let address = self.question.request.as_ref().ok().and_then(|request| request.address);
         let counted = self.rules.counted(matched, self.judgement.principal.as_ref(), address);
-        let told = counted.filter_map(|(at, subject)| {
+        let shown = counted.filter_map(|(at, subject)| {
             let limit = self.rules.limits().get(at)?;
             Some(format!("counts for limit `{}` ({}) under {subject}", limit.name, limit.origin))
         });
-        let mut facts: Vec<String> = told.collect();
+        let mut facts: Vec<String> = shown.collect();
         if facts.is_empty() {
             facts.push("no limit counts it".to_owned());
         }

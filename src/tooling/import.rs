@@ -1,6 +1,6 @@
-//! Configuration out of what others have written down: OpenAPI documents, records of ServiceNow.
-//! What cannot be carried over is told, never guessed; what is made is loaded and tried by the
-//! decision that serves before anybody gets it.
+//! Makes configuration from other formats: OpenAPI documents, ServiceNow records. Content that
+//! cannot be converted is reported, never guessed; the result is loaded and tested by the decision
+//! that serves before it is returned.
 
 pub mod openapi;
 pub mod servicenow;
@@ -14,20 +14,20 @@ use crate::config::{self, Config, Fault, Lookup, SourceFile, Sources};
 use crate::names::Timestamp;
 use crate::policy::route::parse_template;
 
-/// Host of the configuration that what was made is tried in.
+/// Host of the configuration in which results are tested.
 pub const HOST: &str = "gateway.example";
 
-/// Something that is not in the files made, or is in them otherwise than one might think.
+/// Something that is missing from the files made, or that differs from what one might expect.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Note {
-    /// What it is about, as the original names it.
+    /// Its subject, as the original names it.
     pub about: String,
-    /// What became of it, and what to do.
+    /// What was done, and what to do next.
     pub message: String,
 }
 
 impl Note {
-    /// Originals have a say in both: neither gets out of its line.
+    /// Both contain text of the original: it must stay on one line.
     fn new(about: impl AsRef<str>, message: impl AsRef<str>) -> Self {
         Self { about: yaml::line(about.as_ref()), message: yaml::line(message.as_ref()) }
     }
@@ -51,18 +51,18 @@ impl Upstream {
     }
 }
 
-/// Why nothing was made.
+/// Why no files were made.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImportFault {
-    /// The original is not what it is said to be.
+    /// The original is not in the expected format.
     #[error("{0}")]
     Unreadable(String),
-    /// What was made does not load, or its tests fail: a bug here.
+    /// The result does not load, or its tests fail: a bug here.
     #[error("what was made does not hold, which is a fault of this command, not of yours:\n{0}")]
     Broken(String),
 }
 
-/// A configuration that has nothing but what was made, to try it in.
+/// A configuration that has only the result, to test it.
 struct Trial<'a> {
     policies: &'a str,
     clients: &'a str,
@@ -111,7 +111,7 @@ impl Trial<'_> {
     }
 }
 
-/// No environment and no files.
+/// A file system and environment without content.
 struct Nothing;
 
 impl Lookup for Nothing {
@@ -124,7 +124,7 @@ impl Lookup for Nothing {
     }
 }
 
-/// A key out of words: lower case, digits and hyphens.
+/// A key made from text: lower case, digits and hyphens.
 fn slug(words: &str) -> String {
     let mut slug = String::new();
     for c in words.chars() {
@@ -140,14 +140,14 @@ fn slug(words: &str) -> String {
     slug.trim_end_matches('-').to_owned()
 }
 
-/// A key that nobody has yet: as wished, or with a number behind it.
+/// An unused key: as wished, or with a number appended.
 fn numbered(wish: &str, otherwise: &str, is_taken: impl Fn(&str) -> bool) -> String {
     let wish = if wish.is_empty() { otherwise } else { wish };
     let numbered = (2..).map(|number| format!("{wish}-{number}"));
     std::iter::once(wish.to_owned()).chain(numbered).find(|key| !is_taken(key)).unwrap_or_default()
 }
 
-/// Whether a name of somebody else's can be a key here, of a client, a user, an API or an upstream.
+/// Whether a foreign name can be a key here: of a client, a user, an API or an upstream.
 fn usable_name(name: &str) -> Result<(), String> {
     let valid = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',');
     if name.is_empty() || name.len() > 128 || !name.bytes().all(valid) || name.starts_with("env:") {
@@ -159,7 +159,7 @@ fn usable_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a scope of somebody else's can be one here (RFC 6749 §3.3).
+/// Whether a foreign scope is valid here (RFC 6749 §3.3).
 fn usable_scope(scope: &str) -> Result<(), String> {
     if !crate::scope::is_scope_token(scope) || scope.len() > 256 || scope.starts_with("env:") {
         return Err(format!(
@@ -176,20 +176,20 @@ fn shape(template: &str) -> String {
     segments.collect::<Vec<_>>().join("/")
 }
 
-/// Longest path of an original that is read, and most parameters in it.
+/// Longest path that is read, and most parameters in it.
 const LONGEST_PATH: usize = 512;
 const MOST_PARAMETERS: usize = 32;
 
-/// Why a path of an original is no template here.
+/// Why a path of the original cannot be a template here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 enum TemplateFault {
-    /// A parameter is a part of a segment.
+    /// A parameter is only part of a segment.
     #[error(
         "`{0}` is a parameter in part; here one is a whole segment, which is more than this \
             operation"
     )]
     InPart(String),
-    /// It cannot be written here, and others may take its requests.
+    /// It is no template here, and other operations may match its requests.
     #[error("{0}")]
     Unusable(String),
     /// No request could have such a path.
@@ -197,8 +197,7 @@ enum TemplateFault {
     Impossible(String),
 }
 
-/// The segments of a path whose parameters stand in braces, as they are written: what is in braces
-/// is in one segment.
+/// The segments of a path with parameters in braces, unchanged: a slash in braces does not split.
 fn segments(path: &str) -> Vec<&str> {
     let (mut segments, mut depth, mut begin) = (Vec::new(), 0_usize, 0);
     for (at, c) in path.char_indices() {
@@ -216,7 +215,7 @@ fn segments(path: &str) -> Vec<&str> {
     segments
 }
 
-/// Where a path ends and its query or fragment begins, what is in braces aside.
+/// Where the query or fragment of a path begins; characters in braces do not count.
 fn end_of_path(path: &str) -> usize {
     let mut depth = 0_usize;
     for (at, c) in path.char_indices() {
@@ -230,8 +229,8 @@ fn end_of_path(path: &str) -> usize {
     path.len()
 }
 
-/// Whether everything in braces in a segment is a plain name: with operators, patterns and dots it
-/// may be several segments.
+/// Whether all braces in a segment hold plain names: with operators, patterns or dots they may
+/// match several segments.
 fn has_plain_names(segment: &str) -> bool {
     let plain = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '~' | '$' | ' ');
     segment.split('{').skip(1).all(|part| {
@@ -243,17 +242,17 @@ fn has_plain_names(segment: &str) -> bool {
     })
 }
 
-/// A path of somebody else's as a template of ours.
+/// A path of the original as a template.
 #[derive(Debug)]
 struct Template {
     text: String,
-    /// Its parameters: the segment as it was written, and the name here.
+    /// Its parameters: the segment as written, and the name here.
     parameters: Vec<(String, String)>,
 }
 
 impl Template {
-    /// Reads a path whose parameters are `{name}`. With `whole`, a segment that is a parameter in
-    /// part becomes one as a whole.
+    /// Parses a path whose parameters are `{name}`. With `whole`, a partial parameter becomes a
+    /// whole segment.
     fn of(path: &str, whole: bool) -> Result<Self, TemplateFault> {
         let unusable = |fault: &str| Err(TemplateFault::Unusable(fault.to_owned()));
         if end_of_path(path) < path.len() {

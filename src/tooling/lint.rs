@@ -1,5 +1,5 @@
-//! What of a configuration that loads deserves a second look: rules without effect, rights without
-//! use, and rights wider than they look.
+//! Parts of a valid configuration that deserve review: rules without effect, unused rights, and
+//! rights wider than they look.
 
 mod clients;
 mod rules;
@@ -10,7 +10,7 @@ use crate::config::fault::suggestion;
 use crate::config::{Config, Waiver};
 use crate::names::{Origin, Timestamp};
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Level {
@@ -21,7 +21,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// Its name.
+    /// Its label.
     #[must_use]
     pub const fn label(self) -> &'static str {
         match self {
@@ -42,19 +42,19 @@ macro_rules! rules {
             /// Every rule.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
-            /// Its name, in findings and waivers.
+            /// Its label, in findings and waivers.
             #[must_use]
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$variant => $label,)* }
             }
 
-            /// The rule with this name.
+            /// The rule with this label.
             #[must_use]
             pub fn from_label(label: &str) -> Option<Self> {
                 match label { $($label => Some(Self::$variant),)* _ => None }
             }
 
-            /// How much it matters.
+            /// Its severity.
             #[must_use]
             pub const fn level(self) -> Level {
                 match self { $(Self::$variant => Level::$level,)* }
@@ -66,7 +66,7 @@ macro_rules! rules {
                 match self { $(Self::$variant => $why,)* }
             }
 
-            /// How to mend it.
+            /// How to fix it.
             #[must_use]
             pub const fn fix(self) -> &'static str {
                 match self { $(Self::$variant => $fix,)* }
@@ -76,11 +76,11 @@ macro_rules! rules {
 }
 
 rules! {
-    /// A policy that is picked for no operation.
+    /// A policy that is selected for no operation.
     PolicyUnreachable = "policy.unreachable", Warning,
         "it looks like protection and decides nothing", "remove it, or narrow the more specific \
             ones that stand before it";
-    /// A policy that admits nobody.
+    /// A policy that admits no caller.
     PolicyNobody = "policy.nobody", Note,
         "every call of its operations is refused", "write profiles, or take the resources out of \
             the API";
@@ -91,36 +91,36 @@ rules! {
     /// A profile that no token can meet.
     ProfileUnreachable = "profile.unreachable", Warning,
         "it looks like a way in and is none", "remove it, or mend the part that cannot hold";
-    /// An ACL on nothing that asks for it.
+    /// An ACL that protects no operation.
     AclUnreachable = "acl.unreachable", Warning,
         "it looks like protection and protects nothing", "remove it, or change what it is about";
-    /// A grant on nothing.
+    /// A grant that matches no operation.
     GrantUnreachable = "grant.unreachable", Warning,
         "the scope gives less than it says", "remove it, or change what it is about";
     /// An operation that no rule names.
     OperationUnreachable = "operation.unreachable", Warning,
         "every call is refused, by default deny", "name it in a scope, a policy or an ACL, or take \
             it out of the API";
-    /// A role that a rule asks for and nobody has.
+    /// A role that a rule requires and no caller has.
     RoleUnheld = "role.unheld", Warning,
         "nobody passes the rule", "give the role to a user or client, map it from an issuer, or \
             mend its name";
-    /// A scope that grants and that nobody holds.
+    /// A granting scope that no client holds.
     ScopeUnobtainable = "scope.unobtainable", Warning,
         "what it grants is out of everybody's reach", "list it in `auth_scopes` of a client, or \
             remove it";
-    /// A scope that is held and grants nothing.
+    /// A scope that a client holds and that grants nothing.
     ScopeUnused = "scope.unused", Warning,
         "its holders believe that they may something", "give it grants, or take it from the \
             clients";
-    /// A scope with all of several APIs.
+    /// A scope that grants everything on several APIs.
     ScopeWildcard = "scope.wildcard", Warning,
         "whoever holds it may do everything on several APIs", "narrow its grants by methods or \
             resources, or split it";
     /// A client that gets no token.
     ClientNoToken = "client.no_token", Note,
         "its owner will call you", "mend what is named, or set `active: false`";
-    /// A client that reaches what no scope grants.
+    /// A client that reaches operations that no scope grants.
     ClientBroad = "client.broad", Warning,
         "policies and ACLs are all that stands before it", "`allow_only_selected_scopes: true`, \
             with the scopes that it needs";
@@ -130,24 +130,24 @@ rules! {
     /// A client with the password grant.
     ClientPasswordGrant = "client.password_grant", Warning,
         "it is shown users' passwords (RFC 9700 §2.4)", "move it to authorization_code";
-    /// A secret without an end.
+    /// A secret without an expiry.
     SecretNoExpiry = "secret.no_expiry", Warning,
         "a secret that leaks is good for ever", "write `expires`; `scopegate client rotate-secret` \
             makes the next one";
-    /// Something switched off that something else relies on.
+    /// Something inactive that something else depends on.
     InactiveReliedOn = "inactive.relied_on", Warning,
         "what relies on it does not work", "switch it on, or remove what relies on it";
     /// Callers behind a proxy that is not trusted.
     ProxyUntrusted = "proxy.untrusted", Warning,
         "all callers have the proxy's address, and limits on guessing shut them out \
             together", "name the proxy under `trusted_proxies`";
-    /// A user known by an issuer that nobody signs in at.
+    /// A user of an issuer where users do not sign in.
     UserUnknownIssuer = "user.unknown_issuer", Warning,
         "the user cannot sign in that way", "write the issuer of `login.provider`";
     /// A waiver that has ended.
     WaiverExpired = "waiver.expired", Warning,
         "what it waived is due", "mend that, or write a new date with a reason";
-    /// A waiver of nothing.
+    /// A waiver without a finding.
     WaiverUnused = "waiver.unused", Note,
         "it would hide the next finding of its kind", "remove it";
 }
@@ -155,19 +155,19 @@ rules! {
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Which rule.
+    /// The rule.
     pub rule: Rule,
-    /// How much it matters.
+    /// Its severity.
     pub level: Level,
-    /// What it is about: a name for waivers.
+    /// Its subject: a name for waivers.
     pub on: String,
-    /// Where.
+    /// Its position in the config file.
     pub at: String,
-    /// What is so.
+    /// The finding.
     pub message: String,
-    /// Why that matters.
+    /// Why it matters.
     pub why: &'static str,
-    /// How to mend it.
+    /// How to fix it.
     pub fix: &'static str,
     /// The reason of the waiver that covers it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -198,7 +198,7 @@ impl Finding {
     }
 }
 
-/// Looks at a configuration. Findings that a waiver covers are among them, marked.
+/// Checks a configuration. Waived findings are included, and marked.
 #[must_use]
 pub fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = rules::lint(&config.rules);
@@ -213,7 +213,7 @@ pub fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
     findings
 }
 
-/// Marks what waivers cover; what is to be said of the waivers themselves.
+/// Marks waived findings; returns findings about the waivers themselves.
 fn waive(findings: &mut [Finding], waivers: &[Waiver], now: Timestamp) -> Vec<Finding> {
     let mut said = Vec::new();
     for waiver in waivers {

@@ -1,5 +1,5 @@
-//! A decision record back to the request that it is about, as far as records tell: they keep the
-//! operation and the parameters that rules look at, never a whole path, a token or a query.
+//! From a decision record back to its request, as far as possible: records keep the operation and
+//! the parameters that rules check, never a whole path, a token or a query.
 
 use std::borrow::Cow;
 
@@ -13,18 +13,18 @@ use crate::policy::sample::{Presented, Sample, TokenSample};
 use crate::reason::{Reason, Step};
 use crate::scope::ScopeSet;
 
-/// Version of the records' form that is read here.
+/// Version of the record format that is read here.
 pub const VERSION: u32 = 1;
 
-/// What is read of a record.
+/// The fields that are read from a record.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Recorded<'a> {
-    /// Version of its form.
+    /// Version of its format.
     pub v: u32,
     /// Decision id.
     #[serde(borrow)]
     pub id: Cow<'a, str>,
-    /// When.
+    /// Time of the request.
     #[serde(borrow)]
     pub time: Cow<'a, str>,
     /// Method as sent.
@@ -39,7 +39,7 @@ pub struct Recorded<'a> {
     /// Resource template.
     #[serde(borrow, default)]
     pub resource: Option<Cow<'a, str>>,
-    /// Path parameters that rules looked at.
+    /// Path parameters that rules checked.
     #[serde(default)]
     pub parameters: Map<String, Value>,
     /// Address of the caller.
@@ -60,7 +60,7 @@ pub struct Recorded<'a> {
     /// Roles of the acting user.
     #[serde(default)]
     pub roles: Vec<String>,
-    /// Claims that the policy looked at.
+    /// Claims that the policy checked.
     #[serde(default)]
     pub claims: Map<String, Value>,
     /// `permit` or `refuse`.
@@ -77,26 +77,25 @@ pub struct Recorded<'a> {
     pub set: Cow<'a, str>,
 }
 
-/// Why a record cannot be put again.
+/// Why a record cannot be replayed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Gap {
-    /// It is of another version.
+    /// It has another format version.
     Version,
-    /// No operation was matched, so that the path is not in the record; or it is of our own
-    /// endpoints.
+    /// No operation matched, so the path is not in the record; or it is one of our own endpoints.
     NoOperation,
     /// Its operation is not in these rules.
     OtherRules,
-    /// Nobody was identified, and records keep no tokens.
+    /// No caller was identified, and records keep no tokens.
     NoCaller,
-    /// The rules look at a parameter of the path that nobody looked at then.
+    /// The rules check a parameter of the path that was not recorded.
     Parameter,
-    /// Its time cannot be read.
+    /// Its time cannot be parsed.
     Time,
 }
 
 impl Gap {
-    /// In words.
+    /// As text.
     #[must_use]
     pub const fn text(self) -> &'static str {
         match self {
@@ -111,11 +110,11 @@ impl Gap {
 }
 
 impl Recorded<'_> {
-    /// The request again, by the rules whose operation it is, to be judged by `judges`; and when it
-    /// came.
+    /// The request, rebuilt with the rules that have its operation and to be decided by `judges`,
+    /// and its time.
     ///
     /// # Errors
-    /// What is missing.
+    /// Returns the gap that prevents it.
     pub fn case(&self, rules: &Rules, judges: &[&Rules]) -> Result<(Sample, Timestamp), Gap> {
         if self.v != VERSION {
             return Err(Gap::Version);
@@ -132,7 +131,7 @@ impl Recorded<'_> {
         let version =
             self.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
         let rest = fill(resource, |name| self.parameters.get(name)?.as_str().map(str::to_owned));
-        // Public operations need nobody, whatever became of them behind the decision.
+        // Public operations need no caller, whatever happened after the decision.
         let reason = self.reason.as_deref().and_then(Reason::from_label);
         let decided = reason
             .is_none_or(|reason| reason == Reason::TokenMissing || reason.step() >= Step::Limits);
@@ -166,8 +165,8 @@ impl Recorded<'_> {
         let claim = if issuer.is_own() {
             self.client.clone().map(Cow::into_owned)
         } else {
-            // The record has our name of the client. The default client of an issuer is who no
-            // other claims to be.
+            // The record has the client id used here. An issuer's default client stands for all
+            // unlisted claims.
             client
                 .and_then(|client| client.external.iter().find(|(of, _)| *of == issuer))
                 .map(|(_, value)| value.clone())
@@ -179,7 +178,7 @@ impl Recorded<'_> {
                 .scopes
                 .as_deref()
                 .and_then(|scopes| ScopeSet::parse_unbounded(scopes).ok()),
-            // Our own issuer maps none.
+            // Our own issuer maps no roles.
             roles: self.roles.iter().filter_map(raw).collect(),
             claims: self.claims.clone(),
             ..TokenSample::of(issuer.clone(), claim)
@@ -187,7 +186,7 @@ impl Recorded<'_> {
     }
 }
 
-/// A path that a template matches: parameters with their values, or with one that nobody uses.
+/// A path that a template matches: parameters with their values, or with [`UNUSED`].
 #[must_use]
 pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
     let Ok(segments) = parse_template(template) else { return template.to_owned() };
@@ -207,16 +206,16 @@ pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
     path
 }
 
-/// Stands for any value of a parameter that no rule looks at.
+/// The value of a parameter that no rule checks.
 pub const UNUSED: &str = "any";
 
-/// A value of a rest: its slashes part segments.
+/// Encodes the value of a rest; its slashes separate segments.
 #[must_use]
 pub fn encode_rest(value: &str) -> String {
     value.split('/').map(encode).collect::<Vec<_>>().join("/")
 }
 
-/// A value as a segment (RFC 3986 §3.3): what is not unreserved is escaped.
+/// Encodes a value as a segment (RFC 3986 §3.3): everything but unreserved characters is escaped.
 #[must_use]
 pub fn encode(value: &str) -> String {
     let plain =

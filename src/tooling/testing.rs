@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::explain::{Explanation, Question, explain, steps};
-use super::reading::Keys;
+use super::offline_keys::Keys;
 use crate::config::{Config, Fault};
 use crate::names::Timestamp;
 use crate::policy::decide::{Judgement, Moment};
@@ -18,20 +18,20 @@ use crate::reason::Reason;
 pub struct Run<'a> {
     /// The test.
     pub test: &'a Test,
-    /// What came of it.
+    /// The result.
     pub judgement: Judgement,
-    /// What the gates found, where they were reached.
+    /// The findings of the gates, where they were reached.
     pub findings: Option<Findings>,
-    /// Why, where it is not what was expected.
+    /// The failure, if the verdict was not the expected one.
     pub failure: Option<Failure>,
 }
 
-/// A verdict that was not expected.
+/// An unexpected verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Failure {
-    /// In one line.
+    /// The failure in one line.
     pub message: String,
-    /// The steps.
+    /// The steps of the decision.
     pub explanation: Explanation,
 }
 
@@ -42,7 +42,7 @@ pub fn run(config: &Config, now: Timestamp) -> Vec<Run<'_>> {
     config.tests.iter().map(|test| run_one(config, &keys, test, now, explain)).collect()
 }
 
-/// The question that a test asks, and when.
+/// The request of a test, and its time.
 #[must_use]
 pub fn question(
     config: &Config,
@@ -89,11 +89,11 @@ fn run_one<'a>(
     Run { test, judgement, findings, failure }
 }
 
-/// The tests that fail, as faults of a configuration that is to be loaded.
+/// The failing tests, as faults of the configuration to be loaded.
 #[must_use]
 pub fn faults(config: &Config, now: Timestamp) -> Vec<Fault> {
     let keys = Keys::of_files(config);
-    // Nobody reads here what would permit, and to find it out takes long.
+    // The changes that would permit are not shown here and take long to find.
     let runs: Vec<Run<'_>> =
         config.tests.iter().map(|test| run_one(config, &keys, test, now, steps)).collect();
     let failed = runs.iter().filter_map(|run| Some((run, run.failure.as_ref()?)));

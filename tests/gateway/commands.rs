@@ -1,4 +1,4 @@
-//! The commands over the registry and the state, beside a running gateway.
+//! The commands over the registry and the state, next to a running gateway.
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

@@ -92,7 +92,7 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
         ),
         (
             gateway("path: data }", "path: data }, redis: { url: env:R }"),
-            vec!["gateway.yaml:3:36: `redis` beside `embedded`: they exclude each other"],
+            vec!["gateway.yaml:3:36: `redis` with `embedded`: they exclude each other"],
         ),
         (gateway("{ embedded: { path: data } }", "{}"), vec!["gateway.yaml:3:8: an empty mapping"]),
         (

@@ -33,7 +33,7 @@ enum Expect {
 
 struct Row {
     number: u32,
-    /// Policies beside the API.
+    /// Policies besides the API.
     policies: &'static str,
     /// Scopes that the client holds.
     scopes: &'static str,

@@ -247,7 +247,7 @@ fn at_once_gateways_let_through_no_more_than_the_stated_accuracy() {
     });
     let allowed = 100.0 * (began.elapsed().as_secs_f64() + 1.0);
     println!("{sent} requests at two gateways, {through} let through of {allowed:.0} allowed");
-    // Stated: per gateway beside the first, what it lets through between two tellings, a tenth of a
+    // Stated: per further gateway, what it lets through between two reports, a tenth of a
     // second and a round trip. A busy machine may be late with them by a second.
     let strict = many("STRICT", 0) > 0;
     let accuracy = if strict { allowed * 0.15 } else { allowed * 0.15 + 100.0 };

@@ -30,7 +30,7 @@ const PARTS: [(Kind, &str); 4] = [
 
 static PAIR: OnceLock<Pair> = OnceLock::new();
 
-/// What the file names beside itself.
+/// What the file names besides itself.
 struct Surroundings;
 
 impl Lookup for Surroundings {
@@ -365,7 +365,7 @@ fn branches(schema: &Json) -> &[Json] {
     schema["oneOf"].as_array().or_else(|| schema["anyOf"].as_array()).map_or(&[], Vec::as_slice)
 }
 
-/// Walks a part beside its schema and collects the names that it has a comment for.
+/// Walks a part with its schema and collects the names that it has a comment for.
 struct Coverage<'a> {
     lines: &'a Lines,
     document: &'a Document,
@@ -508,6 +508,6 @@ fn golden_schemas_are_the_generated_ones() {
 
 #[test]
 fn golden_refusal_table_is_the_generated_one() {
-    golden("tests/golden/refusals.md", &scopegate::reason::table());
-    golden("tests/golden/steps.md", &scopegate::reason::step_table());
+    golden("tests/golden/refusals.md", &scopegate::reason::table::refusals());
+    golden("tests/golden/steps.md", &scopegate::reason::table::steps());
 }

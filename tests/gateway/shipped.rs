@@ -158,7 +158,7 @@ impl Lookup for Nothing {
     }
 }
 
-/// The faults of a block: it is a part of a file, so what the file must have beside it is not asked
+/// The faults of a block: it is a part of a file, so what else the file must have is not asked
 /// for.
 fn faults(block: &Block) -> String {
     let words: Vec<&str> = block.label.split(' ').collect();
@@ -198,12 +198,12 @@ fn the_readme_shows_yaml_that_is_right_and_the_refusal_table_that_the_code_has()
         assert_eq!(faults(block), "", "README.md:{}", block.line);
     }
     assert!(
-        readme.contains(scopegate::reason::table().trim()),
+        readme.contains(scopegate::reason::table::refusals().trim()),
         "README.md: the refusal table is not tests/golden/refusals.md"
     );
     let decisions = std::fs::read_to_string(root().join("docs/decisions.md")).unwrap();
     assert!(
-        decisions.contains(scopegate::reason::step_table().trim()),
+        decisions.contains(scopegate::reason::table::steps().trim()),
         "docs/decisions.md: the table of steps is not tests/golden/steps.md"
     );
 }

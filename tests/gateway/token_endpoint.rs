@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use scopegate::token::jws::Unverified;
+use scopegate::token::jws::Decoded;
 use scopegate::token::keyset::KeySet;
 
 use crate::support::http::{Response, form, request};
@@ -86,9 +86,10 @@ fn a_token_response_is_what_clients_in_the_field_rely_on() {
 fn the_token_is_an_rfc_9068_one_that_the_published_keys_verify() {
     let gateway = Gateway::start(&setup());
     let token = gateway.token("app");
-    let parsed = Unverified::parse(&token).unwrap();
+    let decoded = Decoded::of(&token).unwrap();
+    let parsed = decoded.read().unwrap();
     assert_eq!(parsed.kind.as_deref(), Some("at+jwt"));
-    let claims = &parsed.claims;
+    let claims = serde_json::Value::Object(parsed.claims.to_map());
     let url = format!("http://127.0.0.1:{}", gateway.address.port());
     for (name, value) in [
         ("iss", url.as_str()),

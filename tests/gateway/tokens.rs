@@ -10,6 +10,7 @@ mod introspection;
 mod keys;
 mod library;
 mod outage;
+mod second_reader;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,4 +1,4 @@
-//! A configuration by its file, its folder or a git revision.
+//! Loads a configuration by its file, its folder or a git revision.
 
 use std::path::{Component, Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -8,15 +8,15 @@ use tempfile::TempDir;
 use crate::config::Config;
 use crate::system::files::{self, LoadFault};
 
-/// Why there is none.
+/// Why no configuration was loaded.
 pub(super) enum Fault {
-    /// It does not load.
+    /// It has faults.
     Load(LoadFault),
-    /// It is not there.
+    /// It was not found.
     Text(String),
 }
 
-/// Loads a configuration. `inside` is where gateway.yaml stands in a git revision.
+/// Loads a configuration. `inside` is the path of gateway.yaml in a git revision.
 pub(super) fn load(name: &str, inside: &Path) -> Result<Config, Fault> {
     let path = Path::new(name);
     if path.is_file() {
@@ -34,7 +34,7 @@ pub(super) fn load(name: &str, inside: &Path) -> Result<Config, Fault> {
         )));
     }
     let (folder, top) = revision(name).map_err(Fault::Text)?;
-    // What is no secret of the repository's, keys and certificates for instance, is as it is now.
+    // Files that are not in the revision, such as keys and certificates, are read as they are now.
     files::load_beside(folder.path(), inside, &top).map_err(|fault| match fault {
         LoadFault::Unreadable(text) => {
             Fault::Text(text.replace(&format!("{}/", folder.path().display()), &format!("{name}:")))
@@ -43,7 +43,7 @@ pub(super) fn load(name: &str, inside: &Path) -> Result<Config, Fault> {
     })
 }
 
-/// The files of a revision in a folder of their own, and where the repository is.
+/// The files of a revision in a temporary folder, and the path of the repository.
 fn revision(name: &str) -> Result<(TempDir, PathBuf), String> {
     let neither =
         |why: &str| format!("`{name}` is no file, no folder and no git revision here: {why}");

@@ -20,7 +20,7 @@ const MIN_ADMIN_TOKEN: usize = 32;
 /// How long tokens are served by default while the store is silent.
 const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(300);
 
-/// What gateway.yaml says beside issuers and upstreams.
+/// What gateway.yaml says besides issuers and upstreams.
 pub(super) struct Settings {
     pub(super) fixed: Fixed,
     pub(super) trusted_proxies: Networks,
@@ -160,7 +160,7 @@ impl Builder<'_> {
                 .env(name)
                 .ok_or_else(|| format!("the environment has no variable `{name}`")),
             SecretSource::File(path) => {
-                let file = beside(&file, &path.to_string_lossy());
+                let file = relative_to(&file, &path.to_string_lossy());
                 let read =
                     self.lookup.file(&file).map_err(|error| format!("{}: {error}", file.display()));
                 read.and_then(|bytes| {
@@ -242,7 +242,7 @@ impl Builder<'_> {
 }
 
 /// A path relative to the file it stands in.
-pub(super) fn beside(file: &str, path: &str) -> std::path::PathBuf {
+pub(super) fn relative_to(file: &str, path: &str) -> std::path::PathBuf {
     std::path::Path::new(file).parent().unwrap_or_else(|| std::path::Path::new("")).join(path)
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::gateway::{beside, is_loopback};
+use super::gateway::{is_loopback, relative_to};
 use super::{Builder, Entry, Named, Place};
 use crate::config::format::HttpUrl;
 use crate::config::raw::RawIssuer;
@@ -267,7 +267,7 @@ impl Builder<'_> {
     }
 
     fn key_file(&mut self, path: &str, place: &Place<'_>) -> Option<KeySource> {
-        let file = beside(&self.gateway.file, path);
+        let file = relative_to(&self.gateway.file, path);
         let place = place.key("jwks_file");
         match self.lookup.file(&file) {
             Err(error) => {

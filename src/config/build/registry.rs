@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::authorization_server::{Lifespans, grant_type, seconds};
-use super::gateway::beside;
+use super::gateway::relative_to;
 use super::{Builder, Entry, Named, Place};
 use crate::client::secret::{ClientSecret, SecretDigest};
 use crate::client::{Client, ExternalIdentity, MAX_SCOPE_BYTES, TokenFormat, User};
@@ -172,7 +172,7 @@ impl Builder<'_> {
     /// The keys of a client that signs: only public ones, read where the file says they are.
     fn client_keys(&mut self, raw: &RawClient, place: &Place<'_>) -> KeySet {
         let Some(path) = &raw.jwks_file else { return KeySet::default() };
-        let file = beside(&place.document.file, path);
+        let file = relative_to(&place.document.file, path);
         let read = self.lookup.file(&file);
         let parsed =
             read.and_then(|contents| KeySet::parse(&contents).map_err(|fault| fault.to_string()));

@@ -1,6 +1,6 @@
 //! `store: { redis: … }` of gateway.yaml.
 
-use super::gateway::beside;
+use super::gateway::relative_to;
 use super::{Builder, Place};
 use crate::config::raw::gateway::RawRedis;
 use crate::config::{SharedStore, Topology};
@@ -27,7 +27,7 @@ impl Builder<'_> {
             self.fault(&place.key("encryption_key"), "it has 32 characters at least", help);
         }
         let ca = raw.ca.as_ref().and_then(|path| {
-            let file = beside(&self.gateway.file, path);
+            let file = relative_to(&self.gateway.file, path);
             let read = self.lookup.file(&file);
             if let Err(error) = &read {
                 let help = "paths are relative to the file they stand in";

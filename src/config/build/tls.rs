@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::gateway::beside;
+use super::gateway::relative_to;
 use super::{Builder, Place};
 use crate::config::raw::gateway::{
     RawClientCertificate, RawListener, RawListenerTls, RawTlsVersion,
@@ -78,14 +78,14 @@ impl Builder<'_> {
         self.usable(read, chain, &place.key("certificate"))
     }
 
-    /// A file beside gateway.yaml, added to the digest of all that something was read from.
+    /// A file relative to gateway.yaml, added to the digest of all that something was read from.
     pub(super) fn pem(
         &mut self,
         path: &str,
         place: &Place<'_>,
         digest: &mut Sha256,
     ) -> Option<Vec<u8>> {
-        let file = beside(&self.gateway.file, path);
+        let file = relative_to(&self.gateway.file, path);
         match self.lookup.file(&file) {
             Ok(bytes) => {
                 digest.update((bytes.len() as u64).to_be_bytes());

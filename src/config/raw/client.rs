@@ -33,7 +33,7 @@ pub struct RawClient {
     pub grants: Vec<RawGrant>,
     /// The user that its client-credentials tokens act as.
     pub application_user: Option<String>,
-    /// Roles of its own; not beside `application_user`.
+    /// Roles of its own; not besides `application_user`.
     pub roles: Option<Vec<String>>,
     /// Up to two live secrets, so that they can be rotated with overlap.
     #[serde(default)]

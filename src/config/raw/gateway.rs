@@ -41,7 +41,7 @@ pub struct RawGateway {
     pub users: Option<String>,
     /// Our own authorization server. Without it no token is issued.
     pub authorization_server: Option<RawAuthorizationServer>,
-    /// Issuers whose tokens are accepted beside our own (`self`).
+    /// Issuers whose tokens are accepted besides our own (`self`).
     #[serde(default)]
     pub issuers: BTreeMap<String, RawIssuer>,
     /// The APIs' servers.

@@ -160,11 +160,11 @@ pub struct RawCors {
     /// Origins that may read answers: scheme, host and port, or "*" for all.
     #[schemars(length(min = 1))]
     pub origins: Vec<String>,
-    /// Headers that requests may have, beside Authorization, Content-Type and those that are always
+    /// Headers that requests may have in addition to Authorization, Content-Type and those always
     /// allowed.
     #[serde(default)]
     pub headers: Vec<String>,
-    /// Headers of answers that a page may read, beside ours.
+    /// Headers of answers that a page may read, besides ours.
     #[serde(default)]
     pub expose: Vec<String>,
     /// How long a browser may keep the answer to a preflight, 10m by default.

@@ -58,7 +58,7 @@ pub enum RawServer {
 pub struct RawServerFull {
     /// Scheme, host and port alone.
     pub url: HttpUrl,
-    /// How many of the requests it gets, beside the weights of the others; 1 by default.
+    /// How many of the requests it gets, relative to the weights of the others; 1 by default.
     #[schemars(range(min = 1, max = 1000))]
     pub weight: Option<u16>,
 }

@@ -70,7 +70,7 @@ fn some() -> impl Strategy<Value = Vec<&'static str>> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
-    /// S48: whatever is asked for, what is granted lies within what was allowed and what the client
+    /// Whatever is asked for, what is granted lies within what was allowed and what the client
     /// holds now.
     #[test]
     fn nothing_is_granted_that_was_not_allowed_or_is_not_held(

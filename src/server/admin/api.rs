@@ -230,14 +230,14 @@ async fn explain(State(shared): State<Arc<Shared>>, Json(asked): Json<Question>)
     };
     let question = explain::Question { request, facts };
     // Changes are tried on copies of all rules: not where requests are served.
-    let told = tokio::task::spawn_blocking(move || {
+    let explained = tokio::task::spawn_blocking(move || {
         let blocks = shared.tokens.revocations.blocks();
         let explanation =
             explain::explain(snapshot.rules(), &question, Moment { now, blocks: &blocks });
         json!({ "set": &*snapshot.config.version, "explanation": explanation })
     });
-    match told.await {
-        Ok(told) => Json(told).into_response(),
+    match explained.await {
+        Ok(explained) => Json(explained).into_response(),
         Err(_) => said(StatusCode::INTERNAL_SERVER_ERROR, "the explanation failed"),
     }
 }

@@ -43,7 +43,7 @@ impl KeyRefresh {
                 continue;
             }
             tasks.entry(pointer).or_insert_with(|| {
-                self.shared.metrics.announce_issuer(keys.name());
+                self.shared.metrics.tokens.announce_issuer(keys.name());
                 let (keys, shared) = (keys.clone(), self.shared.clone());
                 tokio::spawn(async move { keep(&keys, &shared).await }).abort_handle()
             });
@@ -53,7 +53,7 @@ impl KeyRefresh {
 
 async fn keep(keys: &IssuerKeys, shared: &Shared) {
     keys.keep_fresh(&shared.fetch, |issuer, outcome| {
-        shared.metrics.jwks_fetch(issuer, outcome.is_ok());
+        shared.metrics.tokens.jwks_fetch(issuer, outcome.is_ok());
         match outcome {
             Ok(0) => tracing::debug!(%issuer, "keys fetched"),
             Ok(left_out) => {

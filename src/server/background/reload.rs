@@ -141,8 +141,7 @@ impl Reload {
                     Ok(_) => {}
                     Err(faults) => {
                         for fault in faults {
-                            tracing::error!(%fault, "candidate refused; the old one is judged \
-                                beside");
+                            tracing::error!(%fault, "candidate refused; the old one stays");
                         }
                     }
                 }
@@ -153,7 +152,7 @@ impl Reload {
             }
         };
         if let Err(faults) = outcome {
-            self.shared.metrics.loaded(false, "", 0);
+            self.shared.metrics.process.loaded(false, "", 0);
             for fault in &faults {
                 tracing::error!(%fault, "configuration refused; the old one stays in force");
             }
@@ -185,7 +184,7 @@ impl Reload {
                 .forget_name(account, &name, &self.shared.store, clock::now())
                 .await;
         }
-        self.shared.metrics.loaded(true, &version, clock::now().0);
+        self.shared.metrics.process.loaded(true, &version, clock::now().0);
         tracing::info!(%version, "configuration in force");
         Ok(())
     }

@@ -38,7 +38,7 @@ impl StoreFollower {
                 Ok(news) => {
                     revocations.take(&news);
                     for delay in &news.delays {
-                        self.0.metrics.revocation_delay.observe(delay.as_secs_f64());
+                        self.0.metrics.tokens.revocation_delay.observe(delay.as_secs_f64());
                     }
                     // Heard of and not read, they are read the next time.
                     blocks_due |= news.blocks;

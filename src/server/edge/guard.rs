@@ -3,7 +3,7 @@
 //! of HTTP/2 pass (`http2.rs` reads their requests).
 //!
 //! Only a head that passed is handed on, its target in canonical form. For one that did not, a
-//! harmless stand-in is handed on and the refusal travels beside it, so that it is answered,
+//! harmless stand-in is handed on and the refusal travels with it, so that it is answered,
 //! counted and recorded where all refusals are.
 
 use std::future::Future;
@@ -32,8 +32,8 @@ use super::deadline::{Alarm, Pace, Stall};
 use super::transport::Transport;
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
+use crate::request::frames::{Finding, FrameWatch};
 use crate::request::head::{self, Head, Limits};
-use crate::request::hpack::{Finding, FrameWatch};
 use crate::telemetry::cause::ConnectionCut;
 
 /// What is handed on in the place of a refused head. The host cannot exist (RFC 6761 §6.4), so
@@ -201,7 +201,7 @@ impl GuardIo {
         }
         ready!(self.alarm.poll(cx));
         if self.wait == Wait::Head {
-            self.state.metrics.connection_cut(ConnectionCut::HeaderTimeout);
+            self.state.metrics.edge.connection_cut(ConnectionCut::HeaderTimeout);
         }
         // The end of the connection, as the proxy sees it: what was read of the head is never
         // handed on.
@@ -269,7 +269,7 @@ impl GuardIo {
     }
 
     fn break_off(&mut self) {
-        self.state.metrics.connection_cut(ConnectionCut::Chunk);
+        self.state.metrics.edge.connection_cut(ConnectionCut::Chunk);
         self.phase = Phase::Broken;
     }
 
@@ -299,7 +299,7 @@ impl GuardIo {
         let got = out.filled().get(start..).unwrap_or_default();
         if !self.pace.came(got.len(), self.state.limits.body_timeout) {
             out.set_filled(start);
-            self.state.metrics.connection_cut(ConnectionCut::BodyPace);
+            self.state.metrics.edge.connection_cut(ConnectionCut::BodyPace);
             self.phase = Phase::Broken;
         } else if let Ok(count) = body.take(got) {
             let done = body.is_done();
@@ -336,7 +336,7 @@ impl GuardIo {
         });
         if !good {
             out.set_filled(start);
-            self.state.metrics.connection_cut(ConnectionCut::Http2Malformed);
+            self.state.metrics.edge.connection_cut(ConnectionCut::Http2Malformed);
             self.phase = Phase::Broken;
         }
     }
@@ -415,7 +415,7 @@ impl GuardIo {
         if let Poll::Ready(Err(error)) = &written
             && error.kind() == ErrorKind::TimedOut
         {
-            self.state.metrics.connection_cut(ConnectionCut::WriteTimeout);
+            self.state.metrics.edge.connection_cut(ConnectionCut::WriteTimeout);
         }
         written
     }

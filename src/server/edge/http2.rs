@@ -125,7 +125,7 @@ pub async fn serve<P: HttpServerApp + Send + Sync + 'static>(
     let Ok(Ok(mut h2)) =
         timeout_at(deadline, handshake(Box::new(io), Some(options(&edge.limits)))).await
     else {
-        return state.metrics.connection_cut(ConnectionCut::Http2Preface);
+        return state.metrics.edge.connection_cut(ConnectionCut::Http2Preface);
     };
     let mut drain = state.process.life.drain();
     let work = Arc::new(Semaphore::new(WORK));
@@ -146,16 +146,16 @@ pub async fn serve<P: HttpServerApp + Send + Sync + 'static>(
             accepted = HttpSession::from_h2_conn(&mut h2, digest.clone()) => match accepted {
                 Ok(Some(H2Accept::Session(mut session))) => {
                     let Ok(place) = work.clone().try_acquire_owned() else {
-                        state.metrics.connection_cut(ConnectionCut::Http2Streams);
+                        state.metrics.edge.connection_cut(ConnectionCut::Http2Streams);
                         return give_up(h2).await;
                     };
                     let Ok(open) = conn.stream() else {
                         // Not begun, so that a client may send it again (RFC 9113 §8.7).
-                        state.metrics.connection_refused(ConnectionRefused::Streams);
+                        state.metrics.edge.connection_refused(ConnectionRefused::Streams);
                         session.shutdown_with_reason(h2::Reason::REFUSED_STREAM);
                         above += 1;
                         if above >= ABOVE {
-                            state.metrics.connection_cut(ConnectionCut::Http2Streams);
+                            state.metrics.edge.connection_cut(ConnectionCut::Http2Streams);
                             return give_up(h2).await;
                         }
                         continue;
@@ -169,15 +169,15 @@ pub async fn serve<P: HttpServerApp + Send + Sync + 'static>(
                     });
                 }
                 Ok(Some(H2Accept::Rejected)) => {
-                    state.metrics.refused("", "", &Refusal::new(Reason::RequestMalformed));
+                    state.metrics.requests.refused("", "", &Refusal::new(Reason::RequestMalformed));
                     malformed += 1;
                     if malformed >= MALFORMED {
-                        state.metrics.connection_cut(ConnectionCut::Http2Malformed);
+                        state.metrics.edge.connection_cut(ConnectionCut::Http2Malformed);
                         return give_up(h2).await;
                     }
                 }
                 Ok(None) => return,
-                Err(_) => return state.metrics.connection_cut(ConnectionCut::Http2Protocol),
+                Err(_) => return state.metrics.edge.connection_cut(ConnectionCut::Http2Protocol),
             },
             () = sleep_until(until) => match going {
                 // A request that came while it was told to go is still answered.
@@ -227,7 +227,7 @@ fn options(limits: &Limits) -> H2Options {
         .max_header_list_size(list.saturating_mul(2).max(64 * 1024))
         // What may wait in memory for clients that do not read, each stream of them.
         .max_send_buffer_size(64 * 1024)
-        // One upload that stands still must not hold up those beside it.
+        // One upload that stands still must not hold up the others.
         .initial_window_size(64 * 1024)
         .initial_connection_window_size(1024 * 1024);
     options
@@ -254,7 +254,7 @@ async fn request<P: HttpServerApp + Send + Sync>(
     tokio::select! {
         _ = proxy.process_new_http(session, watch) => {}
         // The exchange is recorded as it is dropped.
-        () = stream.stalled(most) => state.metrics.connection_cut(ConnectionCut::Http2Stalled),
+        () = stream.stalled(most) => state.metrics.edge.connection_cut(ConnectionCut::Http2Stalled),
     }
 }
 

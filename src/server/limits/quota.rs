@@ -310,8 +310,8 @@ impl Limits {
         let mut count = self.counts.entry(key.clone()).or_default();
         for (draw, answer) in draws.iter().zip(answers) {
             match draw {
-                Draw::Rate { count: told, each, .. } => {
-                    count.untold = count.untold.saturating_sub(*told);
+                Draw::Rate { count: sent, each, .. } => {
+                    count.untold = count.untold.saturating_sub(*sent);
                     count.since = micros;
                     count.arrival = micros
                         .saturating_add(*answer)
@@ -319,11 +319,11 @@ impl Limits {
                 }
                 // The window may have turned since the question.
                 Draw::Quota { window, .. } if count.touched > 0 && *window < count.window => {}
-                Draw::Quota { count: told, window, .. } => {
+                Draw::Quota { count: sent, window, .. } => {
                     if count.window != *window {
-                        (count.window, count.quota_untold) = (*window, *told);
+                        (count.window, count.quota_untold) = (*window, *sent);
                     }
-                    count.quota_untold = count.quota_untold.saturating_sub(*told);
+                    count.quota_untold = count.quota_untold.saturating_sub(*sent);
                     count.used = answer.saturating_add(count.quota_untold);
                 }
             }
@@ -369,9 +369,9 @@ impl Limits {
             let quota = self.declared.get(key.0).is_some_and(|limit| limit.quota.is_some());
             let idle = micros.saturating_sub(count.touched) > recent;
             // Without a shared store a rate has nothing to be told.
-            let told = (count.untold == 0 || !store.shares_rates()) && count.quota_untold == 0;
+            let synced = (count.untold == 0 || !store.shares_rates()) && count.quota_untold == 0;
             !(idle
-                && told
+                && synced
                 && count.arrival <= micros
                 && (!quota || micros.saturating_sub(count.touched) > 12 * recent))
         });

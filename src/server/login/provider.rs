@@ -28,8 +28,8 @@ use crate::server::limits::guessing::Origin;
 use crate::store::attempts::Account;
 use crate::system::clock;
 use crate::token::id_token::Expected;
-use crate::token::json::parse_object;
-use crate::token::jws::Unverified;
+use crate::token::json::Object;
+use crate::token::jws::Decoded;
 
 /// The label of its keys in metrics and logs; names of issuers have no space.
 const LABEL: &str = "login provider";
@@ -351,7 +351,7 @@ impl Provider {
             .post_form(&endpoints.token, credentials, &form)
             .await
             .map_err(|fault| Fault::Unavailable(said(fault.to_string())))?;
-        let document = parse_object(&body);
+        let document = Object::parse(&body);
         let member = |name: &str| document.as_ref().ok()?.get(name)?.as_str();
         match (status, member("id_token")) {
             (200, Some(token)) => Ok(token.to_owned().into()),
@@ -369,7 +369,8 @@ impl Provider {
         let wrong = |fault: crate::reason::TokenFault| {
             Fault::Answer(format!("the ID token is wrong: {}", fault.label()))
         };
-        let parsed = Unverified::parse(token).map_err(wrong)?;
+        let decoded = Decoded::of(token).map_err(wrong)?;
+        let parsed = decoded.read().map_err(wrong)?;
         let expected = Expected {
             issuer: &self.declared.issuer,
             client_id: &self.declared.client_id,

@@ -58,7 +58,7 @@ pub(super) struct Purpose<'a> {
     pub(super) logo: Option<&'a str>,
     /// Where forms go: the URL of the page itself.
     pub(super) action: &'a str,
-    /// Where a form's answer may send the browser beside ourselves.
+    /// Where a form's answer may send the browser besides ourselves.
     pub(super) target: Option<&'a str>,
 }
 
@@ -492,7 +492,7 @@ pub(super) fn cookie_line(
     Some(value)
 }
 
-/// The response with a cookie for the browser, beside those that it has.
+/// The response with a cookie for the browser, besides those that it has.
 pub(super) fn with_cookie(mut response: Response, value: Option<HeaderValue>) -> Response {
     if let Some(value) = value {
         response.headers_mut().append(header::SET_COOKIE, value);

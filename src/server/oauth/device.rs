@@ -14,7 +14,7 @@ use crate::server::limits::guessing::Origin;
 use crate::server::state::Shared;
 use crate::store::attempts::{KNOWN_SECONDS, digest_of};
 use crate::system::{clock, random};
-use crate::token::jws::Unverified;
+use crate::token::jws::Decoded;
 
 /// What its cookie's name ends in.
 pub(super) const SUFFIX: &str = "-device";
@@ -49,11 +49,12 @@ pub(super) fn origin(
 }
 
 fn read(shared: &Shared, cookie: &str) -> Option<Device> {
-    let parsed = Unverified::parse(cookie).ok()?;
+    let decoded = Decoded::of(cookie).ok()?;
+    let parsed = decoded.read().ok()?;
     let ours =
         parsed.kind.as_deref() == Some(KIND) && shared.own_keys.now().set().verify(&parsed).is_ok();
     let device: Device =
-        serde_json::from_value(serde_json::Value::Object(parsed.claims.clone())).ok()?;
+        serde_json::from_value(serde_json::Value::Object(parsed.claims.to_map())).ok()?;
     (ours && device.iss == shared.fixed.public_url && clock::now() < Timestamp(device.exp))
         .then_some(device)
 }

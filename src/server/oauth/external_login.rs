@@ -103,7 +103,10 @@ pub(super) async fn from_provider(
         let back = Back { answer: &answer, cookie, challenge, address: caller.address };
         let finished =
             provider.finish(&shared.login, caller.snapshot.rules().registry(), back).await;
-        shared.metrics.provider_login(finished.as_ref().map_or_else(Fault::label, |_| "signed_in"));
+        shared
+            .metrics
+            .oauth
+            .provider_login(finished.as_ref().map_or_else(Fault::label, |_| "signed_in"));
         let response = match finished {
             Ok(signed_in) => {
                 let proof = signed_in.identity.label();

@@ -3,60 +3,36 @@
 //! A client learns about its own tokens alone. Whatever else is asked gives exactly
 //! `{"active":false}`.
 
-use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode, Uri};
+use http::StatusCode;
 use serde_json::{Value, json as value};
 
-use super::authenticate::authenticate;
-use super::revoke::{facts_of, read};
+use super::client_form::ClientForm;
+use super::revoke::facts_of;
 use super::token::stored;
-use super::{Caller, Outcome, Posted, Server, answered, json, no_store};
-use crate::client::Client;
+use super::{json, no_store};
 use crate::grant::authorization::Authorization;
 use crate::grant::opaque::Kind;
 use crate::grant::{ErrorCode, GrantError};
-use crate::names::Timestamp;
 use crate::policy::principal;
-use crate::system::clock;
 
-pub(super) async fn introspect(posted: Posted) -> Response {
-    let Posted { server, caller, uri, headers, body } = posted;
-    let answer = answer(&server, &caller, &uri, &headers, body).await;
-    answered(&server, &caller, answer)
+pub(super) async fn introspect(asked: ClientForm) -> Response {
+    let described = describe(&asked).await.map(|known| {
+        let body = known.unwrap_or_else(|| value!({ "active": false }));
+        no_store(json(StatusCode::OK, body.to_string(), &asked.caller))
+    });
+    asked.answer(described)
 }
 
-async fn answer(
-    server: &Server,
-    caller: &Caller,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Response, GrantError> {
-    let (token, credentials) = read(uri, headers, body).await?;
-    let now = clock::now();
-    let client = authenticate(server, caller, credentials, now).await?;
+async fn describe(asked: &ClientForm) -> Result<Option<Value>, GrantError> {
+    let ClientForm { server, caller, client, now, .. } = asked;
+    let now = *now;
     if client.public || !client.active {
         // Without a secret anybody could ask (RFC 7662 §2.1).
         let text = "introspection is for active clients with a secret";
         return Err(GrantError::new(ErrorCode::UnauthorizedClient, text));
     }
-    let known = describe(server, caller, &client, &token, now).await?;
-    let body = known.unwrap_or_else(|| value!({ "active": false }));
-    let mut response = no_store(json(StatusCode::OK, body.to_string(), caller));
-    response
-        .extensions_mut()
-        .insert(Outcome { client: Some(client.id.to_string()), ..Outcome::default() });
-    Ok(response)
-}
-
-async fn describe(
-    server: &Server,
-    caller: &Caller,
-    client: &Client,
-    token: &str,
-    now: Timestamp,
-) -> Result<Option<Value>, GrantError> {
+    let token = asked.token()?;
     if let Some(digest) = Kind::Refresh.digest(token) {
         let found = server.shared.store.refresh(digest).await.map_err(|fault| stored(&fault))?;
         let registry = caller.snapshot.rules().registry();

@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, Uri, header};
 use zeroize::Zeroizing;
 
-use super::authenticate::{SignIn, USED_BEFORE, audiences, authenticate, check_password, use_once};
+use super::authenticate::{SignIn, USED_BEFORE, audiences, check_password, use_once};
+use super::client_form::ClientForm;
 use super::issue::{Draft, new_id, random, unavailable};
-use super::{Caller, Outcome, Posted, Server, answered, json, no_store, refuse};
+use super::{Caller, Outcome, Server, json, no_store};
 use crate::client::{Client, GrantType};
 use crate::grant::assertion;
 use crate::grant::authorization;
 use crate::grant::opaque::{Kind, RANDOM};
 use crate::grant::{
-    ErrorCode, GrantError, Granted, TokenRequest, TokenResponse, client_credentials, form,
+    ErrorCode, GrantError, Granted, TokenRequest, TokenResponse, client_credentials,
 };
 use crate::names::Timestamp;
 use crate::server::limits::guessing::Origin;
@@ -23,7 +22,6 @@ use crate::store::StoreFault;
 use crate::store::grants::{Gift, NewRefresh, Redemption};
 use crate::store::refresh::{Rotation, Use};
 use crate::store::revocations::Revocation;
-use crate::system::clock;
 use crate::token::mint::expiry;
 
 /// A refresh token for the answer.
@@ -40,59 +38,16 @@ struct Issue {
     refresh: Option<Refresh>,
 }
 
-pub(super) async fn token(posted: Posted) -> Response {
-    let Posted { server, caller, uri, headers, body } = posted;
-    let answer = answer(&server, &caller, &uri, &headers, body).await;
-    answered(&server, &caller, answer)
+pub(super) async fn token(asked: ClientForm) -> Response {
+    let request = TokenRequest::of(&asked.form);
+    let issued = issue(&asked, request).await;
+    asked.answer(issued)
 }
 
-/// The body of a request to an endpoint that takes forms.
-///
-/// # Errors
-/// `invalid_request` for parameters in the URL, or a body that cannot be read.
-pub(super) async fn read_form(uri: &Uri, body: Body) -> Result<axum::body::Bytes, GrantError> {
-    let invalid = |text: &'static str| GrantError::new(ErrorCode::InvalidRequest, text);
-    // A secret in a URL is in logs by now (RFC 6749 §2.3.1): the client should hear of it, whatever
-    // else it sent.
-    if uri.query().is_some_and(|query| !query.is_empty()) {
-        return Err(invalid("send all parameters in the body, none in the URL"));
-    }
-    let read = axum::body::to_bytes(body, form::MAX_BODY).await;
-    read.map_err(|_| invalid("the body could not be read, or is longer than 64 KiB"))
-}
-
-async fn answer(
-    server: &Server,
-    caller: &Caller,
-    uri: &Uri,
-    headers: &HeaderMap,
-    body: Body,
-) -> Result<Response, GrantError> {
-    let body = read_form(uri, body).await?;
-    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let authorization = headers.get_all(header::AUTHORIZATION);
-    let (request, credentials) =
-        TokenRequest::parse(content_type, authorization.iter().map(HeaderValue::as_bytes), &body)?;
-    let now = clock::now();
-    let client = authenticate(server, caller, credentials, now).await?;
-    let id = client.id.to_string();
-    let answered = grant(server, caller, request, &client, now).await;
-    let mut response = answered.unwrap_or_else(|error| refuse(server, caller, &error));
-    if let Some(outcome) = response.extensions_mut().get_mut::<Outcome>() {
-        outcome.client = Some(id);
-    }
-    Ok(response)
-}
-
-async fn grant(
-    server: &Server,
-    caller: &Caller,
-    request: TokenRequest,
-    client: &Arc<Client>,
-    now: Timestamp,
-) -> Result<Response, GrantError> {
+async fn issue(asked: &ClientForm, request: TokenRequest) -> Result<Response, GrantError> {
+    let ClientForm { server, caller, client, now, .. } = asked;
     let kind = request.grant(&caller.snapshot.config.grants)?;
-    let turn = Turn { server, caller, client, now };
+    let turn = Turn { server, caller, client, now: *now };
     let Issue { draft, granted, refresh } = match kind {
         GrantType::ClientCredentials => turn.client_credentials(&request).await?,
         GrantType::AuthorizationCode => turn.redeem(request).await?,
@@ -100,8 +55,8 @@ async fn grant(
         GrantType::Password => turn.password(request).await?,
         GrantType::JwtBearer => turn.assertion(request).await?,
     };
-    let token = draft.finish(&server.shared, &granted, now)?;
-    server.shared.metrics.issued(kind);
+    let token = draft.finish(&server.shared, &granted, *now)?;
+    server.shared.metrics.oauth.issued(kind);
     turn.answer(&token, &granted, refresh.as_ref())
 }
 
@@ -311,7 +266,7 @@ impl Turn<'_> {
     /// 9700 §4.14.2).
     fn reused(&self, revocation: &Revocation, text: &'static str) -> GrantError {
         self.server.shared.tokens.revocations.add(revocation);
-        self.server.shared.metrics.reuse.inc();
+        self.server.shared.metrics.oauth.reuse.inc();
         tracing::warn!(client = %self.client.id, id = ?self.caller.id, "{text}: all that was given \
             for it is revoked");
         GrantError::new(

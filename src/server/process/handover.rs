@@ -141,8 +141,8 @@ pub async fn serving(process: &Arc<Process>, predecessor: Option<Predecessor>) {
     process.life.serves();
     if let Some(predecessor) = predecessor {
         let addresses = process.fixed.addresses();
-        let told = tokio::task::spawn_blocking(move || predecessor.serving(&addresses)).await;
-        match told.unwrap_or_else(|error| Err(Error::other(error))) {
+        let answered = tokio::task::spawn_blocking(move || predecessor.serving(&addresses)).await;
+        match answered.unwrap_or_else(|error| Err(Error::other(error))) {
             Ok(()) => {
                 tracing::info!("taken over: the process before this one ends once it is idle");
             }
@@ -205,7 +205,7 @@ fn offer(process: &Arc<Process>) {
     }
 }
 
-/// Binds beside and moves into place, so that there is always exactly one who offers.
+/// Binds under another name and moves into place, so that there is always exactly one who offers.
 fn listen(folder: &Path) -> IoResult<UnixListener> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     if std::fs::metadata(folder)?.permissions().mode() & 0o077 != 0 {
@@ -214,12 +214,12 @@ fn listen(folder: &Path) -> IoResult<UnixListener> {
             "the folder is open to others (it must be 0700)",
         ));
     }
-    let (path, beside) =
+    let (path, staged) =
         (folder.join("upgrade.sock"), folder.join(format!("upgrade.{}", std::process::id())));
-    let _ = std::fs::remove_file(&beside);
-    let listener = UnixListener::bind(&beside)?;
-    std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(0o600))?;
-    std::fs::rename(&beside, &path)?;
+    let _ = std::fs::remove_file(&staged);
+    let listener = UnixListener::bind(&staged)?;
+    std::fs::set_permissions(&staged, std::fs::Permissions::from_mode(0o600))?;
+    std::fs::rename(&staged, &path)?;
     Ok(listener)
 }
 

@@ -156,7 +156,7 @@ pub fn hear_signals() -> Result<Signal, String> {
 
 /// Counts and logs panics; each costs one request, never the process.
 pub fn count_panics(metrics: &Metrics) {
-    let panics = metrics.panics.clone();
+    let panics = metrics.process.panics.clone();
     std::panic::set_hook(Box::new(move |info| {
         panics.inc();
         // The place, not the payload: that may hold parts of a request.

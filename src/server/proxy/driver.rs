@@ -98,7 +98,7 @@ impl Gateway {
     /// Notes a failure at the server of the exchange.
     fn fail_server(&self, exchange: &mut Exchange) {
         if retry::note_failure(exchange) {
-            self.shared.metrics.server_ejected(exchange.upstream());
+            self.shared.metrics.upstream.server_ejected(exchange.upstream());
         }
     }
 
@@ -240,7 +240,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         if retry::instead_of(head, session, exchange) {
-            self.shared.metrics.request_retried(exchange.upstream());
+            self.shared.metrics.upstream.request_retried(exchange.upstream());
             self.fail_server(exchange);
             let mut error = Error::new_up(ErrorType::HTTPStatus(head.status.as_u16()));
             error.set_retry(true);
@@ -371,7 +371,7 @@ impl ProxyHttp for Gateway {
         }
         let again = retry::after_no_connection(exchange);
         if again {
-            self.shared.metrics.request_retried(exchange.upstream());
+            self.shared.metrics.upstream.request_retried(exchange.upstream());
         }
         error.set_retry(again);
         error
@@ -398,7 +398,7 @@ impl ProxyHttp for Gateway {
             self.fail_server(exchange);
         }
         if next != Next::End {
-            self.shared.metrics.request_retried(exchange.upstream());
+            self.shared.metrics.upstream.request_retried(exchange.upstream());
         }
         error.set_retry(next != Next::End);
         error

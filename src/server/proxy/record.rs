@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pingora::{Error, ErrorSource, ErrorType};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::exchange::{Exchange, Permitted, Refused, Stage};
 use super::retry;
@@ -15,7 +15,7 @@ use crate::reason::{Reason, Refusal, Verdict};
 use crate::server::oauth::Outcome;
 use crate::server::state::Shared;
 use crate::system::clock;
-use crate::telemetry::record::{Candidate, Record};
+use crate::telemetry::record::{Candidate, Record, Scopes};
 
 /// The refusal that an error of the proxy amounts to; `None` when the client is gone. Notes it in
 /// the exchange.
@@ -72,7 +72,7 @@ fn classify(error: &Error) -> Option<Refusal> {
 pub fn record(shared: &Shared, exchange: &Exchange) {
     let total = exchange.started.elapsed();
     if let Some(decided) = exchange.decided {
-        shared.metrics.decision_duration.observe(decided.as_secs_f64());
+        shared.metrics.requests.decision_duration.observe(decided);
     }
     count(shared, exchange, total);
     if shared.recorder.is_on() {
@@ -94,8 +94,8 @@ fn count(shared: &Shared, exchange: &Exchange, total: Duration) {
     let operation = exchange.operation();
     let handles = operation.and_then(|id| snapshot.metrics(id));
     match handles {
-        Some(handles) => handles.duration.observe(total.as_secs_f64()),
-        None => shared.metrics.unmatched_duration(total.as_secs_f64()),
+        Some(handles) => handles.duration.observe(total),
+        None => shared.metrics.requests.unmatched_duration(total),
     }
     match (refusal(exchange), handles) {
         (Some(refusal), _) => {
@@ -104,7 +104,7 @@ fn count(shared: &Shared, exchange: &Exchange, total: Duration) {
             let label = operation
                 .and_then(|id| rules.operation(id))
                 .map_or("", |operation| &*operation.label);
-            shared.metrics.refused(api, label, refusal);
+            shared.metrics.requests.refused(api, label, refusal);
         }
         (None, Some(handles)) => handles.permitted.inc(),
         (None, None) => {}
@@ -119,12 +119,12 @@ fn count(shared: &Shared, exchange: &Exchange, total: Duration) {
     match shadow {
         Some(verdict) if verdict.is_permit() != permitted => {
             let rule = operation.map_or("", |id| snapshot.rules().rule_of(id, *verdict, true));
-            shared.metrics.shadow(api, rule, *verdict);
+            shared.metrics.requests.shadow(api, rule, *verdict);
         }
         Some(_) | None => {}
     }
     if let Some(difference) = &exchange.difference {
-        shared.metrics.shadow_difference(difference);
+        shared.metrics.requests.shadow_difference(difference);
     }
 }
 
@@ -179,11 +179,10 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
     let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let issued = judged.endpoint.map(|(_, outcome)| outcome);
     let token_error = issued.and_then(|outcome| outcome.error.as_ref());
-    let id = exchange.id.to_text();
     let time = clock::now_text();
     let record = Record {
         v: Record::version(),
-        id: &id,
+        id: exchange.id,
         time: &time,
         request_id: exchange.request_id.as_ref().and_then(|(_, id)| id.to_str().ok()),
         method: &exchange.method,
@@ -196,7 +195,7 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
         resource: operation
             .map(|operation| &*operation.resource)
             .or(judged.endpoint.map(|(path, _)| path)),
-        parameters: parameters(judged.matched),
+        parameters: judged.matched.map_or(&[], |matched| &matched.parameters),
         address: exchange.address,
         issuer: facts.map(|facts| facts.issuer.as_str()),
         client: judged
@@ -206,12 +205,9 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
         subject: facts.map(|facts| facts.subject.as_str()),
         scopes: judged
             .principal
-            .map(|principal| principal.scopes().to_value())
-            .or_else(|| issued.and_then(|outcome| outcome.scopes.clone())),
-        roles: judged
-            .principal
-            .map(|principal| principal.roles(rules).iter().map(ToString::to_string).collect())
-            .unwrap_or_default(),
+            .map(|principal| Scopes::Set(principal.scopes()))
+            .or_else(|| issued.and_then(|outcome| outcome.scopes.as_deref().map(Scopes::Text))),
+        roles: judged.principal.map(|principal| principal.roles(rules)).unwrap_or_default(),
         claims: claims(exchange, judged.principal),
         verdict: if refusal.is_some() || token_error.is_some() { "refuse" } else { "permit" },
         reason: refusal
@@ -221,10 +217,7 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
             .map(|refusal| refusal.fault.text())
             .or(token_error.map(|(_, cause)| cause.as_str()))
             .unwrap_or_default(),
-        rules: judged
-            .grounds
-            .map(|grounds| exchange.snapshot.rules().describe(grounds))
-            .unwrap_or_default(),
+        rules: judged.grounds.map(|grounds| rules.describe(grounds)).unwrap_or_default(),
         shadow: judged.shadow,
         candidate: exchange.difference.as_ref().map(|difference| Candidate {
             verdict: difference.verdict.label(),
@@ -239,18 +232,14 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
     shared.recorder.record(&record);
 }
 
-fn parameters(matched: Option<&Matched>) -> Map<String, Value> {
-    let pairs = matched.into_iter().flat_map(|matched| &matched.parameters);
-    pairs.map(|(name, value)| (name.to_string(), Value::String(value.clone()))).collect()
-}
-
 /// The claims that the operation's policy looks at, and no others.
-fn claims(exchange: &Exchange, principal: Option<&Principal>) -> Map<String, Value> {
+fn claims<'a>(
+    exchange: &'a Exchange,
+    principal: Option<&'a Principal>,
+) -> Vec<(&'a str, &'a Value)> {
     let (Some(operation), Some(principal)) = (exchange.operation(), principal) else {
-        return Map::new();
+        return Vec::new();
     };
     let names = exchange.snapshot.rules().claims_of(operation);
-    names
-        .filter_map(|name| Some((name.to_owned(), principal.facts().claims.get(name)?.clone())))
-        .collect()
+    names.filter_map(|name| Some((name, principal.facts().claims.get(name)?))).collect()
 }

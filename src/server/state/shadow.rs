@@ -56,7 +56,7 @@ impl Candidate {
             rules: config.rules,
             version: config.version,
         };
-        tracing::info!(version = %set.version, "candidate judged beside");
+        tracing::info!(version = %set.version, "candidate judged in parallel");
         self.set.store(Some(Arc::new(set)));
     }
 

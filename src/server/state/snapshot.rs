@@ -16,7 +16,8 @@ use crate::server::limits::quota::Limits;
 use crate::server::login::provider::Provider;
 use crate::server::tokens::Issuers;
 use crate::server::upstream::Servers;
-use crate::telemetry::metrics::{Metrics, OperationMetrics};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::requests::OperationMetrics;
 
 /// A configuration with all that serving it needs.
 #[derive(Debug)]
@@ -77,7 +78,7 @@ impl Snapshot {
             .iter()
             .map(|operation| {
                 let api = rules.apis().get(operation.api).map_or("", |api| api.name.as_str());
-                metrics.operation(api, &operation.label)
+                metrics.requests.operation(api, &operation.label)
             })
             .collect();
         let limits =

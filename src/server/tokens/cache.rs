@@ -4,7 +4,7 @@
 
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use dashmap::DashMap;
 use sha2::{Digest, Sha256};
@@ -14,6 +14,9 @@ use crate::token::Facts;
 
 /// Most entries.
 pub const CAPACITY: usize = 32_768;
+
+/// Most tokens remembered because their signature failed.
+pub const FAILED_CAPACITY: usize = 32_768;
 
 /// SHA-256 of a token.
 pub type TokenDigest = [u8; 32];
@@ -60,9 +63,16 @@ pub type TokenCache = Cache<Arc<Facts>>;
 #[derive(Debug)]
 pub struct Cache<V> {
     entries: DashMap<TokenDigest, Entry<V>, BuildHasherDefault<DigestHasher>>,
-    clock: Mutex<Clock>,
+    /// A clock for each part of the digests: two threads that put rarely meet.
+    clocks: Box<[Mutex<Clock>]>,
+    /// Most entries of one part.
     capacity: usize,
 }
+
+/// Parts of a large cache.
+const PARTS: usize = 16;
+/// A cache below this many entries has one part: the parts of a small one would fill unevenly.
+const LARGE: usize = 4_096;
 
 #[derive(Debug, Default)]
 struct Clock {
@@ -74,10 +84,11 @@ impl<V: Clone> Cache<V> {
     /// An empty cache.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
+        let parts = if capacity < LARGE { 1 } else { PARTS };
         Self {
             entries: DashMap::default(),
-            clock: Mutex::new(Clock::default()),
-            capacity: capacity.max(1),
+            clocks: (0..parts).map(|_| Mutex::default()).collect(),
+            capacity: (capacity / parts).max(1),
         }
     }
 
@@ -95,10 +106,17 @@ impl<V: Clone> Cache<V> {
     }
 
     /// Puts something in, until a time if it has one; where the cache is full, an entry that was
-    /// not used of late makes room.
+    /// not used recently makes room. Where another thread is putting something into the same part,
+    /// nothing is put in: to find it out once more is cheaper than to wait.
     pub fn put(&self, token: TokenDigest, issuers: u64, value: V, until: Option<Timestamp>) {
         let entry = Entry { value, until, issuers, used: AtomicBool::new(false) };
-        let mut clock = self.clock.lock().unwrap_or_else(PoisonError::into_inner);
+        let part = usize::from(token.last().copied().unwrap_or(0)) % self.clocks.len().max(1);
+        let Some(clock) = self.clocks.get(part) else { return };
+        let mut clock = match clock.try_lock() {
+            Ok(clock) => clock,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
         if self.entries.insert(token, entry).is_some() {
             return;
         }

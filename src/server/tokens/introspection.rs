@@ -14,7 +14,7 @@ use crate::names::Timestamp;
 use crate::reason::TokenFault;
 use crate::system::clock;
 use crate::telemetry::metrics::Metrics;
-use crate::token::json::parse_object;
+use crate::token::json::Object;
 use crate::token::{Facts, IssuerRules};
 
 /// Time for one question.
@@ -31,7 +31,7 @@ const PROBE: Duration = Duration::from_secs(1);
 const UNKNOWN: i64 = 10;
 /// Unknown tokens that are remembered.
 const MOST_UNKNOWN: usize = 16_384;
-/// Largest answer, bytes (S35).
+/// Largest answer, bytes.
 const MAX_ANSWER: usize = 65_536;
 
 /// One issuer's endpoint.
@@ -104,7 +104,7 @@ impl Introspection {
     ) -> Result<(Arc<Facts>, Timestamp), Fault> {
         let now = clock::now();
         if let Some(fault) = self.unknown.find(&question.0, question.1, now) {
-            with.1.introspection(&rules.name, "cached");
+            with.1.tokens.introspection(&rules.name, "cached");
             return Err(Fault::Token(fault));
         }
         let cell = self.under_way().entry(question).or_default().clone();
@@ -133,31 +133,30 @@ impl Introspection {
         token: &str,
     ) -> Answer {
         if !self.may_ask() {
-            metrics.introspection(&rules.name, "refused");
+            metrics.tokens.introspection(&rules.name, "refused");
             return Err("it has failed too often, and is asked again in a second".to_owned());
         }
         let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
         let Ok(Ok(_turn)) = turn else {
             // Our own queue says nothing of the issuer.
-            metrics.introspection(&rules.name, "refused");
+            metrics.tokens.introspection(&rules.name, "refused");
             return Err("too many questions at once".to_owned());
         };
-        let asked = tokio::time::timeout(TIME, self.post(fetch, token)).await;
+        let until = clock::now().plus(i64::try_from(self.declared.cache.as_secs()).unwrap_or(0));
+        let asked = tokio::time::timeout(TIME, self.post(fetch, rules, token, until)).await;
         let asked =
             asked.unwrap_or_else(|_| Err((true, format!("no answer within {} s", TIME.as_secs()))));
         self.settle(!matches!(asked, Err((true, _))));
-        let answer = match asked {
-            Ok(answer) => answer,
+        let read = match asked {
+            Ok(read) => read,
             Err((_, cause)) => {
-                metrics.introspection(&rules.name, "failed");
+                metrics.tokens.introspection(&rules.name, "failed");
                 tracing::warn!(issuer = %rules.name, %cause, "an issuer could not be asked about a \
                     token");
                 return Err(cause);
             }
         };
-        let until = clock::now().plus(i64::try_from(self.declared.cache.as_secs()).unwrap_or(0));
-        let read = rules.introspected(&answer, until);
-        metrics.introspection(
+        metrics.tokens.introspection(
             &rules.name,
             if matches!(read, Ok(Some(_))) { "active" } else { "inactive" },
         );
@@ -171,13 +170,15 @@ impl Introspection {
         }
     }
 
-    /// The answer; or whether the issuer itself is in trouble, and how. What it says of one odd
+    /// What the answer says; or whether the issuer is in trouble, and how. What it says of one odd
     /// token is no trouble of its own.
     async fn post(
         &self,
         fetch: &Fetch,
+        rules: &IssuerRules,
         token: &str,
-    ) -> Result<serde_json::Map<String, serde_json::Value>, (bool, String)> {
+        until: Timestamp,
+    ) -> Result<Result<Option<Facts>, TokenFault>, (bool, String)> {
         let form = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs([("token", token), ("token_type_hint", "access_token")])
             .finish();
@@ -187,9 +188,10 @@ impl Introspection {
         let (status, body) = posted.map_err(|fault| (true, fault.to_string()))?;
         match status {
             200 if body.len() > MAX_ANSWER => Err((true, "an answer over 64 KiB".to_owned())),
-            200 => {
-                parse_object(&body).map_err(|_| (true, "the answer is no JSON object".to_owned()))
-            }
+            200 => match Object::parse(&body) {
+                Ok(answer) => Ok(rules.introspected(&answer, until)),
+                Err(_) => Err((true, "the answer is no JSON object".to_owned())),
+            },
             401 => Err((
                 true,
                 "status 401: our client_id and client_secret there are wrong".to_owned(),

@@ -9,9 +9,10 @@ use crate::keys::VerifyFault;
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::route::OperationId;
 use crate::policy::{Issuer, Rules};
-use crate::reason::{Reason, Refusal, Remedy, TokenFault};
+use crate::reason::{Fault, Reason, Refusal, Remedy, TokenFault};
 use crate::request::credential::BearerToken;
-use crate::token::jws::Unverified;
+use crate::token::json::Json;
+use crate::token::jws::{Decoded, Unverified};
 use crate::token::{Facts, KeySet};
 
 /// Seconds after which a caller may try again when an issuer cannot be asked.
@@ -59,10 +60,10 @@ impl Tokens {
         let known = self.cache.find(&digest, issuers.settings, now);
         let known = known.filter(|facts| self.is_signed(issuers, rules, facts));
         if let Some(facts) = known.filter(|facts| is_asked(rules, facts, token, operation)) {
-            self.metrics.cache_hits.inc();
+            self.metrics.tokens.cache_hits.inc();
             return Ok(facts);
         }
-        self.metrics.cache_misses.inc();
+        self.metrics.tokens.cache_misses.inc();
         if let Some(stored) = Kind::Access.digest(token.expose()) {
             // A token with our own prefix never leaves (decisions.md, "Foreign opaque tokens").
             return self.read_opaque(issuers, digest, stored).await;
@@ -70,7 +71,8 @@ impl Tokens {
         if let Some(issuer) = rules.issuer_by_prefix(token.expose()) {
             return self.ask_issuer(issuers, issuer, token, digest).await;
         }
-        let parsed = match Unverified::parse(token.expose()) {
+        let decoded = Decoded::of(token.expose());
+        let parsed = match decoded.as_ref().map_err(|fault| *fault).and_then(Decoded::read) {
             Ok(parsed) => parsed,
             Err(fault) => {
                 let issuer = issuer_of_opaque(rules, token, operation);
@@ -79,7 +81,7 @@ impl Tokens {
             }
         };
         // The claim is not verified: it chooses whose keys are asked, and nothing else.
-        let claimed = parsed.claims.get("iss").and_then(serde_json::Value::as_str);
+        let claimed = parsed.claims.get("iss").and_then(Json::as_str);
         let Some(issuer) = claimed.and_then(|iss| rules.issuer_by_claim(iss)) else {
             return Err(self.refuse("", TokenFault::Issuer));
         };
@@ -89,8 +91,21 @@ impl Tokens {
         if issuer.opaque.as_ref().is_some_and(|opaque| opaque.jwts_too) {
             return self.ask_issuer(issuers, issuer, token, digest).await;
         }
-        let facts = self.verify_signature(issuers, issuer, &parsed).await?;
-        Ok(self.remember(issuers, digest, facts))
+        let name = issuer.rules.name.as_str();
+        let set = || issuers.settings ^ self.keys_of(issuers, issuer).fingerprint();
+        if let Some(fault) = self.failed.find(&digest, set(), now) {
+            return Err(self.refuse(name, fault));
+        }
+        match self.verify_signature(issuers, issuer, &parsed).await {
+            Ok(facts) => Ok(self.remember(issuers, digest, facts)),
+            Err(refusal) => {
+                // Sent again, it is not worth another check before the issuer has other keys.
+                if refusal.fault == Fault::Token(TokenFault::Signature) {
+                    self.failed.put(digest, set(), TokenFault::Signature, None);
+                }
+                Err(refusal)
+            }
+        }
     }
 
     /// A token of another issuer that only the issuer can read.
@@ -195,7 +210,7 @@ impl Tokens {
 
     fn refuse(&self, issuer: &str, fault: TokenFault) -> Refusal {
         let refusal = Refusal::token(fault);
-        self.metrics.token_fault(issuer, &refusal);
+        self.metrics.tokens.fault(issuer, &refusal);
         refusal
     }
 }
@@ -236,6 +251,6 @@ fn is_asked(
 /// Refusing must be cheaper than serving: a token that says itself that it has expired is not worth
 /// a signature check.
 fn looks_expired(parsed: &Unverified<'_>, issuer: &Issuer, now: Timestamp) -> bool {
-    let expires = parsed.claims.get("exp").and_then(serde_json::Value::as_i64);
+    let expires = parsed.claims.get("exp").and_then(Json::as_i64);
     expires.is_some_and(|expires| now.0 >= expires.saturating_add(issuer.rules.leeway))
 }

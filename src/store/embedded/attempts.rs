@@ -69,7 +69,7 @@ fn clear(connection: &Connection, cleared: &Cleared, now: Timestamp) -> rusqlite
             .prepare_cached("DELETE FROM failure WHERE subject = ?1")?
             .execute([subject])?;
     }
-    // Whoever hears that blocks have changed reads attempts anew too.
+    // The event for changed blocks makes gateways reload attempts too.
     note_blocks(connection, now)?;
     Ok(removed)
 }

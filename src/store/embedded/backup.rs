@@ -1,4 +1,4 @@
-//! Whether the file is whole, a copy of it while it is in use, and back from that.
+//! Checks the file, copies it while it is in use, and restores a copy.
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -9,12 +9,12 @@ use super::{Embedded, FILE, connect, schema};
 use crate::store::StoreFault;
 
 impl Embedded {
-    /// Copies everything committed into a new file, which its owner alone can read.
+    /// Copies everything committed into a new file, readable only by its owner.
     pub(in crate::store) fn backup(&self, to: &Path) -> Result<(), StoreFault> {
         self.there()?;
         let io = |source| StoreFault::Io { path: to.to_owned(), source };
-        // Made here, so that it is private before there is anything in it; and never one that is
-        // there already.
+        // Created here, so that it is private before it has content; an existing file is never
+        // used.
         let file = std::fs::OpenOptions::new()
             .write(true)
             .create_new(true)
@@ -28,14 +28,14 @@ impl Embedded {
             .and_then(|_| check(to))
             .and_then(|()| file.sync_all().map_err(io));
         if copied.is_err() {
-            // Half a copy must not be taken for one.
+            // An incomplete copy must not be taken for a backup.
             let _ = std::fs::remove_file(to);
         }
         copied
     }
 
-    /// Whether the file's pages hang together. Much faster than a check that compares indices too,
-    /// and finds what a torn or overwritten page leaves.
+    /// Whether the file's pages are consistent. Much faster than a check that compares indices too,
+    /// and detects torn or overwritten pages.
     pub(in crate::store) fn examine(&self) -> Result<(), StoreFault> {
         let said: String = self.read_now(|connection| {
             connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
@@ -46,11 +46,11 @@ impl Embedded {
         Err(StoreFault::Foreign { path: self.0.path.clone(), found: "the file is damaged" })
     }
 
-    /// Puts a copy into a folder that has no store.
+    /// Restores a copy into a folder that has no store.
     pub(in crate::store) fn restore(from: &Path, folder: &Path) -> Result<(), StoreFault> {
         check(from)?;
         let path = folder.join(FILE);
-        // The log of another file would be played onto this one.
+        // The write-ahead log of another file would be applied to this one.
         for name in [
             FILE.to_owned(),
             format!("{FILE}-wal"),
@@ -69,7 +69,7 @@ impl Embedded {
             let path = path.to_owned();
             move |source| StoreFault::Io { path, source }
         };
-        // Under its name only once it is whole.
+        // It gets its final name only once it is complete.
         let half = folder.join(format!("{FILE}.restoring"));
         super::make_folder(folder).map_err(io(folder))?;
         let mut source = std::fs::File::open(from).map_err(io(from))?;
@@ -86,7 +86,7 @@ impl Embedded {
     }
 }
 
-/// Whether a file is a whole store of ours, of a version that we know.
+/// Checks that a file is an intact store of ours, of a known version.
 fn check(path: &Path) -> Result<(), StoreFault> {
     let sqlite = |source| StoreFault::Sqlite { path: path.to_owned(), source };
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -55,7 +55,7 @@ impl Embedded {
             let rows = statement.query_map([now.0], |row| {
                 let (kind, value): (String, String) = (row.get(0)?, row.get(1)?);
                 let until: Option<i64> = row.get(4)?;
-                // What a later version writes is not known here.
+                // A kind from a later version is not known here.
                 Ok(Blocked::parse(&kind, &value)
                     .map(|blocked| (blocked, row.get(2), row.get(3), until)))
             })?;

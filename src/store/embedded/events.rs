@@ -1,4 +1,4 @@
-//! What another process on the same file has to hear of.
+//! Events for other processes on the same file.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::store::StoreFault;
 use crate::store::events::{News, Position};
 use crate::store::revocations::{Revocation, Subject};
 
-/// How often the file is asked: nobody tells us of another process's write.
+/// How often the file is polled: SQLite does not notify other processes.
 const EVERY: Duration = Duration::from_millis(500);
-/// The kind of an event that is no revocation: blocks have changed.
+/// The kind of an event for changed blocks, not for a revocation.
 const BLOCKS: &str = "blocks";
 /// The store's clock in milliseconds.
 const CLOCK: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
@@ -57,7 +57,7 @@ fn read(connection: &Connection, after: Position) -> rusqlite::Result<News> {
     Ok(news)
 }
 
-/// Leaves word.
+/// Stores an event.
 pub(super) fn note(
     connection: &Connection,
     kind: &str,
@@ -75,7 +75,7 @@ pub(super) fn note(
     Ok(())
 }
 
-/// Leaves word that blocks have changed; for a day, which is longer than anybody reads behind.
+/// Stores an event for changed blocks, for a day: no reader is further behind.
 pub(super) fn note_blocks(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     note(connection, BLOCKS, "", now, now.plus(86_400), IssuerName::OWN)
 }

@@ -1,4 +1,4 @@
-//! Authorizations with their codes, and what their use gives.
+//! Authorizations with their codes, and the tokens that their use gives.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -66,8 +66,7 @@ impl Embedded {
                 })
                 .optional()?;
             let Some((code, expires, used)) = found else { return Ok(Redemption::Unknown) };
-            // The code of another client is none at all to this one, which must not end what it
-            // gave.
+            // Another client's code counts as unknown: this client must not end its authorization.
             if code.authorization.client != client {
                 return Ok(Redemption::Unknown);
             }
@@ -129,7 +128,7 @@ impl Embedded {
     }
 }
 
-/// Ends an authorization with all that hangs on it, and leaves word of it for JWTs.
+/// Ends an authorization with all its tokens, and stores an event for its JWTs.
 pub(super) fn revoke(
     connection: &Connection,
     id: &str,
@@ -141,7 +140,7 @@ pub(super) fn revoke(
     Ok(revocation)
 }
 
-/// Stores what a use gives, and lets the authorization live as long as the last of it.
+/// Stores the tokens of a use, and extends the authorization to the expiry of the last one.
 pub(super) fn give<T>(connection: &Connection, id: &str, gift: &Gift<T>) -> rusqlite::Result<()> {
     let mut last = gift.expires;
     if let Some(refresh) = &gift.refresh {
@@ -179,7 +178,7 @@ fn insert_authorization(
     Ok(())
 }
 
-/// The first five columns.
+/// Reads the first five columns.
 pub(super) fn authorization(row: &Row<'_>) -> rusqlite::Result<Authorization> {
     Ok(Authorization {
         id: row.get(0)?,

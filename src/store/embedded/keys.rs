@@ -12,7 +12,7 @@ impl Embedded {
         self.read_now(all)
     }
 
-    /// One transaction: what is written is made of what was read.
+    /// One transaction: the written keys depend on those read.
     pub(in crate::store) fn change_keys(
         &self,
         change: impl Fn(&mut Vec<StoredKey>) + Send + 'static,

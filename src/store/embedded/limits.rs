@@ -1,4 +1,4 @@
-//! Counts of quotas. Rates are this gateway's own.
+//! Counts of quotas. Rates are local to this gateway.
 
 use rusqlite::{OptionalExtension, params};
 
@@ -38,7 +38,7 @@ impl Embedded {
         .await
     }
 
-    /// Two processes on one file are an old and a new one: they are one gateway.
+    /// Two processes on one file are an old and a new one: they count as one gateway.
     #[expect(clippy::unused_self, reason = "as the other engine's")]
     pub(in crate::store) fn gateways(
         &self,

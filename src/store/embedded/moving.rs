@@ -1,4 +1,4 @@
-//! Rows as they stand, for another store.
+//! Exports rows for another store.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,8 +11,8 @@ use crate::store::StoreFault;
 use crate::store::moving::Row;
 
 impl Embedded {
-    /// Rows of a table after one, by their numbers. What is null is left out; digests are
-    /// hexadecimal, sealed values base64.
+    /// Rows of a table after a number, in order. Nulls are left out; digests are hexadecimal,
+    /// sealed values base64.
     pub(in crate::store) fn rows(
         &self,
         table: &'static str,

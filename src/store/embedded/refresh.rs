@@ -134,7 +134,7 @@ impl Embedded {
     }
 }
 
-/// The successor of a token that was used a moment ago, if it has not been used itself.
+/// The successor of a token used within the grace period, if it has not been used itself.
 fn unused_successor(
     connection: &Connection,
     used: &Use,

@@ -1,4 +1,4 @@
-//! What has been revoked before its time.
+//! Revocations of tokens.
 
 use rusqlite::{Connection, params};
 
@@ -16,7 +16,7 @@ impl Embedded {
     }
 }
 
-/// Deletes what has a row, and leaves word for what has none.
+/// Deletes tokens that have a row, and stores an event for those that have none.
 fn revoke(connection: &Connection, revocation: &Revocation) -> rusqlite::Result<()> {
     if revocation.issuer.is_own() {
         delete(connection, revocation)?;

@@ -1,4 +1,4 @@
-//! The tables, and how an older file becomes one of this version.
+//! The tables, and the migration of older files.
 
 use std::path::Path;
 
@@ -7,11 +7,11 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::BUSY;
 use crate::store::StoreFault;
 
-/// The schema that this version writes; a newer one is refused, an older one migrated.
+/// The schema that this version writes; newer ones are refused, older ones migrated.
 pub(super) const VERSION: i64 = 3;
 
-/// What each version added: a file of version n gets all from index n on. Nothing here is ever
-/// edited, only appended to.
+/// The steps of each version: a file of version n gets all steps from index n on. Steps are never
+/// edited, only appended.
 const STEPS: [&str; 3] = [
     "
     CREATE TABLE signing_key (
@@ -157,9 +157,9 @@ const STEPS: [&str; 3] = [
     ",
 ];
 
-/// Rows removed by one sweep of one table: a long delete would hold up writers.
+/// Rows removed by one sweep of one table: a long delete would delay writers.
 pub(super) const SLICE: i64 = 1_000;
-/// Removes what has expired (`?1` is now, `?2` the slice).
+/// Removes expired rows (`?1` is now, `?2` the batch size).
 pub(super) const SWEEPS: [&str; 10] = [
     "DELETE FROM authorization WHERE rowid IN (SELECT rowid FROM authorization WHERE expires_at < \
         ?1 LIMIT ?2)",
@@ -178,9 +178,8 @@ pub(super) const SWEEPS: [&str; 10] = [
     "DELETE FROM failure WHERE id IN (SELECT id FROM failure WHERE expires_at < ?1 LIMIT ?2)",
 ];
 
-/// Makes the tables in a file that was just created, and brings an older one forward. One that was
-/// there and has no tables is not ours, unless another process has just created it and is about to
-/// fill it.
+/// Creates the tables in a new file, and migrates an older one. An existing file without tables is
+/// not ours, unless another process has just created it and is about to fill it.
 pub(super) fn migrate(
     connection: &mut Connection,
     path: &Path,
@@ -206,7 +205,7 @@ pub(super) fn migrate(
     }
 }
 
-/// The schema of the file and how many tables it has, after the steps that it lacks.
+/// The schema of the file and its number of tables, after the missing steps.
 fn fill(connection: &mut Connection, create: bool) -> rusqlite::Result<(i64, i64)> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = |transaction: &rusqlite::Transaction<'_>| -> rusqlite::Result<i64> {

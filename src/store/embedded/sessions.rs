@@ -1,4 +1,4 @@
-//! Logins of users, and what they have consented to.
+//! Logins of users, and their consents.
 
 use rusqlite::{OptionalExtension, params};
 

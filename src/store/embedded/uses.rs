@@ -1,4 +1,4 @@
-//! What has been used.
+//! Used assertions and secrets.
 
 use rusqlite::params;
 

@@ -1,5 +1,5 @@
-//! The one thread that writes. What has gathered while a commit was under way is committed
-//! together: the disk is asked once for many writes, and each is answered only when it is there.
+//! The one thread that writes. Writes that arrive during a commit are committed together: one disk
+//! sync serves many writes, and each is answered only after it.
 
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
@@ -8,29 +8,29 @@ use tokio::sync::oneshot;
 
 /// Writes that may wait.
 const QUEUE: usize = 4_096;
-/// Most writes of one commit.
+/// Most writes per commit.
 const BATCH: usize = 256;
 
 /// Why a write was not done.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// Its own statements failed; others of the batch are not touched.
+    /// Its own statements failed; other writes of the batch are not affected.
     Work(rusqlite::Error),
     /// The transaction could not begin or be committed.
     Commit(String),
-    /// Too many are waiting.
+    /// Too many writes are waiting.
     Full,
-    /// The thread is gone.
+    /// The thread has ended.
     Stopped,
 }
 
-/// Told whether the transaction was committed.
+/// Receives whether the transaction was committed.
 type Reply = Box<dyn FnOnce(Result<(), &str>) + Send>;
-/// One write: does its statements, says whether they are to be kept, and leaves the reply for after
-/// the commit.
+/// One write: runs its statements, returns whether to keep them, and the reply to send after the
+/// commit.
 type Job = Box<dyn FnOnce(Option<&Connection>) -> (bool, Reply) + Send>;
 
-/// The way to the thread.
+/// The channel to the thread.
 #[derive(Debug)]
 pub(super) struct Writer(SyncSender<Job>);
 
@@ -44,7 +44,7 @@ impl Writer {
         Ok(Self(sender))
     }
 
-    /// Hands a write in.
+    /// Queues a write.
     pub(super) fn submit<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -60,7 +60,7 @@ impl Writer {
                     (_, Err(cause)) => Err(Fault::Commit(cause.to_owned())),
                     (None, Ok(())) => Err(Fault::Stopped),
                 };
-                // Nobody may be waiting any more: the client went away.
+                // The caller may have stopped waiting: the client went away.
                 let _ = sender.send(answer);
             });
             (keep, reply)
@@ -80,7 +80,7 @@ fn run(mut connection: Connection, jobs: &Receiver<Job>) {
         let mut replies = Vec::with_capacity(waiting.len());
         let committed =
             commit(&mut connection, &mut waiting, &mut replies).map_err(|error| error.to_string());
-        // Those that never had their turn, because the transaction could not begin.
+        // Jobs that did not run, because the transaction could not begin.
         replies.extend(waiting.into_iter().map(|job| job(None).1));
         for reply in replies {
             reply(committed.as_ref().copied().map_err(String::as_str));
@@ -101,7 +101,7 @@ fn commit(
         if keep {
             savepoint.commit()?;
         }
-        // Dropped otherwise, which takes back what it did.
+        // Otherwise dropping it rolls its statements back.
     }
     transaction.commit()
 }

@@ -67,7 +67,7 @@ pub(super) fn to_json(access: &StoredAccess) -> serde_json::Value {
         "issued": access.issued.0,
         "expires": access.expires.0,
     });
-    // An absent one, not a null, which is a value of its own to a script.
+    // Absent rather than null, which scripts treat as a value.
     if let (Some(authorization), Some(object)) = (&access.authorization, value.as_object_mut()) {
         object.insert("auth".to_owned(), authorization.as_str().into());
     }

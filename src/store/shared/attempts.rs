@@ -77,7 +77,7 @@ impl Shared {
     }
 }
 
-/// When, something that makes it unique, and the subject.
+/// Parses a time, a unique part, and the subject.
 fn attempt(member: &str) -> Option<Attempt> {
     let mut parts = member.splitn(3, ' ');
     let at = parts.next()?.parse().ok()?;

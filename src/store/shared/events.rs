@@ -1,5 +1,5 @@
-//! What other gateways have to hear of: a stream, read on from the last number that is known, by a
-//! connection that waits for it.
+//! Events for other gateways: a stream, read on from the last known number over a connection of its
+//! own.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::store::StoreFault;
 use crate::store::events::{News, Position};
 use crate::store::revocations::{Revocation, Subject};
 
-/// How long one question waits for news.
+/// How long one read waits for events.
 pub(super) const WAIT: Duration = Duration::from_millis(500);
-/// Between two questions while there is no connection.
+/// Pause between two reads while there is no connection.
 const AWAY: Duration = Duration::from_millis(200);
-/// The kind of an event that is no revocation: blocks have changed.
+/// The kind of an event for changed blocks, not for a revocation.
 pub(super) const BLOCKS: &str = "blocks";
 
-/// One event as the stream has it.
+/// One event of the stream.
 struct Entry {
     number: i64,
     fields: HashMap<String, Value>,
@@ -47,8 +47,8 @@ impl Shared {
             return Err(self.fault(self.0.links.fault()));
         };
         if generation != after.generation {
-            // Another server perhaps, which may have lost its last writes: numbers that we know may
-            // be given again.
+            // Possibly another server that has lost its last writes: it may reuse numbers that we
+            // know.
             return self.all_news(generation).await;
         }
         let wait = self.0.runtime.spawn(async move {
@@ -71,8 +71,8 @@ impl Shared {
             Ok::<_, redis::RedisError>((entries, now, last.unwrap_or(0)))
         });
         match wait.await {
-            // The server knows less than it did: one that has taken over without the last writes of
-            // the one before.
+            // The server has fewer events than before: it has taken over without the last writes of
+            // its predecessor.
             Ok(Ok((_, _, last))) if last < after.number => self.all_news(generation).await,
             Ok(Ok((entries, now, _))) => Ok(news(entries, generation, after.number, Some(now))),
             Ok(Err(error)) => {
@@ -92,7 +92,7 @@ impl Shared {
         })
     }
 
-    /// Everything that is there.
+    /// All stored events.
     async fn all_news(&self, generation: u64) -> Result<News, StoreFault> {
         const SLICE: usize = 10_000;
         let (mut all, mut last) = (Vec::new(), 0_i64);
@@ -129,7 +129,7 @@ fn entry(id: redis::streams::StreamId) -> Entry {
     Entry { number, fields: id.map }
 }
 
-/// Seconds and microseconds, as the server's clock answers.
+/// Milliseconds from the seconds and microseconds of the server's clock.
 fn milliseconds((seconds, microseconds): (i64, i64)) -> i64 {
     seconds.saturating_mul(1_000).saturating_add(microseconds / 1_000)
 }
@@ -161,7 +161,7 @@ fn news(entries: Vec<Entry>, generation: u64, last: i64, now: Option<i64>) -> Ne
     news
 }
 
-/// What the scripts need to leave word of a revocation.
+/// The event of a revocation, as the scripts expect it.
 pub(super) fn event(revocation: &Revocation, now: Timestamp) -> Json {
     json!({
         "at": revocation.at.0,

@@ -1,4 +1,4 @@
-//! Authorizations with their codes, and what their use gives.
+//! Authorizations with their codes, and the tokens that their use gives.
 
 use serde_json::{Value, json};
 
@@ -46,12 +46,12 @@ impl Shared {
             return Ok(Redemption::Unknown);
         }
         let code = code_of(&found).ok_or_else(|| self.malformed("a code"))?;
-        // The code of another client is none at all to this one, which must not end what it gave.
+        // Another client's code counts as unknown: this client must not end its authorization.
         if code.issued.authorization.client != client || (now >= code.expires && !code.used) {
             return Ok(Redemption::Unknown);
         }
         let revocation = Revocation::authorization(&code.issued.authorization.id, now);
-        // A used one gives nothing: what the check says of it is not asked.
+        // A used code gives nothing: the check is not called.
         let (gift, value) = if code.used {
             (json!({ "expires": 0 }), None)
         } else {
@@ -93,14 +93,14 @@ impl Shared {
         Ok(ids.iter().map(|id| Revocation::authorization(id, now)).collect())
     }
 
-    /// Ends an authorization; nothing if it is gone already.
+    /// Ends an authorization; no effect if it has ended already.
     pub(super) async fn finish(&self, id: &str, now: Timestamp) -> Result<Revocation, StoreFault> {
         let revocation = Revocation::authorization(id, now);
         self.change::<String>("finish", arguments![id, event(&revocation, now)]).await?;
         Ok(revocation)
     }
 
-    /// Repeats what another gateway was faster with.
+    /// Attempts when other gateways write first.
     pub(super) const fn tries() -> std::ops::Range<usize> {
         0..TRIES
     }
@@ -168,7 +168,7 @@ pub(super) fn gift_json<T>(gift: &Gift<T>) -> Value {
     value
 }
 
-/// An absent member, not a null, which is a value of its own to a script.
+/// Absent rather than null, which scripts treat as a value.
 fn put(value: &mut Value, name: &str, text: Option<String>) {
     if let (Some(text), Some(object)) = (text, value.as_object_mut()) {
         object.insert(name.to_owned(), text.into());

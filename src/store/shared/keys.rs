@@ -1,4 +1,4 @@
-//! Signing keys: all in one value, which is replaced only if nobody else has.
+//! Signing keys: all in one value, replaced only if no other gateway has changed it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -39,7 +39,7 @@ impl Shared {
         })
     }
 
-    /// The value as it stands there, and what it says.
+    /// The stored value, and its keys.
     async fn read_keys(&self) -> Result<(String, Vec<StoredKey>), StoreFault> {
         let found: Option<String> = self
             .run(|mut link| async move { link.ask(redis::cmd("GET").arg(key("keys"))).await })

@@ -19,7 +19,7 @@ impl Shared {
                 }
             })
             .collect();
-        // No replica is waited for: what a failover loses of a limit is a moment of it.
+        // Does not wait for replicas: a failover loses only a moment of a limit.
         let answers: Vec<String> = self.operate("draw", arguments![Value::Array(entries)]).await?;
         let answers: Option<Vec<u64>> = answers.iter().map(|answer| answer.parse().ok()).collect();
         answers

@@ -1,5 +1,5 @@
-//! The connection to the server: made, watched and made anew in the background. While there is
-//! none, operations fail at once: no request waits for a server that is away.
+//! The connection to the server: opened, checked and reopened in the background. While there is
+//! none, operations fail at once: no request waits for an unreachable server.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -21,15 +21,15 @@ use super::key;
 use crate::config::{SharedStore, Topology};
 use crate::store::StoreFault;
 
-/// Time to connect, and for one answer.
+/// Time to connect, and to receive one answer.
 const ANSWER: Duration = Duration::from_millis(500);
-/// Between two attempts to connect.
+/// Pause between two attempts to connect.
 const AGAIN: Duration = Duration::from_millis(500);
-/// Between two looks at a connection that nobody complains of.
+/// Interval between checks of a connection without faults.
 const LOOK: Duration = Duration::from_secs(5);
 /// How long the first connection may take.
 const FIRST: Duration = Duration::from_secs(5);
-/// What this version writes.
+/// The schema that this version writes.
 const SCHEMA: &str = "1";
 
 /// One connection. Clones share it.
@@ -63,7 +63,8 @@ impl Link {
         }
     }
 
-    /// How many replicas have what was written on this connection, after at most some time.
+    /// The number of replicas that have acknowledged this connection's writes, after waiting at
+    /// most `time`.
     pub(super) async fn wait(&mut self, wanted: u32, time: Duration) -> RedisResult<u32> {
         if wanted == 0 {
             return Ok(0);
@@ -75,7 +76,7 @@ impl Link {
     }
 }
 
-/// The connection in use, and a second one that waits for news.
+/// The connections in use, one of them for events.
 #[derive(Debug)]
 pub(super) struct Links(Arc<Shared>);
 
@@ -84,21 +85,22 @@ struct Shared {
     name: String,
     declared: SharedStore,
     now: ArcSwapOption<Connected>,
-    /// Why there is none.
+    /// Why there is no connection.
     fault: Mutex<String>,
     suspect: Notify,
-    /// Fewer replicas than a write needs: none is begun that could not be acknowledged.
+    /// Fewer replicas than a write needs: writes are refused, because they would not be
+    /// acknowledged.
     short: AtomicBool,
 }
 
-/// What one attempt to connect gave.
+/// The connections of one attempt.
 #[derive(Debug)]
 struct Connected {
     link: Link,
-    /// For writes that wait for replicas, which hold up whatever comes behind them.
+    /// For writes that wait for replicas, which delay all later commands on it.
     writes: Link,
     news: Link,
-    /// Tells one connection from the next: what was known of the server may not be so any more.
+    /// The number of the connection: state of the server may differ between two of them.
     generation: u64,
 }
 
@@ -135,7 +137,7 @@ impl Links {
         }
     }
 
-    /// The connection now.
+    /// The current connection.
     pub(super) fn now(&self) -> Option<Link> {
         self.0.now.load().as_ref().map(|connected| connected.link.clone())
     }
@@ -143,7 +145,7 @@ impl Links {
     /// The connection for writes that wait for replicas.
     ///
     /// # Errors
-    /// There is none, or there are too few replicas: nothing is begun.
+    /// There is none, or there are too few replicas: nothing is written.
     pub(super) fn writes(&self) -> Result<Link, String> {
         if self.0.short.load(Ordering::Relaxed) {
             return Err(format!(
@@ -155,13 +157,13 @@ impl Links {
         now.as_ref().map(|connected| connected.writes.clone()).ok_or_else(|| self.fault())
     }
 
-    /// A write was not acknowledged by enough replicas.
+    /// Records that too few replicas have acknowledged a write.
     pub(super) fn is_short(&self) {
         self.0.short.store(true, Ordering::Relaxed);
         self.suspect();
     }
 
-    /// The connection that waits for news is of no use: all are made anew.
+    /// Replaces all connections after a fault on the one for events.
     pub(super) fn renew(&self, generation: u64) {
         let current = self.0.now.load_full();
         if current.is_some_and(|connected| connected.generation == generation) {
@@ -170,36 +172,35 @@ impl Links {
         self.suspect();
     }
 
-    /// The connection that may wait for news, and which one it is.
+    /// The connection for events, with its number.
     pub(super) fn news(&self) -> Option<(Link, u64)> {
         self.0.now.load().as_ref().map(|connected| (connected.news.clone(), connected.generation))
     }
 
-    /// Why there is none.
+    /// Why there is no connection.
     pub(super) fn fault(&self) -> String {
         self.0.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Something went wrong: the connection is looked at.
+    /// Requests a check of the connection after a fault.
     pub(super) fn suspect(&self) {
         self.0.suspect.notify_one();
     }
 
-    /// The server without its password.
+    /// The name of the server, without its password.
     pub(super) fn name(&self) -> &str {
         &self.0.name
     }
 }
 
-/// Keeps a connection for as long as somebody holds the store.
+/// Maintains the connection until the store is dropped.
 async fn keep(shared: Weak<Shared>, first: std::sync::mpsc::Sender<Result<(), String>>) {
     let mut first = Some(first);
     let mut generation = 0;
     let began = std::time::Instant::now();
     while let Some(shared) = shared.upgrade() {
         if let Some(connected) = shared.now.load_full() {
-            // A connection that nobody complains of is looked at all the same: a server may stop to
-            // be one that can be written.
+            // A connection without faults is checked too: the server may no longer accept writes.
             let short = shared.short.load(Ordering::Relaxed);
             let _ =
                 tokio::time::timeout(if short { AGAIN } else { LOOK }, shared.suspect.notified())
@@ -224,12 +225,12 @@ async fn keep(shared: Weak<Shared>, first: std::sync::mpsc::Sender<Result<(), St
                 } else {
                     tracing::info!(store = %shared.name, "the store is back");
                 }
-                // Complaints about the one before.
+                // Discards reports about the previous connection.
                 let _ = tokio::time::timeout(Duration::ZERO, shared.suspect.notified()).await;
             }
             Err(Trouble { text, lasting }) => {
-                // The first attempts have a time, and whoever waits for them is told why; later
-                // ones have not.
+                // The first attempts have a time limit and report to the waiting caller; later ones
+                // do not.
                 if (lasting || began.elapsed() + AGAIN > FIRST)
                     && let Some(first) = first.take()
                 {
@@ -262,7 +263,7 @@ async fn connect(declared: &SharedStore, generation: u64) -> Result<Connected, T
     } else {
         link.clone()
     };
-    // Waiting for news takes as long as there are none.
+    // Reading events blocks until there are some.
     let news = in_time(open(declared, ANSWER + super::events::WAIT)).await.map_err(passing)?;
     Ok(Connected { link, writes, news, generation })
 }
@@ -339,8 +340,7 @@ fn is_tls(url: &ConnectionInfo) -> bool {
     matches!(url.addr(), ConnectionAddr::TcpTls { .. })
 }
 
-/// Whether the server may keep what must not be lost: it throws nothing away, and nobody newer
-/// wrote there.
+/// Whether the server is safe for durable data: it evicts nothing, and its data has our schema.
 async fn fit(link: &mut Link) -> Result<(), Trouble> {
     let passing = |error: redis::RedisError| Trouble { text: error.to_string(), lasting: false };
     let lasting = |text: String| Trouble { text, lasting: true };
@@ -369,8 +369,7 @@ async fn fit(link: &mut Link) -> Result<(), Trouble> {
     }
 }
 
-/// Whether a connection is still one to a server that takes writes: a master that has become a
-/// replica answers reads.
+/// Whether the server still accepts writes: a master that has become a replica only answers reads.
 async fn check(link: &mut Link, shared: &Shared) -> Result<(), String> {
     let said = |error: redis::RedisError| error.to_string();
     let mut write = redis::cmd("SET");
@@ -394,7 +393,7 @@ async fn check(link: &mut Link, shared: &Shared) -> Result<(), String> {
     Ok(())
 }
 
-/// The texts of an answer to INFO; a cluster gives one for each node.
+/// The texts of an INFO answer; a cluster returns one per node.
 fn texts_of(value: &Value, found: &mut Vec<String>) {
     if let Value::BulkString(bytes) = value {
         found.push(String::from_utf8_lossy(bytes).into_owned());
@@ -411,7 +410,7 @@ fn texts_of(value: &Value, found: &mut Vec<String>) {
     }
 }
 
-/// The server for messages: never the password.
+/// The server for messages, without the password.
 fn describe(declared: &SharedStore) -> String {
     let address = |url: ConnectionInfo| url.addr().to_string();
     let single = || {

@@ -1,4 +1,4 @@
-//! Rows of an embedded store, taken in.
+//! Imports rows of an embedded store.
 
 use serde_json::Value;
 

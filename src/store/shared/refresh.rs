@@ -1,5 +1,5 @@
-//! Refresh tokens. What is read is judged here, and written only if it is still so: where another
-//! gateway was faster, once more.
+//! Refresh tokens. The change is written only if the checked state is unchanged: if another gateway
+//! was faster, it is tried again.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -57,7 +57,7 @@ impl Shared {
                     return self.finish(&stored.authorization.id, now).await.map(Rotation::Reused);
                 }
             };
-            // What is judged does not change from one try to the next.
+            // The check's input is the same in every attempt.
             if let Some(check) = check.take() {
                 match check(&stored.authorization) {
                     Ok(made) => gift = Some(made),
@@ -129,7 +129,7 @@ impl Shared {
         stored_of(&found).map(Some).ok_or_else(|| self.malformed("a refresh token"))
     }
 
-    /// The successor of a token that was used a moment ago, if it has not been used itself.
+    /// The successor of a token used within the grace period, if it has not been used itself.
     async fn unused_successor(
         &self,
         used: &Use,

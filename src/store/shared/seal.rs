@@ -1,4 +1,4 @@
-//! Private keys are never in the shared store as they are: whoever reads it could sign in our name.
+//! Private keys are encrypted in the shared store: a reader could otherwise sign in our name.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use sha2::{Digest, Sha256};
@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 
 use crate::system::random;
 
-/// Encrypts with a key made of a secret of the configuration (AES-256-GCM). What it is for goes
-/// along and is not encrypted.
+/// Encrypts with a key derived from a secret of the configuration (AES-256-GCM). The purpose is
+/// authenticated, but not encrypted.
 pub(super) struct Seal(Option<LessSafeKey>);
 
 impl std::fmt::Debug for Seal {
@@ -24,7 +24,7 @@ impl Seal {
         Self(UnboundKey::new(&AES_256_GCM, key.as_slice()).ok().map(LessSafeKey::new))
     }
 
-    /// Encrypts; the nonce is in front. `None` only without randomness.
+    /// Encrypts; the nonce comes first. `None` only without randomness.
     pub(super) fn close(&self, what: &str, plain: &[u8]) -> Option<Vec<u8>> {
         let mut nonce = [0_u8; NONCE_LEN];
         random::fill(&mut nonce).ok()?;
@@ -37,7 +37,7 @@ impl Seal {
         Some([nonce.as_slice(), text.as_slice(), tag.ok()?.as_ref()].concat())
     }
 
-    /// Decrypts; `None` for what was not encrypted with this key, for this.
+    /// Decrypts; `None` if it was not encrypted with this key for this purpose.
     pub(super) fn open(&self, what: &str, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
         let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
         let mut text = Zeroizing::new(text.to_vec());

@@ -1,4 +1,4 @@
-//! Logins of users, and what they have consented to.
+//! Logins of users, and their consents.
 
 use serde_json::{Value, json};
 
@@ -141,8 +141,7 @@ impl Shared {
     }
 }
 
-/// Seconds that a key lives: a little longer than what it is about, which is judged by its own
-/// times.
+/// Seconds that a key lives: a little longer than its value, which has its own times.
 pub(super) fn lifetime(now: Timestamp, expires: Timestamp) -> i64 {
     (expires.0 - now.0).max(1) + 60
 }
@@ -152,7 +151,7 @@ fn field(client: &str, resource: &str) -> String {
     format!("{client} {resource}")
 }
 
-/// When a consent was first given, and what it is for.
+/// The time of the first consent, and its scopes.
 fn given(text: &str) -> Option<(Timestamp, ScopeSet)> {
     let (since, scopes) = text.split_once(' ')?;
     Some((Timestamp(since.parse().ok()?), ScopeSet::parse_unbounded(scopes).ok()?))

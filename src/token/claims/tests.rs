@@ -17,7 +17,7 @@ fn rules(name: &str) -> IssuerRules {
 }
 
 fn facts(name: &str, claims: &str) -> Result<Facts, TokenFault> {
-    rules(name).facts(&crate::token::json::parse_object(claims.as_bytes()).unwrap(), None)
+    rules(name).facts(&Object::parse(claims.as_bytes()).unwrap(), None)
 }
 
 const GOOD: &str = r#"{"iss":"https://issuer.example","sub":"s","aud":"https://api.example","exp":1000,"azp":"c","scp":["b","a"],"realm":{"roles":["r"]},"dept":"it"}"#;

@@ -1,5 +1,5 @@
-//! Callers that stand for all: every client with the tokens that it can have, every way in which
-//! users and other issuers' tokens differ to the rules.
+//! Representative callers: every client with the tokens that it can have, and one for each way in
+//! which users and other issuers' tokens differ to the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,25 +7,25 @@ use crate::client::{Client, GrantType};
 use crate::names::{ClientId, IssuerName, RoleName, UserName};
 use crate::policy::Rules;
 
-/// Somebody with a token.
+/// A caller with a token.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::tooling) struct Caller {
-    /// The client as it is known here; that of the new set where the sets differ.
+    /// The client by its id here; the new set's where the sets differ.
     pub(in crate::tooling) client: ClientId,
-    /// Who minted the token.
+    /// The issuer of the token.
     pub(in crate::tooling) issuer: IssuerName,
     /// The client claim.
     pub(in crate::tooling) claim: Option<String>,
-    /// The user that the token acts for, where it is not the client's own.
+    /// The user that the token acts for; none if it acts for the client.
     pub(in crate::tooling) user: Option<UserName>,
-    /// How many more users are to the rules as this one is.
+    /// How many more users the rules treat the same.
     pub(in crate::tooling) alike: usize,
-    /// What a verdict on it rests on is the same in both sets.
+    /// Whether everything that verdicts on it depend on is the same in both sets.
     pub(in crate::tooling) same: bool,
 }
 
 impl Caller {
-    /// In words.
+    /// As text.
     #[must_use]
     pub(in crate::tooling) fn name(&self) -> String {
         let mut name = self.client.to_string();
@@ -86,8 +86,8 @@ pub(in crate::tooling) fn callers(old: &Rules, new: &Rules) -> Vec<Caller> {
     callers
 }
 
-/// One user for each way in which users differ to the rules, how many more are like it, and whether
-/// both sets see it alike.
+/// One user for each way in which users differ to the rules, with the number of users like it, and
+/// whether both sets treat it the same.
 fn users(old: &Rules, new: &Rules) -> Vec<(UserName, usize, bool)> {
     let mut names: BTreeSet<&UserName> = BTreeSet::new();
     for rules in [old, new] {
@@ -119,7 +119,7 @@ fn users(old: &Rules, new: &Rules) -> Vec<(UserName, usize, bool)> {
         .collect()
 }
 
-/// Tokens of other issuers: each client claim that somebody lists, and one that nobody does.
+/// Tokens of other issuers: each client claim that is listed, and one that is not.
 fn of_others(old: &Rules, new: &Rules) -> Vec<Caller> {
     let mut issuers: BTreeSet<&IssuerName> = BTreeSet::new();
     let mut claims: BTreeMap<&IssuerName, BTreeSet<&str>> = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What a verdict rests on, as text: of two sets, what has the same text needs no comparison.
+//! The inputs of a verdict as text: where both sets have the same text, no comparison is needed.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use crate::policy::decide::Opened;
 use crate::policy::definition::{AccessPolicy, Profile, RoleRequirement};
 use crate::policy::route::OperationId;
 
-/// Everything that is the same for all requests: issuers, the master scope, blocks.
+/// Inputs that are the same for all requests: issuers, the master scope, blocks.
 pub(super) fn of_all(rules: &Rules) -> String {
     let definitions = rules.definitions();
     let mut issuers: Vec<String> = definitions
@@ -38,26 +38,26 @@ pub(super) fn of_all(rules: &Rules) -> String {
     format!("{issuers:?} {} {blocks:?}", definitions.master_scope)
 }
 
-/// What verdicts of one set rest on beside the caller.
+/// Inputs of one set's verdicts, apart from the caller.
 pub(super) struct Contents<'a> {
     rules: &'a Rules,
     policies: Vec<String>,
 }
 
 impl<'a> Contents<'a> {
-    /// Of a set.
+    /// The contents of a set.
     pub(super) fn of(rules: &'a Rules) -> Self {
         Self { rules, policies: rules.definitions().policies.iter().map(of_policy).collect() }
     }
 
-    /// Of one request.
+    /// The text for one request.
     pub(super) fn of_opened(&self, opened: &Opened<'_>) -> String {
         match opened {
             Opened::Decided(judgement) => match &judgement.outcome {
                 Ok(_) => "permit".to_owned(),
                 Err(refusal) => refusal.reason.label().to_owned(),
             },
-            // Of parameters only what they make grants apply to.
+            // Of the parameters, only which grants they make apply.
             Opened::Token(matched, _) => {
                 format!(
                     "{} {:?}",
@@ -115,7 +115,7 @@ fn of_roles(roles: &RoleRequirement) -> String {
     format!("{roles:?}")
 }
 
-/// What a verdict rests on of a client and the user that it acts as.
+/// Inputs that come from a client and the user that it acts as.
 pub(super) fn of_client(rules: &Rules, client: &Client) -> String {
     let user =
         client.application_user.as_ref().map(|name| (name, rules.registry().user(name.as_str())));

@@ -1,5 +1,5 @@
-//! Addresses, times, roles, claims and certificates that stand for all: one for each way in which
-//! conditions tell them apart.
+//! Representative addresses, times, roles, claims and certificates: one for each way in which
+//! conditions distinguish them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,18 +12,18 @@ use crate::policy::definition::{Profile, RoleRequirement};
 use crate::policy::route::OperationId;
 use crate::policy::schedule::Schedule;
 
-/// Combinations of roles, claims and certificates in one operation at most.
+/// Most combinations of roles, claims and certificates for one operation.
 pub(in crate::tooling) const MOST: usize = 512;
-/// Half a year: summer and winter time.
+/// Half a year in seconds, to cover summer and winter time.
 const HALF_A_YEAR: i64 = 182 * 86_400;
 
-/// A week and a day, seconds.
+/// A week and a day, in seconds.
 const A_WEEK: i64 = 8 * 86_400;
 
-/// What a token or connection says beside who it is.
+/// Further content of a token or connection, apart from its identity.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::tooling) struct Extras {
-    /// Roles, by their names here.
+    /// Roles, by their names in the configuration.
     pub(in crate::tooling) roles: BTreeSet<RoleName>,
     /// Claims, each with one value.
     pub(in crate::tooling) claims: BTreeMap<String, String>,
@@ -31,14 +31,14 @@ pub(in crate::tooling) struct Extras {
     pub(in crate::tooling) certificate: Option<String>,
 }
 
-/// What conditions of an operation in one set look at.
+/// Conditions that one set has for an operation.
 pub(in crate::tooling) struct Looked<'a> {
     profiles: &'a [Profile],
     acls: Vec<&'a RoleRequirement>,
 }
 
 impl<'a> Looked<'a> {
-    /// At one operation.
+    /// The conditions for one operation.
     pub(in crate::tooling) fn of(rules: &'a Rules, operation: OperationId) -> Self {
         let definitions = rules.definitions();
         let policy =
@@ -53,7 +53,7 @@ impl<'a> Looked<'a> {
         Self { profiles: profiles.unwrap_or_default(), acls: acls.collect() }
     }
 
-    /// The networks that it tells apart.
+    /// The networks that the conditions distinguish.
     pub(in crate::tooling) fn networks(&self) -> impl Iterator<Item = IpNet> {
         self.profiles
             .iter()
@@ -61,14 +61,13 @@ impl<'a> Looked<'a> {
             .flat_map(crate::request::address::Networks::networks)
     }
 
-    /// The times that it tells apart.
+    /// The times that the conditions distinguish.
     pub(in crate::tooling) fn times(&self) -> impl Iterator<Item = &'a Schedule> {
         self.profiles.iter().filter_map(|profile| profile.between.as_ref())
     }
 
-    /// The least of roles, claims and certificates that meets each profile and all ACLs: conditions
-    /// on them never hold less when there is more. `false` with it where there are more than are
-    /// gone through.
+    /// The smallest sets of roles, claims and certificates that meet each profile and all ACLs:
+    /// having more never fails a condition. `false` where some combinations were left out.
     pub(in crate::tooling) fn extras(&self) -> (BTreeSet<Extras>, bool) {
         let mut all = BTreeSet::new();
         let mut whole = true;
@@ -113,8 +112,8 @@ impl<'a> Looked<'a> {
     }
 }
 
-/// Each with each choice; one more than are gone through at most, so that it is seen when there are
-/// more.
+/// Combines each with each choice, up to one more than [`MOST`], so that the caller sees when there
+/// are too many.
 fn product<T>(
     found: &BTreeSet<Extras>,
     choices: &[T],
@@ -141,7 +140,7 @@ fn choices(requirement: &RoleRequirement) -> Vec<Vec<RoleName>> {
     }
 }
 
-/// One address for each part into which networks cut the space, and none.
+/// One address for each part into which the networks divide the space, and `None`.
 pub(in crate::tooling) fn addresses(networks: &BTreeSet<IpNet>) -> Vec<Option<IpAddr>> {
     let mut candidates: BTreeSet<IpAddr> = BTreeSet::new();
     candidates.insert(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
@@ -157,7 +156,7 @@ pub(in crate::tooling) fn addresses(networks: &BTreeSet<IpNet>) -> Vec<Option<Ip
     let mut found = vec![None];
     for address in candidates {
         let inside: Vec<bool> = networks.iter().map(|network| network.contains(&address)).collect();
-        // Outside of all, it is as good as no address.
+        // An address outside all networks is equivalent to none.
         if inside.contains(&true) && seen.insert(inside) {
             found.push(Some(address));
         }
@@ -187,7 +186,7 @@ fn after(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// One moment for each way in which times and ends of blocks can hold, the present first.
+/// One time for each way in which schedules and ends of blocks can hold, starting with now.
 pub(in crate::tooling) fn moments(
     times: &[&Schedule],
     ends: &BTreeSet<Timestamp>,

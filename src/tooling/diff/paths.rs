@@ -1,4 +1,4 @@
-//! Paths that stand for all: one for each way in which templates of two sets can meet.
+//! Representative paths: one for each way in which templates of the two sets can overlap.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -6,11 +6,11 @@ use crate::policy::Rules;
 use crate::policy::route::Segment;
 use crate::tooling::replay::{encode, encode_rest};
 
-/// Rounds of meeting at most: each meets what the one before found.
+/// Most rounds of intersecting; each starts from the shapes found before.
 const ROUNDS: usize = 8;
-/// Combinations of values in one template at most.
+/// Most combinations of values in one template.
 const VALUES: usize = 4_096;
-/// Segments that a rest is tried with at most.
+/// Most segments tried for a rest parameter.
 const DEPTH: usize = 8;
 
 /// A segment of a shape.
@@ -23,17 +23,17 @@ enum Part {
 
 type Shape = Vec<Part>;
 
-/// A path to ask about, on a host.
+/// A path to compare, on a host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::tooling) struct Path {
-    /// The host; any that no API names when left out.
+    /// The host; none means a host that no API names.
     pub(in crate::tooling) host: Option<String>,
     /// The path, canonical.
     pub(in crate::tooling) path: String,
 }
 
-/// Paths for all ways in which requests can be matched by the two sets.
-/// The second is how many templates have more combinations of values than were gone through.
+/// Paths for all ways in which the two sets can match requests. The second result counts the
+/// templates with more combinations of values than were used.
 pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> (Vec<Path>, usize) {
     let mut shapes: BTreeMap<Option<String>, BTreeSet<Shape>> = BTreeMap::new();
     let mut literals: HashSet<String> = HashSet::new();
@@ -48,7 +48,7 @@ pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> (Vec<Path>, usize) 
     let mut cut = 0;
     let anywhere = shapes.get(&None).cloned().unwrap_or_default();
     for (host, own) in &mut shapes {
-        // A host falls back to the APIs that name none.
+        // A host falls back to the APIs without a host.
         if host.is_some() {
             own.extend(meets(own, &anywhere));
         }
@@ -81,7 +81,7 @@ fn part(segment: &Segment) -> Part {
     }
 }
 
-/// A segment that no template has.
+/// A segment that is in no template.
 fn unused(literals: &HashSet<String>) -> String {
     let mut name = crate::tooling::replay::UNUSED.to_owned();
     while literals.contains(&name) {
@@ -91,7 +91,7 @@ fn unused(literals: &HashSet<String>) -> String {
 }
 
 /// The shapes of paths that a shape of each side matches. Shapes that begin with different literals
-/// do not meet.
+/// have none in common.
 fn meets(a: &BTreeSet<Shape>, b: &BTreeSet<Shape>) -> BTreeSet<Shape> {
     let mut by_first: BTreeMap<Option<&Part>, Vec<&Shape>> = BTreeMap::new();
     for shape in b {
@@ -137,7 +137,7 @@ fn meet(a: &[Part], b: &[Part]) -> Option<Shape> {
     }
 }
 
-/// What is left of the other where one is a rest, which takes at least a character.
+/// The remainder of the other shape where one is a rest, which takes at least one character.
 fn tail<'a>(mut shape: Shape, first: &Part, rest: impl Iterator<Item = &'a Part>) -> Option<Shape> {
     let mut left: Shape = vec![first.clone()];
     left.extend(rest.cloned());
@@ -148,11 +148,11 @@ fn tail<'a>(mut shape: Shape, first: &Part, rest: impl Iterator<Item = &'a Part>
     Some(shape)
 }
 
-/// Writes paths of shapes.
+/// Writes paths for shapes.
 struct Writer<'a> {
-    /// A segment that no template has.
+    /// A segment that is in no template.
     unused: String,
-    /// Segments that a rest is tried with.
+    /// Most segments tried for a rest.
     depth: usize,
     sets: [&'a Rules; 2],
 }
@@ -160,9 +160,9 @@ struct Writer<'a> {
 type Values<'a> = BTreeMap<usize, &'a str>;
 
 impl Writer<'_> {
-    /// Paths of a shape: with values that nobody looks at; with those that make a grant with
-    /// conditions apply, each combination; with the characters that an API allows; a rest with one
-    /// segment and with more. `false` where not all combinations are there.
+    /// Paths of a shape: with values that no condition names; with each combination that makes a
+    /// conditional grant apply; with the special characters that an API allows; a rest with one
+    /// segment and with more. `false` where some combinations are missing.
     fn concrete(&self, shape: &[Part], host: Option<&str>) -> (BTreeSet<String>, bool) {
         let host = host.unwrap_or(super::ELSEWHERE);
         let mut paths: BTreeSet<String> = BTreeSet::new();
@@ -198,7 +198,7 @@ impl Writer<'_> {
         (paths, whole)
     }
 
-    /// What a rest is tried with; one thing where the shape has none.
+    /// The values tried for a rest; a single value where the shape has no rest.
     fn rests(&self, shape: &[Part]) -> Vec<String> {
         if !matches!(shape.last(), Some(Part::Rest)) {
             return vec![self.unused.clone()];
@@ -211,7 +211,7 @@ impl Writer<'_> {
         self.write_raw(shape, values, rest, None)
     }
 
-    /// `raw` is what stands at a place as it is.
+    /// `raw` is a position and the text to write there unescaped.
     fn write_raw(
         &self,
         shape: &[Part],
@@ -240,7 +240,7 @@ impl Writer<'_> {
     }
 }
 
-/// Every combination of the values that one grant asks for.
+/// Every combination of the values that one grant requires.
 fn choices<'v>(grant: &[(usize, &str, &'v [String])]) -> (Vec<Values<'v>>, bool) {
     let mut choices = vec![Values::new()];
     let mut whole = true;

@@ -1,4 +1,4 @@
-//! What a change of the policies does to the traffic that was recorded.
+//! Effect of a policy change on recorded traffic.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,45 +14,45 @@ use crate::reason::Reason;
 use crate::tooling::explain::{Question, judge};
 use crate::tooling::replay::{Gap, Recorded};
 
-/// Examples that are kept for each kind of change.
+/// Most examples kept for each kind of change.
 const EXAMPLES: usize = 3;
 
-/// Requests whose verdict changes alike.
+/// Requests whose verdict changes in the same way.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Changed {
-    /// The client; nobody where no token was needed.
+    /// The client; none where no token was needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
     /// API, method and resource.
     pub operation: String,
-    /// Which way.
+    /// Direction of the change.
     pub direction: Direction,
     /// The verdict of the old set.
     pub old: &'static str,
-    /// The verdict of the new one.
+    /// The verdict of the new set.
     pub new: &'static str,
-    /// How many.
+    /// Number of requests.
     pub requests: u64,
-    /// Ids of decisions among them.
+    /// Decision ids of some of them.
     pub examples: Vec<String>,
 }
 
-/// What recorded traffic would come to.
+/// Result of replaying recorded traffic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Traffic {
-    /// Records that were put again.
+    /// Records that were replayed.
     pub replayed: u64,
-    /// Records that were not, by why.
+    /// Records that were not replayed, by cause.
     pub left_out: BTreeMap<&'static str, u64>,
-    /// Lines that are no records.
+    /// Lines that are not records.
     pub unreadable: u64,
-    /// Records whose old verdict is not the recorded one: they were made under yet other rules.
+    /// Records whose old verdict is not the recorded one: other rules had decided them.
     pub drifted: u64,
-    /// What changes, most requests first.
+    /// The changes, most requests first.
     pub changed: Vec<Changed>,
 }
 
-/// Puts records to two sets, one after the other.
+/// Replays records under two sets.
 #[derive(Debug)]
 pub struct Replay<'a> {
     old: &'a Rules,
@@ -66,13 +66,13 @@ pub struct Replay<'a> {
 type Kind = (Option<String>, String, Direction, &'static str, &'static str);
 
 impl<'a> Replay<'a> {
-    /// Nothing yet.
+    /// A replay without records.
     #[must_use]
     pub fn new(old: &'a Rules, new: &'a Rules, public_host: &'a str) -> Self {
         Self { old, new, public_host, traffic: Traffic::default(), changed: BTreeMap::new() }
     }
 
-    /// One line of the log.
+    /// Reads one line of the log.
     pub fn line(&mut self, line: &[u8]) {
         match serde_json::from_slice::<Recorded<'_>>(line) {
             Ok(record) => self.record(&record),
@@ -89,8 +89,8 @@ impl<'a> Replay<'a> {
         let [old, new] = [self.old, self.new].map(|rules| self.verdict(rules, &case, at));
         let recorded = record.reason.as_deref().unwrap_or("permit");
         if label(old) != recorded && Reason::from_label(recorded).is_none_or(Reason::is_judged) {
-            // Decided under yet other rules: what the new set changes beside these is not what it
-            // changed then.
+            // Decided under other rules: the difference between these two sets is not what changed
+            // then.
             self.traffic.drifted += 1;
             return;
         }
@@ -114,7 +114,7 @@ impl<'a> Replay<'a> {
         let (requests, examples) = self.changed.entry(key).or_default();
         *requests += 1;
         if examples.len() < EXAMPLES {
-            // Ids are ours; whatever else stands there is nothing to be repeated.
+            // Only ids in our own form are repeated; other text from the log is not.
             let plain =
                 record.id.len() <= 64 && record.id.bytes().all(|byte| byte.is_ascii_alphanumeric());
             examples.extend(plain.then(|| record.id.clone().into_owned()));
@@ -134,7 +134,7 @@ impl<'a> Replay<'a> {
         super::verdict(&judge(rules, &question, Moment::at(at)))
     }
 
-    /// What came of it.
+    /// The result.
     #[must_use]
     pub fn finish(self) -> Traffic {
         let mut traffic = self.traffic;

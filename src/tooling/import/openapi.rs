@@ -1,5 +1,5 @@
-//! APIs, auth scopes and tests out of an OpenAPI document, and what a document and the policies in
-//! force do not agree on.
+//! Makes APIs, auth scopes and tests from an OpenAPI document, and compares a document with the
+//! policies in force.
 
 mod apis;
 mod document;
@@ -29,30 +29,30 @@ use crate::tooling::testing;
 use apis::Api;
 use document::{Access, Operation};
 
-/// What an import is told beside the document.
+/// Options of an import, in addition to the document.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Key of the API; made of the title when left out.
+    /// Key of the API; made from the title when left out.
     pub api: Option<String>,
-    /// Key of the upstream; that of the API when left out.
+    /// Key of the upstream; the API's when left out.
     pub upstream: Option<String>,
-    /// Base path, in place of that of the document's servers.
+    /// Base path, instead of the one in the document's servers.
     pub base_path: Option<String>,
-    /// What all scopes' names are to begin with.
+    /// Prefix of all scope names.
     pub scope_prefix: String,
-    /// The client that tests are about.
+    /// The client that the tests use.
     pub client: Option<String>,
     /// Where an operation asks for several scopes at once, each of them is enough.
     pub any_scope: bool,
-    /// Operations for which no scope is asked get one for reading and one for writing.
+    /// Operations without a scope get one for reading and one for writing.
     pub scopes_by_method: bool,
-    /// A segment that is a parameter in part becomes one as a whole.
+    /// A partial parameter becomes a whole segment.
     pub whole_segments: bool,
-    /// What the document says is for everybody is public.
+    /// Operations that the document opens to everybody become public.
     pub public: bool,
 }
 
-/// What was made of a document.
+/// The result of an import.
 #[derive(Debug, Serialize)]
 pub struct Import {
     /// A file of policies.
@@ -61,32 +61,32 @@ pub struct Import {
     pub upstreams: Vec<Upstream>,
     /// Scopes that grant something.
     pub scopes: Vec<String>,
-    /// What is not in it, or otherwise than one might think.
+    /// Content that is missing or that differs from what one might expect.
     pub notes: Vec<Note>,
-    /// How many operations are in it.
+    /// Number of operations.
     pub operations: usize,
-    /// How many tests.
+    /// Number of tests.
     pub tests: usize,
 }
 
-/// An operation that is in the policies made.
+/// An operation in the policies made.
 #[derive(Debug)]
 struct Imported {
     about: String,
     method: &'static str,
-    /// Requests for it, the likeliest first; some may lead to a path beside it.
+    /// Requests for it, the likeliest first; some may match another operation.
     targets: Vec<String>,
-    /// The first that leads to it.
+    /// The first request that matches it.
     test: Option<String>,
-    /// Its whole path, without the names of its parameters.
+    /// Its whole path, without parameter names.
     shape: String,
     scopes: BTreeSet<String>,
     public: bool,
-    /// The document lets everybody in.
+    /// The document opens it to everybody.
     for_all: bool,
 }
 
-/// The rules made of a document, before tests are.
+/// The rules made from a document, before the tests.
 struct Made {
     rules: String,
     upstreams: Vec<Upstream>,
@@ -98,14 +98,14 @@ struct Made {
     host: Option<String>,
 }
 
-/// Makes policies of a document.
+/// Makes policies from a document.
 ///
 /// # Errors
-/// A text that is no OpenAPI document of these versions, and options that do not fit.
+/// The text is not an OpenAPI document of these versions, or the options are not valid.
 pub fn import(text: &str, options: &Options, now: Timestamp) -> Result<Import, ImportFault> {
     let Made { rules, upstreams, scopes, mut notes, imported, .. } = make(text, options, now)?;
     for operation in imported.iter().filter(|operation| operation.test.is_none()) {
-        let message = "has no test: no example was found that leads to it and to no path beside it";
+        let message = "has no test: no example was found that leads to it and to no other path";
         notes.push(Note::new(&operation.about, message));
     }
     let (tests, count) = policies::tests(&imported, options);
@@ -186,7 +186,7 @@ fn check_size(policies: &str) -> Result<(), ImportFault> {
     Ok(())
 }
 
-/// Loads what was made, with a client that has all scopes.
+/// Loads the result, with a client that has all scopes.
 fn trial(
     policies: &str,
     scopes: &[String],
@@ -212,7 +212,7 @@ fn trial(
     Trial { policies, clients: &clients, users: "", upstreams }.load(now)
 }
 
-/// The operations made, each with requests that lead to it.
+/// The operations made, each with requests that match it.
 fn imported(config: &Config, apis: &[Api], now: Timestamp) -> Vec<Imported> {
     let mut imported = Vec::new();
     for api in apis {
@@ -256,7 +256,7 @@ fn targets(base_path: &str, operation: &Operation) -> impl Iterator<Item = Strin
     })
 }
 
-/// The operation that a request asks for, whoever it is of.
+/// The operation that a request matches, for any caller.
 fn lead_to(
     config: &Config,
     host: &str,
@@ -278,7 +278,7 @@ fn lead_to(
         .map(|matched| matched.operation)
 }
 
-/// Runs the tests that were made.
+/// Runs the generated tests.
 fn hold(config: &Config, now: Timestamp) -> Result<(), ImportFault> {
     let failed: Vec<String> = testing::faults(config, now).iter().map(Fault::to_line).collect();
     if failed.is_empty() { Ok(()) } else { Err(ImportFault::Broken(failed.join("\n"))) }

@@ -1,6 +1,6 @@
-//! Clients, auth scopes and access policies out of records of ServiceNow's inbound OAuth. What
-//! cannot be told from the records is listed, and closed rather than left open: a scope record that
-//! cannot be read asks for a scope that nobody holds, a policy that cannot be read closes its API.
+//! Makes clients, auth scopes and access policies from records of ServiceNow's inbound OAuth.
+//! Unclear records are listed, and closed rather than left open: a scope record that cannot be read
+//! requires a scope that nobody holds, a policy that cannot be read closes its API.
 
 mod apis;
 mod client;
@@ -21,16 +21,16 @@ use apis::Apis;
 use clients::Clients;
 use records::Records;
 
-/// What an import is told beside the records.
+/// Options of an import, in addition to the records.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Key of the upstream.
     pub upstream: String,
-    /// Clients whose records do not say whether their tokens are restricted are not.
+    /// Clients whose records do not say whether their tokens are restricted become unrestricted.
     pub tokens_unrestricted: bool,
 }
 
-/// What was made of records.
+/// The result of an import.
 #[derive(Debug, Serialize)]
 pub struct Import {
     /// A file of policies; empty without APIs.
@@ -41,15 +41,15 @@ pub struct Import {
     pub users: String,
     /// Servers that gateway.yaml has to name.
     pub upstreams: Vec<Upstream>,
-    /// Clients that had a secret there and have none here.
+    /// Clients that had a secret in ServiceNow and have none here.
     pub secrets: Vec<String>,
-    /// What is not carried over, or otherwise than one might think.
+    /// Content that is left out or that differs from what one might expect.
     pub notes: Vec<Note>,
-    /// How many of each there are.
+    /// Numbers of definitions made.
     pub counts: Counts,
 }
 
-/// How many of each were made.
+/// Numbers of definitions made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// APIs.
@@ -64,10 +64,10 @@ pub struct Counts {
     pub users: usize,
 }
 
-/// Makes configuration of records.
+/// Makes configuration from records.
 ///
 /// # Errors
-/// Files that are no exports, and exports without anything that is read.
+/// A file is not an export, or the exports hold no records that are read.
 pub fn import(
     exports: &[Export],
     options: &Options,

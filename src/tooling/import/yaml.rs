@@ -1,7 +1,7 @@
-//! YAML as our own files write it. Every text that comes from elsewhere goes through here: none of
-//! it can end a line, begin a key, or be read as `env:NAME`.
+//! Writes YAML. All foreign text goes through here: it cannot end a line, begin a key, or be read
+//! as `env:NAME`.
 
-/// Longest text for people that is carried over, in characters.
+/// Longest text that is copied, in characters.
 const LONGEST: usize = 200;
 
 /// A text as a value or a key.
@@ -10,21 +10,20 @@ pub(super) fn text(text: &str) -> String {
         && text
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'_' | b'-' | b'.'));
-    // What YAML 1.1 and 1.2 read as something else than text.
+    // Words that YAML 1.1 and 1.2 do not read as text.
     let word = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"]
         .contains(&text.to_ascii_lowercase().as_str());
     if plain && !word { text.to_owned() } else { quoted(text) }
 }
 
-/// Whether a character could not stand in YAML, or would have people read something else than is
-/// there.
+/// Whether a character is not valid in YAML, or could make text look different from what it is.
 fn is_unprintable(c: char) -> bool {
     let direction =
         matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     c.is_control() || direction || matches!(c, '\u{feff}' | '\u{fffe}' | '\u{ffff}')
 }
 
-/// Double-quoted (YAML 1.2.2 §7.3.1), with every character escaped that could not stand there.
+/// Double-quoted (YAML 1.2.2 §7.3.1), with invalid characters escaped.
 fn quoted(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -44,7 +43,7 @@ pub(super) fn list<'a>(items: impl IntoIterator<Item = &'a str>) -> String {
     format!("[{}]", items.join(", "))
 }
 
-/// A list: on one line where it has one item, else a line for each.
+/// A list: on one line if it has one item, otherwise one line per item.
 pub(super) fn lines(indent: usize, key: &str, items: &[String]) -> String {
     let space = " ".repeat(indent);
     match items {
@@ -62,13 +61,13 @@ pub(super) fn comment(words: &str) -> String {
     format!("# {}\n", short(words))
 }
 
-/// Words for people as a value: one line, not too long, and never a reference to the environment.
+/// Text for people as a value: one line, shortened, and never a reference to the environment.
 pub(super) fn prose(words: &str) -> String {
     let line = short(words);
     quoted(&if line.starts_with("env:") { format!("({line})") } else { line })
 }
 
-/// Words on one line, however long.
+/// Text on one line, of any length.
 pub(super) fn line(words: &str) -> String {
     let words = words
         .split(|c: char| is_unprintable(c) || c.is_whitespace())
@@ -76,7 +75,7 @@ pub(super) fn line(words: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// As much of a line as people read.
+/// A line of at most `LONGEST` characters.
 fn short(words: &str) -> String {
     let line = line(words);
     match line.char_indices().nth(LONGEST) {
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
     use crate::config::document::{Document, Value};
 
-    /// What the configuration's own reader makes of a text that was written.
+    /// The text that the configuration's own parser reads back.
     fn read(written: &str) -> String {
         let document = Document::parse("t.yaml", &format!("key: {written}\n")).unwrap();
         document

@@ -39,7 +39,7 @@ pub(super) fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
     findings
 }
 
-/// gateway.yaml, as the operator named it.
+/// gateway.yaml, by the path that was given.
 fn gateway(config: &Config) -> Origin {
     Origin { file: config.gateway_file.clone(), line: 1, column: 1 }
 }
@@ -54,7 +54,7 @@ fn of_client(
     let id = &client.id;
     let mut say = |rule, text: String| findings.push(Finding::new(rule, id, &client.origin, text));
     let obstacles = registry.obstacles(client, &config.grants, now);
-    // Who is another issuer's client needs no token of ours.
+    // A client of another issuer needs no token of ours.
     let needs_one = !client.grants.is_empty() || !is_external(registry, config, client);
     if needs_one && !obstacles.is_empty() {
         say(Rule::ClientNoToken, format!("client `{id}` gets no token: {}", obstacles.join("; ")));
@@ -96,7 +96,7 @@ fn of_client(
     }
 }
 
-/// Whether tokens of other issuers are this client.
+/// Whether tokens of other issuers map to this client.
 fn is_external(registry: &Registry, config: &Config, client: &Client) -> bool {
     let default = |issuer: &&crate::policy::Issuer| {
         !issuer.rules.name.is_own()

@@ -17,7 +17,7 @@ pub(super) fn lint(rules: &Rules) -> Vec<Finding> {
     findings
 }
 
-/// The operations that something is about.
+/// The operations that a selector matches.
 fn selected<'a>(rules: &'a Rules, selector: &'a Selector) -> impl Iterator<Item = &'a Operation> {
     rules.operations().iter().filter(|operation| {
         let api = rules.apis().get(operation.api).map(|api| &api.name);
@@ -125,7 +125,7 @@ fn unmeetable(rules: &Rules, policy: &AccessPolicy, profile: &Profile) -> Option
     })
 }
 
-/// Roles that somebody can have.
+/// Roles that some caller can have.
 fn held_roles(rules: &Rules) -> HashSet<RoleName> {
     let definitions = rules.definitions();
     let clients =
@@ -136,7 +136,7 @@ fn held_roles(rules: &Rules) -> HashSet<RoleName> {
     clients.chain(users).chain(mapped).collect()
 }
 
-/// Roles without which the requirement cannot be met, and that nobody has.
+/// Roles that the requirement needs and no caller has.
 fn unheld<'a>(roles: Option<&'a RoleRequirement>, held: &HashSet<RoleName>) -> Vec<&'a RoleName> {
     match roles {
         None => Vec::new(),
@@ -225,8 +225,8 @@ fn scopes(rules: &Rules, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Operations that only a refusal can come of, in no version of their API otherwise. A policy that
-/// admits nobody says so by intent.
+/// Operations that can only be refused, in every version of their API. A policy that admits nobody
+/// does so on purpose.
 fn operations(rules: &Rules, findings: &mut Vec<Finding>) {
     let definitions = rules.definitions();
     let is_named = |operation: &Operation| {

@@ -49,7 +49,7 @@ fuzz_target!(|bytes: &[u8]| -> Corpus {
     let parts: Vec<&str> = text.split(CUT).collect();
     let texts = match parts[..] {
         [gateway, policies, clients, users] => [gateway, policies, clients, users],
-        // One text stands beside three good ones, in the place that its first character names.
+        // One text stands next to three good ones, in the place that its first character names.
         [text] => match text.split_at_checked(1) {
             Some(("g", gateway)) => [gateway, POLICIES, CLIENTS, USERS],
             Some(("p", policies)) => [GATEWAY, policies, CLIENTS, USERS],

@@ -11,7 +11,7 @@ use scopegate::names::{IssuerName, Timestamp};
 use scopegate::reason::TokenFault;
 use scopegate::request::credential::{BearerToken, MAX_TOKEN};
 use scopegate::token::claims::{Audience, ClaimNames};
-use scopegate::token::jws::{Algorithm, Unverified};
+use scopegate::token::jws::{Algorithm, Decoded};
 use scopegate::token::{Facts, IssuerRules, KeySet, judge};
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ impl World {
     }
 
     fn verify(&self, token: &str) -> Result<Facts, TokenFault> {
-        rules().verify(&Unverified::parse(token)?, &self.keys)
+        rules().verify(&Decoded::of(token)?.read()?, &self.keys)
     }
 }
 
@@ -109,7 +109,8 @@ fn raw(bytes: &[u8]) -> Corpus {
     if let Ok(token) = BearerToken::parse(text) {
         assert!(text.len() <= MAX_TOKEN && text.is_ascii() && token.expose() == text);
     }
-    if let Ok(token) = Unverified::parse(text) {
+    let decoded = Decoded::of(text);
+    if let Ok(token) = decoded.as_ref().map_err(|fault| *fault).and_then(Decoded::read) {
         strict(text);
         assert_eq!(token.signed, text.rsplit_once('.').expect("dots").0.as_bytes());
     }
@@ -272,7 +273,8 @@ fn key_set(bytes: &[u8]) -> Corpus {
     });
     assert!(set.keys().len() <= usable.count());
     for valid in &WORLD.valid {
-        let token = Unverified::parse(valid).expect("valid");
+        let decoded = Decoded::of(valid).expect("valid");
+        let token = decoded.read().expect("valid");
         if let Ok(id) = set.verify(&token) {
             assert!(WORLD.keys.has(&id), "another key verifies it");
         }

@@ -85,7 +85,7 @@ fn whom_a_user_lists_as_himself_is_signed_in_and_goes_on_to_consent() {
     member(&redeem(&gateway, "web", &code), "access_token");
     assert_eq!(browser.get(&callback(&answer)).status, 400, "good once");
     assert_eq!(provider.forms().len(), 1, "and not even asked about again");
-    // The password still works beside it.
+    // The password still works besides it.
     let mut other = Browser::new(gateway.address);
     let page = other.get(&request("web", &[]));
     assert!(page.body.contains("Corp &#60;login&#62;"), "{}", page.body);

@@ -1,4 +1,4 @@
-//! Slow and greedy clients in numbers, beside a steady load of honest ones that must not notice;
+//! Slow and greedy clients in numbers, during a steady load of honest ones that must not notice;
 //! all of it in little memory.
 //!
 //! `make attacks` runs them in full on the release build, inside a memory limit of 512 MiB.

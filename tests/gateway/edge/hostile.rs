@@ -1,4 +1,4 @@
-//! S01 to S05: framing, paths and headers that two readers understand differently, in many
+//! Framing, paths and headers that two readers understand differently, in many
 //! spellings, over raw sockets. Behind each request with odd framing stands one for `/smuggled`,
 //! where a reader goes on that is wrong about it.
 
@@ -645,7 +645,7 @@ fn no_character_that_a_name_may_hold_hides_a_header_that_only_the_gateway_may_sa
     let bench = Bench::start();
     for name in MANAGED {
         for (path, token) in bench.routes() {
-            // What else a token may hold (RFC 9110 §5.6.2), beside letters, digits and what the
+            // What else a token may hold (RFC 9110 §5.6.2), besides letters, digits and what the
             // aliases above use.
             let spellings: Vec<String> = "!#$%&'*+^`|~"
                 .chars()

@@ -1,4 +1,4 @@
-//! The listeners of those who run the gateway: held to the same deadlines and caps as all, beside
+//! The listeners of those who run the gateway: held to the same deadlines and caps as all, besides
 //! the public ones and not at their cost.
 
 use std::io::{Read, Write};

@@ -133,7 +133,7 @@ fn what_has_expired_is_swept_beside_requests() {
         percentile(&mut times, 99)
     };
     let left = || Store::open(&store).unwrap();
-    // The sweep begins with the process: measured beside it, and once more when it is over.
+    // The sweep begins with the process: measured during it, and once more when it is over.
     let during = measure(&gateway);
     // A guard against hanging, longer for very many.
     let (began, guard) = (Instant::now(), GUARD + super::millis(count as u64 / 4));
@@ -142,8 +142,8 @@ fn what_has_expired_is_swept_beside_requests() {
         std::thread::park_timeout(super::millis(50));
     }
     let after = measure(&gateway);
-    println!("{count} expired tokens: p99 {during:?} beside the sweep, {after:?} after it");
-    judge("a request beside the sweep", during, after * 2 + super::millis(10));
+    println!("{count} expired tokens: p99 {during:?} during the sweep, {after:?} after it");
+    judge("a request during the sweep", during, after * 2 + super::millis(10));
     // What is swept gives its space back, slice after slice.
     let most = full / 4 + (4 << 20);
     wait_for("the space to be given back", || (pages(&store) <= most).then_some(()));

@@ -95,7 +95,7 @@ fn own_token_status(gateway: &Gateway) -> bool {
 #[test]
 fn a_cluster_serves_as_one_server_does() {
     let nodes: Vec<Redis> = (0..3)
-        .map(|_| Redis::start_with(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]))
+        .map(|_| Redis::start_node(&["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]))
         .collect();
     let addresses: Vec<String> =
         nodes.iter().map(|node| format!("127.0.0.1:{}", node.port)).collect();
@@ -105,7 +105,7 @@ fn a_cluster_serves_as_one_server_does() {
         .args(["--cluster-replicas", "0", "--cluster-yes"])
         .output()
         .unwrap();
-    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
+    assert!(created.status.success(), "{created:?}");
     wait_for("the cluster", || {
         nodes
             .iter()

@@ -205,7 +205,7 @@ impl Gateway {
         })
     }
 
-    /// Its store, opened beside it.
+    /// Its store, opened next to it.
     pub fn store(&self) -> Store {
         match &self.redis {
             Some(redis) => Store::of(&redis.config()).unwrap(),

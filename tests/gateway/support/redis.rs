@@ -26,8 +26,22 @@ impl Redis {
     /// With further arguments of `redis-server`.
     pub fn start_with(arguments: &[&str]) -> Self {
         let [address] = free_addresses();
+        Self::start_at(address.port(), arguments)
+    }
+
+    /// A node of a cluster: the port 10,000 above its own is free too, where nodes talk.
+    pub fn start_node(arguments: &[&str]) -> Self {
+        let is_free = |port| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let port = wait_for("two free ports", || {
+            let [address] = free_addresses();
+            Some(address.port()).filter(|port| port.checked_add(10_000).is_some_and(is_free))
+        });
+        Self::start_at(port, arguments)
+    }
+
+    fn start_at(port: u16, arguments: &[&str]) -> Self {
         let mut redis = Self {
-            port: address.port(),
+            port,
             folder: tempfile::tempdir().unwrap(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             child: None,
@@ -87,7 +101,7 @@ impl Redis {
         String::from_utf8_lossy(&output.stdout).trim().to_owned()
     }
 
-    /// `store:` of gateway.yaml; the secrets are files beside it.
+    /// `store:` of gateway.yaml; the secrets are files next to it.
     pub fn yaml() -> String {
         "store: { redis: { url: file:redis-url, encryption_key: file:redis-key } }\n".to_owned()
     }

@@ -1,4 +1,4 @@
-//! S28, S29, S33: claims that are absent, doubled, of the wrong type or of another time, and tokens
+//! Claims that are absent, doubled, of the wrong type or of another time, and tokens
 //! of another kind.
 
 use serde_json::{Value, json};
@@ -146,7 +146,7 @@ fn common(key: &Key, header: &Value, claims: &Value) -> Vec<(String, String, &'s
         "expired",
     );
     add("exp is past, as 1e9".into(), with_text(claims, "exp", "1e9"), "expired");
-    // Bound to a key that a bearer does not prove (S33).
+    // Bound to a key that a bearer does not prove.
     for cnf in [
         json!({ "jkt": "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I" }),
         json!({ "x5t#S256": "AAAA" }),

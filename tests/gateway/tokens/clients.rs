@@ -146,7 +146,7 @@ fn a_token_of_another_issuer_is_the_client_that_lists_it() {
         ),
         ("the default gives no roles", default.clone(), ADMIN, "acl.role"),
         (
-            "listed beside a default",
+            "listed besides a default",
             with(&default, &json!({ "azp": "special-app", "scp": "items_write" })),
             ADD,
             "special [items_write] []",

@@ -1,4 +1,4 @@
-//! S26, S27, S30: algorithms, keys, and what a token says about its own key.
+//! Algorithms, keys, and what a token says about its own key.
 
 use std::net::TcpListener;
 
@@ -240,7 +240,7 @@ fn s26_s30_no_key_speaks_for_another_issuer() {
         ),
         row("corp's iss, our key without a name", own.token_with(&nameless, &corp), "signature"),
         row(
-            "corp's claims beside our iss",
+            "corp's claims besides our iss",
             bench.token(&with(&corp, &json!({ "iss": url }))),
             "type",
         ),

@@ -1,4 +1,4 @@
-//! S31, S32: the strict form of a token, and exactly one of it in a request.
+//! The strict form of a token, and exactly one of it in a request.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};

@@ -1,4 +1,4 @@
-//! S37: issuers that are down, slow, or answer with anything but their keys. What is known goes on;
+//! Issuers that are down, slow, or answer with anything but their keys. What is known goes on;
 //! what is not known is our outage and not the caller's fault.
 
 use std::time::{Duration, Instant};

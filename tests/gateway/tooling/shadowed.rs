@@ -1,4 +1,4 @@
-//! `scopegate serve --shadow`: a candidate set beside the one in force.
+//! `scopegate serve --shadow`: a candidate set besides the one in force.
 
 use std::process::Command;
 
@@ -9,7 +9,7 @@ use crate::support::issuer::now;
 use crate::support::{Gateway, Setup, wait_for};
 
 /// A gateway with a candidate in a folder of its own.
-fn beside(change: impl Fn(&mut Setup)) -> (Gateway, tempfile::TempDir, String) {
+fn relative_to(change: impl Fn(&mut Setup)) -> (Gateway, tempfile::TempDir, String) {
     let (mut setup, key) = example("");
     setup.clients =
         CLIENTS.replace("enforce_token_restriction: true", "enforce_token_restriction: false");
@@ -33,7 +33,7 @@ fn candidate(gateway: &Gateway, response: &crate::support::Response) -> Value {
 
 #[test]
 fn what_a_candidate_would_change_is_counted_and_logged_and_never_decides() {
-    let (gateway, folder, corp) = beside(|candidate| {
+    let (gateway, folder, corp) = relative_to(|candidate| {
         candidate.policies = candidate
             .policies
             .replace("- { clients: [portal] }", "- { clients: [portal], from: [192.0.2.0/24] }")
@@ -89,7 +89,7 @@ fn what_a_candidate_would_change_is_counted_and_logged_and_never_decides() {
 
 #[test]
 fn what_a_candidate_would_newly_permit_is_counted_too() {
-    let (gateway, _folder, _) = beside(|candidate| {
+    let (gateway, _folder, _) = relative_to(|candidate| {
         candidate.policies =
             candidate.policies.replace("clients: [portal] }", "clients: [portal, crm-sync] }");
     });

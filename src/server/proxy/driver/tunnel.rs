@@ -32,7 +32,7 @@ pub(super) fn watch(shared: Arc<Shared>, conn: Arc<Conn>, request: Request) -> D
             loop {
                 tokio::time::sleep(AGAIN).await;
                 if !is_permitted(&shared, &request).await {
-                    shared.metrics.connection_cut(ConnectionCut::Tunnel);
+                    shared.metrics.edge.connection_cut(ConnectionCut::Tunnel);
                     return conn.end_tunnel();
                 }
             }

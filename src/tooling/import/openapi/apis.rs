@@ -1,4 +1,4 @@
-//! From operations to APIs, and who is let in to each.
+//! From operations to APIs, and who may call each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::shadow::Shadow;
 use crate::request::method::{Method, MethodSet};
 use crate::tooling::import::{Note, Upstream, numbered, shape, slug};
 
-/// An API to be: what one server serves below one base path.
+/// An API to be made: the operations of one server below one base path.
 #[derive(Debug)]
 pub(super) struct Api {
     pub(super) key: String,
@@ -18,25 +18,25 @@ pub(super) struct Api {
     pub(super) operations: Vec<Offered>,
 }
 
-/// An operation of one.
+/// An operation of an API.
 #[derive(Debug)]
 pub(super) struct Offered {
     pub(super) operation: Operation,
     /// The template as its resource is written: operations of one shape share it, whatever their
-    /// parameters are called.
+    /// parameter names.
     pub(super) template: String,
-    /// The document lets everybody in.
+    /// The document opens it to everybody.
     pub(super) for_all: bool,
     /// It is public here.
     pub(super) public: bool,
-    /// The scopes one of which is enough.
+    /// The scopes, each of which is enough.
     pub(super) scopes: BTreeSet<String>,
 }
 
-/// Scopes with what each grants: API, template, methods.
+/// Scopes and their grants: API, template, methods.
 pub(super) type Scopes = BTreeMap<String, BTreeMap<(String, String), MethodSet>>;
 
-/// Groups operations by their servers, and finds out who is let in to each.
+/// Groups operations by their servers, and determines who may call each.
 pub(super) fn of_document(
     document: Document,
     options: &Options,
@@ -64,8 +64,8 @@ pub(super) fn of_document(
     apis
 }
 
-/// A scope that is made by method may have the name of one of the document's: who has that reaches
-/// more than the document says.
+/// Reports scopes made by method that have the name of a scope in the document: its holders would
+/// reach more than the document says.
 fn tell_shared(api: &Api, options: &Options, notes: &mut Vec<Note>) {
     let own: BTreeSet<String> =
         Method::ALL.into_iter().flat_map(|method| by_method(&api.key, method, options)).collect();
@@ -84,7 +84,7 @@ fn tell_shared(api: &Api, options: &Options, notes: &mut Vec<Note>) {
     }
 }
 
-/// Groups operations by their servers. What two of them would both have goes to the first.
+/// Groups operations by their servers. Of two with the same path, the first keeps it.
 fn group(
     title: &str,
     server: &Server,
@@ -93,12 +93,12 @@ fn group(
     options: &Options,
     notes: &mut Vec<Note>,
 ) -> Vec<Api> {
-    // The document's own server comes first, whatever its first operation has; and exact templates
-    // before widened ones.
+    // The document's own server comes first, whatever the first operation has; and exact templates
+    // come before widened ones.
     let mut apis = vec![new_api(title, &[], server, options)];
     operations.sort_by_key(|operation| operation.widened);
-    // Who has a path already, whatever its parameters are called: the API, the template as written
-    // there, and the methods.
+    // The owner of each path, whatever its parameter names: the API, its spelling of the template,
+    // and the methods.
     let mut taken: BTreeMap<String, (usize, String, MethodSet)> = BTreeMap::new();
     for operation in operations {
         let own = &operation.server;
@@ -148,7 +148,7 @@ fn new_api(title: &str, apis: &[Api], server: &Server, options: &Options) -> Api
         .unwrap_or_default();
     let wish = if apis.is_empty() || host.is_empty() { wanted } else { format!("{wanted}-{host}") };
     let key = numbered(&wish, "api", |key| apis.iter().any(|api| api.key == key));
-    // One upstream for each server, named for the first API that needs it.
+    // One upstream for each server, named after the first API that uses it.
     let same =
         apis.iter().find(|api| api.server.origin == server.origin).map(|api| api.upstream.clone());
     let named = options.upstream.clone().filter(|_| apis.is_empty());
@@ -161,7 +161,7 @@ fn new_api(title: &str, apis: &[Api], server: &Server, options: &Options) -> Api
     }
 }
 
-/// Whom an operation lets in: everybody, or whoever has one of the scopes.
+/// Who may call an operation: everybody, or holders of one of the scopes.
 fn let_in(
     access: &Access,
     api: &str,
@@ -183,7 +183,7 @@ fn let_in(
     }
 }
 
-/// Scopes one of which is enough: here a scope grants by itself, whatever else a token has.
+/// Scopes each of which is enough: here one scope grants by itself.
 fn named(
     sets: &[BTreeSet<String>],
     about: &str,
@@ -218,7 +218,7 @@ fn by_method(api: &str, method: Method, options: &Options) -> BTreeSet<String> {
     if options.scopes_by_method { BTreeSet::from([scope]) } else { BTreeSet::new() }
 }
 
-/// Has operations that take the requests of others let in only who may call both.
+/// Restricts operations that match the requests of others to callers who may call both.
 fn narrow(api: &mut Api, shadows: &[Shadow], options: &Options, notes: &mut Vec<Note>) {
     let (key, server) = (api.key.clone(), api.server.clone());
     for offered in &mut api.operations {
@@ -247,8 +247,8 @@ fn narrow(api: &mut Api, shadows: &[Shadow], options: &Options, notes: &mut Vec<
     }
 }
 
-/// `public` is said of a resource: only where all its operations are for everybody, and that is
-/// asked for.
+/// `public` applies to a resource: it is set only where all its operations are open to everybody,
+/// and the option asks for it.
 fn decide_public(api: &mut Api, options: &Options, notes: &mut Vec<Note>) {
     let closed: BTreeSet<String> = api
         .operations
@@ -294,7 +294,7 @@ fn decide_public(api: &mut Api, options: &Options, notes: &mut Vec<Note>) {
     }
 }
 
-/// The servers to be named.
+/// The upstreams that gateway.yaml has to name.
 pub(super) fn upstreams(apis: &[Api]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
     for api in apis {
@@ -306,7 +306,7 @@ pub(super) fn upstreams(apis: &[Api]) -> Vec<Upstream> {
     upstreams
 }
 
-/// The scopes with what each grants.
+/// The scopes with their grants.
 pub(super) fn scopes(apis: &[Api]) -> Scopes {
     let mut scopes = Scopes::new();
     for api in apis {

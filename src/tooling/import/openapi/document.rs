@@ -1,8 +1,8 @@
-//! Reads an OpenAPI document, 3.0 or 3.1: its operations with their servers, paths, security and
+//! Reads an OpenAPI document, 3.0 or 3.1: its operations with servers, paths, security and
 //! examples.
 //!
-//! Only what policies are made of is given to the parser. Most documents in the wild have a schema
-//! or a URL somewhere that no strict parser takes, in places that have no say in who may call what.
+//! The parser gets only the parts that policies need. Most real documents have a schema or URL that
+//! a strict parser refuses, in places that do not affect who may call what.
 
 use std::collections::BTreeMap;
 
@@ -22,10 +22,10 @@ pub(super) use super::server::Server;
 
 /// Longest chain of `$ref`.
 const MAX_HOPS: usize = 32;
-/// What a path item holds beside operations.
+/// Keys of a path item that are not operations.
 const OTHER_KEYS: [&str; 5] = ["$ref", "description", "parameters", "servers", "summary"];
 
-/// A document, as far as policies are made of it.
+/// The parts of a document that policies are made from.
 #[derive(Debug)]
 pub(super) struct Document {
     /// `info.title`.
@@ -34,30 +34,30 @@ pub(super) struct Document {
     pub(super) server: Server,
     /// Operations, in the order of the document.
     pub(super) operations: Vec<Operation>,
-    /// Operations that are not among them, and whose requests others would take.
+    /// Operations that are left out and whose requests others would match.
     pub(super) shadows: Vec<Shadow>,
     /// Descriptions of scopes.
     pub(super) scopes: BTreeMap<String, String>,
-    /// What is not among the operations.
+    /// Content that is left out.
     pub(super) notes: Vec<Note>,
 }
 
 /// One operation.
 #[derive(Clone, Debug)]
 pub(super) struct Operation {
-    /// Method and path as the document has them.
+    /// Method and path as in the document.
     pub(super) about: String,
-    /// Where it is served.
+    /// The server.
     pub(super) server: Server,
     /// Its template below the server's path.
     pub(super) template: String,
-    /// The template names more than the operation.
+    /// The template matches more than the operation.
     pub(super) widened: bool,
     /// Its method.
     pub(super) method: Method,
     /// Who may call it.
     pub(super) access: Access,
-    /// Values for the parameters of the template, in their order, each the likeliest first.
+    /// Values for the parameters of the template, in order, the likeliest first.
     pub(super) samples: Vec<Vec<String>>,
 }
 
@@ -135,7 +135,7 @@ pub(super) fn resolve<'a>(root: &'a Value, value: &'a Value) -> Result<&'a Value
     Err("its `$ref` leads round in a circle".to_owned())
 }
 
-/// Keeps these keys of an object and drops the others.
+/// Removes all other keys from an object.
 pub(super) fn keep(object: &mut Value, keys: &[&str]) {
     if let Value::Object(object) = object {
         object.retain(|key, _| keys.contains(&key.as_str()));
@@ -148,7 +148,7 @@ struct Reader<'a> {
     security: &'a Security<'a>,
     operations: Vec<Operation>,
     shadows: Vec<Shadow>,
-    /// Paths without an operation that is carried over.
+    /// Paths without an operation that is converted.
     empty: Vec<String>,
     notes: Vec<Note>,
 }
@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Keeps paths without an operation from being taken for others that could be them.
+    /// Closes paths without an operation that others would match.
     fn close_empty(&mut self, server: &Server) {
         for path in std::mem::take(&mut self.empty) {
             let shadow = Shadow::new(&path, server, Method::Get, Access::Closed, &path);
@@ -197,8 +197,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A path item with what it refers to: what stands beside the reference counts (3.1), where
-    /// both have it.
+    /// A path item merged with its reference: members next to `$ref` count (3.1) and take
+    /// precedence.
     fn item(&self, item: &'a Value) -> Result<Map<String, Value>, String> {
         let own = item.as_object().ok_or("a path holds an object")?;
         let target = resolve(self.root, item)?.as_object().ok_or("a path holds an object")?;
@@ -212,7 +212,7 @@ impl<'a> Reader<'a> {
         Ok(merged)
     }
 
-    /// A path of which no operation is known: nothing opens it, and nothing beside it takes its
+    /// Closes a path without a known operation: nothing grants it, and no other path matches its
     /// requests.
     fn close_path(&mut self, path: &str, server: &Server, fault: &str) {
         self.note(path, format!("nothing opens it: {fault}"));
@@ -242,7 +242,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads an operation; it becomes one of ours, or a shadow on those that would take its
+    /// Reads an operation; it is converted, or becomes a shadow on those that would match its
     /// requests.
     fn operation(
         &mut self,
@@ -336,7 +336,7 @@ impl<'a> Reader<'a> {
             .collect()
     }
 
-    /// The path parameters of an operation by their names, those of its path among them.
+    /// The path parameters of an operation by name, including its path's.
     fn parameters(
         &self,
         item: &Value,
@@ -356,7 +356,7 @@ impl<'a> Reader<'a> {
                             .to_owned(),
                     );
                 }
-                // A schema that cannot be resolved gives no examples, and that is all.
+                // A schema that cannot be resolved only gives no examples.
                 let schema = value.get("schema").and_then(|schema| resolve(self.root, schema).ok());
                 let mut value = value.clone();
                 keep(&mut value, &["name", "in", "required", "example", "examples"]);

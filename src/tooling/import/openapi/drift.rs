@@ -1,6 +1,6 @@
-//! What a document and the policies in force do not agree on, both ways. The document is asked by
-//! way of what an import would make of it: both sides are rules, and the same router says which
-//! operation a request is.
+//! Differences between a document and the policies in force, both ways. The document is compared in
+//! the form that an import would make of it: both sides are rules, and the same router matches
+//! their operations.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -22,26 +22,26 @@ pub struct Difference {
     pub operation: String,
     /// In one line.
     pub message: String,
-    /// Where the policies have it.
+    /// The position in the policies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
 }
 
-/// All differences.
+/// The result of the comparison.
 #[derive(Debug, Serialize)]
 pub struct Drift {
-    /// In the order of the document, then of the policies.
+    /// Ordered by the document, then by the policies.
     pub differences: Vec<Difference>,
-    /// Operations that both have.
+    /// Number of operations in both.
     pub compared: usize,
-    /// What of the document could not be compared, and why.
+    /// Parts of the document that could not be compared, and why.
     pub notes: Vec<Note>,
 }
 
-/// Compares.
+/// Compares a document with the policies.
 ///
 /// # Errors
-/// See [`import`](super::import()); and an API that was asked for and is not there.
+/// As for [`import`](super::import()); also if the requested API does not exist.
 pub fn drift(
     text: &str,
     options: &Options,
@@ -84,7 +84,7 @@ pub fn drift(
     Ok(Drift { differences: found, compared, notes })
 }
 
-/// The APIs that a document is about, where that was said.
+/// The APIs that the document is about, if given.
 fn meant(
     config: &Config,
     options: &Options,
@@ -102,7 +102,7 @@ fn meant(
     Ok(Some(meant))
 }
 
-/// The hosts that the policies tell apart, that of the document's server first.
+/// The hosts that the policies distinguish, the document server's host first.
 fn hosts(config: &Config, first: Option<String>) -> Vec<String> {
     let own = config.rules.apis().iter().filter_map(|api| api.host.clone());
     let mut hosts: Vec<String> =
@@ -114,7 +114,7 @@ fn hosts(config: &Config, first: Option<String>) -> Vec<String> {
 /// The policies in force.
 struct Side<'a> {
     config: &'a Config,
-    /// Keys of the APIs that an import makes; those of other servers begin like the first.
+    /// Keys of the APIs that an import makes; those of other servers begin with the first key.
     keys: &'a [String],
     meant: Option<HashSet<usize>>,
     hosts: Vec<String>,
@@ -122,8 +122,8 @@ struct Side<'a> {
 }
 
 impl Side<'_> {
-    /// The operations of the policies that a request of the document is: one for each host on which
-    /// it is another.
+    /// The operations of the policies that match a request of the document: one for each host where
+    /// it differs.
     fn lookup(&self, operation: &Imported) -> Vec<OperationId> {
         let mut ids: Vec<OperationId> = Vec::new();
         for host in &self.hosts {
@@ -133,8 +133,8 @@ impl Side<'_> {
                 let meant = self.meant.as_ref().is_none_or(|meant| meant.contains(&api));
                 meant.then(|| (id, self.is_shaped(host, target, &operation.shape)))
             });
-            // A resource that is written the same rather than one that has the example as a
-            // literal, or everything below a path.
+            // Prefer a resource written the same way to one with the example as a literal, or with
+            // a rest.
             let first = found.next();
             let exact = first.into_iter().chain(found).find(|(_, exact)| *exact).or(first);
             ids.extend(exact.map(|(id, _)| id).filter(|id| !ids.contains(id)));
@@ -212,8 +212,8 @@ impl Side<'_> {
         }
     }
 
-    /// Operations of the policies that the document lacks, each once; of a version that it has
-    /// nothing of, the version.
+    /// Operations of the policies that the document lacks, each once; a version that it lacks
+    /// entirely is listed once.
     fn undocumented(&self, documented: &HashSet<usize>, asked: bool, found: &mut Vec<Difference>) {
         let rules = &self.config.rules;
         let apis = self.about(documented, asked);
@@ -224,7 +224,7 @@ impl Side<'_> {
                 .or_default()
                 .insert(operation.version.as_ref().map(crate::names::Version::as_str));
         }
-        let mut told: HashSet<(usize, String)> = HashSet::new();
+        let mut noted: HashSet<(usize, String)> = HashSet::new();
         for (at, operation) in rules.operations().iter().enumerate() {
             if documented.contains(&at) || !apis.contains(&operation.api) {
                 continue;
@@ -239,7 +239,7 @@ impl Side<'_> {
             let Some(api) = rules
                 .apis()
                 .get(operation.api)
-                .filter(|_| told.insert((operation.api, what.clone())))
+                .filter(|_| noted.insert((operation.api, what.clone())))
             else {
                 continue;
             };
@@ -259,8 +259,8 @@ impl Side<'_> {
         }
     }
 
-    /// The APIs that a document is about: those asked for, else those that have some operation of
-    /// it, and those below the paths of these.
+    /// The APIs that a document is about: those requested, or those that have one of its
+    /// operations, and those below their paths.
     fn about(&self, documented: &HashSet<usize>, asked: bool) -> HashSet<usize> {
         if let Some(meant) = self.meant.as_ref().filter(|_| asked) {
             return meant.clone();
@@ -283,7 +283,7 @@ impl Side<'_> {
                     && path.strip_prefix(base).is_some_and(|rest| rest.starts_with('/'))
             })
         };
-        // What an import made of other servers, and what the document has no more.
+        // APIs that an import made for other servers, or that the document no longer has.
         let first = self.keys.first().map(|first| format!("{first}-")).unwrap_or_default();
         let inside = rules.apis().iter().enumerate().filter(|(_, api)| {
             below(api.host.as_deref(), &api.base_path)

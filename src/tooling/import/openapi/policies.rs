@@ -7,7 +7,7 @@ use super::{Imported, Options};
 use crate::request::method::{Method, MethodSet};
 use crate::tooling::import::{Upstream, yaml};
 
-/// The comment that a file begins with.
+/// The comment at the beginning of a file.
 pub(super) fn head(title: &str, upstreams: &[Upstream]) -> String {
     let mut head = yaml::comment(&format!("Made by `scopegate import openapi` of: {title}"));
     head.push_str("# gateway.yaml has to name, under `upstreams`:\n");
@@ -64,7 +64,7 @@ pub(super) fn scopes(
             text.push_str(&format!("    description: {}\n", yaml::prose(words)));
         }
         text.push_str("    grants:\n");
-        // One grant for all resources of an API of which a scope grants the same methods.
+        // One grant for all resources of an API on which a scope grants the same methods.
         let mut grants: BTreeMap<(&str, Vec<Method>), Vec<String>> = BTreeMap::new();
         for ((api, template), methods) in granted {
             grants.entry((api, methods.iter().collect())).or_default().push(template.clone());
@@ -81,8 +81,8 @@ pub(super) fn scopes(
     text
 }
 
-/// `tests:`, and how many: that each operation is closed to whoever shows nothing, and, with a
-/// client, that its scopes open it and nothing else does.
+/// `tests:`, and their number: each operation is closed without a token, and, with a client, its
+/// scopes open it and no others do.
 pub(super) fn tests(imported: &[Imported], options: &Options) -> (String, usize) {
     let mut lines: Vec<String> = Vec::new();
     for Imported { method, test, scopes, public, .. } in imported {

@@ -1,4 +1,4 @@
-//! Values for path parameters, for the tests that an import writes: examples of the document first.
+//! Values for path parameters in the generated tests: examples of the document first.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use crate::request::target::is_canonical_path;
 /// Everything but unreserved characters (RFC 3986 §2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Most examples of one parameter that are tried.
+/// Most examples tried per parameter.
 const MOST: usize = 16;
 
-/// A path parameter, as far as its values go.
+/// The values of a path parameter.
 #[derive(Debug)]
 pub(super) struct Parameter {
     examples: Vec<String>,
-    /// What its schema says it is.
+    /// The type in its schema.
     kind: Option<String>,
     format: Option<String>,
 }
@@ -33,7 +33,7 @@ impl Parameter {
     }
 }
 
-/// Values of a segment as they stand in a path, the likeliest first. There is always one.
+/// Values for a segment, encoded, the likeliest first. There is always one.
 pub(super) fn values(
     written: &str,
     name: &str,
@@ -49,7 +49,7 @@ pub(super) fn values(
     }
 }
 
-/// A segment of which parameters are parts.
+/// A segment that contains partial parameters.
 fn in_part(written: &str, parameters: &BTreeMap<String, Parameter>) -> String {
     let mut parts = written.split('{');
     let mut value = parts.next().unwrap_or_default().to_owned();
@@ -67,7 +67,7 @@ fn of_parameter(name: &str, parameter: Option<&Parameter>) -> Vec<String> {
     let mut values: Vec<String> = Vec::new();
     let mut add = |text: &str| {
         let encoded = utf8_percent_encode(text, RESERVED).to_string();
-        // An example that no request could have as one segment is none.
+        // An example is used only if it can be one segment of a request.
         let fits = !encoded.is_empty()
             && encoded.len() <= 128
             && is_canonical_path(&format!("/{encoded}"));
@@ -88,7 +88,7 @@ fn of_parameter(name: &str, parameter: Option<&Parameter>) -> Vec<String> {
             _ => {}
         }
     }
-    // A literal beside the parameter may be called like any of these.
+    // A literal next to the parameter may equal any of these.
     for fallback in [name.to_owned(), "1".to_owned(), format!("{name}-1"), "x-1".to_owned()] {
         add(&fallback);
     }

@@ -8,21 +8,21 @@ use serde_json::{Map, Value};
 use super::document::resolve;
 use crate::tooling::import::{Note, usable_scope};
 
-/// The scope that passes every scope check here, by its usual name.
+/// The usual name of the master scope, which passes every scope check.
 const MASTER: &str = "useraccount";
 
 /// Who may call an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Nobody: what the document says of it cannot be carried over.
+    /// No caller: its `security` cannot be converted.
     Closed,
-    /// Nobody that is named: no scope is asked for.
+    /// No caller is named: no scope is required.
     Unnamed,
-    /// As the document says of this operation.
+    /// As the document declares for this operation.
     Said {
         /// Everybody.
         public: bool,
-        /// Whoever has all scopes of one of the sets.
+        /// Callers that have all scopes of one of the sets.
         sets: Vec<BTreeSet<String>>,
     },
 }
@@ -30,14 +30,14 @@ pub(super) enum Access {
 /// The security schemes of a document.
 pub(super) struct Security<'a> {
     root: &'a Value,
-    /// What scopes' names are to begin with here.
+    /// Prefix of scope names here.
     prefix: &'a str,
     /// Whether a scheme's tokens have scopes.
     schemes: BTreeMap<String, bool>,
 }
 
 impl<'a> Security<'a> {
-    /// Reads the security schemes; and the descriptions of their scopes.
+    /// Reads the security schemes, and the descriptions of their scopes.
     pub(super) fn of(
         root: &'a Value,
         prefix: &'a str,
@@ -79,7 +79,7 @@ impl<'a> Security<'a> {
     /// Who may call an operation.
     ///
     /// # Errors
-    /// What of its `security` cannot be carried over.
+    /// Says which part of its `security` cannot be converted.
     pub(super) fn access(
         &self,
         about: &str,
@@ -95,8 +95,7 @@ impl<'a> Security<'a> {
         };
         let requirements: Vec<spec::SecurityRequirement> = serde_json::from_value(value.clone())
             .map_err(|fault| format!("`security`: {fault}"))?;
-        // That a document as a whole asks for nothing is often no statement at all: it opens
-        // nothing.
+        // An empty document-wide `security` is often not intended: it opens nothing.
         let nothing = requirements.is_empty() && own.is_some();
         let public = nothing || requirements.iter().any(|requirement| requirement.0.is_empty());
         let (mut sets, mut others) = (Vec::new(), Vec::new());
@@ -123,18 +122,18 @@ impl<'a> Security<'a> {
         Ok(Access::Said { public, sets })
     }
 
-    /// The scopes that one way of calling an operation asks for.
+    /// The scopes of one security requirement.
     fn requirement<'s>(
         &self,
         about: &str,
         schemes: impl IntoIterator<Item = (&'s String, &'s Vec<String>)>,
         notes: &mut Vec<Note>,
     ) -> Result<BTreeSet<String>, String> {
-        let (mut set, mut beside) = (BTreeSet::new(), Vec::new());
+        let (mut set, mut others) = (BTreeSet::new(), Vec::new());
         for (scheme, scopes) in schemes {
             match self.schemes.get(scheme) {
                 Some(true) => set.extend(scopes.iter().cloned()),
-                Some(false) => beside.push(scheme.as_str()),
+                Some(false) => others.push(scheme.as_str()),
                 None => {
                     return Err(format!(
                         "`security` names `{scheme}`, which is not among `securitySchemes`"
@@ -152,10 +151,10 @@ impl<'a> Security<'a> {
                 ));
             }
         }
-        if !set.is_empty() && !beside.is_empty() {
+        if !set.is_empty() && !others.is_empty() {
             let message = format!(
-                "asks for `{}` beside scopes; that is for the upstream to check",
-                beside.join("`, `")
+                "asks for `{}` besides scopes; that is for the upstream to check",
+                others.join("`, `")
             );
             notes.push(Note::new(about, message));
         }
@@ -163,8 +162,8 @@ impl<'a> Security<'a> {
     }
 }
 
-/// Where users sign in elsewhere has no say here, and is often no absolute URL, which the parser
-/// asks for.
+/// Replaces the sign-in URLs of a scheme: they do not matter here, and are often not absolute, as
+/// the parser requires.
 fn put_aside_urls(scheme: &mut Value) {
     let flows = scheme.get_mut("flows").and_then(Value::as_object_mut);
     for flow in flows.into_iter().flat_map(Map::values_mut).filter_map(Value::as_object_mut) {

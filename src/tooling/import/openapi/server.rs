@@ -1,4 +1,4 @@
-//! Where operations are served: the first of `servers`, of the operation, its path or the document.
+//! The server of operations: the first of `servers`, of the operation, its path or the document.
 
 use oas3::spec;
 use serde_json::Value;
@@ -6,23 +6,23 @@ use serde_json::Value;
 use super::document::keep;
 use crate::config::format;
 
-/// Longest address, characters, variables put in.
+/// Longest address in characters, with variables filled in.
 const LONGEST: usize = 2048;
 
-/// Where operations are served.
+/// The server of operations.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Server {
-    /// Scheme, host and port; not where the document leaves it to whoever serves it.
+    /// Scheme, host and port; none where the document leaves them open.
     pub(super) origin: Option<String>,
-    /// Path before the templates, as a base path is written.
+    /// Path before the templates, in the form of a base path.
     pub(super) base_path: String,
 }
 
-/// The server of a document, `base_path` in place of its path; and how many others have another
-/// path.
+/// The server of a document, with `base_path` instead of its path; and the number of others with
+/// another path.
 ///
 /// # Errors
-/// An address that cannot be read, or whose path no API could have.
+/// An address cannot be parsed, or its path cannot be a base path.
 pub(super) fn of_document(
     root: &Value,
     base_path: Option<&str>,
@@ -47,10 +47,10 @@ pub(super) fn of_document(
     Ok((server, others))
 }
 
-/// The server that a path or an operation names first.
+/// The first server of a path or an operation.
 ///
 /// # Errors
-/// An address that cannot be read.
+/// An address cannot be parsed.
 pub(super) fn own(owner: &Value) -> Result<Option<Server>, String> {
     owner
         .get("servers")
@@ -66,8 +66,7 @@ fn read(server: &Value) -> Result<Server, String> {
     let server: spec::Server =
         serde_json::from_value(server).map_err(|fault| format!("`servers`: {fault}"))?;
     let address = address(&server)?;
-    // Relative ones are relative to where the document is served, of which only the path can be
-    // known.
+    // Relative addresses depend on where the document is served: only the path can be known.
     let base = url::Url::parse("https://relative.invalid/").map_err(|fault| fault.to_string())?;
     let parsed = base.join(&address).map_err(|fault| format!("the server `{address}`: {fault}"))?;
     if !matches!(parsed.scheme(), "http" | "https") {
@@ -81,7 +80,7 @@ fn read(server: &Value) -> Result<Server, String> {
     Ok(Server { origin: (!relative).then(|| parsed.origin().ascii_serialization()), base_path })
 }
 
-/// The address with its variables put in, once: a value is no template.
+/// The address with its variables filled in, once: values are not expanded again.
 fn address(server: &spec::Server) -> Result<String, String> {
     let mut address = String::new();
     let mut parts = server.url.split('{');

@@ -1,5 +1,5 @@
-//! Operations that are not carried over, and whose requests others would take: `/pets/{id}.json`
-//! beside `/pets/{id}`. What takes them lets in only who may call both.
+//! Operations that are not converted and whose requests others would match: `/pets/{id}.json` next
+//! to `/pets/{id}`. The matching operation is restricted to callers who may call both.
 
 use std::cmp::Ordering;
 
@@ -7,27 +7,27 @@ use super::document::{Access, Server};
 use crate::request::method::Method;
 use crate::tooling::import::{end_of_path, has_plain_names, segments};
 
-/// An operation that is not carried over.
+/// An operation that is not converted.
 #[derive(Clone, Debug)]
 pub(super) struct Shadow {
-    /// Method and path as the document has them.
+    /// Method and path as in the document.
     pub(super) about: String,
-    /// As which its requests are judged.
+    /// The method with which its requests are decided.
     pub(super) method: Method,
     /// Who may call it.
     pub(super) access: Access,
-    /// Where it is served.
+    /// The server.
     origin: Option<String>,
-    /// Its path, base path included, by segments.
+    /// Its path as segments, including the base path.
     path: Vec<Piece>,
 }
 
 /// A segment of a path.
 #[derive(Clone, Debug)]
 enum Piece {
-    /// The literals before, between and behind its parameters; one where there are none.
+    /// The literals around its parameters; a single one if it has none.
     Segment(Vec<String>),
-    /// A parameter that may be several segments.
+    /// A parameter that may match several segments.
     Several,
 }
 
@@ -55,8 +55,8 @@ impl Shadow {
         }
     }
 
-    /// Whether requests of it are taken by a template that is not more specific: a document's
-    /// concrete paths come before others (OpenAPI 3.1, Paths Object).
+    /// Whether a template that is not more specific matches its requests: concrete paths of a
+    /// document take precedence (OpenAPI 3.1, Paths Object).
     pub(super) fn falls_on(&self, server: &Server, template: &str) -> bool {
         let full = format!("{}{template}", server.base_path.trim_end_matches('/'));
         let theirs: Vec<&str> = full.split('/').collect();
@@ -87,7 +87,7 @@ impl Shadow {
     }
 }
 
-/// How much a segment of one of our templates says.
+/// How specific a segment of our templates is.
 fn strength(segment: &str) -> u8 {
     if segment.starts_with('{') { 1 } else { 3 }
 }
@@ -107,7 +107,7 @@ impl Piece {
         Self::Segment(literals)
     }
 
-    /// How much it says: nothing, a parameter, a parameter in part, a literal.
+    /// How specific it is: several segments, a parameter, a partial parameter, a literal.
     fn strength(&self) -> u8 {
         match self {
             Self::Several => 0,
@@ -117,7 +117,7 @@ impl Piece {
         }
     }
 
-    /// Whether it may be what a segment of one of our templates is.
+    /// Whether it may match a segment of our templates.
     fn may_be(&self, segment: &str) -> bool {
         let Self::Segment(literals) = self else { return true };
         if segment.starts_with('{') {

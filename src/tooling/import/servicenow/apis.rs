@@ -1,8 +1,8 @@
-//! APIs as far as records name them.
+//! APIs as named in records.
 //!
-//! The records do not say which resources an API has. One that is named whole has its path and
-//! everything below it; one that a record names by itself is a resource of its own, and so is one
-//! of a single table.
+//! The records do not list the resources of an API. An API that is named as a whole gets its path
+//! and everything below it; a path that a record names becomes a resource, and so does a single
+//! table.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use crate::config::format;
 use crate::request::method::{Method, MethodSet};
 use crate::tooling::import::{numbered, shape, slug, yaml};
 
-/// What `apply to all methods` is about.
+/// The methods that `apply to all methods` covers.
 const ALL_METHODS: [Method; 5] =
     [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
-/// The version that a path without one means.
+/// The version of a path without one.
 const LATEST: &str = "latest";
 
 #[derive(Debug, Default)]
@@ -27,11 +27,11 @@ struct Api {
     prefix: String,
     /// Methods that records name for the whole API.
     whole: MethodSet,
-    /// Resources that records name, and the methods that they name for them.
+    /// Resources that records name, with their methods.
     resources: BTreeMap<String, MethodSet>,
-    /// How a resource is written, whatever its parameters are called.
+    /// The spelling of each resource, whatever its parameter names.
     spelled: BTreeMap<String, String>,
-    /// Resources of one table, by the resource that they are cut out of.
+    /// Resources for single tables, by the resource that they are split from.
     tables: BTreeMap<String, BTreeSet<String>>,
     versions: BTreeSet<String>,
 }
@@ -41,7 +41,7 @@ struct Api {
 pub(super) struct Apis {
     by_path: BTreeMap<String, Api>,
     keys: BTreeSet<String>,
-    /// Which API has a path, whatever its parameters are called.
+    /// The API that owns a path, whatever its parameter names.
     owners: BTreeMap<String, String>,
 }
 
@@ -50,7 +50,7 @@ impl Apis {
         self.by_path.len()
     }
 
-    /// APIs of which records name single versions.
+    /// APIs of which records name particular versions.
     pub(super) fn versioned(&self) -> impl Iterator<Item = &str> {
         self.by_path
             .iter()
@@ -58,10 +58,10 @@ impl Apis {
             .map(|(path, _)| path.as_str())
     }
 
-    /// Has there be an API with what a record is about; that as it is written here.
+    /// Adds what a record names to its API; returns the selection as written here.
     ///
     /// # Errors
-    /// A path or resource that no API here could have.
+    /// The path or resource is not valid for an API here.
     pub(super) fn register(
         &mut self,
         record: &Record,
@@ -154,7 +154,7 @@ impl Apis {
         if !selection.tables.is_empty() {
             return templates(&api.prefix, selection);
         }
-        // What was cut out of it for some tables is still of it.
+        // Resources split from it for single tables still belong to it.
         let cuts = api.tables.get(resource).into_iter().flatten();
         std::iter::once(resource).chain(cuts).cloned().collect()
     }
@@ -171,8 +171,7 @@ impl Apis {
     }
 }
 
-/// What a rule says of its operations beside the API: methods, versions, resources, a line for
-/// each.
+/// The operations of a rule in addition to its API: methods, versions, resources, one per line.
 pub(super) fn selector(selection: &Selection, resources: &[String], indent: usize) -> String {
     let space = " ".repeat(indent);
     let mut text = String::new();
@@ -210,7 +209,7 @@ impl Api {
         }
     }
 
-    /// Its resources with all methods that some record names for them.
+    /// Its resources with all methods that records name for them.
     fn offered(&self) -> BTreeMap<String, MethodSet> {
         let mut offered = self.resources.clone();
         let add = |methods: &mut MethodSet, more: MethodSet| {
@@ -225,7 +224,8 @@ impl Api {
                     all
                 },
             );
-            // A rule of the resource is one of its cuts too, and has to find there what it names.
+            // A rule on the resource also covers the resources split from it, which need its
+            // methods.
             for cut in cuts {
                 add(offered.entry(cut.clone()).or_default(), of_resource);
             }

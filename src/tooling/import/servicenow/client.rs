@@ -1,4 +1,4 @@
-//! One record of `oauth_entity` as the lines of a client.
+//! Converts one `oauth_entity` record to the lines of a client.
 
 use super::records::{Record, Records};
 use crate::config::format;
@@ -10,7 +10,7 @@ const LONGEST_ACCESS: u64 = 8_640_000;
 /// The longest life of a refresh token here, seconds: a hundred years.
 const LONGEST_REFRESH: u64 = 3_153_600_000;
 
-/// Fields that are read, or say how a record came to be.
+/// Fields that are read, or that are only metadata of the record.
 const KNOWN: &[&str] = &[
     "access_token_lifespan",
     "active",
@@ -36,7 +36,7 @@ const KNOWN: &[&str] = &[
 /// A line of a client: its key, and its value as YAML writes it.
 pub(super) type Line = (&'static str, String);
 
-/// What a record says of a client by itself.
+/// The content of one client record.
 pub(super) struct Said {
     pub(super) id: String,
     pub(super) public: bool,
@@ -44,7 +44,7 @@ pub(super) struct Said {
     pub(super) lines: Vec<Line>,
 }
 
-/// What is told of a client.
+/// Collects notes about a client.
 pub(super) struct Telling<'a> {
     pub(super) about: &'a str,
     pub(super) notes: &'a mut Vec<Note>,
@@ -59,7 +59,7 @@ impl Telling<'_> {
 /// Reads a record.
 ///
 /// # Errors
-/// Why it is no client here.
+/// Says why it cannot be a client here.
 pub(super) fn said(
     records: &Records,
     record: &Record,
@@ -99,7 +99,7 @@ pub(super) fn said(
     Ok(Said { id: id.to_owned(), public, grants, lines })
 }
 
-/// What people are shown of a client.
+/// The names of a client for people.
 fn named(record: &Record, telling: &mut Telling<'_>) -> Vec<Line> {
     let mut lines = Vec::new();
     for key in ["name", "provider_name"] {
@@ -113,11 +113,11 @@ fn named(record: &Record, telling: &mut Telling<'_>) -> Vec<Line> {
     lines
 }
 
-/// The redirect URLs that could be registered here.
+/// The redirect URLs that are valid here.
 fn redirects(record: &Record, telling: &mut Telling<'_>) -> Vec<String> {
     let mut listed: Vec<String> = Vec::new();
     for part in record.get("redirect_url").unwrap_or_default().split([' ', '\t', '\r', '\n', ',']) {
-        // A comma may stand in a URL: what does not begin like one belongs to the one before.
+        // A URL may contain a comma: text that does not begin like a URL belongs to the one before.
         match listed.last_mut() {
             _ if part.is_empty() => {}
             Some(before) if !part.contains(':') => before.push_str(&format!(",{part}")),
@@ -194,7 +194,8 @@ fn grants(
             other => telling.say(format!("the grant `{other}` is not known and left out")),
         }
     }
-    // There, clients with a secret get refresh tokens with these grants, public ones do not.
+    // In ServiceNow, clients with a secret get refresh tokens with these grants, public ones do
+    // not.
     if !public && grants.iter().any(|grant| matches!(*grant, "authorization_code" | "password")) {
         grants.push("refresh_token");
     }
@@ -203,7 +204,7 @@ fn grants(
     grants
 }
 
-/// What a client is held to; `restricted` where the record does not say that its tokens are.
+/// The restrictions of a client; `restricted` applies where the record does not say.
 fn restrictions(
     record: &Record,
     restricted: bool,
@@ -224,7 +225,7 @@ fn restrictions(
             other.map_or("not in the files".to_owned(), |other| format!("`{other}`"))
         )),
     }
-    // What the column is called is nowhere documented.
+    // The name of the column is not documented.
     let said = record
         .filled()
         .find(|(key, _)| key.contains("token_restriction"))
@@ -243,7 +244,7 @@ fn restrictions(
     }
 }
 
-/// Form and lives of a client's tokens.
+/// Format and lifespans of a client's tokens.
 fn tokens(record: &Record, lines: &mut Vec<Line>, telling: &mut Telling<'_>) {
     let format = match record.get("token_format") {
         Some("jwt") => "jwt",
@@ -261,7 +262,7 @@ fn tokens(record: &Record, lines: &mut Vec<Line>, telling: &mut Telling<'_>) {
         [("access_token_lifespan", LONGEST_ACCESS), ("refresh_token_lifespan", LONGEST_REFRESH)]
     {
         let Some(text) = record.get(key) else { continue };
-        // The Table API's texts for people group digits.
+        // Display texts of the Table API group digits.
         match text.replace(',', "").parse::<u64>() {
             Ok(seconds) if (1..=longest).contains(&seconds) => {
                 lines.push((key, format!("{seconds}s")));
@@ -273,8 +274,8 @@ fn tokens(record: &Record, lines: &mut Vec<Line>, telling: &mut Telling<'_>) {
     }
 }
 
-/// Fields that hold something and have no place here. Their values may be secret, so only their
-/// names are told.
+/// Reports fields with a value that are not converted. Values may be secret, so only names are
+/// listed.
 fn unread(record: &Record, telling: &mut Telling<'_>) {
     let known = |key: &str| {
         KNOWN.contains(&key) || key.starts_with("sys_") || key.contains("token_restriction")

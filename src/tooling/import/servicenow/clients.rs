@@ -8,7 +8,7 @@ use super::scopes::{Scopes, UNHELD, scope_name};
 use crate::client::MAX_SCOPE_BYTES;
 use crate::tooling::import::{Note, usable_name, yaml};
 
-/// The scope that passes gate 2 everywhere, by its name there and here.
+/// The scope that passes gate 2 everywhere, by its name in ServiceNow and here.
 const MASTER: &str = "useraccount";
 
 /// A client.
@@ -42,8 +42,8 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Reads them. With `restricted`, tokens are restricted of which the records do not say that
-    /// they are not.
+    /// Reads clients. With `restricted`, tokens are restricted unless the records say that they are
+    /// not.
     pub(super) fn of(records: &Records, restricted: bool, notes: &mut Vec<Note>) -> Self {
         let mut all = Self::default();
         let roles = roles(records, notes);
@@ -70,7 +70,7 @@ impl Clients {
         self.by_id.len()
     }
 
-    /// The client that a record is.
+    /// The id of the client that a record became.
     pub(super) fn id_of(&self, record: &str) -> Option<&str> {
         self.ids.get(record).map(String::as_str)
     }
@@ -113,7 +113,7 @@ impl Clients {
         self.by_id.insert(id, client);
     }
 
-    /// The user that a client acts as, with the roles that the files tell.
+    /// The user that a client acts as, with the roles in the files.
     fn application_user(
         &mut self,
         records: &Records,
@@ -157,7 +157,7 @@ impl Clients {
         Ok(name.to_owned())
     }
 
-    /// Client ids and user names share one namespace here, so that a `sub` is never both.
+    /// Client ids and user names share one namespace here, so that a `sub` is unambiguous.
     fn keep_apart(&mut self, notes: &mut Vec<Note>) {
         let taken: Vec<String> =
             self.users.keys().filter(|name| self.by_id.contains_key(*name)).cloned().collect();
@@ -206,8 +206,8 @@ impl Clients {
         }
     }
 
-    /// Scopes of the older list open nothing there by themselves: they are told of where the newer
-    /// one lacks them.
+    /// Reports scopes of the older list that the newer one lacks: in ServiceNow they grant nothing
+    /// by themselves.
     fn tell_classic_scopes(&self, records: &Records, notes: &mut Vec<Note>) {
         for record in records.all("oauth_entity_scope") {
             let client =
@@ -228,7 +228,7 @@ impl Clients {
         }
     }
 
-    /// `clients:`, and the scopes that there have to be for them.
+    /// `clients:`, and the scopes that they need.
     pub(super) fn yaml(&self, mut scopes: Scopes, notes: &mut Vec<Note>) -> (String, Scopes) {
         if self.by_id.is_empty() {
             return (String::new(), scopes);
@@ -320,7 +320,7 @@ impl Client {
 /// Roles by the users that have them.
 struct Roles<'a> {
     of_user: BTreeMap<&'a str, BTreeSet<String>>,
-    /// Whether the files have all of them.
+    /// Whether the files have all roles.
     known: bool,
 }
 

@@ -1,4 +1,4 @@
-//! `sys_api_access_policy` and the profiles mapped to it.
+//! `sys_api_access_policy` and its mapped profiles.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +15,9 @@ pub(super) struct Policy {
     about: String,
     selection: Selection,
     active: bool,
-    /// Profiles as they are written.
+    /// Profiles as written in the YAML.
     allow: BTreeSet<String>,
-    /// Resources that are another policy's.
+    /// Resources that another policy decides.
     except: BTreeSet<String>,
 }
 
@@ -83,14 +83,14 @@ pub(super) fn of(
                 .into_iter()
                 .filter(|field| record.get(field).is_some());
             let narrowed: Vec<&str> = narrowed.collect();
-            let beside = if narrowed.is_empty() {
+            let further = if narrowed.is_empty() {
                 String::new()
             } else {
                 format!("; {} of it count for nothing", narrowed.join(", "))
             };
             let message = format!(
                 "is about all APIs: here that is every API of the gateway, not the instance's \
-                    alone{beside}"
+                    alone{further}"
             );
             notes.push(Note::new(&record.about, message));
         }
@@ -107,7 +107,8 @@ pub(super) fn of(
     }
     untie(&mut policies, apis, notes);
     for (api, about) in closed {
-        // Whatever else is said of it: which of them would have counted is not known.
+        // The API stays closed whatever the others say: which of them would have applied is not
+        // known.
         policies
             .iter_mut()
             .filter(|policy| policy.selection.api.as_ref() == Some(&api))
@@ -132,13 +133,13 @@ fn new_key(wanted: &str, keys: &mut BTreeSet<String>) -> String {
     key
 }
 
-/// What a policy is about, as far as that can be told.
+/// The operations of a policy, as far as known.
 fn selection(record: &Record, apis: &mut Apis, notes: &mut Vec<Note>) -> Result<Selection, String> {
     let said = said(record, record.is("apply_global") == Some(true))?;
     let mut selection = said.selection;
     selection.tables = tables(record, &selection)?;
     if said.narrow.is_some() {
-        let message = "applies to all, and holds a value beside that: taken as all, as instances \
+        let message = "applies to all, and holds a value besides that: taken as all, as instances \
             do that normalise such records (property \
                        glide.rest.policy.normalize_apply_all_fields); on others it counts for the \
                        value alone";
@@ -147,15 +148,15 @@ fn selection(record: &Record, apis: &mut Apis, notes: &mut Vec<Note>) -> Result<
     apis.register(record, selection)
 }
 
-/// The ways in that policies name.
+/// The profiles that policies name.
 struct Profiles<'a> {
     records: &'a Records,
     clients: &'a Clients,
-    /// What is mapped to a policy, by the policy.
+    /// The mappings of each policy.
     mapped: BTreeMap<&'a str, Vec<&'a Record>>,
-    /// Everything that a record of a profile's conditions refers to.
+    /// All values in records of authentication policies.
     conditions: BTreeSet<&'a str>,
-    /// A record of conditions refers to nothing that could be a profile.
+    /// A record of authentication policies names no known profile.
     astray: bool,
 }
 
@@ -184,7 +185,7 @@ impl<'a> Profiles<'a> {
         Self { records, clients, mapped, conditions, astray }
     }
 
-    /// The ways in of a policy, as lines of `allow`.
+    /// The profiles of a policy, as lines of `allow`.
     fn allowed(&self, policy: &Record, notes: &mut Vec<Note>) -> BTreeSet<String> {
         let Some(rows) = self.mapped.get(policy.id()) else {
             let message = "no profile is mapped to it in the files (sys_auth_profile_mapping): it \
@@ -209,7 +210,7 @@ impl<'a> Profiles<'a> {
     fn profile(&self, row: &Record) -> Result<String, String> {
         let id = row.get("inbound_auth_profile").ok_or("no `inbound_auth_profile`")?;
         let shown = row.shown("inbound_auth_profile").unwrap_or(id);
-        // The part with the type and the client is a table of its own.
+        // The part with the type and the client is in a table of its own.
         let found = self
             .records
             .find("std_http_auth", id)
@@ -256,13 +257,13 @@ impl<'a> Profiles<'a> {
         }
     }
 
-    /// Whom a profile of the type OAuth lets in.
+    /// The callers that a profile of type OAuth admits.
     fn covers(&self, profile: &Record, name: &str) -> Result<String, String> {
         match profile.get("oauth_entity") {
             None if !profile.has("oauth_entity") => {
                 Err(format!("whose tokens `{name}` is about (`oauth_entity`) is not in the files"))
             }
-            // Covers every client of ours, and names none.
+            // It covers all our clients, but names none.
             None => Ok("{ issuers: [self] }".to_owned()),
             Some(entity) => match self.clients.id_of(entity) {
                 Some(client) => Ok(format!("{{ clients: {} }}", yaml::list([client]))),
@@ -275,8 +276,8 @@ impl<'a> Profiles<'a> {
     }
 }
 
-/// Two policies of one strength on one operation: which of them counts there is not documented, so
-/// here only the profiles count that both have.
+/// Two policies of one strength on one operation: ServiceNow does not document which applies, so
+/// only the profiles of both count here.
 fn untie(policies: &mut [Policy], apis: &Apis, notes: &mut Vec<Note>) {
     for at in 0..policies.len() {
         let (before, rest) = policies.split_at_mut(at);
@@ -289,7 +290,7 @@ fn untie(policies: &mut [Policy], apis: &Apis, notes: &mut Vec<Note>) {
     }
 }
 
-/// Has one of two policies decide where both would; what was done, where something was.
+/// Lets one of two policies decide shared operations; returns a note if it changed anything.
 fn untie_two(earlier: &mut Policy, later: &mut Policy, apis: &Apis) -> Option<String> {
     let (one, other) = (&earlier.selection, &later.selection);
     let alike = one.api == other.api && one.method == other.method && one.version == other.version;
@@ -320,7 +321,7 @@ fn untie_two(earlier: &mut Policy, later: &mut Policy, apis: &Apis) -> Option<St
                 you have decided"
         ));
     }
-    // The one with the fewer operations decides about those that both have.
+    // The policy with fewer operations decides the shared ones.
     let (narrow, wide) =
         if of_later.len() <= of_earlier.len() { (later, earlier) } else { (earlier, later) };
     narrow.allow = both;

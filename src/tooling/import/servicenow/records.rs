@@ -1,5 +1,5 @@
-//! Reads records of ServiceNow as they are exported: update sets and lists as XML, answers of the
-//! Table API as JSON. What a record means is not known here.
+//! Reads exported ServiceNow records: update sets and lists as XML, Table API answers as JSON. Does
+//! not know what a record means.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 use super::xml::{self, Element};
 use crate::config::document;
 
-/// Deepest nesting of update sets: a payload holds records, no payloads.
+/// Most nested update sets: a payload holds records, not payloads.
 const MAX_PAYLOADS: usize = 2;
 
-/// Tables that are read, and what they hold.
+/// Tables that are read, and their content.
 pub(super) const TABLES: &[&str] = &[
     "auth_policy_mapping",
     "inbound_auth_profile",
@@ -31,10 +31,10 @@ pub(super) const TABLES: &[&str] = &[
     "sys_user_role",
 ];
 
-/// A file as it was given.
+/// A file to import.
 #[derive(Clone, Debug)]
 pub struct Export {
-    /// The table, where that was said.
+    /// The table, if given.
     pub table: Option<String>,
     /// Its name.
     pub name: String,
@@ -42,7 +42,7 @@ pub struct Export {
     pub text: String,
 }
 
-/// A field: what it holds, and what people are shown.
+/// A field: its value, and its display text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Field {
     value: String,
@@ -58,17 +58,17 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// What a field holds; nothing where it is empty or not there.
+    /// The value of a field; `None` if empty or absent.
     pub(super) fn get(&self, field: &str) -> Option<&str> {
         self.fields.get(field).map(|field| field.value.trim()).filter(|value| !value.is_empty())
     }
 
-    /// Whether the files have the field, be it that it is empty.
+    /// Whether the files have the field, even if it is empty.
     pub(super) fn has(&self, field: &str) -> bool {
         self.fields.contains_key(field)
     }
 
-    /// What people are shown of a field.
+    /// The display text of a field.
     pub(super) fn shown(&self, field: &str) -> Option<&str> {
         self.fields
             .get(field)
@@ -76,7 +76,7 @@ impl Record {
             .filter(|display| !display.is_empty())
     }
 
-    /// A switch; `None` where it is not there or neither on nor off.
+    /// A switch; `None` where it is absent or neither on nor off.
     pub(super) fn is(&self, field: &str) -> Option<bool> {
         match self.get(field)?.to_ascii_lowercase().as_str() {
             "true" | "1" => Some(true),
@@ -90,7 +90,7 @@ impl Record {
         self.get("sys_id").unwrap_or_default()
     }
 
-    /// Fields that hold something, with what they hold.
+    /// Fields with a value, and their values.
     pub(super) fn filled(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields.keys().filter_map(|key| Some((key.as_str(), self.get(key)?)))
     }
@@ -100,9 +100,9 @@ impl Record {
 #[derive(Debug, Default)]
 pub(super) struct Records {
     tables: BTreeMap<String, BTreeMap<String, Record>>,
-    /// Tables of which the files have all records.
+    /// Tables whose records are all in the files.
     whole: BTreeSet<String>,
-    /// Tables that are in the files and are not read, with the number of their records.
+    /// Tables in the files that are not read, with their number of records.
     pub(super) others: BTreeMap<String, usize>,
 }
 
@@ -110,7 +110,7 @@ impl Records {
     /// Reads files.
     ///
     /// # Errors
-    /// The file, and what is wrong with it.
+    /// Returns the file, and what is wrong with it.
     pub(super) fn read(exports: &[Export]) -> Result<Self, String> {
         let mut records = Self::default();
         for export in exports {
@@ -139,7 +139,7 @@ impl Records {
         self.tables.get(table)?.get(id)
     }
 
-    /// Whether the files have all records of a table, be it that it is empty.
+    /// Whether the files have all records of a table, even if there are none.
     pub(super) fn has_whole(&self, table: &str) -> bool {
         self.whole.contains(table)
     }
@@ -164,7 +164,7 @@ impl Records {
             .find_map(|key| fields.get(*key))
             .filter(|field| !field.value.is_empty());
         let about = format!("{table} {}", named.map_or(id.as_str(), |field| field.value.trim()));
-        // A password's or secret's text is not kept, whatever form it has.
+        // Passwords and secrets are not kept, whatever their form.
         for secret in ["client_secret", "user_password"] {
             if let Some(field) = fields.get_mut(secret).filter(|field| !field.value.is_empty()) {
                 *field = Field { value: "…".to_owned(), display: String::new() };
@@ -211,7 +211,7 @@ impl Records {
                 return Err(format!("`{table}`: a list of records is expected"));
             }
         };
-        // An answer of the Table API is all that there is, an update set what was changed.
+        // A Table API answer is complete, an update set has only changes.
         self.whole.insert(table.to_owned());
         for row in rows {
             let row = row.as_object().ok_or_else(|| format!("`{table}`: a record is an object"))?;
@@ -226,7 +226,7 @@ impl Records {
 
     fn xml(&mut self, text: &str, table: Option<&str>, place: Place) -> Result<(), String> {
         let root = xml::root(text)?;
-        // Lists and answers of the Table API are all that there is, update sets what was changed.
+        // Lists and Table API answers are complete, update sets have only changes.
         let place = Place { whole: matches!(root.name.as_str(), "xml" | "response"), ..place };
         root.children.iter().try_for_each(|child| self.element(child, table, place))
     }
@@ -268,18 +268,18 @@ impl Records {
     }
 }
 
-/// Where in an export an element stands.
+/// The position of an element in an export.
 #[derive(Clone, Copy, Debug, Default)]
 struct Place {
-    /// In how many payloads.
+    /// Number of enclosing payloads.
     payloads: usize,
-    /// In one of a record that is no more.
+    /// Inside a deleted record.
     deleted: bool,
-    /// In a file that has all records of a table.
+    /// Inside a file that has all records of a table.
     whole: bool,
 }
 
-/// Whether an element is about a record that is no more.
+/// Whether an element is about a deleted record.
 fn is_deletion(element: &Element) -> bool {
     let attribute = element.attributes.get("action").map(String::as_str);
     let child = element
@@ -296,8 +296,8 @@ fn table_of(file: &str) -> Option<&str> {
     name.get(..end).filter(|stem| TABLES.contains(stem))
 }
 
-/// A field as XML: its text, with what people are shown as an attribute, or value, text for people
-/// and link as elements.
+/// A field in XML: its text, with the display text as an attribute; or value, display text and link
+/// as elements.
 fn xml_field(element: &Element) -> Result<Field, String> {
     if element.children.is_empty() {
         let display = element.attributes.get("display_value").cloned().unwrap_or_default();
@@ -323,7 +323,7 @@ fn xml_field(element: &Element) -> Result<Field, String> {
     Ok(of_parts(part("value"), part("display_value"), part("link").as_deref()))
 }
 
-/// A field whose parts are told apart. A link ends with the record that it leads to.
+/// A field with separate parts. A link ends with the id of its record.
 fn of_parts(value: Option<String>, display: Option<String>, link: Option<&str>) -> Field {
     let display = display.unwrap_or_default();
     let linked = link
@@ -333,7 +333,7 @@ fn of_parts(value: Option<String>, display: Option<String>, link: Option<&str>) 
     Field { value: value.or(linked).unwrap_or_else(|| display.clone()), display }
 }
 
-/// A value of the Table API: a text, or an object of value, text for people, and link.
+/// A value of the Table API: a text, or an object of value, display text and link.
 fn field(value: &Value) -> Field {
     let text = |value: &Value| match value {
         Value::String(text) => text.clone(),

@@ -7,8 +7,8 @@ use super::records::{Record, Records};
 use super::selection::{Selection, api_path, said};
 use crate::tooling::import::{Note, usable_scope, yaml};
 
-/// A scope that nobody holds. It is asked for where a record of the instance asks for one that
-/// cannot be told: without it, clients that are held to no scopes would be let in there.
+/// A scope that nobody holds. It is required where the scope of a record is not known: without it,
+/// clients that are not restricted to their scopes would be let in.
 pub(super) const UNHELD: &str = "servicenow.not-carried-over";
 
 /// An auth scope.
@@ -83,7 +83,7 @@ fn grant(
     add(scopes, &name, narrow);
     add(scopes, UNHELD, wide);
     let message = format!(
-        "applies to all, and holds a value beside that: `{name}` grants for that value alone, and \
+        "applies to all, and holds a value besides that: `{name}` grants for that value alone, and \
             for the rest `{UNHELD}` is asked for, which \
          nobody holds"
     );
@@ -91,8 +91,8 @@ fn grant(
     Ok(())
 }
 
-/// Closes what a record is about, its whole API where more is not known; false where not even that
-/// is.
+/// Closes the operations of a record, or its whole API where they are not known; false where the
+/// API is not known either.
 fn close(record: &Record, apis: &mut Apis, scopes: &mut Scopes) -> bool {
     let exact =
         said(record, false).ok().and_then(|said| apis.register(record, said.selection).ok());

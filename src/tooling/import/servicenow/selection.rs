@@ -1,17 +1,17 @@
-//! Which operations a record of an access policy or an access scope is about.
+//! The operations of an access policy or access scope record.
 
 use super::records::Record;
 use crate::config::format;
 use crate::request::method::Method;
 use crate::tooling::import::Template;
 
-/// The path of the Table API, of which alone it is known where a path names a table.
+/// The path of the Table API, the only API where the position of the table in a path is known.
 const TABLE_API: &str = "now/table";
 
-/// Which operations a rule is about; what is left out means all.
+/// The operations of a rule; a part that is left out means all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Selection {
-    /// `api_path`; nothing for a global policy.
+    /// `api_path`; none for a global policy.
     pub(super) api: Option<String>,
     pub(super) method: Option<Method>,
     pub(super) version: Option<String>,
@@ -22,26 +22,25 @@ pub(super) struct Selection {
 }
 
 impl Selection {
-    /// An API as a whole.
+    /// All operations of an API.
     pub(super) fn whole(api: &str) -> Self {
         Self { api: Some(api.to_owned()), ..Self::default() }
     }
 }
 
-/// What a record says of its operations.
+/// The operations of a record.
 #[derive(Clone, Debug)]
 pub(super) struct Said {
-    /// "Apply to all" taken by its word.
+    /// With "apply to all" taken literally.
     pub(super) selection: Selection,
-    /// The same with the values that are stored beside it, where there are some: there, they may
-    /// have counted all the same.
+    /// With the values that are stored nevertheless, if any: in ServiceNow they may have applied.
     pub(super) narrow: Option<Selection>,
 }
 
-/// Reads what a record says, tables left aside.
+/// Reads the operations of a record, without tables.
 ///
 /// # Errors
-/// What of it cannot be told.
+/// Says what is not valid or not known.
 pub(super) fn said(record: &Record, global: bool) -> Result<Said, String> {
     let (method, stale_method) = pinned(record, "apply_all_methods", "http_method")?;
     let read = |method: Option<&str>| {
@@ -74,10 +73,10 @@ pub(super) fn said(record: &Record, global: bool) -> Result<Said, String> {
     Ok(Said { selection, narrow })
 }
 
-/// The API that a record is about.
+/// The API of a record.
 ///
 /// # Errors
-/// It says none, or one that no API here could be.
+/// It has no API, or one that is not valid here.
 pub(super) fn api_path(record: &Record) -> Result<String, String> {
     let path = record.get("api_path").map(|path| path.trim_matches('/')).unwrap_or_default();
     let path = path.strip_prefix("api/").unwrap_or(path);
@@ -88,7 +87,7 @@ pub(super) fn api_path(record: &Record) -> Result<String, String> {
     Ok(path.to_owned())
 }
 
-/// The value that a record is pinned to, and one that is stored although it applies to all.
+/// The value of a field, or the value that is stored although the record applies to all.
 fn pinned<'a>(
     record: &'a Record,
     switch: &str,
@@ -117,10 +116,10 @@ fn below_namespace(path: &str, resource: &str) -> Result<String, String> {
     Ok(Template::of(inside, false).map_err(|fault| fault.to_string())?.text)
 }
 
-/// The tables that a policy is about; none for all of them.
+/// The tables of a policy; none for all tables.
 ///
 /// # Errors
-/// Where in the path they stand cannot be told, or they are no tables' names.
+/// Their position in the path is not known, or they are not valid table names.
 pub(super) fn tables(record: &Record, selection: &Selection) -> Result<Vec<String>, String> {
     let all = record.is("apply_all_tables") == Some(true);
     let of_tables = selection.api.as_deref() == Some(TABLE_API);
@@ -143,7 +142,7 @@ pub(super) fn tables(record: &Record, selection: &Selection) -> Result<Vec<Strin
         ));
     }
     let mut tables: Vec<String> = listed.split(',').map(|table| table.trim().to_owned()).collect();
-    // Names, not what people are shown of them, and not ids.
+    // Names, not display texts and not ids.
     let name = |table: &String| {
         let lower = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
         let id = table.len() == 32 && table.bytes().all(|b| b.is_ascii_hexdigit());

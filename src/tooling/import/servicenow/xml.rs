@@ -18,14 +18,14 @@ pub(super) struct Element {
 }
 
 impl Element {
-    /// The first child of a name.
+    /// The first child with a name.
     pub(super) fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)
     }
 }
 
-/// Reads a document's root. Entities other than XML's own five are refused, and so is a document
-/// type, which could define more.
+/// Parses a document and returns its root. Entities other than XML's own five are refused, and so
+/// is a document type, which could define more.
 pub(super) fn root(text: &str) -> Result<Element, String> {
     let mut reader = Reader::from_str(text);
     let mut open: Vec<Element> = vec![Element::default()];

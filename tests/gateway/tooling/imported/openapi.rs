@@ -471,7 +471,7 @@ fn drift_is_told_both_ways_and_there_is_none_after_an_import() {
     found.sort();
     expected.sort();
     assert_eq!((code, found), (1, expected));
-    // Where the API is named, that one and those that an import under that name makes beside it.
+    // Where the API is named, that one and those that an import under that name makes besides it.
     let named = Options { api: Some("pet-shop".into()), ..Options::default() };
     assert_eq!(drift(&in_force(&named, str::to_owned), &["--api", "pet-shop"]), (0, vec![]));
     let file = original("shop.yaml");
@@ -841,7 +841,7 @@ fn servers_references_and_parameters_are_read_as_the_standard_says() {
         "request: \"GET /v1/a/of-the-operation\", token: { client: app, scopes: [read] }, expect: \
             permit",
         "request: \"PUT /v1/a/of-the-path\"",
-        // What stands beside a reference counts, where both have it.
+        // What stands besides a reference counts, where both have it.
         "request: \"POST /v1/c\", token: { client: app, scopes: [read] }, expect: permit",
     ] {
         assert!(import.policies.contains(words), "{words}\n{}", import.policies);

@@ -390,7 +390,7 @@ fn policies_that_neither_is_stronger_of_let_in_by_the_profiles_of_both() {
         "{policies}"
     );
     assert!(notes.iter().any(|note| note.contains("neither is more specific")), "{notes:?}");
-    // A policy for some tables beside one for all: the tables are the first one's, the others the
+    // A policy for some tables besides one for all: the tables are the first one's, the others the
     // second one's.
     let get = |id: &str, tables: &str| {
         json!({ "sys_id": id, "name": id, "active": "true", "api_path": "now/table",
@@ -637,7 +637,7 @@ fn global_policies_and_versions_are_carried_over_with_a_warning() {
         of_tables(&with(&[("/sys_api_access_policy/0/http_method", json!("GET"))])).unwrap();
     assert!(policies.contains("  p:\n    api: now-table\n    allow:\n"), "{policies}");
     assert!(
-        notes.iter().any(|note| note.contains("applies to all, and holds a value beside that")),
+        notes.iter().any(|note| note.contains("applies to all, and holds a value besides that")),
         "{notes:?}"
     );
 }

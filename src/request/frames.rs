@@ -2,10 +2,16 @@
 //! fragment in a `:path`, which it cuts off, and pseudo-header fields in trailers, which it leaves
 //! out.
 //!
-//! Reads frames (RFC 9113 §4.1) and header blocks (HPACK, RFC 7541) beside the library, and keeps
+//! Reads frames (RFC 9113 §4.1) and header blocks (HPACK, RFC 7541)
+//! in parallel with the library, and keeps
 //! of the dynamic table only what that needs: sizes, and what kind of name an entry has.
 
+mod hpack;
+mod huffman;
+
 use std::collections::VecDeque;
+
+use self::hpack::{Reader, STATIC};
 
 /// The preface of a client (RFC 9113 §3.4).
 const PREFACE: usize = 24;
@@ -13,7 +19,7 @@ const PREFACE: usize = 24;
 const FRAME_HEAD: usize = 9;
 /// Largest dynamic table: the setting that we do not change (RFC 9113 §6.5.2).
 const MAX_TABLE: usize = 4096;
-/// What an entry of the table costs beside its texts (RFC 7541 §4.1).
+/// What an entry of the table costs besides its texts (RFC 7541 §4.1).
 const ENTRY: usize = 32;
 const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
@@ -278,220 +284,6 @@ impl FrameWatch {
         }
     }
 }
-
-/// What is left of a header block.
-struct Reader<'a>(&'a [u8]);
-
-/// A string as it is encoded (RFC 7541 §5.2).
-struct Text<'a> {
-    huffman: bool,
-    bytes: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    fn peek(&self) -> Option<u8> {
-        self.0.first().copied()
-    }
-
-    fn byte(&mut self) -> Result<u8, FrameFault> {
-        let (first, rest) = self.0.split_first().ok_or(FrameFault)?;
-        self.0 = rest;
-        Ok(*first)
-    }
-
-    /// An integer with a prefix of so many bits (RFC 7541 §5.1).
-    fn integer(&mut self, prefix: u32) -> Result<usize, FrameFault> {
-        let mask = (1_usize << prefix) - 1;
-        let mut value = usize::from(self.byte()?) & mask;
-        if value < mask {
-            return Ok(value);
-        }
-        for shift in [0, 7, 14, 21] {
-            let byte = self.byte()?;
-            value += usize::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        Err(FrameFault)
-    }
-
-    fn string(&mut self) -> Result<Text<'a>, FrameFault> {
-        let huffman = self.peek().ok_or(FrameFault)? & 0x80 != 0;
-        let length = self.integer(7)?;
-        let (bytes, rest) = self.0.split_at_checked(length).ok_or(FrameFault)?;
-        self.0 = rest;
-        Ok(Text { huffman, bytes })
-    }
-}
-
-impl Text<'_> {
-    fn text(&self) -> Result<Vec<u8>, FrameFault> {
-        if !self.huffman {
-            return Ok(self.bytes.to_vec());
-        }
-        let mut text = Vec::with_capacity(self.bytes.len() * 8 / 5);
-        decode(self.bytes, |byte| text.push(byte))?;
-        Ok(text)
-    }
-
-    fn length(&self) -> Result<usize, FrameFault> {
-        let mut length = self.bytes.len();
-        if self.huffman {
-            length = 0;
-            decode(self.bytes, |_| length += 1)?;
-        }
-        Ok(length)
-    }
-}
-
-/// Reads a Huffman code (RFC 7541 §5.2): a canonical one, so that the lengths of its codes say all.
-fn decode(bytes: &[u8], mut take: impl FnMut(u8)) -> Result<(), FrameFault> {
-    let (mut bits, mut count) = (0_u64, 0_u32);
-    let mut rest = bytes.iter();
-    loop {
-        while count <= 32 {
-            let Some(byte) = rest.next() else { break };
-            bits = bits << 8 | u64::from(*byte);
-            count += 8;
-        }
-        if count == 0 {
-            return Ok(());
-        }
-        let symbol = (5..=30.min(count)).find_map(|length| {
-            let code = u32::try_from(bits >> (count - length) & ((1 << length) - 1)).ok()?;
-            let group = CODE.get(length as usize)?;
-            let at = code.checked_sub(group.first).filter(|at| *at < group.count)?;
-            Some((length, *SYMBOLS.get((group.offset + at) as usize)?))
-        });
-        match symbol {
-            Some((length, symbol)) => {
-                take(u8::try_from(symbol).map_err(|_| FrameFault)?);
-                count -= length;
-                bits &= (1 << count) - 1;
-            }
-            // Padding: fewer than eight bits, all of them ones.
-            None if count < 8 && bits == (1 << count) - 1 => return Ok(()),
-            None => return Err(FrameFault),
-        }
-    }
-}
-
-/// The codes of one length.
-#[derive(Clone, Copy)]
-struct Group {
-    first: u32,
-    count: u32,
-    /// Where their symbols begin.
-    offset: u32,
-}
-
-/// How long the code of each symbol is; the last one is the end of the string (RFC 7541 appendix
-/// B).
-const LENGTHS: [u8; 257] = [
-    13, 23, 28, 28, 28, 28, 28, 28, 28, 24, 30, 28, 28, 30, 28, 28, 28, 28, 28, 28, 28, 28, 30, 28,
-    28, 28, 28, 28, 28, 28, 28, 28, 6, 10, 10, 12, 13, 6, 8, 11, 10, 10, 8, 11, 8, 6, 6, 6, 5, 5,
-    5, 6, 6, 6, 6, 6, 6, 6, 7, 8, 15, 6, 12, 10, 13, 6, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7,
-    7, 7, 7, 7, 7, 7, 7, 7, 8, 7, 8, 13, 19, 13, 14, 6, 15, 5, 6, 5, 6, 5, 6, 6, 6, 5, 7, 7, 6, 6,
-    6, 5, 6, 7, 6, 5, 5, 6, 7, 7, 7, 7, 7, 15, 11, 14, 13, 28, 20, 22, 20, 20, 22, 22, 22, 23, 22,
-    23, 23, 23, 23, 23, 24, 23, 24, 24, 22, 23, 24, 23, 23, 23, 23, 21, 22, 23, 22, 23, 23, 24, 22,
-    21, 20, 22, 22, 23, 23, 21, 23, 22, 22, 24, 21, 22, 23, 23, 21, 21, 22, 21, 23, 22, 23, 23, 20,
-    22, 22, 22, 23, 22, 22, 23, 26, 26, 20, 19, 22, 23, 22, 25, 26, 26, 26, 27, 27, 26, 24, 25, 19,
-    21, 26, 27, 27, 26, 27, 24, 21, 21, 26, 26, 28, 27, 27, 27, 20, 24, 20, 21, 22, 21, 21, 23, 22,
-    22, 25, 25, 24, 24, 26, 23, 26, 27, 26, 26, 27, 27, 27, 27, 27, 28, 27, 27, 27, 27, 27, 26, 30,
-];
-
-/// The codes by their length, and their symbols in order.
-static CODE: [Group; 31] = table().0;
-static SYMBOLS: [u16; 257] = table().1;
-
-#[expect(clippy::indexing_slicing, reason = "counted below the lengths, at compile time")]
-const fn table() -> ([Group; 31], [u16; 257]) {
-    let mut groups = [Group { first: 0, count: 0, offset: 0 }; 31];
-    let mut symbols = [0_u16; 257];
-    let (mut length, mut code, mut at) = (1, 0_u32, 0_u32);
-    while length <= 30 {
-        groups[length] = Group { first: code, count: 0, offset: at };
-        let mut symbol = 0_u16;
-        while symbol < 257 {
-            if LENGTHS[symbol as usize] as usize == length {
-                symbols[at as usize] = symbol;
-                groups[length].count += 1;
-                code += 1;
-                at += 1;
-            }
-            symbol += 1;
-        }
-        code <<= 1;
-        length += 1;
-    }
-    (groups, symbols)
-}
-
-/// The names of the static table (RFC 7541 appendix A).
-const STATIC: [&str; 61] = [
-    ":authority",
-    ":method",
-    ":method",
-    ":path",
-    ":path",
-    ":scheme",
-    ":scheme",
-    ":status",
-    ":status",
-    ":status",
-    ":status",
-    ":status",
-    ":status",
-    ":status",
-    "accept-charset",
-    "accept-encoding",
-    "accept-language",
-    "accept-ranges",
-    "accept",
-    "access-control-allow-origin",
-    "age",
-    "allow",
-    "authorization",
-    "cache-control",
-    "content-disposition",
-    "content-encoding",
-    "content-language",
-    "content-length",
-    "content-location",
-    "content-range",
-    "content-type",
-    "cookie",
-    "date",
-    "etag",
-    "expect",
-    "expires",
-    "from",
-    "host",
-    "if-match",
-    "if-modified-since",
-    "if-none-match",
-    "if-range",
-    "if-unmodified-since",
-    "last-modified",
-    "link",
-    "location",
-    "max-forwards",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "range",
-    "referer",
-    "refresh",
-    "retry-after",
-    "server",
-    "set-cookie",
-    "strict-transport-security",
-    "transfer-encoding",
-    "user-agent",
-    "vary",
-    "via",
-    "www-authenticate",
-];
 
 #[cfg(test)]
 mod tests {

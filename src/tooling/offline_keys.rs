@@ -1,4 +1,4 @@
-//! A real token without a network: its signature checked with keys that stand in files.
+//! Verifies a real token without network access, with keys from files.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,15 +7,16 @@ use crate::config::{Config, KeySource};
 use crate::grant::opaque::Kind;
 use crate::names::IssuerName;
 use crate::reason::{Reason, Refusal, TokenFault};
-use crate::token::jws::Unverified;
+use crate::token::json::Json;
+use crate::token::jws::Decoded;
 use crate::token::{Facts, KeySet};
 
-/// Keys that can be had without asking anybody.
+/// Keys that are available without a network.
 #[derive(Clone, Debug, Default)]
 pub struct Keys(HashMap<IssuerName, KeySet>);
 
 impl Keys {
-    /// Those of key files.
+    /// The keys of key files.
     #[must_use]
     pub fn of_files(config: &Config) -> Self {
         let files = config.key_sources.iter().filter_map(|(name, source)| match source {
@@ -25,19 +26,19 @@ impl Keys {
         Self(files.collect())
     }
 
-    /// And those of one more issuer.
+    /// Adds the keys of one more issuer.
     #[must_use]
     pub fn with(mut self, issuer: IssuerName, keys: KeySet) -> Self {
         self.0.insert(issuer, keys);
         self
     }
 
-    /// Reads a token. Whether what it says is good enough now, the decision says.
+    /// Verifies a token. Whether its claims are acceptable now is for the decision.
     ///
     /// # Errors
-    /// `token.invalid` with its fault; `issuer.unavailable` where the keys are not here.
+    /// Returns `token.invalid` with its fault, or `issuer.unavailable` where the keys are not here.
     pub fn read(&self, config: &Config, token: &str) -> Result<Arc<Facts>, Refusal> {
-        // Known by how they begin: no JWTs, so that there is nothing to be read here.
+        // Opaque tokens are recognised by their prefix: they are not JWTs and cannot be read here.
         if Kind::ALL.iter().any(|kind| token.starts_with(kind.prefix())) {
             return Err(Refusal::because(
                 Reason::StoreUnavailable,
@@ -51,8 +52,9 @@ impl Keys {
             );
             return Err(Refusal::because(Reason::IssuerUnavailable, text));
         }
-        let parsed = Unverified::parse(token).map_err(Refusal::token)?;
-        let claimed = parsed.claims.get("iss").and_then(serde_json::Value::as_str);
+        let decoded = Decoded::of(token).map_err(Refusal::token)?;
+        let parsed = decoded.read().map_err(Refusal::token)?;
+        let claimed = parsed.claims.get("iss").and_then(Json::as_str);
         let issuer = claimed.and_then(|iss| config.rules.issuer_by_claim(iss));
         let issuer = issuer.ok_or(Refusal::token(TokenFault::Issuer))?;
         let Some(keys) = self.0.get(&issuer.rules.name) else {

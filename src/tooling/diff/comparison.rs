@@ -1,4 +1,4 @@
-//! What a comparison tells, and the form in which machines read it.
+//! The result of a comparison, and its serialized form.
 
 use std::collections::BTreeMap;
 
@@ -14,51 +14,50 @@ pub enum Direction {
     Widens,
 }
 
-/// A caller and an operation whose verdict changes, in some circumstances at least.
+/// A caller and an operation whose verdict changes, at least in some circumstances.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// The client; nobody where no token is needed.
+    /// The client; none where no token is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// The client, and by whom and for whom its token is.
+    /// The client, with the token's issuer and its user.
     pub caller: String,
     /// Method.
     pub method: &'static str,
     /// The API in the set that has the operation, the new one first.
     pub api: String,
-    /// The path as the API writes it; as it is sent, where the sets have different templates for
-    /// it.
+    /// The path as the API writes it; as sent, where the sets have different templates.
     pub path: String,
-    /// Which way.
+    /// Direction of the change.
     pub direction: Direction,
     /// The verdict before.
     pub old: &'static str,
     /// The verdict now.
     pub new: &'static str,
-    /// Scopes with one of which alone it changes; nothing where that does not matter.
+    /// Scopes each of which alone causes the change; empty where scopes do not matter.
     pub scopes: Vec<String>,
-    /// One request that shows it.
+    /// A request that shows the change.
     pub example: Example,
 }
 
-/// A request whose verdict changes, with the keys of `tests:`.
+/// A request whose verdict changes, written with the keys of `tests:`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Example {
     /// `METHOD path`.
     pub request: String,
-    /// Host, where APIs differ by it.
+    /// Host, where APIs differ by host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Address, where that matters.
+    /// Address of the caller, where relevant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// When, where that matters.
+    /// Time of the request, where relevant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
     /// A name of the certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<[String; 1]>,
-    /// What the token says.
+    /// The content of the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<ExampleToken>,
 }
@@ -66,12 +65,12 @@ pub struct Example {
 /// The token of an example.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct ExampleToken {
-    /// Who minted it.
+    /// The issuer.
     pub issuer: String,
     /// The client claim.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<String>,
-    /// `sub`, where it is not the client.
+    /// `sub`, if it is not the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
     /// Scopes, where the issuer declares some.
@@ -83,25 +82,25 @@ pub struct ExampleToken {
     /// Claims.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub claims: BTreeMap<String, String>,
-    /// `aud`, where that matters.
+    /// `aud`, where relevant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub audience: Option<Vec<String>>,
-    /// `jti`, where that matters.
+    /// `jti`, where relevant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
 
-/// All that changes.
+/// All changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Comparison {
-    /// By caller, API, path and method.
+    /// Sorted by caller, API, path and method.
     pub differences: Vec<Difference>,
-    /// Operations with so many combinations of roles and claims that not all were gone through.
+    /// Operations with so many combinations of roles and claims that some were not checked.
     pub in_part: usize,
 }
 
-/// One for each caller and operation: an operation has several paths where it has versions and
-/// conditions.
+/// Merges to one difference per caller and operation: an operation has several paths where it has
+/// versions and conditions.
 pub(super) fn merge(differences: &mut Vec<Difference>) {
     let key = |found: &Difference| {
         (found.caller.clone(), found.api.clone(), found.path.clone(), found.method, found.direction)
@@ -109,7 +108,7 @@ pub(super) fn merge(differences: &mut Vec<Difference>) {
     differences.sort_by(|a, b| (key(a), &a.example).cmp(&(key(b), &b.example)));
     differences.dedup_by(|later, first| {
         let same = key(later) == key(first);
-        // Where scopes do not matter for one, they do not for the whole.
+        // Where scopes do not matter for one, they do not matter for all.
         if same && (first.scopes.is_empty() || later.scopes.is_empty()) {
             first.scopes.clear();
         } else if same {

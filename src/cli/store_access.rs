@@ -1,4 +1,4 @@
-//! What the commands over the store share.
+//! Shared by the commands over the store.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,8 +12,8 @@ use crate::store::Store;
 use crate::store::revocations::{Revocation, Subject};
 use crate::system::{clock, files};
 
-/// The store of a configuration. A command never makes one: a wrong working directory would leave
-/// an empty store behind.
+/// Opens the store of a configuration. A command never creates one: a wrong working directory would
+/// leave an empty store behind.
 pub(super) fn store(config: &Config) -> Result<Store, ExitCode> {
     if let StoreConfig::Embedded(folder) = &config.fixed.store
         && !Path::new(folder).join("scopegate.db").exists()
@@ -27,7 +27,7 @@ pub(super) fn store(config: &Config) -> Result<Store, ExitCode> {
     Store::of(&config.fixed.store).map_err(|fault| wrong(&format!("store: {fault}")))
 }
 
-/// Revokes, for every gateway on the store.
+/// Revokes on every gateway of the store.
 pub(super) fn revoke(gateway: &Path, subject: Subject, format: Format) -> Result<(), ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     revoke_in(&config, Revocation::now(subject, clock::now()))
@@ -43,7 +43,7 @@ pub(super) fn time(at: Timestamp) -> String {
     jiff::Timestamp::from_second(at.0).map(|at| at.to_string()).unwrap_or_default()
 }
 
-/// Its day.
+/// The same, only the day.
 pub(super) fn day(at: Timestamp) -> String {
     time(at).split('T').next().unwrap_or_default().to_owned()
 }

@@ -1,10 +1,9 @@
-//! Tokens that a command is shown, read without a network: ours by the store, others' by the files
-//! that their keys are in.
+//! Reads tokens for a command without a network: ours from the store, others' with keys from files.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::state;
+use super::store_access;
 use crate::config::{Config, StoreConfig};
 use crate::grant::opaque::Kind;
 use crate::names::IssuerName;
@@ -12,9 +11,9 @@ use crate::reason::{Reason, Refusal, TokenFault};
 use crate::store::Store;
 use crate::token::keyset::Key;
 use crate::token::{Facts, KeySet};
-use crate::tooling::reading::Keys;
+use crate::tooling::offline_keys::Keys;
 
-/// What a token says; whether that is good enough now is the decision's to say.
+/// The facts of a token; whether they are acceptable now is for the decision.
 pub(super) fn facts(
     config: &Config,
     store: Option<&Store>,
@@ -38,10 +37,10 @@ pub(super) fn facts(
     keys.read(config, token)
 }
 
-/// The store, where there is one: to look at a request needs none, and makes none.
+/// The store, where there is one: reading a request needs none, and creates none.
 pub(super) fn store(config: &Config) -> Option<Store> {
     match &config.fixed.store {
         StoreConfig::Embedded(folder) if !Path::new(folder).join("scopegate.db").exists() => None,
-        StoreConfig::Embedded(_) | StoreConfig::Shared(_) => state::store(config).ok(),
+        StoreConfig::Embedded(_) | StoreConfig::Shared(_) => store_access::store(config).ok(),
     }
 }
