@@ -99,7 +99,7 @@ golden:
 
 # CPU time per request against a bare pingora proxy, then the decision and the parts of verification alone; of what is shipped.
 bench:
-	$(CARGO) bench --locked --profile dist --bench forwarding
+	$(CARGO) bench --locked --profile dist --bench forwarding --bench requests
 	$(CARGO) bench --locked --profile dist --bench decision --bench tokens
 
 demo:

@@ -84,6 +84,7 @@ fn benchmark(criterion: &mut Criterion) {
             roles: Vec::new(),
             bound: false,
             claims: serde_json::Map::new(),
+            unread: Vec::new(),
         });
         let judge = || {
             decide(

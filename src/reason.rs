@@ -8,6 +8,7 @@
 pub mod table;
 
 use std::borrow::Cow;
+use std::fmt;
 
 use self::table::Challenge;
 use crate::names::ScopeName;
@@ -36,6 +37,8 @@ macro_rules! closed_list {
         }
     };
 }
+
+pub(crate) use closed_list;
 
 closed_list! {
     /// The closed list of reasons, in the order in which the steps of a decision may give them.
@@ -292,6 +295,50 @@ closed_list! {
     }
 }
 
+/// What was wrong with a token, with what was seen and what was wanted: for the log, never for the
+/// caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenError {
+    /// The fault.
+    pub fault: TokenFault,
+    /// The fault's label and what there is to say of it; nothing beyond the label.
+    text: Option<Box<str>>,
+}
+
+/// Longest part of a token that a text quotes, in characters.
+const MAX_QUOTE: usize = 100;
+
+impl TokenError {
+    /// A fault with what was seen and what was wanted.
+    #[must_use]
+    pub fn because(fault: TokenFault, detail: impl fmt::Display) -> Self {
+        Self { fault, text: Some(format!("{}: {detail}", fault.label()).into()) }
+    }
+
+    /// The fault as the log names it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.text.as_deref().unwrap_or(self.fault.label())
+    }
+}
+
+impl From<TokenFault> for TokenError {
+    fn from(fault: TokenFault) -> Self {
+        Self { fault, text: None }
+    }
+}
+
+/// A part of a token as a text may quote it: short, and without control characters.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    let mut quoted: String =
+        text.chars().take(MAX_QUOTE).map(|c| if c.is_control() { '?' } else { c }).collect();
+    if text.chars().nth(MAX_QUOTE).is_some() {
+        quoted.push('…');
+    }
+    quoted
+}
+
 /// The step of the rules that a fault belongs to, for the log: never sent to the caller.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub enum Fault {
@@ -299,7 +346,7 @@ pub enum Fault {
     #[default]
     None,
     /// What was wrong with the token.
-    Token(TokenFault),
+    Token(TokenError),
     /// What was wrong with the request, or what failed, in our words.
     Text(Cow<'static, str>),
 }
@@ -310,7 +357,7 @@ impl Fault {
     pub fn text(&self) -> &str {
         match self {
             Self::None => "",
-            Self::Token(fault) => fault.label(),
+            Self::Token(error) => error.text(),
             Self::Text(text) => text,
         }
     }
@@ -319,7 +366,7 @@ impl Fault {
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {
-            Self::Token(fault) => fault.label(),
+            Self::Token(error) => error.fault.label(),
             Self::None | Self::Text(_) => "",
         }
     }
@@ -409,8 +456,9 @@ impl Refusal {
 
     /// `token.invalid` with its fault.
     #[must_use]
-    pub const fn token(fault: TokenFault) -> Self {
-        Self { reason: Reason::TokenInvalid, fault: Fault::Token(fault), remedy: Remedy::None }
+    pub fn token(error: impl Into<TokenError>) -> Self {
+        let fault = Fault::Token(error.into());
+        Self { reason: Reason::TokenInvalid, fault, remedy: Remedy::None }
     }
 
     /// The same refusal with a remedy.

@@ -46,12 +46,20 @@ impl ScopeSet {
     /// # Errors
     /// A character outside the grammar (RFC 6749 §3.3).
     pub fn parse_unbounded(text: &str) -> Result<Self, ScopeFault> {
+        Self::of(text.split(' '))
+    }
+
+    /// The scopes of these names; empty ones are none.
+    ///
+    /// # Errors
+    /// A character outside the grammar (RFC 6749 §3.3).
+    pub fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<Self, ScopeFault> {
         let mut scopes = Vec::new();
-        for token in text.split(' ').filter(|token| !token.is_empty()) {
-            if !is_scope_token(token) {
+        for name in names.into_iter().filter(|name| !name.is_empty()) {
+            if !is_scope_token(name) {
                 return Err(ScopeFault::Character);
             }
-            scopes.push(ScopeName::new(token));
+            scopes.push(ScopeName::new(name));
         }
         Ok(scopes.into_iter().collect())
     }

@@ -14,7 +14,7 @@ pub mod mint;
 use crate::names::{IssuerName, Timestamp};
 use crate::scope::ScopeSet;
 
-pub use claims::{IssuerRules, judge};
+pub use claims::{IssuerRules, check_claims};
 pub use keyset::{KeyId, KeySet};
 
 /// What a verified token says. These facts, and only these, are cached: whether they are good
@@ -50,4 +50,7 @@ pub struct Facts {
     pub bound: bool,
     /// The claims that profiles look at, by the names these use.
     pub claims: serde_json::Map<String, serde_json::Value>,
+    /// Claims that were to give scopes or roles and have a form that cannot be read: they give
+    /// nothing.
+    pub unread: Vec<String>,
 }

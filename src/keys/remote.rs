@@ -15,7 +15,7 @@ use super::discovery::Discovered;
 use super::fetch::{Fetch, FetchFault};
 use crate::config::KeySource;
 use crate::names::IssuerName;
-use crate::reason::TokenFault;
+use crate::reason::{TokenError, TokenFault};
 use crate::token::keyset::KeySet;
 
 /// Time between refreshes without failures; each is up to a tenth earlier, so that gateways do not
@@ -52,10 +52,10 @@ struct State {
 }
 
 /// Why a token could not be verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerifyFault {
     /// The token is not valid.
-    Token(TokenFault),
+    Token(TokenError),
     /// Not known: its key may be one that could not be fetched.
     Unavailable,
 }
@@ -135,14 +135,16 @@ impl IssuerKeys {
     /// Returns the fault from `check`, or that the issuer cannot be reached.
     pub async fn verify<T>(
         &self,
-        check: impl Fn(&KeySet) -> Result<T, TokenFault>,
+        check: impl Fn(&KeySet) -> Result<T, TokenError>,
     ) -> Result<T, VerifyFault> {
         match check(&self.set()) {
-            Err(TokenFault::KeyUnknown) => match self.refresh_for_unknown_kid().await {
-                Refreshed::Yes => check(&self.set()).map_err(VerifyFault::Token),
-                Refreshed::Current => Err(VerifyFault::Token(TokenFault::KeyUnknown)),
-                Refreshed::Unavailable => Err(VerifyFault::Unavailable),
-            },
+            Err(error) if error.fault == TokenFault::KeyUnknown => {
+                match self.refresh_for_unknown_kid().await {
+                    Refreshed::Yes => check(&self.set()).map_err(VerifyFault::Token),
+                    Refreshed::Current => Err(VerifyFault::Token(error)),
+                    Refreshed::Unavailable => Err(VerifyFault::Unavailable),
+                }
+            }
             checked => checked.map_err(VerifyFault::Token),
         }
     }

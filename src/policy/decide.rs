@@ -10,7 +10,7 @@ use super::gate::{Grounds, Inquiry};
 use super::principal::{Principal, identify};
 use super::route::{Matched, Operation, OperationId, is_same_leaf, parameters};
 use crate::names::Timestamp;
-use crate::reason::{Reason, Refusal, Remedy, TokenFault, Verdict};
+use crate::reason::{Reason, Refusal, Remedy, TokenError, TokenFault, Verdict, quoted};
 use crate::request::credential::BearerToken;
 use crate::request::method::Method;
 use crate::request::target::Allowances;
@@ -246,7 +246,10 @@ pub fn judge(
     if principal.facts().issuer.is_own()
         && !api.is_some_and(|api| rules.is_for(principal.facts(), api))
     {
-        return Judgement::refused_at(matched, Refusal::token(TokenFault::Audience));
+        let seen = quoted(&principal.facts().audience.join(", "));
+        let text = format!("saw {seen}, which is not for this API");
+        let error = TokenError::because(TokenFault::Audience, text);
+        return Judgement::refused_at(matched, Refusal::token(error));
     }
     let (outcome, shadow) =
         match (check_blocks(rules, &principal, moment), rules.operation(matched.operation)) {

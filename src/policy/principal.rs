@@ -7,7 +7,7 @@ use crate::client::{Client, User};
 use crate::names::{RoleName, Timestamp};
 use crate::reason::{Reason, Refusal, TokenFault};
 use crate::scope::ScopeSet;
-use crate::token::{Facts, judge};
+use crate::token::{Facts, check_claims};
 
 /// The caller: a verified token, its client, and the user it acts as. Created only by [`identify`].
 #[derive(Clone, Debug)]
@@ -115,7 +115,7 @@ impl Principal {
 /// Returns `token.invalid` with its fault, `client.unknown`, `client.inactive` or `user.inactive`.
 pub fn identify(rules: &Rules, facts: Arc<Facts>, now: Timestamp) -> Result<Principal, Refusal> {
     let issuer = rules.issuer(facts.issuer.as_str()).ok_or(Refusal::token(TokenFault::Issuer))?;
-    judge(&facts, &issuer.rules, now).map_err(Refusal::token)?;
+    check_claims(&facts, &issuer.rules, now).map_err(Refusal::token)?;
     let registry = rules.registry();
     let client = if facts.issuer.is_own() {
         facts.client.as_deref().and_then(|id| registry.client(id))

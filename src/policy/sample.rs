@@ -114,6 +114,7 @@ impl TokenSample {
             scopes: self.scopes_of(rules, issuer),
             roles: self.roles.clone(),
             bound: false,
+            unread: Vec::new(),
             claims: self.claims_of(issuer, &subject, &audience),
             subject,
             audience,
@@ -133,7 +134,10 @@ impl TokenSample {
             ("iss", Some(Value::from(rules.issuer.as_str()))),
             ("sub", Some(Value::from(subject))),
             ("aud", Some(Value::from(audience.to_vec()))),
-            (rules.claims.client.as_str(), self.client.as_deref().map(Value::from)),
+            (
+                rules.claims.client.first().map_or("", String::as_str),
+                self.client.as_deref().map(Value::from),
+            ),
         ];
         for (name, value) in standard {
             if let Some(value) = value.filter(|_| rules.kept.iter().any(|kept| kept == name)) {
@@ -145,7 +149,7 @@ impl TokenSample {
 
     fn scopes_of(&self, rules: &Rules, issuer: Option<&Issuer>) -> Option<ScopeSet> {
         // An issuer without a scopes claim declares no scopes.
-        issuer?.rules.claims.scopes.as_ref()?;
+        issuer?.rules.claims.scopes.first()?;
         Some(self.scopes.clone().unwrap_or_else(|| {
             let registry = rules.registry();
             let client = if self.issuer.is_own() {
@@ -226,7 +230,7 @@ impl Expectation {
             (None, Ok(_)) => true,
             (Some(reason), Err(refusal)) => {
                 reason == refusal.reason
-                    && self.fault.is_none_or(|fault| fault.label() == refusal.fault.text())
+                    && self.fault.is_none_or(|fault| fault.label() == refusal.fault.label())
             }
             (None, Err(_)) | (Some(_), Ok(_)) => false,
         }

@@ -61,18 +61,21 @@ impl Reason {
                 "the path has a dot segment, an empty segment or an escape that servers read \
                     differently",
             ),
-            Self::RequestBody => {
-                row(413, "Body too large", "the body is larger than this gateway accepts")
-            }
+            Self::RequestBody => row(
+                413,
+                "Body too large",
+                "the body is larger than this gateway accepts (max_body_size)",
+            ),
             Self::RequestTarget => row(
                 414,
                 "Target too long",
-                "the request target is longer than this gateway accepts",
+                "the request target is longer than this gateway accepts (edge.max_target_size)",
             ),
             Self::RequestHeaders => row(
                 431,
                 "Header fields too large",
-                "the header section is larger than this gateway accepts",
+                "the header section is larger than this gateway accepts (edge.max_header_size, \
+                 edge.max_header_fields)",
             ),
             Self::BlockedNetwork => {
                 row(403, "Network blocked", "requests from this network are blocked")
@@ -109,7 +112,8 @@ impl Reason {
                 401,
                 Challenge::InvalidToken,
                 "Malformed token",
-                "the Authorization header is not of the form Bearer token",
+                "the Authorization header is not of the form Bearer token, or the token is longer \
+                 than edge.max_token_size",
             ),
             Self::TokenInvalid => challenge(
                 401,

@@ -5,8 +5,8 @@ use std::fmt;
 
 use crate::reason::{Reason, Refusal};
 
-/// Longest token taken, in bytes.
-pub const MAX_TOKEN: usize = 8 * 1024;
+/// Longest token that a setting may let through, in bytes.
+pub const MAX_TOKEN: usize = 64 * 1024;
 
 /// A bearer token as presented. Its `Debug` shows nothing.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ impl BearerToken {
     pub fn parse(text: &str) -> Result<Self, Refusal> {
         let malformed = |why| Err(Refusal::because(Reason::TokenMalformed, why));
         if text.len() > MAX_TOKEN {
-            return malformed("the token is longer than 8 KiB");
+            return malformed("the token is longer than 64 KiB");
         }
         let body = text.trim_end_matches('=');
         // Looked at without a way out in the middle, so that many bytes are looked at together.
@@ -60,8 +60,11 @@ const fn is_token68(byte: u8) -> bool {
 ///
 /// # Errors
 /// `token.missing` without a line or with another scheme, `token.several` with two,
-/// `token.malformed` when the text after `Bearer` is no token.
-pub fn bearer<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<BearerToken, Refusal> {
+/// `token.malformed` when the text after `Bearer` is no token, or one of more than `most` bytes.
+pub fn bearer<'a>(
+    mut values: impl Iterator<Item = &'a [u8]>,
+    most: usize,
+) -> Result<BearerToken, Refusal> {
     let Some(value) = values.next() else { return Err(Refusal::new(Reason::TokenMissing)) };
     if values.next().is_some() {
         return Err(Refusal::new(Reason::TokenSeveral));
@@ -79,15 +82,22 @@ pub fn bearer<'a>(mut values: impl Iterator<Item = &'a [u8]>) -> Result<BearerTo
             "the Authorization scheme is not Bearer",
         ));
     }
-    BearerToken::parse(rest.trim_start_matches(' '))
+    let token = rest.trim_start_matches(' ');
+    if token.len() > most {
+        let text = format!("{} bytes, over edge.max_token_size: {most}", token.len());
+        return Err(Refusal::because(Reason::TokenMalformed, text));
+    }
+    BearerToken::parse(token)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MOST: usize = 1_000;
+
     fn read(values: &[&str]) -> Result<String, Reason> {
-        bearer(values.iter().map(|value| value.as_bytes()))
+        bearer(values.iter().map(|value| value.as_bytes()), MOST)
             .map(|token| token.expose().to_owned())
             .map_err(|refusal| refusal.reason)
     }
@@ -113,10 +123,11 @@ mod tests {
         ] {
             assert_eq!(read(values).as_deref().map_err(|reason| *reason), expect, "{values:?}");
         }
-        assert_eq!(
-            read(&[&format!("Bearer {}", "a".repeat(MAX_TOKEN + 1))]),
-            Err(Reason::TokenMalformed)
-        );
+        for (length, is_taken) in [(MOST, true), (MOST + 1, false)] {
+            let value = format!("Bearer {}", "a".repeat(length));
+            assert_eq!(read(&[&value]).is_ok(), is_taken, "{length}");
+        }
+        assert!(BearerToken::parse(&"a".repeat(MAX_TOKEN + 1)).is_err());
     }
 
     #[test]

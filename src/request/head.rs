@@ -19,15 +19,18 @@ pub struct Limits {
     pub target_bytes: usize,
     /// Largest `Content-Length`, in bytes.
     pub body_bytes: u64,
+    /// Longest bearer token, in bytes.
+    pub token_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             head_bytes: 32 * 1024,
-            fields: 100,
+            fields: 200,
             target_bytes: 8 * 1024,
             body_bytes: 10 * 1024 * 1024,
+            token_bytes: 16 * 1024,
         }
     }
 }
@@ -49,6 +52,18 @@ pub struct Head {
     pub body: Body,
     /// The length that it declares; 0 where it declares none.
     pub length: u64,
+}
+
+/// The refusal of a head that is too large as a whole.
+#[must_use]
+pub fn too_large(limits: &Limits) -> Refusal {
+    let text = format!("over edge.max_header_size: {} bytes", limits.head_bytes);
+    Refusal::because(Reason::RequestHeaders, text)
+}
+
+fn too_many_fields(limits: &Limits) -> Refusal {
+    let text = format!("over edge.max_header_fields: {}", limits.fields);
+    Refusal::because(Reason::RequestHeaders, text)
 }
 
 fn malformed(why: &'static str) -> Refusal {
@@ -86,7 +101,7 @@ impl Head {
         let mut fields = Fields::default();
         for (count, line) in lines.enumerate() {
             if count >= limits.fields {
-                return Err(Refusal::new(Reason::RequestHeaders));
+                return Err(too_many_fields(limits));
             }
             fields.read(line?)?;
         }
@@ -113,8 +128,11 @@ impl Head {
         for (count, (name, value)) in lines.enumerate() {
             // As on a line of HTTP/1: name, colon, space, value, CRLF.
             size += name.len() + value.len() + 4;
-            if count >= limits.fields || size > limits.head_bytes {
-                return Err(Refusal::new(Reason::RequestHeaders));
+            if count >= limits.fields {
+                return Err(too_many_fields(limits));
+            }
+            if size > limits.head_bytes {
+                return Err(too_large(limits));
             }
             if trim_blanks(value).len() != value.len() || has_control(value) {
                 return Err(malformed(
@@ -327,7 +345,8 @@ impl<'a> Fields<'a> {
         let target = parse_target(target, method, authority, limits)?;
         let body = if self.chunked { Body::chunked() } else { Body::of_length(length) };
         if length > limits.body_bytes {
-            return Err(Refusal::new(Reason::RequestBody));
+            let text = format!("{length} bytes, over edge.max_body_size: {}", limits.body_bytes);
+            return Err(Refusal::because(Reason::RequestBody, text));
         }
         let plain = http_11 && method == "GET" && length == 0 && !self.chunked;
         let asked = self.only_websocket
@@ -505,7 +524,7 @@ mod tests {
 
     #[test]
     fn limits_have_reasons_of_their_own() {
-        let fields = "X: y\r\n".repeat(100);
+        let fields = "X: y\r\n".repeat(200);
         assert_eq!(
             read(&format!("GET / HTTP/1.1\r\nHost: a\r\n{fields}\r\n")),
             Err(Reason::RequestHeaders)

@@ -1,6 +1,6 @@
-//! The way to the upstreams: which of their servers gets a request, what it gets, and what it may
-//! answer. Names are resolved, health is asked for and tokens are fetched in the background, never
-//! on the path of a request.
+//! The servers of upstreams: which of them gets a request, and the connection to it. Names are
+//! resolved, health is checked and tokens are fetched in the background, never on the path of a
+//! request. What a server gets and may answer is in `proxy/forward.rs` and `proxy/answer.rs`.
 
 pub mod budget;
 pub mod connection;

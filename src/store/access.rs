@@ -48,6 +48,7 @@ impl StoredAccess {
             roles: Vec::new(),
             bound: false,
             claims: serde_json::Map::new(),
+            unread: Vec::new(),
         }
     }
 }

@@ -69,6 +69,9 @@ pub struct Record<'a> {
     /// Claims that the operation's policy looks at.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_object")]
     pub claims: Vec<(&'a str, &'a serde_json::Value)>,
+    /// Claims that were to give scopes or roles and gave nothing: their form cannot be read.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub unread_claims: &'a [String],
     /// `permit` or `refuse`.
     pub verdict: &'a str,
     /// Reason of a refusal.

@@ -8,7 +8,7 @@ use super::json::{Json, Object};
 use super::jws::{Algorithm, Unverified};
 use super::keyset::KeySet;
 use crate::names::Timestamp;
-use crate::reason::TokenFault;
+use crate::reason::{TokenError, TokenFault};
 
 /// Longest `sub` (OpenID Connect Core §2).
 const MAX_SUBJECT: usize = 255;
@@ -37,36 +37,36 @@ impl Expected<'_> {
         token: &Unverified<'_>,
         keys: &KeySet,
         now: Timestamp,
-    ) -> Result<String, TokenFault> {
+    ) -> Result<String, TokenError> {
         if !self.algorithms.contains(&token.algorithm) {
-            return Err(TokenFault::Algorithm);
+            return Err(TokenFault::Algorithm.into());
         }
         if !matches!(token.kind.as_deref(), None | Some("jwt")) {
-            return Err(TokenFault::Type);
+            return Err(TokenFault::Type.into());
         }
         keys.verify(token)?;
         let claims = &token.claims;
         if text(claims, "iss")?.as_deref() != Some(self.issuer) {
-            return Err(TokenFault::Issuer);
+            return Err(TokenFault::Issuer.into());
         }
         self.check_audience(claims)?;
         let (Some(expires), Some(issued)) = (date(claims, "exp")?, date(claims, "iat")?) else {
-            return Err(TokenFault::Claims);
+            return Err(TokenFault::Claims.into());
         };
         if now >= expires.plus(CLOCK_SKEW) {
-            return Err(TokenFault::Expired);
+            return Err(TokenFault::Expired.into());
         }
         let horizon = now.plus(CLOCK_SKEW);
         if issued > horizon || date(claims, "nbf")?.is_some_and(|from| from > horizon) {
-            return Err(TokenFault::NotYetValid);
+            return Err(TokenFault::NotYetValid.into());
         }
         let nonce = text(claims, "nonce")?.ok_or(TokenFault::Binding)?;
         if !bool::from(nonce.as_bytes().ct_eq(self.nonce.as_bytes())) {
-            return Err(TokenFault::Binding);
+            return Err(TokenFault::Binding.into());
         }
         text(claims, "sub")?
             .filter(|subject| !subject.is_empty() && subject.len() <= MAX_SUBJECT)
-            .ok_or(TokenFault::Claims)
+            .ok_or(TokenFault::Claims.into())
     }
 
     /// For us, and where others are named too, given to us (`azp`).

@@ -36,6 +36,19 @@ impl<'a> Json<'a> {
         if let Self::Text(text) = self { Some(text) } else { None }
     }
 
+    /// What kind of value it is, in words.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::Text(_) => "a text",
+            Self::List(_) => "a list",
+            Self::Object(_) => "an object",
+        }
+    }
+
     /// The whole number, if it is one of 64 bits.
     #[must_use]
     pub fn as_i64(&self) -> Option<i64> {
@@ -82,6 +95,17 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// The names of its members.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| &**name)
+    }
+
+    /// The member of this name, if it is not `null`.
+    #[must_use]
+    pub fn present(&self, name: &str) -> Option<&Json<'a>> {
+        self.get(name).filter(|value| **value != Json::Null)
+    }
+
     /// The member of this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Json<'a>> {
@@ -94,10 +118,12 @@ impl<'a> Object<'a> {
         self.get(name).is_some()
     }
 
-    /// Adds a member where there is none of its name.
+    /// Adds a member where there is none of its name, or one that is `null`.
     pub fn insert_if_absent(&mut self, name: &'static str, value: Json<'a>) {
-        if !self.has(name) {
-            self.0.push((Cow::Borrowed(name), value));
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, known)) if *known == Json::Null => *known = value,
+            Some(_) => {}
+            None => self.0.push((Cow::Borrowed(name), value)),
         }
     }
 

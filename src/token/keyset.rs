@@ -139,40 +139,52 @@ impl KeySet {
         self.keys.iter().any(|key| key.id == *id)
     }
 
-    /// Verifies the signature and names the key that did. With a `kid` only keys of that name are
-    /// tried; without one, the keys that go with the algorithm, of which there may be two at most:
-    /// more would let a token buy many signature checks.
+    /// Verifies the signature and names the key that did. With a `kid` the keys of that name are
+    /// tried, then those without one; without a `kid`, all that go with the algorithm. Of either
+    /// eight at most: more would let a token buy many signature checks.
     ///
     /// # Errors
     /// `key_unknown` when no key has the name, `algorithm` when the named key has another
     /// algorithm, `signature` when the signature does not verify.
     pub fn verify(&self, token: &Unverified<'_>) -> Result<KeyId, TokenFault> {
-        const TRIES: usize = 2;
-        let named = |key: &&Key| match &token.key_id {
-            Some(kid) => key.name.as_deref() == Some(&**kid),
-            None => true,
+        let Some(kid) = token.key_id.as_deref() else {
+            return verify_with(self.keys.iter(), token);
         };
-        let mut fault = TokenFault::KeyUnknown;
-        let mut tries = 0;
-        for key in self.keys.iter().filter(named) {
-            let mut verifiers = key.verifiers.iter();
-            let Some((_, verifier)) = verifiers.find(|(known, _)| *known == token.algorithm) else {
-                if tries == 0 {
-                    fault = TokenFault::Algorithm;
-                }
-                continue;
-            };
-            fault = TokenFault::Signature;
-            tries += 1;
-            if tries > TRIES {
-                break;
-            }
-            if verifier.verify_sig(token.signed, token.signature).is_ok() {
-                return Ok(key.id);
-            }
+        match verify_with(self.keys.iter().filter(|key| key.name.as_deref() == Some(kid)), token) {
+            Ok(id) => Ok(id),
+            // A key without a name may be the one: that it is not, says nothing of the name.
+            Err(fault) => verify_with(self.keys.iter().filter(|key| key.name.is_none()), token)
+                .map_err(|_| fault),
         }
-        Err(fault)
     }
+}
+
+/// Most keys tried with one token.
+const MAX_TRIES: usize = 8;
+
+fn verify_with<'a>(
+    keys: impl Iterator<Item = &'a Key>,
+    token: &Unverified<'_>,
+) -> Result<KeyId, TokenFault> {
+    let (mut fault, mut tries) = (TokenFault::KeyUnknown, 0);
+    for key in keys {
+        let mut verifiers = key.verifiers.iter();
+        let Some((_, verifier)) = verifiers.find(|(known, _)| *known == token.algorithm) else {
+            if tries == 0 {
+                fault = TokenFault::Algorithm;
+            }
+            continue;
+        };
+        fault = TokenFault::Signature;
+        tries += 1;
+        if tries > MAX_TRIES {
+            break;
+        }
+        if verifier.verify_sig(token.signed, token.signature).is_ok() {
+            return Ok(key.id);
+        }
+    }
+    Err(fault)
 }
 
 impl Key {
@@ -181,11 +193,15 @@ impl Key {
     /// # Errors
     /// Why the key is of no use here.
     pub fn parse(jwk: &Map<String, Value>) -> Result<Self, KeyFault> {
-        let text = |name: &str| jwk.get(name).and_then(Value::as_str).ok_or(KeyFault::Member);
-        if jwk.get("use").is_some_and(|purpose| purpose.as_str() != Some("sig")) {
+        // A member that is `null` is absent.
+        let member = |name: &str| jwk.get(name).filter(|value| !value.is_null());
+        let text = |name: &str| member(name).and_then(Value::as_str).ok_or(KeyFault::Member);
+        // `jwt-svid` is SPIFFE's word for the same (JWT-SVID §4).
+        let signs = |purpose: &Value| matches!(purpose.as_str(), Some("sig" | "jwt-svid"));
+        if member("use").is_some_and(|purpose| !signs(purpose)) {
             return Err(KeyFault::Use);
         }
-        if let Some(operations) = jwk.get("key_ops") {
+        if let Some(operations) = member("key_ops") {
             let verify = operations
                 .as_array()
                 .is_some_and(|list| list.iter().any(|op| op.as_str() == Some("verify")));
@@ -199,14 +215,14 @@ impl Key {
             "OKP" => parse_okp(text("crv")?, text("x")?)?,
             _ => return Err(KeyFault::Kind),
         };
-        if let Some(alg) = jwk.get("alg") {
+        if let Some(alg) = member("alg") {
             let alg = alg.as_str().and_then(Algorithm::parse).ok_or(KeyFault::Algorithm)?;
             verifiers.retain(|(own, _)| *own == alg);
             if verifiers.is_empty() {
                 return Err(KeyFault::Algorithm);
             }
         }
-        let name = match jwk.get("kid") {
+        let name = match member("kid") {
             None => None,
             Some(kid) => Some(kid.as_str().ok_or(KeyFault::Member)?.to_owned()),
         };
@@ -218,8 +234,26 @@ impl Key {
 /// A key for each of its algorithms, and what its thumbprint is taken of.
 type Material = (Vec<(Algorithm, ParsedPublicKey)>, String);
 
+/// base64url; padding, which RFC 7518 §2 leaves out, says nothing.
 fn decode(text: &str) -> Result<Vec<u8>, KeyFault> {
+    let text = text.trim_end_matches('=');
     URL_SAFE_NO_PAD.decode(text).map_err(|_| KeyFault::Member)
+}
+
+/// A number without leading zeros, which some write (RFC 7518 §2 forbids them).
+fn number(text: &str) -> Result<Vec<u8>, KeyFault> {
+    let mut bytes = decode(text)?;
+    let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+    bytes.drain(..zeros);
+    if bytes.is_empty() { Err(KeyFault::Member) } else { Ok(bytes) }
+}
+
+/// A coordinate in so many bytes: with the leading zeros that some leave out, and without further
+/// ones (RFC 7518 §6.2.1.2).
+fn coordinate(text: &str, size: usize) -> Result<Vec<u8>, KeyFault> {
+    let bytes = number(text)?;
+    let zeros = size.checked_sub(bytes.len()).ok_or(KeyFault::Member)?;
+    Ok([vec![0; zeros], bytes].concat())
 }
 
 /// How an RSA key verifies (RFC 7518 §3.3, §3.5).
@@ -233,12 +267,9 @@ static RSA: [(Algorithm, &RsaParameters); 6] = [
 ];
 
 fn parse_rsa(n: &str, e: &str) -> Result<Material, KeyFault> {
-    let (modulus, exponent) = (decode(n)?, decode(e)?);
+    let (modulus, exponent) = (number(n)?, number(e)?);
     let leading = modulus.first().copied().unwrap_or(0);
     let bits = (modulus.len() * 8).saturating_sub(leading.leading_zeros() as usize);
-    if leading == 0 || exponent.first().copied().unwrap_or(0) == 0 {
-        return Err(KeyFault::Member);
-    }
     if bits < 2048 {
         return Err(KeyFault::Weak);
     }
@@ -256,6 +287,8 @@ fn parse_rsa(n: &str, e: &str) -> Result<Material, KeyFault> {
         Ok((*algorithm, key.to_parsed_public_key(parameters).map_err(|_| KeyFault::Member)?))
     });
     let verifiers = parsed.collect::<Result<_, KeyFault>>()?;
+    // Of the canonical form (RFC 7638 §3.1), whatever the set has written.
+    let (n, e) = (URL_SAFE_NO_PAD.encode(&modulus), URL_SAFE_NO_PAD.encode(&exponent));
     Ok((verifiers, format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#)))
 }
 
@@ -265,13 +298,11 @@ fn parse_ec(curve: &str, x: &str, y: &str) -> Result<Material, KeyFault> {
         "P-384" => (Algorithm::Es384, &signature::ECDSA_P384_SHA384_FIXED, 48),
         _ => return Err(KeyFault::Kind),
     };
-    let (left, right) = (decode(x)?, decode(y)?);
-    if left.len() != size || right.len() != size {
-        return Err(KeyFault::Member);
-    }
+    let (left, right) = (coordinate(x, size)?, coordinate(y, size)?);
     // The uncompressed form of a point (SEC 1 §2.3.3).
     let point = [&[4][..], &left, &right].concat();
     let key = ParsedPublicKey::new(method, point).map_err(|_| KeyFault::Member)?;
+    let (x, y) = (URL_SAFE_NO_PAD.encode(&left), URL_SAFE_NO_PAD.encode(&right));
     Ok((vec![(algorithm, key)], format!(r#"{{"crv":"{curve}","kty":"EC","x":"{x}","y":"{y}"}}"#)))
 }
 
@@ -283,6 +314,7 @@ fn parse_okp(curve: &str, x: &str) -> Result<Material, KeyFault> {
     if bytes.len() != 32 {
         return Err(KeyFault::Member);
     }
+    let x = URL_SAFE_NO_PAD.encode(&bytes);
     let key = ParsedPublicKey::new(&signature::ED25519, bytes).map_err(|_| KeyFault::Member)?;
     Ok((vec![(Algorithm::EdDsa, key)], format!(r#"{{"crv":"{curve}","kty":"OKP","x":"{x}"}}"#)))
 }
@@ -304,6 +336,41 @@ mod tests {
         ))
         .unwrap();
         assert_eq!(set.keys()[0].id.to_text(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
+
+    #[test]
+    fn a_key_is_the_same_however_its_numbers_are_written() {
+        let id = |jwk: &str| set(jwk).unwrap().0.keys()[0].id.to_text();
+        let zero =
+            URL_SAFE_NO_PAD.encode([vec![0], URL_SAFE_NO_PAD.decode(RSA_N).unwrap()].concat());
+        for (n, e) in
+            [(RSA_N, "AQAB"), (&zero, "AQAB"), (RSA_N, "AAEAAQ"), (&format!("{RSA_N}=="), "AQAB=")]
+        {
+            let jwk =
+                format!(r#"{{"kty":"RSA","n":"{n}","e":"{e}","use":null,"kid":null,"alg":null}}"#);
+            assert_eq!(id(&jwk), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs", "{n} {e}");
+        }
+        // A point whose x begins with a zero byte, as it is, without it, and with one more.
+        let point = (1_u32..)
+            .find_map(|number| {
+                let scalar = [&[0; 28][..], &number.to_be_bytes()].concat();
+                let key = p256::ecdsa::SigningKey::from_slice(&scalar).unwrap();
+                let point = key.verifying_key().to_encoded_point(false);
+                (point.x().unwrap()[0] == 0).then_some(point)
+            })
+            .unwrap();
+        let y = URL_SAFE_NO_PAD.encode(point.y().unwrap());
+        let jwk = |x: &[u8]| {
+            let x = URL_SAFE_NO_PAD.encode(x);
+            format!(r#"{{"kty":"EC","crv":"P-256","x":"{x}","y":"{y}"}}"#)
+        };
+        let x = point.x().unwrap().to_vec();
+        let whole = id(&jwk(&x));
+        for other in [x[1..].to_vec(), [vec![0], x.clone()].concat()] {
+            assert_eq!(id(&jwk(&other)), whole);
+        }
+        let jwk = |x: &str| jwk(&URL_SAFE_NO_PAD.decode(x).unwrap());
+        assert_eq!(set(&jwk("AA")).unwrap_err(), KeySetFault::Empty);
     }
 
     #[test]

@@ -466,7 +466,7 @@ impl Comparer<'_> {
     fn scopes(&self, place: &Place<'_>, caller: &Caller) -> Vec<Option<ScopeSet>> {
         let declares = |rules: &Rules| {
             let issuer = rules.issuer(caller.issuer.as_str());
-            issuer.is_some_and(|issuer| issuer.rules.claims.scopes.is_some())
+            issuer.is_some_and(|issuer| !issuer.rules.claims.scopes.is_empty())
         };
         if !declares(self.old) && !declares(self.new) {
             return vec![None];

@@ -141,6 +141,10 @@ rules! {
     ProxyUntrusted = "proxy.untrusted", Warning,
         "all callers have the proxy's address, and limits on guessing shut them out \
             together", "name the proxy under `trusted_proxies`";
+    /// An issuer whose ID tokens are taken.
+    IssuerIdTokens = "issuer.id_tokens", Warning,
+        "an ID token says who signed in at a client, and that client can pass it on as an access \
+            token", "have callers send access tokens, and remove `id_tokens`";
     /// A user of an issuer where users do not sign in.
     UserUnknownIssuer = "user.unknown_issuer", Warning,
         "the user cannot sign in that way", "write the issuer of `login.provider`";

@@ -329,3 +329,26 @@ fn check_prints_the_line_with_a_marker_and_exits_with_1_and_2_for_what_is_not_th
     let usage = Command::new(env!("CARGO_BIN_EXE_scopegate")).arg("chek").output().unwrap();
     assert_eq!(usage.status.code(), Some(2));
 }
+
+#[test]
+fn settings_of_an_issuer_that_no_token_can_match_are_faults() {
+    for (settings, words) in [
+        ("audience: [y], claims: { client: '' }", "an empty name"),
+        ("audience: [y], claims: { roles: /a~2 }", "a `~` in a JSON Pointer"),
+        ("audience: [y], claims: { client: [azp, azp] }", "`azp` twice"),
+        ("audience: [y], claims: { scopes: [] }", "an empty list"),
+        ("audience: [y], scope_separator: ','", "there is no scopes claim to separate"),
+        ("audience: [y], claims: { scopes: s }, scope_separator: ' '", "separates no scopes"),
+        ("audience: [y], token_types: ['at jwt']", "is no media type"),
+        ("audience: [y], token_types: []", "an empty list"),
+        ("any_audience: true, id_tokens: true", "made for any client"),
+    ] {
+        let issuer = format!(
+            "issuers: {{ x: {{ issuer: https://x.example, keys: discover, {settings} }} }}\n\
+             policies: "
+        );
+        let found = faults(&GATEWAY.replace("policies: ", &issuer), POLICIES, "clients: {}\n");
+        assert!(found.iter().any(|fault| fault.contains(words)), "{settings}: {found:#?}");
+        assert_eq!(found.len(), 1, "{settings}: {found:#?}");
+    }
+}

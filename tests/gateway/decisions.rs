@@ -255,6 +255,7 @@ pub fn own_facts(client: &str, scopes: &str) -> Facts {
         roles: Vec::new(),
         bound: false,
         claims: serde_json::Map::new(),
+        unread: Vec::new(),
     }
 }
 

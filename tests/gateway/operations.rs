@@ -59,7 +59,7 @@ fn metrics_count_by_configured_names_alone() {
     for word in ["attacker", "METHOD", "forged", ".example", token.as_str()] {
         assert!(!text.contains(word), "{word}");
     }
-    assert!(text.lines().count() < 150, "{}", text.lines().count());
+    assert!(text.lines().count() < 200, "{}", text.lines().count());
 }
 
 #[test]

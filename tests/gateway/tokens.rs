@@ -26,8 +26,8 @@ const INVALID_TOKEN: &str = "Bearer realm=\"scopegate\", error=\"invalid_token\"
                              revoked, malformed or not for this gateway; get a new one\"";
 /// The challenge of what is no token at all.
 const MALFORMED_TOKEN: &str = "Bearer realm=\"scopegate\", error=\"invalid_token\", \
-    error_description=\"the Authorization \
-                               header is not of the form Bearer token\"";
+    error_description=\"the Authorization header is not of the form Bearer token, or the token is \
+    longer than edge.max_token_size\"";
 
 const POLICIES: &str = "
 apis:
@@ -233,7 +233,9 @@ fn refused(
     }
     let record = gateway.record(response.header("X-Decision-Id").expect("a decision id"));
     let exact = record["fault"].as_str().unwrap_or_default();
-    let same = if reason == "token.invalid" { exact == fault } else { exact.contains(fault) };
+    // A fault begins with its label; behind it is what was seen and what was wanted.
+    let label = exact.split(':').next();
+    let same = if reason == "token.invalid" { label == Some(fault) } else { exact.contains(fault) };
     if !same
         || record["verdict"] != "refuse"
         || record["reason"] != reason

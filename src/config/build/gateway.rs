@@ -13,6 +13,7 @@ use crate::config::raw::gateway::{
 use crate::config::tls::ListenerTls;
 use crate::config::{DecisionLog, Edge, Fixed, Listener, Secret, StoreConfig};
 use crate::request::address::Networks;
+use crate::request::credential::MAX_TOKEN;
 use crate::request::head::Limits;
 
 /// Shortest token of the admin listener.
@@ -33,6 +34,19 @@ pub(super) struct Settings {
 }
 
 impl Builder<'_> {
+    fn edge(&mut self, raw: &RawEdge, place: &Place<'_>) -> Edge {
+        let edge = edge(raw);
+        let place = place.key("max_token_size");
+        if edge.limits.token_bytes > MAX_TOKEN {
+            self.fault(&place, "a token of more than 64KiB", "write at most 64KiB");
+        } else if raw.max_token_size.is_some() && edge.limits.token_bytes >= edge.limits.head_bytes
+        {
+            let message = "a token as long as the whole head: it is never reached";
+            self.fault(&place, message, "write less than `max_header_size`, or raise that");
+        }
+        edge
+    }
+
     /// Everything of gateway.yaml but issuers and upstreams, which are read entry by entry.
     pub(super) fn settings(&mut self) -> Option<Settings> {
         let place = Place::root(self.gateway);
@@ -109,7 +123,7 @@ impl Builder<'_> {
                 admin: raw.admin.as_ref().map(|admin| admin.address.value),
                 store,
                 workers: usize::from(raw.workers.unwrap_or(0)),
-                edge: edge(&raw.edge),
+                edge: self.edge(&raw.edge, &place.key("edge")),
                 request_id_header,
                 decision_log: match raw.decision_log {
                     RawDecisionLog::Stdout => DecisionLog::Stdout,
@@ -255,6 +269,7 @@ pub(super) fn is_loopback(url: &url::Url) -> bool {
     }
 }
 
+/// The edge, without regard to whether its values go together.
 fn edge(raw: &RawEdge) -> Edge {
     let default = Edge::default();
     let time = |duration: &Option<crate::config::format::Duration>, default: Duration| {
@@ -285,7 +300,8 @@ fn edge(raw: &RawEdge) -> Edge {
                 .max_body_size
                 .as_ref()
                 .map_or(default.limits.body_bytes, |size| size.value),
-            ..default.limits
+            fields: count(raw.max_header_fields, default.limits.fields),
+            token_bytes: size(&raw.max_token_size, default.limits.token_bytes),
         },
     }
 }

@@ -7,7 +7,7 @@ use super::gateway::{is_loopback, relative_to};
 use super::{Builder, Entry, Named, Place};
 use crate::config::format::HttpUrl;
 use crate::config::raw::RawIssuer;
-use crate::config::raw::issuer::{RawAlgorithm, RawIntrospection, RawKeys};
+use crate::config::raw::issuer::{RawAlgorithm, RawClaimNames, RawIntrospection, RawKeys};
 use crate::config::{Introspection, KeyFile, KeySource};
 use crate::grant::opaque::Kind;
 use crate::names::{ClientId, IssuerName, RoleName};
@@ -28,6 +28,24 @@ pub(super) struct Issuers {
     pub(super) sources: Vec<(IssuerName, KeySource)>,
     pub(super) introspections: Vec<(IssuerName, Introspection)>,
     pub(super) defaults: Vec<(IssuerName, ClientId)>,
+}
+
+fn names(raw: Option<&RawClaimNames>, default: &[&str]) -> Vec<String> {
+    let default = || default.iter().map(|name| (*name).to_owned()).collect();
+    raw.map_or_else(default, |names| names.names().to_vec())
+}
+
+/// Why no claim can have this name.
+fn unusable_claim(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        return Some("an empty name");
+    }
+    if name.len() > 256 {
+        return Some("a name of more than 256 bytes");
+    }
+    let pointer = name.strip_prefix('/')?;
+    let is_escaped = pointer.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    (!is_escaped).then_some("a `~` in a JSON Pointer is `~0` or begins `~1` (RFC 6901 §3)")
 }
 
 impl Builder<'_> {
@@ -109,16 +127,21 @@ impl Builder<'_> {
             );
         }
         let algorithms = self.algorithms(raw.algorithms.as_deref(), &place.key("algorithms"));
+        self.check_claim_names(raw, &place.key("claims"));
         Issuer {
             rules: IssuerRules {
                 name,
                 issuer: raw.issuer.text().to_owned(),
                 audience,
                 algorithms,
+                types: self.token_types(raw, &place.key("token_types")),
+                id_tokens: raw.id_tokens,
                 claims: ClaimNames {
-                    client: raw.claims.client.clone().unwrap_or_else(|| "client_id".to_owned()),
-                    scopes: raw.claims.scopes.clone(),
-                    roles: raw.claims.roles.clone(),
+                    client: names(raw.claims.client.as_ref(), &["client_id"]),
+                    subject: names(raw.claims.subject.as_ref(), &["sub"]),
+                    scopes: names(raw.claims.scopes.as_ref(), &[]),
+                    roles: names(raw.claims.roles.as_ref(), &[]),
+                    separator: self.separator(raw, place),
                 },
                 leeway: i64::try_from(leeway.min(60)).unwrap_or(60),
                 kept: Vec::new(),
@@ -132,6 +155,77 @@ impl Builder<'_> {
                 .introspection
                 .as_ref()
                 .map(|_| Opaque { prefix: raw.token_prefix.clone(), jwts_too: raw.keys.is_none() }),
+        }
+    }
+
+    /// A name that no claim can have is a mistake that would show as a refusal of every token.
+    fn check_claim_names(&mut self, raw: &RawIssuer, place: &Place<'_>) {
+        let claims = &raw.claims;
+        for (key, names) in [
+            ("client", &claims.client),
+            ("subject", &claims.subject),
+            ("scopes", &claims.scopes),
+            ("roles", &claims.roles),
+        ] {
+            let names = names.as_ref().map(RawClaimNames::names).unwrap_or_default();
+            for name in names {
+                if let Some(message) = unusable_claim(name) {
+                    let help = "a name, names with dots between (`realm_access.roles`), or a JSON \
+                        Pointer (`/resource_access/my.client/roles`)";
+                    self.fault(&place.key(key), format!("`{name}`: {message}"), help);
+                }
+            }
+            let mut sorted: Vec<&String> = names.iter().collect();
+            sorted.sort();
+            if let Some(twice) = sorted.windows(2).find(|pair| pair.first() == pair.last()) {
+                let name = twice.first().map_or("", |name| name.as_str());
+                self.fault(&place.key(key), format!("`{name}` twice"), "each name once");
+            }
+        }
+    }
+
+    fn token_types(&mut self, raw: &RawIssuer, place: &Place<'_>) -> Vec<String> {
+        let default = || vec!["at+jwt".to_owned(), "jwt".to_owned()];
+        let Some(types) = &raw.token_types else { return default() };
+        for kind in types {
+            let is_type = !kind.is_empty()
+                && kind
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"+-./_".contains(&byte));
+            if !is_type {
+                let message = format!("`{kind}` is no media type, and no token can have it");
+                let help = "write the tokens' `typ`: at+jwt, JWT, JOSE, …";
+                self.fault(place, message, help);
+            }
+        }
+        let plain = |kind: &String| {
+            let kind = kind.to_ascii_lowercase();
+            kind.strip_prefix("application/").map(str::to_owned).unwrap_or(kind)
+        };
+        types.iter().map(plain).collect()
+    }
+
+    fn separator(&mut self, raw: &RawIssuer, place: &Place<'_>) -> char {
+        let Some(text) = &raw.scope_separator else { return ' ' };
+        let place = place.key("scope_separator");
+        if raw.claims.scopes.is_none() {
+            let help = "write `claims: { scopes: … }`, or leave it out";
+            self.fault(&place, "there is no scopes claim to separate", help);
+        }
+        match text.as_str() {
+            "," => ',',
+            ";" => ';',
+            "|" => '|',
+            "+" => '+',
+            _ => {
+                let message = format!("`{text}` separates no scopes");
+                self.fault(
+                    &place,
+                    message,
+                    "write one of \",\", \";\", \"|\", \"+\"; a space is the default",
+                );
+                ' '
+            }
         }
     }
 
@@ -198,6 +292,11 @@ impl Builder<'_> {
     }
 
     fn audience(&mut self, raw: &RawIssuer, place: &Place<'_>) -> Audience {
+        if raw.id_tokens && raw.any_audience {
+            let message = "ID tokens that were made for any client would be accepted";
+            let help = "write `audience: [client id]` of the clients whose ID tokens are taken";
+            self.fault(&place.key("id_tokens"), message, help);
+        }
         match (&raw.audience, raw.any_audience) {
             (None, true) => Audience::Any,
             (Some(list), false) if !list.is_empty() => {
@@ -315,10 +414,14 @@ fn own_issuer(public_url: &str) -> Issuer {
             issuer: public_url.to_owned(),
             audience: Audience::OneOf(BTreeSet::from([public_url.to_owned()])),
             algorithms: vec![Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256],
+            types: vec!["at+jwt".to_owned()],
+            id_tokens: false,
             claims: ClaimNames {
-                client: "client_id".to_owned(),
-                scopes: Some("scope".to_owned()),
-                roles: None,
+                client: names(None, &["client_id"]),
+                subject: names(None, &["sub"]),
+                scopes: names(None, &["scope"]),
+                roles: Vec::new(),
+                separator: ' ',
             },
             leeway: 0,
             kept: Vec::new(),

@@ -340,6 +340,11 @@ pub struct RawEdge {
     pub write_timeout: Option<Duration>,
     /// Largest head, 32KiB by default.
     pub max_header_size: Option<Size>,
+    /// Most header lines, 200 by default.
+    #[schemars(range(min = 10, max = 10_000))]
+    pub max_header_fields: Option<u32>,
+    /// Longest bearer token, 16KiB by default, at most 64KiB; it is a part of the head.
+    pub max_token_size: Option<Size>,
     /// Largest target, 8KiB by default.
     pub max_target_size: Option<Size>,
     /// Largest body, 10MiB by default.

@@ -22,9 +22,19 @@ pub struct RawIssuer {
     pub keys: Option<RawKeys>,
     /// Algorithms it signs with; RS256 and ES256 by default.
     pub algorithms: Option<Vec<RawAlgorithm>>,
+    /// Values of `typ` that its tokens may have, `at+jwt` and `JWT` by default; one without `typ`
+    /// is a `JWT`.
+    #[schemars(length(min = 1, max = 8))]
+    pub token_types: Option<Vec<String>>,
+    /// Take its ID tokens too, which are made for a client and not for an API. Has to be written
+    /// out.
+    #[serde(default)]
+    pub id_tokens: bool,
     /// Names of its claims.
     #[serde(default)]
     pub claims: RawClaims,
+    /// What separates scopes in a text, in the place of the space: one of `,` `;` `|` `+`.
+    pub scope_separator: Option<String>,
     /// Its role values and what they are here; nothing unmapped.
     #[serde(default)]
     pub roles: BTreeMap<String, String>,
@@ -86,16 +96,40 @@ pub enum RawAlgorithm {
     EdDsa,
 }
 
-/// Names of claims; a dot reaches into a claim (`realm_access.roles`).
+/// Names of claims. A name is looked up whole, then by its dots (`realm_access.roles`); one that
+/// begins with `/` is a JSON Pointer (RFC 6901). Of several names the first that is present counts.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawClaims {
     /// The client, `client_id` by default; `azp` is frequent.
-    pub client: Option<String>,
+    pub client: Option<RawClaimNames>,
+    /// The subject, `sub` by default; `oid` at Entra ID.
+    pub subject: Option<RawClaimNames>,
     /// The scopes. Left out, the issuer declares none: its clients have all they hold.
-    pub scopes: Option<String>,
+    pub scopes: Option<RawClaimNames>,
     /// The roles.
-    pub roles: Option<String>,
+    pub roles: Option<RawClaimNames>,
+}
+
+/// A name of a claim, or several.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawClaimNames {
+    /// One.
+    One(#[schemars(length(min = 1, max = 256))] String),
+    /// Several: the first that is present counts.
+    Several(#[schemars(length(min = 1, max = 8))] Vec<String>),
+}
+
+impl RawClaimNames {
+    /// The names.
+    #[must_use]
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
+    }
 }
 
 /// Introspection (RFC 7662).

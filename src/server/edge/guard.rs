@@ -212,9 +212,9 @@ impl GuardIo {
     fn inspect(&mut self) -> bool {
         let limit = self.limits.head_bytes;
         let verdict = match head::end(&self.buffer) {
-            Some(end) if end > limit => Err(Refusal::new(Reason::RequestHeaders)),
+            Some(end) if end > limit => Err(head::too_large(&self.limits)),
             Some(end) => self.read_head(end),
-            None if self.buffer.len() > limit => Err(Refusal::new(Reason::RequestHeaders)),
+            None if self.buffer.len() > limit => Err(head::too_large(&self.limits)),
             None => return false,
         };
         // A chunk that is wrong and already here is refused with the head: nothing of it is

@@ -24,6 +24,7 @@ use crate::keys::discovery::{Discovered, DiscoveryFault};
 use crate::keys::fetch::Fetch;
 use crate::keys::{IssuerKeys, VerifyFault};
 use crate::names::IssuerName;
+use crate::reason::{TokenError, TokenFault};
 use crate::server::limits::guessing::Origin;
 use crate::store::attempts::Account;
 use crate::system::clock;
@@ -366,11 +367,11 @@ impl Provider {
     }
 
     async fn subject(&self, token: &str, nonce: &str) -> Result<String, Fault> {
-        let wrong = |fault: crate::reason::TokenFault| {
-            Fault::Answer(format!("the ID token is wrong: {}", fault.label()))
-        };
-        let decoded = Decoded::of(token).map_err(wrong)?;
-        let parsed = decoded.read().map_err(wrong)?;
+        let wrong =
+            |error: TokenError| Fault::Answer(format!("the ID token is wrong: {}", error.text()));
+        let malformed = |fault: TokenFault| wrong(fault.into());
+        let decoded = Decoded::of(token).map_err(malformed)?;
+        let parsed = decoded.read().map_err(malformed)?;
         let expected = Expected {
             issuer: &self.declared.issuer,
             client_id: &self.declared.client_id,

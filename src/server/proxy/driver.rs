@@ -42,7 +42,7 @@ pub struct Gateway {
     shared: Arc<Shared>,
     endpoints: oauth::Endpoints,
     /// Connects to servers that speak HTTP/1, and keeps what may be used again.
-    transport: TransportConnector,
+    transport: Arc<TransportConnector>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -56,7 +56,7 @@ impl Gateway {
     #[must_use]
     pub fn new(shared: Arc<Shared>, transport: TransportConnector) -> Self {
         let endpoints = oauth::Endpoints::new(shared.clone());
-        Self { shared, endpoints, transport }
+        Self { shared, endpoints, transport: Arc::new(transport) }
     }
 
     /// Whether the servers of a permitted request speak HTTP/2, which the library's own loop

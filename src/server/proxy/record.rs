@@ -179,6 +179,12 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
     let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let issued = judged.endpoint.map(|(_, outcome)| outcome);
     let token_error = issued.and_then(|outcome| outcome.error.as_ref());
+    // Nothing was permitted, and nothing was answered.
+    let is_unanswered = match &exchange.stage {
+        Stage::Received => true,
+        Stage::Endpoint(..) => exchange.status == 0,
+        Stage::Permitted(_) | Stage::Refused(_) => false,
+    };
     let time = clock::now_text();
     let record = Record {
         v: Record::version(),
@@ -209,13 +215,19 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
             .or_else(|| issued.and_then(|outcome| outcome.scopes.as_deref().map(Scopes::Text))),
         roles: judged.principal.map(|principal| principal.roles(rules)).unwrap_or_default(),
         claims: claims(exchange, judged.principal),
-        verdict: if refusal.is_some() || token_error.is_some() { "refuse" } else { "permit" },
+        unread_claims: facts.map_or(&[], |facts| &facts.unread),
+        verdict: if refusal.is_some() || token_error.is_some() || is_unanswered {
+            "refuse"
+        } else {
+            "permit"
+        },
         reason: refusal
             .map(|refusal| refusal.reason.label())
             .or(token_error.map(|(code, _)| code.label())),
         fault: refusal
             .map(|refusal| refusal.fault.text())
             .or(token_error.map(|(_, cause)| cause.as_str()))
+            .or(is_unanswered.then_some("the client went away, or its request took too long"))
             .unwrap_or_default(),
         rules: judged.grounds.map(|grounds| rules.describe(grounds)).unwrap_or_default(),
         shadow: judged.shadow,

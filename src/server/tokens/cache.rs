@@ -185,6 +185,7 @@ mod tests {
             roles: vec![],
             bound: false,
             claims: serde_json::Map::new(),
+            unread: Vec::new(),
         })
     }
 

@@ -11,7 +11,7 @@ use super::cache::{Cache, TokenDigest};
 use crate::config;
 use crate::keys::fetch::Fetch;
 use crate::names::Timestamp;
-use crate::reason::TokenFault;
+use crate::reason::{TokenError, TokenFault};
 use crate::system::clock;
 use crate::telemetry::metrics::Metrics;
 use crate::token::json::Object;
@@ -40,7 +40,7 @@ pub struct Introspection {
     /// What the configuration says of it.
     pub declared: config::Introspection,
     under_way: Mutex<HashMap<Question, Arc<OnceCell<Answer>>>>,
-    unknown: Cache<TokenFault>,
+    unknown: Cache<TokenError>,
     turns: Semaphore,
     breaker: Mutex<Breaker>,
 }
@@ -49,7 +49,7 @@ pub struct Introspection {
 pub type Question = (TokenDigest, u64);
 
 /// What came of a question.
-type Answer = Result<Result<(Arc<Facts>, Timestamp), TokenFault>, String>;
+type Answer = Result<Result<(Arc<Facts>, Timestamp), TokenError>, String>;
 
 /// A question under way, for one who waits.
 struct Asked<'a>(&'a Introspection, Question);
@@ -72,7 +72,7 @@ struct Breaker {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// The issuer says no, or what it says is wrong.
-    Token(TokenFault),
+    Token(TokenError),
     /// It cannot be asked.
     Unavailable(String),
 }
@@ -115,7 +115,7 @@ impl Introspection {
         match answer {
             Ok(Ok(known)) => Ok(known),
             Ok(Err(fault)) => {
-                self.unknown.put(question.0, question.1, fault, Some(now.plus(UNKNOWN)));
+                self.unknown.put(question.0, question.1, fault.clone(), Some(now.plus(UNKNOWN)));
                 Err(Fault::Token(fault))
             }
             Err(cause) => Err(Fault::Unavailable(cause)),
@@ -165,7 +165,7 @@ impl Introspection {
                 let until = Timestamp(until.0.min(facts.expires.plus(rules.leeway).0));
                 Ok(Ok((Arc::new(facts), until)))
             }
-            Ok(None) => Ok(Err(TokenFault::Inactive)),
+            Ok(None) => Ok(Err(TokenFault::Inactive.into())),
             Err(fault) => Ok(Err(fault)),
         }
     }
@@ -178,7 +178,7 @@ impl Introspection {
         rules: &IssuerRules,
         token: &str,
         until: Timestamp,
-    ) -> Result<Result<Option<Facts>, TokenFault>, (bool, String)> {
+    ) -> Result<Result<Option<Facts>, TokenError>, (bool, String)> {
         let form = url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs([("token", token), ("token_type_hint", "access_token")])
             .finish();

@@ -9,7 +9,7 @@ use crate::keys::VerifyFault;
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::route::OperationId;
 use crate::policy::{Issuer, Rules};
-use crate::reason::{Fault, Reason, Refusal, Remedy, TokenFault};
+use crate::reason::{Reason, Refusal, Remedy, TokenError, TokenFault, quoted};
 use crate::request::credential::BearerToken;
 use crate::token::json::Json;
 use crate::token::jws::{Decoded, Unverified};
@@ -83,7 +83,9 @@ impl Tokens {
         // The claim is not verified: it chooses whose keys are asked, and nothing else.
         let claimed = parsed.claims.get("iss").and_then(Json::as_str);
         let Some(issuer) = claimed.and_then(|iss| rules.issuer_by_claim(iss)) else {
-            return Err(self.refuse("", TokenFault::Issuer));
+            let seen = claimed.map_or_else(|| "no iss".to_owned(), quoted);
+            let text = format!("saw {seen}, which is no issuer's here");
+            return Err(self.refuse("", TokenError::because(TokenFault::Issuer, text)));
         };
         if looks_expired(&parsed, issuer, now) {
             return Err(self.refuse(issuer.rules.name.as_str(), TokenFault::Expired));
@@ -100,7 +102,7 @@ impl Tokens {
             Ok(facts) => Ok(self.remember(issuers, digest, facts)),
             Err(refusal) => {
                 // Sent again, it is not worth another check before the issuer has other keys.
-                if refusal.fault == Fault::Token(TokenFault::Signature) {
+                if refusal.fault.label() == TokenFault::Signature.label() {
                     self.failed.put(digest, set(), TokenFault::Signature, None);
                 }
                 Err(refusal)
@@ -174,7 +176,7 @@ impl Tokens {
         parsed: &Unverified<'_>,
     ) -> Result<Facts, Refusal> {
         let name = &issuer.rules.name;
-        let wrong = |fault| self.refuse(name.as_str(), fault);
+        let wrong = |error: TokenError| self.refuse(name.as_str(), error);
         let Some(keys) = issuers.keys.get(name) else {
             return issuer.rules.verify(parsed, &self.keys_of(issuers, issuer)).map_err(wrong);
         };
@@ -208,8 +210,8 @@ impl Tokens {
         issuers.keys.get(&issuer.rules.name).map(|keys| keys.set()).unwrap_or_default()
     }
 
-    fn refuse(&self, issuer: &str, fault: TokenFault) -> Refusal {
-        let refusal = Refusal::token(fault);
+    fn refuse(&self, issuer: &str, error: impl Into<TokenError>) -> Refusal {
+        let refusal = Refusal::token(error);
         self.metrics.tokens.fault(issuer, &refusal);
         refusal
     }

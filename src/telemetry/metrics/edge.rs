@@ -23,12 +23,12 @@ impl EdgeMetrics {
             open: to.gauge("scopegate_connections_open", "Open client connections")?,
             refused: to.counters(
                 "scopegate_connections_refused_total",
-                "Connections over a cap",
+                "Connections, and requests on them, that were not taken, by cause",
                 &["cause"],
             )?,
             cut: to.counters(
                 "scopegate_connections_cut_total",
-                "Connections ended by a deadline",
+                "Connections that the gateway ended, by cause",
                 &["cause"],
             )?,
             certificate_expiry: to.gauges(
@@ -37,26 +37,21 @@ impl EdgeMetrics {
                 &["listener"],
             )?,
         };
-        for cap in [ConnectionRefused::Total, ConnectionRefused::Address] {
-            metrics.refused.with_label_values(&[cap.label()]);
+        for cause in ConnectionRefused::ALL {
+            metrics.refused.with_label_values(&[cause.label()]);
         }
-        for cause in [
-            ConnectionCut::HeaderTimeout,
-            ConnectionCut::BodyPace,
-            ConnectionCut::WriteTimeout,
-            ConnectionCut::TlsHandshake,
-        ] {
+        for cause in ConnectionCut::ALL {
             metrics.cut.with_label_values(&[cause.label()]);
         }
         Ok(metrics)
     }
 
-    /// Counts a connection over a cap.
+    /// Counts a connection, or a request on one, that was not taken.
     pub fn connection_refused(&self, cause: ConnectionRefused) {
         self.refused.with_label_values(&[cause.label()]).inc();
     }
 
-    /// Counts a connection that a deadline ended.
+    /// Counts a connection that the gateway ended.
     pub fn connection_cut(&self, cause: ConnectionCut) {
         self.cut.with_label_values(&[cause.label()]).inc();
     }

@@ -25,6 +25,11 @@ pub(super) fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
             findings.push(Finding::new(Rule::UserUnknownIssuer, &user.name, &user.origin, text));
         }
     }
+    for issuer in config.rules.issuers().filter(|issuer| issuer.rules.id_tokens) {
+        let name = &issuer.rules.name;
+        let text = format!("issuer `{name}`: its ID tokens are taken as access tokens");
+        findings.push(Finding::new(Rule::IssuerIdTokens, name, &gateway(config), text));
+    }
     let behind_tls = config.fixed.listeners.iter().any(|listener| listener.behind_tls);
     if behind_tls && config.trusted_proxies.is_empty() {
         let text =

@@ -12,7 +12,7 @@ use scopegate::reason::TokenFault;
 use scopegate::request::credential::{BearerToken, MAX_TOKEN};
 use scopegate::token::claims::{Audience, ClaimNames};
 use scopegate::token::jws::{Algorithm, Decoded};
-use scopegate::token::{Facts, IssuerRules, KeySet, judge};
+use scopegate::token::{Facts, IssuerRules, KeySet, check_claims};
 use serde_json::{Value, json};
 
 const ISSUER: &str = "https://i.example";
@@ -63,10 +63,14 @@ fn rules() -> IssuerRules {
         issuer: ISSUER.to_owned(),
         audience: Audience::OneOf(vec![AUDIENCE.to_owned()]),
         algorithms: vec![Algorithm::Es256, Algorithm::EdDsa],
+        types: vec!["at+jwt".into(), "jwt".into()],
+        id_tokens: false,
         claims: ClaimNames {
-            client: "azp".into(),
-            scopes: Some("scp".into()),
-            roles: Some("r.roles".into()),
+            client: vec!["azp".into()],
+            subject: vec!["sub".into()],
+            scopes: vec!["scp".into()],
+            roles: vec!["r.roles".into()],
+            separator: ' ',
         },
         leeway: 30,
         kept: vec!["dept".to_owned()],
@@ -245,7 +249,7 @@ fn signed(bytes: &[u8], es256: bool) -> Corpus {
     assert!(claims.get("scp").is_some() || scopes.is_empty());
 
     for now in [0, NOW, i64::MAX] {
-        if judge(&facts, &rules(), Timestamp(now)).is_ok() {
+        if check_claims(&facts, &rules(), Timestamp(now)).is_ok() {
             assert!(!facts.bound && audiences.contains(&AUDIENCE));
             assert!(now < facts.expires.0.saturating_add(30));
             assert!(facts.not_before.is_none_or(|from| from.0 <= now.saturating_add(30)));

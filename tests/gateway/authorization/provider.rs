@@ -305,7 +305,7 @@ type Change = fn(&mut serde_json::Value, &mut serde_json::Value);
 #[test]
 fn id_tokens_that_are_wrong_in_any_way_sign_nobody_in() {
     let (gateway, provider) = bench();
-    let changes: [(&str, Change); 24] = [
+    let changes: [(&str, Change); 23] = [
         ("issuer", |_, claims| claims["iss"] = json!("https://other.example")),
         ("audience", |_, claims| claims["aud"] = json!("other")),
         ("audience", |_, claims| claims["aud"] = json!(["other", CLIENT_ID])),
@@ -319,7 +319,6 @@ fn id_tokens_that_are_wrong_in_any_way_sign_nobody_in() {
         ("not_yet_valid", |_, claims| claims["iat"] = json!(claims["iat"].as_i64().unwrap() + 200)),
         ("not_yet_valid", |_, claims| claims["nbf"] = json!(claims["iat"].as_i64().unwrap() + 200)),
         ("claims", |_, claims| claims["nbf"] = json!("2099-01-01")),
-        ("claims", |_, claims| claims["nbf"] = json!(null)),
         ("binding", |_, claims| claims["nonce"] = json!("another")),
         ("binding", |_, claims| drop(claims.as_object_mut().unwrap().remove("nonce"))),
         ("claims", |_, claims| claims["sub"] = json!("")),

@@ -238,7 +238,7 @@ fn what_an_answer_says_is_judged_as_claims_are() {
         (changed(&json!({ "client_id": ["app"] })), "token.invalid", "claims"),
         (changed(&json!({ "client_id": "here" })), "client.unknown", ""),
         (changed(&json!({ "scope": "" })), "scope.missing", ""),
-        (changed(&json!({ "scope": 7 })), "token.invalid", "claims"),
+        (changed(&json!({ "scope": 7 })), "scope.missing", ""),
     ]
     .into_iter()
     .enumerate()
@@ -248,7 +248,8 @@ fn what_an_answer_says_is_judged_as_claims_are() {
         let response = bench.gateway.get("/api/items", Some(&token));
         assert_eq!(response.verdict(), verdict, "{answer}");
         let record = bench.gateway.record(response.header("x-decision-id").unwrap());
-        assert_eq!(record["fault"].as_str().unwrap_or_default(), fault, "{answer}: {record}");
+        let found = record["fault"].as_str().unwrap_or_default();
+        assert_eq!(found.split(':').next().unwrap_or_default(), fault, "{answer}: {record}");
     }
 }
 

@@ -25,7 +25,9 @@ fn verdict(gateway: &Gateway, target: &str, token: &str) -> String {
     assert_eq!(forwarded, usize::from(response.status == 200), "{response:?}");
     let record = gateway.record(response.header("X-Decision-Id").unwrap());
     match record["fault"].as_str() {
-        Some(fault) if response.verdict() == "token.invalid" => fault.to_owned(),
+        Some(fault) if response.verdict() == "token.invalid" => {
+            fault.split(':').next().unwrap_or_default().to_owned()
+        }
         _ => response.verdict(),
     }
 }

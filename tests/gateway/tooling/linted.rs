@@ -54,7 +54,7 @@ fn files() -> Files {
             subject: e }] }\n"
             .to_owned();
     setup.gateway = "listeners: [{ address: \"@LISTEN@\", behind_tls: true }]
-issuers: { corp: { issuer: https://corp.example, audience: [x], keys: { jwks_url: \
+issuers: { corp: { issuer: https://corp.example, audience: [x], id_tokens: true, keys: { jwks_url: \
     https://corp.example/jwks } } }
 "
     .to_owned();
@@ -85,6 +85,7 @@ fn every_rule_of_the_lint_finds_what_it_is_about_and_nothing_else() {
         ("inactive.relied_on", "app", "clients.yaml:2"),
         ("inactive.relied_on", "dead", "policies.yaml:16"),
         ("inactive.relied_on", "locked", "clients.yaml:7"),
+        ("issuer.id_tokens", "corp", "gateway.yaml:1"),
         ("policy.anyone", "anyone", "policies.yaml:14"),
         ("policy.nobody", "closed", "policies.yaml:15"),
         ("policy.unreachable", "shadowed", "policies.yaml:13"),

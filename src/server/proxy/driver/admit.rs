@@ -86,7 +86,8 @@ impl Gateway {
             return self.serve_endpoint(session, exchange, endpoint).await;
         }
         let lines = session.req_header().headers.get_all(http::header::AUTHORIZATION);
-        let credential = bearer(lines.iter().map(http::HeaderValue::as_bytes));
+        let most = self.shared.fixed.edge.limits.token_bytes;
+        let credential = bearer(lines.iter().map(http::HeaderValue::as_bytes), most);
         let (websocket, length) = (head.websocket, head.length);
         let mut request = Request::new(head, exchange.address, credential);
         request.certificate.clone_from(&conn.certificate);

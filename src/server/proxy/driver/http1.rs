@@ -13,9 +13,9 @@ use pingora::protocols::http::HttpTask;
 use pingora::protocols::http::v1::client::http_req_header_to_wire;
 use pingora::proxy::{ProxyHttp, Session};
 use pingora::upstreams::peer::{HttpPeer, Peer};
-use pingora::{Error, ErrorType, Result};
-
-use tokio::time::{Instant, timeout_at};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_runtime::current_handle;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Gateway;
 use crate::request::answer::AnswerHead;
@@ -28,6 +28,9 @@ use crate::server::upstream::connection::{ServerConnection, Step};
 
 /// How long the rest of a body over HTTP/1 is read that was answered before its end.
 const REST: Duration = Duration::from_secs(5);
+
+/// How long, and for how many bytes, an answer is read whose client has gone away.
+const MAX_READ_OUT: (Duration, usize) = (Duration::from_secs(1), 64 * 1024);
 
 /// How the answer's body is delimited (RFC 9112 §6.3).
 enum Answered {
@@ -135,7 +138,21 @@ impl Gateway {
             awaits,
             refused: false,
         };
-        self.relay(session, exchange, &mut attempt).await?;
+        if let Err(error) = self.relay(session, exchange, &mut attempt).await {
+            if *error.esource() == ErrorSource::Downstream && attempt.upload.sent {
+                // As long as that takes it counts as a request under way.
+                let slot = super::permitted(exchange)?.attempt.slot.take();
+                let (transport, hash) = (self.transport.clone(), peer.reuse_hash());
+                let idle = peer.idle_timeout();
+                current_handle().spawn(async move {
+                    if timeout(MAX_READ_OUT.0, attempt.read_out()).await.unwrap_or(false) {
+                        transport.release_stream(attempt.upstream.into_stream(), hash, idle);
+                    }
+                    drop(slot);
+                });
+            }
+            return Err(error);
+        }
         let Attempt { upstream, upload, answered, kept, .. } = attempt;
         let is_clean = upload.sent && upstream.is_written() && upstream.inbox.is_empty();
         match answered {
@@ -165,7 +182,7 @@ impl Gateway {
         if !session.is_http2() && !session.as_mut().is_body_done() {
             let rest =
                 async { while let Ok(Some(_)) = session.as_mut().read_request_body().await {} };
-            let _ = tokio::time::timeout(REST, rest).await;
+            let _ = timeout(REST, rest).await;
         }
         session.as_mut().finish_body().await.map(drop).map_err(Error::into_down)
     }
@@ -405,6 +422,41 @@ impl Upload {
 }
 
 impl Attempt {
+    /// Reads an answer that nobody waits for any more to its end, if that is near: the connection
+    /// can be used again then. Clients that go away would otherwise cost the server a connection
+    /// each, and those that do so on purpose all that it takes.
+    async fn read_out(&mut self) -> bool {
+        let mut left = MAX_READ_OUT.1;
+        loop {
+            while matches!(self.answered, Answered::Nothing) {
+                let Ok(Some(mut head)) = self.head() else { break };
+                let kept = is_kept(&head);
+                if answer::check(&mut head).is_err() {
+                    return false;
+                }
+                if !head.status.is_informational() {
+                    self.kept = kept;
+                    self.answered = self.framing(&head);
+                }
+            }
+            let before = self.upstream.inbox.len();
+            if self.body(&mut Vec::new()).is_err() {
+                return false;
+            }
+            if matches!(self.answered, Answered::Whole) {
+                return self.kept && self.upstream.is_written() && self.upstream.inbox.is_empty();
+            }
+            let read = before - self.upstream.inbox.len();
+            let goes_on = left > read
+                && matches!(self.answered, Answered::Nothing | Answered::Framed(_))
+                && matches!(self.upstream.step(true, false).await, Ok(Step::Came | Step::Written));
+            if !goes_on {
+                return false;
+            }
+            left -= read;
+        }
+    }
+
     fn note_written(&mut self) {
         self.upload.sent = self.upload.read;
         if self.upload.sent && matches!(self.answered, Answered::Nothing) {
