@@ -2,7 +2,7 @@
 //!
 //! Owns the closed list of reasons (decisions.md, "Order"), the precise faults behind them, and the
 //! refusal table: status, error code, challenge, title, detail, metric label. Knows nothing of
-//! connections. What the caller may see ([`Row`]) and what the log may see ([`Fault`]) are
+//! connections. What the caller may see ([`table::Row`]) and what the log may see ([`Fault`]) are
 //! different types.
 
 pub mod table;

@@ -236,6 +236,21 @@ fn a_body_that_nobody_reads_is_never_taken_for_the_next_request() {
     assert_eq!(gateway.upstream.requests(), [""; 0]);
 }
 
+/// A request with so many lines of its own.
+fn many_fields(count: usize) -> String {
+    let lines: Vec<(String, &str)> = (0..count).map(|n| (format!("X-{n}"), "y")).collect();
+    let lines: Vec<(&str, &str)> =
+        lines.iter().map(|(name, value)| (name.as_str(), *value)).collect();
+    request("GET", "/a", None, &lines)
+}
+
+#[test]
+fn the_number_of_header_lines_is_a_setting() {
+    let gateway = gateway("edge: { max_header_fields: 30 }\n");
+    assert_eq!(gateway.send(many_fields(20)).status, 200);
+    assert_eq!(gateway.send(many_fields(31)).status, 431);
+}
+
 #[test]
 fn head_and_target_limits_are_answered_with_their_reasons() {
     let gateway = gateway("");
@@ -249,10 +264,10 @@ fn head_and_target_limits_are_answered_with_their_reasons() {
             "{bytes}"
         );
     }
-    let many: Vec<(String, &str)> = (0..101).map(|n| (format!("X-{n}"), "y")).collect();
-    let many: Vec<(&str, &str)> =
-        many.iter().map(|(name, value)| (name.as_str(), *value)).collect();
-    assert_eq!(gateway.send(request("GET", "/a", None, &many)).status, 431);
+    let refused = gateway.send(many_fields(201));
+    assert_eq!(refused.status, 431);
+    let record = gateway.record(refused.header("x-decision-id").unwrap());
+    assert_eq!(record["fault"], "over edge.max_header_fields: 200", "{record}");
     let long = gateway.get(&format!("/{}", "a".repeat(9 * 1024)), None);
     assert_eq!((long.verdict().as_str(), long.status), ("request.target", 414));
     assert_eq!(gateway.upstream.requests().len(), 1);
