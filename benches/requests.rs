@@ -36,7 +36,7 @@ fn main() {
     let (gateway, logged) = (free_address(), free_address());
     write_configuration(folder.path(), gateway, upstream, "decision_log: off");
     let log = logged_folder.path().join("decisions.log");
-    let more = format!("decision_log: '{}'", log.display());
+    let more = format!("decision_log: {{ file: '{}' }}", log.display());
     write_configuration(logged_folder.path(), logged, upstream, &more);
     let processes = [serve(folder.path(), &[]), serve(logged_folder.path(), &[])];
     wait_for(gateway);
