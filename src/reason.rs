@@ -38,6 +38,7 @@ macro_rules! closed_list {
     };
 }
 
+#[cfg(feature = "server")]
 pub(crate) use closed_list;
 
 closed_list! {
