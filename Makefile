@@ -26,9 +26,10 @@ fmt:
 lint: licences
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-# deny.toml: licences, sources and banned crates of the dependencies, without a network once the tool is there.
+# deny.toml: licences, sources and banned crates of the dependencies, without a network once the tool and the crates are there.
 DENY = target/tools/bin/cargo-deny
 licences: $(DENY)
+	$(CARGO) fetch --locked
 	$(DENY) --offline --locked check bans licenses sources
 
 # Known vulnerabilities, for which the database is fetched.
