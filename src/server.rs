@@ -149,8 +149,8 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
             "operations",
             admin::probes::Operations::new(shared.clone(), listener),
         );
-        // With those for requests: on a socket taken over, "starting" would be told besides the
-        // predecessor's "ready".
+        // Together with the listeners for requests: on a socket taken over, probes would otherwise
+        // read "starting" from us and "ready" from the predecessor.
         server.add_service(service).add_dependency(&resolver);
     }
     if let Some(listener) = admin {

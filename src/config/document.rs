@@ -1,5 +1,5 @@
-//! One YAML file: its values (serde_yaml) and where each of them stands (an event parser,
-//! because serde_yaml keeps no positions). The only module that names either parser.
+//! One YAML file: its values (serde_yaml) and their positions (an event parser, because
+//! serde_yaml keeps none). The only module that names either parser.
 
 use std::collections::HashMap;
 use std::sync::Arc;

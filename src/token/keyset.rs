@@ -116,12 +116,15 @@ impl KeySet {
         let mut hash = DefaultHasher::new();
         for key in &keys {
             (key.id, &key.name).hash(&mut hash);
+            for (algorithm, _) in &*key.verifiers {
+                algorithm.hash(&mut hash);
+            }
         }
         let fingerprint = hash.finish();
         Self { keys, fingerprint }
     }
 
-    /// Distinguishes sets: the same keys under the same names have the same.
+    /// Distinguishes sets: the same keys with the same names and algorithms have the same.
     #[must_use]
     pub const fn fingerprint(&self) -> u64 {
         self.fingerprint
