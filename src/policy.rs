@@ -336,6 +336,12 @@ impl Rules {
         any.and_then(|id| self.api_of(*id)).map(|api| api.allow).unwrap_or_default()
     }
 
+    /// The operations that a path leads to, one for each method.
+    pub fn operations_at(&self, host: &str, path: &str) -> impl Iterator<Item = OperationId> {
+        let leaf = self.routes.find(host, path);
+        leaf.into_iter().flat_map(|leaf| leaf.by_method.iter().flatten().copied())
+    }
+
     /// The scopes that grant a matched operation, for any caller.
     #[must_use]
     pub fn granting(&self, matched: &route::Matched) -> Vec<&ScopeName> {

@@ -30,14 +30,16 @@ use pingora::services::background::background_service;
 use crate::config::{Config, Fixed, Listener};
 use crate::system::files::Origins;
 use crate::telemetry::lines::LineWriter;
-use edge::Edge;
+use edge::{Edge, admission};
 use process::handover::{Offer, Predecessor};
 use process::lifecycle;
 use process::sockets::{self, Inherited};
 use process::successor::Program;
+use proxy::direct::Requests;
 use proxy::{driver, retry};
 use state::Shared;
 use state::shadow::Candidate;
+use upstream::pool::Pool;
 
 /// How long the last decision records and log lines may take at the end.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -161,13 +163,18 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     }
     let transport =
         TransportConnector::new(Some(ConnectorOptions::from_server_conf(&server.configuration)));
-    let proxy = pingora::proxy::http_proxy(
-        &server.configuration,
-        driver::Gateway::new(shared.clone(), transport),
-    );
     let threads = workers(&shared.fixed);
-    let edge =
-        server.add_service(Edge::new(shared.edge.clone(), proxy, edge, predecessor, threads));
+    let kept = admission::kept_connections(admission::descriptors());
+    let pool = Arc::new(Pool::new(threads, usize::try_from(kept).unwrap_or(usize::MAX)));
+    server.add_service(background_service(
+        "idle connections",
+        background::idle_connections::IdleConnections::new(pool.clone()),
+    ));
+    let gateway = driver::Gateway::new(shared.clone(), transport, pool);
+    let library = Arc::new(pingora::proxy::http_proxy(&server.configuration, gateway.clone()));
+    let requests = Requests::new(gateway, library.clone());
+    let edge = Edge::new(shared.edge.clone(), library, requests, edge, predecessor, threads);
+    let edge = server.add_service(edge);
     edge.add_dependency(&resolver);
     let connections = shared.edge.connections.clone();
     let signals =

@@ -1,10 +1,11 @@
 //! The head of an HTTP/1 answer, read as strictly as that of a request: what two readers could
 //! frame differently is a fault.
 
+use super::fields::{Fields, Line, Text};
 use super::head::{Lines, has_control, is_token, trim_blanks};
 
 /// A whole head.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct AnswerHead<'a> {
     /// The status: three digits.
     pub status: u16,
@@ -13,7 +14,13 @@ pub struct AnswerHead<'a> {
     /// The reason phrase.
     pub reason: &'a str,
     /// The fields, in their order.
-    pub fields: Vec<(&'a str, &'a [u8])>,
+    text: Text<'a>,
+}
+
+impl Fields for AnswerHead<'_> {
+    fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.text.lines()
+    }
 }
 
 /// Why a head is not taken.
@@ -37,27 +44,33 @@ pub enum AnswerFault {
 const MAX_FIELDS: usize = 256;
 
 impl<'a> AnswerHead<'a> {
-    /// Reads a whole head: status line, fields and the empty line.
+    /// Reads a whole head: status line, fields and the empty line. Names become lower case where
+    /// they stand; `lines` is room for where they do.
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self, AnswerFault> {
+    pub fn parse(bytes: &'a mut [u8], lines: &'a mut Vec<Line>) -> Result<Self, AnswerFault> {
+        lines.clear();
         let head = bytes.strip_suffix(b"\r\n\r\n").ok_or(AnswerFault::LineEnd)?;
-        let mut lines = Lines::of(head);
+        let mut found = Lines::of(head);
         let status_line =
-            lines.next().ok_or(AnswerFault::StatusLine)?.map_err(|_| AnswerFault::LineEnd)?;
-        let (status, http_11, reason) =
-            parse_status_line(status_line).ok_or(AnswerFault::StatusLine)?;
-        let mut fields = Vec::with_capacity(16);
-        for line in lines {
-            if fields.len() >= MAX_FIELDS {
+            found.next().ok_or(AnswerFault::StatusLine)?.map_err(|_| AnswerFault::LineEnd)?;
+        parse_status_line(status_line).ok_or(AnswerFault::StatusLine)?;
+        let status_end = status_line.len();
+        let mut at = status_end + 2;
+        for line in found {
+            if lines.len() >= MAX_FIELDS {
                 return Err(AnswerFault::TooMany);
             }
-            fields.push(
-                parse_field(line.map_err(|_| AnswerFault::LineEnd)?).ok_or(AnswerFault::Field)?,
-            );
+            let line = line.map_err(|_| AnswerFault::LineEnd)?;
+            lines.push(parse_field(line, at).ok_or(AnswerFault::Field)?);
+            at += line.len() + 2;
         }
-        Ok(Self { status, http_11, reason, fields })
+        let text = Text::of(bytes, lines);
+        let status_line = text.bytes.get(..status_end).unwrap_or_default();
+        let (status, http_11, reason) =
+            parse_status_line(status_line).ok_or(AnswerFault::StatusLine)?;
+        Ok(Self { status, http_11, reason, text })
     }
 }
 
@@ -87,36 +100,49 @@ fn parse_status_line(line: &[u8]) -> Option<(u16, bool, &str)> {
     Some((status, http_11, reason))
 }
 
-fn parse_field(line: &[u8]) -> Option<(&str, &[u8])> {
-    let (name, value) = line.split_at(memchr::memchr(b':', line)?);
-    let value = trim_blanks(value.get(1..)?);
-    if !is_token(name) || has_control(value) {
+fn parse_field(line: &[u8], at: usize) -> Option<Line> {
+    let name = memchr::memchr(b':', line)?;
+    let behind = line.get(name + 1..)?;
+    let value = trim_blanks(behind);
+    if !is_token(line.get(..name)?) || has_control(value) {
         return None;
     }
-    Some((std::str::from_utf8(name).ok()?, value))
+    let blanks = behind.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+    let value_at = at + name + 1 + blanks;
+    Some(Line::new((at, at + name), (value_at, value_at + value.len())))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    type Seen = (u16, bool, String, Vec<(String, Vec<u8>)>);
+
+    fn read(text: &str) -> Result<Seen, AnswerFault> {
+        read_bytes(text.as_bytes())
+    }
+
+    fn read_bytes(text: &[u8]) -> Result<Seen, AnswerFault> {
+        let (mut bytes, mut lines) = (text.to_vec(), Vec::new());
+        let head = AnswerHead::parse(&mut bytes, &mut lines)?;
+        let fields = head.lines().map(|(name, value)| (name.to_owned(), value.to_vec()));
+        Ok((head.status, head.http_11, head.reason.to_owned(), fields.collect()))
+    }
+
     #[test]
     fn a_head_is_read_whole() {
-        let head =
-            AnswerHead::parse(b"HTTP/1.1 200 All right\r\nA: b\r\na:  c\xe4\t \r\nempty:\r\n\r\n")
+        let (status, http_11, reason, fields) =
+            read_bytes(b"HTTP/1.1 200 All right\r\nA: b\r\na:  c\xe4\t \r\nempty: \r\n\r\n")
                 .unwrap();
-        assert_eq!((head.status, head.http_11, head.reason), (200, true, "All right"));
-        assert_eq!(head.fields, [("A", &b"b"[..]), ("a", b"c\xe4"), ("empty", b"")]);
+        assert_eq!((status, http_11, reason.as_str()), (200, true, "All right"));
+        let expect = [("a", &b"b"[..]), ("a", b"c\xe4"), ("empty", b"")];
+        assert_eq!(fields, expect.map(|(name, value)| (name.to_owned(), value.to_vec())));
         for (text, reason) in [
             ("HTTP/1.0 404\r\n\r\n", ""),
             ("HTTP/1.0 404 \r\n\r\n", ""),
             ("HTTP/1.0 404 N\r\n\r\n", "N"),
         ] {
-            let head = AnswerHead::parse(text.as_bytes()).unwrap();
-            assert_eq!(
-                (head.status, head.http_11, head.reason, head.fields.len()),
-                (404, false, reason, 0)
-            );
+            assert_eq!(read(text), Ok((404, false, reason.to_owned(), Vec::new())));
         }
     }
 
@@ -147,7 +173,7 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nA: \0\r\n\r\n", AnswerFault::Field),
             (&many, AnswerFault::TooMany),
         ] {
-            assert_eq!(AnswerHead::parse(text.as_bytes()), Err(fault), "{text:?}");
+            assert_eq!(read(text), Err(fault), "{text:?}");
         }
     }
 }

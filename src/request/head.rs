@@ -5,6 +5,7 @@
 
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
+use crate::request::fields::Line;
 use crate::request::is_token_byte;
 use crate::request::target::Target;
 
@@ -52,6 +53,8 @@ pub struct Head {
     pub body: Body,
     /// The length that it declares; 0 where it declares none.
     pub length: u64,
+    /// Whether it is of HTTP/1.1 or later, and not of HTTP/1.0.
+    pub http_11: bool,
 }
 
 /// The refusal of a head that is too large as a whole.
@@ -93,17 +96,35 @@ impl Head {
     /// `operation.method` for CONNECT and TRACE (RFC 9112 §2.2, §3, §5, §6; RFC 9110 §5.5, §7.2,
     /// §8.6, §10.1.1).
     pub fn parse(bytes: &[u8], limits: &Limits) -> Result<Self, Refusal> {
+        Self::parse_lines(bytes, limits, &mut Vec::new())
+    }
+
+    /// As [`Head::parse`]; notes where each line stands.
+    ///
+    /// # Errors
+    /// As [`Head::parse`].
+    pub fn parse_lines(
+        bytes: &[u8],
+        limits: &Limits,
+        found: &mut Vec<Line>,
+    ) -> Result<Self, Refusal> {
+        found.clear();
         let head =
             bytes.strip_suffix(b"\r\n\r\n").ok_or_else(|| malformed("a line ends without CRLF"))?;
         let mut lines = Lines::of(head);
         let request_line = lines.next().unwrap_or(Ok(&[]))?;
         let (method, raw_target, http_11) = parse_request_line(request_line)?;
         let mut fields = Fields::default();
+        let mut at = request_line.len() + 2;
         for (count, line) in lines.enumerate() {
             if count >= limits.fields {
                 return Err(too_many_fields(limits));
             }
-            fields.read(line?)?;
+            let line = line?;
+            let (name, blanks, value) = fields.read(line)?;
+            let value_at = at + name + 1 + blanks;
+            found.push(Line::new((at, at + name), (value_at, value_at + value)));
+            at += line.len() + 2;
         }
         fields.judge(method, raw_target, http_11, limits)
     }
@@ -265,7 +286,9 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn read(&mut self, line: &'a [u8]) -> Result<(), Refusal> {
+    /// Reads a line; gives the lengths of its name, of the blanks behind the colon, and of its
+    /// value.
+    fn read(&mut self, line: &'a [u8]) -> Result<(usize, usize, usize), Refusal> {
         if matches!(line.first(), Some(b' ' | b'\t')) {
             return Err(malformed("a folded header line"));
         }
@@ -275,11 +298,14 @@ impl<'a> Fields<'a> {
         if !is_token(name) {
             return Err(malformed("a header name that is not a token"));
         }
-        let value = trim_blanks(value.get(1..).unwrap_or_default());
+        let behind = value.get(1..).unwrap_or_default();
+        let value = trim_blanks(behind);
         if has_control(value) {
             return Err(malformed("a control byte in a header value"));
         }
-        self.see(name, value)
+        self.see(name, value)?;
+        let blanks = behind.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count();
+        Ok((name.len(), blanks, value.len()))
     }
 
     /// Notes what a field says of the framing and the target.
@@ -362,6 +388,7 @@ impl<'a> Fields<'a> {
             websocket,
             body,
             length,
+            http_11,
         })
     }
 

@@ -3,6 +3,7 @@
 pub mod upstream_tokens;
 pub mod resolve;
 pub mod health;
+pub mod idle_connections;
 pub mod issuer_keys;
 pub mod store_follower;
 pub mod limit_sync;

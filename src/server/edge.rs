@@ -21,8 +21,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use pingora::apps::{HttpServerApp, ServerApp};
-use pingora::http::RequestHeader;
+use pingora::apps::HttpServerApp;
 use pingora::protocols::http::ServerSession;
 use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
@@ -34,6 +33,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, Config, Listener};
 use crate::request::address::Networks;
+use crate::request::fields::Fields;
 use crate::server::process::Process;
 use crate::server::process::handover::{self, Predecessor};
 use crate::server::process::lifecycle::Stop;
@@ -50,7 +50,7 @@ use transport::{Handshake, Transport};
 const RECOVER: Duration = Duration::from_millis(200);
 
 /// How long a tunnel that is to end may take to.
-const TUNNEL: Duration = Duration::from_millis(500);
+pub const TUNNEL: Duration = Duration::from_millis(500);
 
 /// How long the rest of a refused request's body may take, before the connection is given up.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -148,71 +148,63 @@ impl<A> Clone for Inner<A> {
 }
 
 /// What serves the requests of the declared listeners, over both versions of HTTP.
-struct Public<P> {
+struct Public<P, A> {
     state: Arc<EdgeState>,
+    /// What serves requests of HTTP/2.
     proxy: Arc<P>,
+    /// What serves connections of HTTP/1.
+    http1: A,
     /// Never says anything: the proxy library drops connections that wait for a request when told
     /// of a shutdown.
     never: watch::Sender<bool>,
 }
 
 #[async_trait]
-impl<P: HttpServerApp + Send + Sync + 'static> Application for Public<P> {
+impl<P: HttpServerApp + Send + Sync + 'static, A: Application> Application for Public<P, A> {
     async fn serve(&self, io: GuardIo, conn: Arc<Conn>, deadline: Instant) {
         if conn.http2 {
             return http2::serve(&self.proxy, &self.state, io, conn, deadline, &self.never).await;
         }
-        let ended = async {
-            conn.tunnel_end().await;
-            tokio::time::sleep(TUNNEL).await;
-        };
-        let never = self.never.subscribe();
-        tokio::select! {
-            _ = self.proxy.process_new(Box::new(io), &never) => {}
-            // A tunnel whose upstream takes nothing is not looked at by the proxy any more.
-            () = ended => {}
-        }
+        self.http1.serve(io, conn, deadline).await;
     }
 }
 
 /// The service that accepts the connections of clients.
-pub struct Edge<P> {
-    inner: Inner<Public<P>>,
+pub struct Edge<P, A> {
+    inner: Inner<Public<P, A>>,
     sockets: Vec<(Listener, StdListener)>,
     /// Told once everything here serves.
     predecessor: Option<Predecessor>,
     threads: usize,
 }
 
-impl<P> std::fmt::Debug for Edge<P> {
+impl<P, A> std::fmt::Debug for Edge<P, A> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Edge").finish_non_exhaustive()
     }
 }
 
-impl<P> Edge<P> {
-    /// The service over bound sockets.
+impl<P, A> Edge<P, A> {
+    /// The service over bound sockets, of what serves HTTP/2 and what serves HTTP/1.
     #[must_use]
     pub fn new(
         state: Arc<EdgeState>,
-        proxy: P,
+        proxy: Arc<P>,
+        http1: A,
         sockets: Vec<(Listener, StdListener)>,
         predecessor: Option<Predecessor>,
         threads: usize,
     ) -> Self {
         let connections = state.connections.clone();
-        let public = Public {
-            state: state.clone(),
-            proxy: Arc::new(proxy),
-            never: watch::Sender::new(false),
-        };
+        let public =
+            Public { state: state.clone(), proxy, http1, never: watch::Sender::new(false) };
         let inner = Inner { state, connections, application: Arc::new(public) };
         Self { inner, sockets, predecessor, threads }
     }
 }
 
 #[async_trait]
-impl<P: HttpServerApp + Send + Sync + 'static> Service for Edge<P> {
+impl<P: HttpServerApp + Send + Sync + 'static, A: Application> Service for Edge<P, A> {
     async fn start_service(&mut self, _: Option<ListenFds>, mut shutdown: ShutdownWatch, _: usize) {
         let process = self.inner.state.process.clone();
         let mut loops = Vec::new();
@@ -421,7 +413,8 @@ pub fn prepare_session(session: &mut ServerSession, state: &EdgeState) {
     let edge = &state.limits;
     // Only where the client's version and Connection line allow it (RFC 9112 §9.3).
     let wanted = session.get_keepalive().is_some()
-        && !says_close(session.req_header())
+        // The library reads the first line alone.
+        && !session.req_header().headers.names("connection", b"close")
         && !state.process.life.is_draining();
     // Without an end of its own: the guard watches how long a kept connection waits.
     session.set_keepalive(wanted.then_some(0));
@@ -432,27 +425,17 @@ pub fn prepare_session(session: &mut ServerSession, state: &EdgeState) {
     session.set_total_drain_timeout(Some(DRAIN));
 }
 
-/// Whether any Connection line says `close`; the library reads the first alone.
-fn says_close(head: &RequestHeader) -> bool {
-    names(&head.headers.get_all(http::header::CONNECTION), b"close")
-}
-
-/// Whether one of these lines names something in its list, in any case.
-#[must_use]
-pub fn names(lines: &http::header::GetAll<'_, http::HeaderValue>, name: &[u8]) -> bool {
-    let mut named = lines.iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
-    named.any(|found| found.trim_ascii().eq_ignore_ascii_case(name))
-}
-
 /// Whether a request has more than is read of it for an answer that does not need it: a large or
 /// endless body is not, and one that waits for `100 Continue` may never come.
 #[must_use]
-pub fn has_more_than_is_worth_reading(head: &RequestHeader) -> bool {
-    let length = head
-        .headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    length.is_some_and(|length| length > WORTH_READING)
-        || head.headers.contains_key(http::header::TRANSFER_ENCODING)
-        || head.headers.contains_key(http::header::EXPECT)
+pub fn has_more_than_is_worth_reading(fields: &impl Fields) -> bool {
+    fields.lines().any(|(name, value)| match name {
+        "content-length" => {
+            let length =
+                std::str::from_utf8(value).ok().and_then(|value| value.parse::<u64>().ok());
+            length.is_none_or(|length| length > WORTH_READING)
+        }
+        "transfer-encoding" | "expect" => true,
+        _ => false,
+    })
 }

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod connection;
 pub mod credentials;
 pub mod health;
+pub mod pool;
 pub mod resolve;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -88,6 +89,8 @@ pub struct Member {
     pub health: Health,
     weight: usize,
     in_flight: AtomicUsize,
+    /// A digest of where it is and of the name in its certificate.
+    key: u64,
 }
 
 /// Where to connect, and as what.
@@ -117,6 +120,19 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// The servers that it is one of.
+    #[must_use]
+    pub const fn servers(&self) -> &Arc<Servers> {
+        &self.servers
+    }
+
+    /// Tells connections to this server apart from those to others, and from those that were made
+    /// with other settings.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.member.key ^ self.servers.tls.group
+    }
+
     /// Notes how it went; true when the server is left out because of it.
     #[must_use]
     pub fn ended(&self, well: bool) -> bool {
@@ -201,7 +217,10 @@ impl Servers {
             let kept =
                 old.iter().find(|member| member.address == address && member.weight == weight);
             kept.cloned().unwrap_or_else(|| {
+                let mut key = DefaultHasher::new();
+                (address.socket, &address.tls).hash(&mut key);
                 Arc::new(Member {
+                    key: key.finish(),
                     address,
                     health: Health::default(),
                     weight,

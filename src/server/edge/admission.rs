@@ -9,6 +9,11 @@ use crate::telemetry::cause::ConnectionRefused;
 /// Descriptors that are not for connections of clients: the store, the log, listeners, fetches,
 /// what the libraries open, and the connections of those who run the gateway ([`SIDE`]).
 const RESERVE: u64 = 320;
+/// Those of the reserve that are for connections to servers which wait for a request.
+const KEPT: u64 = 128;
+/// How many of those there may be at all, and what part of all descriptors: one in so many.
+const MOST_KEPT: u64 = 4096;
+const KEPT_PART: u64 = 8;
 /// Descriptors that one connection may need: its own, and one to an upstream.
 const EACH: u64 = 2;
 
@@ -21,13 +26,10 @@ const SHARES: usize = 4;
 /// their descriptors are not those of clients, so that neither can use up the other's.
 pub const SIDE: (usize, usize) = (64, 32);
 
-/// How many connections the process may have open, and of one address, of those that the
-/// configuration allows: the limit of open files is raised as far as it goes, and what still does
-/// not fit is not taken. Without descriptors nothing works any more, the metrics listener included.
-///
-/// # Errors
-/// So few files may be open that nothing can be served.
-pub fn affordable(wanted: usize, wanted_per_address: usize) -> Result<(usize, usize), String> {
+/// How many files the process may have open; `None` where there is no limit. The limit is raised as
+/// far as it goes.
+#[must_use]
+pub fn descriptors() -> Option<u64> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -36,8 +38,27 @@ pub fn affordable(wanted: usize, wanted_per_address: usize) -> Result<(usize, us
             limit = getrlimit(Resource::Nofile);
         }
     }
-    let Some(files) = limit.current else { return Ok((wanted, wanted_per_address)) };
-    let places = files.saturating_sub(RESERVE) / EACH;
+    limit.current
+}
+
+/// How many connections to servers may wait for a request, in a process that may have so many files
+/// open.
+#[must_use]
+pub fn kept_connections(files: Option<u64>) -> u64 {
+    files.map_or(MOST_KEPT, |files| MOST_KEPT.min(files / KEPT_PART))
+}
+
+/// How many connections the process may have open, and of one address, of those that the
+/// configuration allows: the limit of open files is raised as far as it goes, and what still does
+/// not fit is not taken. Without descriptors nothing works any more, the metrics listener included.
+///
+/// # Errors
+/// So few files may be open that nothing can be served.
+pub fn affordable(wanted: usize, wanted_per_address: usize) -> Result<(usize, usize), String> {
+    let Some(files) = descriptors() else { return Ok((wanted, wanted_per_address)) };
+    // A small pool of connections to servers is in the reserve.
+    let kept = kept_connections(Some(files)).saturating_sub(KEPT);
+    let places = files.saturating_sub(RESERVE + kept) / EACH;
     if places < FEWEST {
         let needed = RESERVE + FEWEST * EACH;
         return Err(format!(

@@ -2,9 +2,10 @@
 //! and strictly ([`Head`]), under one deadline and one size limit, and delimits each body. Frames
 //! of HTTP/2 pass (`http2.rs` reads their requests).
 //!
-//! Only a head that passed is handed on, its target in canonical form. For one that did not, a
-//! harmless stand-in is handed on and the refusal travels with it, so that it is answered,
-//! counted and recorded where all refusals are.
+//! A head that passed is taken by the gateway's own loop ([`GuardIo::take_head`]), or handed on to
+//! the library, its target in canonical form. For one that did not pass the library gets a harmless
+//! stand-in and the refusal travels with it, so that it is answered, counted and recorded where all
+//! refusals are.
 
 use std::future::Future;
 use std::io::{Error, ErrorKind, IoSlice, Result as IoResult};
@@ -14,6 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
 use pingora::http::ResponseHeader;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::SslDigest;
@@ -32,6 +34,7 @@ use super::deadline::{Alarm, Pace, Stall};
 use super::transport::Transport;
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
+use crate::request::fields::{HeadText, Line};
 use crate::request::frames::{Finding, FrameWatch};
 use crate::request::head::{self, Head, Limits};
 use crate::telemetry::cause::ConnectionCut;
@@ -41,6 +44,8 @@ use crate::telemetry::cause::ConnectionCut;
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nHost: refused.invalid\r\nConnection: close\r\n\r\n";
 /// Room made for each read of a head: most heads fit.
 const READ: usize = 2 * 1024;
+/// Room made for each read of a body that comes fast.
+const ROOM: usize = 64 * 1024;
 /// Bytes read and thrown away after a refusal, so that the answer is not lost to a reset.
 const LINGER_BYTES: usize = 64 * 1024;
 /// Time for that.
@@ -77,6 +82,12 @@ pub struct GuardIo {
     buffer: Vec<u8>,
     cursor: usize,
     ready: usize,
+    /// A head that was read and is neither taken nor handed on yet: where it ends, and its lines.
+    verdict: Option<Result<Head, Refusal>>,
+    end: usize,
+    lines: Vec<Line>,
+    /// Room made for the next read of a body.
+    room: usize,
     wait: Wait,
     alarm: Alarm,
     stall: Stall,
@@ -147,6 +158,10 @@ impl GuardIo {
             // Of HTTP/2 everything may be handed on; of HTTP/1 nothing before it was looked at.
             ready: if http2 { begin.len() } else { 0 },
             buffer: begin,
+            verdict: None,
+            end: 0,
+            lines: Vec::new(),
+            room: READ,
             stall: Stall::default(),
             pace: Pace::default(),
             tunnel_end: None,
@@ -208,8 +223,11 @@ impl GuardIo {
         Poll::Ready(Ok(false))
     }
 
-    /// Looks for the end of the head; true when it is decided what is handed on.
+    /// Looks for the end of the head; true when it is read, or refused.
     fn inspect(&mut self) -> bool {
+        if self.verdict.is_some() {
+            return true;
+        }
         let limit = self.limits.head_bytes;
         let verdict = match head::end(&self.buffer) {
             Some(end) if end > limit => Err(head::too_large(&self.limits)),
@@ -217,24 +235,47 @@ impl GuardIo {
             None if self.buffer.len() > limit => Err(head::too_large(&self.limits)),
             None => return false,
         };
-        // A chunk that is wrong and already here is refused with the head: nothing of it is
-        // forwarded.
-        let verdict = verdict.and_then(|head| self.delimit(head.body.clone()).map(|()| head));
         if verdict.is_err() {
             self.buffer.clear();
-            self.buffer.extend_from_slice(STAND_IN);
-            self.ready = self.buffer.len();
+            self.lines.clear();
             self.phase = Phase::Refused;
         }
-        self.conn.put_head(verdict);
+        self.verdict = Some(verdict);
         true
     }
 
-    /// Reads the head and puts the canonical target into it where it differs: what is judged is
-    /// what the proxy parses.
     fn read_head(&mut self, end: usize) -> Result<Head, Refusal> {
+        let (bytes, rest) = self.buffer.split_at_checked(end).unwrap_or_default();
+        let head = Head::parse_lines(bytes, &self.limits, &mut self.lines)?;
+        // A chunk that is wrong and already here is refused with the head: nothing of it is
+        // forwarded.
+        head.body.clone().take(rest).map_err(|_| {
+            Refusal::because(Reason::RequestMalformed, "a chunk that readers delimit differently")
+        })?;
+        self.end = end;
+        Ok(head)
+    }
+
+    /// Hands the head on to the library, with the part of the body that came with it: the canonical
+    /// target in its place where it differs, so that what is judged is what the library parses.
+    fn hand_on(&mut self) {
+        let Some(verdict) = self.verdict.take() else { return };
+        if let Ok(head) = &verdict {
+            self.make_canonical(head);
+            let mut body = head.body.clone();
+            // Looked at before: it cannot be wrong.
+            self.ready += body.take(self.buffer.get(self.ready..).unwrap_or_default()).unwrap_or(0);
+            self.begin_body(body);
+        } else {
+            self.buffer.extend_from_slice(STAND_IN);
+            self.ready = self.buffer.len();
+        }
+        self.conn.put_head(verdict);
+    }
+
+    fn make_canonical(&mut self, head: &Head) {
+        let end = self.end;
         let bytes = self.buffer.get(..end).unwrap_or_default();
-        let head = Head::parse(bytes, &self.limits)?;
         self.ready = end;
         let start = memchr::memchr(b' ', bytes).map_or(0, |at| at + 1);
         let line_end = memchr::memchr(b'\r', bytes).unwrap_or(end);
@@ -253,19 +294,13 @@ impl GuardIo {
             self.buffer.splice(..self.ready, kept);
             self.ready = length;
         }
-        Ok(head)
     }
 
-    /// Lets the part of the body that came with the head through, and no byte behind it.
-    fn delimit(&mut self, mut body: Body) -> Result<(), Refusal> {
-        let count = body.take(self.buffer.get(self.ready..).unwrap_or_default());
-        let count = count.map_err(|_| {
-            Refusal::because(Reason::RequestMalformed, "a chunk that readers delimit differently")
-        })?;
-        self.ready += count;
+    /// No byte behind a body belongs to it.
+    fn begin_body(&mut self, body: Body) {
         self.pace = Pace::default();
+        self.room = READ;
         self.phase = if body.is_done() { Phase::Head } else { Phase::Body(body) };
-        Ok(())
     }
 
     fn break_off(&mut self) {
@@ -356,6 +391,125 @@ impl GuardIo {
     }
 }
 
+/// What the gateway's own loop takes, without the library.
+impl GuardIo {
+    /// The connection's facts.
+    #[must_use]
+    pub const fn conn(&self) -> &Arc<Conn> {
+        &self.conn
+    }
+
+    /// Waits for the next head, and leaves it where it is; `None` at the end of the connection.
+    pub async fn next_head(&mut self) -> Option<&Result<Head, Refusal>> {
+        let read = std::future::poll_fn(|cx| self.poll_head(cx)).await;
+        if read.unwrap_or(false) { self.verdict.as_ref() } else { None }
+    }
+
+    /// Takes the head that was waited for, and puts its lines into `text`. What comes next is its
+    /// body.
+    pub fn take_head(&mut self, text: &mut HeadText) -> Option<Result<Head, Refusal>> {
+        let verdict = self.verdict.take()?;
+        let Ok(head) = &verdict else {
+            text.put(&mut Vec::new(), &mut Vec::new());
+            return Some(verdict);
+        };
+        if self.buffer.len() == self.end {
+            text.put(&mut self.buffer, &mut self.lines);
+        } else {
+            let rest = self.buffer.split_off(self.end);
+            let mut whole = std::mem::replace(&mut self.buffer, rest);
+            text.put(&mut whole, &mut self.lines);
+        }
+        self.begin_body(head.body.clone());
+        Some(verdict)
+    }
+
+    /// Whether everything of the body has been taken.
+    #[must_use]
+    pub const fn is_body_done(&self) -> bool {
+        !matches!(self.phase, Phase::Body(_))
+    }
+
+    /// The next data of the body, its framing taken off; `None` at its end.
+    ///
+    /// # Errors
+    /// The connection ended before the body, which came too slowly or lost its framing.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<IoResult<Option<Bytes>>> {
+        loop {
+            if let Some(data) = self.data()? {
+                return Poll::Ready(Ok(Some(data)));
+            }
+            match self.phase {
+                Phase::Body(_) => {}
+                Phase::Broken => return Poll::Ready(Err(ErrorKind::InvalidData.into())),
+                Phase::Frames | Phase::Head | Phase::Tunnel | Phase::Refused => {
+                    return Poll::Ready(Ok(None));
+                }
+            }
+            self.buffer.reserve(self.room);
+            let room = self.buffer.capacity() - self.buffer.len();
+            let count = match poll_read_buf(Pin::new(&mut self.inner), cx, &mut self.buffer) {
+                Poll::Pending => {
+                    self.pace.wait();
+                    return Poll::Pending;
+                }
+                Poll::Ready(count) => count?,
+            };
+            if count == 0 {
+                return Poll::Ready(Err(ErrorKind::UnexpectedEof.into()));
+            }
+            if count == room {
+                self.room = ROOM;
+            }
+            if !self.pace.came(count, self.state.limits.body_timeout) {
+                self.state.metrics.edge.connection_cut(ConnectionCut::BodyPace);
+                self.phase = Phase::Broken;
+            }
+        }
+    }
+
+    /// Data of the body that is here already.
+    fn data(&mut self) -> IoResult<Option<Bytes>> {
+        let Phase::Body(body) = &mut self.phase else { return Ok(None) };
+        let (mut taken, mut data) = (0, BytesMut::new());
+        loop {
+            let rest = self.buffer.get(taken..).unwrap_or_default();
+            let Ok(piece) = body.next(rest) else {
+                self.break_off();
+                return Err(ErrorKind::InvalidData.into());
+            };
+            if piece.length == 0 {
+                break;
+            }
+            if taken == 0 && piece.data == (0..self.buffer.len()) {
+                // All of it: not copied.
+                data = Bytes::from(std::mem::take(&mut self.buffer)).into();
+                break;
+            }
+            data.extend_from_slice(rest.get(piece.data).unwrap_or_default());
+            taken += piece.length;
+        }
+        self.buffer.drain(..taken.min(self.buffer.len()));
+        if body.is_done() {
+            self.phase = Phase::Head;
+        }
+        Ok(Some(data.freeze()).filter(|data| !data.is_empty()))
+    }
+
+    /// Ready once the client has gone away, while nothing of it is waited for. What it sends
+    /// meanwhile is kept for the next head, up to the size of one.
+    pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.buffer.len() <= self.limits.head_bytes {
+            self.buffer.reserve(READ);
+            match ready!(poll_read_buf(Pin::new(&mut self.inner), cx, &mut self.buffer)) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+        Poll::Pending
+    }
+}
+
 impl AsyncRead for GuardIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -386,6 +540,7 @@ impl AsyncRead for GuardIo {
                     if !ready!(me.poll_head(cx))? {
                         return Poll::Ready(Ok(()));
                     }
+                    me.hand_on();
                 }
                 Phase::Body(_) => return me.poll_body(cx, out),
                 Phase::Refused => return me.poll_discard(cx),

@@ -65,7 +65,7 @@ impl HttpServerApp for Inner {
         let conn = Conn::of(&session)?.clone();
         prepare_session(&mut session, &self.state);
         // What nobody reads of a small body is read to its end, so that the connection goes on.
-        let more = has_more_than_is_worth_reading(session.req_header());
+        let more = has_more_than_is_worth_reading(&session.req_header().headers);
         if more {
             session.set_keepalive(None);
         }

@@ -7,17 +7,20 @@ use http::header::{
 };
 use http::{HeaderValue, StatusCode};
 use pingora::Result;
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
 
+use super::client::{Answer, Client};
 use super::exchange::{Exchange, Stage};
+use super::lines::{Lines, OwnLines};
 use crate::policy::decide::Preflight;
 use crate::policy::definition::{Api, Deprecated};
 use crate::server::oauth::Outcome;
 use crate::telemetry::decision_id;
 
+const DEPRECATION: HeaderName = HeaderName::from_static("deprecation");
+const SUNSET: HeaderName = HeaderName::from_static("sunset");
+
 /// All that only we say of other origins: an upstream does not know who asks.
-const OURS: [&str; 6] = [
+pub const OURS: [&str; 6] = [
     "access-control-allow-origin",
     "access-control-allow-credentials",
     "access-control-expose-headers",
@@ -26,39 +29,36 @@ const OURS: [&str; 6] = [
     "access-control-max-age",
 ];
 
-/// Puts in what the API of the exchange says.
+/// Writes what the API of the exchange says.
 ///
 /// # Errors
 /// A value that cannot be one of a header, which the configuration does not let through.
-pub fn announce(head: &mut ResponseHeader, exchange: &Exchange) -> Result<()> {
+pub fn announce(out: &mut impl Lines, exchange: &Exchange) -> Result<()> {
     if let Some((name, value)) = &exchange.request_id {
-        head.insert_header(name.clone(), value)?;
+        out.put(name, value.as_bytes())?;
     }
     let Some(api) = exchange.api() else { return Ok(()) };
-    share(head, exchange, api)?;
-    api.deprecated.as_ref().map_or(Ok(()), |deprecated| deprecate(head, deprecated))
+    share(out, exchange, api)?;
+    api.deprecated.as_ref().map_or(Ok(()), |deprecated| deprecate(out, deprecated))
 }
 
-fn share(head: &mut ResponseHeader, exchange: &Exchange, api: &Api) -> Result<()> {
+fn share(out: &mut impl Lines, exchange: &Exchange, api: &Api) -> Result<()> {
     let Some(cors) = &api.cors else { return Ok(()) };
-    for name in OURS {
-        head.remove_header(name);
-    }
-    head.append_header(VARY, "origin")?;
+    out.put(&VARY, b"origin")?;
     if let Some(origin) = &exchange.origin {
-        head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, origin)?;
-        head.insert_header(ACCESS_CONTROL_EXPOSE_HEADERS, &cors.expose)?;
+        out.put(&ACCESS_CONTROL_ALLOW_ORIGIN, origin.as_bytes())?;
+        out.put(&ACCESS_CONTROL_EXPOSE_HEADERS, cors.expose.as_bytes())?;
     }
     Ok(())
 }
 
-fn deprecate(head: &mut ResponseHeader, deprecated: &Deprecated) -> Result<()> {
-    head.insert_header(HeaderName::from_static("deprecation"), format!("@{}", deprecated.since.0))?;
+fn deprecate(out: &mut impl Lines, deprecated: &Deprecated) -> Result<()> {
+    out.put(&DEPRECATION, format!("@{}", deprecated.since.0).as_bytes())?;
     if let Some(sunset) = deprecated.sunset {
-        head.insert_header(HeaderName::from_static("sunset"), http_date(sunset.0))?;
+        out.put(&SUNSET, http_date(sunset.0).as_bytes())?;
     }
     if let Some(link) = &deprecated.link {
-        head.append_header(LINK, format!("<{link}>; rel=\"deprecation\""))?;
+        out.put(&LINK, format!("<{link}>; rel=\"deprecation\"").as_bytes())?;
     }
     Ok(())
 }
@@ -73,27 +73,24 @@ fn http_date(seconds: i64) -> String {
 ///
 /// # Errors
 /// The client went away.
-pub async fn answer_preflight(
-    session: &mut Session,
+pub async fn answer_preflight<C: Client>(
+    client: &mut C,
     exchange: &mut Exchange,
     preflight: &Preflight<'_>,
 ) -> Result<()> {
     exchange.stage = Stage::Endpoint("preflight", Outcome::default());
-    exchange.status = StatusCode::NO_CONTENT.as_u16();
-    let mut head = ResponseHeader::build(StatusCode::NO_CONTENT, Some(8))?;
-    head.insert_header(decision_id::HEADER, exchange.id.to_value())?;
-    head.insert_header(
-        VARY,
-        "origin, access-control-request-method, access-control-request-headers",
-    )?;
+    let mut lines = OwnLines::default();
+    lines.put(&decision_id::HEADER, &exchange.id.digits())?;
+    lines.put(&VARY, b"origin, access-control-request-method, access-control-request-headers")?;
     if let Some(origin) = &exchange.origin {
-        head.insert_header(ACCESS_CONTROL_ALLOW_ORIGIN, origin)?;
-        head.insert_header(ACCESS_CONTROL_ALLOW_METHODS, &preflight.methods)?;
-        head.insert_header(ACCESS_CONTROL_ALLOW_HEADERS, &preflight.cors.headers)?;
-        head.insert_header(ACCESS_CONTROL_MAX_AGE, preflight.cors.max_age.to_string())?;
+        lines.put(&ACCESS_CONTROL_ALLOW_ORIGIN, origin.as_bytes())?;
+        lines.put(&ACCESS_CONTROL_ALLOW_METHODS, preflight.methods.as_bytes())?;
+        lines.put(&ACCESS_CONTROL_ALLOW_HEADERS, preflight.cors.headers.as_bytes())?;
+        lines.put(&ACCESS_CONTROL_MAX_AGE, preflight.cors.max_age.to_string().as_bytes())?;
     }
-    session.write_response_header(Box::new(head), true).await.map_err(pingora::Error::into_down)?;
-    session.write_response_body(None, true).await.map_err(pingora::Error::into_down)
+    let status = StatusCode::NO_CONTENT.as_u16();
+    exchange.status = status;
+    client.answer(Answer { status, lines, body: Vec::new(), close: false }).await
 }
 
 /// The origin to name in answers: the request's own, if its pages may read them; `*` where all may.

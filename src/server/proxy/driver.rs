@@ -1,14 +1,13 @@
-//! The proxy's phases. Each calls the module that owns the step; nothing is decided here.
-
-mod admit;
-mod http1;
-mod tunnel;
+//! The gateway: what every loop over requests shares of an exchange, and the proxy library's loop,
+//! which reads HTTP/2 and the handshakes of WebSockets. Each of its phases calls the module that
+//! owns the step; nothing is decided here.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::TRANSFER_ENCODING;
 use pingora::connectors::TransportConnector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
@@ -16,33 +15,36 @@ use pingora::prelude::HttpPeer;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use super::admit::{Admitted, is_same};
+use super::client::library::{self, Library, has_answered};
 use super::exchange::{Exchange, Permitted, Stage};
-use super::retry::Next;
+use super::relay::count_body;
+use super::retry::{Next, Replay};
 use super::under_way::UnderWay;
-use super::{answer, forward, retry};
-use super::{cors, record, refusal};
+use super::{answer, forward, record, refusal, retry, tunnel};
 use crate::reason::{Reason, Refusal};
+use crate::request::head::Head;
 use crate::server::edge::conn::Conn;
 use crate::server::edge::http2::{self, Stream};
-use crate::server::edge::prepare_session;
+use crate::server::edge::{bridge, prepare_session};
 use crate::server::oauth;
 use crate::server::state::Shared;
 use crate::server::upstream::NoServer;
-use crate::telemetry::decision_id;
-
-/// A body that outgrew its limit after the request was permitted.
-const BODY_TOO_LARGE: ErrorType = ErrorType::Custom("body too large");
+use crate::server::upstream::pool::Pool;
 
 /// Interim answers (1xx) taken for one request: each is relayed and starts the upstream's time
 /// anew.
 const MAX_INFORMATIONAL: u8 = 16;
 
-/// The gateway as pingora sees it.
+/// The gateway as its loops see it.
+#[derive(Clone)]
 pub struct Gateway {
-    shared: Arc<Shared>,
-    endpoints: oauth::Endpoints,
-    /// Connects to servers that speak HTTP/1, and keeps what may be used again.
-    transport: Arc<TransportConnector>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) endpoints: Arc<oauth::Endpoints>,
+    /// Connects to servers that speak HTTP/1.
+    pub(super) transport: Arc<TransportConnector>,
+    /// Keeps those connections that may be used again.
+    pub(super) pool: Arc<Pool>,
 }
 
 impl std::fmt::Debug for Gateway {
@@ -54,9 +56,9 @@ impl std::fmt::Debug for Gateway {
 impl Gateway {
     /// The gateway over its shared state.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, transport: TransportConnector) -> Self {
-        let endpoints = oauth::Endpoints::new(shared.clone());
-        Self { shared, endpoints, transport: Arc::new(transport) }
+    pub fn new(shared: Arc<Shared>, transport: TransportConnector, pool: Arc<Pool>) -> Self {
+        let endpoints = Arc::new(oauth::Endpoints::new(shared.clone()));
+        Self { shared, endpoints, transport: Arc::new(transport), pool }
     }
 
     /// Whether the servers of a permitted request speak HTTP/2, which the library's own loop
@@ -67,22 +69,22 @@ impl Gateway {
         servers.is_some_and(|servers| servers.declared.http2)
     }
 
-    /// A server for the next attempt, and a place among its requests.
-    fn choose(exchange: &mut Exchange) -> Result<Box<HttpPeer>> {
+    /// Chooses a server for the next attempt, and takes a place among its requests.
+    pub(super) fn choose(exchange: &mut Exchange) -> Result<()> {
         let permitted = permitted(exchange)?;
         // Asked again for a retry: what the try before it left behind does not count.
         permitted.failed = None;
         permitted.body.received = 0;
         (permitted.attempt.sent, permitted.attempt.slot) = (false, None);
         let found = match &exchange.stage {
-            Stage::Permitted(permitted) => forward::peer(&permitted.permit, exchange, permitted),
+            Stage::Permitted(permitted) => forward::choose(&permitted.permit, exchange, permitted),
             Stage::Received | Stage::Refused(_) | Stage::Endpoint(..) => Err(NoServer::Unusable),
         };
         let permitted = self::permitted(exchange)?;
         match found {
-            Ok((peer, slot)) => {
+            Ok(slot) => {
                 permitted.attempt.slot = Some(slot);
-                Ok(peer)
+                Ok(())
             }
             Err(none) => {
                 let why = match none {
@@ -102,32 +104,150 @@ impl Gateway {
         }
     }
 
+    /// Notes that a connection could not be made, and whether there is another try.
+    pub(super) fn fail_connect(&self, exchange: &mut Exchange, error: &mut Error) {
+        // Without descriptors of our own nothing was asked of the server.
+        if *error.etype() != ErrorType::InternalError {
+            self.fail_server(exchange);
+        }
+        let again = retry::after_no_connection(exchange);
+        if again {
+            self.shared.metrics.upstream.request_retried(exchange.upstream());
+        }
+        error.set_retry(again);
+    }
+
+    /// Notes that an attempt has failed, and whether there is another one.
+    pub(super) fn fail_attempt(
+        &self,
+        exchange: &mut Exchange,
+        error: &mut Error,
+        answered: bool,
+        replay: Replay,
+        reused: bool,
+    ) {
+        if matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry() {
+            return;
+        }
+        let next = if answered {
+            Next::End
+        } else {
+            retry::after_failure(replay, exchange, error, reused)
+        };
+        if next != Next::Again && *error.esource() == ErrorSource::Upstream {
+            self.fail_server(exchange);
+        }
+        if next != Next::End {
+            self.shared.metrics.upstream.request_retried(exchange.upstream());
+        }
+        error.set_retry(next != Next::End);
+    }
+
+    /// Takes note of what a server answers.
+    ///
+    /// # Errors
+    /// It may not be answered so, or another server is tried in its place.
+    pub(super) fn judge_answer(
+        &self,
+        status: u16,
+        is_handshake: bool,
+        replay: Replay,
+        exchange: &mut Exchange,
+    ) -> Result<()> {
+        if (100..200).contains(&status) {
+            let permitted = permitted(exchange)?;
+            permitted.attempt.informational += 1;
+            if permitted.attempt.informational > MAX_INFORMATIONAL {
+                return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+            }
+            if status != http::StatusCode::SWITCHING_PROTOCOLS.as_u16() {
+                return Ok(());
+            }
+            // Where nobody asked for it, what follows would be bytes of unknown meaning.
+            if !permitted.websocket || !is_handshake {
+                return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+            }
+        } else if retry::instead_of(status, replay, exchange) {
+            self.shared.metrics.upstream.request_retried(exchange.upstream());
+            self.fail_server(exchange);
+            let mut error = Error::new_up(ErrorType::HTTPStatus(status));
+            error.set_retry(true);
+            return Err(error);
+        }
+        self.note_answer(status, exchange);
+        Ok(())
+    }
+
     /// Notes how the server does, by its answer.
-    fn note_answer(&self, head: &ResponseHeader, exchange: &mut Exchange) {
-        if retry::is_incapable(head.status.as_u16()) {
+    fn note_answer(&self, status: u16, exchange: &mut Exchange) {
+        if retry::is_incapable(status) {
             return self.fail_server(exchange);
         }
         let Stage::Permitted(permitted) = &exchange.stage else { return };
         if let Some(slot) = &permitted.attempt.slot {
             let _ = slot.ended(true);
         }
-        if head.status == http::StatusCode::UNAUTHORIZED
+        if status == http::StatusCode::UNAUTHORIZED.as_u16()
             && let Some(servers) = exchange.snapshot.servers(permitted.permit.operation())
         {
             servers.credentials.refused();
         }
     }
+
+    /// Ends an exchange, however it went.
+    pub(super) fn end_exchange(exchange: &mut UnderWay, error: Option<&Error>) {
+        if let Some(error) = error.filter(|error| *error.esource() != ErrorSource::Downstream) {
+            // The type alone: its context may hold bytes of a head.
+            tracing::debug!(error = error.etype().as_str(), id = ?exchange.id, "an exchange \
+                failed");
+        }
+        if let Stage::Permitted(permitted) = &mut exchange.stage {
+            // Not under way any more, although the connection may be lingered on.
+            (permitted.attempt.slot, permitted.watch) = (None, None);
+        }
+        exchange.record();
+    }
+
+    async fn serve_endpoint(
+        &self,
+        session: &mut Session,
+        exchange: &mut Exchange,
+        endpoint: &'static str,
+    ) -> Result<()> {
+        exchange.stage = Stage::Endpoint(endpoint, oauth::Outcome::default());
+        let caller = oauth::Caller {
+            id: exchange.id,
+            snapshot: exchange.snapshot.clone(),
+            address: exchange.address,
+        };
+        let max_body = crate::grant::form::MAX_BODY;
+        let serve =
+            bridge::serve(self.endpoints.router(), session.as_downstream_mut(), max_body, caller);
+        let limit = self.shared.fixed.edge.body_timeout;
+        match tokio::time::timeout(limit, serve).await {
+            Ok(served) => {
+                // A session's own errors name no source: what fails here is the client's
+                // connection.
+                let (status, extensions) = served.map_err(Error::into_down)?;
+                exchange.status = status;
+                let outcome = extensions.get::<oauth::Outcome>().cloned().unwrap_or_default();
+                exchange.stage = Stage::Endpoint(endpoint, outcome);
+                Ok(())
+            }
+            Err(_) => Err(Error::new_down(ErrorType::ReadTimedout)),
+        }
+    }
+
+    fn client<'a>(&self, session: &'a mut Session) -> Library<'a> {
+        Library::new(session, self.shared.edge.clone())
+    }
 }
 
-/// Whether a final answer has begun; an interim one (1xx) may still be followed by a refusal.
-fn has_answered(session: &Session) -> bool {
-    let written = session.response_written();
-    written.is_some_and(|head| {
-        !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS
-    })
-}
-
-fn permitted(exchange: &mut Exchange) -> Result<&mut Permitted> {
+/// The permit of an exchange.
+///
+/// # Errors
+/// It has none.
+pub(super) fn permitted(exchange: &mut Exchange) -> Result<&mut Permitted> {
     match &mut exchange.stage {
         Stage::Permitted(permitted) => Ok(permitted),
         Stage::Received | Stage::Refused(_) | Stage::Endpoint(..) => {
@@ -136,12 +256,35 @@ fn permitted(exchange: &mut Exchange) -> Result<&mut Permitted> {
     }
 }
 
+/// The head that was read strictly of the request of a session, if it is the one that the library
+/// has read.
+fn strict_head(session: &Session, conn: &Conn) -> std::result::Result<Head, Refusal> {
+    match conn.take_head(session.as_downstream()) {
+        Some(Ok(head)) if is_same(&head, session.req_header()) => Ok(head),
+        Some(Ok(_)) => Err(Refusal::because(
+            Reason::RequestMalformed,
+            "the guard and the proxy read different requests",
+        )),
+        Some(Err(refusal)) => Err(refusal),
+        // The guard reads every head; a request it has not seen is one that something smuggled
+        // past it.
+        None => {
+            Err(Refusal::because(Reason::RequestMalformed, "a request that the guard has not read"))
+        }
+    }
+}
+
+/// What bears on sending the request of a session again.
+fn replay(session: &Session, exchange: &Exchange) -> Replay {
+    Replay::new(&exchange.method, !session.as_ref().retry_buffer_truncated())
+}
+
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = UnderWay;
 
     fn new_ctx(&self) -> UnderWay {
-        UnderWay::begin(&self.shared)
+        UnderWay::begin(&self.shared, self.shared.snapshot())
     }
 
     /// None: the library's own would compress, which nobody asks of it.
@@ -153,13 +296,22 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, exchange: &mut UnderWay) -> Result<bool> {
-        if self.admit(session, exchange).await? {
-            return Ok(true);
+        let Some(conn) = Conn::of(session.as_downstream()).cloned() else {
+            return Error::e_explain(ErrorType::InternalError, "the guard is not there");
+        };
+        let head = strict_head(session, &conn);
+        match self.admit(&mut self.client(session), &conn, head, exchange).await? {
+            Admitted::Answered => return Ok(true),
+            Admitted::Endpoint(endpoint) => {
+                self.serve_endpoint(session, exchange, endpoint).await?;
+                return Ok(true);
+            }
+            Admitted::Forward => {}
         }
         if Self::forwards_http2(exchange) {
             return Ok(false);
         }
-        self.forward_http1(session, exchange).await?;
+        self.forward_http1(&mut self.client(session), exchange).await?;
         Ok(true)
     }
 
@@ -168,7 +320,12 @@ impl ProxyHttp for Gateway {
         _: &mut Session,
         exchange: &mut UnderWay,
     ) -> Result<Box<HttpPeer>> {
-        Self::choose(exchange)
+        Self::choose(exchange)?;
+        let permitted = permitted(exchange)?;
+        let Some(slot) = &permitted.attempt.slot else {
+            return Error::e_explain(ErrorType::InternalError, "no server was chosen");
+        };
+        Ok(Box::new(forward::peer(&permitted.permit, slot)))
     }
 
     async fn upstream_request_filter(
@@ -195,23 +352,13 @@ impl ProxyHttp for Gateway {
             *body = None;
         }
         let came = body.as_ref().map_or(0, Bytes::len);
-        if let Some(stream) = Stream::of(session.as_downstream())
-            && !stream.came(came, self.shared.fixed.edge.body_timeout)
-            && !end
-        {
-            return Err(Error::new_down(ErrorType::ReadTimedout));
+        if !end {
+            library::keep_pace(session, came, self.shared.fixed.edge.body_timeout)?;
         }
-        let permitted = permitted(exchange)?;
         if session.was_upgraded() {
             return Ok(());
         }
-        let limit = permitted.body.max;
-        permitted.body.received += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
-        if permitted.body.received > limit {
-            permitted.failed = Some(Refusal::new(Reason::RequestBody));
-            return Err(Error::new_down(BODY_TOO_LARGE));
-        }
-        Ok(())
+        count_body(exchange, came)
     }
 
     async fn upstream_response_filter(
@@ -220,34 +367,11 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         exchange: &mut UnderWay,
     ) -> Result<()> {
-        answer::check(head)?;
-        if head.status.is_informational() {
-            let permitted = permitted(exchange)?;
-            permitted.attempt.informational += 1;
-            if permitted.attempt.informational > MAX_INFORMATIONAL {
-                return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
-            }
-        }
-        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            // Where nobody asked for it, what follows would be bytes of unknown meaning.
-            if permitted(exchange)?.websocket && tunnel::is_handshake(head) {
-                self.note_answer(head, exchange);
-                return Ok(());
-            }
-            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
-        }
-        if head.status.is_informational() {
-            return Ok(());
-        }
-        if retry::instead_of(head, session, exchange) {
-            self.shared.metrics.upstream.request_retried(exchange.upstream());
-            self.fail_server(exchange);
-            let mut error = Error::new_up(ErrorType::HTTPStatus(head.status.as_u16()));
-            error.set_retry(true);
-            return Err(error);
-        }
-        self.note_answer(head, exchange);
-        Ok(())
+        answer::check_head(head)?;
+        let status = head.status.as_u16();
+        let is_handshake = tunnel::is_handshake(status, &head.headers);
+        let replay = replay(session, exchange);
+        self.judge_answer(status, is_handshake, replay, exchange)
     }
 
     async fn response_filter(
@@ -256,41 +380,18 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         exchange: &mut UnderWay,
     ) -> Result<()> {
-        exchange.status = head.status.as_u16();
-        if self.shared.process.life.is_draining() {
-            session.set_keepalive(None);
-        }
-        // The version is ours to say, whatever the upstream speaks (RFC 9112 §2.3).
-        head.set_version(http::Version::HTTP_11);
-        if session.req_header().version == http::Version::HTTP_10 {
-            // Such a client knows no chunks: the end of the connection ends the body (RFC 9112
-            // §6.1).
-            head.remove_header(&http::header::TRANSFER_ENCODING);
-            head.set_version(http::Version::HTTP_10);
-            session.set_keepalive(None);
-        }
-        forward::strip_hop(head);
-        forward::strip_own_cookies(head)?;
-        if head.status == http::StatusCode::SWITCHING_PROTOCOLS
-            && let Some(conn) = Conn::of(session.as_downstream())
-        {
-            conn.become_tunnel();
-            session.set_read_timeout(None);
-        }
-        if let Stage::Permitted(permitted) = &mut exchange.stage
+        let mut lines = HeaderMap::with_capacity(head.headers.len() + 4);
+        answer::write_lines(&head.headers, exchange, head.status.as_u16(), &mut lines)?;
+        if let Some(coding) = head.headers.get(TRANSFER_ENCODING)
             && !head.status.is_informational()
         {
-            // Not a tunnel after all.
-            permitted.watch = None;
+            lines.insert(TRANSFER_ENCODING, coding.clone());
         }
-        cors::announce(head, exchange)?;
-        if let Stage::Permitted(permitted) = &exchange.stage
-            && let Some(rate_limit) = &permitted.rate_limit
-        {
-            refusal::add_rate_limit(head, rate_limit)?;
-        }
-        head.insert_header(decision_id::HEADER, exchange.id.to_value())?;
-        Ok(())
+        let blank = ResponseHeader::build_no_case(head.status, Some(0))?;
+        let mut parts = http::response::Parts::from(std::mem::replace(head, blank));
+        parts.headers = lines;
+        *head = ResponseHeader::from(parts);
+        library::prepare(head, session, &self.shared.edge, exchange)
     }
 
     fn response_body_filter(
@@ -316,7 +417,7 @@ impl ProxyHttp for Gateway {
         trailers: &mut HeaderMap,
         _: &mut UnderWay,
     ) -> Result<Option<Bytes>> {
-        forward::strip_own_cookies_of_trailers(trailers)?;
+        answer::strip_trailers(trailers);
         Ok(None)
     }
 
@@ -329,7 +430,9 @@ impl ProxyHttp for Gateway {
         let code = match record::of_error(error, exchange) {
             Some(refusal) if !has_answered(session) => {
                 let code = refusal.reason.row().status;
-                if let Err(error) = refusal::refuse(session, exchange, &refusal, true).await {
+                let refused =
+                    refusal::refuse(&mut self.client(session), exchange, &refusal, true).await;
+                if let Err(error) = refused {
                     tracing::debug!(%error, "a refusal could not be written");
                 }
                 // Dropped without it, the connection is reset under the answer.
@@ -345,16 +448,7 @@ impl ProxyHttp for Gateway {
         if let Some(conn) = Conn::of(session.as_downstream()) {
             conn.request_done();
         }
-        if let Some(error) = error.filter(|error| *error.esource() != ErrorSource::Downstream) {
-            // The type alone: its context may hold bytes of a head.
-            tracing::debug!(error = error.etype().as_str(), id = ?exchange.id, "an exchange \
-                failed");
-        }
-        if let Stage::Permitted(permitted) = &mut exchange.stage {
-            // Not under way any more, although the connection may be lingered on.
-            (permitted.attempt.slot, permitted.watch) = (None, None);
-        }
-        exchange.record();
+        Self::end_exchange(exchange, error);
         http2::await_rest(session.as_downstream_mut()).await;
     }
 
@@ -365,15 +459,7 @@ impl ProxyHttp for Gateway {
         exchange: &mut UnderWay,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        // Without descriptors of our own nothing was asked of the server.
-        if *error.etype() != ErrorType::InternalError {
-            self.fail_server(exchange);
-        }
-        let again = retry::after_no_connection(exchange);
-        if again {
-            self.shared.metrics.upstream.request_retried(exchange.upstream());
-        }
-        error.set_retry(again);
+        self.fail_connect(exchange, &mut error);
         error
     }
 
@@ -385,22 +471,8 @@ impl ProxyHttp for Gateway {
         exchange: &mut UnderWay,
         reused: bool,
     ) -> Box<Error> {
-        if matches!(error.etype(), ErrorType::HTTPStatus(_)) && error.retry() {
-            return error;
-        }
-        let answered = has_answered(session);
-        let next = if answered {
-            Next::End
-        } else {
-            retry::after_failure(session, exchange, &mut error, reused)
-        };
-        if next != Next::Again && *error.esource() == ErrorSource::Upstream {
-            self.fail_server(exchange);
-        }
-        if next != Next::End {
-            self.shared.metrics.upstream.request_retried(exchange.upstream());
-        }
-        error.set_retry(next != Next::End);
+        let replay = replay(session, exchange);
+        self.fail_attempt(exchange, &mut error, has_answered(session), replay, reused);
         error
     }
 

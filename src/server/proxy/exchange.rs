@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use tokio_util::sync::DropGuard;
 
 use crate::names::Timestamp;
@@ -209,20 +209,11 @@ impl Exchange {
     #[must_use]
     pub fn is_request_id(&self, name: &str) -> bool {
         // In every spelling that readers take for it.
-        let folded = |name: &str| {
-            name.bytes()
-                .filter(u8::is_ascii_alphanumeric)
-                .map(|byte| byte.to_ascii_lowercase())
-                .collect::<Vec<_>>()
-        };
-        self.request_id.as_ref().is_some_and(|(header, _)| folded(header.as_str()) == folded(name))
-    }
-
-    /// Writes the request id.
-    pub fn say_request_id(&self, fields: &mut HeaderMap) {
-        if let Some((name, value)) = &self.request_id {
-            fields.insert(name.clone(), value.clone());
+        fn folded(name: &str) -> impl Iterator<Item = u8> {
+            let letters = name.bytes().filter(u8::is_ascii_alphanumeric);
+            letters.map(|byte| byte.to_ascii_lowercase())
         }
+        self.request_id.as_ref().is_some_and(|(header, _)| folded(header.as_str()).eq(folded(name)))
     }
 
     /// The body that refusals of this exchange have.

@@ -1,35 +1,34 @@
 //! From a [`Permit`] to the upstream: the only place that makes a peer, and the headers that the
 //! upstream gets.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderName, SET_COOKIE, TE};
-use http::{HeaderMap, HeaderValue, Uri};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, TE, UPGRADE};
+use http::{HeaderMap, Uri};
+use pingora::http::RequestHeader;
 use pingora::upstreams::peer::{ALPN, HttpPeer, HttpUpstreamRequestPolicy};
 use pingora::{Error, ErrorType, Result};
 
 use super::exchange::{Exchange, Permitted, Stage};
 use super::identity_headers;
+use super::lines::{Lines, Wire};
 use crate::config::{Balancing, UpstreamAuthorization};
 use crate::policy::Permit;
 use crate::request::cookie::{self, Kept};
+use crate::request::fields::Fields;
 use crate::server::state::Shared;
 use crate::server::upstream::{Member, NoServer, Servers, Slot};
 use crate::system::clock;
 
-/// Lets a script of one folder answer for the whole host (Service Workers §6.2): the login page is
-/// on it too.
-const SERVICE_WORKER_ALLOWED: HeaderName = HeaderName::from_static("service-worker-allowed");
-const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// Fields that we add at most: room for them is made at once.
 const ADDED: usize = 12;
 /// The pseudonym by which we stand in `Via` (RFC 9110 §7.6.3).
-const VIA: HeaderValue = HeaderValue::from_static("1.1 scopegate");
-const VIA_2: HeaderValue = HeaderValue::from_static("2.0 scopegate");
+const VIA: &[u8] = b"1.1 scopegate";
+const VIA_2: &[u8] = b"2.0 scopegate";
 /// Streams of one connection to an upstream that speaks HTTP/2.
 const STREAMS: usize = 100;
 /// What may wait for us in one of them, and in all of one connection: one that is not read must not
@@ -37,26 +36,25 @@ const STREAMS: usize = 100;
 const STREAM_WINDOW: u32 = 1024 * 1024;
 const CONNECTION_WINDOW: u32 = 8 * 1024 * 1024;
 
-/// The peer for a permit: a server of its API that has not been tried, and a place among its
-/// requests.
+/// Takes a server for a permit that has not been tried, and a place among its requests.
 ///
 /// # Errors
 /// There is none.
-pub fn peer(
+pub fn choose(
     permit: &Permit,
     exchange: &Exchange,
     permitted: &Permitted,
-) -> std::result::Result<(Box<HttpPeer>, Slot), NoServer> {
+) -> std::result::Result<Slot, NoServer> {
     let servers = exchange.snapshot.servers(permit.operation()).ok_or(NoServer::Unusable)?;
     let by_caller = servers.declared.balancing == Balancing::ConsistentHash;
     let caller = if by_caller { permitted.caller(exchange.address) } else { 0 };
-    let slot = servers.choose(caller, &permitted.attempt.tried)?;
-    let mut peer = dial(servers, &slot.member);
-    if permitted.websocket {
-        // A tunnel may be silent: its end is the token's, not a timer's (tunnel.rs).
-        peer.options.read_timeout = None;
-    }
-    Ok((Box::new(peer), slot))
+    servers.choose(caller, &permitted.attempt.tried)
+}
+
+/// The peer behind a place that was taken for a permit.
+#[must_use]
+pub fn peer(_: &Permit, slot: &Slot) -> HttpPeer {
+    dial(slot.servers(), &slot.member)
 }
 
 /// The peer for a health check, which is no request of anybody's: connected to as requests are.
@@ -90,12 +88,7 @@ fn dial(servers: &Servers, member: &Member) -> HttpPeer {
     peer
 }
 
-/// Writes the upstream's request head: what a client may not say is left out, what it may not leave
-/// out is set. `original` are the fields as the client sent them.
-///
-/// The head is written anew, in one pass, and not changed field by field: the library keeps a
-/// second table with the spelling of names, and to change both costs more than all of the decision.
-/// Names go out in lower case (RFC 9110 §5.1).
+/// Puts the head for an upstream in the place of the client's, for the library.
 ///
 /// # Errors
 /// What is about to be forwarded is not what was judged, or there is no token for the upstream.
@@ -105,75 +98,116 @@ pub fn prepare(
     exchange: &Exchange,
     shared: &Shared,
 ) -> Result<()> {
-    let Stage::Permitted(permitted) = &exchange.stage else {
-        return Error::e_explain(ErrorType::InternalError, "forwarding without a permit");
-    };
+    let (permitted, servers) = parts(exchange)?;
     if head.raw_path() != permitted.target.as_str().as_bytes() {
         return Error::e_explain(
             ErrorType::InternalError,
             "the target to forward is not the one that was judged",
         );
     }
-    let servers = exchange.snapshot.servers(permitted.permit.operation());
-    let Some(servers) = servers else {
-        return Error::e_explain(ErrorType::InternalError, "an upstream is gone");
-    };
-    let http2 = servers.declared.http2;
-    if http2 != (head.version == http::Version::HTTP_2) {
+    if servers.declared.http2 != (head.version == http::Version::HTTP_2) {
         // Over TLS a server may choose otherwise, and gRPC over HTTP/1.1 would lose its trailers.
         return Error::e_explain(ErrorType::H2Error, "the upstream does not speak HTTP/2")
             .map_err(Error::into_up);
     }
-    let keep = servers.declared.authorization == UpstreamAuthorization::Keep;
     let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
+    let mut fields = HeaderMap::with_capacity(original.len() + ADDED);
+    write_lines(original, exchange, shared, &mut fields)?;
     let mut parts = http::request::Parts::from(std::mem::replace(head, blank));
-    let mut fields = HeaderMap::with_capacity(parts.headers.len() + ADDED);
-    let nominated = nominated(original);
-    let trailers = http2
-        && original.get(TE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
-    let managed = |name: &str| {
-        is_managed(name) || (!exchange.trusted && is_trace(name)) || exchange.is_request_id(name)
+    parts.headers = fields;
+    parts.uri = Uri::try_from(&*target(permitted, exchange)?)
+        .map_err(|_| Error::new_in(ErrorType::InternalError))?;
+    *head = RequestHeader::from(parts);
+    Ok(())
+}
+
+/// Writes the head for an upstream that speaks HTTP/1, without its last line.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn write_head(
+    original: &impl Fields,
+    exchange: &Exchange,
+    shared: &Shared,
+    out: &mut Vec<u8>,
+) -> Result<()> {
+    let (permitted, servers) = parts(exchange)?;
+    if servers.declared.http2 {
+        return Error::e_explain(ErrorType::InternalError, "the upstream speaks HTTP/2");
+    }
+    out.extend_from_slice(exchange.method.as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target(permitted, exchange)?.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+    write_lines(original, exchange, shared, &mut Wire(out))
+}
+
+fn parts(exchange: &Exchange) -> Result<(&Permitted, &Arc<Servers>)> {
+    let Stage::Permitted(permitted) = &exchange.stage else {
+        return Error::e_explain(ErrorType::InternalError, "forwarding without a permit");
     };
-    let mut name = None;
-    for (next, value) in parts.headers.drain() {
-        // Only the first of several lines comes with its name.
-        if let Some(next) = next {
-            let dropped = managed(next.as_str())
-                || is_hop(next.as_str())
-                || (next == AUTHORIZATION && !keep)
-                || nominated.binary_search_by(|name| name.as_str().cmp(next.as_str())).is_ok();
-            name = (!dropped).then_some(next);
-        }
-        if let Some(name) = &name {
-            fields.append(name.clone(), value);
+    let Some(servers) = exchange.snapshot.servers(permitted.permit.operation()) else {
+        return Error::e_explain(ErrorType::InternalError, "an upstream is gone");
+    };
+    Ok((permitted, servers))
+}
+
+/// Writes the lines that the upstream gets: what a client may not say is left out, what it may not
+/// leave out is said. `original` are the lines as the client sent them.
+///
+/// Names go out in lower case (RFC 9110 §5.1).
+fn write_lines(
+    original: &impl Fields,
+    exchange: &Exchange,
+    shared: &Shared,
+    out: &mut impl Lines,
+) -> Result<()> {
+    let (permitted, servers) = parts(exchange)?;
+    let keep = servers.declared.authorization == UpstreamAuthorization::Keep;
+    let nominated = nominated(original);
+    for (name, value) in original.lines() {
+        match name {
+            "host" => {}
+            "authorization" if !keep => {}
+            _ if is_hop(name)
+                || is_managed(name)
+                || (!exchange.trusted && is_trace(name))
+                || exchange.is_request_id(name)
+                || nominated.binary_search_by(|nominated| nominated.as_str().cmp(name)).is_ok() => {
+            }
+            "cookie" => keep_part(out, name, value, cookie::without_ours)?,
+            _ => out.keep(name, value)?,
         }
     }
-    replace_lines(&mut fields, &COOKIE, cookie::without_ours)?;
     if let Some(slot) = &permitted.attempt.slot {
-        fields.insert(HOST, slot.member.address.authority.clone());
+        out.put(&HOST, slot.member.address.authority.as_bytes())?;
     }
-    if let Some(host) = original.get(HOST) {
-        fields.insert(FORWARDED_HOST, host.clone());
+    if let Some(host) = original.first("host") {
+        out.put(&FORWARDED_HOST, host)?;
     }
-    if trailers {
-        fields.insert(TE, HeaderValue::from_static("trailers"));
+    if servers.declared.http2
+        && original.first("te").is_some_and(|value| value.eq_ignore_ascii_case(b"trailers"))
+    {
+        out.put(&TE, b"trailers")?;
     }
     if permitted.websocket {
-        fields.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        fields.insert(http::header::UPGRADE, HeaderValue::from_static("websocket"));
+        out.put(&CONNECTION, b"upgrade")?;
+        out.put(&UPGRADE, b"websocket")?;
     }
     let mut writer = identity_headers::Writer::default();
     if let Some(address) = exchange.address {
-        fields.insert(FORWARDED_FOR, writer.plain(format_args!("{address}"))?);
+        writer.plain(out, &FORWARDED_FOR, format_args!("{address}"))?;
     }
-    fields.insert(FORWARDED_PROTO, HeaderValue::from_static(shared.scheme()));
-    fields.append(http::header::VIA, if exchange.http2 { VIA_2 } else { VIA });
-    exchange.say_request_id(&mut fields);
-    authorize(&mut fields, servers)?;
+    out.put(&FORWARDED_PROTO, shared.scheme().as_bytes())?;
+    out.put(&http::header::VIA, if exchange.http2 { VIA_2 } else { VIA })?;
+    if let Some((name, value)) = &exchange.request_id {
+        out.put(name, value.as_bytes())?;
+    }
+    authorize(out, servers)?;
     if let Some(principal) = &permitted.principal {
         if servers.declared.assertion {
             identity_headers::assert(
-                &mut fields,
+                out,
                 principal,
                 exchange,
                 &servers.declared.name,
@@ -181,29 +215,32 @@ pub fn prepare(
                 clock::now(),
             )?;
         } else {
-            identity_headers::write(
-                &mut fields,
-                &mut writer,
-                principal,
-                exchange.snapshot.rules(),
-            )?;
+            identity_headers::write(out, &mut writer, principal, exchange.snapshot.rules())?;
         }
     }
-    parts.headers = fields;
-    strip_prefix(&mut parts.uri, exchange)?;
-    *head = RequestHeader::from(parts);
     Ok(())
 }
 
+/// Writes what is left of a line.
+fn keep_part(
+    out: &mut impl Lines,
+    name: &str,
+    value: &[u8],
+    kept: fn(&[u8]) -> Kept,
+) -> Result<()> {
+    match kept(value) {
+        Kept::All => out.keep(name, value),
+        Kept::Part(part) => out.keep(name, &part),
+        Kept::Nothing => Ok(()),
+    }
+}
+
 /// The gateway's own credentials in the place of the caller's.
-fn authorize(fields: &mut HeaderMap, servers: &Arc<Servers>) -> Result<()> {
+fn authorize(out: &mut impl Lines, servers: &Arc<Servers>) -> Result<()> {
     match &servers.declared.authorization {
-        UpstreamAuthorization::Strip | UpstreamAuthorization::Keep => {}
+        UpstreamAuthorization::Strip | UpstreamAuthorization::Keep => Ok(()),
         UpstreamAuthorization::Value(secret) => {
-            let mut value = HeaderValue::from_str(secret.expose())
-                .map_err(|_| Error::new_in(ErrorType::InvalidHTTPHeader))?;
-            value.set_sensitive(true);
-            fields.insert(AUTHORIZATION, value);
+            out.put_secret(&AUTHORIZATION, secret.expose().as_bytes())
         }
         UpstreamAuthorization::ClientCredentials(_) => {
             let Some(value) = servers.credentials.header() else {
@@ -211,28 +248,26 @@ fn authorize(fields: &mut HeaderMap, servers: &Arc<Servers>) -> Result<()> {
                 return Error::e_explain(ErrorType::ConnectNoRoute, "no token for the upstream")
                     .map_err(Error::into_in);
             };
-            fields.insert(AUTHORIZATION, value);
+            out.put_secret(&AUTHORIZATION, value.as_bytes())
         }
     }
-    Ok(())
 }
 
-/// Takes whole segments off the path, after it was judged. What is left is a suffix of what was
-/// judged: nothing is read anew.
-fn strip_prefix(uri: &mut Uri, exchange: &Exchange) -> Result<()> {
+/// The target that the server gets. Whole segments are taken off the path, after it was judged:
+/// what is left is a suffix of what was judged, and nothing is read anew.
+fn target<'a>(permitted: &'a Permitted, exchange: &Exchange) -> Result<Cow<'a, str>> {
     let prefix = exchange.api().map_or("", |api| api.strip_prefix.as_str());
+    let judged = permitted.target.as_str();
     if prefix.is_empty() {
-        return Ok(());
+        return Ok(Cow::Borrowed(judged));
     }
-    let target = uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
     let rest =
-        target.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
-    let Some(rest) = rest else {
-        return Error::e_explain(ErrorType::InternalError, "a path outside its API");
-    };
-    let rest = if rest.starts_with('/') { rest.to_owned() } else { format!("/{rest}") };
-    *uri = Uri::try_from(rest).map_err(|_| Error::new_in(ErrorType::InternalError))?;
-    Ok(())
+        judged.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+    match rest {
+        Some(rest) if rest.starts_with('/') => Ok(Cow::Borrowed(rest)),
+        Some(rest) => Ok(Cow::Owned(format!("/{rest}"))),
+        None => Error::e_explain(ErrorType::InternalError, "a path outside its API"),
+    }
 }
 
 /// W3C trace context: believed of trusted callers alone.
@@ -240,22 +275,28 @@ fn is_trace(name: &str) -> bool {
     matches!(name, "traceparent" | "tracestate" | "baggage")
 }
 
-/// The fields that a `Connection` line names as being for this hop alone, sorted (RFC 9110 §7.6.1).
-/// Framing, `Host` and what a handshake rests on are nobody's to name.
-fn nominated(headers: &HeaderMap) -> Vec<String> {
-    const KEPT: [&str; 4] = ["connection", "transfer-encoding", "content-length", "host"];
-    let lines = headers.get_all(CONNECTION);
-    let named = lines.iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
-    let mut names: Vec<String> = named.map(|name| name.trim().to_ascii_lowercase()).collect();
-    names.retain(|name| !KEPT.contains(&name.as_str()) && !name.starts_with("sec-websocket-"));
+/// The fields that a `Connection` line names as being for this hop alone, sorted (RFC 9110 §7.6.1),
+/// without those that are anyway. Framing, `Host` and what a handshake rests on are nobody's to
+/// name.
+pub fn nominated(fields: &impl Fields) -> Vec<String> {
+    const KEPT: [&str; 3] = ["content-length", "host", "close"];
+    let named = fields.all("connection").filter_map(|line| std::str::from_utf8(line).ok());
+    let named = named.flat_map(|line| line.split(',')).map(str::trim);
+    let mut names: Vec<String> = named
+        .filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("keep-alive"))
+        .map(str::to_ascii_lowercase)
+        .filter(|name| {
+            !is_hop(name) && !KEPT.contains(&name.as_str()) && !name.starts_with("sec-websocket-")
+        })
+        .collect();
     names.sort_unstable();
-    names.dedup();
     names
 }
 
 /// Fields that are never for the next hop (RFC 9110 §7.6.1, §11.7; RFC 9113 §3.1). A body without a
 /// length is framed anew.
-fn is_hop(name: &str) -> bool {
+#[must_use]
+pub fn is_hop(name: &str) -> bool {
     matches!(
         name,
         "connection"
@@ -269,96 +310,6 @@ fn is_hop(name: &str) -> bool {
             | "upgrade"
             | "http2-settings"
     )
-}
-
-/// Takes out of an answer, an interim one too, what would set or clear a cookie of ours.
-///
-/// # Errors
-/// Never, as far as is known: a part of a header value that is none.
-pub fn strip_own_cookies(head: &mut ResponseHeader) -> Result<()> {
-    for (name, kept) in OF_ANSWERS {
-        if let Some(lines) = lines_left(&head.headers, &name, kept)? {
-            head.remove_header(&name);
-            for line in lines {
-                head.append_header(name.clone(), line)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The same of trailers.
-///
-/// # Errors
-/// As [`strip_own_cookies`].
-pub fn strip_own_cookies_of_trailers(fields: &mut HeaderMap) -> Result<()> {
-    OF_ANSWERS.into_iter().try_for_each(|(name, kept)| replace_lines(fields, &name, kept))
-}
-
-/// What is left of a line of a field.
-type Keep = fn(&[u8]) -> Kept;
-
-/// The fields by which an answer sets or clears cookies, or gets a script between a browser and our
-/// pages, and what is left of a line of them.
-const OF_ANSWERS: [(HeaderName, Keep); 3] = [
-    (SET_COOKIE, cookie::not_setting_ours),
-    (CLEAR_SITE_DATA, cookie::without_clearing),
-    (SERVICE_WORKER_ALLOWED, |_| Kept::Nothing),
-];
-
-fn replace_lines(fields: &mut HeaderMap, name: &HeaderName, kept: Keep) -> Result<()> {
-    if let Some(lines) = lines_left(fields, name, kept)? {
-        fields.remove(name);
-        for line in lines {
-            fields.append(name.clone(), line);
-        }
-    }
-    Ok(())
-}
-
-/// The lines of a field that are left; `None` where all of them are, as they are.
-fn lines_left(
-    fields: &HeaderMap,
-    name: &HeaderName,
-    kept: Keep,
-) -> Result<Option<Vec<HeaderValue>>> {
-    let lines = fields.get_all(name);
-    if lines.iter().all(|line| kept(line.as_bytes()) == Kept::All) {
-        return Ok(None);
-    }
-    let mut left = Vec::new();
-    for line in lines {
-        match kept(line.as_bytes()) {
-            Kept::All => left.push(line.clone()),
-            Kept::Part(part) => {
-                left.push(
-                    HeaderValue::from_bytes(&part)
-                        .map_err(|_| Error::new_in(ErrorType::InvalidHTTPHeader))?,
-                );
-            }
-            Kept::Nothing => {}
-        }
-    }
-    Ok(Some(left))
-}
-
-/// Takes out of an answer what is for this hop alone. Its framing is the proxy's own, and an
-/// interim answer has none.
-pub fn strip_hop(head: &mut ResponseHeader) {
-    if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-        return;
-    }
-    // Most answers have none of them.
-    if !head.headers.keys().any(|name| is_hop(name.as_str())) {
-        return;
-    }
-    let interim = head.status.is_informational();
-    let framing = |name: &str| !interim && matches!(name, "connection" | "transfer-encoding");
-    let hop = head.headers.keys().filter(|name| is_hop(name.as_str()) && !framing(name.as_str()));
-    let named = nominated(&head.headers).into_iter().chain(hop.map(ToString::to_string));
-    for name in named.collect::<Vec<_>>() {
-        head.remove_header(name.as_str());
-    }
 }
 
 /// Whether only the gateway may say this header to an upstream: identity, forwarding, client

@@ -1,14 +1,14 @@
 //! The identity headers: who calls, in words that a server behind us can trust and split.
 
-use std::fmt::{Arguments, Write};
+use std::fmt::Arguments;
+use std::io::Write;
 
-use bytes::{BufMut, BytesMut};
 use http::header::HeaderName;
-use http::{HeaderMap, HeaderValue};
 use pingora::{Error, ErrorType, OrErr, Result};
 use serde::Serialize;
 
 use super::exchange::Exchange;
+use super::lines::Lines;
 use crate::names::{Timestamp, UpstreamName};
 use crate::policy::Rules;
 use crate::policy::principal::Principal;
@@ -23,40 +23,49 @@ const ASSERTION: HeaderName = HeaderName::from_static("x-auth-assertion");
 /// Room for the values of most callers.
 const ROOM: usize = 256;
 
-/// Writes header values one after the other into one buffer, which they share.
+/// Writes header values, one after the other in one room.
 #[derive(Debug)]
-pub struct Writer(BytesMut);
+pub struct Writer(Vec<u8>);
 
 impl Default for Writer {
     fn default() -> Self {
-        Self(BytesMut::with_capacity(ROOM))
+        Self(Vec::with_capacity(ROOM))
     }
 }
 
 impl Writer {
-    /// A value as it is displayed.
+    /// A line with a value as it is displayed.
     ///
     /// # Errors
     /// It cannot be a header value.
-    pub fn plain(&mut self, text: Arguments<'_>) -> Result<HeaderValue> {
+    pub fn plain(
+        &mut self,
+        out: &mut impl Lines,
+        name: &HeaderName,
+        text: Arguments<'_>,
+    ) -> Result<()> {
+        self.0.clear();
         self.0.write_fmt(text).or_err(ErrorType::InternalError, "a header value")?;
-        self.take()
+        out.put(name, &self.0)
     }
 
-    /// A list of names with a byte between them; `None` where there are none: what is not known is
-    /// absent, never empty.
+    /// A line with a list of names and a byte between them; none where there are none: what is not
+    /// known is absent, never empty.
     fn list<'a>(
         &mut self,
-        names: impl Iterator<Item = &'a str>,
+        out: &mut impl Lines,
+        name: &HeaderName,
+        values: impl Iterator<Item = &'a str>,
         between: u8,
-    ) -> Result<Option<HeaderValue>> {
-        for name in names {
+    ) -> Result<()> {
+        self.0.clear();
+        for value in values {
             if !self.0.is_empty() {
-                self.0.put_u8(between);
+                self.0.push(between);
             }
-            self.encode(name);
+            self.encode(value);
         }
-        if self.0.is_empty() { Ok(None) } else { self.take().map(Some) }
+        if self.0.is_empty() { Ok(()) } else { out.put(name, &self.0) }
     }
 
     /// Percent-encodes what could end a header value, split a list or hide: everything but visible
@@ -68,25 +77,20 @@ impl Writer {
         }
         for byte in value.bytes() {
             if plain(byte) {
-                self.0.put_u8(byte);
+                self.0.push(byte);
             } else {
                 self.0.extend_from_slice(format!("%{byte:02X}").as_bytes());
             }
         }
     }
-
-    fn take(&mut self) -> Result<HeaderValue> {
-        HeaderValue::from_maybe_shared(self.0.split().freeze())
-            .or_err(ErrorType::InternalError, "a header value")
-    }
 }
 
-/// Puts the identity headers in.
+/// Writes the identity headers.
 ///
 /// # Errors
 /// A value that cannot be one of a header; none is known.
 pub fn write(
-    fields: &mut HeaderMap,
+    out: &mut impl Lines,
     writer: &mut Writer,
     principal: &Principal,
     rules: &Rules,
@@ -97,21 +101,13 @@ pub fn write(
         (CLIENT, principal.client().id.as_str()),
         (SUBJECT, &*facts.subject),
     ] {
-        if let Some(value) = writer.list(std::iter::once(value), b',')? {
-            fields.insert(name, value);
-        }
+        writer.list(out, &name, std::iter::once(value), b',')?;
     }
-    if let Some(scopes) = writer
-        .list(principal.scopes().as_slice().iter().map(crate::names::ScopeName::as_str), b' ')?
-    {
-        fields.insert(SCOPES, scopes);
-    }
-    if let Some(roles) =
-        writer.list(principal.roles(rules).iter().map(crate::names::RoleName::as_str), b',')?
-    {
-        fields.insert(ROLES, roles);
-    }
-    Ok(())
+    let scopes = principal.scopes();
+    let scopes = scopes.as_slice().iter().map(crate::names::ScopeName::as_str);
+    writer.list(out, &SCOPES, scopes, b' ')?;
+    let roles = principal.roles(rules);
+    writer.list(out, &ROLES, roles.iter().map(crate::names::RoleName::as_str), b',')
 }
 
 /// How long an assertion is good, seconds: the way to the upstream, and clocks that differ a
@@ -140,7 +136,7 @@ struct Assertion<'a> {
 /// # Errors
 /// It cannot be signed.
 pub fn assert(
-    fields: &mut HeaderMap,
+    out: &mut impl Lines,
     principal: &Principal,
     exchange: &Exchange,
     upstream: &UpstreamName,
@@ -165,11 +161,7 @@ pub fn assert(
     let signed = keys.current().sign_as("assertion+jwt", &assertion);
     let signed = signed
         .map_err(|_| Error::explain(ErrorType::InternalError, "an assertion cannot be signed"))?;
-    let mut value =
-        HeaderValue::try_from(signed).or_err(ErrorType::InternalError, "a header value")?;
-    value.set_sensitive(true);
-    fields.insert(ASSERTION, value);
-    Ok(())
+    out.put_secret(&ASSERTION, signed.as_bytes())
 }
 
 #[cfg(test)]
@@ -178,18 +170,13 @@ mod tests {
 
     #[test]
     fn encoded_values_are_visible_ascii_and_decode_back() {
-        let mut writer = Writer::default();
-        let mut encode = |value| writer.list(std::iter::once(value), b',').unwrap();
-        assert_eq!(encode("a b,c%\r\n\u{e4}").unwrap(), "a%20b%2Cc%25%0D%0A%C3%A4");
-        assert_eq!(encode("plain/value:1").unwrap(), "plain/value:1");
-        assert_eq!(encode(""), None);
-    }
-
-    #[test]
-    fn values_that_share_a_buffer_are_apart() {
-        let mut writer = Writer::default();
-        let first = writer.list(["a", "b,"].into_iter(), b' ').unwrap().unwrap();
-        let second = writer.plain(format_args!("{}", std::net::Ipv4Addr::LOCALHOST)).unwrap();
-        assert_eq!((first.as_bytes(), second.as_bytes()), (&b"a b%2C"[..], &b"127.0.0.1"[..]));
+        let (mut writer, mut out) = (Writer::default(), http::HeaderMap::new());
+        for value in ["a b,c%\r\n\u{e4}", "", "plain/value:1"] {
+            writer.list(&mut out, &SUBJECT, std::iter::once(value), b',').unwrap();
+        }
+        writer.list(&mut out, &SCOPES, ["a", "b,"].into_iter(), b' ').unwrap();
+        let seen = |name| out.get_all(name).iter().collect::<Vec<_>>();
+        assert_eq!(seen(SUBJECT), ["a%20b%2Cc%25%0D%0A%C3%A4", "plain/value:1"]);
+        assert_eq!(seen(SCOPES), ["a b%2C"]);
     }
 }

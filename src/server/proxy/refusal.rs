@@ -1,26 +1,28 @@
 //! A refusal as an HTTP answer: the one place where the refusal table meets the wire.
 
-use bytes::Bytes;
-use http::StatusCode;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use pingora::Result;
-use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::HttpTask;
-use pingora::proxy::Session;
 use serde_json::json;
 
+use super::client::{Answer, Client};
 use super::exchange::{Exchange, Stage};
+use super::lines::{Lines, OwnLines};
 use crate::policy::definition::ErrorFormat;
 use crate::reason::{Refusal, Remedy};
-use crate::server::edge;
 use crate::server::limits::quota::RateLimitStatus;
 use crate::telemetry::decision_id;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Writes a refusal and notes its status. The connection stays usable unless `close`.
 ///
 /// # Errors
 /// The client went away.
-pub async fn refuse(
-    session: &mut Session,
+pub async fn refuse<C: Client>(
+    client: &mut C,
     exchange: &mut Exchange,
     refusal: &Refusal,
     close: bool,
@@ -28,73 +30,37 @@ pub async fn refuse(
     let row = refusal.reason.row();
     let id = exchange.id.to_text();
     let format = exchange.error_format();
-    let grpc = is_grpc(session.req_header());
-    let body = body(refusal, &id, format);
-    let status = if grpc { 200 } else { row.status };
-    let mut head = ResponseHeader::build(
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
-        Some(8),
-    )?;
-    if grpc {
-        head.insert_header("content-type", "application/grpc")?;
-        head.insert_header("grpc-status", grpc_status(row.status))?;
-        head.insert_header(
-            "grpc-message",
-            format!("{} ({}, {id})", row.detail, refusal.reason.label()),
-        )?;
+    let grpc = client.is_grpc();
+    let mut lines = OwnLines::default();
+    let (status, body) = if grpc {
+        let message = format!("{} ({}, {id})", row.detail, refusal.reason.label());
+        lines.put(&CONTENT_TYPE, b"application/grpc")?;
+        lines.put(&GRPC_STATUS, grpc_status(row.status).as_bytes())?;
+        lines.put(&GRPC_MESSAGE, message.as_bytes())?;
+        (200, Vec::new())
     } else {
-        head.insert_header("content-type", content_type(format))?;
-        head.insert_header("content-length", body.len().to_string())?;
-    }
-    head.insert_header("cache-control", "no-store")?;
-    head.insert_header(decision_id::HEADER, id)?;
+        lines.put(&CONTENT_TYPE, content_type(format).as_bytes())?;
+        (row.status, body(refusal, &id, format).into_bytes())
+    };
+    lines.put(&CACHE_CONTROL, b"no-store")?;
+    lines.put(&decision_id::HEADER, id.as_bytes())?;
     if let Some(challenge) = refusal.challenge() {
-        head.insert_header(
-            "www-authenticate",
-            format!("{challenge}, resource_metadata=\"{}\"", metadata(exchange)),
-        )?;
+        let value = format!("{challenge}, resource_metadata=\"{}\"", metadata(exchange));
+        lines.put(&WWW_AUTHENTICATE, value.as_bytes())?;
     }
     match &refusal.remedy {
-        Remedy::Allow(methods) => head.insert_header("allow", methods)?,
-        Remedy::RetryAfter(seconds) => head.insert_header("retry-after", seconds.to_string())?,
+        Remedy::Allow(methods) => lines.put(&ALLOW, methods.as_bytes())?,
+        Remedy::RetryAfter(seconds) => lines.put(&RETRY_AFTER, seconds.to_string().as_bytes())?,
         Remedy::None | Remedy::Scopes(_) => {}
     }
     if let Stage::Refused(refused) = &exchange.stage
         && let Some(rate_limit) = &refused.rate_limit
     {
-        add_rate_limit(&mut head, rate_limit)?;
+        add_rate_limit(&mut lines, rate_limit)?;
     }
-    super::cors::announce(&mut head, exchange)?;
+    super::cors::announce(&mut lines, exchange)?;
     exchange.status = row.status;
-    let close = close || edge::has_more_than_is_worth_reading(session.req_header());
-    if close {
-        session.set_keepalive(None);
-    }
-    // A small body is read to its end, so that the answer arrives and the connection goes on.
-    session.as_downstream_mut().set_close_on_response_before_downstream_finish(close);
-    if grpc {
-        // Trailers-Only: status and end in one frame.
-        let written =
-            session.write_response_tasks(vec![HttpTask::Header(Box::new(head), true)]).await;
-        return written.map(|_| ()).map_err(pingora::Error::into_down);
-    }
-    let is_head = session.req_header().method == http::Method::HEAD;
-    // pingora does not say whose fault a failed write is: it is the client's, who went away.
-    session
-        .write_response_header(Box::new(head), is_head)
-        .await
-        .map_err(pingora::Error::into_down)?;
-    // On HTTP/2 an answer without a body is ended like one with it, or it would be taken back with
-    // the stream.
-    let body = (!is_head).then(|| Bytes::from(body));
-    session.write_response_body(body, true).await.map_err(pingora::Error::into_down)
-}
-
-/// Whether the caller reads gRPC, and not HTTP statuses and bodies.
-fn is_grpc(head: &RequestHeader) -> bool {
-    let kind = head.headers.get(http::header::CONTENT_TYPE);
-    head.version == http::Version::HTTP_2
-        && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+    client.answer(Answer { status, lines, body, close }).await
 }
 
 /// The status that a gRPC caller knows a refusal by (gRPC "Status codes and their use").
@@ -116,9 +82,9 @@ const fn grpc_status(status: u16) -> &'static str {
 ///
 /// # Errors
 /// A name that does not fit into a header, which the configuration does not let through.
-pub fn add_rate_limit(head: &mut ResponseHeader, rate_limit: &RateLimitStatus) -> Result<()> {
-    head.insert_header("ratelimit-policy", &rate_limit.policy)?;
-    head.insert_header("ratelimit", &rate_limit.limit)
+pub fn add_rate_limit(out: &mut impl Lines, rate_limit: &RateLimitStatus) -> Result<()> {
+    out.put(&RATELIMIT_POLICY, rate_limit.policy.as_bytes())?;
+    out.put(&RATELIMIT, rate_limit.limit.as_bytes())
 }
 
 /// Where the API describes itself, so that a client finds out by itself where to get a token (RFC

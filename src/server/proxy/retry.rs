@@ -1,8 +1,6 @@
 //! Whether a request that failed is tried on another server. Never when it may have been acted on:
 //! one that is not idempotent is sent once.
 
-use pingora::http::ResponseHeader;
-use pingora::proxy::Session;
 use pingora::{Error, ErrorType};
 
 use super::exchange::{Exchange, Permitted, Stage};
@@ -27,9 +25,26 @@ pub enum Next {
     Another,
 }
 
-/// Whether sending it twice is as sending it once (RFC 9110 §9.2.2).
-fn is_idempotent(session: &Session) -> bool {
-    session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated()
+/// What of a request bears on sending it once more.
+#[derive(Clone, Copy, Debug)]
+pub struct Replay {
+    /// Sending it twice is as sending it once (RFC 9110 §9.2.2).
+    pub is_idempotent: bool,
+    /// All of its body that was sent is still here.
+    pub is_whole: bool,
+}
+
+impl Replay {
+    /// That of a request of this method.
+    #[must_use]
+    pub fn new(method: &str, is_whole: bool) -> Self {
+        let method = http::Method::from_bytes(method.as_bytes());
+        Self { is_idempotent: method.is_ok_and(|method| method.is_idempotent()), is_whole }
+    }
+
+    const fn is_harmless(self) -> bool {
+        self.is_idempotent && self.is_whole
+    }
 }
 
 fn parts(exchange: &mut Exchange) -> Option<(&mut Permitted, std::sync::Arc<Servers>)> {
@@ -59,25 +74,23 @@ pub fn after_no_connection(exchange: &mut Exchange) -> bool {
 /// After something failed on a connection. `reused` is whether the connection had served before:
 /// then the server may just have closed it, and the library says whether it had answered anything.
 pub fn after_failure(
-    session: &Session,
+    replay: Replay,
     exchange: &mut Exchange,
     error: &mut Error,
     reused: bool,
 ) -> Next {
-    let idempotent = is_idempotent(session);
-    let can_replay_body = !session.as_ref().retry_buffer_truncated();
     let Some((permitted, servers)) = parts(exchange) else { return Next::End };
     if permitted.failed.is_some() {
         return Next::End;
     }
     if never_began(error) {
-        return if can_replay_body && after_refused_stream(permitted, &servers) {
+        return if replay.is_whole && after_refused_stream(permitted, &servers) {
             Next::Again
         } else {
             Next::End
         };
     }
-    if permitted.attempt.sent && !idempotent {
+    if permitted.attempt.sent && !replay.is_harmless() {
         return Next::End;
     }
     error.retry.decide_reuse(reused);
@@ -116,10 +129,9 @@ fn after_refused_stream(permitted: &mut Permitted, servers: &Servers) -> bool {
 }
 
 /// Whether an answer is worth another try: the server says that it cannot, and another may.
-pub fn instead_of(answer: &ResponseHeader, session: &Session, exchange: &mut Exchange) -> bool {
-    let idempotent = is_idempotent(session);
+pub fn instead_of(status: u16, replay: Replay, exchange: &mut Exchange) -> bool {
     let Some((permitted, servers)) = parts(exchange) else { return false };
-    is_incapable(answer.status.as_u16()) && idempotent && again(permitted, &servers)
+    is_incapable(status) && replay.is_harmless() && again(permitted, &servers)
 }
 
 /// Statuses that count as a failure of the server.

@@ -8,6 +8,7 @@ use super::exchange::Exchange;
 use super::record;
 use crate::reason::{Reason, Refusal};
 use crate::server::state::Shared;
+use crate::server::state::snapshot::Snapshot;
 
 /// The context of one request: its exchange, and the duty to record it.
 #[derive(Debug)]
@@ -18,11 +19,11 @@ pub struct UnderWay {
 }
 
 impl UnderWay {
-    /// Begins an exchange under the configuration in force.
+    /// Begins an exchange under a configuration.
     #[must_use]
-    pub fn begin(shared: &Arc<Shared>) -> Self {
+    pub fn begin(shared: &Arc<Shared>, snapshot: Arc<Snapshot>) -> Self {
         shared.process.in_flight.fetch_add(1, Ordering::Relaxed);
-        let exchange = Exchange::new(shared.process.decision_ids.next(), shared.snapshot());
+        let exchange = Exchange::new(shared.process.decision_ids.next(), snapshot);
         Self { exchange, shared: shared.clone(), is_recorded: false }
     }
 

@@ -116,6 +116,17 @@ impl Snapshot {
         &self.config.rules
     }
 
+    /// Whether a path leads to an upstream that speaks HTTP/2.
+    #[must_use]
+    pub fn speaks_http2(&self, host: &str, path: &str) -> bool {
+        let speaks = |servers: &Arc<Servers>| servers.declared.http2;
+        self.upstreams.iter().flatten().any(speaks)
+            && self
+                .rules()
+                .operations_at(host, path)
+                .any(|operation| self.servers(operation).is_some_and(speaks))
+    }
+
     /// The servers of an operation's API.
     #[must_use]
     pub fn servers(&self, operation: OperationId) -> Option<&Arc<Servers>> {

@@ -132,7 +132,9 @@ fn gateway(upstream: SocketAddr, http2: bool) -> (Gateway, SocketAddr, rustls::C
             certificate: a.pem, key: a.key }} }}]\n\
          upstreams: {{ api: {{ servers: ['http://{upstream}'], http2: {http2}, timeouts: {{ \
          response: 3s }} }} }}\n\
-         edge: {{ body_timeout: 3s }}\n"
+         edge: {{ body_timeout: 3s }}\n\
+         # Threads keep connections of their own.\n\
+         workers: 1\n"
     );
     setup.files = vec![("a.pem".to_owned(), pair.certificate), ("a.key".to_owned(), pair.key)];
     (Gateway::start(&setup), tls, ca.client(&["h2"], None))

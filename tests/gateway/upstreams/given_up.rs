@@ -54,7 +54,9 @@ async fn connections_after(answer: &str) -> usize {
     let mut setup = Setup::new(POLICIES, "clients: {}\n");
     setup.gateway = format!(
         "listeners: [{{ address: \"@LISTEN@\", h2c: true }}]\n\
-         upstreams: {{ api: {{ servers: ['http://{}'], max_in_flight: 1 }} }}\n",
+         upstreams: {{ api: {{ servers: ['http://{}'], max_in_flight: 1 }} }}\n\
+         # Threads keep connections of their own.\n\
+         workers: 1\n",
         server.address
     );
     let gateway = Gateway::start(&setup);

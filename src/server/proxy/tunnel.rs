@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
-use http::header::UPGRADE;
-use pingora::http::ResponseHeader;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::reason::Reason;
 use crate::request::Request;
+use crate::request::fields::Fields;
 use crate::server::edge::conn::Conn;
 use crate::server::enforce::enforce;
 use crate::server::state::Shared;
@@ -55,9 +54,8 @@ async fn is_permitted(shared: &Arc<Shared>, request: &Request) -> bool {
 
 /// Whether an answer is one that makes a WebSocket (RFC 6455 §4.1).
 #[must_use]
-pub(super) fn is_handshake(head: &ResponseHeader) -> bool {
-    let upgrade = head.headers.get(UPGRADE);
-    head.status == StatusCode::SWITCHING_PROTOCOLS
-        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
-        && head.headers.contains_key("sec-websocket-accept")
+pub(super) fn is_handshake(status: u16, fields: &impl Fields) -> bool {
+    status == StatusCode::SWITCHING_PROTOCOLS.as_u16()
+        && fields.first("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
+        && fields.has("sec-websocket-accept")
 }
