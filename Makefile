@@ -1,6 +1,6 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
-.PHONY: ci system build-system fmt lint licences advisories core test test-shared doc schema golden agreement large imports faults \
+.PHONY: ci system build-system fmt lint licences advisories core test test-shared doc schema golden samples agreement large imports faults \
   lifecycle attacks fuzz fuzz-build bench demo dist
 
 CARGO ?= cargo
@@ -97,6 +97,11 @@ imports:
 # Write the files that tests compare: JSON Schemas and golden files.
 golden:
 	UPDATE=1 $(CARGO) test --locked --test gateway -- golden
+
+# The samples of tests/providers, signed anew by the test keys: the same bytes for the same text of make.py.
+samples:
+	bash tests/clients/install.sh
+	target/clients/venv/bin/python tests/providers/make.py
 
 # CPU time per request against a bare pingora proxy, then the decision and the parts of verification alone; of what is shipped.
 bench:
