@@ -16,6 +16,7 @@ mod edge;
 mod faults;
 mod limits;
 mod operations;
+mod providers;
 mod reference;
 mod shared;
 mod shipped;
