@@ -1,6 +1,6 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
-.PHONY: ci system build-system fmt lint licences advisories core test test-shared doc schema golden samples agreement large imports faults \
+.PHONY: ci system build-system fmt lint licences advisories core test test-shared test-library simulation doc schema golden samples agreement large imports faults \
   lifecycle attacks fuzz fuzz-build bench demo dist
 
 CARGO ?= cargo
@@ -52,11 +52,20 @@ doc:
 test:
 	$(CARGO) test --locked
 	$(MAKE) test-shared
+	$(MAKE) test-library
 
 # The stories of the authorization server and of tokens once more, over Redis. One of them copies the embedded store's files.
 test-shared:
 	SCOPEGATE_TEST_STORE=redis $(CARGO) test --locked --test gateway -- authorization:: clients:: commands:: token_endpoint:: \
 	  tokens:: --skip tokens_survive_a_restart_because_keys_do
+
+# What goes over sockets once more, with every request read by the proxy library.
+test-library:
+	SCOPEGATE_TEST_LOOP=library $(CARGO) test --locked --test gateway -- edge:: upstreams:: decisions:: limits::
+
+# The loop over HTTP/1 in memory, ten million requests (REQUESTS, and SEED to have one again).
+simulation:
+	REQUESTS=$(or $(REQUESTS),10000000) $(CARGO) test --locked --release --lib -- every_answer_belongs
 
 # What a release has to stand, in the release build: crashes, power cuts, corruptions, gateways at once, a million tokens. Needs root
 # for small disks.

@@ -58,6 +58,10 @@ enum Command {
         /// has one. What it would change is counted and logged, and never decides
         #[arg(long, value_name = "PATH")]
         shadow: Option<PathBuf>,
+        /// Have every request read by the proxy library, those of HTTP/1 too: for the tests, which
+        /// run over both loops
+        #[arg(long, hide = true)]
+        library_loop: bool,
     },
     /// Have the gateway that serves with this configuration start its successor, which takes over
     /// without a lost connection
@@ -215,7 +219,9 @@ const UNREADABLE: u8 = 2;
 #[must_use]
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Serve { config, upgrade, shadow } => serve(&config, upgrade, shadow.as_deref()),
+        Command::Serve { config, upgrade, shadow, library_loop } => {
+            serve(&config, upgrade, shadow.as_deref(), library_loop)
+        }
         Command::Upgrade { config } => upgrade::run(&config),
         Command::Demo { port } => demo::run(port),
         Command::Check { config, format, deny } => check::run(&config, deny, format),
@@ -242,7 +248,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>) -> ExitCode {
+fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>, library_loop: bool) -> ExitCode {
     let (loaded, origins) = files::load_noting(gateway);
     let config = match loaded {
         Ok(config) => config,
@@ -253,7 +259,7 @@ fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>) -> ExitCode {
         Ok(candidate) => candidate.unwrap_or_default(),
         Err(fault) => return report(&fault, Format::Text),
     };
-    let options = ServeOptions { upgrade, origins, candidate, log, temporary: None };
+    let options = ServeOptions { upgrade, origins, candidate, log, temporary: None, library_loop };
     finish(crate::server::run(config, gateway, options))
 }
 

@@ -57,6 +57,8 @@ pub struct Options {
     pub log: Option<LineWriter>,
     /// A folder that is to vanish with the process.
     pub temporary: Option<tempfile::TempDir>,
+    /// The proxy library reads every request, those of HTTP/1 too.
+    pub library_loop: bool,
 }
 
 /// The sockets of all listeners.
@@ -170,9 +172,9 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
         "idle connections",
         background::idle_connections::IdleConnections::new(pool.clone()),
     ));
-    let gateway = driver::Gateway::new(shared.clone(), transport, pool);
+    let gateway = driver::Gateway::new(shared.clone(), driver::Dial::Library(transport), pool);
     let library = Arc::new(pingora::proxy::http_proxy(&server.configuration, gateway.clone()));
-    let requests = Requests::new(gateway, library.clone());
+    let requests = Requests::new(gateway, library.clone(), options.library_loop);
     let edge = Edge::new(shared.edge.clone(), library, requests, edge, predecessor, threads);
     let edge = server.add_service(edge);
     edge.add_dependency(&resolver);

@@ -16,3 +16,6 @@ pub mod record;
 pub mod under_way;
 pub mod driver;
 pub mod direct;
+
+#[cfg(test)]
+mod simulation;

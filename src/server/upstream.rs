@@ -237,6 +237,12 @@ impl Servers {
         self.members.load_full()
     }
 
+    /// How many requests are under way.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
     /// How many are usable, left out, and down.
     #[must_use]
     pub fn count(&self) -> [usize; 3] {

@@ -33,6 +33,9 @@ pub enum Transport {
     Plain(BufWriter<TcpStream>),
     /// Out of TLS.
     Tls(Box<BufWriter<TlsStream<TcpStream>>>),
+    /// In memory.
+    #[cfg(test)]
+    Memory(BufWriter<tokio::io::DuplexStream>),
 }
 
 /// What a TLS handshake has settled.
@@ -49,6 +52,13 @@ impl Transport {
     #[must_use]
     pub fn plain(stream: TcpStream) -> Self {
         Self::Plain(BufWriter::with_capacity(WRITE, stream))
+    }
+
+    /// One in memory.
+    #[cfg(test)]
+    #[must_use]
+    pub fn memory(stream: tokio::io::DuplexStream) -> Self {
+        Self::Memory(BufWriter::with_capacity(WRITE, stream))
     }
 
     /// Takes TLS off.
@@ -74,6 +84,8 @@ impl Transport {
         match self {
             Self::Plain(stream) => stream.get_ref().as_raw_fd(),
             Self::Tls(stream) => stream.get_ref().get_ref().0.as_raw_fd(),
+            #[cfg(test)]
+            Self::Memory(_) => 0,
         }
     }
 }
@@ -125,6 +137,8 @@ impl AsyncRead for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, out),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, out),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_read(cx, out),
         }
     }
 }
@@ -138,6 +152,8 @@ impl AsyncWrite for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -145,6 +161,8 @@ impl AsyncWrite for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -152,6 +170,8 @@ impl AsyncWrite for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -163,6 +183,8 @@ impl AsyncWrite for Transport {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            #[cfg(test)]
+            Self::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
         }
     }
 
@@ -170,6 +192,8 @@ impl AsyncWrite for Transport {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            #[cfg(test)]
+            Self::Memory(stream) => stream.is_write_vectored(),
         }
     }
 }

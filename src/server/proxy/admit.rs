@@ -101,11 +101,12 @@ impl Gateway {
                 Moment { now, blocks: &blocks },
             );
         }
-        exchange.settle(judgement, request.target.clone());
+        let handshake = websocket.then(|| request.clone());
+        exchange.settle(judgement, request.target);
         exchange.origin = exchange.api().and_then(|api| cors::admitted(api, origin.as_ref()));
         self.bound_body(client, exchange, length);
         exchange.count(&self.shared.store, now).await;
-        if websocket {
+        if let Some(request) = handshake {
             self.open_tunnel(client, exchange, conn, request);
         }
         self.answer_if_refused(client, exchange).await

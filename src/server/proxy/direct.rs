@@ -43,10 +43,9 @@ impl std::fmt::Debug for Requests {
 }
 
 impl Requests {
-    /// The loop over a gateway, with the library's over the same one.
+    /// The loop over a gateway, with the library's over the same one, which may get everything.
     #[must_use]
-    pub fn new(gateway: Gateway, library: Arc<HttpProxy<Gateway>>) -> Self {
-        let library_alone = std::env::var_os("SCOPEGATE_LIBRARY_LOOP").is_some();
+    pub fn new(gateway: Gateway, library: Arc<HttpProxy<Gateway>>, library_alone: bool) -> Self {
         Self { gateway, library, library_alone, never: watch::Sender::new(false) }
     }
 

@@ -12,6 +12,7 @@ use pingora::connectors::TransportConnector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::prelude::HttpPeer;
+use pingora::protocols::Stream;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
@@ -25,7 +26,7 @@ use super::{answer, forward, record, refusal, retry, tunnel};
 use crate::reason::{Reason, Refusal};
 use crate::request::head::Head;
 use crate::server::edge::conn::Conn;
-use crate::server::edge::http2::{self, Stream};
+use crate::server::edge::http2;
 use crate::server::edge::{bridge, prepare_session};
 use crate::server::oauth;
 use crate::server::state::Shared;
@@ -42,9 +43,34 @@ pub struct Gateway {
     pub(super) shared: Arc<Shared>,
     pub(super) endpoints: Arc<oauth::Endpoints>,
     /// Connects to servers that speak HTTP/1.
-    pub(super) transport: Arc<TransportConnector>,
+    dial: Arc<Dial>,
     /// Keeps those connections that may be used again.
     pub(super) pool: Arc<Pool>,
+}
+
+/// What connects to servers.
+pub enum Dial {
+    /// The library: TCP, and TLS with verification.
+    Library(TransportConnector),
+    /// A connection in memory.
+    #[cfg(test)]
+    Simulated(Arc<dyn Fn() -> Stream + Send + Sync>),
+}
+
+impl Dial {
+    async fn connect(&self, peer: &HttpPeer) -> Result<Stream> {
+        match self {
+            Self::Library(connector) => connector.new_stream(peer).await.map_err(Error::into_up),
+            #[cfg(test)]
+            Self::Simulated(connect) => Ok(connect()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Dial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dial").finish_non_exhaustive()
+    }
 }
 
 impl std::fmt::Debug for Gateway {
@@ -56,9 +82,17 @@ impl std::fmt::Debug for Gateway {
 impl Gateway {
     /// The gateway over its shared state.
     #[must_use]
-    pub fn new(shared: Arc<Shared>, transport: TransportConnector, pool: Arc<Pool>) -> Self {
+    pub fn new(shared: Arc<Shared>, dial: Dial, pool: Arc<Pool>) -> Self {
         let endpoints = Arc::new(oauth::Endpoints::new(shared.clone()));
-        Self { shared, endpoints, transport: Arc::new(transport), pool }
+        Self { shared, endpoints, dial: Arc::new(dial), pool }
+    }
+
+    /// A new connection to a server.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub(super) async fn connect_to(&self, peer: &HttpPeer) -> Result<Stream> {
+        self.dial.connect(peer).await
     }
 
     /// Whether the servers of a permitted request speak HTTP/2, which the library's own loop
@@ -405,7 +439,7 @@ impl ProxyHttp for Gateway {
             // They have none (RFC 9110 §6.4.1); over HTTP/2 an upstream can send one all the same.
             *body = None;
         }
-        if let Some(stream) = Stream::of(session.as_downstream()) {
+        if let Some(stream) = http2::Stream::of(session.as_downstream()) {
             stream.moved();
         }
         Ok(None)

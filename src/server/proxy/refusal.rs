@@ -2,7 +2,6 @@
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use pingora::Result;
-use serde_json::json;
 
 use super::client::{Answer, Client};
 use super::exchange::{Exchange, Stage};
@@ -106,22 +105,19 @@ const fn content_type(format: ErrorFormat) -> &'static str {
 /// The body: RFC 9457 with our two members, or the form that callers of ServiceNow parse.
 fn body(refusal: &Refusal, id: &str, format: ErrorFormat) -> String {
     let row = refusal.reason.row();
+    let label = refusal.reason.label();
+    // Of the table's texts none holds what JSON escapes (a test sees to it).
     match format {
-        ErrorFormat::Problem => json!({
-            "type": format!("urn:scopegate:reason:{}", refusal.reason.label()),
-            "title": row.title,
-            "status": row.status,
-            "detail": row.detail,
-            "reason": refusal.reason.label(),
-            "decision_id": id,
-        })
-        .to_string(),
-        ErrorFormat::ServiceNow => json!({
-            "error": { "message": row.title, "detail": format!("{} ({}, \
-                {id})", row.detail, refusal.reason.label()) },
-            "status": "failure",
-        })
-        .to_string(),
+        ErrorFormat::Problem => format!(
+            "{{\"type\":\"urn:scopegate:reason:{label}\",\"title\":\"{}\",\"status\":{},\
+             \"detail\":\"{}\",\"reason\":\"{label}\",\"decision_id\":\"{id}\"}}",
+            row.title, row.status, row.detail
+        ),
+        ErrorFormat::ServiceNow => format!(
+            "{{\"error\":{{\"message\":\"{}\",\"detail\":\"{} ({label}, {id})\"}},\
+             \"status\":\"failure\"}}",
+            row.title, row.detail
+        ),
     }
 }
 
@@ -152,8 +148,22 @@ mod tests {
     #[test]
     fn both_bodies_carry_reason_and_decision_id() {
         for format in [ErrorFormat::Problem, ErrorFormat::ServiceNow] {
-            let text = body(&Refusal::new(Reason::ScopeMissing), "id7", format);
-            assert!(text.contains("scope.missing") && text.contains("id7"), "{text}");
+            for reason in Reason::ALL {
+                let text = body(&Refusal::new(*reason), "id7", format);
+                let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+                let row = reason.row();
+                let (title, detail) = match format {
+                    ErrorFormat::Problem => (&parsed["title"], row.detail.to_owned()),
+                    ErrorFormat::ServiceNow => (
+                        &parsed["error"]["message"],
+                        format!("{} ({}, id7)", row.detail, reason.label()),
+                    ),
+                };
+                assert_eq!(title, row.title, "{text}");
+                let error = if format == ErrorFormat::Problem { &parsed } else { &parsed["error"] };
+                assert_eq!(error["detail"], detail, "{text}");
+                assert!(text.contains(reason.label()) && text.contains("id7"), "{text}");
+            }
         }
         let text = body(
             &Refusal::because(Reason::GatewayBroken, "inner words"),

@@ -21,7 +21,7 @@ use super::{answer, forward, retry, tunnel};
 use crate::reason::{Reason, Refusal};
 use crate::request::answer::AnswerHead;
 use crate::request::body::Body;
-use crate::request::fields::{Fields, Line};
+use crate::request::fields::Fields;
 use crate::request::head;
 use crate::server::upstream::connection::{ServerConnection, Step};
 
@@ -82,8 +82,6 @@ struct Attempt {
     upstream: ServerConnection,
     upload: Upload,
     answered: Answered,
-    /// Where the lines of its head stand.
-    lines: Vec<Line>,
     /// A byte of an answer has come.
     began: bool,
     /// The server keeps the connection.
@@ -148,7 +146,7 @@ impl Gateway {
             return Ok((kept, true));
         }
         let peer = forward::peer(&permitted.permit, slot);
-        let stream = self.transport.new_stream(&peer).await.map_err(Error::into_up)?;
+        let stream = self.connect_to(&peer).await?;
         Ok((ServerConnection::new(stream, patience), false))
     }
 
@@ -163,7 +161,6 @@ impl Gateway {
             upstream: connection,
             upload: Upload { chunked: false, read: client.is_body_done(), sent: false },
             answered: Answered::Nothing,
-            lines: Vec::new(),
             began: false,
             kept: false,
             is_head: exchange.method == "HEAD",
@@ -391,9 +388,9 @@ impl Gateway {
         end: usize,
         taken: &Taken,
     ) -> Result<()> {
-        let Attempt { upstream, lines, .. } = attempt;
+        let upstream = &mut attempt.upstream;
         let bytes = upstream.inbox.get_mut(..end).unwrap_or_default();
-        let head = AnswerHead::parse(bytes, lines)
+        let head = AnswerHead::parse(bytes, &mut upstream.lines)
             .map_err(|_| Error::new_up(ErrorType::InvalidHTTPHeader))?;
         let framing = answer::check(head.status, head.http_11, &head)?;
         let replay = Replay::new(&exchange.method, !taken.is_cut);
@@ -473,8 +470,9 @@ impl Attempt {
         loop {
             while matches!(self.answered, Answered::Nothing) {
                 let Ok(Some(end)) = self.head_end() else { break };
-                let bytes = self.upstream.inbox.get_mut(..end).unwrap_or_default();
-                let Ok(head) = AnswerHead::parse(bytes, &mut self.lines) else { return false };
+                let upstream = &mut self.upstream;
+                let bytes = upstream.inbox.get_mut(..end).unwrap_or_default();
+                let Ok(head) = AnswerHead::parse(bytes, &mut upstream.lines) else { return false };
                 let Ok(framing) = answer::check(head.status, head.http_11, &head) else {
                     return false;
                 };

@@ -14,6 +14,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 use tokio_util::io::poll_read_buf;
 
+use crate::request::fields::Line;
 use crate::server::edge::deadline::Alarm;
 
 /// Room made for each read.
@@ -33,6 +34,8 @@ const KEPT: usize = 16 * 1024;
 pub struct ServerConnection {
     /// What has come and was not looked at yet.
     pub inbox: BytesMut,
+    /// Where the lines of the head in it stand.
+    pub lines: Vec<Line>,
     stream: Stream,
     /// What is still to be written: the head and small data from `written` on, then the rest;
     /// whether what was written has to be flushed.
@@ -70,6 +73,7 @@ impl ServerConnection {
             outbox: VecDeque::new(),
             unflushed: false,
             inbox: BytesMut::new(),
+            lines: Vec::new(),
             room: READ,
             alarm,
             patience,

@@ -10,7 +10,10 @@ use scopegate::store::Store;
 use serde_json::Value;
 
 use super::http::{Response, form, request, send, send_if_possible};
-use super::{Redis, SECRET, Upstream, free_addresses, on_redis, replace, secret_digest, wait_for};
+use super::{
+    Redis, SECRET, Upstream, free_addresses, on_redis, over_library, replace, secret_digest,
+    wait_for,
+};
 
 /// The text of a configuration. `@UPSTREAM@`, `@SHA256@` and the like are filled in.
 #[derive(Clone, Debug, Default)]
@@ -138,6 +141,7 @@ impl Gateway {
             .args(["serve", "--config"])
             .arg(&file)
             .args(&setup.arguments)
+            .args(over_library().then_some("--library-loop"))
             .envs(setup.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -53,6 +53,12 @@ pub fn free_addresses<const N: usize>() -> [std::net::SocketAddr; N] {
     listeners.map(|listener| listener.local_addr().unwrap())
 }
 
+/// Whether the tests run over the proxy library's loop alone: `SCOPEGATE_TEST_LOOP=library`.
+#[expect(clippy::disallowed_methods, reason = "it is about the tests, not about the gateway")]
+pub fn over_library() -> bool {
+    std::env::var("SCOPEGATE_TEST_LOOP").is_ok_and(|read| read == "library")
+}
+
 /// Whether the tests run over the shared store: `SCOPEGATE_TEST_STORE=redis`.
 #[expect(clippy::disallowed_methods, reason = "it is about the tests, not about the gateway")]
 pub fn on_redis() -> bool {
