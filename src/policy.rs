@@ -309,12 +309,11 @@ impl Rules {
     pub fn conditions_at(&self, host: &str, path: &str) -> Vec<Vec<(usize, &str, &[String])>> {
         let Some(leaf) = self.routes.find(host, path) else { return Vec::new() };
         let at = |name: &str| {
-            leaf.segments.iter().position(|segment| match segment {
-                route::Segment::Parameter(own) | route::Segment::Rest(own) => &**own == name,
-                route::Segment::Literal(_) => false,
-            })
+            let named =
+                |segment: &route::Segment| segment.parameter().is_some_and(|own| &**own == name);
+            leaf.segments.iter().position(named)
         };
-        let operations = leaf.by_method.iter().flatten().filter_map(|id| self.operation(*id));
+        let operations = leaf.offer.operations().iter().filter_map(|id| self.operation(*id));
         let grants = operations
             .flat_map(|operation| &operation.grants)
             .filter(|grant| !grant.conditions.is_empty());
@@ -328,12 +327,18 @@ impl Rules {
         conditions.collect()
     }
 
+    /// The methods that a path offers.
+    #[must_use]
+    pub fn methods_at(&self, host: &str, path: &str) -> crate::request::method::MethodSet {
+        self.routes.find(host, path).map(route::Leaf::methods).unwrap_or_default()
+    }
+
     /// The characters that segments of a path may hold where it leads to an API.
     #[must_use]
     pub fn allowances_at(&self, host: &str, path: &str) -> crate::request::target::Allowances {
         let leaf = self.routes.find(host, path);
-        let any = leaf.and_then(|leaf| leaf.by_method.iter().flatten().next());
-        any.and_then(|id| self.api_of(*id)).map(|api| api.allow).unwrap_or_default()
+        let any = leaf.and_then(route::Leaf::any);
+        any.and_then(|id| self.api_of(id)).map(|api| api.allow).unwrap_or_default()
     }
 
     /// The operations that a path leads to, one for each method.

@@ -120,8 +120,8 @@ formats! {
     BasePath(String) = "base_path", parse_base_path, "^/.*$", "A path that begins with a slash; \
         `/` alone is the root.";
     /// A path template.
-    Template(String) = "template", parse_template, "^/.*$", "A path template: literals, {name}, \
-        and {*rest} at the end.";
+    Template(String) = "template", parse_template, "^(/.*)?$", "A path template: literals, {name}, \
+        {name}:literal, and {*rest} at the end; \"\" is the base path itself.";
     /// A version segment.
     VersionText(String) = "version", parse_version, "^[A-Za-z0-9._~-]+$", "A version: one path \
         segment, for instance v1.";

@@ -9,11 +9,12 @@ use super::definition::{
     AccessPolicy, Acl, Api, AuthScope, Mode, RateLimit, Resource, ScopeGrant, Selector,
 };
 use super::gate::{Gates, ProfileIndex};
-use super::route::{GrantEntry, Leaf, Operation, OperationId, Routes, Segment, parse_template};
+use super::route::{
+    GrantEntry, Leaf, Offer, Operation, OperationId, Routes, parse_template, written,
+};
 use super::{Issuer, Rules};
 use crate::client::Registry;
 use crate::names::{ApiName, Origin, ScopeName, Version};
-use crate::request::method::Method;
 
 /// The definitions that rules are compiled from. The configuration checks references between them.
 #[derive(Clone, Debug)]
@@ -189,7 +190,7 @@ impl<'a> Compiler<'a> {
             }
             for resource in &api.resources {
                 for version in &versions {
-                    let operations = self.operations_of(at, api, resource, *version);
+                    let offer = self.operations_of(at, api, resource, *version);
                     let mut prefixes = Vec::new();
                     match version {
                         Some(version) => prefixes.push(format!("{}/{version}", api.base_path)),
@@ -199,7 +200,7 @@ impl<'a> Compiler<'a> {
                         prefixes.push(api.base_path.clone());
                     }
                     for prefix in prefixes {
-                        self.add_path(api, resource, &prefix, operations, &mut owners);
+                        self.add_path(api, resource, &prefix, &offer, &mut owners);
                     }
                 }
             }
@@ -212,19 +213,17 @@ impl<'a> Compiler<'a> {
         api: &Api,
         resource: &Resource,
         version: Option<&Version>,
-    ) -> [Option<OperationId>; Method::ALL.len()] {
-        Method::ALL.map(|method| {
-            if !resource.methods.contains(method) {
-                return None;
-            }
+    ) -> Offer {
+        let mut offer = Offer::default();
+        for method in resource.methods.iter() {
             let index = self.operations.len();
-            let id = OperationId(u32::try_from(index).ok()?);
+            let Ok(id) = u32::try_from(index) else { break };
             self.operations.push(Operation {
                 api: at,
                 version: version.cloned(),
                 resource: resource.template.clone(),
                 method,
-                label: format!("{} {}", method.as_str(), resource.template).into(),
+                label: format!("{} {}", method.as_str(), written(&resource.template)).into(),
                 public: api.public || resource.public,
                 enforced: Gates::default(),
                 shadow: None,
@@ -234,8 +233,9 @@ impl<'a> Compiler<'a> {
             if let Some(list) = self.of_api.get_mut(at) {
                 list.push(index);
             }
-            Some(id)
-        })
+            offer.push(method, OperationId(id));
+        }
+        offer
     }
 
     fn add_path(
@@ -243,10 +243,14 @@ impl<'a> Compiler<'a> {
         api: &Api,
         resource: &'a Resource,
         prefix: &str,
-        by_method: [Option<OperationId>; Method::ALL.len()],
+        offer: &Offer,
         owners: &mut Vec<&'a Resource>,
     ) {
-        let path = format!("{prefix}{}", resource.template);
+        let mut path = format!("{prefix}{}", resource.template);
+        if path.is_empty() {
+            // The root itself: an empty path is sent as a slash (RFC 9110 §4.2.3).
+            path.push('/');
+        }
         let segments = match parse_template(&path) {
             Ok(segments) => segments,
             Err(message) => {
@@ -257,11 +261,12 @@ impl<'a> Compiler<'a> {
                 );
             }
         };
-        let leaf = Leaf { by_method, segments: segments.clone(), wants_parameters: false };
+        let leaf =
+            Leaf { offer: offer.clone(), segments: segments.clone(), wants_parameters: false };
         match self.routes.insert(api.host.as_deref(), &segments, leaf) {
             Ok(index) => {
                 owners.push(resource);
-                for id in by_method.into_iter().flatten() {
+                for id in offer.operations() {
                     if let Some(list) = self.leaves.get_mut(id.0 as usize) {
                         list.push(index);
                     }
@@ -347,17 +352,15 @@ impl<'a> Compiler<'a> {
                 let has = leaves.iter().all(|leaf| {
                     self.routes.leaf_mut(*leaf).is_some_and(|leaf| {
                         leaf.wants_parameters = true;
-                        leaf.segments.iter().any(|segment| {
-                            matches!(segment,
-                            Segment::Parameter(name) | Segment::Rest(name) if name == parameter)
-                        })
+                        leaf.segments.iter().any(|segment| segment.parameter() == Some(parameter))
                     })
                 });
                 if !has {
                     let resource = self
                         .operations
                         .get(index)
-                        .map_or_else(String::new, |operation| operation.resource.to_string());
+                        .map_or("", |operation| written(&operation.resource))
+                        .to_owned();
                     self.fault(
                         &grant.origin,
                         format!(

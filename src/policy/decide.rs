@@ -132,8 +132,7 @@ pub fn preflight<'a>(
         return None;
     }
     let leaf = rules.routes.find(&request.host, request.target.path())?;
-    let any = leaf.methods().iter().find_map(|method| leaf.operation(method))?;
-    let cors = rules.api_of(any)?.cors.as_ref()?;
+    let cors = rules.api_of(leaf.any()?)?.cors.as_ref()?;
     let method = match request.asked {
         Asked::Method(method) => Some(method),
         Asked::Nothing | Asked::Unknown => None,
@@ -206,8 +205,8 @@ fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
         });
     };
     let methods = leaf.methods();
-    let any = methods.iter().find_map(|method| leaf.operation(method));
-    let api = any
+    let api = leaf
+        .any()
         .and_then(|id| rules.api_of(id))
         .ok_or_else(|| refused(Refusal::new(Reason::GatewayBroken)))?;
     if !api.allow.covers(used) {

@@ -1,9 +1,10 @@
 //! From a canonical path to its operation.
 //!
-//! One tree of segments per host. Literal beats parameter beats rest, decided segment by segment
-//! from the left; two templates that this does not order have the same shape, and that is a fault
-//! at load. (A radix router such as matchit refuses `/a/{x}` next to `/a/{*rest}`, which
-//! decisions.md orders; hence our own tree.)
+//! One tree of segments per host. Literal beats parameter with a literal behind it beats parameter
+//! beats rest, decided segment by segment from the left; of literals behind a parameter the longest
+//! wins. Two templates that this does not order have the same shape, and that is a fault at load.
+//! (A radix router such as matchit refuses `/a/{x}` next to `/a/{*rest}`, which decisions.md
+//! orders; hence our own tree.)
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -99,10 +100,31 @@ pub struct Matched {
     pub parameters: Parameters,
 }
 
+/// The operations of one resource in one version, one for each of its methods.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Offer {
+    methods: MethodSet,
+    /// In the order of the methods.
+    operations: Vec<OperationId>,
+}
+
+impl Offer {
+    /// Adds the operation of a method; methods come in their order.
+    pub(super) fn push(&mut self, method: Method, operation: OperationId) {
+        self.methods = self.methods.with(method);
+        self.operations.push(operation);
+    }
+
+    /// The operations.
+    pub(super) fn operations(&self) -> &[OperationId] {
+        &self.operations
+    }
+}
+
 /// The operations of a path, one for each method.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Leaf {
-    pub(super) by_method: [Option<OperationId>; Method::ALL.len()],
+    pub(super) offer: Offer,
     /// The whole template, base path and version included.
     pub(super) segments: Vec<Segment>,
     /// Whether a condition checks one of its parameters.
@@ -110,12 +132,19 @@ pub(super) struct Leaf {
 }
 
 impl Leaf {
-    pub(super) fn methods(&self) -> MethodSet {
-        Method::ALL.into_iter().filter(|method| self.operation(*method).is_some()).collect()
+    pub(super) const fn methods(&self) -> MethodSet {
+        self.offer.methods
     }
 
     pub(super) fn operation(&self, method: Method) -> Option<OperationId> {
-        self.by_method.get(method.index()).copied().flatten()
+        let methods = self.offer.methods;
+        let at = methods.contains(method).then(|| methods.rank(method))?;
+        self.offer.operations.get(at).copied()
+    }
+
+    /// One of its operations, whichever: all are of one resource.
+    pub(super) fn any(&self) -> Option<OperationId> {
+        self.offer.operations.first().copied()
     }
 }
 
@@ -126,15 +155,47 @@ pub enum Segment {
     Literal(String),
     /// `{name}`: one segment that is not empty.
     Parameter(Arc<str>),
+    /// `{name}:literal`: one segment that ends with the literal and has at least one character
+    /// before it, which is the parameter. The literal holds no escape.
+    Suffixed(Arc<str>, Box<str>),
     /// `{*name}`: the rest of the path, at least one character; only last.
     Rest(Arc<str>),
 }
 
-/// Parses a template.
+impl Segment {
+    /// The name of its parameter, if it has one.
+    #[must_use]
+    pub const fn parameter(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Literal(_) => None,
+            Self::Parameter(name) | Self::Suffixed(name, _) | Self::Rest(name) => Some(name),
+        }
+    }
+}
+
+/// The part of a segment before a literal that it ends with: at least one character, and whole
+/// escapes.
+#[must_use]
+pub fn before<'s>(segment: &'s str, literal: &str) -> Option<&'s str> {
+    let value = segment.strip_suffix(literal)?;
+    let cut = value.ends_with('%') || value.rfind('%').is_some_and(|at| at + 2 == value.len());
+    (!value.is_empty() && !cut).then_some(value)
+}
+
+/// A template as it is written in YAML: the empty one, the base path itself, is `""`.
+#[must_use]
+pub const fn written(template: &str) -> &str {
+    if template.is_empty() { "\"\"" } else { template }
+}
+
+/// Parses a template; the empty one is the base path itself.
 ///
 /// # Errors
 /// Says what is wrong, and what would be right.
 pub fn parse_template(template: &str) -> Result<Vec<Segment>, String> {
+    if template.is_empty() {
+        return Ok(Vec::new());
+    }
     let Some(body) = template.strip_prefix('/') else {
         return Err(format!("`{template}` does not begin with a slash; write `/{template}`"));
     };
@@ -144,7 +205,7 @@ pub fn parse_template(template: &str) -> Result<Vec<Segment>, String> {
     while let Some(part) = parts.next() {
         let last = parts.peek().is_none();
         let segment = parse_segment(part, last)?;
-        if let Segment::Parameter(name) | Segment::Rest(name) = &segment {
+        if let Some(name) = segment.parameter() {
             if names.contains(name) {
                 return Err(format!("the parameter `{name}` occurs twice"));
             }
@@ -156,29 +217,53 @@ pub fn parse_template(template: &str) -> Result<Vec<Segment>, String> {
 }
 
 fn parse_segment(part: &str, last: bool) -> Result<Segment, String> {
-    let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) else {
-        if part.contains(['{', '}']) {
-            return Err(format!(
-                "`{part}`: a parameter is a whole segment, for instance `/{{id}}`"
-            ));
-        }
-        if (part.is_empty() && !last)
-            || !crate::request::target::is_canonical_path(&format!("/{part}"))
-        {
-            return Err(format!(
-                "`{part}` is not a canonical path segment; no request could match it"
-            ));
-        }
-        return Ok(Segment::Literal(part.to_owned()));
+    let Some(inner) = part.strip_prefix('{') else { return parse_literal(part, last) };
+    let Some((name, literal)) = inner.split_once('}') else {
+        return Err(format!("`{part}`: the parameter has no closing brace"));
     };
     let (name, rest) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
     if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return Err(format!("`{part}`: a parameter's name has letters, digits and underscores"));
     }
-    if rest && !last {
-        return Err(format!("`{part}`: a rest can only be the last segment"));
+    if rest && !(last && literal.is_empty()) {
+        return Err(format!(
+            "`{part}`: a rest can only be the last segment, with nothing behind it"
+        ));
     }
-    Ok(if rest { Segment::Rest(name.into()) } else { Segment::Parameter(name.into()) })
+    if literal.is_empty() {
+        return Ok(if rest { Segment::Rest(name.into()) } else { Segment::Parameter(name.into()) });
+    }
+    parse_suffix(part, literal)?;
+    Ok(Segment::Suffixed(name.into(), literal.into()))
+}
+
+fn parse_literal(part: &str, last: bool) -> Result<Segment, String> {
+    if part.contains(['{', '}']) {
+        return Err(format!(
+            "`{part}`: a parameter begins its segment, for instance `/{{id}}` or `/{{id}}:cancel`"
+        ));
+    }
+    if (part.is_empty() && !last) || !crate::request::target::is_canonical_path(&format!("/{part}"))
+    {
+        return Err(format!("`{part}` is not a canonical path segment; no request could match it"));
+    }
+    Ok(Segment::Literal(part.to_owned()))
+}
+
+/// Checks the literal behind a parameter: readers must not differ on where it begins.
+fn parse_suffix(part: &str, literal: &str) -> Result<(), String> {
+    if literal.contains(['{', '}']) {
+        return Err(format!("`{part}`: a segment has one parameter, and literals behind it only"));
+    }
+    if literal.contains(['%', ';']) {
+        return Err(format!(
+            "`{part}`: the literal behind a parameter holds no escape and no semicolon"
+        ));
+    }
+    if !crate::request::target::is_canonical_path(&format!("/x{literal}")) {
+        return Err(format!("`{part}`: no request could have `{literal}` in a segment"));
+    }
+    Ok(())
 }
 
 #[derive(Debug, Default)]
@@ -186,6 +271,10 @@ struct Node {
     literals: HashMap<Box<str>, usize>,
     /// The literals with an escaped reserved character, by their decoded text.
     decoded: Vec<(Box<str>, usize)>,
+    /// Parameters by the literals behind them.
+    suffixed: HashMap<Box<str>, usize>,
+    /// The lengths of those literals, the longest first.
+    lengths: Vec<usize>,
     parameter: Option<usize>,
     leaf: Option<usize>,
     rest: Option<usize>,
@@ -202,10 +291,27 @@ impl Node {
         at
     }
 
+    /// The node after a parameter with this literal behind it; `next` where it is new.
+    fn suffix(&mut self, literal: &str, next: usize) -> usize {
+        if !self.lengths.contains(&literal.len()) {
+            self.lengths.push(literal.len());
+            self.lengths.sort_unstable_by(|one, other| other.cmp(one));
+        }
+        *self.suffixed.entry(literal.into()).or_insert(next)
+    }
+
+    /// The nodes after parameters whose literal the segment ends with, the longest first.
+    fn suffixes(&self, segment: &str) -> impl Iterator<Item = usize> {
+        self.lengths.iter().filter_map(move |length| {
+            let (_, literal) = segment.split_at_checked(segment.len().checked_sub(*length)?)?;
+            let at = self.suffixed.get(literal)?;
+            before(segment, literal).map(|_| *at)
+        })
+    }
+
     /// The nodes after literals that equal a segment once both are decoded.
-    fn decoded(&self, segment: &str) -> impl Iterator<Item = usize> {
-        let decoded = decode_reserved(segment);
-        let plain = self.literals.get(decoded.as_str()).copied();
+    fn decoded(&self, decoded: &str) -> impl Iterator<Item = usize> {
+        let plain = self.literals.get(decoded).copied();
         let escaped = self
             .decoded
             .iter()
@@ -237,6 +343,7 @@ impl Tree {
             let Some(node) = self.0.get_mut(at) else { return Ok(()) };
             at = match segment {
                 Segment::Literal(text) => node.literal(text, next),
+                Segment::Suffixed(_, literal) => node.suffix(literal, next),
                 Segment::Parameter(_) => *node.parameter.get_or_insert(next),
                 Segment::Rest(_) => return occupy(&mut node.rest, leaf),
             };
@@ -252,14 +359,16 @@ impl Tree {
         let node = self.0.get(at)?;
         let (segment, rest) =
             path.split_once('/').map_or((path, None), |(segment, rest)| (segment, Some(rest)));
-        let step = |next: &usize| match rest {
-            Some(rest) => self.find(*next, rest),
-            None => self.0.get(*next)?.leaf,
+        let step = |next: usize| match rest {
+            Some(rest) => self.find(next, rest),
+            None => self.0.get(next)?.leaf,
         };
         node.literals
             .get(segment)
+            .copied()
             .and_then(step)
-            .or_else(|| node.parameter.as_ref().filter(|_| !segment.is_empty()).and_then(step))
+            .or_else(|| node.suffixes(segment).find_map(step))
+            .or_else(|| node.parameter.filter(|_| !segment.is_empty()).and_then(step))
             .or_else(|| node.rest.filter(|_| !path.is_empty()))
     }
 
@@ -273,14 +382,12 @@ impl Tree {
             Some(rest) => self.find_decoded(next, rest),
             None => self.0.get(next)?.leaf,
         };
-        let literal = node
-            .literals
-            .get(segment)
-            .copied()
-            .into_iter()
-            .chain(node.decoded(segment))
-            .find_map(step);
+        let decoded = decode_reserved(segment);
+        let literal = node.literals.get(segment).copied().into_iter().chain(node.decoded(&decoded));
+        // A literal behind a parameter holds no escape: what ends with it does so once decoded too.
         literal
+            .chain(node.suffixes(&decoded))
+            .find_map(step)
             .or_else(|| node.parameter.filter(|_| !segment.is_empty()).and_then(step))
             .or_else(|| node.rest.filter(|_| !path.is_empty()))
     }
@@ -371,6 +478,9 @@ pub(super) fn parameters(segments: &[Segment], path: &str) -> Parameters {
         match segment {
             Segment::Literal(_) => {}
             Segment::Parameter(name) => found.push((name.clone(), decode(value))),
+            Segment::Suffixed(name, literal) => {
+                found.push((name.clone(), decode(before(value, literal).unwrap_or(value))));
+            }
             Segment::Rest(name) => found.push((name.clone(), decode(rest))),
         }
         rest = tail;
@@ -472,18 +582,71 @@ mod tests {
     }
 
     #[test]
+    fn a_literal_behind_a_parameter_is_between_literal_and_parameter_and_the_longest_wins() {
+        let templates = [
+            "/o/{id}",
+            "/o/{id}:x",
+            "/o/{id}:y:x",
+            "/o/me:x",
+            "/o/{id}:x/s",
+            "/o/{id}/t",
+            "/p/{f}0",
+            "/{*rest}",
+        ];
+        for (path, expect) in [
+            ("/o/7:x", 1),
+            ("/o/7:y:x", 2),
+            ("/o/:y:x", 1),
+            ("/o/me:x", 3),
+            ("/o/:x", 0),
+            ("/o/7:X", 0),
+            ("/o/7:xx", 0),
+            ("/o/7:x/s", 4),
+            // A dead end goes back to the parameter.
+            ("/o/7:x/t", 5),
+            ("/o/7:x/", 7),
+            ("/p/a0", 6),
+            // The escape of a space does not end with a zero.
+            ("/p/a%20", 7),
+            ("/p/%200", 6),
+            ("/p/0", 7),
+        ] {
+            assert_eq!(find(&templates, path), Some(expect), "{path}");
+            let reversed: Vec<&str> = templates.iter().rev().copied().collect();
+            assert_eq!(find(&reversed, path), Some(7 - expect), "reversed {path}");
+        }
+        let decoded =
+            |path: &str| tree(&templates).find_decoded(0, path.strip_prefix('/').unwrap());
+        assert_eq!(decoded("/o/7%3Ax"), Some(1));
+        assert_eq!(decoded("/o/7%3Ay:x"), Some(2));
+        assert_eq!(decoded("/o/%3Ax"), Some(0));
+        assert_eq!(decoded("/o/me%3Ax"), Some(3));
+    }
+
+    #[test]
+    fn the_parameter_is_what_is_before_the_literal() {
+        let segments = parse_template("/o/{id}:x/{*rest}").unwrap();
+        let found = parameters(&segments, "/o/a%3Ab:x/c");
+        assert_eq!((found[0].1.as_str(), found[1].1.as_str()), ("a:b", "c"));
+        assert_eq!(parse_template(""), Ok(Vec::new()));
+    }
+
+    #[test]
     fn the_same_shape_twice_is_a_conflict() {
         let mut tree = tree(&["/a/{x}"]);
         assert_eq!(tree.insert(&parse_template("/a/{y}").unwrap(), 1), Err(0));
         assert_eq!(tree.insert(&parse_template("/a/{*y}").unwrap(), 1), Ok(()));
         assert_eq!(tree.insert(&parse_template("/a/{*z}").unwrap(), 2), Err(1));
+        assert_eq!(tree.insert(&parse_template("/a/{x}:v").unwrap(), 2), Ok(()));
+        assert_eq!(tree.insert(&parse_template("/a/{y}:v").unwrap(), 3), Err(2));
     }
 
     #[test]
     fn templates_that_nothing_could_match_are_refused() {
         for bad in [
             "a", "/{x", "/x{y}", "/{}", "/{*a}/b", "/{a}/{a}", "/a//b", "/a/../b", "/a b", "/%61",
-            "/{a-b}", "/ä",
+            "/{a-b}", "/ä", "/{a}%3Ab", "/{a};b", "/{a}:{b}", "/{*a}:b", "/{a}}", "/{a}b?",
+            "/{a} b",
         ] {
             assert!(parse_template(bad).is_err(), "{bad}");
         }

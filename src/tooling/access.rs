@@ -22,7 +22,6 @@ use crate::policy::route::{Matched, OperationId, Parameters};
 use crate::policy::sample::TokenSample;
 use crate::request::Request;
 use crate::request::certificate::CertificateFacts;
-use crate::request::method::Method;
 use crate::token::Facts;
 
 /// An operation that a caller can reach.
@@ -133,7 +132,8 @@ fn operations(rules: &Rules) -> (Vec<(OperationId, Vec<Path>)>, usize) {
     let mut operations: BTreeMap<usize, (OperationId, Variants)> = BTreeMap::new();
     let (paths, cut) = paths::paths(rules, rules);
     for path in paths {
-        for method in Method::ALL {
+        let host = path.host.as_deref().unwrap_or(super::diff::ELSEWHERE);
+        for method in rules.methods_at(host, &path.path).iter() {
             let Some(request) = request(&path, method) else { continue };
             let matched = match open(rules, &request) {
                 Opened::Token(matched, _) => matched,
@@ -142,8 +142,7 @@ fn operations(rules: &Rules) -> (Vec<(OperationId, Vec<Path>)>, usize) {
                     _ => continue,
                 },
             };
-            let looked_at = rules
-                .conditions_at(path.host.as_deref().unwrap_or(super::diff::ELSEWHERE), &path.path);
+            let looked_at = rules.conditions_at(host, &path.path);
             let is_value = |(_, name, values): &(usize, &str, &[String])| {
                 matched
                     .parameters

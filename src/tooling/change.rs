@@ -336,7 +336,7 @@ fn name_operation(
     let here = |scope: &AuthScope, changes: Option<bool>| {
         let mut grants =
             scope.grants.iter().filter(|grant| grant.selector.api.as_ref() == Some(&api.name));
-        let writes = |methods: &MethodSet| methods.iter().any(|method| method != Method::Get);
+        let writes = |methods: &MethodSet| methods.iter().any(|method| !method.is_safe());
         let fits = |grant: &ScopeGrant, changes| {
             grant.selector.methods.as_ref().is_none_or(|set| writes(set) == changes)
         };
@@ -349,7 +349,7 @@ fn name_operation(
         })
     };
     // A scope for reading should not permit writing too.
-    let scope = of(Some(operation.method != Method::Get)).or_else(|| of(None));
+    let scope = of(Some(!operation.method.is_safe())).or_else(|| of(None));
     let name = scope.map_or_else(
         || {
             ScopeName::new(&format!(

@@ -194,7 +194,10 @@ impl Comparer<'_> {
         let mut asked = Vec::new();
         let (paths, cut) = paths::paths(self.old, self.new);
         for path in paths {
-            for method in Method::ALL {
+            let host = path.host.as_deref().unwrap_or(ELSEWHERE);
+            let offered = [self.old, self.new].map(|rules| rules.methods_at(host, &path.path));
+            // What neither offers, both refuse.
+            for method in offered[0].union(offered[1]).iter() {
                 let Some(request) = request(&path, method) else { continue };
                 let ways = [open(self.old, &request), open(self.new, &request)].map(Way::of);
                 let refused = |way: &Way| matches!(way, Way::Decided(Err(_), _));
@@ -519,7 +522,11 @@ impl Comparer<'_> {
             Some(
                 segments
                     .iter()
-                    .map(|segment| matches!(segment, Segment::Literal(_)))
+                    .map(|segment| match segment {
+                        Segment::Literal(_) => None,
+                        Segment::Suffixed(_, literal) => Some(literal.clone()),
+                        Segment::Parameter(_) | Segment::Rest(_) => Some("".into()),
+                    })
                     .collect::<Vec<_>>(),
             )
         };

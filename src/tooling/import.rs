@@ -172,7 +172,10 @@ fn usable_scope(scope: &str) -> Result<(), String> {
 
 /// A template without the names of its parameters.
 fn shape(template: &str) -> String {
-    let segments = template.split('/').map(|part| if part.starts_with('{') { "{}" } else { part });
+    let segments = template.split('/').map(|part| match part.split_once('}') {
+        Some((_, literal)) if part.starts_with('{') => format!("{{}}{literal}"),
+        Some(_) | None => part.to_owned(),
+    });
     segments.collect::<Vec<_>>().join("/")
 }
 
@@ -185,8 +188,8 @@ const MOST_PARAMETERS: usize = 32;
 enum TemplateFault {
     /// A parameter is only part of a segment.
     #[error(
-        "`{0}` is a parameter in part; here one is a whole segment, which is more than this \
-            operation"
+        "`{0}` has more than a parameter and a literal behind it; here that is a whole segment, \
+            which is more than this operation"
     )]
     InPart(String),
     /// It is no template here, and other operations may match its requests.
@@ -242,6 +245,14 @@ fn has_plain_names(segment: &str) -> bool {
     })
 }
 
+/// The parameter that a segment begins with, and the literal behind it; `None` where the segment is
+/// more than that.
+fn with_literal(segment: &str) -> Option<(&str, &str)> {
+    let (name, literal) = segment.strip_prefix('{')?.split_once('}')?;
+    let is_one = !name.contains('{') && parse_template(&format!("/{{x}}{literal}")).is_ok();
+    is_one.then_some((name, literal))
+}
+
 /// A path of the original as a template.
 #[derive(Debug)]
 struct Template {
@@ -280,10 +291,7 @@ impl Template {
                     "`{part}` may be several segments, or asks for a pattern"
                 ));
             }
-            let name = part
-                .strip_prefix('{')
-                .and_then(|part| part.strip_suffix('}'))
-                .filter(|name| !name.contains(['{', '}']));
+            let name = with_literal(part);
             if name.is_none() && !whole {
                 return Err(TemplateFault::InPart(part.to_owned()));
             }
@@ -292,13 +300,13 @@ impl Template {
                     "a control character in the path".to_owned(),
                 ));
             }
-            let written = name.unwrap_or_else(|| part.trim_matches(['{', '}']));
+            let (written, literal) = name.unwrap_or_else(|| (part.trim_matches(['{', '}']), ""));
             let mut own: String =
                 written.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
             while parameters.iter().any(|(_, taken)| *taken == own) {
                 own.push('_');
             }
-            own_segments.push(format!("{{{own}}}"));
+            own_segments.push(format!("{{{own}}}{literal}"));
             parameters.push((part.to_owned(), own));
         }
         let text = own_segments.join("/");

@@ -198,6 +198,10 @@ pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
             Segment::Parameter(name) => {
                 path.push_str(&encode(&value(&name).unwrap_or_else(|| UNUSED.to_owned())));
             }
+            Segment::Suffixed(name, literal) => {
+                path.push_str(&encode(&value(&name).unwrap_or_else(|| UNUSED.to_owned())));
+                path.push_str(&literal);
+            }
             Segment::Rest(name) => {
                 path.push_str(&encode_rest(&value(&name).unwrap_or_else(|| UNUSED.to_owned())));
             }

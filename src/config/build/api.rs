@@ -168,7 +168,7 @@ impl Builder<'_> {
             self.fault_at_key(
                 place,
                 message,
-                "literals, {name} for one segment, {*rest} at the end",
+                "literals, {name} for one segment, {name}:literal, {*rest} at the end",
             );
         }
         let (methods, public) = match raw {

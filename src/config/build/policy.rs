@@ -21,7 +21,7 @@ use crate::policy::definition::{
 use crate::policy::limit::{Limit, Per, Quota};
 use crate::policy::schedule::Schedule;
 use crate::request::address::Networks;
-use crate::request::method::{Method, MethodSet};
+use crate::request::method::MethodSet;
 
 /// What the policy files declare.
 pub(super) struct Policies {
@@ -132,7 +132,11 @@ impl Builder<'_> {
                 .map(|api| api.resources.iter().map(|own| &*own.template).collect())
                 .unwrap_or_default();
             if api_offer.is_some() && !offered.contains(&resource.as_str()) {
-                let message = format!("`{}` has no resource `{resource}`", api.unwrap_or_default());
+                let message = format!(
+                    "`{}` has no resource `{}`",
+                    api.unwrap_or_default(),
+                    crate::policy::route::written(resource)
+                );
                 self.fault(
                     &place.key("resources").at(at),
                     message,
@@ -459,15 +463,7 @@ const fn per(raw: RawPer) -> Per {
 }
 
 pub(super) fn method_set(methods: &[RawMethod]) -> MethodSet {
-    let method = |raw: &RawMethod| match raw {
-        RawMethod::Get => Method::Get,
-        RawMethod::Post => Method::Post,
-        RawMethod::Put => Method::Put,
-        RawMethod::Patch => Method::Patch,
-        RawMethod::Delete => Method::Delete,
-        RawMethod::Options => Method::Options,
-    };
-    methods.iter().map(method).collect()
+    methods.iter().map(|raw| raw.0).collect()
 }
 
 const fn mode(raw: RawMode) -> Mode {

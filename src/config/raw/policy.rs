@@ -1,15 +1,17 @@
 //! `policies/*.yaml`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::Deserialize;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer};
 
 use super::test::RawTest;
 use super::yes;
 use crate::config::format::{
     BasePath, Date, Duration, HostText, HttpUrl, Network, Rate, Size, VersionText,
 };
+use crate::request::method::Method;
 
 /// policies/*.yaml: APIs, auth scopes, access policies, ACLs, limits, blocks and tests. A directory
 /// is the union of its files.
@@ -100,22 +102,29 @@ pub struct RawResourceFull {
     pub public: bool,
 }
 
-/// Methods; HEAD is judged as GET.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum RawMethod {
-    /// And HEAD.
-    Get,
-    /// Create.
-    Post,
-    /// Replace.
-    Put,
-    /// Change.
-    Patch,
-    /// Remove.
-    Delete,
-    /// Ask for what is offered.
-    Options,
+/// A method that a resource can offer.
+#[derive(Clone, Copy, Debug)]
+pub struct RawMethod(pub Method);
+
+impl<'de> Deserialize<'de> for RawMethod {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Method::parse(&text).map(Self).ok_or_else(|| {
+            serde::de::Error::custom(format!("`{text}` is not a method that a rule can name"))
+        })
+    }
+}
+
+impl JsonSchema for RawMethod {
+    fn schema_name() -> Cow<'static, str> {
+        Cow::Borrowed("RawMethod")
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names: Vec<&str> = Method::ALL.iter().map(|method| method.as_str()).collect();
+        json_schema!({ "type": "string", "enum": names, "description": "A registered method; HEAD \
+            is judged as GET, and no rule can name CONNECT and TRACE." })
+    }
 }
 
 /// Body of refusals.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::policy::Rules;
-use crate::policy::route::Segment;
+use crate::policy::route::{Segment, before};
 use crate::tooling::replay::{encode, encode_rest};
 
 /// Most rounds of intersecting; each starts from the shapes found before.
@@ -17,6 +17,8 @@ const DEPTH: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 enum Part {
     Literal(String),
+    /// A parameter with a literal behind it.
+    Suffixed(String),
     Parameter,
     Rest,
 }
@@ -37,11 +39,16 @@ pub(in crate::tooling) struct Path {
 pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> (Vec<Path>, usize) {
     let mut shapes: BTreeMap<Option<String>, BTreeSet<Shape>> = BTreeMap::new();
     let mut literals: HashSet<String> = HashSet::new();
+    let mut suffixes: BTreeSet<String> = BTreeSet::new();
     for (host, segments) in old.paths().chain(new.paths()) {
         let shape: Shape = segments.iter().map(part).collect();
         literals.extend(shape.iter().filter_map(|part| match part {
             Part::Literal(text) => Some(text.clone()),
-            Part::Parameter | Part::Rest => None,
+            Part::Suffixed(_) | Part::Parameter | Part::Rest => None,
+        }));
+        suffixes.extend(shape.iter().filter_map(|part| match part {
+            Part::Suffixed(literal) => Some(literal.clone()),
+            Part::Literal(_) | Part::Parameter | Part::Rest => None,
         }));
         shapes.entry(host.map(str::to_owned)).or_default().insert(shape);
     }
@@ -60,8 +67,11 @@ pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> (Vec<Path>, usize) 
         cut += usize::from(grew);
     }
     let longest = shapes.values().flatten().map(Vec::len).max().unwrap_or_default();
-    let writer =
-        Writer { unused: unused(&literals), depth: longest.min(DEPTH) + 1, sets: [old, new] };
+    let writer = Writer {
+        unused: unused(&literals, &suffixes),
+        depth: longest.min(DEPTH) + 1,
+        sets: [old, new],
+    };
     let mut paths = BTreeSet::new();
     for (host, shapes) in &shapes {
         for shape in shapes {
@@ -76,18 +86,31 @@ pub(in crate::tooling) fn paths(old: &Rules, new: &Rules) -> (Vec<Path>, usize) 
 fn part(segment: &Segment) -> Part {
     match segment {
         Segment::Literal(text) => Part::Literal(text.clone()),
+        Segment::Suffixed(_, literal) => Part::Suffixed(literal.to_string()),
         Segment::Parameter(_) => Part::Parameter,
         Segment::Rest(_) => Part::Rest,
     }
 }
 
-/// A segment that is in no template.
-fn unused(literals: &HashSet<String>) -> String {
-    let mut name = crate::tooling::replay::UNUSED.to_owned();
-    while literals.contains(&name) {
-        name.push('_');
-    }
-    name
+/// A segment that is in no template, and that stays the parameter in front of each literal that one
+/// has behind a parameter.
+fn unused(literals: &HashSet<String>, suffixes: &BTreeSet<String>) -> String {
+    let is_free = |name: &String| {
+        let whole = |literal: &String| {
+            let segment = format!("{name}{literal}");
+            let longer = |other: &&String| other.len() > literal.len();
+            !literals.contains(&segment)
+                && !suffixes.iter().filter(longer).any(|other| before(&segment, other).is_some())
+        };
+        !literals.contains(name)
+            && !suffixes.iter().any(|literal| before(name, literal).is_some())
+            && suffixes.iter().all(whole)
+    };
+    let begin = crate::tooling::replay::UNUSED;
+    let underscores = (0..=literals.len()).map(|count| format!("{begin}{}", "_".repeat(count)));
+    let letters =
+        (b'a'..=b'z').chain(b'0'..=b'9').map(|last| format!("{begin}-{}", char::from(last)));
+    underscores.chain(letters).find(is_free).unwrap_or_else(|| begin.to_owned())
 }
 
 /// The shapes of paths that a shape of each side matches. Shapes that begin with different literals
@@ -131,6 +154,22 @@ fn meet(a: &[Part], b: &[Part]) -> Option<Shape> {
                 if !text.is_empty() =>
             {
                 shape.push(Part::Literal(text.clone()));
+            }
+            (Some(Part::Literal(text)), Some(Part::Suffixed(literal)))
+            | (Some(Part::Suffixed(literal)), Some(Part::Literal(text)))
+                if before(text, literal).is_some() =>
+            {
+                shape.push(Part::Literal(text.clone()));
+            }
+            (Some(Part::Suffixed(literal)), Some(Part::Parameter))
+            | (Some(Part::Parameter), Some(Part::Suffixed(literal))) => {
+                shape.push(Part::Suffixed(literal.clone()));
+            }
+            (Some(Part::Suffixed(one)), Some(Part::Suffixed(other)))
+                if one.ends_with(other.as_str()) || other.ends_with(one.as_str()) =>
+            {
+                let longer = if one.len() > other.len() { one } else { other };
+                shape.push(Part::Suffixed(longer.clone()));
             }
             _ => return None,
         }
@@ -224,14 +263,20 @@ impl Writer<'_> {
             path.push('/');
             if let Some((_, text)) = raw.filter(|(place, _)| *place == at) {
                 path.push_str(text);
+                if let Part::Suffixed(literal) = part {
+                    path.push_str(literal);
+                }
                 continue;
             }
             match part {
                 Part::Literal(text) => path.push_str(text),
-                Part::Parameter => {
+                Part::Parameter | Part::Suffixed(_) => {
                     path.push_str(
                         &values.get(&at).map_or_else(|| self.unused.clone(), |value| encode(value)),
                     );
+                    if let Part::Suffixed(literal) = part {
+                        path.push_str(literal);
+                    }
                 }
                 Part::Rest => path.push_str(&encode_rest(values.get(&at).copied().unwrap_or(rest))),
             }
@@ -284,6 +329,12 @@ mod tests {
             ("/a/{*x}", "/a/", None),
             ("/a", "/a/{*x}", None),
             ("/a/{x}", "/a/{x}/y", None),
+            ("/a/{x}:v", "/a/{y}", Some("/a/{x}:v")),
+            ("/a/{x}:v", "/a/7:v", Some("/a/7:v")),
+            ("/a/{x}:v", "/a/:v", None),
+            ("/a/{x}:v", "/a/{x}:w", None),
+            ("/a/{x}:v", "/a/{x}:u:v", Some("/a/{x}:u:v")),
+            ("/a/{x}:v", "/a/{*y}", Some("/a/{x}:v")),
         ] {
             assert_eq!(meet(&shape(a), &shape(b)), both.map(shape), "{a} {b}");
             assert_eq!(meet(&shape(b), &shape(a)), both.map(shape), "{b} {a}");

@@ -67,8 +67,11 @@ pub(super) fn of_document(
 /// Reports scopes made by method that have the name of a scope in the document: its holders would
 /// reach more than the document says.
 fn tell_shared(api: &Api, options: &Options, notes: &mut Vec<Note>) {
-    let own: BTreeSet<String> =
-        Method::ALL.into_iter().flat_map(|method| by_method(&api.key, method, options)).collect();
+    let own: BTreeSet<String> = Method::ALL
+        .iter()
+        .copied()
+        .flat_map(|method| by_method(&api.key, method, options))
+        .collect();
     let said = api.operations.iter().filter_map(|offered| match &offered.operation.access {
         Access::Said { sets, .. } => Some(sets),
         Access::Closed | Access::Unnamed => None,
@@ -210,10 +213,7 @@ fn named(
 }
 
 fn by_method(api: &str, method: Method, options: &Options) -> BTreeSet<String> {
-    let what = match method {
-        Method::Get | Method::Options => "read",
-        Method::Post | Method::Put | Method::Patch | Method::Delete => "write",
-    };
+    let what = if method.is_safe() { "read" } else { "write" };
     let scope = format!("{}{}.{what}", options.scope_prefix, slug(api));
     if options.scopes_by_method { BTreeSet::from([scope]) } else { BTreeSet::new() }
 }

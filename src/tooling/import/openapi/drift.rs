@@ -144,12 +144,13 @@ impl Side<'_> {
 
     fn is_shaped(&self, host: &str, target: &str, shape: &str) -> bool {
         let segments = self.config.rules.template_at(host, target).unwrap_or_default();
-        let own: Vec<&str> = segments
+        let own: Vec<String> = segments
             .iter()
             .map(|segment| match segment {
-                Segment::Literal(text) => text.as_str(),
-                Segment::Parameter(_) => "{}",
-                Segment::Rest(_) => "{*}",
+                Segment::Literal(text) => text.clone(),
+                Segment::Suffixed(_, literal) => format!("{{}}{literal}"),
+                Segment::Parameter(_) => "{}".to_owned(),
+                Segment::Rest(_) => "{*}".to_owned(),
             })
             .collect();
         shape.strip_prefix('/') == Some(own.join("/").as_str())

@@ -7,6 +7,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use crate::request::target::is_canonical_path;
+use crate::tooling::import::with_literal;
 
 /// Everything but unreserved characters (RFC 3986 §2.3).
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -39,12 +40,11 @@ pub(super) fn values(
     name: &str,
     parameters: &BTreeMap<String, Parameter>,
 ) -> Vec<String> {
-    let whole = written
-        .strip_prefix('{')
-        .and_then(|written| written.strip_suffix('}'))
-        .filter(|inner| !inner.contains('{'));
-    match whole {
-        Some(inner) => of_parameter(name, parameters.get(inner)),
+    match with_literal(written) {
+        Some((inner, literal)) => {
+            let values = of_parameter(name, parameters.get(inner)).into_iter();
+            values.map(|value| value + literal).collect()
+        }
         None => vec![in_part(written, parameters)],
     }
 }

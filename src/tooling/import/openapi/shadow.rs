@@ -4,8 +4,9 @@
 use std::cmp::Ordering;
 
 use super::document::{Access, Server};
+use crate::policy::route::before;
 use crate::request::method::Method;
-use crate::tooling::import::{end_of_path, has_plain_names, segments};
+use crate::tooling::import::{end_of_path, has_plain_names, segments, with_literal};
 
 /// An operation that is not converted.
 #[derive(Clone, Debug)]
@@ -89,7 +90,11 @@ impl Shadow {
 
 /// How specific a segment of our templates is.
 fn strength(segment: &str) -> u8 {
-    if segment.starts_with('{') { 1 } else { 3 }
+    match with_literal(segment) {
+        Some((_, "")) => 1,
+        Some(_) => 2,
+        None => 3,
+    }
 }
 
 impl Piece {
@@ -120,8 +125,12 @@ impl Piece {
     /// Whether it may match a segment of our templates.
     fn may_be(&self, segment: &str) -> bool {
         let Self::Segment(literals) = self else { return true };
-        if segment.starts_with('{') {
-            return true;
+        if let Some((_, literal)) = with_literal(segment) {
+            // Only of their ends is it known that they differ.
+            return literals.last().is_none_or(|last| match literals.len() {
+                1 => before(last, literal).is_some() || literal.is_empty(),
+                _ => last.ends_with(literal) || literal.ends_with(last.as_str()),
+            });
         }
         let [first, middle @ .., last] = literals.as_slice() else {
             return literals.first().is_some_and(|only| only == segment);
@@ -146,6 +155,10 @@ mod tests {
         let server = |base_path: &str| Server { origin: None, base_path: base_path.to_owned() };
         for (path, template, falls) in [
             ("/pets/{id}.json", "/pets/{id}", true),
+            ("/pets/{id}.json", "/pets/{id}.json", true),
+            ("/pets/{id}.json", "/pets/{id}.xml", false),
+            ("/pets/a.json", "/pets/{id}.json", true),
+            ("/pets/a.xml", "/pets/{id}.json", false),
             ("/pets/{id}.json", "/pets/a.json", false),
             ("/pets/{id}.json", "/pets/a.xml", false),
             ("/pets/{id}.json", "/pets", false),
