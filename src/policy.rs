@@ -344,7 +344,7 @@ impl Rules {
     /// The operations that a path leads to, one for each method.
     pub fn operations_at(&self, host: &str, path: &str) -> impl Iterator<Item = OperationId> {
         let leaf = self.routes.find(host, path);
-        leaf.into_iter().flat_map(|leaf| leaf.by_method.iter().flatten().copied())
+        leaf.into_iter().flat_map(|leaf| leaf.offer.operations().iter().copied())
     }
 
     /// The scopes that grant a matched operation, for any caller.

@@ -11,8 +11,9 @@ pub mod cookie;
 pub mod credential;
 pub mod fields;
 pub mod frames;
-pub mod head;
 pub mod method;
+pub mod headers;
+pub mod head;
 pub mod target;
 
 use std::net::IpAddr;
@@ -52,6 +53,8 @@ const fn is_token_byte(byte: u8) -> bool {
 pub struct Request {
     /// The method it is judged as; `None` for one that no rule can name.
     pub method: Option<Method>,
+    /// The method that a header asks it to be taken for, which only some APIs let.
+    pub overriding: Option<Method>,
     /// Host without port, lower case.
     pub host: String,
     /// The canonical target.
@@ -88,6 +91,7 @@ impl Request {
     ) -> Self {
         Self {
             method: Method::judged(&head.method),
+            overriding: head.overriding,
             host: head.host,
             target: head.target,
             address,

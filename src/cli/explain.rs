@@ -13,7 +13,9 @@ use crate::config::{Config, DecisionLog};
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::block::Blocks;
 use crate::policy::decide::Moment;
-use crate::policy::sample::{Presented, Sample, TokenSample, parse_line, scope_set};
+use crate::policy::sample::{
+    Presented, Sample, TokenSample, check_override, parse_line, scope_set,
+};
 use crate::reason::{Refusal, TokenFault};
 use crate::request::credential::BearerToken;
 use crate::server::tokens::revocations::Revocations;
@@ -29,6 +31,9 @@ pub(super) struct ExplainArguments {
     /// Method and path, for instance "GET /api/now/table/incident"
     #[arg(required_unless_present = "decision", conflicts_with = "decision")]
     request: Option<String>,
+    /// The method that an X-HTTP-Method-Override header names
+    #[arg(long, value_name = "METHOD", conflicts_with = "decision")]
+    method_override: Option<String>,
     /// Host that is asked; that of `public_url` when left out
     #[arg(long)]
     host: Option<String>,
@@ -140,9 +145,11 @@ type Asked = (Question, Timestamp, Option<String>);
 fn written(config: &Config, state: &State, arguments: &ExplainArguments) -> Result<Asked, String> {
     let at = arguments.at.map_or_else(clock::now, |at| Timestamp(at.as_second()));
     let (method, target) = parse_line(arguments.request.as_deref().unwrap_or_default())?;
+    arguments.method_override.as_deref().map_or(Ok(()), check_override)?;
     let mut case = Sample {
         method,
         target,
+        method_override: arguments.method_override.clone(),
         host: arguments.host.clone(),
         from: arguments.from,
         certificate: arguments.certificate.clone(),

@@ -5,15 +5,16 @@ use std::sync::Arc;
 
 use super::Rules;
 use super::block::Blocks;
-use super::definition::Cors;
+use super::definition::{Api, Cors};
 use super::gate::{Grounds, Inquiry};
 use super::principal::{Principal, identify};
 use super::route::{Matched, Operation, OperationId, is_same_leaf, parameters};
 use crate::names::Timestamp;
 use crate::reason::{Reason, Refusal, Remedy, TokenError, TokenFault, Verdict, quoted};
 use crate::request::credential::BearerToken;
+use crate::request::headers::{OVERRIDING, override_refused};
 use crate::request::method::Method;
-use crate::request::target::Allowances;
+use crate::request::target::{Allowances, QueryAllowances};
 use crate::request::{Asked, Request};
 use crate::token::Facts;
 
@@ -132,8 +133,14 @@ pub fn preflight<'a>(
         return None;
     }
     let leaf = rules.routes.find(&request.host, request.target.path())?;
-    let cors = rules.api_of(leaf.any()?)?.cors.as_ref()?;
+    let api = rules.api_of(leaf.any()?)?;
+    let cors = api.cors.as_ref()?;
     let method = match request.asked {
+        // A page asks for POST where a header of its request is to name the method.
+        Asked::Method(Method::Post) if api.method_override && cors.lists_override() => {
+            let mut all = [Method::Post].into_iter().chain(OVERRIDING);
+            all.find(|method| leaf.operation(*method).is_some())
+        }
         Asked::Method(method) => Some(method),
         Asked::Nothing | Asked::Unknown => None,
     };
@@ -179,6 +186,24 @@ pub fn open<'a>(rules: &Rules, request: &'a Request) -> Opened<'a> {
     }
 }
 
+/// The method that the request is judged, counted, recorded and forwarded as: the one that a header
+/// names where the API at its path lets it, its own where no header names one.
+///
+/// # Errors
+/// `request.malformed`: a header names a method, and no API there lets it.
+pub fn method_judged(rules: &Rules, request: &Request) -> Result<Option<Method>, Refusal> {
+    let leaf = rules.routes.find(&request.host, request.target.path());
+    method_at(request, leaf.and_then(|leaf| rules.api_of(leaf.any()?)))
+}
+
+fn method_at(request: &Request, api: Option<&Api>) -> Result<Option<Method>, Refusal> {
+    match request.overriding {
+        None => Ok(request.method),
+        Some(named) if api.is_some_and(|api| api.method_override) => Ok(Some(named)),
+        Some(named) => Err(override_refused(named)),
+    }
+}
+
 /// Step 2.
 fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
     let refused = |refusal| Box::new(Judgement::refused(refusal));
@@ -198,6 +223,8 @@ fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
         return Err(refused(Refusal::because(Reason::PathAmbiguous, text)));
     }
     let Some(leaf) = found else {
+        method_at(request, None).map_err(refused)?;
+        request.target.check_query(QueryAllowances::default()).map_err(refused)?;
         return Err(if used == Allowances::default() {
             refused(Refusal::new(Reason::OperationUnknown))
         } else {
@@ -212,7 +239,9 @@ fn find(rules: &Rules, request: &Request) -> Result<Matched, Box<Judgement>> {
     if !api.allow.covers(used) {
         return Err(ambiguous());
     }
-    let Some(operation) = request.method.and_then(|method| leaf.operation(method)) else {
+    request.target.check_query(api.query).map_err(refused)?;
+    let method = method_at(request, Some(api)).map_err(refused)?;
+    let Some(operation) = method.and_then(|method| leaf.operation(method)) else {
         return Err(refused(
             Refusal::new(Reason::OperationMethod).with(Remedy::Allow(methods.allow())),
         ));

@@ -10,8 +10,9 @@ use crate::names::{
     UpstreamName, Version,
 };
 use crate::request::address::Networks;
+use crate::request::headers::names_method;
 use crate::request::method::MethodSet;
-use crate::request::target::Allowances;
+use crate::request::target::{Allowances, QueryAllowances};
 
 /// The body of a refusal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,8 @@ pub struct Api {
     /// Its resource identifier (RFC 8707, RFC 9728): `public_url` with the base path. `None` where
     /// it is not below `public_url`.
     pub resource: Option<String>,
+    /// Characters its queries may have raw.
+    pub query: QueryAllowances,
     /// Cross-origin requests of browsers.
     pub cors: Option<Cors>,
     /// Whole segments removed from the path before it is forwarded; empty for none.
@@ -59,6 +62,8 @@ pub struct Api {
     pub deprecated: Option<Deprecated>,
     /// WebSocket handshakes are forwarded.
     pub websocket: bool,
+    /// A header may make a POST a PUT, PATCH or DELETE.
+    pub method_override: bool,
     /// Largest body, where it differs from the default.
     pub max_body: Option<u64>,
     /// Its position in the config file.
@@ -83,6 +88,12 @@ impl Cors {
     #[must_use]
     pub fn admits(&self, origin: &str) -> bool {
         self.origins.as_ref().is_none_or(|origins| origins.contains(origin))
+    }
+
+    /// Whether requests may have a header that names a method.
+    #[must_use]
+    pub fn lists_override(&self) -> bool {
+        self.headers.split(", ").any(names_method)
     }
 }
 

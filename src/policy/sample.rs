@@ -28,6 +28,8 @@ pub struct Sample {
     pub method: String,
     /// Target as sent: path and query.
     pub target: String,
+    /// The value of an X-HTTP-Method-Override header.
+    pub method_override: Option<String>,
     /// Host as sent; that of `public_url` when left out.
     pub host: Option<String>,
     /// Address of the caller.
@@ -180,7 +182,14 @@ impl Sample {
     /// Strict parsing refuses it.
     pub fn request(&self, public_host: &str) -> Result<Request, Refusal> {
         let host = self.host.as_deref().unwrap_or(public_host);
-        let text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n\r\n", self.method, self.target);
+        let named = self.method_override.as_ref();
+        let named = named.map(|method| format!("X-HTTP-Method-Override: {method}\r\n"));
+        let text = format!(
+            "{} {} HTTP/1.1\r\nHost: {host}\r\n{}\r\n",
+            self.method,
+            self.target,
+            named.unwrap_or_default()
+        );
         let head = Head::parse(text.as_bytes(), &Limits::default())?;
         let credential = match &self.token {
             None => Err(Refusal::new(Reason::TokenMissing)),
@@ -250,6 +259,17 @@ pub struct Test {
     pub expect: Expectation,
     /// Its position in the config file.
     pub origin: Origin,
+}
+
+/// Checks the value of an X-HTTP-Method-Override header: one line, which the head's grammar reads.
+///
+/// # Errors
+/// Says what is wrong, and what would be right.
+pub fn check_override(value: &str) -> Result<(), String> {
+    if value.chars().any(char::is_control) {
+        return Err("a method has no control characters; write for instance PATCH".to_owned());
+    }
+    Ok(())
 }
 
 /// Parses `METHOD target`.

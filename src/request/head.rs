@@ -6,8 +6,10 @@
 use crate::reason::{Reason, Refusal};
 use crate::request::body::Body;
 use crate::request::fields::Line;
+use crate::request::headers::{Meaning, override_refused};
 use crate::request::is_token_byte;
-use crate::request::target::Target;
+use crate::request::method::Method;
+use crate::request::target::{QueryAllowances, Target};
 
 /// Bounds of a request head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,8 @@ impl Default for Limits {
 pub struct Head {
     /// The method as it came.
     pub method: String,
+    /// The method that a header asks it to be taken for.
+    pub overriding: Option<Method>,
     /// The canonical target.
     pub target: Target,
     /// Host without port, lower case.
@@ -114,7 +118,7 @@ impl Head {
         let mut lines = Lines::of(head);
         let request_line = lines.next().unwrap_or(Ok(&[]))?;
         let (method, raw_target, http_11) = parse_request_line(request_line)?;
-        let mut fields = Fields::default();
+        let mut fields = Fields::to(raw_target);
         let mut at = request_line.len() + 2;
         for (count, line) in lines.enumerate() {
             if count >= limits.fields {
@@ -139,13 +143,13 @@ impl Head {
     /// As [`Head::parse`].
     pub fn of_http2<'a>(
         method: &str,
-        target: &[u8],
+        target: &'a [u8],
         host: Option<&'a [u8]>,
         lines: impl Iterator<Item = (&'a str, &'a [u8])>,
         limits: &Limits,
     ) -> Result<Self, Refusal> {
         let mut size = method.len() + target.len() + host.map_or(0, <[u8]>::len);
-        let mut fields = Fields::default();
+        let mut fields = Fields::to(target);
         for (count, (name, value)) in lines.enumerate() {
             // As on a line of HTTP/1: name, colon, space, value, CRLF.
             size += name.len() + value.len() + 4;
@@ -169,6 +173,16 @@ impl Head {
         }
         fields.host = host;
         fields.judge(method, target, true, limits)
+    }
+
+    /// For endpoints of our own, which take no request for one of another method, and no raw
+    /// characters in a query.
+    ///
+    /// # Errors
+    /// `request.malformed`: a header names another method, or the query has such a character.
+    pub fn check_own(&self) -> Result<(), Refusal> {
+        self.overriding.map_or(Ok(()), |method| Err(override_refused(method)))?;
+        self.target.check_query(QueryAllowances::default())
     }
 }
 
@@ -272,6 +286,9 @@ fn parse_request_line(line: &[u8]) -> Result<(&str, &[u8], bool), Refusal> {
 
 #[derive(Default)]
 struct Fields<'a> {
+    /// The target as it came.
+    target: &'a [u8],
+    meaning: Meaning<'a>,
     host: Option<&'a [u8]>,
     length: Option<u64>,
     chunked: bool,
@@ -286,6 +303,10 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    fn to(target: &'a [u8]) -> Self {
+        Self { target, ..Self::default() }
+    }
+
     /// Reads a line; gives the lengths of its name, of the blanks behind the colon, and of its
     /// value.
     fn read(&mut self, line: &'a [u8]) -> Result<(usize, usize, usize), Refusal> {
@@ -309,7 +330,8 @@ impl<'a> Fields<'a> {
     }
 
     /// Notes what a field says of the framing and the target.
-    fn see(&mut self, name: &[u8], value: &'a [u8]) -> Result<(), Refusal> {
+    fn see(&mut self, name: &'a [u8], value: &'a [u8]) -> Result<(), Refusal> {
+        self.meaning.see(name, value, self.target);
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"host") && self.host.replace(value).is_some() => {
                 return Err(malformed("two Host lines"));
@@ -369,6 +391,7 @@ impl<'a> Fields<'a> {
             );
         }
         let target = parse_target(target, method, authority, limits)?;
+        let overriding = self.meaning.overriding(method)?;
         let body = if self.chunked { Body::chunked() } else { Body::of_length(length) };
         if length > limits.body_bytes {
             let text = format!("{length} bytes, over edge.max_body_size: {}", limits.body_bytes);
@@ -382,6 +405,7 @@ impl<'a> Fields<'a> {
         let websocket = plain && asked;
         Ok(Head {
             method: method.to_owned(),
+            overriding,
             target,
             host,
             upgrade: self.upgrade,

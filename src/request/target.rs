@@ -7,6 +7,8 @@
 
 mod segment;
 
+use std::borrow::Cow;
+
 use crate::reason::{Reason, Refusal};
 use segment::Encoding;
 
@@ -42,12 +44,33 @@ impl Allowances {
     }
 }
 
+/// What an API allows raw in a query although no URI holds it (RFC 3986 appendix A).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct QueryAllowances {
+    /// `"`, `<` and `>`.
+    pub quotes: bool,
+    /// Non-ASCII characters as UTF-8.
+    pub utf8: bool,
+}
+
+impl QueryAllowances {
+    /// Whether everything used is allowed.
+    #[must_use]
+    pub const fn covers(self, used: Self) -> bool {
+        (self.quotes || !used.quotes) && (self.utf8 || !used.utf8)
+    }
+}
+
+/// Longest target that the libraries below us carry, in bytes.
+const MOST_CARRIED: usize = 65_000;
+
 /// A canonical path with its query.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     text: String,
     path_len: usize,
     used: Allowances,
+    in_query: QueryAllowances,
     reserved: bool,
 }
 
@@ -81,8 +104,49 @@ impl Target {
             reserved = has_escaped_reserved(&text);
         }
         let path_len = text.len();
-        push_query(query, &mut text)?;
-        Ok(Self { text, path_len, used, reserved })
+        let in_query = push_query(query, &mut text)?;
+        let target = Self { text, path_len, used, in_query, reserved };
+        if in_query.quotes && target.carried().len() > MOST_CARRIED {
+            return Err(Refusal::new(Reason::RequestTarget));
+        }
+        Ok(target)
+    }
+
+    /// Path and query as the libraries below us carry them: they take no `"`, `<` and `>`, which
+    /// are escaped there. What is forwarded is never read from them.
+    #[must_use]
+    pub fn carried(&self) -> Cow<'_, str> {
+        if !self.in_query.quotes {
+            return Cow::Borrowed(&self.text);
+        }
+        Cow::Owned(self.text.replace('"', "%22").replace('<', "%3C").replace('>', "%3E"))
+    }
+
+    /// Whether its query has what [`Target::carried`] escapes.
+    #[must_use]
+    pub const fn has_quotes(&self) -> bool {
+        self.in_query.quotes
+    }
+
+    /// Whether the query has only what is allowed there.
+    ///
+    /// # Errors
+    /// `request.malformed`, which names the first byte that is not, and the key that lets it.
+    pub fn check_query(&self, allow: QueryAllowances) -> Result<(), Refusal> {
+        if allow.covers(self.in_query) {
+            return Ok(());
+        }
+        let wrong =
+            |byte: &u8| (!allow.utf8 && !byte.is_ascii()) || (!allow.quotes && is_quote(*byte));
+        let byte = self.query().unwrap_or_default().bytes().find(wrong).unwrap_or_default();
+        let key = if byte.is_ascii() { "quotes" } else { "utf8" };
+        Err(Refusal::because(
+            Reason::RequestMalformed,
+            format!(
+                "the byte {byte:#04X} in the query: it is sent as %{byte:02X}, or an API lets it with \
+                    `query: {{ allow: [{key}] }}`"
+            ),
+        ))
     }
 
     /// The canonical path.
@@ -182,7 +246,7 @@ fn has_escaped_reserved(path: &str) -> bool {
 const fn ambiguous(why: &'static str) -> Refusal {
     Refusal {
         reason: Reason::PathAmbiguous,
-        fault: crate::reason::Fault::Text(std::borrow::Cow::Borrowed(why)),
+        fault: crate::reason::Fault::Text(Cow::Borrowed(why)),
         remedy: crate::reason::Remedy::None,
     }
 }
@@ -330,28 +394,34 @@ fn pieces(segment: &str) -> impl Iterator<Item = &str> {
     segment.split(';').flat_map(|part| part.split("%3B")).flat_map(|part| part.split("%2F"))
 }
 
-fn push_query(query: &[u8], out: &mut String) -> Result<(), Refusal> {
+const fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'"' | b'<' | b'>')
+}
+
+/// Appends the query as it came, and tells what of it an API has to allow.
+fn push_query(query: &[u8], out: &mut String) -> Result<QueryAllowances, Refusal> {
+    let mut used = QueryAllowances::default();
+    let never = |byte: u8, why: &str| {
+        let text = format!("the byte {byte:#04X} in the query: {why}, it is sent as %{byte:02X}");
+        Refusal::because(Reason::RequestMalformed, text)
+    };
     for byte in query {
         match byte {
             b'#' => return Err(ambiguous("a fragment in the target")),
-            // No URI holds these (RFC 3986 appendix A), and the type that carries targets below us
-            // takes the others but not them.
-            b'"' | b'<' | b'>' => {
-                return Err(Refusal::because(
-                    Reason::RequestMalformed,
-                    "a quote or angle bracket in the query",
-                ));
-            }
-            0x21..=0x7e => out.push(char::from(*byte)),
-            _ => {
-                return Err(Refusal::because(
-                    Reason::RequestMalformed,
-                    "a space, control or non-ASCII byte in the query",
-                ));
-            }
+            b'"' | b'<' | b'>' => used.quotes = true,
+            0x21..=0x7e => {}
+            0x80.. => used.utf8 = true,
+            _ => return Err(never(*byte, "no API lets a space or control byte")),
         }
     }
-    Ok(())
+    match std::str::from_utf8(query) {
+        Ok(query) => out.push_str(query),
+        Err(fault) => {
+            let byte = query.get(fault.valid_up_to()).copied().unwrap_or_default();
+            return Err(never(byte, "no API lets what is no UTF-8"));
+        }
+    }
+    Ok(used)
 }
 
 /// Whether every character of a configured path is one that the canonical form keeps as it is.

@@ -12,7 +12,7 @@ use super::Workers;
 use super::diff::callers::{Caller, callers};
 use super::diff::contexts::{self, Looked};
 use super::diff::paths::{self, Path};
-use super::diff::request;
+use super::diff::{Form, request};
 use super::replay::Recorded;
 use crate::names::{RoleName, Timestamp};
 use crate::policy::Rules;
@@ -134,7 +134,7 @@ fn operations(rules: &Rules) -> (Vec<(OperationId, Vec<Path>)>, usize) {
     for path in paths {
         let host = path.host.as_deref().unwrap_or(super::diff::ELSEWHERE);
         for method in rules.methods_at(host, &path.path).iter() {
-            let Some(request) = request(&path, method) else { continue };
+            let Some(request) = request(&path, Form::Own(method)) else { continue };
             let matched = match open(rules, &request) {
                 Opened::Token(matched, _) => matched,
                 Opened::Decided(judgement) => match (judgement.operation, judgement.outcome) {
@@ -211,7 +211,7 @@ impl<'a> Asker<'a> {
         let asked: Vec<(Request, Matched)> = paths
             .iter()
             .filter_map(|path| {
-                let request = request(path, operation.method)?;
+                let request = request(path, Form::Own(operation.method))?;
                 match open(self.rules, &request) {
                     Opened::Token(matched, _) => Some((request.clone(), matched)),
                     Opened::Decided(_) => None,

@@ -16,6 +16,7 @@ use std::sync::Arc;
 pub use comparison::{Comparison, Difference, Direction, Example, ExampleToken};
 
 use super::Workers;
+use super::replay::sent;
 use crate::names::{RoleName, ScopeName, Timestamp};
 use crate::policy::Rules;
 use crate::policy::decide::{Judgement, Moment, Opened, check_network, judge, open};
@@ -26,6 +27,7 @@ use crate::request::Request;
 use crate::request::certificate::CertificateFacts;
 use crate::request::credential::BearerToken;
 use crate::request::head::{Head, Limits};
+use crate::request::headers::OVERRIDING;
 use crate::request::method::Method;
 use crate::scope::ScopeSet;
 use crate::token::Facts;
@@ -54,12 +56,12 @@ pub fn compare(old: &Rules, new: &Rules, now: Timestamp, workers: Workers<'_>) -
         now,
     };
     let (asked, cut) = comparer.asked();
-    let parts = workers.each(&asked, |(path, method), parts: &mut Vec<Comparison>| {
+    let parts = workers.each(&asked, |(path, form), parts: &mut Vec<Comparison>| {
         if parts.is_empty() {
             parts.push(Comparison::default());
         }
         if let Some(found) = parts.first_mut() {
-            comparer.ask(path, *method, found);
+            comparer.ask(path, *form, found);
         }
     });
     let mut comparison = Comparison { in_part: cut, ..Comparison::default() };
@@ -164,10 +166,39 @@ struct Token<'a> {
     facts: [Arc<Facts>; 2],
 }
 
+/// How a request says its method.
+#[derive(Clone, Copy)]
+pub(super) enum Form {
+    /// By its own.
+    Own(Method),
+    /// By a header of a POST.
+    Header(Method),
+}
+
+impl Form {
+    /// The method as a difference names it.
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Own(method) => method.as_str(),
+            Self::Header(Method::Put) => "POST as PUT",
+            Self::Header(Method::Patch) => "POST as PATCH",
+            Self::Header(_) => "POST as DELETE",
+        }
+    }
+
+    /// The method of the request line, and the one that a header names.
+    const fn sent(self) -> (Method, Option<Method>) {
+        match self {
+            Self::Own(method) => (method, None),
+            Self::Header(method) => (Method::Post, Some(method)),
+        }
+    }
+}
+
 /// Everything that is the same for all callers of one path and method.
 struct Place<'a> {
     path: &'a Path,
-    method: Method,
+    form: Form,
     request: Request,
     ways: [Way; 2],
     circumstances: Vec<Circumstance>,
@@ -189,7 +220,7 @@ impl Place<'_> {
 impl Comparer<'_> {
     /// Every path and method to compare: one of those that lead to the same operations in the same
     /// way.
-    fn asked(&self) -> (Vec<(Path, Method)>, usize) {
+    fn asked(&self) -> (Vec<(Path, Form)>, usize) {
         let mut seen = HashSet::new();
         let mut asked = Vec::new();
         let (paths, cut) = paths::paths(self.old, self.new);
@@ -197,27 +228,29 @@ impl Comparer<'_> {
             let host = path.host.as_deref().unwrap_or(ELSEWHERE);
             let offered = [self.old, self.new].map(|rules| rules.methods_at(host, &path.path));
             // What neither offers, both refuse.
-            for method in offered[0].union(offered[1]).iter() {
-                let Some(request) = request(&path, method) else { continue };
+            let methods = offered[0].union(offered[1]);
+            let named = OVERRIDING.into_iter().filter(|method| methods.contains(*method));
+            for form in methods.iter().map(Form::Own).chain(named.map(Form::Header)) {
+                let Some(request) = request(&path, form) else { continue };
                 let ways = [open(self.old, &request), open(self.new, &request)].map(Way::of);
                 let refused = |way: &Way| matches!(way, Way::Decided(Err(_), _));
                 if !ways.iter().all(refused) && seen.insert(ways) {
-                    asked.push((path.clone(), method));
+                    asked.push((path.clone(), form));
                 }
             }
         }
         (asked, cut)
     }
 
-    fn ask(&self, path: &Path, method: Method, found: &mut Comparison) {
-        let Some(request) = request(path, method) else { return };
+    fn ask(&self, path: &Path, form: Form, found: &mut Comparison) {
+        let Some(request) = request(path, form) else { return };
         let opened = [open(self.old, &request), open(self.new, &request)];
         let ([old, new], [of_old, of_new]) = (&opened, &self.contents);
         let same = !self.all && of_old.of_opened(old) == of_new.of_opened(new);
         if same && self.callers.iter().all(|caller| caller.same) {
             return;
         }
-        let place = self.place(path, method, request.clone(), opened.map(Way::of), found);
+        let place = self.place(path, form, request.clone(), opened.map(Way::of), found);
         self.anonymous(&place, found);
         for caller in self.callers.iter().filter(|caller| !(same && caller.same)) {
             self.caller(&place, caller, found);
@@ -227,14 +260,14 @@ impl Comparer<'_> {
     fn place<'p>(
         &self,
         path: &'p Path,
-        method: Method,
+        form: Form,
         request: Request,
         ways: [Way; 2],
         found: &mut Comparison,
     ) -> Place<'p> {
         let mut place = Place {
             path,
-            method,
+            form,
             request,
             circumstances: Vec::new(),
             extras: BTreeSet::from([Extras::default()]),
@@ -512,7 +545,7 @@ impl Comparer<'_> {
                 operation.version.as_ref().map(|version| format!("/{version}")).unwrap_or_default();
             Some((
                 api.name.to_string(),
-                format!("{}{version}{}", api.base_path, operation.resource),
+                sent(format!("{}{version}{}", api.base_path, operation.resource)),
             ))
         };
         let (api, template) = named(self.new).or_else(|| named(self.old)).unwrap_or_default();
@@ -534,7 +567,8 @@ impl Comparer<'_> {
         let other =
             matches!((shape(self.old), shape(self.new)), (Some(old), Some(new)) if old != new);
         let path = if other { place.path.path.clone() } else { template };
-        let method = place.method.as_str();
+        let method = place.form.label();
+        let (line, named) = place.form.sent();
         Difference {
             client: caller.map(|caller| caller.client.to_string()),
             caller: caller.map_or_else(|| "anybody".to_owned(), Caller::name),
@@ -546,7 +580,8 @@ impl Comparer<'_> {
             new: label(new),
             scopes: Vec::new(),
             example: Example {
-                request: format!("{method} {}", place.path.path),
+                request: format!("{} {}", line.as_str(), place.path.path),
+                method_override: named.map(Method::as_str),
                 host: place.path.host.clone(),
                 from: circumstance.request.address.map(|address| address.to_string()),
                 at: (circumstance.at != self.now).then(|| super::moment(circumstance.at)),
@@ -579,10 +614,11 @@ impl Comparer<'_> {
 }
 
 /// The request for a path, with a placeholder token; `None` where strict parsing refuses it.
-pub(super) fn request(path: &Path, method: Method) -> Option<Request> {
+pub(super) fn request(path: &Path, form: Form) -> Option<Request> {
+    let (method, overriding) = form.sent();
     let host = path.host.as_deref().unwrap_or(ELSEWHERE);
     let text = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n\r\n", method.as_str(), path.path);
     let head = Head::parse(text.as_bytes(), &Limits::default()).ok()?;
     let token: Result<BearerToken, Refusal> = BearerToken::parse("words");
-    Some(Request::new(head, None, token))
+    Some(Request { overriding, ..Request::new(head, None, token) })
 }

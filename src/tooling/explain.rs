@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::change::{Change, World, nearest};
 use crate::client::Client;
 use crate::names::Timestamp;
-use crate::policy::decide::{Judgement, Moment, decide};
+use crate::policy::decide::{Judgement, Moment, decide, method_judged};
 use crate::policy::definition::{Profile, RoleRequirement};
 use crate::policy::findings::{Findings, Part, WayIn};
 use crate::policy::route::OperationId;
@@ -237,15 +237,18 @@ impl Teller<'_> {
     fn request(&self) -> Vec<String> {
         match &self.question.request {
             Ok(request) => {
-                let method = request
-                    .method
-                    .map_or("a method that no rule can name", |method| method.as_str());
+                let judged = method_judged(self.rules, request).unwrap_or(request.method);
+                let method =
+                    judged.map_or("a method that no rule can name", |method| method.as_str());
                 let fault = self.fault(Step::Request);
                 let mut facts = vec![format!(
                     "judged as {method} {} on host {}",
                     request.target.path(),
                     request.host
                 )];
+                if let Some(named) = request.overriding.filter(|named| judged == Some(*named)) {
+                    facts.push(format!("a header names {} in the place of POST", named.as_str()));
+                }
                 facts.extend(fault);
                 facts
             }

@@ -138,7 +138,7 @@ impl Recorded<'_> {
         if self.issuer.is_none() && !decided {
             return Err(Gap::NoCaller);
         }
-        let target = format!("{}{version}{rest}", api.base_path);
+        let target = sent(format!("{}{version}{rest}", api.base_path));
         let host = api.host.as_deref().unwrap_or_default();
         let looked_at =
             judges.iter().flat_map(|judge| judge.conditions_at(host, &target)).flatten();
@@ -148,6 +148,7 @@ impl Recorded<'_> {
         let case = Sample {
             method: self.method.clone().into_owned(),
             target,
+            method_override: None,
             host: api.host.clone(),
             from: self.address,
             certificate: Vec::new(),
@@ -208,6 +209,12 @@ pub fn fill(template: &str, value: impl Fn(&str) -> Option<String>) -> String {
         }
     }
     path
+}
+
+/// A path as it is sent: the root itself is a slash (RFC 9110 §4.2.3).
+#[must_use]
+pub fn sent(path: String) -> String {
+    if path.is_empty() { "/".to_owned() } else { path }
 }
 
 /// The value of a parameter that no rule checks.

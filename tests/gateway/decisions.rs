@@ -3,6 +3,7 @@
 //! not.
 
 mod agreement;
+mod overridden;
 mod properties;
 mod settled;
 
@@ -233,7 +234,12 @@ pub fn config_of(setup: &Setup) -> Config {
 }
 
 pub fn request_to(method: &str, target: &str, address: Option<&str>) -> Request {
-    let head = format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+    request_with(method, target, address, "")
+}
+
+/// A request with further lines in its head.
+pub fn request_with(method: &str, target: &str, address: Option<&str>, fields: &str) -> Request {
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n");
     let head = Head::parse(head.as_bytes(), &Limits::default()).unwrap();
     Request::new(head, address.map(|address| address.parse().unwrap()), BearerToken::parse("token"))
 }

@@ -511,3 +511,8 @@ fn golden_refusal_table_is_the_generated_one() {
     golden("tests/golden/refusals.md", &scopegate::reason::table::refusals());
     golden("tests/golden/steps.md", &scopegate::reason::table::steps());
 }
+
+#[test]
+fn golden_page_of_headers_is_the_generated_one() {
+    golden("docs/headers.md", &scopegate::request::headers::page());
+}

@@ -6,6 +6,7 @@ mod cookies;
 mod given_up;
 mod identity;
 mod peers;
+mod queries;
 mod refused_streams;
 
 use std::net::SocketAddr;

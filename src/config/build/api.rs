@@ -3,11 +3,13 @@
 use super::policy::method_set;
 use super::{Builder, Named, Place};
 use crate::config::format;
-use crate::config::raw::policy::{RawAllowance, RawApi, RawCors, RawErrorFormat, RawResource};
+use crate::config::raw::policy::{
+    RawAllowance, RawApi, RawCors, RawErrorFormat, RawQueryAllowance, RawResource,
+};
 use crate::config::{Edge, Upstream};
 use crate::names::{ApiName, UpstreamName, Version};
 use crate::policy::definition::{Api, Cors, Deprecated, ErrorFormat, Resource};
-use crate::request::target::Allowances;
+use crate::request::target::{Allowances, QueryAllowances};
 
 /// Headers of ours that a page may read: those that explain a refusal.
 const EXPOSED: [&str; 5] =
@@ -54,6 +56,13 @@ impl Builder<'_> {
                 RawAllowance::NonUtf8 => allow.non_utf8 = true,
             }
         }
+        let mut query = QueryAllowances::default();
+        for allowance in &raw.query.allow {
+            match allowance {
+                RawQueryAllowance::Quotes => query.quotes = true,
+                RawQueryAllowance::Utf8 => query.utf8 = true,
+            }
+        }
         Api {
             name: ApiName::new(name),
             host: raw.host.as_ref().map(|host| host.value.clone()),
@@ -69,6 +78,7 @@ impl Builder<'_> {
                 RawErrorFormat::ServiceNow => ErrorFormat::ServiceNow,
             },
             allow,
+            query,
             cors: raw.cors.as_ref().map(|cors| self.cors(cors, &place.key("cors"))),
             strip_prefix: self.strip_prefix(raw, &place.key("strip_prefix")),
             deprecated: raw.deprecated.as_ref().map(|deprecated| Deprecated {
@@ -77,6 +87,7 @@ impl Builder<'_> {
                 link: deprecated.link.as_ref().map(|link| link.text().to_owned()),
             }),
             websocket: raw.websocket,
+            method_override: raw.method_override,
             max_body: raw.max_body_size.as_ref().map(|size| size.value),
             // Known once public_url is: see `name_resources`.
             resource: None,
@@ -99,6 +110,14 @@ impl Builder<'_> {
             if api.max_body.is_some_and(|most| most > edge.limits.body_bytes) {
                 let help = "raise `edge.max_body_size` in gateway.yaml, or write less";
                 self.fault(&place.key("max_body_size"), "larger than `edge.max_body_size`", help);
+            }
+            if api.query.quotes && http2 {
+                let help = "leave `quotes` or `http2` out, or give this API an upstream without it";
+                self.fault(
+                    &place.key("query"),
+                    "raw quotes need HTTP/1.1, and the upstream says `http2`",
+                    help,
+                );
             }
             if api.websocket && http2 {
                 let help = "leave `http2` out at the upstream, or give this API one without it";

@@ -5,7 +5,9 @@ use crate::config::Waiver;
 use crate::config::raw::policy::RawWaiver;
 use crate::config::raw::test::{RawTest, RawTestToken, RawTokenSample};
 use crate::names::IssuerName;
-use crate::policy::sample::{Expectation, Presented, Sample, Test, TokenSample, parse_line};
+use crate::policy::sample::{
+    Expectation, Presented, Sample, Test, TokenSample, check_override, parse_line,
+};
 use crate::reason::Reason;
 use crate::request::credential::BearerToken;
 
@@ -50,6 +52,10 @@ impl Builder<'_> {
                 "only such tokens have one",
             );
         }
+        if let Some(Err(message)) = raw.method_override.as_deref().map(check_override) {
+            let help = "PUT, PATCH or DELETE, where the request is a POST";
+            self.fault(&place.key("method_override"), message, help);
+        }
         let token = match &raw.token {
             None => None,
             Some(token) => Some(self.token(token, &place.key("token"))?),
@@ -62,6 +68,7 @@ impl Builder<'_> {
             case: Sample {
                 method,
                 target,
+                method_override: raw.method_override.clone(),
                 host: raw.host.as_ref().map(|host| host.text().to_owned()),
                 from: raw.from.as_ref().map(|from| from.value),
                 certificate: raw.certificate.clone().unwrap_or_default(),

@@ -67,6 +67,9 @@ pub struct RawApi {
     /// Characters that segments may hold.
     #[serde(default)]
     pub path: RawPath,
+    /// What queries may hold raw.
+    #[serde(default)]
+    pub query: RawQuery,
     /// Cross-origin requests of browsers.
     pub cors: Option<RawCors>,
     /// Prefix taken off before forwarding.
@@ -77,6 +80,10 @@ pub struct RawApi {
     /// permitted.
     #[serde(default)]
     pub websocket: bool,
+    /// Take a POST for the PUT, PATCH or DELETE that an X-HTTP-Method-Override header, or one like
+    /// it, names; such requests are refused without it.
+    #[serde(default)]
+    pub method_override: bool,
     /// Largest body of a request; `edge.max_body_size` by default.
     pub max_body_size: Option<Size>,
 }
@@ -159,6 +166,25 @@ pub enum RawAllowance {
     /// Escapes that are not UTF-8, such as `%E9`; overlong forms and surrogates stay refused.
     #[serde(rename = "non_utf8")]
     NonUtf8,
+}
+
+/// What queries may hold raw.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawQuery {
+    /// Characters that clients may send as they are.
+    pub allow: Vec<RawQueryAllowance>,
+}
+
+/// What a query may hold raw although no URI does.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawQueryAllowance {
+    /// `"`, `<` and `>`.
+    Quotes,
+    /// Non-ASCII characters as UTF-8.
+    #[serde(rename = "utf8")]
+    Utf8,
 }
 
 /// Cross-origin requests of browsers (Fetch standard, CORS protocol). Credentials of the browser

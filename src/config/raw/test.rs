@@ -19,6 +19,8 @@ pub struct RawTest {
     pub name: Option<String>,
     /// `METHOD path`.
     pub request: String,
+    /// The method that an X-HTTP-Method-Override header names.
+    pub method_override: Option<String>,
     /// Host that is asked; that of `public_url` when left out.
     pub host: Option<HostText>,
     /// Address of the caller.

@@ -231,6 +231,57 @@ fn a_target_that_is_no_path_is_malformed() {
 }
 
 #[test]
+fn a_raw_byte_in_a_query_is_named_with_the_key_that_lets_it() {
+    let none = QueryAllowances::default();
+    let quotes = QueryAllowances { quotes: true, ..none };
+    let utf8 = QueryAllowances { utf8: true, ..none };
+    let told = |raw: &[u8], allow| {
+        let refused = match Target::parse(raw, MAX_BYTES) {
+            Ok(target) => target.check_query(allow).err(),
+            Err(refusal) => Some(refusal),
+        };
+        refused.map(|refusal| refusal.fault.text().to_owned()).unwrap_or_default()
+    };
+    for (raw, allow, words) in [
+        (
+            &b"/?a\"b"[..],
+            none,
+            "0x22 in the query: it is sent as %22, or an API lets it with `query: \
+            { allow: [quotes] }`",
+        ),
+        (b"/?a<b", utf8, "0x3C in the query"),
+        (b"/?a>b", utf8, "allow: [quotes]"),
+        (
+            b"/?\xc3\xbc\"",
+            quotes,
+            "0xC3 in the query: it is sent as %C3, or an API lets it with \
+            `query: { allow: [utf8] }`",
+        ),
+        (
+            b"/?a b",
+            quotes,
+            "0x20 in the query: no API lets a space or control byte, it is sent as %20",
+        ),
+        (b"/?a\x7f", utf8, "0x7F in the query"),
+        (b"/?\xfc", utf8, "0xFC in the query: no API lets what is no UTF-8"),
+        (b"/?a\xc0\xae", utf8, "0xC0 in the query"),
+        (b"/?a\xed\xa0\x80", utf8, "0xED in the query"),
+    ] {
+        assert!(told(raw, allow).contains(words), "{}", told(raw, allow));
+    }
+    let all = QueryAllowances { quotes: true, utf8: true };
+    for raw in [&b"/?{\"a\":[\"<b>\"]}"[..], "/?ü=€&😀".as_bytes(), b"/?", b"/?a\\b|c`{^}[]%zz"]
+    {
+        assert_eq!(told(raw, all), "");
+        let target = Target::parse(raw, MAX_BYTES).unwrap();
+        assert_eq!(target.as_str().as_bytes(), raw);
+    }
+    let long = format!("/?{}", "\"".repeat(22_000));
+    let refused = Target::parse(long.as_bytes(), usize::MAX).unwrap_err();
+    assert_eq!(refused.reason, Reason::RequestTarget);
+}
+
+#[test]
 fn characters_that_an_api_must_allow_are_reported_not_refused() {
     let used = |raw: &str| Target::parse(raw.as_bytes(), MAX_BYTES).unwrap().used();
     assert!(used("/a;b").semicolon);
@@ -301,8 +352,14 @@ fn every_target_that_is_taken_is_one_that_the_http_library_carries_unchanged() {
             vec![b'/', b'%', b'0' + (byte >> 4) % 10, b'4', byte],
         ] {
             if let Ok(target) = Target::parse(&raw, MAX_BYTES) {
-                let carried: http::uri::PathAndQuery = target.as_str().parse().unwrap();
-                assert_eq!(carried.as_str(), target.as_str());
+                let carried: http::uri::PathAndQuery = target.carried().parse().unwrap();
+                assert_eq!(carried.as_str(), target.carried());
+                let head =
+                    [b"GET ", carried.as_str().as_bytes(), b" HTTP/1.1\r\nX: ?\r\n"].concat();
+                let came = [b"GET ", target.as_str().as_bytes(), b" HTTP/1.1\r\nX: ?\r\n"].concat();
+                if target.query().is_some() {
+                    assert_eq!(target.restored(&head), Some(came));
+                }
             }
         }
     }

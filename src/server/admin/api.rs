@@ -21,7 +21,7 @@ use subtle::ConstantTimeEq;
 use crate::config::raw::test::RawTokenSample;
 use crate::grant::authorization_request::{AuthorizationRequest, ResponseError};
 use crate::policy::decide::{Moment, Opened, open};
-use crate::policy::sample::{Presented, Sample, parse_line};
+use crate::policy::sample::{Presented, Sample, check_override, parse_line};
 use crate::request::credential::BearerToken;
 use crate::request::head::host_name;
 use crate::server::edge::serve_side;
@@ -190,6 +190,8 @@ async fn revoke(State(shared): State<Arc<Shared>>, Json(what): Json<Revoke>) -> 
 struct Question {
     /// `METHOD path`.
     request: String,
+    /// The method that an X-HTTP-Method-Override header names.
+    method_override: Option<String>,
     host: Option<String>,
     from: Option<IpAddr>,
     #[serde(default)]
@@ -257,7 +259,9 @@ fn case(asked: &Question) -> Result<Sample, String> {
         (None, None) => None,
     };
     let (host, certificate) = (asked.host.clone(), asked.certificate.clone());
-    Ok(Sample { method, target, host, from: asked.from, certificate, token })
+    asked.method_override.as_deref().map_or(Ok(()), check_override)?;
+    let method_override = asked.method_override.clone();
+    Ok(Sample { method, target, method_override, host, from: asked.from, certificate, token })
 }
 
 /// A challenge in the query.

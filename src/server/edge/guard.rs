@@ -281,7 +281,8 @@ impl GuardIo {
         let line_end = memchr::memchr(b'\r', bytes).unwrap_or(end);
         let target_end =
             bytes.get(..line_end).and_then(|line| memchr::memrchr(b' ', line)).unwrap_or(line_end);
-        let target = head.target.as_str().as_bytes();
+        let target = head.target.carried();
+        let target = target.as_bytes();
         if bytes.get(start..target_end) != Some(target) {
             self.ready = end + target.len() - (target_end - start);
             self.buffer.splice(start..target_end, target.iter().copied());

@@ -276,7 +276,7 @@ fn read(header: &mut RequestHeader, limits: &Limits) -> Result<Head, Refusal> {
         header.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())),
         limits,
     )?;
-    let target = Uri::try_from(head.target.as_str());
+    let target = Uri::try_from(&*head.target.carried());
     header.set_uri(
         target
             .map_err(|_| Refusal::because(Reason::RequestMalformed, "a target that is no URI"))?,

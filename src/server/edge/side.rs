@@ -70,8 +70,9 @@ impl HttpServerApp for Inner {
             session.set_keepalive(None);
         }
         session.set_close_on_response_before_downstream_finish(more);
-        let served = match conn.take_head(&session) {
-            Some(Ok(_)) => {
+        let head = conn.take_head(&session);
+        let served = match head.map(|head| head.and_then(|head| head.check_own())) {
+            Some(Ok(())) => {
                 bridge::serve(&self.router, &mut session, self.max_body, ()).await.map(drop)
             }
             Some(Err(refusal)) => refuse(&mut session, &refusal).await,

@@ -10,7 +10,7 @@ use super::client::Client;
 use super::driver::Gateway;
 use super::exchange::{Exchange, Stage};
 use super::{cors, refusal, tunnel};
-use crate::policy::decide::{Moment, check_network, preflight};
+use crate::policy::decide::{Moment, check_network, method_judged, preflight};
 use crate::reason::{Reason, Refusal};
 use crate::request::address::client_address;
 use crate::request::credential::bearer;
@@ -77,8 +77,12 @@ impl Gateway {
             return self.refuse(client, exchange, refusal).await;
         }
         if let Some(endpoint) = self.endpoints.find(&head) {
+            let refused = head.check_own().err();
             exchange.method = std::mem::take(&mut head.method);
-            return Ok(Admitted::Endpoint(endpoint));
+            return match refused {
+                Some(refusal) => self.refuse(client, exchange, refusal).await,
+                None => Ok(Admitted::Endpoint(endpoint)),
+            };
         }
         let most = self.shared.fixed.edge.limits.token_bytes;
         let credential = bearer(client.fields().all("authorization"), most);
@@ -91,6 +95,13 @@ impl Gateway {
             && self.preflight(client, exchange, &mut request, origin).await?
         {
             return Ok(Admitted::Answered);
+        }
+        if let (Some(_), Ok(Some(method))) =
+            (request.overriding, method_judged(snapshot.rules(), &request))
+        {
+            // Recorded, retried and forwarded as what it is judged as.
+            method.as_str().clone_into(&mut exchange.method);
+            client.become_method(method);
         }
         let judgement = enforce(&self.shared, &snapshot, &request, now).await;
         if self.shared.candidate.file().is_some() {
@@ -235,6 +246,6 @@ fn origin(fields: &impl Fields) -> Option<HeaderValue> {
 pub(super) fn is_same(head: &Head, forwarded: &RequestHeader) -> bool {
     let host = forwarded.headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     forwarded.method.as_str() == head.method
-        && forwarded.raw_path() == head.target.as_str().as_bytes()
+        && forwarded.raw_path() == head.target.carried().as_bytes()
         && host.and_then(crate::request::head::host_name).as_ref() == Some(&head.host)
 }

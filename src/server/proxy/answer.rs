@@ -8,11 +8,12 @@ use pingora::{Error, ErrorType, Result};
 
 use super::cors;
 use super::exchange::{Exchange, Stage};
-use super::forward::{is_hop, nominated};
+use super::forward::nominated;
 use super::lines::Lines;
 use super::refusal;
 use crate::request::cookie::{self, Kept};
 use crate::request::fields::Fields;
+use crate::request::headers::is_hop;
 use crate::telemetry::decision_id;
 
 /// Largest head of an answer, in bytes.

@@ -13,6 +13,7 @@ use super::exchange::Exchange;
 use super::lines::OwnLines;
 use crate::request::answer::AnswerHead;
 use crate::request::fields::Fields;
+use crate::request::method::Method;
 
 /// An answer of our own, whole.
 #[derive(Debug)]
@@ -60,6 +61,9 @@ pub trait Client: Send {
 
     /// Everything of its body has been taken.
     fn is_body_done(&mut self) -> bool;
+
+    /// It is taken for a request with this method.
+    fn become_method(&mut self, method: Method);
 
     /// It asks for no other protocol any more.
     fn forget_upgrade(&mut self);

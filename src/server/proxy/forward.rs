@@ -17,6 +17,8 @@ use crate::config::{Balancing, UpstreamAuthorization};
 use crate::policy::Permit;
 use crate::request::cookie::{self, Kept};
 use crate::request::fields::Fields;
+use crate::request::headers::{is_hop, is_managed, is_trace};
+use crate::request::method::Method;
 use crate::server::state::Shared;
 use crate::server::upstream::{Member, NoServer, Servers, Slot};
 use crate::system::clock;
@@ -99,7 +101,7 @@ pub fn prepare(
     shared: &Shared,
 ) -> Result<()> {
     let (permitted, servers) = parts(exchange)?;
-    if head.raw_path() != permitted.target.as_str().as_bytes() {
+    if head.raw_path() != permitted.target.carried().as_bytes() {
         return Error::e_explain(
             ErrorType::InternalError,
             "the target to forward is not the one that was judged",
@@ -109,6 +111,12 @@ pub fn prepare(
         // Over TLS a server may choose otherwise, and gRPC over HTTP/1.1 would lose its trailers.
         return Error::e_explain(ErrorType::H2Error, "the upstream does not speak HTTP/2")
             .map_err(Error::into_up);
+    }
+    if permitted.target.has_quotes() {
+        return Error::e_explain(
+            ErrorType::InternalError,
+            "HTTP/2 cannot carry the query as it is",
+        );
     }
     let blank = RequestHeader::from(http::Request::new(()).into_parts().0);
     let mut fields = HeaderMap::with_capacity(original.len() + ADDED);
@@ -149,6 +157,13 @@ fn parts(exchange: &Exchange) -> Result<(&Permitted, &Arc<Servers>)> {
     let Some(servers) = exchange.snapshot.servers(permitted.permit.operation()) else {
         return Error::e_explain(ErrorType::InternalError, "an upstream is gone");
     };
+    let judged = exchange.snapshot.rules().operation(permitted.permit.operation());
+    if judged.map(|operation| operation.method) != Method::judged(&exchange.method) {
+        return Error::e_explain(
+            ErrorType::InternalError,
+            "the method to forward is not the one that was judged",
+        );
+    }
     Ok((permitted, servers))
 }
 
@@ -270,11 +285,6 @@ fn target<'a>(permitted: &'a Permitted, exchange: &Exchange) -> Result<Cow<'a, s
     }
 }
 
-/// W3C trace context: believed of trusted callers alone.
-fn is_trace(name: &str) -> bool {
-    matches!(name, "traceparent" | "tracestate" | "baggage")
-}
-
 /// The fields that a `Connection` line names as being for this hop alone, sorted (RFC 9110 §7.6.1),
 /// without those that are anyway. Framing, `Host` and what a handshake rests on are nobody's to
 /// name.
@@ -291,146 +301,4 @@ pub fn nominated(fields: &impl Fields) -> Vec<String> {
         .collect();
     names.sort_unstable();
     names
-}
-
-/// Fields that are never for the next hop (RFC 9110 §7.6.1, §11.7; RFC 9113 §3.1). A body without a
-/// length is framed anew.
-#[must_use]
-pub fn is_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "http2-settings"
-    )
-}
-
-/// Whether only the gateway may say this header to an upstream: identity, forwarding, client
-/// certificates, and those by which some servers change method or path after the decision. Every
-/// alias counts: to CGI-style readers `-`, `_` and `.` are one.
-#[must_use]
-pub fn is_managed(name: &str) -> bool {
-    const PREFIXES: [&str; 7] =
-        ["xforwarded", "xclientcert", "xssl", "sslclient", "xoriginal", "xrewrite", "xenvoy"];
-    const NAMES: [&str; 25] = [
-        "contentlength",
-        "transferencoding",
-        "xarrclientcert",
-        "xclientip",
-        "xclusterclientip",
-        "xauthissuer",
-        "xauthclient",
-        "xauthsubject",
-        "xauthscopes",
-        "xauthroles",
-        "xauthassertion",
-        "forwarded",
-        "xrealip",
-        "xdecisionid",
-        "xhttpmethod",
-        "xhttpmethodoverride",
-        "xmethodoverride",
-        "clientcert",
-        "clientcertchain",
-        "trueclientip",
-        "cfconnectingip",
-        "fastlyclientip",
-        "xremoteuser",
-        "remoteuser",
-        "proxy",
-    ];
-    // Most headers are told apart by their first letter. What is no letter is folded away: the name
-    // may begin behind it.
-    let first = name.bytes().next().unwrap_or(0).to_ascii_lowercase();
-    if first.is_ascii_alphanumeric()
-        && !matches!(first, b'x' | b'f' | b's' | b'c' | b't' | b'r' | b'p')
-    {
-        return false;
-    }
-    // As they are they frame a body; in any other spelling they would to a reader that folds names.
-    if matches!(name, "content-length" | "transfer-encoding") {
-        return false;
-    }
-    let mut folded = [0_u8; 32];
-    let mut length = 0;
-    for byte in name.bytes().filter(u8::is_ascii_alphanumeric) {
-        let Some(place) = folded.get_mut(length) else { break };
-        *place = byte.to_ascii_lowercase();
-        length += 1;
-    }
-    let folded = folded
-        .get(..length)
-        .and_then(|folded| std::str::from_utf8(folded).ok())
-        .unwrap_or_default();
-    NAMES.contains(&folded) || PREFIXES.iter().any(|prefix| folded.starts_with(prefix))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_alias_of_a_managed_header_is_managed() {
-        for name in [
-            "x-auth-client",
-            "X-Auth-Client",
-            "x_auth_client",
-            "x.auth.client",
-            "xauthclient",
-            "x--auth-roles",
-            "_x-auth-client",
-            "x-auth-assertion",
-            "x-forwarded-for",
-            "x_forwarded_host",
-            "x-forwarded-prefix",
-            "x-forwarded-port",
-            "forwarded",
-            "for_warded",
-            "x-real-ip",
-            "x-client-cert",
-            "ssl-client-verify",
-            "x-original-url",
-            "x-rewrite-url",
-            "x-http-method-override",
-            "x-http-method",
-            "x-method-override",
-            "x-decision-id",
-            "client-cert",
-            "true-client-ip",
-            "x-arr-clientcert",
-            "X-Client-IP",
-            "proxy",
-            "!x-auth-client",
-            "~x-real-ip",
-            "content_length",
-            "transfer.encoding",
-        ] {
-            assert!(is_managed(name), "{name}");
-        }
-        for name in [
-            "accept",
-            "host",
-            "authorization",
-            "x-request-id",
-            "x-custom",
-            "content-type",
-            "content-length",
-            "cookie",
-            "traceparent",
-            "range",
-            "pragma",
-            "x-author",
-            "x-auth-token",
-            "x-client-version",
-        ] {
-            assert!(!is_managed(name), "{name}");
-        }
-    }
 }

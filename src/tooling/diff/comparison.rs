@@ -45,6 +45,9 @@ pub struct Difference {
 pub struct Example {
     /// `METHOD path`.
     pub request: String,
+    /// The method that a header names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method_override: Option<&'static str>,
     /// Host, where APIs differ by host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,

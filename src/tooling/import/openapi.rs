@@ -267,6 +267,7 @@ fn lead_to(
     let case = Sample {
         method: method.to_owned(),
         target: target.to_owned(),
+        method_override: None,
         host: Some(host.to_owned()),
         from: None,
         certificate: Vec::new(),

@@ -485,16 +485,19 @@ const MANAGED: &[&str] = &[
     "ssl-client-cert",
     "ssl-client-verify",
     "ssl-client-s-dn",
-    "x-original-url",
     "x-original-uri",
     "x-original-method",
-    "x-rewrite-url",
     "x-envoy-original-path",
     "x-envoy-external-address",
+    "proxy",
+];
+/// Headers by which some servers take a request for another one.
+const MEANING: &[&str] = &[
+    "x-original-url",
+    "x-rewrite-url",
     "x-http-method",
     "x-http-method-override",
     "x-method-override",
-    "proxy",
 ];
 /// Families of them, folded.
 const FAMILIES: &[&str] =
@@ -502,7 +505,7 @@ const FAMILIES: &[&str] =
 
 fn is_managed(name: &str) -> bool {
     let folded = fold(name);
-    MANAGED.iter().any(|managed| fold(managed) == folded)
+    MANAGED.iter().chain(MEANING).any(|managed| fold(managed) == folded)
         || FAMILIES.iter().any(|family| folded.starts_with(family))
 }
 
@@ -622,9 +625,32 @@ fn an_upstream_hears_who_calls_from_the_gateway_alone_however_the_headers_are_sp
 }
 
 #[test]
+fn what_would_make_it_another_request_is_refused_however_it_is_spelled() {
+    let bench = Bench::start();
+    let paths = bench.routes().map(|(path, _)| path).into_iter().chain(["/oauth2/token"]);
+    for path in paths {
+        for name in MEANING {
+            let marks = "!#$%&'*+^`|~".chars().map(|mark| name.replace('-', &mark.to_string()));
+            for alias in aliases(name).into_iter().chain(marks) {
+                for (method, value) in [("GET", "/admin"), ("POST", "DELETE"), ("PUT", "")] {
+                    for list in [None, Some(("Connection", alias.as_str()))] {
+                        let mut fields = vec![(alias.as_str(), value)];
+                        fields.extend(list);
+                        let response = bench.gateway.send(request(method, path, None, &fields));
+                        assert_eq!(response.verdict(), "request.malformed", "{method} {fields:?}");
+                    }
+                }
+            }
+        }
+    }
+    // Nothing of it arrived: what does is the only request.
+    bench.sees_through(&request("GET", "/open/x", None, &[]), false);
+}
+
+#[test]
 fn trailers_say_nothing_that_only_the_gateway_may_say() {
     let bench = Bench::start();
-    for name in MANAGED {
+    for name in MANAGED.iter().chain(MEANING) {
         let trailers: String =
             aliases(name).into_iter().map(|alias| alias + ": admin\r\n").collect();
         for (path, token) in bench.routes() {

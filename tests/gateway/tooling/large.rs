@@ -102,6 +102,7 @@ fn write_log(gateway: &Path, file: &Path, n: usize, lines: usize) -> usize {
             (format!("client{client}"), format!("10.{}.1.{}", api % 250, line % 250));
         let words = TokenSample::of_client(&id.as_str().into());
         let case = Sample {
+            method_override: None,
             method: method.to_owned(),
             target: format!("/api{api}/v1{}", resource.replace("{id}", "7")),
             host: None,

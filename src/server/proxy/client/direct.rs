@@ -22,6 +22,7 @@ use crate::reason::Refusal;
 use crate::request::answer::AnswerHead;
 use crate::request::fields::{Fields, HeadText};
 use crate::request::head::Head;
+use crate::request::method::Method;
 use crate::server::edge::conn::Conn;
 use crate::server::edge::guard::GuardIo;
 use crate::server::edge::{EdgeState, has_more_than_is_worth_reading};
@@ -233,6 +234,9 @@ impl Client for Direct {
     fn is_body_done(&mut self) -> bool {
         self.io.is_body_done()
     }
+
+    // Its request line is written anew.
+    fn become_method(&mut self, _: Method) {}
 
     // It is for one hop, and not kept.
     fn forget_upgrade(&mut self) {}

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::{Answer, Client, Extent};
 use crate::request::answer::AnswerHead;
+use crate::request::method::Method;
 use crate::server::edge::conn::Conn;
 use crate::server::edge::http2::Stream;
 use crate::server::edge::{EdgeState, has_more_than_is_worth_reading};
@@ -135,6 +136,12 @@ impl Client for Library<'_> {
 
     fn is_body_done(&mut self) -> bool {
         !self.is_tunnel && self.session.as_mut().is_body_done()
+    }
+
+    fn become_method(&mut self, method: Method) {
+        if let Ok(method) = http::Method::from_bytes(method.as_str().as_bytes()) {
+            self.session.req_header_mut().set_method(method);
+        }
     }
 
     fn forget_upgrade(&mut self) {

@@ -664,6 +664,7 @@ fn of_paths(paths: &Value) -> Value {
 fn let_in(import: &openapi::Import, path: &str) -> Vec<String> {
     let config = crate::tooling::imported::loaded(&import.policies, &import.upstreams);
     let case = scopegate::policy::sample::Sample {
+        method_override: None,
         method: "GET".into(),
         target: path.into(),
         host: None,
