@@ -19,7 +19,8 @@ const LARGEST: u64 = 64 << 20;
 /// What to make files of.
 #[derive(Debug, Subcommand)]
 pub(super) enum ImportCommand {
-    /// APIs, auth scopes and tests out of an OpenAPI document, 3.0 or 3.1, JSON or YAML
+    /// APIs, auth scopes and tests out of an OpenAPI document, 3.0 to 3.2, JSON or YAML, with the
+    /// files of its folder that it refers to
     Openapi(OpenapiArguments),
     /// Clients, auth scopes and access policies out of records of ServiceNow: update sets and lists
     /// as XML, answers of the Table API as JSON
@@ -55,8 +56,8 @@ pub(super) struct OpenapiArguments {
     /// none
     #[arg(long)]
     scopes_by_method: bool,
-    /// Where a parameter is a part of a segment, as in /{id}.json, let it be the whole segment:
-    /// that names more paths than the document
+    /// Where a segment has more than a parameter and a literal behind it, as in /x-{id}, let it be
+    /// the whole segment: that names more paths than the document
     #[arg(long)]
     whole_segments: bool,
     /// Open the resources to everybody that the document says are for everybody
@@ -172,8 +173,29 @@ fn servicenow(arguments: &ServicenowArguments) -> Result<(), String> {
     Ok(())
 }
 
+/// Reads a document with the files of its folder that its references name.
+fn read_document(path: &Path) -> Result<String, String> {
+    let text = read(path)?;
+    if path == Path::new("-") {
+        return Ok(text);
+    }
+    let said = |fault: &dyn std::fmt::Display| format!("{}: {fault}", path.display());
+    let folder = path.canonicalize().map_err(|fault| said(&fault))?;
+    let folder = folder.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut beside = |name: &str| {
+        // A link may lead out of the folder too.
+        let path = folder.join(name).canonicalize().map_err(|fault| fault.to_string())?;
+        if path.starts_with(&folder) {
+            read(&path)
+        } else {
+            Err("outside of the folder".to_owned())
+        }
+    };
+    openapi::bundle(&text, &mut beside).map_err(|fault| said(&fault))
+}
+
 fn openapi(arguments: &OpenapiArguments) -> Result<ExitCode, String> {
-    let text = read(&arguments.file)?;
+    let text = read_document(&arguments.file)?;
     let options = openapi::Options {
         api: arguments.api.clone(),
         upstream: arguments.upstream.clone(),

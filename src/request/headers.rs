@@ -232,7 +232,8 @@ pub fn override_refused(method: Method) -> Refusal {
     Refusal::because(
         Reason::RequestMalformed,
         format!(
-            "a header names {} in the place of POST, which only an API with `method_override: true` \
+            "a header names {} in the place of POST, which only an API with `method_override: \
+                true` \
                 lets",
             method.as_str()
         ),
@@ -246,7 +247,8 @@ pub fn page() -> String {
         (`make golden` writes it). Everything else is handed on as it came.\n\nNames are compared \
         in lower case. Of the managed ones, and of those that name a method or a target, every \
         alias\ncounts: what is neither letter nor digit is left out before they are compared, so \
-        that `X_Real_IP`, `x.real.ip` and `X-Real-IP` are\none.\n\n## Requests: refused\n\nWhat changes the meaning of a request is refused with 400 \
+        that `X_Real_IP`, `x.real.ip` and `X-Real-IP` are\none.\n\n## Requests: refused\n\n\
+        What changes the meaning of a request is refused with 400 \
         `request.malformed`, never dropped; the record of the decision says which line\nit was.\n\n\
         | header | refused |\n|---|---|\n"
         .to_owned();
@@ -259,7 +261,8 @@ pub fn page() -> String {
     row(
         &list(OVERRIDES),
         "names a method: refused, unless the API has `method_override: true` and the line makes a \
-            POST a PUT, PATCH or DELETE; removed where it names the request's own method; two lines \
+            POST a PUT, PATCH or DELETE; removed where it names the request's own method; two \
+            lines \
             are refused, and on endpoints of the gateway every one that names another method",
     );
     row(&list(REWRITES), "names a target: removed where it is the request's own, else refused");

@@ -143,7 +143,8 @@ impl Target {
         Err(Refusal::because(
             Reason::RequestMalformed,
             format!(
-                "the byte {byte:#04X} in the query: it is sent as %{byte:02X}, or an API lets it with \
+                "the byte {byte:#04X} in the query: it is sent as %{byte:02X}, or an API lets it \
+                    with \
                     `query: {{ allow: [{key}] }}`"
             ),
         ))

@@ -40,6 +40,10 @@ pub struct Upstream {
     pub name: String,
     /// Its scheme, host and port, where the original says them.
     pub server: Option<String>,
+    /// The path below which its servers have the operations, where requests are forwarded without
+    /// the API's base path.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub path: String,
 }
 
 impl Upstream {
@@ -47,7 +51,7 @@ impl Upstream {
     #[must_use]
     pub fn line(&self) -> String {
         let server = self.server.as_deref().unwrap_or("https://…");
-        format!("{}: {{ servers: [{server}] }}", yaml::text(&self.name))
+        format!("{}: {{ servers: [{server}{}] }}", yaml::text(&self.name), self.path)
     }
 }
 

@@ -59,7 +59,11 @@ impl Files {
     }
 
     pub fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.path().join(name), text).unwrap();
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
     }
 }
 

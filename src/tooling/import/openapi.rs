@@ -2,6 +2,7 @@
 //! policies in force.
 
 mod apis;
+mod bundle;
 mod document;
 mod drift;
 mod policies;
@@ -14,6 +15,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+pub use bundle::bundle;
 pub use drift::{Difference, Drift, drift};
 
 use super::{HOST, ImportFault, Note, Trial, Upstream, shape, usable_name, usable_scope, yaml};
@@ -80,6 +82,8 @@ struct Imported {
     test: Option<String>,
     /// Its whole path, without parameter names.
     shape: String,
+    /// The path of a request for it at the server, where the document says where that is.
+    at_server: Option<String>,
     scopes: BTreeSet<String>,
     public: bool,
     /// The document opens it to everybody.
@@ -225,11 +229,20 @@ fn imported(config: &Config, apis: &[Api], now: Timestamp) -> Vec<Imported> {
                     .and_then(|id| config.rules.operation(id));
                 found.is_some_and(|found| *found.resource == *offered.template)
             };
+            let at_server =
+                api.server.path.as_deref().zip(targets.first()).and_then(|(path, target)| {
+                    Some(format!(
+                        "{}{}",
+                        path.trim_end_matches('/'),
+                        target.strip_prefix(base_path)?
+                    ))
+                });
             imported.push(Imported {
                 about: offered.operation.about.clone(),
                 method,
                 test: targets.iter().find(leads).cloned(),
                 targets,
+                at_server,
                 shape: shape(&format!("{base_path}{}", offered.template)),
                 scopes: offered.scopes.clone(),
                 public: offered.public,

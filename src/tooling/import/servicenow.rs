@@ -121,7 +121,7 @@ pub fn import(
         clients: headed(clients_text),
         users: headed(clients.users_yaml()),
         upstreams: if counts.apis > 0 {
-            vec![Upstream { name: upstream.clone(), server: None }]
+            vec![Upstream { name: upstream.clone(), server: None, path: String::new() }]
         } else {
             Vec::new()
         },

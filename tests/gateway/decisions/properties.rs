@@ -410,7 +410,8 @@ proptest! {
     fn nothing_else_that_a_client_sends_changes_what_is_matched(path in 0..3_usize,
         query in "[!$-;=?-~]{0,20}") {
         let config = config_of(&Setup::new("apis: { one: { base_path: /one, upstream: api, public: \
-            true, resources: { \"/a\": [GET], \"/b/{id}\": [GET], \"/b/{id}:x\": [GET] } } }", "clients: {}"));
+            true, resources: { \"/a\": [GET], \"/b/{id}\": [GET], \"/b/{id}:x\": [GET] } } }",
+            "clients: {}"));
         let judge = |target: &str| {
             let request = request_to("GET", target, None);
             decide(&config.rules, &request, |_| unreachable!("a public API reads no \

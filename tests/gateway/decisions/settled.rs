@@ -323,6 +323,68 @@ fn the_upstream_learns_who_calls_from_us_alone() {
 }
 
 #[test]
+fn the_base_path_itself_and_a_literal_behind_a_parameter_are_resources_of_their_own() {
+    let policies = "apis:
+  mcp: { base_path: /mcp, upstream: api, resources: { \"\": [POST, DELETE, PROPFIND] } }
+  api: { base_path: /api, upstream: api, resources: { /: [GET], \"/o/{id}\": [GET, MERGE], \
+                    \"/o/{id}:do\": [POST], \"/o/{id}:re:do\": [POST] } }
+  root: { base_path: /, host: root.example, upstream: api, public: true,
+          resources: { \"\": [GET] } }
+auth_scopes:
+  read:
+    grants:
+      - { api: mcp, resources: [\"\"] }
+      - { api: api, methods: [GET, MERGE] }
+      - { api: api, resources: [\"/o/{id}:do\"], where: { id: [\"7\"] } }
+tests:
+  - { request: POST /mcp, expect: token.missing }
+  - { request: GET /, host: root.example, expect: permit }
+";
+    let gateway = Gateway::start(&Setup::new(
+        policies,
+        "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], \
+            auth_scopes: [read] } }\n",
+    ));
+    let token = gateway.token("app");
+    for (method, path, verdict) in [
+        ("POST", "/mcp", "permit"),
+        ("PROPFIND", "/mcp", "permit"),
+        ("POST", "/mcp/", "operation.unknown"),
+        ("GET", "/mcp", "operation.method"),
+        ("REPORT", "/mcp", "operation.method"),
+        ("GET", "/api/", "permit"),
+        ("GET", "/api", "operation.unknown"),
+        ("GET", "/api/o/7", "permit"),
+        ("MERGE", "/api/o/7", "permit"),
+        ("POST", "/api/o/7:do", "permit"),
+        ("POST", "/api/o/8:do", "scope.unscoped"),
+        ("POST", "/api/o/7:re:do", "scope.unscoped"),
+        // Never a fall back to the parameter alone.
+        ("GET", "/api/o/7:do", "operation.method"),
+        ("GET", "/api/o/:do", "permit"),
+        ("POST", "/api/o/7%3Ado", "path.ambiguous"),
+        ("POST", "/api/o/7%3Are:do", "path.ambiguous"),
+        ("GET", "/api/o/7%3Adone", "permit"),
+        ("TRACE", "/api/o/7", "operation.method"),
+    ] {
+        let response = gateway.call(method, path, Some(&token));
+        assert_eq!(response.verdict(), verdict, "{method} {path}");
+        if verdict == "permit" {
+            assert!(gateway.upstream.last_head()[0].starts_with(&format!("{method} {path} ")));
+        }
+    }
+    let missing = gateway.call("POST", "/mcp", None);
+    let challenge = missing.header("www-authenticate").unwrap();
+    assert!(challenge.contains("/.well-known/oauth-protected-resource/mcp\""), "{challenge}");
+    let asked = gateway.call("GET", "/api/o/7:do", None);
+    assert_eq!(asked.header("allow"), Some("POST"));
+    let record = gateway.record(missing.header("x-decision-id").unwrap());
+    assert_eq!((&record["resource"], &record["method"]), (&json!(""), &json!("POST")));
+    let root = gateway.send("GET / HTTP/1.1\r\nHost: root.example\r\n\r\n");
+    assert_eq!(root.status, 200);
+}
+
+#[test]
 fn a_permit_and_a_refusal_carry_the_decision_id_of_their_record() {
     let gateway = Gateway::start(&setup());
     let token = gateway.token("app");

@@ -152,8 +152,9 @@ fn new_api(title: &str, apis: &[Api], server: &Server, options: &Options) -> Api
     let wish = if apis.is_empty() || host.is_empty() { wanted } else { format!("{wanted}-{host}") };
     let key = numbered(&wish, "api", |key| apis.iter().any(|api| api.key == key));
     // One upstream for each server, named after the first API that uses it.
-    let same =
-        apis.iter().find(|api| api.server.origin == server.origin).map(|api| api.upstream.clone());
+    let is_same =
+        |api: &&Api| api.server.origin == server.origin && api.server.moved() == server.moved();
+    let same = apis.iter().find(is_same).map(|api| api.upstream.clone());
     let named = options.upstream.clone().filter(|_| apis.is_empty());
     Api {
         upstream: same.or(named).unwrap_or_else(|| key.clone()),
@@ -299,8 +300,12 @@ pub(super) fn upstreams(apis: &[Api]) -> Vec<Upstream> {
     let mut upstreams: Vec<Upstream> = Vec::new();
     for api in apis {
         if upstreams.iter().all(|upstream| upstream.name != api.upstream) {
-            upstreams
-                .push(Upstream { name: api.upstream.clone(), server: api.server.origin.clone() });
+            let path = api.server.moved().unwrap_or_default().trim_end_matches('/');
+            upstreams.push(Upstream {
+                name: api.upstream.clone(),
+                server: api.server.origin.clone(),
+                path: path.to_owned(),
+            });
         }
     }
     upstreams

@@ -1,4 +1,4 @@
-//! Reads an OpenAPI document, 3.0 or 3.1: its operations with servers, paths, security and
+//! Reads an OpenAPI document, 3.0, 3.1 or 3.2: its operations with servers, paths, security and
 //! examples.
 //!
 //! The parser gets only the parts that policies need. Most real documents have a schema or URL that
@@ -98,21 +98,20 @@ pub(super) fn read(text: &str, options: &Options) -> Result<Document, ImportFaul
 fn check_version(root: &Value) -> Result<(), String> {
     match root.get("openapi") {
         Some(Value::String(version))
-            if version.starts_with("3.0.") || version.starts_with("3.1.") =>
+            if ["3.0.", "3.1.", "3.2."].iter().any(|begin| version.starts_with(begin)) =>
         {
             Ok(())
         }
         Some(version) => Err(format!(
-            "`openapi: {version}`; 3.0.x and 3.1.x are read, as a text of \
-            three numbers"
+            "`openapi: {version}`; 3.0.x, 3.1.x and 3.2.x are read, as a text of three numbers"
         )),
         None if root.get("swagger").is_some() => {
             Err("Swagger 2.0; convert the document to OpenAPI 3 first, for instance with \
                 swagger2openapi"
                 .to_owned())
         }
-        None => Err("this is no OpenAPI document: it does not say `openapi: 3.0.x` or \
-            `3.1.x`"
+        None => Err("this is no OpenAPI document: it does not say `openapi: 3.0.x`, `3.1.x` or \
+            `3.2.x`"
             .to_owned()),
     }
 }
@@ -124,8 +123,8 @@ pub(super) fn resolve<'a>(root: &'a Value, value: &'a Value) -> Result<&'a Value
         let Some(target) = value.get("$ref").and_then(Value::as_str) else { return Ok(value) };
         let Some(fragment) = target.strip_prefix('#') else {
             return Err(format!(
-                "`{target}` is another file: bundle the document into one first, for instance with \
-                    `redocly bundle`"
+                "`{target}` is another file, and none in the folder of the document that could be \
+                    read: bundle them into one first, for instance with `redocly bundle`"
             ));
         };
         let pointer = percent_decode_str(fragment).decode_utf8_lossy();
@@ -173,6 +172,12 @@ impl<'a> Reader<'a> {
                 "GET" | "PUT" | "POST" | "DELETE" | "OPTIONS" | "HEAD" | "PATCH" if is_method => {
                     self.operation(&about, path, &item, operation, server);
                 }
+                "QUERY" if is_method && self.is_32() => {
+                    self.operation(&about, path, &item, operation, server);
+                }
+                "ADDITIONALOPERATIONS" if self.is_32() && key == "additionalOperations" => {
+                    self.additional(path, &item, operation, server);
+                }
                 "TRACE" if is_method => self.note(&about, "left out: no rule can name TRACE"),
                 _ if OTHER_KEYS.contains(&key.as_str()) || key.starts_with("x-") => {}
                 _ => self.note(path, format!("`{key}` is no method, and left out")),
@@ -180,6 +185,23 @@ impl<'a> Reader<'a> {
         }
         if self.operations.len() == before && Template::of(path, false).is_ok() {
             self.empty.push(path.to_owned());
+        }
+    }
+
+    fn is_32(&self) -> bool {
+        let version = self.root.get("openapi").and_then(Value::as_str);
+        version.is_some_and(|version| version.starts_with("3.2."))
+    }
+
+    /// Operations by the names of their methods (OpenAPI 3.2, Path Item Object).
+    fn additional(&mut self, path: &str, item: &Value, operations: &Value, server: &Server) {
+        for (name, operation) in operations.as_object().into_iter().flatten() {
+            let about = format!("{name} {path}");
+            if Method::parse(name).is_some() {
+                self.operation(&about, path, item, operation, server);
+            } else {
+                self.note(&about, format!("left out: no rule can name {name}"));
+            }
         }
     }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::{Imported, Made, Options, lead_to, make};
 use crate::config::Config;
 use crate::names::Timestamp;
+use crate::policy::definition::Api;
 use crate::policy::route::{OperationId, Segment};
 use crate::tooling::import::{ImportFault, Note};
 
@@ -16,7 +17,7 @@ use crate::tooling::import::{ImportFault, Note};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Difference {
     /// `operation.undeclared`, `operation.undocumented`, `scope.undeclared`, `scope.undocumented`,
-    /// `public.undeclared`, `public.undocumented`.
+    /// `public.undeclared`, `public.undocumented`, `server.path`.
     pub kind: &'static str,
     /// The operation.
     pub operation: String,
@@ -111,6 +112,11 @@ fn hosts(config: &Config, first: Option<String>) -> Vec<String> {
     hosts
 }
 
+/// The path that the servers of an API's upstream have before what is forwarded to them.
+const fn base_of<'c>(_: &'c Config, _: &Api) -> &'c str {
+    ""
+}
+
 /// The policies in force.
 struct Side<'a> {
     config: &'a Config,
@@ -156,9 +162,31 @@ impl Side<'_> {
         shape.strip_prefix('/') == Some(own.join("/").as_str())
     }
 
+    /// The path by which the upstream gets a request for an API.
+    fn forwarded(&self, api: &Api, target: &str) -> String {
+        let rest = target.strip_prefix(api.strip_prefix.as_str()).unwrap_or(target);
+        format!("{}{rest}", base_of(self.config, api))
+    }
+
     fn compare(&self, operation: &Imported, id: OperationId, found: &mut Vec<Difference>) {
         let rules = &self.config.rules;
         let at = rules.api_of(id).map(|api| api.origin.to_string());
+        if let (Some(api), Some(expected), Some(target)) =
+            (rules.api_of(id), &operation.at_server, operation.targets.first())
+        {
+            let forwarded = self.forwarded(api, target);
+            if forwarded != *expected {
+                found.push(Difference {
+                    kind: "server.path",
+                    operation: operation.about.clone(),
+                    message: format!(
+                        "the document has it at `{expected}` of its server, the policies forward \
+                            it as `{forwarded}`"
+                    ),
+                    at: at.clone(),
+                });
+            }
+        }
         let mut say = |kind, message| {
             found.push(Difference {
                 kind,

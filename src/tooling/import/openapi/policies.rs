@@ -27,7 +27,8 @@ pub(super) fn apis(apis: &[Api]) -> String {
         }
         let base_path = yaml::text(&api.server.base_path);
         text.push_str(&format!(
-            "    base_path: {base_path}\n    upstream: {}\n    resources:\n",
+            "    base_path: {base_path}\n{}    upstream: {}\n    resources:\n",
+            strip_prefix(api),
             yaml::text(&api.upstream)
         ));
         let mut resources: BTreeMap<&str, (MethodSet, bool)> = BTreeMap::new();
@@ -44,6 +45,15 @@ pub(super) fn apis(apis: &[Api]) -> String {
         }
     }
     text
+}
+
+/// `strip_prefix:` where the server has its operations below another path than the gateway.
+fn strip_prefix(api: &Api) -> String {
+    let base_path = &api.server.base_path;
+    if api.server.moved().is_none() || base_path == "/" {
+        return String::new();
+    }
+    format!("    strip_prefix: {}\n", yaml::text(base_path))
 }
 
 /// `auth_scopes:`.

@@ -14,8 +14,18 @@ const LONGEST: usize = 2048;
 pub(super) struct Server {
     /// Scheme, host and port; none where the document leaves them open.
     pub(super) origin: Option<String>,
-    /// Path before the templates, in the form of a base path.
+    /// Path before the templates, in the form of a base path: what the gateway answers on.
     pub(super) base_path: String,
+    /// The same at the server itself, where the document says it.
+    pub(super) path: Option<String>,
+}
+
+impl Server {
+    /// The path that the upstream's servers have to have, where requests are forwarded without the
+    /// base path: the server has its operations elsewhere.
+    pub(super) fn moved(&self) -> Option<&str> {
+        self.path.as_deref().filter(|path| *path != self.base_path)
+    }
 }
 
 /// The server of a document, with `base_path` instead of its path; and the number of others with
@@ -31,11 +41,19 @@ pub(super) fn of_document(
     let all = root.get("servers").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let first = all.first().map(read).transpose();
     let server = match base_path {
-        Some(path) => Server {
-            origin: first.ok().flatten().and_then(|server| server.origin),
-            base_path: path.to_owned(),
-        },
-        None => first.map_err(hint)?.unwrap_or(Server { origin: None, base_path: "/".to_owned() }),
+        Some(path) => {
+            let first = first.ok().flatten();
+            Server {
+                path: first.as_ref().and_then(|server| server.path.clone()),
+                origin: first.and_then(|server| server.origin),
+                base_path: path.to_owned(),
+            }
+        }
+        None => first.map_err(hint)?.unwrap_or(Server {
+            origin: None,
+            base_path: "/".to_owned(),
+            path: None,
+        }),
     };
     format::check("base_path", &server.base_path).map_err(hint)?;
     let others = all.iter().skip(1).filter_map(|other| read(other).ok());
@@ -77,7 +95,11 @@ fn read(server: &Value) -> Result<Server, String> {
         "" => "/".to_owned(),
         path => path.to_owned(),
     };
-    Ok(Server { origin: (!relative).then(|| parsed.origin().ascii_serialization()), base_path })
+    Ok(Server {
+        origin: (!relative).then(|| parsed.origin().ascii_serialization()),
+        path: Some(base_path.clone()),
+        base_path,
+    })
 }
 
 /// The address with its variables filled in, once: values are not expanded again.

@@ -152,7 +152,8 @@ mod tests {
 
     #[test]
     fn what_takes_its_requests_and_is_not_more_specific_is_found() {
-        let server = |base_path: &str| Server { origin: None, base_path: base_path.to_owned() };
+        let server =
+            |base_path: &str| Server { origin: None, base_path: base_path.to_owned(), path: None };
         for (path, template, falls) in [
             ("/pets/{id}.json", "/pets/{id}", true),
             ("/pets/{id}.json", "/pets/{id}.json", true),
@@ -186,6 +187,7 @@ mod tests {
             let elsewhere = Server {
                 origin: Some("https://b.example".to_owned()),
                 base_path: "/v1".to_owned(),
+                path: None,
             };
             assert!(!shadow.falls_on(&elsewhere, template), "{path} {template}");
         }

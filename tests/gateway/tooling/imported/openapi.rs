@@ -107,7 +107,7 @@ fn a_document_becomes_apis_scopes_and_tests() {
         "upstreams: { pet-shop-upload-shop-example: { servers: [https://upload.shop.example] } }",
         "scopegate client add app --scopes pets.admin,pets.read,pets.write",
         "note: POST /pets: asks for 2 scopes at once (pets.admin, pets.write)",
-        "note: GET /pets/{pet-id}.json: left out: `{pet-id}.json` is a parameter in part",
+        "note: GET /pets/no-{pet-id}: left out: `no-{pet-id}` has more than a parameter",
         "note: api pet-shop: 1 operations that the document opens to everybody ask for a token \
             here",
         "note: api pet-shop: 1 operations for which the document asks for no scope",
@@ -135,7 +135,7 @@ fn what_was_made_serves_as_the_document_says() {
         ("POST", "/api/v2/pets", "scope.unscoped"),
         ("POST", "/api/v2/photos", "200"),
         ("GET", "/api/v2/health", "scope.unscoped"),
-        ("GET", "/api/v2/pets/7.json", "200"),
+        ("GET", "/api/v2/pets/no-7", "200"),
         ("GET", "/api/v2/pets/7/8", "operation.unknown"),
         ("PUT", "/api/v2/pets", "operation.method"),
     ] {
@@ -180,10 +180,10 @@ fn every_wish_opens_what_it_says_and_no_more() {
     );
     let whole = yaml(&Options { whole_segments: true, ..Options::default() });
     assert!(
-        !whole.contains("pet_id_json") && whole.contains("\"/pets/{pet_id}\": [GET, DELETE]"),
+        !whole.contains("no_") && whole.contains("\"/pets/{pet_id}\": [GET, DELETE]"),
         "{whole}"
     );
-    let alone = shop().replace("/pets/{pet-id}.json", "/toys/{toy.id}.{format}");
+    let alone = shop().replace("/pets/no-{pet-id}", "/toys/{toy.id}.{format}");
     let whole = made(&alone, &Options { whole_segments: true, ..Options::default() });
     assert!(
         part(&whole.policies, "apis").contains("\"/toys/{toy_id___format}\": [GET]"),
@@ -260,7 +260,7 @@ fn what_is_no_document_of_these_versions_is_refused_with_what_would_be_right() {
     );
     for (text, words) in [
         ("{\"swagger\":\"2.0\"}".to_owned(), "swagger2openapi"),
-        (with("/openapi", json!("3.2.0")), "3.0.x and 3.1.x are read"),
+        (with("/openapi", json!("3.3.0")), "3.0.x, 3.1.x and 3.2.x are read"),
         (with("/paths", json!({})), "there are no `paths`"),
         (with("/servers/0/url", json!("https://a.example/a//b")), "--base-path"),
         (
@@ -571,7 +571,7 @@ fn documents_of_well_known_apis_become_policies_that_hold() {
         (format!("{directory}/github.com/api.github.com.json"), "3.0.3", 844, 0),
         (format!("{directory}/spotify.com.json"), "3.0.3", 88, 11),
         (format!("{directory}/slack.com.json"), "3.0.0", 174, 48),
-        (format!("{directory}/googleapis.com/gmail.json"), "3.0.0", 76, 14),
+        (format!("{directory}/googleapis.com/gmail.json"), "3.0.0", 79, 14),
         (format!("{directory}/stripe.com.json"), "3.0.0", 451, 0),
         (format!("{directory}/vercel.com.json"), "3.1.0", 112, 0),
         ("@blockfrost/openapi/openapi.yaml".to_owned(), "3.0.3", 129, 0),
@@ -701,12 +701,13 @@ fn an_operation_that_is_left_out_is_reached_by_nobody_whom_it_would_not_let_in()
         Options { public: true, whole_segments: true, ..Options::default() },
     );
     for (paths, options, asked, expected) in [
-        (json!({ "/p/{id}": read, "/p/{id}.pdf": of(&["admin"]) }), &all, "/v1/p/7.pdf", &[][..]),
-        (json!({ "/p/{id}": read, "/p/{id}.pdf": of(&["read"]) }), &all, "/v1/p/7.pdf", &["read"]),
-        (json!({ "/p/{id}": open, "/p/{id}.pdf": of(&["admin"]) }), &all, "/v1/p/7", &["admin"]),
-        (json!({ "/p/{id}": open, "/p/{id}.pdf": open }), &all, "/v1/p/7.pdf", &["public"]),
-        (json!({ "/p/{id}.pub": open, "/p/{id}": of(&["admin"]) }), &whole, "/v1/p/7", &["admin"]),
-        (json!({ "/p/{id}": open, "/p/{id}.key": of(&["admin"]) }), &whole, "/v1/p/7", &["admin"]),
+        (json!({ "/p/{id}": read, "/p/x-{id}": of(&["admin"]) }), &all, "/v1/p/x-7", &[][..]),
+        (json!({ "/p/{id}": read, "/p/x-{id}": of(&["read"]) }), &all, "/v1/p/x-7", &["read"]),
+        (json!({ "/p/{id}": open, "/p/x-{id}": of(&["admin"]) }), &all, "/v1/p/7", &["admin"]),
+        (json!({ "/p/{id}": open, "/p/x-{id}": open }), &all, "/v1/p/x-7", &["public"]),
+        (json!({ "/p/{id}": read, "/p/{id}:a": { "head": {} } }), &all, "/v1/p/7:a", &[]),
+        (json!({ "/p/pub-{id}": open, "/p/{id}": of(&["admin"]) }), &whole, "/v1/p/7", &["admin"]),
+        (json!({ "/p/{id}": open, "/p/x-{id}": of(&["admin"]) }), &whole, "/v1/p/7", &["admin"]),
         (json!({ "/p/{id}": of(&["read"]), "/p/{name}": of(&["admin"]) }), &all, "/v1/p/7", &[]),
         (
             json!({ "/p/{id}": read, "/p/admin": { "get": { "security": [{ "nowhere": [] }] } } }),
@@ -900,4 +901,157 @@ fn two_servers_with_one_path_and_limits_of_what_is_read_are_told() {
         .unwrap_err()
         .to_string();
     assert!(fault.contains("larger than 8 MiB"), "{fault}");
+}
+
+/// A document with a resource behind an id, at a server with a path.
+fn verbs(servers: &Value) -> Value {
+    json!({
+        "openapi": "3.2.0",
+        "info": { "title": "Orders", "version": "1" },
+        "servers": servers,
+        "security": [{ "o": ["change"] }],
+        "paths": {
+            "/orders/{order-id}": { "get": {}, "query": {}, "additionalOperations": {
+                "MERGE": {}, "COPY": { "security": [{ "o": ["copy"] }] },
+                "TRACE": {}, "Foo": {} } },
+            "/orders/{order-id}:cancel": { "post": { "parameters": [{ "name": "order-id",
+                "in": "path", "required": true, "example": "a b" }] } },
+            "/orders/{id}:batch:cancel": { "post": {} }
+        },
+        "components": { "securitySchemes": { "o": { "type": "oauth2", "flows": {
+            "deviceAuthorization": { "scopes": { "change": "", "copy": "" } } } } } }
+    })
+}
+
+#[test]
+fn verbs_behind_an_id_and_methods_of_32_become_resources() {
+    let options = Options { client: Some("app".into()), ..Options::default() };
+    let import = made(&verbs(&json!([{ "url": "/v1" }])).to_string(), &options);
+    let apis = part(&import.policies, "apis");
+    for line in [
+        "      \"/orders/{order_id}\": [GET, QUERY, COPY, MERGE]\n",
+        "      \"/orders/{order_id}:cancel\": [POST]",
+        "      \"/orders/{id}:batch:cancel\": [POST]\n",
+    ] {
+        assert!(apis.contains(line), "{line}{apis}");
+    }
+    assert!(
+        import.policies.contains("request: \"POST /v1/orders/a%20b:cancel\", token"),
+        "{}",
+        import.policies
+    );
+    assert_eq!(let_in(&import, "/v1/orders/7"), ["change"]);
+    // What is behind the id is another resource, which has no GET.
+    assert_eq!(let_in(&import, "/v1/orders/7:cancel"), ["unknown"]);
+    let told = notes(&import).join("\n");
+    for words in ["TRACE /orders/{order-id}: left out", "Foo /orders/{order-id}: left out"] {
+        assert!(told.contains(words), "{told}");
+    }
+    let old = verbs(&json!([])).to_string().replace("3.2.0", "3.1.0");
+    let told = notes(&made(&old, &options)).join("\n");
+    assert!(told.contains("`query` is no method") && told.contains("`additionalOperations` is no"));
+}
+
+#[test]
+fn a_base_path_of_ones_own_is_taken_off_and_the_servers_path_goes_to_the_upstream() {
+    for (url, base_path, expected) in [
+        ("https://a.example/v1", None, (false, "https://a.example]")),
+        ("https://a.example/v1", Some("/v1"), (false, "https://a.example]")),
+        ("https://a.example/v1/", Some("/shop"), (true, "https://a.example/v1]")),
+        ("https://a.example", Some("/shop"), (true, "https://a.example]")),
+        ("https://a.example/v1", Some("/"), (false, "https://a.example/v1]")),
+        ("/v1", Some("/shop"), (true, "https://…/v1]")),
+    ] {
+        let options = Options { base_path: base_path.map(str::to_owned), ..Options::default() };
+        let import = made(&verbs(&json!([{ "url": url }])).to_string(), &options);
+        let strips = import.policies.contains("    strip_prefix: /shop\n");
+        assert_eq!(strips, expected.0, "{url} {base_path:?}");
+        assert!(!import.policies.replace("strip_prefix: /shop", "").contains("strip_prefix"));
+        assert!(import.upstreams[0].line().contains(expected.1), "{}", import.upstreams[0].line());
+    }
+    let none = made(
+        &verbs(&json!([])).to_string(),
+        &Options { base_path: Some("/shop".into()), ..Options::default() },
+    );
+    assert!(!none.policies.contains("strip_prefix"));
+}
+
+/// What `--check` tells of the path that an upstream gets.
+fn at_server(url: &str, policies: impl Fn(&str) -> String) -> Vec<String> {
+    let document = verbs(&json!([{ "url": url }])).to_string();
+    let options = Options { base_path: Some("/shop".into()), ..Options::default() };
+    let mut setup = Setup::new(&policies(&made(&document, &options).policies), "clients: {}\n");
+    setup.gateway = "upstreams:\n  orders: { servers: [\"@UPSTREAM@\"] }\n".into();
+    let files = Files::of(&setup);
+    files.write("document.json", &document);
+    let (_, told) =
+        files.json(&["import", "openapi", "document.json", "--check", "--base-path", "/shop"], "");
+    let differences = told["differences"].as_array().unwrap().clone();
+    let paths = differences.iter().filter(|one| one["kind"] == "server.path");
+    paths.map(|one| one["message"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn drift_tells_where_requests_are_forwarded_to_another_path_than_the_servers() {
+    assert_eq!(at_server("https://a.example", str::to_owned), [""; 0]);
+    let kept = at_server("https://a.example", |yaml| yaml.replace("    strip_prefix: /shop\n", ""));
+    assert_eq!(kept.len(), 6);
+    assert!(
+        kept[0].contains(
+            "`/orders/order_id` of its server, the policies forward it as \
+            `/shop/orders/order_id`"
+        ),
+        "{kept:?}"
+    );
+    // An upstream whose servers have no path.
+    assert_eq!(at_server("https://a.example/v1", str::to_owned).len(), 6);
+}
+
+#[test]
+fn a_document_in_several_files_of_one_folder_is_read_and_nothing_outside_of_it() {
+    let files = Files::of(&Setup::new("apis: {}\n", "clients: {}\n"));
+    files.write("out.yaml", "get: { security: [{ o: [secret] }] }\n");
+    std::fs::create_dir_all(files.path("spec/paths")).unwrap();
+    files.write(
+        "spec/api.yaml",
+        "openapi: 3.1.0
+info: { title: Split, version: '1' }
+paths:
+  /a/{id}: { $ref: paths/a.yaml }
+  /b: { $ref: 'paths/more.yaml#/~1b' }
+  /c: { $ref: ../out.yaml }
+  /d: { $ref: paths/link.yaml }
+components: { securitySchemes: { o: { $ref: 'shared.yaml#/oauth' } } }
+",
+    );
+    files.write(
+        "spec/paths/a.yaml",
+        "parameters: [{ $ref: '../shared.yaml#/Id' }]
+get: { security: [{ o: [read] }] }
+",
+    );
+    files.write(
+        "spec/paths/more.yaml",
+        "/b: { $ref: '#/real' }
+real: { post: { security: [{ o: [write] }] } }
+",
+    );
+    files.write(
+        "spec/shared.yaml",
+        "Id: { name: id, in: path, required: true, schema: { $ref: \
+        '#/Text' } }
+Text: { type: string, example: seven }
+oauth: { type: oauth2, flows: { clientCredentials: { tokenUrl: /t, scopes: { read: See } } } }
+",
+    );
+    std::os::unix::fs::symlink(files.path("out.yaml"), files.path("spec/paths/link.yaml")).unwrap();
+    let (code, yaml, said) = files.run(&["import", "openapi", "spec/api.yaml"], "");
+    assert_eq!(code, 0, "{said}");
+    for words in ["\"/a/{id}\": [GET]", "/b: [POST]", "GET /a/seven", "description: \"See\""] {
+        assert!(yaml.contains(words), "{words}\n{yaml}");
+    }
+    assert!(!yaml.contains("secret"), "{yaml}");
+    for path in ["/c", "/d"] {
+        assert!(said.contains(&format!("note: {path}: nothing opens it: ")), "{said}");
+    }
 }

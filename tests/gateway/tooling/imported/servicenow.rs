@@ -299,7 +299,7 @@ fn what_cannot_be_read_is_closed_and_not_left_open() {
         (vec![], "scope.missing"),
         (vec![("auth_scope", json!("nowhere"))], "scope.missing"),
         (vec![("api_resource", json!("/elsewhere/x"))], "scope.missing"),
-        (vec![("api_resource", json!("/now/table/{tableName}.do"))], "scope.missing"),
+        (vec![("api_resource", json!("/now/table/x{tableName}"))], "scope.missing"),
         (vec![("http_method", json!("ALL"))], "scope.missing"),
         (vec![("active", json!(""))], "scope.missing"),
         (vec![("active", json!("false"))], "permit"),
