@@ -10,6 +10,7 @@ use serde_json::json;
 
 use super::{Format, progress, report, say, wrong};
 use crate::config::Config;
+use crate::policy::route::written;
 use crate::system::{clock, files};
 use crate::tooling::access::{Access, Idle, Reach, Usage, access};
 
@@ -141,7 +142,7 @@ fn lines(found: &Access) -> Vec<(&str, &str, Vec<String>)> {
             }
             let paths: Vec<String> = paths
                 .into_iter()
-                .map(|(path, methods)| format!("{} {path}", methods.join(",")))
+                .map(|(path, methods)| format!("{} {}", methods.join(","), written(&path)))
                 .collect();
             format!("{}{circumstances}", paths.join("; "))
         });

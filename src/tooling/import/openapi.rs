@@ -27,6 +27,7 @@ use crate::policy::decide::Moment;
 use crate::policy::route::OperationId;
 use crate::policy::sample::{Presented, Sample, TokenSample};
 use crate::reason::{Reason, Refusal};
+use crate::tooling::replay::sent;
 use crate::tooling::testing;
 use apis::Api;
 use document::{Access, Operation};
@@ -265,7 +266,7 @@ fn targets(base_path: &str, operation: &Operation) -> impl Iterator<Item = Strin
             let values = samples.next().map(Vec::as_slice).unwrap_or_default();
             values.get(round).or_else(|| values.last()).map_or("1", String::as_str)
         });
-        format!("{base_path}{}", segments.collect::<Vec<_>>().join("/"))
+        sent(format!("{base_path}{}", segments.collect::<Vec<_>>().join("/")))
     })
 }
 
