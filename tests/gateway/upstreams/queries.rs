@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::support::http::request;
 use crate::support::{Gateway, Setup, Upstream};
+use crate::tooling::Files;
 
 const POLICIES: &str = "apis:
   strict: { base_path: /strict, upstream: api, public: true, resources: { \"/{*rest}\": [GET] } }
@@ -60,6 +61,18 @@ fn a_raw_character_is_refused_with_a_text_that_names_it_and_the_key() {
     let latin = [b"GET /open/x?a=\xfc HTTP/1.1\r\nHost: a\r\n\r\n".as_slice()].concat();
     assert_eq!(gateway.send(latin).verdict(), "request.malformed");
     assert!(upstream.requests().is_empty());
+}
+
+#[test]
+fn raw_quotes_for_an_upstream_that_speaks_http2_are_a_fault() {
+    let files = Files::of(&setup(
+        "api: { servers: ['http://127.0.0.1:1'], http2: true }, inner: { servers: \
+            ['http://127.0.0.1:1'], http2: true }",
+    ));
+    let (code, _, said) = files.run(&["check"], "");
+    assert!(code == 1 && said.contains("raw quotes need HTTP/1.1"), "{said}");
+    // Of the two APIs, only the one that lets them.
+    assert!(said.contains("1 fault"), "{said}");
 }
 
 #[test]
