@@ -475,6 +475,12 @@ pub struct Upstream {
     pub authorization: UpstreamAuthorization,
     /// Who calls is said in one signed assertion.
     pub assertion: bool,
+    /// Headers that say further claims, each with the name of the claim.
+    pub claims: Vec<(http::HeaderName, String)>,
+    /// Further headers that no client may say.
+    pub removed: Vec<http::HeaderName>,
+    /// The servers are called by the host of the API, and not by their own.
+    pub keeps_host: bool,
 }
 
 /// One server of an upstream.
@@ -488,6 +494,8 @@ pub struct Server {
     pub tls: bool,
     /// Its part of the requests, relative to the others'.
     pub weight: u32,
+    /// What is put before every path: empty, or a slash and segments.
+    pub base: String,
 }
 
 /// How a server is chosen.

@@ -360,6 +360,7 @@ impl Builder<'_> {
         self.check_kept_keys(settings.fixed.signing, &clients);
         self.check_login(&settings, &clients);
         self.check_apis(&policies.apis, &upstreams, settings.fixed.edge);
+        self.check_claims_of_upstreams(&upstreams, settings.fixed.request_id_header.as_ref());
         name_resources(&mut policies.apis, &mut issuers.rules, &settings.fixed);
         let definitions = Definitions {
             apis: policies.apis,
@@ -373,24 +374,29 @@ impl Builder<'_> {
             issuers: issuers.rules,
             master_scope: settings.server.master_scope,
         };
-        let unfinished: Unfinished = Box::new(move |rules, version| Config {
-            fixed: settings.fixed,
-            rules: rules.into(),
-            key_sources: issuers.sources,
-            introspections: issuers.introspections,
-            upstreams,
-            tls: settings.tls,
-            trusted_proxies: settings.trusted_proxies,
-            grants: settings.server.grants,
-            refresh_grace: settings.server.refresh_grace,
-            admin_token: settings.admin_token,
-            tests,
-            waivers,
-            gateway_file,
-            run_tests_at_load: settings.run_tests_at_load,
-            login: settings.server.login,
-            max_revocation_staleness: settings.max_revocation_staleness,
-            version: version.into(),
+        let said = upstreams.iter().flat_map(|upstream| &upstream.claims);
+        let said: Vec<String> = said.map(|(_, claim)| claim.clone()).collect();
+        let unfinished: Unfinished = Box::new(move |mut rules, version| {
+            rules.keep_claims(&said);
+            Config {
+                fixed: settings.fixed,
+                rules: rules.into(),
+                key_sources: issuers.sources,
+                introspections: issuers.introspections,
+                upstreams,
+                tls: settings.tls,
+                trusted_proxies: settings.trusted_proxies,
+                grants: settings.server.grants,
+                refresh_grace: settings.server.refresh_grace,
+                admin_token: settings.admin_token,
+                tests,
+                waivers,
+                gateway_file,
+                run_tests_at_load: settings.run_tests_at_load,
+                login: settings.server.login,
+                max_revocation_staleness: settings.max_revocation_staleness,
+                version: version.into(),
+            }
         });
         Some((unfinished, definitions))
     }

@@ -103,6 +103,10 @@ impl Principal {
         };
         match self.facts.claims.get(name) {
             Some(serde_json::Value::Array(list)) => list.iter().any(is),
+            // Its names are its list.
+            Some(serde_json::Value::Object(object)) => {
+                object.keys().any(|name| values.contains(name))
+            }
             Some(value) => is(value),
             None => false,
         }

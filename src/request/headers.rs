@@ -145,6 +145,39 @@ impl Folded {
     }
 }
 
+/// Whether two names are one to readers that do not tell apart what is no letter or digit.
+#[must_use]
+pub fn is_alias(one: &str, other: &str) -> bool {
+    fn folded(name: &str) -> impl Iterator<Item = u8> {
+        let letters = name.bytes().filter(u8::is_ascii_alphanumeric);
+        letters.map(|byte| byte.to_ascii_lowercase())
+    }
+    folded(one).eq(folded(other))
+}
+
+/// Whether a header is one that HTTP gives a meaning which no configuration may change: framing,
+/// routing, credentials, representations, browsers' own, hops and traces.
+#[must_use]
+pub fn is_of_http(name: &str) -> bool {
+    const NAMES: &[&str] = &[
+        "host",
+        "authorization",
+        "cookie",
+        "expect",
+        "range",
+        "upgrade",
+        "forwarded",
+        "via",
+        "date",
+        "x-request-id",
+    ];
+    const PREFIXES: &[&str] = &["content-", "sec-", "x-forwarded-"];
+    let alias = |known: &&str| is_alias(known, name);
+    is_hop(name)
+        || HOP.iter().chain(TRACE).chain(NAMES).any(alias)
+        || PREFIXES.iter().any(|prefix| name.replace(['_', '.'], "-").starts_with(prefix))
+}
+
 /// The methods that a POST may be taken for.
 pub const OVERRIDING: [Method; 3] = [Method::Put, Method::Patch, Method::Delete];
 

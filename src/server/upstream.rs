@@ -19,6 +19,7 @@ use http::HeaderValue;
 use pingora::utils::tls::{CertKey, WrappedX509, parse_x509};
 
 use crate::config::{Balancing, Server, Upstream};
+use crate::request::headers::is_alias;
 use budget::Budget;
 use credentials::Credentials;
 use health::Health;
@@ -102,12 +103,19 @@ pub struct Address {
     pub authority: HeaderValue,
     /// The name that its certificate must have; `None` is plain HTTP.
     pub tls: Option<String>,
+    /// What is put before every path.
+    pub base: String,
 }
 
 impl Address {
     fn new(upstream: &Upstream, server: &Server, socket: SocketAddr) -> Self {
         let name = upstream.tls.server_name.as_ref().unwrap_or(&server.host);
-        Self { socket, authority: authority(server), tls: server.tls.then(|| name.clone()) }
+        Self {
+            socket,
+            authority: authority(server),
+            tls: server.tls.then(|| name.clone()),
+            base: server.base.clone(),
+        }
     }
 }
 
@@ -235,6 +243,14 @@ impl Servers {
     #[must_use]
     pub fn members(&self) -> Arc<Vec<Arc<Member>>> {
         self.members.load_full()
+    }
+
+    /// Whether a header is one that only the gateway says to these servers, or nobody: every alias
+    /// counts.
+    #[must_use]
+    pub fn is_said_by_us(&self, name: &str) -> bool {
+        let said = self.declared.claims.iter().map(|(name, _)| name);
+        said.chain(&self.declared.removed).any(|known| is_alias(known.as_str(), name))
     }
 
     /// How many requests are under way.
@@ -378,6 +394,7 @@ mod tests {
                     port: *port,
                     tls: *port == 443,
                     weight: *weight,
+                    base: String::new(),
                 })
                 .collect(),
             tls: UpstreamTls::default(),
@@ -393,6 +410,9 @@ mod tests {
             max_in_flight: 1000,
             authorization: UpstreamAuthorization::Strip,
             assertion: false,
+            claims: Vec::new(),
+            removed: Vec::new(),
+            keeps_host: false,
         }))
     }
 

@@ -252,9 +252,15 @@ fn list_of<'a>(value: &'a Json<'_>) -> Option<Vec<&'a str>> {
     }
 }
 
-/// A claim as profiles look at it: an object's names are its list.
+/// A claim as it is looked at later: of an object its names alone.
 fn kept(value: &Json<'_>) -> serde_json::Value {
-    value.as_object().map_or_else(|| value.to_value(), |object| object.names().collect())
+    value.as_object().map_or_else(
+        || value.to_value(),
+        |object| {
+            let names = object.names().map(|name| (name.to_owned(), serde_json::Value::Null));
+            serde_json::Value::Object(names.collect())
+        },
+    )
 }
 
 /// A claim by its name: whole, or by its dots (`realm_access.roles`), whatever of these belong to

@@ -96,6 +96,44 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
         ),
         (gateway("{ embedded: { path: data } }", "{}"), vec!["gateway.yaml:3:8: an empty mapping"]),
         (
+            gateway(
+                "['http://127.0.0.1:2'] }",
+                "['http://127.0.0.1:2/a%20b', 'http://127.0.0.1:2//a', 'http://127.0.0.1:2/a?b'] }",
+            ),
+            vec![
+                "gateway.yaml:7:31: a server with more than a plain path | as in \
+                    https://10.0.0.5/base",
+                "gateway.yaml:7:59: a server with more than a plain path",
+                "gateway.yaml:7:84: `http://127.0.0.1:2/a?b` has a query",
+            ],
+        ),
+        (
+            gateway(
+                "['http://127.0.0.1:2'] }",
+                "['http://127.0.0.1:2'], host: keep, remove_headers: [X-Auth-Client, 'a b'], \
+                    identity: { claims: { Host: a, Content-Type: a, X_Forwarded_For: a, \
+                    Sec-Fetch-Mode: a, X-Email: '', X-Mail: b, x_mail: c } } }",
+            ),
+            vec![
+                "gateway.yaml:7:83: `X-Auth-Client` has a meaning of its own",
+                "gateway.yaml:7:98: `a b` is no header name",
+                "gateway.yaml:7:134: `Host` has a meaning of its own",
+                "gateway.yaml:7:151: `Content-Type` has a meaning of its own",
+                "gateway.yaml:7:171: `X_Forwarded_For` has a meaning of its own",
+                "gateway.yaml:7:190: `Sec-Fetch-Mode` has a meaning of its own",
+                "gateway.yaml:7:202: ``: an empty name",
+                "gateway.yaml:7:217: `x_mail` is an alias of another one",
+                "policies.yaml:1:",
+            ],
+        ),
+        (
+            gateway(
+                "['http://127.0.0.1:2'] }",
+                "['http://127.0.0.1:2'], identity: { form: assertion, claims: { X-Email: a } } }",
+            ),
+            vec!["gateway.yaml:7:64: an assertion says no further claims | write `form: headers`"],
+        ),
+        (
             gateway("[client_credentials]", "[client_credential]"),
             vec![
                 "gateway.yaml:6:34: `client_credential` is not one of the choices | did you mean \

@@ -1,6 +1,6 @@
-//! The recipes of docs/providers.md: each loads as it stands there, and what it makes of the samples
-//! of tests/providers is what they and the page say, by `explain` and by a running gateway. PyJWT
-//! and jose agree on signatures and claims.
+//! The recipes of docs/providers.md: each loads as it stands there, and what it makes of the
+//! samples of tests/providers is what they and the page say, by `explain` and by a running
+//! gateway. PyJWT and jose agree on signatures and claims.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

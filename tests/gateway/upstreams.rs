@@ -3,6 +3,7 @@
 
 mod answers;
 mod cookies;
+mod elsewhere;
 mod given_up;
 mod identity;
 mod peers;

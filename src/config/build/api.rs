@@ -101,11 +101,19 @@ impl Builder<'_> {
         for (document, api) in
             self.policies.iter().flat_map(|document| apis.iter().map(move |api| (document, api)))
         {
-            let http2 =
-                upstreams.iter().any(|upstream| upstream.name == api.upstream && upstream.http2);
+            let upstream = upstreams.iter().find(|upstream| upstream.name == api.upstream);
+            let http2 = upstream.is_some_and(|upstream| upstream.http2);
             let place = Place::root(document).key("apis").key(api.name.as_str());
             if place.origin().file != api.origin.file {
                 continue;
+            }
+            if api.host.is_none() && upstream.is_some_and(|upstream| upstream.keeps_host) {
+                let help = "give the API a `host`, or leave `host: keep` out at the upstream";
+                self.fault(
+                    &place.key("upstream"),
+                    "the upstream says `host: keep`, and this API has no `host`",
+                    help,
+                );
             }
             if api.max_body.is_some_and(|most| most > edge.limits.body_bytes) {
                 let help = "raise `edge.max_body_size` in gateway.yaml, or write less";

@@ -36,7 +36,7 @@ fn names(raw: Option<&RawClaimNames>, default: &[&str]) -> Vec<String> {
 }
 
 /// Why no claim can have this name.
-fn unusable_claim(name: &str) -> Option<&'static str> {
+pub(super) fn unusable_claim(name: &str) -> Option<&'static str> {
     if name.is_empty() {
         return Some("an empty name");
     }

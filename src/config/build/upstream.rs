@@ -6,20 +6,35 @@ use base64::Engine as _;
 use sha2::{Digest, Sha256};
 
 use super::gateway::is_loopback;
+use super::issuer::unusable_claim;
 use super::{Builder, Entry, Place};
 use crate::config::format::ScopeText;
 use crate::config::raw::RawUpstream;
 use crate::config::raw::upstream::{
-    RawAuthorization, RawIdentity, RawLoadBalancing, RawReplace, RawServer, RawUpstreamTls,
+    RawAuthorization, RawHost, RawIdentity, RawIdentityForm, RawLoadBalancing, RawReplace,
+    RawServer, RawUpstreamTls,
 };
 use crate::config::tls::{Shown, UpstreamTls, read_chain, read_roots};
 use crate::config::{
     Balancing, HealthCheck, Secret, Server, Upstream, UpstreamAuthorization, UpstreamClient,
 };
 use crate::names::UpstreamName;
+use crate::request::headers;
 
 /// Requests under way by default.
 const MAX_IN_FLIGHT: usize = 4096;
+
+/// Whether a base path is one that every reader takes for the same: segments of plain characters.
+fn is_plain_base(base: &str) -> bool {
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'~' | b'.');
+    base.is_empty()
+        || base.split('/').skip(1).all(|segment| {
+            !segment.is_empty()
+                && segment.bytes().all(plain)
+                && !segment.bytes().all(|byte| byte == b'.')
+        })
+}
 
 /// What is said there has a fault, which has been noted.
 struct Faulty;
@@ -64,7 +79,10 @@ impl Builder<'_> {
                 retries: raw.retries.unwrap_or(0),
                 max_in_flight: count(raw.max_in_flight, MAX_IN_FLIGHT),
                 authorization,
-                assertion: matches!(raw.identity, RawIdentity::Assertion),
+                assertion: raw.identity.form() == RawIdentityForm::Assertion,
+                claims: self.identity_claims(&raw.identity, &place.key("identity")),
+                removed: self.removed_headers(&raw.remove_headers, &place.key("remove_headers")),
+                keeps_host: matches!(raw.host, RawHost::Keep),
             });
         }
         upstreams
@@ -77,9 +95,11 @@ impl Builder<'_> {
                 RawServer::Url(url) => (&url.value, None),
                 RawServer::Full(full) => (&full.url.value, full.weight),
             };
-            if url.path() != "/" {
-                let help = "paths belong to the API's `base_path`";
-                self.fault(&place.at(at), "a server has scheme, host and port alone", help);
+            let base = url.path().trim_end_matches('/');
+            if url.query().is_some() || url.fragment().is_some() || !is_plain_base(base) {
+                let help = "as in https://10.0.0.5/base: a path without escapes, dots and queries, \
+                    which is put before every path";
+                self.fault(&place.at(at), "a server with more than a plain path", help);
             }
             let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
             servers.push(Server {
@@ -87,9 +107,81 @@ impl Builder<'_> {
                 port: url.port_or_known_default().unwrap_or(80),
                 tls: url.scheme() == "https",
                 weight: u32::from(weight.unwrap_or(1)),
+                base: base.to_owned(),
             });
         }
         servers
+    }
+
+    /// The headers that say further claims, each with its claim.
+    fn identity_claims(
+        &mut self,
+        raw: &RawIdentity,
+        place: &Place<'_>,
+    ) -> Vec<(http::HeaderName, String)> {
+        let RawIdentity::Full(full) = raw else { return Vec::new() };
+        if full.form == RawIdentityForm::Assertion && !full.claims.is_empty() {
+            let help = "write `form: headers`, or leave `claims` out";
+            self.fault(place, "an assertion says no further claims", help);
+        }
+        let mut claims: Vec<(http::HeaderName, String)> = Vec::new();
+        for (name, claim) in &full.claims {
+            let place = place.key("claims").key(name);
+            let Some(header) = self.own_header(name, &place) else { continue };
+            if claims.iter().any(|(other, _)| headers::is_alias(other.as_str(), header.as_str())) {
+                let help = "to some readers what is no letter or digit does not count";
+                self.fault_at_key(&place, format!("`{name}` is an alias of another one"), help);
+            }
+            if let Some(message) = unusable_claim(claim) {
+                let help = "a name, names with dots between (`realm_access.roles`), or a JSON \
+                    Pointer (`/resource_access/my.client/roles`)";
+                self.fault(&place, format!("`{claim}`: {message}"), help);
+            }
+            claims.push((header, claim.clone()));
+        }
+        claims
+    }
+
+    /// The header of request ids is known only with the rest.
+    pub(super) fn check_claims_of_upstreams(
+        &mut self,
+        upstreams: &[Upstream],
+        request_id: Option<&http::HeaderName>,
+    ) {
+        let Some(request_id) = request_id else { return };
+        for upstream in upstreams {
+            for (name, _) in &upstream.claims {
+                if headers::is_alias(name.as_str(), request_id.as_str()) {
+                    let place = Place::root(self.gateway).key("upstreams");
+                    let place = place.key(upstream.name.as_str()).key("identity");
+                    let message = format!("`{name}` is `edge.request_id_header`");
+                    self.fault(&place, message, "another name, for instance X-Email");
+                }
+            }
+        }
+    }
+
+    fn removed_headers(&mut self, raw: &[String], place: &Place<'_>) -> Vec<http::HeaderName> {
+        let read = |builder: &mut Self, (at, name): (usize, &String)| {
+            builder.own_header(name, &place.at(at))
+        };
+        raw.iter().enumerate().filter_map(|named| read(self, named)).collect()
+    }
+
+    /// A header that the configuration may have set or removed: none that HTTP or the gateway has a
+    /// meaning for.
+    fn own_header(&mut self, name: &str, place: &Place<'_>) -> Option<http::HeaderName> {
+        let Ok(header) = http::HeaderName::from_bytes(name.as_bytes()) else {
+            self.fault(place, format!("`{name}` is no header name"), "for instance X-Email");
+            return None;
+        };
+        if headers::is_of_http(header.as_str()) || headers::is_managed(header.as_str()) {
+            let help = "another name, for instance X-Email";
+            let message = format!("`{name}` has a meaning of its own, and is not to be set here");
+            self.fault(place, message, help);
+            return None;
+        }
+        Some(header)
     }
 
     fn upstream_tls(

@@ -1,5 +1,7 @@
 //! `upstreams:` of `gateway.yaml`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -9,7 +11,8 @@ use crate::config::format::{BasePath, Duration, HttpUrl, ScopeText, SecretRef};
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawUpstream {
-    /// Their URLs: scheme, host and port alone; or a mapping with a weight.
+    /// Their URLs: scheme, host and port, and a path that is put before every path; or a mapping
+    /// with a weight.
     #[schemars(length(min = 1))]
     pub servers: Vec<RawServer>,
     /// TLS to `https` servers, whose certificates are always verified.
@@ -28,6 +31,12 @@ pub struct RawUpstream {
     /// How the upstream learns who calls.
     #[serde(default)]
     pub identity: RawIdentity,
+    /// What `Host` says to the servers.
+    #[serde(default)]
+    pub host: RawHost,
+    /// Further headers that no client may say to this upstream, whatever their spelling.
+    #[serde(default)]
+    pub remove_headers: Vec<String>,
     /// How servers are chosen.
     #[serde(default)]
     pub load_balancing: RawLoadBalancing,
@@ -56,7 +65,7 @@ pub enum RawServer {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawServerFull {
-    /// Scheme, host and port alone.
+    /// Scheme, host and port, and a path that is put before every path.
     pub url: HttpUrl,
     /// How many of the requests it gets, relative to the weights of the others; 1 by default.
     #[schemars(range(min = 1, max = 1000))]
@@ -154,16 +163,66 @@ pub struct RawUpstreamClient {
     pub scopes: Vec<ScopeText>,
 }
 
-/// How the upstream learns who calls.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+/// How the upstream learns who calls: in a form, and by further claims.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
 pub enum RawIdentity {
+    /// The form alone.
+    Form(RawIdentityForm),
+    /// With claims.
+    Full(RawIdentityFull),
+}
+
+impl RawIdentity {
+    /// The form.
+    #[must_use]
+    pub const fn form(&self) -> RawIdentityForm {
+        match self {
+            Self::Form(form) => *form,
+            Self::Full(full) => full.form,
+        }
+    }
+}
+
+impl Default for RawIdentity {
+    fn default() -> Self {
+        Self::Form(RawIdentityForm::Headers)
+    }
+}
+
+/// A form with further claims.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawIdentityFull {
+    /// The form.
+    #[serde(default)]
+    pub form: RawIdentityForm,
+    /// Headers that say further claims of the token, each with the claim; no client can say them.
+    #[serde(default)]
+    pub claims: BTreeMap<String, String>,
+}
+
+/// The form in which an upstream learns who calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawIdentityForm {
     /// `X-Auth-*` headers.
     #[default]
     Headers,
     /// One `X-Auth-Assertion`: a JWT that lives for a minute, is for this upstream by its name, and
     /// verifies with our keys.
     Assertion,
+}
+
+/// What `Host` says to the servers.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawHost {
+    /// The host of the server's URL.
+    #[default]
+    Upstream,
+    /// The `host` of the API.
+    Keep,
 }
 
 /// How servers are chosen.

@@ -1,6 +1,8 @@
 //! What an upstream may answer, and what of it the client gets. What readers behind us could frame
 //! otherwise is refused, as it is of clients.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
 use pingora::http::ResponseHeader;
@@ -8,7 +10,7 @@ use pingora::{Error, ErrorType, Result};
 
 use super::cors;
 use super::exchange::{Exchange, Stage};
-use super::forward::nominated;
+use super::forward::{self, nominated};
 use super::lines::Lines;
 use super::refusal;
 use crate::request::cookie::{self, Kept};
@@ -107,6 +109,7 @@ pub fn write_lines(
     let ours = Ours::of(exchange);
     for (name, value) in fields.lines() {
         let kept = match name {
+            "location" | "content-location" => mapped(value, exchange),
             "content-length" if has_no_body(status) => Kept::Nothing,
             "transfer-encoding" => Kept::Nothing,
             _ if !is_tunnel && is_hop(name) => Kept::Nothing,
@@ -126,6 +129,64 @@ pub fn write_lines(
         out.put(&CONTENT_LENGTH, b"0")?;
     }
     write_own_lines(exchange, out)
+}
+
+/// Where an answer points to, as the client reaches it: below the API's public prefix in the place
+/// of the server's base path. Only a path, or a URL with the authority that we sent, is mapped, and
+/// the result has no authority.
+fn mapped(value: &[u8], exchange: &Exchange) -> Kept {
+    let found = std::str::from_utf8(value).ok().and_then(|value| public_form(value, exchange));
+    found.map_or(Kept::All, |found| Kept::Part(found.into_bytes()))
+}
+
+fn public_form(value: &str, exchange: &Exchange) -> Option<String> {
+    let Stage::Permitted(permitted) = &exchange.stage else { return None };
+    let api = exchange.api()?;
+    let servers = exchange.snapshot.servers(permitted.permit.operation())?;
+    let base = permitted.attempt.slot.as_ref()?.member.address.base.as_str();
+    let prefix = api.strip_prefix.as_str();
+    let host = std::str::from_utf8(forward::sent_host(exchange, permitted, servers)?).ok()?;
+    let without = ["http://", "https://"].iter().find_map(|scheme| {
+        let (start, rest) = value.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    });
+    let target = match without {
+        Some(rest) => {
+            let (start, rest) = rest.split_at_checked(host.len())?;
+            let ends = rest.is_empty() || rest.starts_with(['/', '?', '#']);
+            if !start.eq_ignore_ascii_case(host) || !ends {
+                return None;
+            }
+            if rest.starts_with('/') { Cow::Borrowed(rest) } else { Cow::Owned(format!("/{rest}")) }
+        }
+        // `//` begins another authority (RFC 3986 §4.2), and to browsers so does `/\`.
+        None if value.starts_with('/') && !value.starts_with("//") => Cow::Borrowed(value),
+        None => return None,
+    };
+    let path = target.split(['?', '#']).next().unwrap_or_default();
+    // A browser would take dots off the path before it asks, and come out elsewhere.
+    let climbs = path.split(['/', '\\']).any(|segment| {
+        let plain = segment.to_ascii_lowercase().replace("%2e", ".");
+        plain == "." || plain == ".."
+    });
+    if climbs || path.contains('\\') || path.starts_with("//") {
+        return None;
+    }
+    let below = |prefix: &str, path: &str| {
+        path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let is_public = !prefix.is_empty() && below(prefix, path);
+    if !below(base, path) || is_public {
+        return None;
+    }
+    let rest = target.strip_prefix(base)?;
+    let mapped = if prefix.is_empty() && !rest.starts_with('/') {
+        format!("/{rest}")
+    } else {
+        format!("{prefix}{rest}")
+    };
+    // Two slashes would begin an authority.
+    (mapped != value && !mapped.starts_with("//")).then_some(mapped)
 }
 
 /// Takes out of trailers what would set or clear a cookie of ours.

@@ -14,6 +14,7 @@ use crate::policy::principal::Principal;
 use crate::policy::route::{Matched, OperationId};
 use crate::policy::{Judgement, Permit};
 use crate::reason::{Reason, Refusal, Verdict};
+use crate::request::headers::is_alias;
 use crate::request::target::Target;
 use crate::server::limits::quota::RateLimitStatus;
 use crate::server::oauth::Outcome;
@@ -209,11 +210,7 @@ impl Exchange {
     #[must_use]
     pub fn is_request_id(&self, name: &str) -> bool {
         // In every spelling that readers take for it.
-        fn folded(name: &str) -> impl Iterator<Item = u8> {
-            let letters = name.bytes().filter(u8::is_ascii_alphanumeric);
-            letters.map(|byte| byte.to_ascii_lowercase())
-        }
-        self.request_id.as_ref().is_some_and(|(header, _)| folded(header.as_str()).eq(folded(name)))
+        self.request_id.as_ref().is_some_and(|(header, _)| is_alias(header.as_str(), name))
     }
 
     /// The body that refusals of this exchange have.

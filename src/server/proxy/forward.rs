@@ -26,6 +26,7 @@ use crate::system::clock;
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// Fields that we add at most: room for them is made at once.
 const ADDED: usize = 12;
 /// The pseudonym by which we stand in `Via` (RFC 9110 §7.6.3).
@@ -188,17 +189,23 @@ fn write_lines(
                 || is_managed(name)
                 || (!exchange.trusted && is_trace(name))
                 || exchange.is_request_id(name)
+                || servers.is_said_by_us(name)
                 || nominated.binary_search_by(|nominated| nominated.as_str().cmp(name)).is_ok() => {
             }
             "cookie" => keep_part(out, name, value, cookie::without_ours)?,
             _ => out.keep(name, value)?,
         }
     }
-    if let Some(slot) = &permitted.attempt.slot {
-        out.put(&HOST, slot.member.address.authority.as_bytes())?;
+    if let Some(host) = sent_host(exchange, permitted, servers) {
+        out.put(&HOST, host)?;
     }
     if let Some(host) = original.first("host") {
         out.put(&FORWARDED_HOST, host)?;
+    }
+    if let Some(prefix) = exchange.api().map(|api| &api.strip_prefix)
+        && !prefix.is_empty()
+    {
+        out.put(&FORWARDED_PREFIX, prefix.as_bytes())?;
     }
     if servers.declared.http2
         && original.first("te").is_some_and(|value| value.eq_ignore_ascii_case(b"trailers"))
@@ -231,9 +238,23 @@ fn write_lines(
             )?;
         } else {
             identity_headers::write(out, &mut writer, principal, exchange.snapshot.rules())?;
+            identity_headers::write_claims(out, &mut writer, principal, &servers.declared.claims)?;
         }
     }
     Ok(())
+}
+
+/// The host that the server is called by.
+pub fn sent_host<'a>(
+    exchange: &'a Exchange,
+    permitted: &'a Permitted,
+    servers: &Servers,
+) -> Option<&'a [u8]> {
+    if servers.declared.keeps_host {
+        // The configuration lets no API be without one.
+        return exchange.api()?.host.as_ref().map(String::as_bytes);
+    }
+    permitted.attempt.slot.as_ref().map(|slot| slot.member.address.authority.as_bytes())
 }
 
 /// Writes what is left of a line.
@@ -268,19 +289,22 @@ fn authorize(out: &mut impl Lines, servers: &Arc<Servers>) -> Result<()> {
     }
 }
 
-/// The target that the server gets. Whole segments are taken off the path, after it was judged:
-/// what is left is a suffix of what was judged, and nothing is read anew.
+/// The target that the server gets. Whole segments are taken off the path, after it was judged, and
+/// the base path of the server is put before it: what is between is a suffix of what was judged,
+/// and nothing is read anew.
 fn target<'a>(permitted: &'a Permitted, exchange: &Exchange) -> Result<Cow<'a, str>> {
     let prefix = exchange.api().map_or("", |api| api.strip_prefix.as_str());
+    let slot = permitted.attempt.slot.as_ref();
+    let base = slot.map_or("", |slot| slot.member.address.base.as_str());
     let judged = permitted.target.as_str();
-    if prefix.is_empty() {
-        return Ok(Cow::Borrowed(judged));
-    }
-    let rest =
-        judged.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with(['/', '?']));
+    let rest = judged
+        .strip_prefix(prefix)
+        .filter(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with(['/', '?']));
     match rest {
-        Some(rest) if rest.starts_with('/') => Ok(Cow::Borrowed(rest)),
-        Some(rest) => Ok(Cow::Owned(format!("/{rest}"))),
+        Some(rest) if base.is_empty() && rest.starts_with('/') => Ok(Cow::Borrowed(rest)),
+        Some(rest) if base.is_empty() => Ok(Cow::Owned(format!("/{rest}"))),
+        // Where nothing is left of the path it is the base path, without a slash behind it.
+        Some(rest) => Ok(Cow::Owned(format!("{base}{rest}"))),
         None => Error::e_explain(ErrorType::InternalError, "a path outside its API"),
     }
 }

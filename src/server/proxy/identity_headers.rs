@@ -1,11 +1,13 @@
 //! The identity headers: who calls, in words that a server behind us can trust and split.
 
+use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::Write;
 
 use http::header::HeaderName;
 use pingora::{Error, ErrorType, OrErr, Result};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::exchange::Exchange;
 use super::lines::Lines;
@@ -108,6 +110,53 @@ pub fn write(
     writer.list(out, &SCOPES, scopes, b' ')?;
     let roles = principal.roles(rules);
     writer.list(out, &ROLES, roles.iter().map(crate::names::RoleName::as_str), b',')
+}
+
+/// Longest value of a claim, in bytes as it is sent.
+const MAX_CLAIM: usize = 1024;
+
+/// Writes the headers that say further claims: texts, numbers, booleans and lists of them. Of any
+/// other shape, and of one that is too long, nothing is said.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_claims(
+    out: &mut impl Lines,
+    writer: &mut Writer,
+    principal: &Principal,
+    headers: &[(HeaderName, String)],
+) -> Result<()> {
+    for (name, claim) in headers {
+        let Some(value) = principal.facts().claims.get(claim) else { continue };
+        let Some(texts) = texts(value) else { continue };
+        writer.0.clear();
+        for text in &texts {
+            if !writer.0.is_empty() {
+                writer.0.push(b',');
+            }
+            writer.encode(text);
+        }
+        if (1..=MAX_CLAIM).contains(&writer.0.len()) {
+            out.put(name, &writer.0)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a claim says, one text or several.
+fn texts(value: &Value) -> Option<Vec<Cow<'_, str>>> {
+    fn text(value: &Value) -> Option<Cow<'_, str>> {
+        match value {
+            Value::String(text) => Some(Cow::Borrowed(text.as_str())),
+            Value::Number(number) => Some(Cow::Owned(number.to_string())),
+            Value::Bool(said) => Some(Cow::Borrowed(if *said { "true" } else { "false" })),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+    if let Value::Array(values) = value {
+        return values.iter().map(text).collect();
+    }
+    text(value).map(|text| vec![text])
 }
 
 /// How long an assertion is good, seconds: the way to the upstream, and clocks that differ a

@@ -1,8 +1,8 @@
 //! The loop over HTTP/1 in a world of its own: byte streams in memory, a clock that is advanced
 //! when nobody can go on, and seeds that say what everybody does. Clients send every method and
-//! framing in pieces, read slowly, send several requests at once and go away; servers answer in every
-//! framing, early, late, in pieces, not at all or with what no answer is, and close or say more than
-//! they were asked; configurations change, and at its end the gateway drains.
+//! framing in pieces, read slowly, send one request after the other and go away; servers answer in
+//! every framing, early, late, in pieces, not at all or with what no answer is, and close or say
+//! more than they were asked; configurations change under them.
 //!
 //! `REQUESTS` sets how many requests there are, `SEED` where they begin: a failure names its seed.
 

@@ -113,8 +113,9 @@ fn hosts(config: &Config, first: Option<String>) -> Vec<String> {
 }
 
 /// The path that the servers of an API's upstream have before what is forwarded to them.
-const fn base_of<'c>(_: &'c Config, _: &Api) -> &'c str {
-    ""
+fn base_of<'c>(config: &'c Config, api: &Api) -> &'c str {
+    let upstream = config.upstreams.iter().find(|upstream| upstream.name == api.upstream);
+    upstream.and_then(|upstream| upstream.servers.first()).map_or("", |server| &server.base)
 }
 
 /// The policies in force.
