@@ -11,6 +11,7 @@ use std::sync::Arc;
 use crate::names::{
     ApiName, ClientId, IssuerName, Origin, RoleName, ScopeName, Timestamp, UserName,
 };
+use crate::scope::ScopeSet;
 use crate::token::KeySet;
 use secret::ClientSecret;
 
@@ -190,6 +191,38 @@ impl User {
     }
 }
 
+#[cfg(test)]
+impl Client {
+    /// A client that may nothing.
+    pub(crate) fn of_tests(id: &str) -> Self {
+        Self {
+            id: ClientId::new(id),
+            name: id.to_owned(),
+            provider: None,
+            logo_url: None,
+            login_url: None,
+            active: true,
+            grants: BTreeSet::new(),
+            secrets: Vec::new(),
+            keys: KeySet::default(),
+            public: false,
+            application_user: None,
+            roles: HashSet::new(),
+            scopes: HashSet::new(),
+            allow_only_selected_scopes: true,
+            enforce_token_restriction: false,
+            limit_authorization: None,
+            access_token_lifespan: 1_800,
+            refresh_token_lifespan: 8_640_000,
+            token_format: TokenFormat::Jwt,
+            redirect_urls: Vec::new(),
+            require_pkce: true,
+            external: Vec::new(),
+            origin: Origin::default(),
+        }
+    }
+}
+
 /// Clients and users by name.
 #[derive(Clone, Debug, Default)]
 pub struct Registry {
@@ -197,6 +230,8 @@ pub struct Registry {
     users: HashMap<UserName, Arc<User>>,
     external: HashMap<IssuerName, HashMap<String, ClientId>>,
     defaults: HashMap<IssuerName, ClientId>,
+    /// Scopes that are left out of what is asked for.
+    ignored_scopes: HashSet<ScopeName>,
     identities: HashMap<ExternalIdentity, UserName>,
     slowest_secret: Option<ClientSecret>,
     slowest_password: Option<String>,
@@ -247,7 +282,22 @@ impl Registry {
             users: users.into_iter().map(|user| (user.name.clone(), Arc::new(user))).collect(),
             external,
             defaults: defaults.into_iter().collect(),
+            ignored_scopes: HashSet::new(),
         }
+    }
+
+    /// The same, where these scopes are left out of what is asked for instead of refused.
+    #[must_use]
+    pub fn ignoring(mut self, scopes: impl IntoIterator<Item = ScopeName>) -> Self {
+        self.ignored_scopes = scopes.into_iter().collect();
+        self
+    }
+
+    /// What of asked scopes counts: those that are not ignored.
+    #[must_use]
+    pub fn without_ignored(&self, asked: &ScopeSet) -> ScopeSet {
+        let asked = asked.as_slice().iter();
+        asked.filter(|scope| !self.ignored_scopes.contains(*scope)).cloned().collect()
     }
 
     /// Edits a copy of a client, to evaluate what a change would do.
@@ -318,7 +368,7 @@ impl Registry {
         value: Option<&str>,
     ) -> Option<&Arc<Client>> {
         let listed = value.and_then(|value| self.external.get(issuer)?.get(value));
-        self.clients.get(listed.or_else(|| self.defaults.get(issuer))?)
+        self.clients.get(listed.or_else(|| self.defaults.get(issuer.declared()))?)
     }
 
     /// All clients, in the order of their ids.

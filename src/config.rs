@@ -105,6 +105,8 @@ pub struct Config {
     pub key_sources: Vec<(IssuerName, KeySource)>,
     /// Issuers that are asked about their opaque tokens.
     pub introspections: Vec<(IssuerName, Introspection)>,
+    /// Further hosts on which our machine-facing endpoints answer.
+    pub hosts: BTreeSet<String>,
     /// Servers, by name.
     pub upstreams: Vec<Upstream>,
     /// TLS of each listener, in their order.
@@ -183,6 +185,8 @@ pub struct Provider {
     pub algorithms: Vec<Algorithm>,
     /// Where its keys are.
     pub keys: KeySource,
+    /// How its servers are reached.
+    pub outbound: Outbound,
 }
 
 /// Where an issuer is asked about its tokens (RFC 7662), and what we are there.
@@ -196,6 +200,17 @@ pub struct Introspection {
     pub client_secret: Secret,
     /// How long an answer is taken for true.
     pub cache: Duration,
+    /// How it is reached.
+    pub outbound: Outbound,
+}
+
+/// How a server of others is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outbound {
+    /// CAs (DER) that its certificate is verified with, besides the system's.
+    pub ca: Option<Vec<Vec<u8>>>,
+    /// The proxy; that of the environment without.
+    pub proxy: Option<String>,
 }
 
 /// A secret that we present to others, read from where the configuration says it is.
@@ -426,11 +441,38 @@ pub enum KeySource {
         /// Its metadata may name keys on other hosts. So for a login provider, whose metadata is
         /// trusted with our secret too.
         any_host: bool,
+        /// How its servers are reached.
+        outbound: Outbound,
     },
     /// At a URL.
-    Url(String),
+    Url {
+        /// The URL.
+        url: String,
+        /// How its server is reached.
+        outbound: Outbound,
+    },
     /// In a file, already read.
     File(KeyFile),
+}
+
+/// The way to nowhere: a file needs none.
+static NO_OUTBOUND: Outbound = Outbound { ca: None, proxy: None };
+
+impl KeySource {
+    /// Whether they are in a file.
+    #[must_use]
+    pub const fn is_file(&self) -> bool {
+        matches!(self, Self::File(_))
+    }
+
+    /// How the servers are reached that they are fetched from.
+    #[must_use]
+    pub const fn outbound(&self) -> &Outbound {
+        match self {
+            Self::Discover { outbound, .. } | Self::Url { outbound, .. } => outbound,
+            Self::File(_) => &NO_OUTBOUND,
+        }
+    }
 }
 
 /// A key set read from a file.

@@ -19,7 +19,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use zeroize::Zeroizing;
 
-use crate::client::{Client, GrantType};
+use crate::client::{Client, GrantType, Registry};
 use crate::scope::ScopeSet;
 use form::Form;
 
@@ -214,16 +214,23 @@ pub struct Granted {
 }
 
 /// The scopes that a client gets for a request: among those it holds; all of them if it requests
-/// none (RFC 6749 §3.3).
+/// none (RFC 6749 §3.3). Ignored ones are left out, and count as requested.
 ///
 /// # Errors
 /// Says which scope it does not hold, or what is wrong with the value.
-pub fn scope_of(client: &Client, requested: Option<&str>) -> Result<ScopeSet, String> {
+pub fn scope_of(
+    client: &Client,
+    registry: &Registry,
+    requested: Option<&str>,
+) -> Result<ScopeSet, String> {
     let all = || client.scopes.iter().cloned().collect();
     let Some(requested) = requested else { return Ok(all()) };
     let requested = ScopeSet::parse(requested).map_err(|fault| fault.to_string())?;
+    if requested.is_empty() {
+        return Ok(all());
+    }
+    let requested = registry.without_ignored(&requested);
     match requested.as_slice().iter().find(|scope| !client.scopes.contains(*scope)) {
-        None if requested.is_empty() => Ok(all()),
         None => Ok(requested),
         Some(unheld) => Err(format!("this client does not hold the scope {unheld}")),
     }

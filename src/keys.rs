@@ -5,6 +5,7 @@
 
 pub mod discovery;
 pub mod fetch;
+pub mod freshness;
 pub mod own;
 pub mod remote;
 

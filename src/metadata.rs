@@ -10,6 +10,40 @@ use crate::policy::Rules;
 /// Where protected resources are described (RFC 9728 §3); the path of the resource follows.
 pub const RESOURCE: &str = "/.well-known/oauth-protected-resource";
 
+/// Our endpoints for machines, which answer on the further `hosts` too: no page, no sign-in.
+pub const MACHINE_PATHS: [&str; 10] = [
+    "/oauth_token.do",
+    "/oauth2/token",
+    "/oauth_revoke_token.do",
+    "/oauth2/revoke",
+    "/oauth2/introspect",
+    "/api/now/oauth/jwks",
+    "/.well-known/jwks.json",
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/openid-configuration",
+    RESOURCE,
+];
+
+/// The same for those that know OpenID Connect alone: with the members that they insist on (OpenID
+/// Connect Discovery §3). There are no ID tokens, so `openid` is no scope.
+#[must_use]
+pub fn openid_configuration(
+    public_url: &str,
+    grants: &BTreeSet<GrantType>,
+    rules: &Rules,
+) -> String {
+    let mut document = server_members(public_url, grants, rules);
+    let scopes = rules.scopes_in_use().filter(|scope| *scope != "openid");
+    document.insert("scopes_supported".into(), json!(scopes.collect::<BTreeSet<_>>()));
+    if grants.contains(&GrantType::AuthorizationCode) {
+        let prompts = json!(["none", "login", "consent"]);
+        document.insert("prompt_values_supported".into(), prompts);
+    }
+    document.insert("subject_types_supported".into(), json!(["public"]));
+    document.insert("id_token_signing_alg_values_supported".into(), json!(["RS256"]));
+    Value::Object(document).to_string()
+}
+
 /// Our authorization server (RFC 8414 §2), made from what is configured.
 #[must_use]
 pub fn authorization_server(
@@ -17,11 +51,19 @@ pub fn authorization_server(
     grants: &BTreeSet<GrantType>,
     rules: &Rules,
 ) -> String {
+    Value::Object(server_members(public_url, grants, rules)).to_string()
+}
+
+fn server_members(
+    public_url: &str,
+    grants: &BTreeSet<GrantType>,
+    rules: &Rules,
+) -> Map<String, Value> {
     let at = |path: &str| format!("{public_url}{path}");
     let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt", "none"]);
     let signed =
         json!(["ES256", "ES384", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "EdDSA"]);
-    let mut document = json!({
+    let document = json!({
         "issuer": public_url,
         "token_endpoint": at("/oauth2/token"),
         "jwks_uri": at("/.well-known/jwks.json"),
@@ -40,16 +82,15 @@ pub fn authorization_server(
         // Required by RFC 8414 §2 even where there is no authorization endpoint.
         "response_types_supported": [],
     });
-    if grants.contains(&GrantType::AuthorizationCode)
-        && let Some(members) = document.as_object_mut()
-    {
+    let Value::Object(mut members) = document else { return Map::new() };
+    if grants.contains(&GrantType::AuthorizationCode) {
         members.insert("authorization_endpoint".into(), at("/oauth2/authorize").into());
         members.insert("response_types_supported".into(), json!(["code"]));
         members.insert("response_modes_supported".into(), json!(["query"]));
         members.insert("code_challenge_methods_supported".into(), json!(["S256"]));
         members.insert("authorization_response_iss_parameter_supported".into(), true.into());
     }
-    document.to_string()
+    members
 }
 
 /// A protected resource (RFC 9728 §2): all of ours for an empty path, one API for its base path.
@@ -68,10 +109,12 @@ pub fn protected_resource(public_url: &str, path: &str, rules: &Rules) -> Option
     if titles.is_empty() && !path.is_empty() {
         return None;
     }
-    let mut servers: Vec<&str> =
-        rules.issuers().map(|issuer| issuer.rules.issuer.as_str()).collect();
+    // A client finds the metadata of one by its URL: what is none, is of no use to it.
+    let is_url = |text: &String| text.starts_with("https://") || text.starts_with("http://");
+    let mut servers: Vec<String> =
+        rules.issuers().flat_map(|issuer| issuer.rules.issuers()).filter(is_url).collect();
     // Ours first: it knows the scopes of every API here.
-    servers.sort_unstable_by_key(|issuer| (*issuer != public_url, *issuer));
+    servers.sort_unstable_by(|a, b| (a != public_url, a).cmp(&(b != public_url, b)));
     let mut document = json!({
         "resource": name,
         "authorization_servers": servers,

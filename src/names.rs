@@ -84,10 +84,14 @@ name!(
     /// A role of a user or client, the only thing ACLs look at.
     RoleName
 );
-name!(
-    /// The configuration's name of an issuer: `self`, or a key of `issuers:`.
-    IssuerName
-);
+/// The name of an issuer: `self`, or a key of `issuers:`; where an issuer has tenants, that key, a
+/// slash and the tenant (`entra/9f…`), because a subject is one only with its tenant.
+#[derive(Clone)]
+pub struct IssuerName {
+    text: Arc<str>,
+    /// How much of the text is the key.
+    declared: usize,
+}
 name!(
     /// A key of `upstreams:`.
     UpstreamName
@@ -101,10 +105,98 @@ impl IssuerName {
     /// The name of our own authorization server.
     pub const OWN: &'static str = "self";
 
+    /// The name of an issuer as the configuration has it. Names are compared byte for byte.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self { text: Arc::from(text), declared: text.len() }
+    }
+
+    /// The name of one of its tenants.
+    #[must_use]
+    pub fn of_tenant(&self, tenant: &str) -> Self {
+        let declared = self.declared();
+        Self { text: Arc::from(format!("{declared}/{tenant}")), declared: declared.len() }
+    }
+
+    /// The name as text, with the tenant.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The key of `issuers:`, without the tenant.
+    #[must_use]
+    pub fn declared(&self) -> &str {
+        self.text.get(..self.declared).unwrap_or_default()
+    }
+
+    /// The tenant, where it names one.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&str> {
+        self.text.get(self.declared..)?.strip_prefix('/')
+    }
+
     /// Whether this is our own authorization server.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        &*self.0 == Self::OWN
+        &*self.text == Self::OWN
+    }
+}
+
+// Two names are one where their texts are: no issuer has the name of another's tenant.
+impl PartialEq for IssuerName {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for IssuerName {}
+
+impl PartialOrd for IssuerName {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for IssuerName {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.text.cmp(&other.text)
+    }
+}
+
+impl std::hash::Hash for IssuerName {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
+
+impl Borrow<str> for IssuerName {
+    fn borrow(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for IssuerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for IssuerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+impl From<&str> for IssuerName {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl serde::Serialize for IssuerName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
     }
 }
 

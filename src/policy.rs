@@ -25,6 +25,7 @@ use crate::client::Registry;
 use crate::names::{ClientId, IssuerName, Origin, PolicyName, RoleName, ScopeName};
 use crate::reason::{Reason, Step, Verdict};
 use crate::token::IssuerRules;
+use crate::token::tenant;
 use block::Blocks;
 use definition::{Api, RateLimit};
 use route::{Operation, OperationId, Routes};
@@ -72,7 +73,10 @@ pub struct Rules {
     operations: Vec<Operation>,
     routes: Routes,
     issuers: HashMap<IssuerName, Issuer>,
+    /// By `iss`; an issuer whose tenants are listed has several.
     issuer_names: HashMap<String, IssuerName>,
+    /// Issuers with any tenant, by the text that `{tenant}` stands in; none overlap.
+    issuer_templates: Vec<(String, IssuerName)>,
     /// Prefixes of opaque tokens; none is the beginning of another.
     prefixes: Vec<(String, IssuerName)>,
     blocks: Blocks,
@@ -144,17 +148,37 @@ impl Rules {
         &self.definitions.registry
     }
 
-    /// One issuer by its name here.
+    /// One issuer by its name here, which may name one of its tenants.
     #[must_use]
     pub fn issuer(&self, name: &str) -> Option<&Issuer> {
-        self.issuers.get(name)
+        self.issuers.get(name).or_else(|| Some(self.issuer_and_tenant(name)?.0))
+    }
+
+    fn issuer_and_tenant<'a>(&self, name: &'a str) -> Option<(&Issuer, &'a str)> {
+        let (declared, tenant) = name.rsplit_once('/')?;
+        let issuer = self.issuers.get(declared)?;
+        let tenants = issuer.rules.tenants.as_ref()?;
+        tenants.allow(tenant).then_some((issuer, tenant))
+    }
+
+    /// The name of an issuer, or of one of its tenants, from its text.
+    #[must_use]
+    pub fn issuer_name(&self, text: &str) -> IssuerName {
+        let found = self.issuer_and_tenant(text).filter(|_| !self.issuers.contains_key(text));
+        let name = found.map(|(issuer, tenant)| issuer.rules.name.of_tenant(tenant));
+        name.unwrap_or_else(|| IssuerName::new(text))
     }
 
     /// The issuer that a token's `iss` names, compared byte for byte. The claim is not yet
     /// verified: it only selects the keys.
     #[must_use]
     pub fn issuer_by_claim(&self, iss: &str) -> Option<&Issuer> {
-        self.issuers.get(self.issuer_names.get(iss)?)
+        let by_template = || {
+            let mut templates = self.issuer_templates.iter();
+            templates.find(|(template, _)| tenant::tenant_of(template, iss).is_some())
+        };
+        let name = self.issuer_names.get(iss).or_else(|| Some(&by_template()?.1))?;
+        self.issuers.get(name)
     }
 
     /// The issuer that introspects a token which is neither ours nor a JWT: by its prefix, or by

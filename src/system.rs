@@ -1,5 +1,6 @@
-//! The clock, randomness and configuration files: only these modules read them.
+//! The clock, randomness, configuration files and the environment: only these modules read them.
 
 pub mod clock;
 pub mod random;
+pub mod environment;
 pub mod files;

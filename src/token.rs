@@ -10,6 +10,7 @@ pub mod json;
 pub mod jws;
 pub mod keyset;
 pub mod mint;
+pub mod tenant;
 
 use crate::names::{IssuerName, Timestamp};
 use crate::scope::ScopeSet;
@@ -21,7 +22,7 @@ pub use keyset::{KeyId, KeySet};
 /// enough now is judged anew on each request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Facts {
-    /// The configuration's name of the issuer.
+    /// The configuration's name of the issuer, with the tenant where it has several.
     pub issuer: IssuerName,
     /// The key that signed it; a removed key ends its tokens. `None` for tokens that were not
     /// verified by a key.

@@ -96,7 +96,6 @@ fn make(algorithm: crate::token::jws::Algorithm) -> Result<NewKey, ExitCode> {
 fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let fetch = Fetch::new().map_err(|fault| wrong(&fault))?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -110,11 +109,12 @@ fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     for (name, source) in config.key_sources.iter().cloned().chain(provider) {
         let from = match &source {
             KeySource::Discover { issuer, .. } => format!("the metadata of {issuer}"),
-            KeySource::Url(url) => url.clone(),
+            KeySource::Url { url, .. } => url.clone(),
             KeySource::File(file) => file.path.clone(),
         };
-        let keys = IssuerKeys::new(name.clone(), source);
-        let outcome = runtime.block_on(keys.fetch_once(&fetch));
+        let fetch = Fetch::new(source.outbound()).map_err(|fault| wrong(&fault))?;
+        let keys = IssuerKeys::new(name.clone(), source, fetch);
+        let outcome = runtime.block_on(keys.fetch_once());
         let set = keys.set();
         let names: Vec<String> = set
             .keys()
@@ -125,7 +125,10 @@ fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
             "issuer": name.as_str(),
             "from": from,
             "keys": names,
-            "of_no_use": outcome.as_ref().ok(),
+            "of_no_use": outcome.as_ref().ok().map(Vec::len),
+            "left_out": outcome.as_ref().ok().map(|left_out| {
+                left_out.iter().map(ToString::to_string).collect::<Vec<_>>()
+            }),
             "fault": outcome.as_ref().err(),
         }));
     }
@@ -133,7 +136,7 @@ fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     match format {
         Format::Json => say(&json!({ "issuers": rows }).to_string()),
         Format::Text => {
-            store_access::table(&rows, &["issuer", "from", "keys", "of_no_use", "fault"]);
+            store_access::table(&rows, &["issuer", "from", "keys", "left_out", "fault"]);
         }
     }
     Ok(if failed { ExitCode::from(super::FINDINGS) } else { ExitCode::SUCCESS })

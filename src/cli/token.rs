@@ -155,9 +155,14 @@ fn revoke(
     let now = clock::now();
     let until = until(&what, issued_before, now)?;
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
-    let mut issuer = IssuerName::new(issuer.unwrap_or(IssuerName::OWN));
-    if config.rules.issuer(issuer.as_str()).is_none() {
+    let mut issuer = config.rules.issuer_name(issuer.unwrap_or(IssuerName::OWN));
+    let Some(found) = config.rules.issuer(issuer.as_str()) else {
         return Err(wrong(&format!("there is no issuer `{issuer}`: nothing was revoked")));
+    };
+    if found.rules.tenants.is_some() && issuer.tenant().is_none() && !what.all {
+        // A subject is one only with its tenant.
+        let text = format!("`{issuer}` has tenants: write --issuer {issuer}/TENANT, or --all");
+        return Err(wrong(&text));
     }
     let registry = config.rules.registry();
     let subject = match what {
@@ -203,14 +208,13 @@ fn presented(config: &Config) -> Result<(IssuerName, Subject), ExitCode> {
     let decoded = Decoded::of(&token).ok();
     let parsed = decoded.as_ref().and_then(|decoded| decoded.read().ok());
     let text = |name: &str| parsed.as_ref()?.claims.get(name)?.as_str();
-    let issuer = text("iss")
-        .and_then(|iss| config.rules.issuer_by_claim(iss))
-        .map(|issuer| &issuer.rules.name);
+    let issuer =
+        text("iss").and_then(|iss| Some(config.rules.issuer_by_claim(iss)?.rules.name_of(iss)));
     if let Some(issuer) = issuer.filter(|issuer| !issuer.is_own()) {
         let id = text("jti").ok_or_else(|| {
             wrong("the token has no jti: revoke with --issuer and --client or --user")
         })?;
-        return Ok((issuer.clone(), Subject::Token(id.to_owned())));
+        return Ok((issuer, Subject::Token(id.to_owned())));
     }
     let store = store_access::store(config)?;
     if let Some(digest) = Kind::Refresh.digest(&token) {

@@ -117,6 +117,11 @@ impl Known {
         self.0.get(&named).is_none_or(|names| names.contains(name))
     }
 
+    /// Whether a name is defined; of a kind that could not be read, none is.
+    fn names(&self, named: Named, name: &str) -> bool {
+        self.0.get(&named).is_some_and(|names| names.contains(name))
+    }
+
     fn suggestion(&self, named: Named, wrong: &str) -> String {
         let names = self.0.get(&named);
         suggestion(wrong, names.into_iter().flatten().map(String::as_str).collect::<Vec<_>>())
@@ -308,7 +313,11 @@ pub(super) fn load(
     let mut faults = builder.faults;
     match built {
         Some((unfinished, definitions)) if faults.is_empty() => match compile(definitions) {
-            Ok(rules) => Ok(unfinished(rules, digest(sources))),
+            Ok(rules) => {
+                let config = unfinished(rules, digest(sources));
+                let clashes = clashes(&config);
+                if clashes.is_empty() { Ok(config) } else { Err(clashes) }
+            }
             Err(found) => Err(found.into_iter().map(located).collect()),
         },
         other => {
@@ -370,7 +379,8 @@ impl Builder<'_> {
             blocks: policies.blocks,
             address_limits: policies.address_limits,
             limits: policies.limits,
-            registry: Registry::new(clients, users, issuers.defaults),
+            registry: Registry::new(clients, users, issuers.defaults)
+                .ignoring(settings.server.ignored_scopes.iter().cloned()),
             issuers: issuers.rules,
             master_scope: settings.server.master_scope,
         };
@@ -384,6 +394,7 @@ impl Builder<'_> {
                 key_sources: issuers.sources,
                 introspections: issuers.introspections,
                 upstreams,
+                hosts: settings.hosts,
                 tls: settings.tls,
                 trusted_proxies: settings.trusted_proxies,
                 grants: settings.server.grants,
@@ -400,6 +411,34 @@ impl Builder<'_> {
         });
         Some((unfinished, definitions))
     }
+}
+
+/// APIs that name one of our further hosts and have one of our paths there.
+fn clashes(config: &Config) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (host, path) in config
+        .hosts
+        .iter()
+        .flat_map(|host| crate::metadata::MACHINE_PATHS.map(|path| (host.as_str(), path)))
+    {
+        let Some(found) = config.rules.template_at(host, path) else { continue };
+        let mut on_host =
+            config.rules.paths().filter(|(of, segments)| *of == Some(host) && *segments == found);
+        let apis = config.rules.apis().iter();
+        let api = apis.filter(|api| api.host.as_deref() == Some(host)).find(|api| {
+            path.strip_prefix(api.base_path.as_str()).is_some_and(|rest| rest.starts_with('/'))
+        });
+        if let (Some(_), Some(api)) = (on_host.next(), api) {
+            let message = format!("`{path}` on `{host}` is an endpoint of ours (`hosts`)");
+            faults.push(located(crate::policy::CompileFault {
+                origin: api.origin.clone(),
+                message,
+                help: "give the API another host or path, or take the host out of `hosts`".into(),
+            }));
+        }
+    }
+    faults.dedup();
+    faults
 }
 
 /// Gives each API below `public_url` its name as a resource (RFC 8707), and lets our own tokens be

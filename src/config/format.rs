@@ -97,6 +97,9 @@ formats! {
         listen on: IP:PORT.";
     /// An absolute http or https URL without query, fragment and credentials.
     HttpUrl(url::Url) = "url", parse_url, "^(https?://.+|env:.*)$", "An http or https URL.";
+    /// What a token calls its issuer.
+    IssuerText(String) = "issuer", parse_issuer, "^.+$", "An issuer, as its tokens write it: a \
+        URL, another URI, or a text without colon.";
     /// A reference to a secret; never the secret.
     SecretRef(SecretSource) = "secret", parse_secret, "^(env:[A-Za-z_][A-Za-z0-9_]*|file:.+)$", "A \
         secret: env:NAME or file:PATH, never the secret itself.";
@@ -272,6 +275,34 @@ fn parse_url(text: &str) -> Result<url::Url, String> {
         return Err(format!("`{text}` has a query or a fragment; leave them out"));
     }
     Ok(url)
+}
+
+/// A `StringOrURI` (RFC 7519 §2): what has a colon is a URI (RFC 3986 §3, §2).
+fn parse_issuer(text: &str) -> Result<String, String> {
+    if text.is_empty() || text.len() > 512 || text.chars().any(char::is_control) {
+        return Err("an issuer is a text of 1 to 512 bytes without control characters".to_owned());
+    }
+    // Braces are for the place of the tenant.
+    let Some((scheme, _)) = text.split_once(':') else { return Ok(text.to_owned()) };
+    let fits =
+        |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:/?#[]@!$&'()*+,;=%{}".contains(&byte);
+    let has_scheme = scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    if has_scheme && text.bytes().all(fits) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` has a colon and is no URI: no token says it (RFC 7519 §2)"))
+}
+
+/// Whether a URL leads to this machine alone.
+#[must_use]
+pub fn is_loopback(url: &url::Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        None => false,
+    }
 }
 
 fn parse_secret(text: &str) -> Result<SecretSource, String> {

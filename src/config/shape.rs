@@ -322,22 +322,21 @@ impl<'a> Walk<'a> {
         self.fault_of(schema, message, help);
     }
 
-    /// The shapes to choose from: those of a choice among them too.
-    fn flattened(&self, branches: &'a [Json]) -> Vec<&'a Json> {
-        let branches = branches.iter().map(|branch| self.resolve(branch));
-        let shapes = branches.flat_map(|schema| {
-            let inner = schema.get("oneOf").or_else(|| schema.get("anyOf"));
-            match inner.and_then(Json::as_array) {
-                Some(inner) => self.flattened(inner),
-                None => vec![schema],
+    /// The shapes of a choice, and of the choices among them.
+    fn flat(&self, choice: &'a [Json]) -> Vec<&'a Json> {
+        let mut shapes = Vec::new();
+        for shape in choice.iter().map(|branch| self.resolve(branch)) {
+            match branches(shape) {
+                Some(inner) => shapes.extend(self.flat(inner)),
+                None => shapes.push(shape),
             }
-        });
-        shapes.collect()
+        }
+        shapes
     }
 
     /// One of several shapes: texts by their words, mappings by their keys.
     fn choose(&mut self, branches: &'a [Json], value: &mut Value) -> Fate {
-        let resolved = self.flattened(branches);
+        let resolved = self.flat(branches);
         if let Some(text) = value.as_str() {
             let words = |schema: &&'a Json| -> Vec<&'a str> {
                 let listed = schema.get("enum").and_then(Json::as_array).into_iter().flatten();

@@ -114,7 +114,7 @@ pub fn direct(
     request: &TokenRequest,
     public_url: &str,
 ) -> Result<(Authorization, Granted), GrantError> {
-    let scopes = scope_of(client, request.scope.as_deref());
+    let scopes = scope_of(client, rules.registry(), request.scope.as_deref());
     let scopes = scopes.map_err(|text| GrantError::new(ErrorCode::InvalidScope, text))?;
     let resource = match &request.resource {
         None => None,
@@ -167,7 +167,7 @@ fn granted(
     let held: ScopeSet = held.cloned().collect();
     let scopes = match scope {
         None => held,
-        Some(text) => narrower(&held, text)?,
+        Some(text) => narrower(&held, registry, text)?,
     };
     Ok(Granted {
         client: client.id.to_string(),
@@ -179,11 +179,15 @@ fn granted(
     })
 }
 
-fn narrower(held: &ScopeSet, text: &str) -> Result<ScopeSet, GrantError> {
+fn narrower(held: &ScopeSet, registry: &Registry, text: &str) -> Result<ScopeSet, GrantError> {
     let invalid = |text: String| GrantError::new(ErrorCode::InvalidScope, text);
     let asked = ScopeSet::parse(text).map_err(|fault| invalid(fault.to_string()))?;
+    if asked.is_empty() {
+        return Ok(held.clone());
+    }
+    // What is ignored counts as asked: alone, it gives nothing.
+    let asked = registry.without_ignored(&asked);
     match asked.as_slice().iter().find(|scope| !held.contains(scope.as_str())) {
-        None if asked.is_empty() => Ok(held.clone()),
         None => Ok(asked),
         Some(more) => Err(invalid(format!("the grant does not include the scope {more}"))),
     }

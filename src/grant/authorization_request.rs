@@ -10,6 +10,7 @@ use super::form::Form;
 use super::pkce::Challenge;
 use super::{redirect, resource, scope_of};
 use crate::client::{Client, GrantType};
+use crate::names::Timestamp;
 use crate::policy::Rules;
 use crate::scope::ScopeSet;
 
@@ -31,6 +32,81 @@ pub struct AuthorizationRequest {
     pub resource: Option<String>,
     /// The PKCE challenge.
     pub challenge: Option<Challenge>,
+    /// How the user is to sign in and consent.
+    pub sign_in: SignIn,
+}
+
+/// What a request says of the user's sign-in and consent (OpenID Connect Core §3.1.2.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SignIn {
+    /// `prompt=none`: no page is shown.
+    pub is_silent: bool,
+    /// `prompt=login`: the user signs in anew. So does `max_age=0`.
+    pub asks_login: bool,
+    /// `prompt=consent`: the user is asked, whatever was allowed before.
+    pub asks_consent: bool,
+    /// `max_age`, seconds.
+    pub max_age: Option<i64>,
+    /// The user has signed in since then: what `max_age` became when it was first shown.
+    pub since: Option<Timestamp>,
+    /// The user has signed in anew, in another session than this: what `prompt=login` became.
+    pub other_than: Option<String>,
+}
+
+/// The parameters that take the place of `max_age` and `prompt=login`, so that they are not asked
+/// for again when the user comes back from signing in.
+const SINCE: &str = "signed_in_since";
+const OTHER_THAN: &str = "other_session_than";
+
+impl SignIn {
+    /// The same request after it was shown at this time, in this session of a user who had signed
+    /// in: what it asks for has a place in time.
+    #[must_use]
+    pub fn shown(mut self, now: Timestamp, session: Option<&str>) -> Self {
+        let by_age = self.max_age.take().map(|age| Timestamp(now.0.saturating_sub(age)));
+        self.since = self.since.filter(|since| *since <= now).max(by_age);
+        if std::mem::take(&mut self.asks_login) {
+            self.other_than = session.map(str::to_owned);
+        }
+        self
+    }
+
+    /// Whether a sign-in at this time, in this session, will do.
+    #[must_use]
+    pub fn is_satisfied_by(&self, since: Timestamp, session: &str) -> bool {
+        !self.asks_login
+            && self.max_age.is_none()
+            && self.since.is_none_or(|earliest| since >= earliest)
+            && self.other_than.as_deref() != Some(session)
+    }
+
+    fn parse(form: &Form) -> Result<Self, String> {
+        let mut asked = Self::default();
+        let prompts: Vec<&str> = form.value("prompt").unwrap_or_default().split(' ').collect();
+        for prompt in &prompts {
+            match *prompt {
+                "none" => asked.is_silent = true,
+                "login" => asked.asks_login = true,
+                "consent" => asked.asks_consent = true,
+                // Others ask for what is not offered, and may be ignored (OpenID Connect Core
+                // §3.1.2.1, `select_account`).
+                _ => {}
+            }
+        }
+        if asked.is_silent && prompts.len() > 1 {
+            return Err("prompt=none goes with no other value".to_owned());
+        }
+        if let Some(age) = form.value("max_age") {
+            let seconds = age.parse::<u32>();
+            let seconds = seconds.map_err(|_| "max_age is no number of seconds".to_owned())?;
+            asked.asks_login |= seconds == 0;
+            asked.max_age = (seconds > 0).then_some(i64::from(seconds));
+        }
+        let since = form.value(SINCE).and_then(|since| since.parse().ok());
+        asked.since = since.map(Timestamp);
+        asked.other_than = form.value(OTHER_THAN).map(str::to_owned);
+        Ok(asked)
+    }
 }
 
 /// The destination of a response.
@@ -61,6 +137,10 @@ pub enum ResponseError {
     RequestNotSupported,
     /// The server cannot answer now.
     TemporarilyUnavailable,
+    /// The user has to sign in, and no page may be shown (OpenID Connect Core §3.1.2.6).
+    LoginRequired,
+    /// The user has to consent, and no page may be shown.
+    ConsentRequired,
 }
 
 impl ResponseError {
@@ -76,6 +156,8 @@ impl ResponseError {
             Self::InvalidTarget => "invalid_target",
             Self::RequestNotSupported => "request_not_supported",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
+            Self::LoginRequired => "login_required",
+            Self::ConsentRequired => "consent_required",
         }
     }
 }
@@ -107,6 +189,32 @@ impl WayBack {
 }
 
 impl AuthorizationRequest {
+    /// The target of a request that asks for such a sign-in. The rest is kept byte for byte.
+    #[must_use]
+    pub fn target_asking(target: &str, asked: &SignIn) -> String {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let mut kept = Vec::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let parsed = url::form_urlencoded::parse(pair.as_bytes()).next();
+            let (name, _) = parsed.unwrap_or_default();
+            match &*name {
+                "prompt" | "max_age" | SINCE | OTHER_THAN => {}
+                _ => kept.push(pair.to_owned()),
+            }
+        }
+        if asked.asks_consent {
+            kept.push("prompt=consent".to_owned());
+        }
+        kept.extend(asked.since.map(|since| format!("{SINCE}={}", since.0)));
+        let other_than = asked.other_than.as_ref();
+        kept.extend(other_than.map(|session| {
+            let session: String =
+                url::form_urlencoded::byte_serialize(session.as_bytes()).collect();
+            format!("{OTHER_THAN}={session}")
+        }));
+        format!("{path}?{}", kept.join("&"))
+    }
+
     /// Parses the query of an authorization request.
     ///
     /// # Errors
@@ -146,6 +254,8 @@ impl AuthorizationRequest {
         if let Some((_, fault)) = fault {
             return Err(back(ResponseError::InvalidRequest, fault.description.into_owned()));
         }
+        let sign_in =
+            SignIn::parse(&form).map_err(|text| back(ResponseError::InvalidRequest, text))?;
         Self::read(client, &form, rules, public_url)
             .map(|(scopes, resource, challenge)| Self {
                 client: client.clone(),
@@ -154,6 +264,7 @@ impl AuthorizationRequest {
                 scopes,
                 resource,
                 challenge,
+                sign_in,
             })
             .map_err(|(error, text)| back(error, text))
     }
@@ -199,7 +310,7 @@ impl AuthorizationRequest {
         }
         let challenge =
             challenge(client, form).map_err(|text| (ResponseError::InvalidRequest, text))?;
-        let scopes = scope_of(client, form.value("scope"))
+        let scopes = scope_of(client, rules.registry(), form.value("scope"))
             .map_err(|text| (ResponseError::InvalidScope, text))?;
         let resource = match form.value("resource") {
             None => None,

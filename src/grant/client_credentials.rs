@@ -35,7 +35,7 @@ pub fn grant(
         Some(resource) => resource::find(rules, public_url, resource)
             .map_err(|text| GrantError::new(ErrorCode::InvalidTarget, text))?,
     };
-    let scopes = scope_of(client, request.scope.as_deref());
+    let scopes = scope_of(client, rules.registry(), request.scope.as_deref());
     Ok(Granted {
         client: client.id.to_string(),
         subject: client.id.to_string(),

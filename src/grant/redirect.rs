@@ -1,11 +1,47 @@
 //! Redirect URIs: which may be registered, whether a presented one matches, and how a response is
 //! added.
 
+use std::collections::HashSet;
+
+use crate::client::Registry;
+
+/// Schemes that browsers and systems give a meaning of their own; with `ms-…` besides.
+const TAKEN: [&str; 21] = [
+    "about",
+    "blob",
+    "chrome",
+    "data",
+    "file",
+    "filesystem",
+    "ftp",
+    "http",
+    "intent",
+    "jar",
+    "javascript",
+    "mailto",
+    "res",
+    "search-ms",
+    "shell",
+    "tel",
+    "urn",
+    "vbscript",
+    "view-source",
+    "ws",
+    "wss",
+];
+
+/// The scheme of a redirect URI that leads to an application and not to a server (RFC 8252 §7.1).
+#[must_use]
+pub fn private_scheme(text: &str) -> Option<&str> {
+    let (scheme, _) = text.split_once(':')?;
+    (!matches!(scheme, "http" | "https")).then_some(scheme)
+}
+
 /// Checks a redirect URI that an operator registers.
 ///
 /// # Errors
 /// Says what is wrong, and what would be right (RFC 6749 §3.1.2, RFC 9700 §2.6, RFC 8252 §7).
-pub fn check_registered(text: &str) -> Result<(), String> {
+pub fn check_registered(text: &str, public_client: bool) -> Result<(), String> {
     let url = url::Url::parse(text).map_err(|_| format!("`{text}` is not an absolute URL"))?;
     if text.contains('#') {
         return Err("a redirect URL has no fragment (RFC 6749 §3.1.2)".to_owned());
@@ -26,13 +62,54 @@ pub fn check_registered(text: &str) -> Result<(), String> {
         "http" => {
             Err("plain http is for loopback alone: write https://… (RFC 9700 §2.6)".to_owned())
         }
-        // Private-use schemes are reversed domain names (RFC 8252 §7.1): this also keeps
-        // javascript: and data: out.
-        scheme if scheme.contains('.') => Ok(()),
-        scheme => Err(format!(
-            "the scheme `{scheme}` belongs to nobody: use https, or a reversed domain such as \
-                com.example.app"
+        scheme if TAKEN.contains(&scheme) || scheme.starts_with("ms-") => {
+            Err(format!("the scheme `{scheme}` leads to no application: use https, or its own"))
+        }
+        // Of two applications with one scheme the system chooses: only PKCE and the user's consent
+        // protect what is sent there, and a secret would not be one (RFC 8252 §7.1, §8.5).
+        scheme if !public_client => Err(format!(
+            "the scheme `{scheme}` is for public clients: write https://…, or `public_client: true`"
         )),
+        // Byte for byte: the parser writes schemes in lower case.
+        scheme if !text.starts_with(scheme) => {
+            Err(format!("write the scheme in lower case: `{scheme}`"))
+        }
+        _ if text.split_once(':').is_some_and(|(_, rest)| rest.is_empty()) => {
+            Err("nothing stands behind the scheme".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Origins of the pages of public clients: what they get by script, they may read.
+#[derive(Clone, Debug, Default)]
+pub struct Pages {
+    origins: HashSet<String>,
+    /// Some such client is on loopback, where ports are free.
+    has_loopback: bool,
+}
+
+impl Pages {
+    /// Those of a registry: https origins of redirect URLs of active public clients, and loopback
+    /// where such a client's is.
+    #[must_use]
+    pub fn of(registry: &Registry) -> Self {
+        let mut pages = Self::default();
+        let clients = registry.clients().into_iter();
+        for url in clients.filter(|one| one.active && one.public).flat_map(|one| &one.redirect_urls)
+        {
+            pages.has_loopback |= split_loopback(url).is_some();
+            let parsed = url::Url::parse(url).ok().filter(|url| url.scheme() == "https");
+            pages.origins.extend(parsed.map(|url| url.origin().ascii_serialization()));
+        }
+        pages
+    }
+
+    /// Whether a page of this origin, as a browser writes it (RFC 6454 §6.2), is one of theirs.
+    #[must_use]
+    pub fn have(&self, origin: &str) -> bool {
+        let on_loopback = || split_loopback(origin).is_some_and(|(_, _, rest)| rest.is_empty());
+        self.origins.contains(origin) || (self.has_loopback && on_loopback())
     }
 }
 
@@ -198,7 +275,7 @@ mod tests {
             "http://[::1]/cb",
             "com.example.app:/cb",
         ] {
-            check_registered(good).unwrap();
+            check_registered(good, true).unwrap();
         }
         for bad in [
             "",
@@ -212,8 +289,74 @@ mod tests {
             "data:text/html,x",
             "https://app.example/a b",
         ] {
-            assert!(check_registered(bad).is_err(), "{bad}");
+            for public in [false, true] {
+                assert!(check_registered(bad, public).is_err(), "{bad}");
+            }
         }
+    }
+
+    #[test]
+    fn a_private_scheme_is_a_public_clients_and_has_no_meaning_of_its_own() {
+        for good in [
+            "cursor://anysphere.cursor-mcp/oauth/callback",
+            "vscode://vendor.extension/cb",
+            "com.example.app:/cb",
+            "postman://app/oauth2/callback?x=1",
+            "a+b-c.d:cb",
+        ] {
+            check_registered(good, true).unwrap();
+            assert!(check_registered(good, false).is_err(), "{good} of a client with a secret");
+        }
+        let taken = TAKEN.map(|scheme| format!("{scheme}://x/cb"));
+        let others = ["ms-excel:ofe|u|x", "ms-settings:x", "JavaScript:alert(1)", "DATA:x"];
+        let malformed =
+            ["Cursor://x/cb", "cursor:", "cursor", "1cursor://x", "cur_sor://x", "://x", ":x"];
+        let foreign = ["cursor://u:p@x/cb", "cursor://x/#f", "cursor://*/cb", "cursor://a b/cb"];
+        let bad = taken.iter().map(String::as_str).chain(others).chain(malformed).chain(foreign);
+        for bad in bad {
+            assert!(check_registered(bad, true).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn pages_of_public_clients_alone_have_origins_that_may_read() {
+        let client = |id: &str, public: bool, active: bool, urls: &[&str]| {
+            let mut client = crate::client::Client::of_tests(id);
+            (client.public, client.active) = (public, active);
+            client.redirect_urls = urls.iter().map(|url| (*url).to_owned()).collect();
+            client
+        };
+        let spa = client("spa", true, true, &["https://app.example/cb", "cursor://x.y/cb"]);
+        let local = client("local", true, true, &["http://localhost:6274/cb"]);
+        let secret = client("secret", false, true, &["https://secret.example/cb"]);
+        let asleep = client("asleep", true, false, &["https://asleep.example/cb"]);
+        let pages = |clients| Pages::of(&Registry::new(clients, vec![], vec![]));
+        let all = pages(vec![spa.clone(), local, secret, asleep]);
+        for (origin, may) in [
+            ("https://app.example", true),
+            ("http://localhost:6274", true),
+            ("http://localhost:1", true),
+            ("http://127.0.0.1:8080", true),
+            ("http://[::1]:8080", true),
+            ("https://app.example/", false),
+            ("https://app.example:8443", false),
+            ("http://app.example", false),
+            ("https://evil.example", false),
+            ("https://app.example.evil.example", false),
+            ("https://secret.example", false),
+            ("https://asleep.example", false),
+            ("cursor://x.y", false),
+            ("null", false),
+            ("*", false),
+            ("", false),
+            ("https://localhost:6274", false),
+            ("http://localhost.evil.example", false),
+            ("http://localhost:80@evil.example", false),
+            ("http://127.0.0.1/", false),
+        ] {
+            assert_eq!(all.have(origin), may, "{origin}");
+        }
+        assert!(!pages(vec![spa]).have("http://localhost:6274"), "nobody is on loopback");
     }
 
     #[test]

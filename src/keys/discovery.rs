@@ -34,8 +34,10 @@ impl Discovered {
         let unreachable = |url: &str, fault: &FetchFault| {
             let text = format!("{url}: {fault}");
             // A server repeats its answer, unless it reports an outage of its own.
-            let answered =
-                matches!(fault, FetchFault::Status(..=428 | 430..=499) | FetchFault::TooLarge);
+            let answered = matches!(fault, FetchFault::Status(..=428 | 430..=499)
+                    | FetchFault::TooLarge
+                    | FetchFault::Redirect(_)
+                    | FetchFault::Coding(_));
             if answered {
                 DiscoveryFault::Unusable(text)
             } else {

@@ -124,6 +124,15 @@ fn assemble(mut definitions: Definitions, routes: Routes, operations: Vec<Operat
         issuer_names: definitions
             .issuers
             .iter()
+            .flat_map(|issuer| {
+                let texts = issuer.rules.issuers().into_iter();
+                texts.map(|text| (text, issuer.rules.name.clone()))
+            })
+            .collect(),
+        issuer_templates: definitions
+            .issuers
+            .iter()
+            .filter(|issuer| issuer.rules.issuers().is_empty())
             .map(|issuer| (issuer.rules.issuer.clone(), issuer.rules.name.clone()))
             .collect(),
         prefixes: definitions

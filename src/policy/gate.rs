@@ -85,7 +85,7 @@ impl Inquiry<'_> {
     /// Whether one part of a profile holds.
     pub(super) fn holds_part(&self, part: Part, profile: &Profile) -> bool {
         match part {
-            Part::Issuers => profile.issuers.contains(&self.principal.facts().issuer),
+            Part::Issuers => profile.issuers.contains(self.principal.facts().issuer.declared()),
             Part::Clients => profile
                 .clients
                 .as_ref()

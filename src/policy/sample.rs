@@ -17,6 +17,7 @@ use crate::request::head::{Head, Limits};
 use crate::scope::ScopeSet;
 use crate::token::Facts;
 use crate::token::claims::Audience;
+use crate::token::tenant;
 
 /// Default lifetime of a token, in seconds.
 const LIFE: i64 = 300;
@@ -102,10 +103,11 @@ impl TokenSample {
     #[must_use]
     pub fn facts(&self, rules: &Rules, now: Timestamp) -> Facts {
         let issuer = rules.issuer(self.issuer.as_str());
+        let name = self.issuer_name(rules, issuer);
         let subject = self.subject.clone().or_else(|| self.client.clone()).unwrap_or_default();
         let audience = self.audience.clone().unwrap_or_else(|| audience(issuer));
         Facts {
-            issuer: self.issuer.clone(),
+            issuer: name.clone(),
             key: None,
             client: self.client.clone(),
             expires: self.expires.unwrap_or_else(|| now.plus(LIFE)),
@@ -113,11 +115,11 @@ impl TokenSample {
             issued: Some(now),
             id: self.id.clone(),
             authorization: None,
-            scopes: self.scopes_of(rules, issuer),
+            scopes: self.scopes_of(rules, issuer, &name),
             roles: self.roles.clone(),
             bound: false,
             unread: Vec::new(),
-            claims: self.claims_of(issuer, &subject, &audience),
+            claims: self.claims_of(issuer, &name, &subject, &audience),
             subject,
             audience,
         }
@@ -127,13 +129,20 @@ impl TokenSample {
     fn claims_of(
         &self,
         issuer: Option<&Issuer>,
+        name: &IssuerName,
         subject: &str,
         audience: &[String],
     ) -> Map<String, Value> {
         let mut claims = self.claims.clone();
         let Some(rules) = issuer.map(|issuer| &issuer.rules) else { return claims };
+        let tenant = name.tenant();
+        let iss = tenant.map(|tenant| tenant::issuer_of(&rules.issuer, tenant));
         let standard = [
-            ("iss", Some(Value::from(rules.issuer.as_str()))),
+            (
+                rules.tenants.as_ref().map_or("", |tenants| tenants.claim.as_str()),
+                tenant.map(Value::from),
+            ),
+            ("iss", Some(Value::from(iss.as_deref().unwrap_or(&rules.issuer)))),
             ("sub", Some(Value::from(subject))),
             ("aud", Some(Value::from(audience.to_vec()))),
             (
@@ -149,7 +158,22 @@ impl TokenSample {
         claims
     }
 
-    fn scopes_of(&self, rules: &Rules, issuer: Option<&Issuer>) -> Option<ScopeSet> {
+    /// The name with a tenant: the one that is named, or the first that is listed.
+    fn issuer_name(&self, rules: &Rules, issuer: Option<&Issuer>) -> IssuerName {
+        let name = rules.issuer_name(self.issuer.as_str());
+        let tenants = issuer.and_then(|issuer| issuer.rules.tenants.as_ref());
+        match tenants.filter(|_| name.tenant().is_none()).and_then(|known| known.listed().next()) {
+            Some(tenant) => name.of_tenant(tenant),
+            None => name,
+        }
+    }
+
+    fn scopes_of(
+        &self,
+        rules: &Rules,
+        issuer: Option<&Issuer>,
+        name: &IssuerName,
+    ) -> Option<ScopeSet> {
         // An issuer without a scopes claim declares no scopes.
         issuer?.rules.claims.scopes.first()?;
         Some(self.scopes.clone().unwrap_or_else(|| {
@@ -157,7 +181,7 @@ impl TokenSample {
             let client = if self.issuer.is_own() {
                 self.client.as_deref().and_then(|id| registry.client(id))
             } else {
-                registry.external_client(&self.issuer, self.client.as_deref())
+                registry.external_client(name, self.client.as_deref())
             };
             client
                 .map(|client| client.scopes.iter().cloned().collect::<ScopeSet>())

@@ -41,7 +41,7 @@ pub async fn enforce(
     let blocks = shared.tokens.revocations.blocks();
     let judgement = judge(rules, request, matched, facts, Moment { now, blocks: &blocks });
     if let Err(refusal) = &judgement.outcome {
-        shared.metrics.tokens.fault(issuer.as_str(), refusal);
+        shared.metrics.tokens.fault(issuer.declared(), refusal);
     }
     judgement
 }

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::keys::OwnKeys;
-use crate::keys::fetch::Fetch;
 use crate::names::Timestamp;
 use crate::server::limits::guessing::Guessing;
 use crate::store::Store;
@@ -31,8 +30,6 @@ pub struct Login {
     pub store: Store,
     /// Counts wrong codes.
     pub guessing: Arc<Guessing>,
-    /// Asks the provider.
-    pub fetch: Fetch,
 }
 
 /// How long a login may take, seconds.

@@ -13,6 +13,7 @@ pub mod pages;
 mod introspect;
 mod issue;
 mod revoke;
+mod sharing;
 mod token;
 
 use std::net::IpAddr;
@@ -27,7 +28,8 @@ use http::{HeaderValue, StatusCode, header};
 
 use super::login;
 use crate::grant::{ErrorCode, GrantError};
-use crate::metadata;
+use crate::metadata::{self, MACHINE_PATHS};
+use crate::reason::Reason;
 use crate::request::head::Head;
 use crate::server::state::Shared;
 use crate::server::state::snapshot::Snapshot;
@@ -52,7 +54,7 @@ const ENDPOINTS: [(&str, Serve); 16] = [
     ("/api/now/oauth/jwks", || get(documents::jwks)),
     ("/.well-known/jwks.json", || get(documents::jwks)),
     ("/.well-known/oauth-authorization-server", || get(documents::server)),
-    ("/.well-known/openid-configuration", || get(documents::server)),
+    ("/.well-known/openid-configuration", || get(documents::openid)),
     (metadata::RESOURCE, || get(documents::resource)),
 ];
 /// The challenge of a failed client authentication.
@@ -81,7 +83,27 @@ pub struct Outcome {
     /// What was granted.
     pub scopes: Option<String>,
     /// The error, and what was behind it.
-    pub error: Option<(ErrorCode, String)>,
+    pub error: Option<(Failure, String)>,
+}
+
+/// What an endpoint refused with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// An error of OAuth.
+    Grant(ErrorCode),
+    /// A reason that APIs are refused with too.
+    Refused(Reason),
+}
+
+impl Failure {
+    /// Its label in records.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Grant(code) => code.label(),
+            Self::Refused(reason) => reason.label(),
+        }
+    }
 }
 
 /// The endpoints with what they share.
@@ -109,6 +131,7 @@ impl Endpoints {
             .route(&format!("{}/{{*path}}", metadata::RESOURCE), get(documents::resource))
             .method_not_allowed_fallback(wrong_method)
             .fallback(documents::nothing)
+            .layer(axum::middleware::from_fn_with_state(server.clone(), sharing::share))
             .with_state(server);
         Self { router, shared }
     }
@@ -118,19 +141,25 @@ impl Endpoints {
         &self.router
     }
 
-    /// The endpoint that a request is for, by the canonical path alone. Ours win, on our own host.
+    /// The endpoint that a request is for, by the canonical path. Ours win on our own hosts; on
+    /// others an API of that host wins, and without one our answer is that the host is wrong.
     #[must_use]
     pub fn find(&self, head: &Head) -> Option<&'static str> {
         let path = head.target.path();
-        if head.host != self.shared.fixed.public_host {
-            return None;
-        }
         let below = path.strip_prefix(metadata::RESOURCE).is_some_and(|rest| rest.starts_with('/'));
-        if below {
-            Some(metadata::RESOURCE)
+        let endpoint = if below {
+            metadata::RESOURCE
         } else {
-            ENDPOINTS.iter().map(|(known, _)| *known).find(|known| *known == path)
+            ENDPOINTS.iter().map(|(known, _)| *known).find(|known| *known == path)?
+        };
+        if head.host == self.shared.fixed.public_host {
+            return Some(endpoint);
         }
+        let snapshot = self.shared.snapshot();
+        let is_ours =
+            snapshot.config.hosts.contains(&head.host) && MACHINE_PATHS.contains(&endpoint);
+        let is_free = || snapshot.rules().template_at(&head.host, path).is_none();
+        (is_ours || is_free()).then_some(endpoint)
     }
 }
 
@@ -154,7 +183,7 @@ fn refuse(server: &Server, caller: &Caller, error: &GrantError) -> Response {
     let cause = error.cause.map_or_else(|| error.description.to_string(), str::to_owned);
     response
         .extensions_mut()
-        .insert(Outcome { error: Some((error.code, cause)), ..Outcome::default() });
+        .insert(Outcome { error: Some((Failure::Grant(error.code), cause)), ..Outcome::default() });
     if error.code == ErrorCode::InvalidClient {
         // Every 401 has a challenge (RFC 6749 §5.2, RFC 9110 §11.6.1).
         response

@@ -19,7 +19,7 @@ use super::process::Process;
 use super::tokens::Tokens;
 use super::tokens::cache::{self, Cache, TokenCache};
 use super::tokens::revocations::Revocations;
-use crate::config::{Config, Fixed};
+use crate::config::{Config, Fixed, Outbound};
 use crate::keys::OwnKeys;
 use crate::keys::fetch::Fetch;
 use crate::names::{ClientId, Timestamp};
@@ -87,7 +87,8 @@ impl Shared {
         let own_keys = OwnKeys::load(&store, fixed.signing, clock::now())
             .map_err(|fault| format!("store: {fault}"))?;
         let own_keys = Arc::new(own_keys);
-        let fetch = Fetch::new().map_err(|fault| format!("outgoing TLS: {fault}"))?;
+        let fetch =
+            Fetch::new(&Outbound::default()).map_err(|fault| format!("outgoing TLS: {fault}"))?;
         let metrics = Metrics::new(log.as_ref().map(LineWriter::dropped))
             .map_err(|fault| format!("metrics: {fault}"))?;
         let metrics = Arc::new(metrics);
@@ -120,7 +121,6 @@ impl Shared {
                 revocations,
                 own_keys: own_keys.clone(),
                 store: store.clone(),
-                fetch: fetch.clone(),
                 metrics: metrics.clone(),
             },
             login: Login {
@@ -128,7 +128,6 @@ impl Shared {
                 own_keys: own_keys.clone(),
                 store: store.clone(),
                 guessing: guessing.clone(),
-                fetch: fetch.clone(),
             },
             snapshot: ArcSwap::from_pointee(snapshot),
             edge: Arc::new(edge),

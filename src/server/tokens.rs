@@ -34,8 +34,6 @@ pub struct Tokens {
     pub own_keys: Arc<OwnKeys>,
     /// Opaque tokens of our own.
     pub store: Store,
-    /// What asks other issuers.
-    pub fetch: Fetch,
     /// Faults, hits and misses.
     pub metrics: Arc<Metrics>,
 }
@@ -54,30 +52,34 @@ pub struct Issuers {
 impl Issuers {
     /// Those of a configuration. Keys that its sources did not change are taken over from the one
     /// before.
-    #[must_use]
-    pub fn new(config: &Config, before: Option<&Self>) -> Self {
-        let keys = config.key_sources.iter().map(|(name, source)| {
+    ///
+    /// # Errors
+    /// The TLS library refuses an issuer's CAs, in words for the operator.
+    pub fn new(config: &Config, before: Option<&Self>) -> Result<Self, String> {
+        let mut keys = HashMap::new();
+        for (name, source) in &config.key_sources {
             let kept = before
                 .and_then(|before| before.keys.get(name))
                 .filter(|keys| keys.source() == source);
-            let keys = kept
-                .cloned()
-                .unwrap_or_else(|| Arc::new(IssuerKeys::new(name.clone(), source.clone())));
-            (name.clone(), keys)
-        });
-        let introspections = config.introspections.iter().map(|(name, declared)| {
-            let kept = before.and_then(|before| before.introspections.get(name));
-            let kept = kept.filter(|kept| kept.declared == *declared);
-            (
-                name.clone(),
-                kept.cloned().unwrap_or_else(|| Arc::new(Introspection::new(declared.clone()))),
-            )
-        });
-        Self {
-            keys: keys.collect(),
-            introspections: introspections.collect(),
-            settings: hash_of_settings(config),
+            let of_issuer = match kept {
+                Some(kept) => kept.clone(),
+                None => {
+                    let fetch = Fetch::new(source.outbound())?;
+                    Arc::new(IssuerKeys::new(name.clone(), source.clone(), fetch))
+                }
+            };
+            keys.insert(name.clone(), of_issuer);
         }
+        let mut introspections = HashMap::new();
+        for (name, declared) in &config.introspections {
+            let kept = before.and_then(|before| before.introspections.get(name));
+            let of_issuer = match kept.filter(|kept| kept.declared == *declared) {
+                Some(kept) => kept.clone(),
+                None => Arc::new(Introspection::new(declared.clone())?),
+            };
+            introspections.insert(name.clone(), of_issuer);
+        }
+        Ok(Self { keys, introspections, settings: hash_of_settings(config) })
     }
 }
 

@@ -42,7 +42,7 @@ impl Store {
         engine!(self, await begin_session(digest, signed_in, now, expires))
     }
 
-    /// The user of a login that has not expired, and the proof it was made with.
+    /// The user of a login that has not expired, the proof it was made with, and when.
     ///
     /// # Errors
     /// The store cannot be read.
@@ -50,7 +50,7 @@ impl Store {
         &self,
         digest: ValueDigest,
         now: Timestamp,
-    ) -> Result<Option<(String, String)>, StoreFault> {
+    ) -> Result<Option<(String, String, Timestamp)>, StoreFault> {
         engine!(self, await session(digest, now))
     }
 

@@ -250,7 +250,7 @@ async fn sessions_logins_and_consents_are_kept_and_end() {
                 .await
                 .unwrap();
         }
-        assert_eq!(session(1).await.unwrap(), Some(("alice".into(), "proof".into())));
+        assert_eq!(session(1).await.unwrap(), Some(("alice".into(), "proof".into(), at(1))));
         assert_eq!(store.session([1; 32], at(100)).await.unwrap(), None);
         store.end_session([1; 32]).await.unwrap();
         assert_eq!(session(1).await.unwrap(), None);

@@ -7,6 +7,7 @@ use super::Facts;
 use super::json::{Json, Object};
 use super::jws::{Algorithm, Unverified};
 use super::keyset::{KeyId, KeySet};
+use super::tenant::{self, Tenants};
 use crate::names::{IssuerName, Timestamp};
 use crate::reason::{TokenError, TokenFault, quoted};
 use crate::scope::ScopeSet;
@@ -41,8 +42,10 @@ pub struct ClaimNames {
 pub struct IssuerRules {
     /// The configuration's name.
     pub name: IssuerName,
-    /// `iss`, compared byte for byte.
+    /// `iss`, compared byte for byte; with `{tenant}` in it where there are tenants.
     pub issuer: String,
+    /// Its tenants, each of which is an issuer of its own.
+    pub tenants: Option<Tenants>,
     /// `aud`.
     pub audience: Audience,
     /// Allowed algorithms.
@@ -64,26 +67,53 @@ pub struct IssuerRules {
 pub const AUTHORIZATION: &str = "authorization_id";
 
 impl IssuerRules {
+    /// Every `iss` that its tokens may have; none where it has any tenant.
+    #[must_use]
+    pub fn issuers(&self) -> Vec<String> {
+        self.tenants.as_ref().map_or_else(
+            || vec![self.issuer.clone()],
+            |tenants| tenants.listed().map(|one| tenant::issuer_of(&self.issuer, one)).collect(),
+        )
+    }
+
+    /// The name of the issuer of a token with this `iss`, with its tenant. Nothing is verified.
+    #[must_use]
+    pub fn name_of(&self, iss: &str) -> IssuerName {
+        let tenant = self.tenants.as_ref().and_then(|_| tenant::tenant_of(&self.issuer, iss));
+        tenant.map_or_else(|| self.name.clone(), |tenant| self.name.of_tenant(tenant))
+    }
+
     /// Verifies a token of this issuer: algorithm, type, signature, then the form of the claims.
     /// Whether the facts hold now is [`check_claims`]'s.
     ///
     /// # Errors
     /// The precise fault.
     pub fn verify(&self, token: &Unverified<'_>, keys: &KeySet) -> Result<Facts, TokenError> {
+        self.check_header(token)?;
+        let key = keys.verify(token).map_err(|fault| match (fault, token.key_id.as_deref()) {
+            (TokenFault::KeyUnknown, Some(kid)) => {
+                TokenError::because(fault, format_args!("no key has the kid `{}`", quoted(kid)))
+            }
+            (TokenFault::Issuer, _) => {
+                TokenError::because(fault, "the key is published for another issuer")
+            }
+            _ => fault.into(),
+        })?;
+        self.facts(&token.claims, Some(key))
+    }
+
+    /// What of a token is wrong whatever keys its issuer has: algorithm and type.
+    ///
+    /// # Errors
+    /// `algorithm` or `type`.
+    pub fn check_header(&self, token: &Unverified<'_>) -> Result<(), TokenError> {
         if !self.algorithms.contains(&token.algorithm) {
             let wanted: Vec<&str> = self.algorithms.iter().map(|one| one.as_str()).collect();
             let seen = token.algorithm.as_str();
             let text = format!("saw {seen}, wants one of {}", wanted.join(", "));
             return Err(TokenError::because(TokenFault::Algorithm, text));
         }
-        self.check_kind(token)?;
-        let key = keys.verify(token).map_err(|fault| match (fault, token.key_id.as_deref()) {
-            (TokenFault::KeyUnknown, Some(kid)) => {
-                TokenError::because(fault, format_args!("no key has the kid `{}`", quoted(kid)))
-            }
-            _ => fault.into(),
-        })?;
-        self.facts(&token.claims, Some(key))
+        self.check_kind(token)
     }
 
     /// Explicit typing (RFC 9068 §4, RFC 8725 §3.11). A token without `typ` is a `jwt` (RFC 7519
@@ -112,11 +142,7 @@ impl IssuerRules {
         claims: &Object<'_>,
         key: Option<KeyId>,
     ) -> Result<Facts, TokenError> {
-        let issuer = text(claims, "iss")?.unwrap_or_default();
-        if issuer != self.issuer {
-            let text = format!("saw {}, wants {}", quoted(&issuer), self.issuer);
-            return Err(TokenError::because(TokenFault::Issuer, text));
-        }
+        let issuer = self.issuer_of(claims)?;
         let issued = date(claims, "iat")?;
         let id = text(claims, "jti")?;
         let client = self.client_of(claims)?;
@@ -149,7 +175,7 @@ impl IssuerRules {
         let kept =
             self.kept.iter().filter_map(|name| Some((name.clone(), kept(find(claims, name)?))));
         Ok(Facts {
-            issuer: self.name.clone(),
+            issuer,
             key,
             subject,
             client,
@@ -165,6 +191,23 @@ impl IssuerRules {
             claims: kept.collect(),
             unread,
         })
+    }
+
+    /// The name of the issuer, with its tenant: the claim and `iss` must say the same.
+    fn issuer_of(&self, claims: &Object<'_>) -> Result<IssuerName, TokenError> {
+        let seen = text(claims, "iss")?.unwrap_or_default();
+        let (name, wanted) = match &self.tenants {
+            None => (self.name.clone(), self.issuer.clone()),
+            Some(tenants) => {
+                let tenant = tenant_in(claims, tenants)?;
+                (self.name.of_tenant(&tenant), tenant::issuer_of(&self.issuer, &tenant))
+            }
+        };
+        if seen != wanted {
+            let text = format!("saw {}, wants {wanted}", quoted(&seen));
+            return Err(TokenError::because(TokenFault::Issuer, text));
+        }
+        Ok(name)
     }
 
     /// The client claim. Of several that are there, all must say the same.
@@ -212,6 +255,17 @@ impl IssuerRules {
         }
         roles.unwrap_or_default().into_iter().map(str::to_owned).collect()
     }
+}
+
+/// The tenant that a token names, if its tokens are taken.
+fn tenant_in(claims: &Object<'_>, tenants: &Tenants) -> Result<String, TokenError> {
+    let name = &tenants.claim;
+    let tenant = text_in(name, find(claims, name).ok_or_else(|| missing(name))?)?;
+    if tenants.allow(tenant) {
+        return Ok(tenant.to_owned());
+    }
+    let text = format!("the tenant `{}` is none of `tenants`", quoted(tenant));
+    Err(TokenError::because(TokenFault::Issuer, text))
 }
 
 /// The text of the first of these claims that is there.

@@ -52,6 +52,7 @@ mod tests {
         IssuerRules {
             name: IssuerName::new("partner"),
             issuer: "https://partner.example".into(),
+            tenants: None,
             audience: Audience::Any,
             algorithms: vec![],
             types: vec!["at+jwt".into(), "jwt".into()],

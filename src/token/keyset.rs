@@ -13,10 +13,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::json::Json;
 use super::jws::{Algorithm, Unverified};
-use crate::reason::TokenFault;
+use super::tenant;
+use crate::reason::{TokenFault, quoted};
 
-/// The JWK thumbprint of a public key (RFC 7638, SHA-256).
+/// The JWK thumbprint of a public key (RFC 7638, SHA-256); of one that serves one issuer alone, a
+/// digest of that too.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 32]);
 
@@ -41,6 +44,8 @@ pub struct Key {
     pub id: KeyId,
     /// `kid`, if the set gives one.
     pub name: Option<String>,
+    /// The one issuer that it serves, where the set says so (`issuer`, as Entra ID writes it).
+    issuer: Option<Arc<str>>,
     /// The key for each algorithm that it goes with, parsed once: to parse it for every token costs
     /// as much as to verify.
     verifiers: Arc<[(Algorithm, ParsedPublicKey)]>,
@@ -62,8 +67,43 @@ pub enum KeySetFault {
     #[error("not a JWK Set: no JSON object with an array `keys` (RFC 7517 §5)")]
     Form,
     /// No key in it can verify a token.
-    #[error("the JWK Set has no key that can verify a token")]
-    Empty,
+    #[error("the JWK Set has no key that can verify a token{}", listed(.0))]
+    Empty(Vec<LeftOut>),
+}
+
+/// A key that was left out of a set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Its `kid`, where it has one; it is somebody else's text.
+    pub name: Option<String>,
+    /// Its place in the set, from 1.
+    pub place: usize,
+    /// Why.
+    pub fault: KeyFault,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.name {
+            Some(name) => write!(f, "`{}`: {}", quoted(name), self.fault),
+            None => write!(f, "key {} of the set: {}", self.place, self.fault),
+        }
+    }
+}
+
+/// Keys that were left out, in words; of many, the first.
+#[must_use]
+pub fn listed(left_out: &[LeftOut]) -> String {
+    const MOST: usize = 8;
+    let mut text = String::new();
+    for (at, key) in left_out.iter().take(MOST).enumerate() {
+        text.push_str(if at == 0 { ": " } else { "; " });
+        text.push_str(&key.to_string());
+    }
+    if left_out.len() > MOST {
+        text.push_str(&format!("; and {} more", left_out.len() - MOST));
+    }
+    text
 }
 
 /// Why a key was left out of a set.
@@ -86,6 +126,23 @@ pub enum KeyFault {
     Algorithm,
 }
 
+impl KeyFault {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Kind, Self::Member, Self::Weak, Self::Use, Self::Algorithm];
+
+    /// The label of the metric.
+    #[must_use]
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Kind => "type",
+            Self::Member => "member",
+            Self::Weak => "weak",
+            Self::Use => "use",
+            Self::Algorithm => "algorithm",
+        }
+    }
+}
+
 /// The keys of one issuer.
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
@@ -94,20 +151,28 @@ pub struct KeySet {
 }
 
 impl KeySet {
-    /// Parses a JWK Set; gives the usable keys and how many were left out.
+    /// Parses a JWK Set; gives the usable keys, and those that were left out with the reason.
     ///
     /// # Errors
     /// A text that is no JWK Set, or has no usable key: it must not replace a set that works.
-    pub fn parse(text: &[u8]) -> Result<(Self, usize), KeySetFault> {
+    pub fn parse(text: &[u8]) -> Result<(Self, Vec<LeftOut>), KeySetFault> {
         let set: Value = serde_json::from_slice(text).map_err(|_| KeySetFault::Form)?;
         let Some(Value::Array(entries)) = set.get("keys") else { return Err(KeySetFault::Form) };
-        let keys: Vec<Key> = entries
-            .iter()
-            .filter_map(Value::as_object)
-            .filter_map(|jwk| Key::parse(jwk).ok())
-            .collect();
-        let left_out = entries.len() - keys.len();
-        if keys.is_empty() { Err(KeySetFault::Empty) } else { Ok((Self::new(keys), left_out)) }
+        let (mut keys, mut left_out) = (Vec::new(), Vec::new());
+        for (at, entry) in entries.iter().enumerate() {
+            match entry.as_object().ok_or(KeyFault::Member).and_then(Key::parse) {
+                Ok(key) => keys.push(key),
+                Err(fault) => {
+                    let name = entry.get("kid").and_then(Value::as_str).map(str::to_owned);
+                    left_out.push(LeftOut { name, place: at + 1, fault });
+                }
+            }
+        }
+        if keys.is_empty() {
+            Err(KeySetFault::Empty(left_out))
+        } else {
+            Ok((Self::new(keys), left_out))
+        }
     }
 
     /// A set of these keys.
@@ -115,7 +180,7 @@ impl KeySet {
     pub fn new(keys: Vec<Key>) -> Self {
         let mut hash = DefaultHasher::new();
         for key in &keys {
-            (key.id, &key.name).hash(&mut hash);
+            (key.id, &key.name, &key.issuer).hash(&mut hash);
             for (algorithm, _) in &*key.verifiers {
                 algorithm.hash(&mut hash);
             }
@@ -147,8 +212,8 @@ impl KeySet {
     /// eight at most: more would let a token buy many signature checks.
     ///
     /// # Errors
-    /// `key_unknown` when no key has the name, `algorithm` when the named key has another
-    /// algorithm, `signature` when the signature does not verify.
+    /// `key_unknown` when no key has the name, `issuer` when the named key serves another issuer,
+    /// `algorithm` when it has another algorithm, `signature` when the signature does not verify.
     pub fn verify(&self, token: &Unverified<'_>) -> Result<KeyId, TokenFault> {
         let Some(kid) = token.key_id.as_deref() else {
             return verify_with(self.keys.iter(), token);
@@ -169,8 +234,16 @@ fn verify_with<'a>(
     keys: impl Iterator<Item = &'a Key>,
     token: &Unverified<'_>,
 ) -> Result<KeyId, TokenFault> {
+    // Not verified yet: it chooses among the keys, and is held against the rules later.
+    let issuer = token.claims.get("iss").and_then(Json::as_str).unwrap_or_default();
     let (mut fault, mut tries) = (TokenFault::KeyUnknown, 0);
     for key in keys {
+        if key.issuer.as_deref().is_some_and(|named| !tenant::serves(named, issuer)) {
+            if fault == TokenFault::KeyUnknown {
+                fault = TokenFault::Issuer;
+            }
+            continue;
+        }
         let mut verifiers = key.verifiers.iter();
         let Some((_, verifier)) = verifiers.find(|(known, _)| *known == token.algorithm) else {
             if tries == 0 {
@@ -229,8 +302,16 @@ impl Key {
             None => None,
             Some(kid) => Some(kid.as_str().ok_or(KeyFault::Member)?.to_owned()),
         };
-        let id = KeyId(Sha256::digest(thumbprint.as_bytes()).into());
-        Ok(Self { id, name, verifiers: verifiers.into() })
+        let issuer: Option<Arc<str>> = match member("issuer") {
+            None => None,
+            Some(issuer) => Some(Arc::from(issuer.as_str().ok_or(KeyFault::Member)?)),
+        };
+        let mut digest = Sha256::new_with_prefix(thumbprint.as_bytes());
+        if let Some(issuer) = &issuer {
+            // For another issuer it is another key: what it signed for the first ends.
+            digest.update(issuer.as_bytes());
+        }
+        Ok(Self { id: KeyId(digest.finalize().into()), name, issuer, verifiers: verifiers.into() })
     }
 }
 
@@ -328,8 +409,12 @@ mod tests {
 
     const RSA_N: &str = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
 
-    fn set(keys: &str) -> Result<(KeySet, usize), KeySetFault> {
+    fn set(keys: &str) -> Result<(KeySet, Vec<LeftOut>), KeySetFault> {
         KeySet::parse(format!(r#"{{"keys":[{keys}]}}"#).as_bytes())
+    }
+
+    fn faults(left_out: &[LeftOut]) -> Vec<KeyFault> {
+        left_out.iter().map(|key| key.fault).collect()
     }
 
     #[test]
@@ -373,30 +458,39 @@ mod tests {
             assert_eq!(id(&jwk(&other)), whole);
         }
         let jwk = |x: &str| jwk(&URL_SAFE_NO_PAD.decode(x).unwrap());
-        assert_eq!(set(&jwk("AA")).unwrap_err(), KeySetFault::Empty);
+        let Err(KeySetFault::Empty(left_out)) = set(&jwk("AA")) else { panic!() };
+        assert_eq!(faults(&left_out), [KeyFault::Member]);
     }
 
     #[test]
     fn unusable_keys_are_left_out_without_failing_the_set() {
         let good = format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB"}}"#);
-        for bad in [
-            r#"{"kty":"oct","k":"AAAA"}"#.to_owned(),
-            r#"{"kty":"EC","crv":"P-521","x":"AA","y":"AA"}"#.to_owned(),
-            r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#.to_owned(),
-            r#"{"kty":"RSA","e":"AQAB"}"#.to_owned(),
-            r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#.to_owned(),
-            format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","use":"enc"}}"#),
-            format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","key_ops":["sign"]}}"#),
-            format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","alg":"ES256"}}"#),
-            format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQAB","alg":"RSA-OAEP"}}"#),
-            format!(r#"{{"kty":"RSA","n":"{RSA_N}","e":"AQ"}}"#),
-            "{}".to_owned(),
-            "7".to_owned(),
+        let rsa = |rest: &str| format!(r#"{{"kty":"RSA","n":"{RSA_N}",{rest}}}"#);
+        for (bad, fault) in [
+            (r#"{"kty":"oct","k":"AAAA"}"#.to_owned(), KeyFault::Kind),
+            (r#"{"kty":"EC","crv":"P-521","x":"AA","y":"AA"}"#.to_owned(), KeyFault::Kind),
+            (r#"{"kty":"EC","crv":"P-256","x":"AA","y":"AA"}"#.to_owned(), KeyFault::Member),
+            (r#"{"kty":"RSA","e":"AQAB"}"#.to_owned(), KeyFault::Member),
+            (r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#.to_owned(), KeyFault::Weak),
+            (rsa(r#""e":"AQAB","use":"enc""#), KeyFault::Use),
+            (rsa(r#""e":"AQAB","key_ops":["sign"]"#), KeyFault::Use),
+            (rsa(r#""e":"AQAB","alg":"ES256""#), KeyFault::Algorithm),
+            (rsa(r#""e":"AQAB","alg":"RSA-OAEP""#), KeyFault::Algorithm),
+            (rsa(r#""e":"AQ""#), KeyFault::Member),
+            (rsa(r#""e":"AQAB","issuer":7"#), KeyFault::Member),
+            ("{}".to_owned(), KeyFault::Member),
+            ("7".to_owned(), KeyFault::Member),
         ] {
             let (keys, left_out) = set(&format!("{bad},{good}")).unwrap();
-            assert_eq!((keys.keys().len(), left_out), (1, 1), "{bad}");
-            assert_eq!(set(&bad).unwrap_err(), KeySetFault::Empty, "{bad}");
+            assert_eq!((keys.keys().len(), faults(&left_out)), (1, vec![fault]), "{bad}");
+            let Err(KeySetFault::Empty(left_out)) = set(&bad) else { panic!("{bad}") };
+            assert_eq!(faults(&left_out), [fault], "{bad}");
         }
+        // What a key calls itself goes into logs in one line.
+        let many = vec![r#"{"kty":"oct","kid":"a\nb"}"#; 10].join(",");
+        let text = set(&many).unwrap_err().to_string();
+        assert!(text.contains("a key type that verifies no token here") && !text.contains('\n'));
+        assert!(text.ends_with("; and 2 more"), "{text}");
     }
 
     #[test]
@@ -404,6 +498,6 @@ mod tests {
         for bad in ["", "<html>", "[]", "{}", r#"{"keys":{}}"#, r#"{"keys":["#] {
             assert_eq!(KeySet::parse(bad.as_bytes()).unwrap_err(), KeySetFault::Form, "{bad}");
         }
-        assert_eq!(set("").unwrap_err(), KeySetFault::Empty);
+        assert_eq!(set("").unwrap_err(), KeySetFault::Empty(Vec::new()));
     }
 }

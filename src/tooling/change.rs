@@ -389,7 +389,7 @@ fn way_in(rules: &Rules, world: &World, principal: &Principal, found: &Findings)
         return Some(Change::AddProfile(
             name,
             policy.origin.clone(),
-            principal.facts().issuer.clone(),
+            IssuerName::new(principal.facts().issuer.declared()),
             client.clone(),
         ));
     };
@@ -397,7 +397,8 @@ fn way_in(rules: &Rules, world: &World, principal: &Principal, found: &Findings)
     let (at, origin) = (way.profile, profile.origin.clone());
     match way.fails.first()? {
         Part::Issuers => {
-            Some(Change::ListIssuer(name, origin, at, principal.facts().issuer.clone()))
+            let issuer = IssuerName::new(principal.facts().issuer.declared());
+            Some(Change::ListIssuer(name, origin, at, issuer))
         }
         Part::Clients => Some(Change::ListClient(name, origin, at, client.clone())),
         Part::From => Some(Change::LetAddress(name, origin, at, world.request.address?)),
@@ -535,7 +536,10 @@ impl Change {
 }
 
 fn fresh(definitions: &Definitions, facts: &Facts) -> Facts {
-    let issuer = definitions.issuers.iter().find(|issuer| issuer.rules.name == facts.issuer);
+    let issuer = definitions
+        .issuers
+        .iter()
+        .find(|issuer| issuer.rules.name.as_str() == facts.issuer.declared());
     let mut fresh = facts.clone();
     fresh.audience = crate::policy::sample::audience(issuer);
     (fresh.expires, fresh.not_before, fresh.issued) =

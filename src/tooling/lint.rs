@@ -130,6 +130,10 @@ rules! {
     /// A client with the password grant.
     ClientPasswordGrant = "client.password_grant", Warning,
         "it is shown users' passwords (RFC 9700 §2.4)", "move it to authorization_code";
+    /// A redirect URL with a scheme that is nobody's own.
+    ClientPrivateScheme = "client.private_scheme", Warning,
+        "any application on the user's device may take the scheme, and the code with it", "an \
+            https URL, loopback, or a scheme with the vendor's domain (com.example.app)";
     /// A secret without an expiry.
     SecretNoExpiry = "secret.no_expiry", Warning,
         "a secret that leaks is good for ever", "write `expires`; `scopegate client rotate-secret` \
@@ -145,6 +149,10 @@ rules! {
     IssuerIdTokens = "issuer.id_tokens", Warning,
         "an ID token says who signed in at a client, and that client can pass it on as an access \
             token", "have callers send access tokens, and remove `id_tokens`";
+    /// An issuer that is reached over plain http.
+    IssuerPlainHttp = "issuer.plain_http", Warning,
+        "whoever is on the way can put in keys of their own, or read tokens and our secret", "give \
+            its server TLS, with `ca` for a CA of your own, and write https";
     /// A user of an issuer where users do not sign in.
     UserUnknownIssuer = "user.unknown_issuer", Warning,
         "the user cannot sign in that way", "write the issuer of `login.provider`";

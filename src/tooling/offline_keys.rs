@@ -21,7 +21,7 @@ impl Keys {
     pub fn of_files(config: &Config) -> Self {
         let files = config.key_sources.iter().filter_map(|(name, source)| match source {
             KeySource::File(file) => Some((name.clone(), KeySet::parse(&file.contents).ok()?.0)),
-            KeySource::Discover { .. } | KeySource::Url(_) => None,
+            KeySource::Discover { .. } | KeySource::Url { .. } => None,
         });
         Self(files.collect())
     }

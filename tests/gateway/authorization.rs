@@ -6,6 +6,7 @@ mod codes;
 mod documents;
 mod elsewhere;
 mod guessing;
+mod others;
 mod pages;
 mod provider;
 mod races;

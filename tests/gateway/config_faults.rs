@@ -295,7 +295,7 @@ fn all_faults_of_all_files_come_in_one_run() {
     for words in [
         "unknown key `pth`",
         "`path` is missing",
-        "`ca` is documented",
+        "No such file",
         "there is no API `nope`",
         "an empty role list",
         "300.0.0.0/8",
@@ -389,4 +389,188 @@ fn settings_of_an_issuer_that_no_token_can_match_are_faults() {
         assert!(found.iter().any(|fault| fault.contains(words)), "{settings}: {found:#?}");
         assert_eq!(found.len(), 1, "{settings}: {found:#?}");
     }
+}
+
+/// An issuer is what its tokens write; tenants make one of many, and never of more than is meant.
+#[test]
+fn issuers_are_urls_other_uris_or_plain_names_and_tenants_have_their_place_in_them() {
+    const NO_SCOPES: &str = "claims: { client: azp }";
+    const URL: &str = "keys: { jwks_url: 'https://k.example/jwks' }, claims: { scopes: scp }";
+    const LOGIN: &str = "'https://l.example/{tenant}/v2.0'";
+    let found = |issuers: &str, policies: &str, clients: &str| {
+        let issuers = format!("issuers: {{ {issuers} }}\npolicies: ");
+        faults(&GATEWAY.replace("policies: ", &issuers), policies, clients)
+    };
+    let one =
+        |issuer: &str, rest: &str| format!("x: {{ issuer: {issuer}, audience: [y], {rest} }}");
+    for good in [
+        "accounts.google.com",
+        "'urn:example:issuer'",
+        "'spiffe://corp.example'",
+        "'https://x.example/a?b=c#d'",
+        "'my issuer'",
+        "'http://in.cluster'",
+        "\u{e4}",
+    ] {
+        assert_eq!(found(&one(good, URL), POLICIES, CLIENTS), [""; 0], "{good}");
+    }
+    for (issuer, keys, words) in [
+        ("accounts.google.com", "keys: discover", "is no URL from which metadata"),
+        ("'urn:x:y'", "keys: discover", "is no URL from which metadata"),
+        ("'https://x.example/?a'", "keys: discover", "is no URL from which metadata"),
+        ("'http://x.example'", "keys: discover", "plain http"),
+        ("'a b:c'", URL, "has a colon and is no URI"),
+        ("':c'", URL, "has a colon and is no URI"),
+        ("'https://x.example/a b'", URL, "has a colon and is no URI"),
+        ("''", URL, "1 to 512 bytes"),
+        ("\"a\\nb\"", URL, "without control characters"),
+        (LOGIN, URL, "no token says so"),
+        ("'https://l.example/{tenantid}'", URL, "no token says so"),
+        ("'http://127.0.0.1:8080/'", URL, "our own `public_url`"),
+    ] {
+        let found = found(&one(issuer, keys), POLICIES, CLIENTS);
+        assert!(found.iter().any(|fault| fault.contains(words)), "{issuer}: {found:#?}");
+        assert_eq!(found.len(), 1, "{issuer}: {found:#?}");
+    }
+    let tenants = |allow: &str, rest: &str| {
+        one(LOGIN, &format!("tenants: {{ claim: tid, allow: {allow} }}, {rest}"))
+    };
+    let client = |external: &str| {
+        format!("clients: {{ app: {{ auth_scopes: [read], external: {external} }} }}\n")
+    };
+    let profile = |claims: &str| {
+        format!(
+            "{POLICIES}access_policies: {{ p: {{ api: a, allow: [{{ issuers: [x], claims: \
+             {claims} }}] }} }}\n"
+        )
+    };
+    let policies = || POLICIES.to_owned();
+    let clients = || CLIENTS.to_owned();
+    for (issuers, policies, clients) in [
+        (tenants("[9f, '71']", URL), policies(), client("{ x/9f: [azp] }")),
+        (tenants("any", URL), profile("{ tid: [9f] }"), client("{ x/zz: [azp] }")),
+        (tenants("[9f]", URL), profile("{ dept: [it] }"), clients()),
+        (
+            format!(
+                "{}, y: {{ issuer: 'https://l.example/71/v2.0', audience: [y], {URL} }}",
+                tenants("[9f]", URL)
+            ),
+            policies(),
+            clients(),
+        ),
+    ] {
+        assert_eq!(found(&issuers, &policies, &clients), [""; 0], "{issuers}");
+    }
+    for (issuers, policies, clients, words) in [
+        (tenants("[]", URL), policies(), clients(), "an empty list"),
+        (tenants("[9f]", URL).replace("{tenant}", "x"), policies(), clients(), "no place for"),
+        (tenants("[9f]", URL).replace("/v2.0", "{tenant}"), policies(), clients(), "no place for"),
+        (tenants("all", URL), policies(), clients(), "`all` is not one of the choices"),
+        (tenants("[a/b]", URL), policies(), clients(), "`a/b` is no tenant"),
+        (tenants("[9f]", "keys: discover"), policies(), clients(), "their keys written out"),
+        (
+            tenants("any", &URL.replace("claims: { scopes: scp }", NO_SCOPES)),
+            policies(),
+            clients(),
+            "without a scopes claim",
+        ),
+        (
+            tenants("any", &format!("{URL}, roles: {{ g: itil }}")),
+            policies(),
+            clients(),
+            "give itself these roles",
+        ),
+        (tenants("any", URL), profile("{ dept: [it] }"), clients(), "any tenant of `x`"),
+        (tenants("[9f]", URL), policies(), client("{ x: [azp] }"), "`x` has tenants"),
+        (tenants("[9f]", URL), policies(), client("{ x/71: [azp] }"), "no tenant of `x`"),
+        (tenants("[9f]", URL), policies(), client("{ y/9f: [azp] }"), "no issuer `y/9f`"),
+        (
+            format!("{}, x/y: {{ issuer: y, audience: [y], {URL} }}", tenants("[9f]", URL)),
+            policies(),
+            clients(),
+            "one is named as a tenant of the other",
+        ),
+        (
+            format!(
+                "{}, y: {{ issuer: 'https://l.example/9f/v2.0', audience: [y], {URL} }}",
+                tenants("[9f]", URL)
+            ),
+            policies(),
+            clients(),
+            "is already the issuer `x`",
+        ),
+        (
+            format!("{}, {}", tenants("any", URL), tenants("any", URL).replacen("x:", "y:", 1)),
+            policies(),
+            clients(),
+            "a token may be of `x` too",
+        ),
+        (one(LOGIN, URL), profile("{ /a~2: [it] }"), clients(), "a `~` in a JSON Pointer"),
+    ] {
+        let found = found(&issuers, &policies, &clients);
+        assert!(found.iter().any(|fault| fault.contains(words)), "{words}: {found:#?}");
+    }
+}
+
+#[test]
+fn an_origin_that_no_page_has_is_a_fault() {
+    let found = |origin: &str| {
+        let cors = format!("{{ base_path: /a, cors: {{ origins: [\"{origin}\"] }},");
+        faults(GATEWAY, &POLICIES.replace("{ base_path: /a,", &cors), CLIENTS)
+    };
+    for good in ["https://portal.example", "http://localhost:6274", "https://[::1]:8443", "*"] {
+        assert_eq!(found(good), [""; 0], "{good}");
+    }
+    for (wrong, words) in [
+        ("https://*.apps.example", "there are no patterns"),
+        ("https://*", "there are no patterns"),
+        ("http://localhost:*", "there are no patterns"),
+        ("*.apps.example", "there are no patterns"),
+        ("https://portal.example/", "is no origin"),
+        ("https://Portal.example", "is no origin"),
+        ("https://portal.example:443", "is no origin"),
+        ("wss://portal.example", "is no origin"),
+        ("portal.example", "is no origin"),
+        ("null", "is no origin"),
+    ] {
+        let found = found(wrong);
+        assert!(found.len() == 1 && found[0].contains(words), "{wrong}: {found:#?}");
+    }
+}
+
+#[test]
+fn what_is_ignored_is_nobodys_and_further_hosts_are_no_apis() {
+    let ignoring = |scopes: &str| {
+        let server = format!("client_credentials], ignored_scopes: {scopes} }}");
+        faults(&GATEWAY.replace("client_credentials] }", &server), POLICIES, CLIENTS)
+    };
+    assert_eq!(ignoring("[openid, offline_access]"), [""; 0]);
+    for (scopes, words) in [
+        ("[openid, read]", "`read` is a scope of clients"),
+        ("[useraccount]", "`useraccount` is a scope of clients"),
+        ("['a b']", "is not a scope"),
+    ] {
+        let found = ignoring(scopes);
+        assert!(found.len() == 1 && found[0].contains(words), "{scopes}: {found:#?}");
+    }
+    let hosts = |api: &str| {
+        let gateway = format!("hosts: [scopegate.internal]\n{GATEWAY}");
+        let policies = POLICIES.replace("apis: { ", &format!("apis: {{ b: {{ {api} }}, "));
+        faults(&gateway, &policies, CLIENTS)
+    };
+    let rest = "upstream: api, resources: { '/{*rest}': [GET], /token: [POST] }";
+    let inside = "host: scopegate.internal";
+    assert_eq!(hosts(&format!("base_path: /b, {inside}, {rest}")), [""; 0]);
+    assert_eq!(hosts(&format!("base_path: /oauth2, {rest}")), [""; 0]);
+    assert_eq!(hosts(&format!("base_path: /oauth2, host: x.internal, {rest}")), [""; 0]);
+    let found = hosts(&format!("base_path: /oauth2, {inside}, {rest}"));
+    assert!(found.iter().all(|fault| fault.contains("is an endpoint of ours")), "{found:#?}");
+    assert!(!found.is_empty());
+    let clients = |public: &str, url: &str| {
+        let urls = format!("{public} redirect_urls: ['{url}']");
+        faults(GATEWAY, POLICIES, &format!("clients: {{ app: {{ {urls} }} }}\n"))
+    };
+    assert_eq!(clients("public_client: true,", "cursor://a.b/cb"), [""; 0]);
+    assert_eq!(clients("", "cursor://a.b/cb").len(), 1);
+    assert_eq!(clients("public_client: true,", "javascript://a.b/cb").len(), 1);
 }

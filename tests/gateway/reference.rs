@@ -239,7 +239,6 @@ fn numbers(lines: impl IntoIterator<Item = usize>) -> Vec<usize> {
 fn what_the_reference_marks_as_not_built_is_refused_there_and_nothing_else_is() {
     let lines = Lines::read();
     let marked = lines.marked();
-    assert!(!marked.is_empty(), "then the product is whole, and this test is no longer needed");
     let mut found = lines.not_built();
     // The faults come file by file in the order of their names, the parts in the order of the
     // product.
@@ -268,7 +267,7 @@ fn what_the_reference_does_not_mark_loads() {
     );
     assert_eq!(
         (config.rules.apis().len(), config.upstreams.len(), config.key_sources.len()),
-        (2, 1, 2)
+        (2, 1, 3)
     );
     assert_eq!(config.rules.registry().clients().len(), 3);
 }

@@ -109,7 +109,7 @@ fn the_token_is_an_rfc_9068_one_that_the_published_keys_verify() {
             assert!(!jwks.body.contains(private));
         }
         let (keys, left_out) = KeySet::parse(jwks.body.as_bytes()).unwrap();
-        assert_eq!(left_out, 0);
+        assert!(left_out.is_empty(), "{left_out:?}");
         keys.verify(&parsed).unwrap();
     }
 }

@@ -153,12 +153,14 @@ impl Builder<'_> {
 
     fn cors(&mut self, raw: &RawCors, place: &Place<'_>) -> Cors {
         for (at, origin) in raw.origins.iter().enumerate() {
-            let right = url::Url::parse(origin)
-                .is_ok_and(|url| url.origin().ascii_serialization() == *origin);
-            if !right && origin != "*" {
+            let place = place.key("origins").at(at);
+            if origin.contains('*') && origin != "*" {
+                let message = format!("`{origin}` matches no origin: there are no patterns");
+                self.fault(&place, message, "write each origin out, or \"*\" alone for all");
+            } else if !is_web_origin(origin) && origin != "*" {
                 let help = "scheme, host and port in lower case, without a slash at the end: \
                     https://portal.example";
-                self.fault(&place.key("origins").at(at), format!("`{origin}` is no origin"), help);
+                self.fault(&place, format!("`{origin}` is no origin"), help);
             }
         }
         let every = raw.origins.iter().any(|origin| origin == "*");
@@ -212,4 +214,11 @@ impl Builder<'_> {
             origin: place.origin(),
         }
     }
+}
+
+/// Whether it is an origin as browsers write that of a page on the web (RFC 6454 §6.2).
+fn is_web_origin(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == *text
+    })
 }

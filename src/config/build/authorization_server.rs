@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::gateway::{Settings, is_loopback};
-use super::{Builder, Place};
+use super::gateway::Settings;
+use super::{Builder, Named, Place};
 use crate::client::{Client, GrantType};
+use crate::config::format::is_loopback;
 use crate::config::raw::gateway::{
     RawAuthorizationServer, RawGrant, RawLogin, RawProvider, RawSigningAlgorithm,
 };
@@ -37,6 +38,7 @@ pub(super) struct AuthorizationServer {
     pub(super) master_scope: ScopeName,
     pub(super) lifespans: Lifespans,
     pub(super) refresh_grace: u32,
+    pub(super) ignored_scopes: Vec<ScopeName>,
     pub(super) signing: Signing,
     pub(super) login: Login,
 }
@@ -105,12 +107,46 @@ impl Builder<'_> {
             lifespans,
             refresh_grace: grace
                 .map_or(REFRESH_GRACE, |grace| u32::try_from(grace.value.as_secs()).unwrap_or(0)),
+            ignored_scopes: self.ignored_scopes(raw, &place.key("ignored_scopes")),
             signing: self.signing(raw, &place.key("signing")),
             login: raw
                 .and_then(|raw| raw.login.as_ref())
                 .map(|login| self.login(login, &place.key("login")))
                 .unwrap_or_default(),
         }
+    }
+
+    /// A scope that somebody holds or that grants something is never left out in silence.
+    fn ignored_scopes(
+        &mut self,
+        raw: Option<&RawAuthorizationServer>,
+        place: &Place<'_>,
+    ) -> Vec<ScopeName> {
+        let ignored = raw.map(|raw| raw.ignored_scopes.as_slice()).unwrap_or_default();
+        let master = raw.and_then(|raw| raw.master_scope.as_ref());
+        let master = master.map_or(MASTER_SCOPE, |scope| scope.text());
+        let held: BTreeSet<&str> = self
+            .clients
+            .iter()
+            .filter_map(|document| document.value.get("clients")?.as_mapping())
+            .flat_map(|clients| clients.values())
+            .filter_map(|client| client.get("auth_scopes")?.as_sequence())
+            .flatten()
+            .filter_map(|scope| scope.as_str())
+            .collect();
+        let is_held = |scope: &str| held.contains(scope) || scope == master;
+        let wrong: Vec<usize> = (0..ignored.len())
+            .filter(|at| {
+                let scope = ignored.get(*at).map_or("", |scope| scope.text());
+                is_held(scope) || self.known.names(Named::Scope, scope)
+            })
+            .collect();
+        for at in wrong {
+            let scope = ignored.get(at).map_or("", |scope| scope.text()).to_owned();
+            let message = format!("`{scope}` is a scope of clients or of `auth_scopes` here");
+            self.fault(&place.at(at), message, "ignore only what nobody here can hold");
+        }
+        ignored.iter().map(|scope| ScopeName::new(scope.text())).collect()
     }
 
     fn login(&mut self, raw: &RawLogin, place: &Place<'_>) -> Login {
@@ -138,7 +174,9 @@ impl Builder<'_> {
             );
         }
         let algorithms = self.algorithms(raw.algorithms.as_deref(), &place.key("algorithms"));
-        let mut keys = self.key_source(&raw.issuer, &raw.keys, &place.key("keys"));
+        let outbound = self.outbound(raw.ca.as_deref(), raw.proxy.as_ref(), place);
+        let mut keys =
+            self.key_source(raw.issuer.text(), &raw.keys, outbound.clone(), &place.key("keys"));
         if let Some(KeySource::Discover { any_host, .. }) = &mut keys {
             *any_host = true;
         }
@@ -150,6 +188,7 @@ impl Builder<'_> {
             client_secret: client_secret?,
             algorithms,
             keys: keys?,
+            outbound,
         })
     }
 

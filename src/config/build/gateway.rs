@@ -1,12 +1,13 @@
 //! gateway.yaml: listeners, store, admin, edge. Its sections with entries or rules of their own
 //! have files of their own.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::authorization_server::AuthorizationServer;
 use super::{Builder, Place};
 use crate::config::document::Value;
-use crate::config::format::SecretSource;
+use crate::config::format::{SecretSource, is_loopback};
 use crate::config::raw::gateway::{
     RawAdmin, RawDecisionLog, RawEdge, RawGateway, RawListener, RawLogLevel, RawStore,
 };
@@ -23,6 +24,7 @@ const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(300);
 
 /// What gateway.yaml says besides issuers and upstreams.
 pub(super) struct Settings {
+    pub(super) hosts: BTreeSet<String>,
     pub(super) fixed: Fixed,
     pub(super) trusted_proxies: Networks,
     /// For each listener, in their order.
@@ -106,6 +108,7 @@ impl Builder<'_> {
         let admin_token =
             raw.admin.as_ref().and_then(|admin| self.admin_token(admin, &place.key("admin")));
         Some(Settings {
+            hosts: raw.hosts.iter().map(|host| host.value.clone()).collect(),
             trusted_proxies: Networks::new(raw.trusted_proxies.iter().map(|network| network.value)),
             tls,
             admin_token,
@@ -258,15 +261,6 @@ impl Builder<'_> {
 /// A path relative to the file it stands in.
 pub(super) fn relative_to(file: &str, path: &str) -> std::path::PathBuf {
     std::path::Path::new(file).parent().unwrap_or_else(|| std::path::Path::new("")).join(path)
-}
-
-pub(super) fn is_loopback(url: &url::Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        None => false,
-    }
 }
 
 /// The edge, without regard to whether its values go together.

@@ -3,18 +3,21 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
-use super::gateway::{is_loopback, relative_to};
+use super::gateway::relative_to;
 use super::{Builder, Entry, Named, Place};
-use crate::config::format::HttpUrl;
+use crate::config::format::{self, is_loopback};
 use crate::config::raw::RawIssuer;
-use crate::config::raw::issuer::{RawAlgorithm, RawClaimNames, RawIntrospection, RawKeys};
-use crate::config::{Introspection, KeyFile, KeySource};
+use crate::config::raw::issuer::{
+    RawAlgorithm, RawAllow, RawClaimNames, RawIntrospection, RawKeyPlace, RawKeys, RawTenants,
+};
+use crate::config::{Introspection, KeyFile, KeySource, Outbound};
 use crate::grant::opaque::Kind;
 use crate::names::{ClientId, IssuerName, RoleName};
 use crate::policy::{Issuer, Opaque};
 use crate::token::IssuerRules;
 use crate::token::claims::{Audience, ClaimNames};
 use crate::token::jws::Algorithm;
+use crate::token::tenant::{self, Allowed, Tenants};
 
 /// How long an introspection's answer is taken for true by default.
 const INTROSPECTION_CACHE: Duration = Duration::from_secs(30);
@@ -69,13 +72,13 @@ impl Builder<'_> {
                 continue;
             }
             let Some(raw) = self.read::<RawIssuer>(&place, value) else { continue };
-            if let Some(other) = seen.insert(raw.issuer.text().to_owned(), name.clone()) {
-                let message = format!("`{}` is already the issuer `{other}`", raw.issuer.text());
-                self.fault(&place.key("issuer"), message, "one entry for each issuer");
-            }
-            if public_url
-                .is_some_and(|own| own != raw.issuer.text() && is_alike(own, &raw.issuer.value))
-            {
+            let tenants = self.tenants(&raw, &place);
+            self.check_names_apart(&place, &name, &raw, &all.rules);
+            let is_ours_alike = |own: &str| {
+                let url = url::Url::parse(raw.issuer.text());
+                own != raw.issuer.text() && url.is_ok_and(|url| is_alike(own, &url))
+            };
+            if public_url.is_some_and(is_ours_alike) {
                 let message =
                     format!("`{}` is our own `public_url` in another spelling", raw.issuer.text());
                 let help = "our own tokens are those of `self`, which needs no entry; an external \
@@ -95,17 +98,26 @@ impl Builder<'_> {
                 self.fault_at_key(&place, "the issuer has no `keys`", help);
             }
             let introspection = raw.introspection.as_ref();
-            let introspection =
-                introspection.and_then(|raw| self.introspection(raw, &place.key("introspection")));
+            let outbound = self.outbound(raw.ca.as_deref(), raw.proxy.as_ref(), &place);
+            self.check_outbound(&raw, &place);
+            let introspection = introspection.and_then(|raw| {
+                self.introspection(raw, outbound.clone(), &place.key("introspection"))
+            });
             all.introspections
                 .extend(introspection.map(|introspection| (name.clone(), introspection)));
             self.check_prefix(&raw, &place.key("token_prefix"), &all.rules);
-            let source = raw
-                .keys
-                .as_ref()
-                .and_then(|keys| self.key_source(&raw.issuer, keys, &place.key("keys")));
+            let source = raw.keys.as_ref().and_then(|keys| {
+                self.key_source(raw.issuer.text(), keys, outbound, &place.key("keys"))
+            });
             all.sources.extend(source.map(|source| (name.clone(), source)));
-            let issuer = self.issuer(&raw, &place, name, audience);
+            let issuer = self.issuer(&raw, &place, (name, tenants), audience);
+            for iss in issuer.rules.issuers() {
+                if let Some(other) = seen.insert(iss.clone(), issuer.rules.name.to_string()) {
+                    let message = format!("`{iss}` is already the issuer `{other}`");
+                    self.fault(&place.key("issuer"), message, "one entry for each issuer");
+                }
+            }
+            self.check_templates_apart(&place, &issuer, &all.rules);
             all.rules.push(issuer);
         }
         all
@@ -115,7 +127,7 @@ impl Builder<'_> {
         &mut self,
         raw: &RawIssuer,
         place: &Place<'_>,
-        name: IssuerName,
+        (name, tenants): (IssuerName, Option<Tenants>),
         audience: Audience,
     ) -> Issuer {
         let leeway = raw.leeway.as_ref().map_or(30, |leeway| leeway.value.as_secs());
@@ -128,10 +140,12 @@ impl Builder<'_> {
         }
         let algorithms = self.algorithms(raw.algorithms.as_deref(), &place.key("algorithms"));
         self.check_claim_names(raw, &place.key("claims"));
+        self.check_any_tenant(raw, place);
         Issuer {
             rules: IssuerRules {
                 name,
                 issuer: raw.issuer.text().to_owned(),
+                tenants,
                 audience,
                 algorithms,
                 types: self.token_types(raw, &place.key("token_types")),
@@ -156,6 +170,148 @@ impl Builder<'_> {
                 .as_ref()
                 .map(|_| Opaque { prefix: raw.token_prefix.clone(), jwts_too: raw.keys.is_none() }),
         }
+    }
+
+    /// Tenants and the place that they have in `iss` (decisions.md, "Tenants").
+    fn tenants(&mut self, raw: &RawIssuer, place: &Place<'_>) -> Option<Tenants> {
+        let placeholders = raw.issuer.text().matches(tenant::PLACEHOLDER).count();
+        let Some(tenants) = &raw.tenants else {
+            if raw.issuer.text().contains(['{', '}']) {
+                let help = "write the issuer as its tokens do, or `{tenant}` in it and \
+                    `tenants: { claim: tid, allow: [ … ] }`";
+                let message = format!("`{}`: no token says so", raw.issuer.text());
+                self.fault(&place.key("issuer"), message, help);
+            }
+            return None;
+        };
+        if placeholders != 1
+            || raw.issuer.text().replace(tenant::PLACEHOLDER, "").contains(['{', '}'])
+        {
+            let message = format!("`{}` has no place for the tenant", raw.issuer.text());
+            let help = "with `tenants` the issuer has `{tenant}` in it once: \
+                https://login.example/{tenant}/v2.0";
+            self.fault(&place.key("issuer"), message, help);
+        }
+        if raw.keys.as_ref().is_none_or(is_discovered) {
+            let help = "write `keys: { jwks_url: … }`, or { jwks_file: … }";
+            self.fault(&place.key("tenants"), "tenants need their keys written out", help);
+        }
+        if raw.introspection.is_some() {
+            let help = "leave `introspection` out, or write one entry for each tenant";
+            self.fault(
+                &place.key("introspection"),
+                "an opaque token does not say of which tenant it is",
+                help,
+            );
+        }
+        let place = place.key("tenants");
+        if let Some(message) = unusable_claim(&tenants.claim) {
+            let message = format!("`{}`: {message}", tenants.claim);
+            self.fault(&place.key("claim"), message, "the claim that names the tenant: tid");
+        }
+        let allowed = self.allowed_tenants(tenants, &place.key("allow"));
+        Some(Tenants { claim: tenants.claim.clone(), allowed })
+    }
+
+    fn allowed_tenants(&mut self, raw: &RawTenants, place: &Place<'_>) -> Allowed {
+        let RawAllow::OneOf(tenants) = &raw.allow else { return Allowed::Any };
+        if tenants.is_empty() {
+            let help = "write the tenants, or `any`";
+            self.fault(place, "an empty list: no token would be taken", help);
+        }
+        for (at, name) in tenants.iter().enumerate() {
+            if !tenant::is_tenant(name) {
+                let help = "letters, digits, dots and dashes, at most 64";
+                self.fault(&place.at(at), format!("`{name}` is no tenant"), help);
+            }
+        }
+        Allowed::OneOf(tenants.iter().cloned().collect())
+    }
+
+    /// No issuer may have the name that a tenant of another has.
+    fn check_names_apart(
+        &mut self,
+        place: &Place<'_>,
+        name: &str,
+        raw: &RawIssuer,
+        others: &[Issuer],
+    ) {
+        let of_tenant = |long: &str, short: &str| {
+            long.strip_prefix(short).is_some_and(|rest| rest.starts_with('/'))
+        };
+        for other in others {
+            let known = other.rules.name.as_str();
+            let has_tenants = other.rules.tenants.is_some();
+            if (raw.tenants.is_some() && of_tenant(known, name))
+                || (has_tenants && of_tenant(name, known))
+            {
+                let message =
+                    format!("`{name}` and `{known}`: one is named as a tenant of the other");
+                self.fault_at_key(place, message, "choose another name");
+            }
+        }
+    }
+
+    /// No token may be of two issuers with any tenant.
+    fn check_templates_apart(&mut self, place: &Place<'_>, issuer: &Issuer, others: &[Issuer]) {
+        let any = |issuer: &Issuer| {
+            issuer.rules.tenants.as_ref().is_some_and(|known| known.allowed == Allowed::Any)
+        };
+        let template = &issuer.rules.issuer;
+        for other in others.iter().filter(|other| any(issuer) && any(other)) {
+            if tenant::overlap(template, &other.rules.issuer) {
+                let message = format!("a token may be of `{}` too", other.rules.name);
+                self.fault(&place.key("issuer"), message, "list the tenants of one of them");
+            }
+        }
+    }
+
+    /// With any tenant, what their administrators write into tokens decides nothing here
+    /// (decisions.md, "Tenants").
+    fn check_any_tenant(&mut self, raw: &RawIssuer, place: &Place<'_>) {
+        if !raw.tenants.as_ref().is_some_and(|known| matches!(known.allow, RawAllow::Any(_))) {
+            return;
+        }
+        let help = "list the tenants under `tenants.allow`, or leave it out";
+        if !raw.roles.is_empty() {
+            let message = "any tenant could give itself these roles";
+            self.fault(&place.key("roles"), message, help);
+        }
+        if raw.claims.scopes.is_none() {
+            let help = "write `claims: { scopes: … }`, or list the tenants under `tenants.allow`";
+            let message =
+                "without a scopes claim, any tenant's token has all that its client holds";
+            self.fault_at_key(place, message, help);
+        }
+    }
+
+    /// The claim that names the tenant, of an issuer with any tenant.
+    pub(super) fn any_tenant_of(&self, issuer: &str) -> Option<&str> {
+        let tenants = self.gateway.value.get("issuers")?.get(issuer)?.get("tenants")?;
+        tenants.get("allow")?.as_str()?;
+        tenants.get("claim")?.as_str()
+    }
+
+    /// An issuer that a rule refers to: its name, or where it has tenants, that of one of them.
+    pub(super) fn tenant_reference(&self, text: &str) -> Option<Result<IssuerName, String>> {
+        let issuers = self.gateway.value.get("issuers")?;
+        let tenants = |name: &str| issuers.get(name)?.get("tenants");
+        if issuers.get(text).is_some() {
+            return tenants(text).map(|_| {
+                Err(format!("`{text}` has tenants: a client there is one of `{text}/TENANT`"))
+            });
+        }
+        let (name, one) = text.rsplit_once('/')?;
+        let allow = tenants(name)?.get("allow")?;
+        let is_allowed = tenant::is_tenant(one)
+            && allow
+                .as_sequence()
+                .is_none_or(|listed| listed.iter().any(|listed| listed.as_str() == Some(one)));
+        Some(if is_allowed {
+            Ok(IssuerName::new(name).of_tenant(one))
+        } else {
+            Err(format!("`{one}` is no tenant of `{name}`"))
+        })
     }
 
     /// A name that no claim can have is a mistake that would show as a refusal of every token.
@@ -232,10 +388,11 @@ impl Builder<'_> {
     fn introspection(
         &mut self,
         raw: &RawIntrospection,
+        outbound: Outbound,
         place: &Place<'_>,
     ) -> Option<Introspection> {
-        if raw.url.value.scheme() != "https" && !is_loopback(&raw.url.value) {
-            let help = "write an https URL";
+        if raw.url.value.scheme() != "https" && !is_loopback(&raw.url.value) && !raw.plain_http {
+            let help = "write an https URL; inside a network that you trust, `plain_http: true`";
             self.fault(&place.key("url"), "tokens and our secret would go over plain http", help);
         }
         let cache = raw.cache.as_ref().map_or(INTROSPECTION_CACHE, |cache| cache.value);
@@ -245,7 +402,7 @@ impl Builder<'_> {
         }
         let client_secret = self.secret(&raw.client_secret.value, &place.key("client_secret"))?;
         let (url, client_id) = (raw.url.text().to_owned(), raw.client_id.clone());
-        Some(Introspection { url, client_id, client_secret, cache })
+        Some(Introspection { url, client_id, client_secret, cache, outbound })
     }
 
     /// A prefix has to tell its issuer's tokens from all others.
@@ -342,27 +499,95 @@ impl Builder<'_> {
     /// Where an issuer's keys are.
     pub(super) fn key_source(
         &mut self,
-        issuer: &HttpUrl,
+        issuer: &str,
         raw: &RawKeys,
+        outbound: Outbound,
         place: &Place<'_>,
     ) -> Option<KeySource> {
-        let (url, source) = match raw {
-            RawKeys::JwksFile(path) => return self.key_file(path, place),
-            RawKeys::Discover => (
-                &issuer.value,
-                KeySource::Discover { issuer: issuer.text().to_owned(), any_host: false },
+        let raw = key_place(raw);
+        let help = "write exactly one of `discover`, { jwks_url: … } and { jwks_file: … }";
+        if raw.discover == Some(false) {
+            self.fault(&place.key("discover"), "`discover: false` is no place of keys", help);
+            return None;
+        }
+        let (url, source) = match (raw.discover, &raw.jwks_url, &raw.jwks_file) {
+            (None, None, Some(path)) => return self.key_file(path, place),
+            (Some(_), None, None) => (
+                self.metadata_url(issuer, place)?,
+                KeySource::Discover { issuer: issuer.to_owned(), any_host: false, outbound },
             ),
-            RawKeys::JwksUrl(url) => (&url.value, KeySource::Url(url.text().to_owned())),
+            (None, Some(url), None) => {
+                (url.value.clone(), KeySource::Url { url: url.text().to_owned(), outbound })
+            }
+            (None, None, None) => {
+                self.fault(place, "no place of keys", help);
+                return None;
+            }
+            _ => {
+                self.fault(place, "several places of keys", help);
+                return None;
+            }
         };
-        if url.scheme() != "https" && !is_loopback(url) {
-            self.fault(
-                place,
-                "keys over plain http could be replaced on the way",
-                "write an https URL",
-            );
+        if url.scheme() != "https" && !is_loopback(&url) && !raw.plain_http {
+            let help = "write an https URL; inside a network that you trust, `keys: { …, \
+                plain_http: true }`";
+            self.fault(place, "keys over plain http could be replaced on the way", help);
             return None;
         }
         Some(source)
+    }
+
+    /// How servers are reached; `place` is where `ca` and `proxy` stand.
+    pub(super) fn outbound(
+        &mut self,
+        ca: Option<&str>,
+        proxy: Option<&format::HttpUrl>,
+        place: &Place<'_>,
+    ) -> Outbound {
+        Outbound {
+            ca: ca.and_then(|path| self.authorities(path, &place.key("ca"))),
+            proxy: proxy.map(|proxy| proxy.text().to_owned()),
+        }
+    }
+
+    /// Settings of the way out that nothing goes.
+    fn check_outbound(&mut self, raw: &RawIssuer, place: &Place<'_>) {
+        let keys = raw.keys.as_ref().map(key_place);
+        let is_file = keys.as_ref().is_none_or(|keys| keys.jwks_file.is_some());
+        for (key, is_there) in [("ca", raw.ca.is_some()), ("proxy", raw.proxy.is_some())] {
+            if is_there && is_file && raw.introspection.is_none() {
+                let help = "leave it out: keys are in a file";
+                self.fault(&place.key(key), "nothing is fetched of this issuer", help);
+            }
+        }
+        if keys.is_some_and(|keys| keys.jwks_file.is_some() && keys.plain_http) {
+            let help = "leave it out: keys are in a file";
+            self.fault(&place.key("keys").key("plain_http"), "nothing is fetched over http", help);
+        }
+        let is_plain =
+            raw.introspection.as_ref().is_some_and(|raw| raw.url.value.scheme() == "http");
+        if raw.proxy.is_some() && is_plain {
+            let help = "ask over https: a proxy would read tokens and our secret";
+            let message = "a proxy is not used for a plain http endpoint with credentials";
+            self.fault(&place.key("proxy"), message, help);
+        }
+    }
+
+    /// Metadata are found from a URL alone (RFC 8414 §2: https, without query and fragment).
+    fn metadata_url(&mut self, issuer: &str, place: &Place<'_>) -> Option<url::Url> {
+        // A placeholder has its own fault.
+        if issuer.contains('{') {
+            return None;
+        }
+        match format::check("url", issuer).map(|()| url::Url::parse(issuer)) {
+            Ok(Ok(url)) => Some(url),
+            Ok(Err(_)) | Err(_) => {
+                let message = format!("`{issuer}` is no URL from which metadata could be fetched");
+                let help = "write `keys: { jwks_url: … }`, or { jwks_file: … }";
+                self.fault(place, message, help);
+                None
+            }
+        }
     }
 
     fn key_file(&mut self, path: &str, place: &Place<'_>) -> Option<KeySource> {
@@ -391,6 +616,18 @@ impl Builder<'_> {
     }
 }
 
+fn is_discovered(raw: &RawKeys) -> bool {
+    key_place(raw).discover == Some(true)
+}
+
+/// The same, written out.
+fn key_place(raw: &RawKeys) -> RawKeyPlace {
+    match raw {
+        RawKeys::Word(_) => RawKeyPlace { discover: Some(true), ..RawKeyPlace::default() },
+        RawKeys::Place(place) => place.clone(),
+    }
+}
+
 /// Our own authorization server as an issuer: RFC 9068, no leeway on expiry because the clock is
 /// ours. Whether a URL differs from another in nothing but what servers and people take for the
 /// same: slashes at the end, the case of scheme and host, a default port, a dot behind the host.
@@ -412,6 +649,7 @@ fn own_issuer(public_url: &str) -> Issuer {
         rules: IssuerRules {
             name: IssuerName::new(IssuerName::OWN),
             issuer: public_url.to_owned(),
+            tenants: None,
             audience: Audience::OneOf(BTreeSet::from([public_url.to_owned()])),
             algorithms: vec![Algorithm::Es256, Algorithm::EdDsa, Algorithm::Rs256],
             types: vec!["at+jwt".to_owned()],

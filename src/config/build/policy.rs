@@ -278,6 +278,19 @@ impl Builder<'_> {
             self.refer(&place.key("clients").at(at), Named::Client, client);
         }
         for (name, values) in raw.claims.iter().flatten() {
+            if let Some(message) = super::issuer::unusable_claim(name) {
+                let help = "a name, names with dots between, or a JSON Pointer";
+                let message = format!("`{name}`: {message}");
+                self.fault_at_key(&place.key("claims").key(name), message, help);
+            }
+            for issuer in raw.issuers.iter().flatten() {
+                if self.any_tenant_of(issuer).is_some_and(|tenant| tenant != *name) {
+                    let message =
+                        format!("any tenant of `{issuer}` could write `{name}` into its tokens");
+                    let help = "list the tenants under `tenants.allow`, or take the claim out";
+                    self.fault_at_key(&place.key("claims").key(name), message, help);
+                }
+            }
             if values.is_empty() {
                 self.fault(
                     &place.key("claims").key(name),

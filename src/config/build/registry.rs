@@ -190,7 +190,7 @@ impl Builder<'_> {
     fn check_redirects(&mut self, raw: &RawClient, place: &Place<'_>) {
         let place = place.key("redirect_urls");
         for (at, url) in raw.redirect_urls.iter().flatten().enumerate() {
-            if let Err(message) = redirect::check_registered(url) {
+            if let Err(message) = redirect::check_registered(url, raw.public_client) {
                 self.fault(
                     &place.at(at),
                     message,
@@ -267,16 +267,23 @@ impl Builder<'_> {
                 );
                 continue;
             }
-            if !self.refer_key(&place, Named::Issuer, issuer) {
-                continue;
-            }
+            let of = match self.tenant_reference(issuer) {
+                Some(Ok(of)) => of,
+                Some(Err(message)) => {
+                    let help = "write `external: { issuer/tenant: [ … ] }`";
+                    self.fault_at_key(&place, message, help);
+                    continue;
+                }
+                None if self.refer_key(&place, Named::Issuer, issuer) => IssuerName::new(issuer),
+                None => continue,
+            };
             for (at, value) in values.iter().enumerate() {
                 if let Some(other) = seen.insert((issuer.clone(), value.clone()), name.to_owned()) {
                     let message =
                         format!("`{value}` of `{issuer}` is already the client `{other}`");
                     self.fault(&place.at(at), message, "an external identity is one client");
                 }
-                external.push((IssuerName::new(issuer), value.clone()));
+                external.push((of.clone(), value.clone()));
             }
         }
         external

@@ -104,7 +104,8 @@ impl Builder<'_> {
 
     fn words(&mut self, raw: &RawTokenSample, place: &Place<'_>) -> Option<TokenSample> {
         let issuer = raw.issuer.as_deref().unwrap_or(IssuerName::OWN);
-        if !self.refer(&place.key("issuer"), Named::Issuer, issuer) {
+        let is_tenant = matches!(self.tenant_reference(issuer), Some(Ok(_)));
+        if !is_tenant && !self.refer(&place.key("issuer"), Named::Issuer, issuer) {
             return None;
         }
         let read = raw.read().map_err(|(key, message)| {

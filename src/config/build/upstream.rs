@@ -5,10 +5,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use sha2::{Digest, Sha256};
 
-use super::gateway::is_loopback;
 use super::issuer::unusable_claim;
 use super::{Builder, Entry, Place};
-use crate::config::format::ScopeText;
+use crate::config::format::{ScopeText, is_loopback};
 use crate::config::raw::RawUpstream;
 use crate::config::raw::upstream::{
     RawAuthorization, RawHost, RawIdentity, RawIdentityForm, RawLoadBalancing, RawReplace,
@@ -200,7 +199,7 @@ impl Builder<'_> {
         }
         // All of it is looked at, so that one run finds all faults.
         let (name, shown) = (self.server_name(tls, place), self.shown(tls, place));
-        let ca = tls.ca.as_ref().map(|path| self.upstream_ca(path, &place.key("ca")));
+        let ca = tls.ca.as_ref().map(|path| self.authorities(path, &place.key("ca")));
         let ca = match ca {
             Some(None) => return None,
             Some(read) => read,
@@ -229,7 +228,8 @@ impl Builder<'_> {
         Ok(Some(name.clone()))
     }
 
-    fn upstream_ca(&mut self, path: &str, place: &Place<'_>) -> Option<Vec<Vec<u8>>> {
+    /// The CAs of a PEM file (DER).
+    pub(super) fn authorities(&mut self, path: &str, place: &Place<'_>) -> Option<Vec<Vec<u8>>> {
         let pem = self.pem(path, place, &mut Sha256::new())?;
         let read = read_roots(&pem).and_then(|_| read_chain(&pem));
         let chain = self.usable(read, path, place)?;

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::issuer::{RawAlgorithm, RawKeys};
+use super::issuer::{RawAlgorithm, RawDiscover, RawKeys};
 use super::{RawIssuer, RawUpstream};
 use crate::config::format::{
-    Duration, Grace, HostPort, HttpUrl, Listen, Network, ScopeText, SecretRef, Size,
+    Duration, Grace, HostPort, HostText, HttpUrl, Listen, Network, ScopeText, SecretRef, Size,
 };
 
 /// config/gateway.yaml: listeners, store, issuers, upstreams, and where policies, clients and users
@@ -18,6 +18,10 @@ use crate::config::format::{
 pub struct RawGateway {
     /// Our issuer, and the base of every URL we print.
     pub public_url: HttpUrl,
+    /// Further host names on which token, revocation, introspection, keys and metadata answer: the
+    /// names of the service inside. No URL is made of them.
+    #[serde(default)]
+    pub hosts: Vec<HostText>,
     /// Where the gateway listens.
     #[schemars(length(min = 1))]
     pub listeners: Vec<RawListener>,
@@ -235,6 +239,9 @@ pub struct RawAuthorizationServer {
     pub refresh_grace: Option<Grace>,
     /// The scope that passes gate 2 everywhere, `useraccount` by default.
     pub master_scope: Option<ScopeText>,
+    /// Scopes that are left out of what clients ask for, instead of refused; none by default.
+    #[serde(default)]
+    pub ignored_scopes: Vec<ScopeText>,
     /// Login by an external page or provider.
     pub login: Option<RawLogin>,
 }
@@ -270,10 +277,14 @@ pub struct RawProvider {
     pub keys: RawKeys,
     /// Algorithms it signs ID tokens with; RS256 and ES256 by default.
     pub algorithms: Option<Vec<RawAlgorithm>>,
+    /// PEM file of CAs that its servers are verified with, besides the system's.
+    pub ca: Option<String>,
+    /// The proxy on the way to its servers; that of `HTTPS_PROXY` by default.
+    pub proxy: Option<HttpUrl>,
 }
 
 const fn discover() -> RawKeys {
-    RawKeys::Discover
+    RawKeys::Word(RawDiscover::Discover)
 }
 
 /// A grant type.

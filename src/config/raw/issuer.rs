@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::config::format::{Duration, HttpUrl, SecretRef};
+use crate::config::format::{Duration, HttpUrl, IssuerText, SecretRef};
 
 /// An issuer whose tokens are accepted.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawIssuer {
-    /// `iss` of its tokens, byte for byte.
-    pub issuer: HttpUrl,
+    /// `iss` of its tokens, byte for byte. With `keys: discover` a URL, else any text or URI;
+    /// with `tenants` one `{tenant}` is in it.
+    pub issuer: IssuerText,
+    /// One issuer with many tenants, each with an `iss` of its own.
+    pub tenants: Option<RawTenants>,
     /// `aud` of tokens meant for us; one of these.
     pub audience: Option<Vec<String>>,
     /// Accept tokens meant for anybody. Has to be written out.
@@ -42,9 +45,12 @@ pub struct RawIssuer {
     pub default_client: Option<String>,
     /// Clock difference forgiven, 30s by default, at most 60s.
     pub leeway: Option<Duration>,
-    /// PEM file of the CAs that its https servers are verified with; the system's by default.
-    #[schemars(extend("x-not-built" = true))]
+    /// PEM file of CAs that its https servers are verified with, besides the system's
+    /// (`SSL_CERT_FILE`).
     pub ca: Option<String>,
+    /// The proxy on the way to its servers; that of `HTTPS_PROXY` by default, as far as `NO_PROXY`
+    /// allows. Where credentials go it is asked to connect, and sees none of them.
+    pub proxy: Option<HttpUrl>,
     /// Opaque tokens that begin so are its own; at least three characters.
     #[schemars(length(min = 3, max = 64))]
     pub token_prefix: Option<String>,
@@ -52,16 +58,67 @@ pub struct RawIssuer {
     pub introspection: Option<RawIntrospection>,
 }
 
-/// Where keys are.
+/// Tenants of an issuer. A subject is one only with its tenant: in limits, revocations, `external`
+/// and headers the issuer is `name/tenant`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
+pub struct RawTenants {
+    /// The claim that names the tenant; `tid` at Entra ID.
+    #[schemars(length(min = 1, max = 256))]
+    pub claim: String,
+    /// Those whose tokens are taken, or `any`.
+    pub allow: RawAllow,
+}
+
+/// Tenants whose tokens are taken.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawAllow {
+    /// Any tenant. Has to be written out.
+    Any(RawAny),
+    /// These.
+    OneOf(#[schemars(length(min = 1, max = 10_000))] Vec<String>),
+}
+
+/// The word for all tenants.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawAny {
+    /// Any tenant.
+    Any,
+}
+
+/// Where keys are: `discover`, or a place.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
 pub enum RawKeys {
+    /// The word alone.
+    Word(RawDiscover),
+    /// A place, and how it is reached.
+    Place(RawKeyPlace),
+}
+
+/// The word for the issuer's metadata.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawDiscover {
     /// Through the issuer's metadata (RFC 8414, OpenID Connect Discovery).
     Discover,
+}
+
+/// Where keys are: exactly one place.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawKeyPlace {
+    /// Through the issuer's metadata (RFC 8414, OpenID Connect Discovery).
+    pub discover: Option<bool>,
     /// At this URL.
-    JwksUrl(HttpUrl),
+    pub jwks_url: Option<HttpUrl>,
     /// In this file; relative to the file this stands in.
-    JwksFile(String),
+    pub jwks_file: Option<String>,
+    /// They are fetched over plain http, where anybody on the way can replace them. Has to be
+    /// written out.
+    pub plain_http: bool,
 }
 
 /// Signature algorithms.
@@ -142,6 +199,10 @@ pub struct RawIntrospection {
     pub client_id: String,
     /// Our secret there.
     pub client_secret: SecretRef,
+    /// It is asked over plain http, where anybody on the way reads tokens and our secret. Has to be
+    /// written out.
+    #[serde(default)]
+    pub plain_http: bool,
     /// How long an answer is taken for true, 30s by default, at most 300s; never longer than the
     /// token lives.
     pub cache: Option<Duration>,

@@ -1,36 +1,16 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::client::{TokenFormat, User};
-use crate::names::{ClientId, Origin, ScopeName, UserName};
+use crate::client::User;
+use crate::names::{Origin, ScopeName, UserName};
 
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 fn client(scopes: &[&str]) -> Client {
     Client {
-        id: ClientId::new("crm"),
-        name: "crm".into(),
-        provider: None,
-        logo_url: None,
-        login_url: None,
-        active: true,
         grants: [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
-        secrets: Vec::new(),
-        keys: crate::token::KeySet::default(),
-        public: false,
-        application_user: None,
-        roles: [].into(),
         scopes: scopes.iter().map(|scope| ScopeName::new(scope)).collect(),
-        allow_only_selected_scopes: true,
-        enforce_token_restriction: false,
-        limit_authorization: None,
-        access_token_lifespan: 1_800,
-        refresh_token_lifespan: 8_640_000,
-        token_format: TokenFormat::Jwt,
-        redirect_urls: Vec::new(),
-        require_pkce: true,
-        external: Vec::new(),
-        origin: Origin::default(),
+        ..Client::of_tests("crm")
     }
 }
 

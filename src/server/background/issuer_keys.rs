@@ -9,9 +9,9 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::task::AbortHandle;
 
-use crate::config::KeySource;
 use crate::keys::IssuerKeys;
 use crate::server::state::Shared;
+use crate::token::keyset::listed;
 
 /// The background service.
 #[derive(Debug)]
@@ -39,7 +39,8 @@ impl KeyRefresh {
             stays
         });
         for (pointer, keys) in in_force {
-            if matches!(keys.source(), KeySource::File(_)) {
+            if keys.source().is_file() {
+                say_left_out(keys, &self.shared);
                 continue;
             }
             tasks.entry(pointer).or_insert_with(|| {
@@ -51,13 +52,30 @@ impl KeyRefresh {
     }
 }
 
+fn say_left_out(keys: &IssuerKeys, shared: &Shared) {
+    let left_out = keys.left_out_of_file();
+    shared.metrics.tokens.jwks_left_out(keys.name(), &left_out);
+    if !left_out.is_empty() {
+        let text = listed(&left_out);
+        tracing::warn!(issuer = %keys.name(), "some keys of the file are of no use here{text}");
+    }
+}
+
 async fn keep(keys: &IssuerKeys, shared: &Shared) {
-    keys.keep_fresh(&shared.fetch, |issuer, outcome| {
+    // What is of no use is said once, and again when it is something else.
+    let mut said = Vec::new();
+    keys.keep_fresh(|issuer, outcome| {
         shared.metrics.tokens.jwks_fetch(issuer, outcome.is_ok());
         match outcome {
-            Ok(0) => tracing::debug!(%issuer, "keys fetched"),
             Ok(left_out) => {
-                tracing::warn!(%issuer, left_out, "keys fetched; some are of no use here");
+                shared.metrics.tokens.jwks_left_out(issuer, left_out);
+                if left_out.is_empty() || said == *left_out {
+                    tracing::debug!(%issuer, "keys fetched");
+                } else {
+                    let keys = listed(left_out);
+                    tracing::warn!(%issuer, "keys fetched; some are of no use here{keys}");
+                }
+                said.clone_from(left_out);
             }
             Err(error) => {
                 tracing::warn!(%issuer, %error, "keys not fetched; the last good ones stay");

@@ -28,6 +28,7 @@ use crate::reason::{TokenError, TokenFault};
 use crate::server::limits::guessing::Origin;
 use crate::store::attempts::Account;
 use crate::system::clock;
+use crate::token::KeySet;
 use crate::token::id_token::Expected;
 use crate::token::json::Object;
 use crate::token::jws::Decoded;
@@ -52,6 +53,7 @@ pub struct Provider {
     pub declared: config::Provider,
     /// Its keys.
     pub keys: Arc<IssuerKeys>,
+    fetch: Fetch,
     endpoints: ArcSwapOption<Known>,
     /// Held by whoever asks for them.
     asking: Mutex<()>,
@@ -165,15 +167,22 @@ pub struct Back<'a> {
 
 impl Provider {
     /// The provider of a configuration, with what is known of it from the one before.
-    #[must_use]
-    pub fn new(declared: config::Provider, before: Option<&Self>) -> Self {
+    ///
+    /// # Errors
+    /// The TLS library refuses its CAs, in words for the operator.
+    pub fn new(declared: config::Provider, before: Option<&Self>) -> Result<Self, String> {
         let same = before.filter(|before| before.declared.issuer == declared.issuer);
         let keys = same
             .filter(|before| before.declared.keys == declared.keys)
             .map(|before| before.keys.clone());
-        let fresh = || Arc::new(IssuerKeys::new(IssuerName::new(LABEL), declared.keys.clone()));
-        Self {
+        let fetch = Fetch::new(&declared.outbound)?;
+        let fresh = || {
+            let name = IssuerName::new(LABEL);
+            Arc::new(IssuerKeys::new(name, declared.keys.clone(), fetch.clone()))
+        };
+        Ok(Self {
             keys: keys.unwrap_or_else(fresh),
+            fetch,
             declared,
             endpoints: ArcSwapOption::new(same.and_then(|before| before.endpoints.load_full())),
             asking: Mutex::default(),
@@ -181,7 +190,7 @@ impl Provider {
                 || Arc::new(Semaphore::new(EXCHANGES)),
                 |before| before.exchanges.clone(),
             ),
-        }
+        })
     }
 
     /// Sends a browser there, which comes back to go on to `back`. `again` asks the provider to let
@@ -196,7 +205,7 @@ impl Provider {
         cookie: &str,
         again: bool,
     ) -> Result<Leaving, Fault> {
-        let endpoints = self.endpoints(&with.fetch).await?;
+        let endpoints = self.endpoints().await?;
         let unavailable = |fault: super::Fault| Fault::Unavailable(fault.to_string());
         let challenge = Challenge::new(with, None, back, cookie).map_err(unavailable)?;
         let signed = challenge.sign(with, Destination::Provider).map_err(unavailable)?;
@@ -235,7 +244,7 @@ impl Provider {
     ) -> Result<SignedIn, Fault> {
         let Back { answer, cookie, .. } = back;
         let challenge = own_challenge(with, back)?;
-        let endpoints = self.endpoints(&with.fetch).await?;
+        let endpoints = self.endpoints().await?;
         self.check_issuer(&endpoints, answer)?;
         if let Some(error) = answer.value("error") {
             return Err(Fault::Denied(plain(error)));
@@ -282,7 +291,7 @@ impl Provider {
 
     /// Its endpoints. Asked once in a while by one request; others do with the last ones known
     /// meanwhile, and while it cannot be asked.
-    async fn endpoints(&self, fetch: &Fetch) -> Result<Arc<Endpoints>, Fault> {
+    async fn endpoints(&self) -> Result<Arc<Endpoints>, Fault> {
         let known = || self.endpoints.load_full();
         let answer = |known: &Known| known.endpoints.clone().map_err(fault);
         let fresh = |known: &Arc<Known>| Instant::now() < known.until;
@@ -297,8 +306,8 @@ impl Provider {
         if let Some(known) = known().filter(fresh) {
             return answer(&known);
         }
-        let found =
-            Discovered::fetch(fetch, &self.declared.issuer).await.and_then(|found| read(&found));
+        let found = Discovered::fetch(&self.fetch, &self.declared.issuer).await;
+        let found = found.and_then(|found| read(&found));
         let found = match found {
             Ok(found) => {
                 Known { until: Instant::now() + ENDPOINTS, endpoints: Ok(Arc::new(found)) }
@@ -347,7 +356,7 @@ impl Provider {
         let form = Zeroizing::new(form);
         let credentials = (!endpoints.secret_in_body).then_some(own);
         let said = |text: String| format!("{}: {text}", endpoints.token);
-        let (status, body) = with
+        let (status, body) = self
             .fetch
             .post_form(&endpoints.token, credentials, &form)
             .await
@@ -378,14 +387,14 @@ impl Provider {
             nonce,
             algorithms: &self.declared.algorithms,
         };
-        self.keys.verify(|keys| expected.verify(&parsed, keys, clock::now())).await.map_err(
-            |fault| match fault {
-                VerifyFault::Token(fault) => wrong(fault),
-                VerifyFault::Unavailable => {
-                    Fault::Unavailable("the provider's keys cannot be fetched".to_owned())
-                }
-            },
-        )
+        let check = |keys: &KeySet| expected.verify(&parsed, keys, clock::now());
+        let verified = self.keys.verify(parsed.key_id.as_deref(), check).await;
+        verified.map_err(|fault| match fault {
+            VerifyFault::Token(fault) => wrong(fault),
+            VerifyFault::Unavailable(why) => {
+                Fault::Unavailable(format!("the provider's keys cannot be fetched: {why}"))
+            }
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use crate::grant::GrantError;
 use crate::grant::authorization::{Authorization, IssuedCode};
 use crate::grant::authorization_request::{AuthorizationRequest, Fault, ResponseError};
 use crate::grant::opaque::{Kind, RANDOM};
+use crate::grant::redirect::private_scheme;
 use crate::system::clock;
 
 /// Life of a code, seconds.
@@ -79,7 +80,7 @@ async fn serve(
     };
     let client = request.client.id.to_string();
     let target = form_target(&request.way_back.redirect_uri);
-    let action = uri.path_and_query().map_or("/", |target| target.as_str());
+    let action = uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
     let visit = Visit { server, caller, request, action, target };
     let answered = match body {
         None => visit.show(headers).await,
@@ -95,14 +96,27 @@ struct Visit<'a> {
     server: &'a Server,
     caller: &'a Caller,
     request: AuthorizationRequest,
-    action: &'a str,
+    action: String,
     target: String,
 }
 
 impl Visit<'_> {
-    async fn show(self, headers: &HeaderMap) -> Result<Response, GrantError> {
+    async fn show(mut self, headers: &HeaderMap) -> Result<Response, GrantError> {
         let visitor = Visitor::of(self.server, self.caller, headers).await?;
-        let Some(user) = visitor.user.clone() else {
+        let (is_silent, asks_consent) =
+            (self.request.sign_in.is_silent, self.request.sign_in.asks_consent);
+        if self.request.sign_in.asks_login || self.request.sign_in.max_age.is_some() {
+            // From here on it asks for a sign-in since now, however often it is shown.
+            let asked = std::mem::take(&mut self.request.sign_in);
+            let asked = asked.shown(clock::now(), visitor.session().as_deref());
+            self.action = AuthorizationRequest::target_asking(&self.action, &asked);
+            self.request.sign_in = asked;
+        }
+        let Some(user) = visitor.signed_in_as(&self.request.sign_in).cloned() else {
+            if is_silent {
+                let text = "the user has to sign in, and prompt is none";
+                return Ok(self.answer_error(ResponseError::LoginRequired, text));
+            }
             return visitor.ask(
                 self.server,
                 self.caller,
@@ -110,8 +124,13 @@ impl Visit<'_> {
                 Some(&self.request.client),
             );
         };
-        if self.may_skip_consent() && self.has_consented(&user).await? {
+        let is_asked = asks_consent || !self.may_skip_consent();
+        if !is_asked && self.has_consented(&user).await? {
             return self.issue(&user).await;
+        }
+        if is_silent {
+            let text = "the user has to consent, and prompt is none";
+            return Ok(self.answer_error(ResponseError::ConsentRequired, text));
         }
         Ok(self.consent_page(&visitor, &user))
     }
@@ -123,7 +142,9 @@ impl Visit<'_> {
             let client = Some(&*self.request.client);
             return visitor.sign_in(self.server, self.caller, &self.purpose(), client, &form).await;
         }
-        let Some(user) = visitor.user.clone() else { return Ok(expired(self.caller)) };
+        let Some(user) = visitor.signed_in_as(&self.request.sign_in).cloned() else {
+            return Ok(expired(self.caller));
+        };
         if !visitor.sent(
             &form,
             &self.consent_purpose(&user.name.to_string(), &self.request.scopes.to_value()),
@@ -148,16 +169,16 @@ impl Visit<'_> {
                 self.issue(&user).await
             }
             Some("deny") => {
-                let issuer = &self.server.shared.fixed.public_url;
-                let text = "the user did not allow it";
-                Ok(redirect(
-                    &self.request.way_back.error(issuer, ResponseError::AccessDenied, text),
-                    self.caller,
-                ))
+                Ok(self.answer_error(ResponseError::AccessDenied, "the user did not allow it"))
             }
-            Some("logout") => visitor.logout(self.server, self.caller, self.action).await,
+            Some("logout") => visitor.logout(self.server, self.caller, &self.action).await,
             _ => Ok(expired(self.caller)),
         }
+    }
+
+    fn answer_error(&self, error: ResponseError, text: &str) -> Response {
+        let issuer = &self.server.shared.fixed.public_url;
+        redirect(&self.request.way_back.error(issuer, error, text), self.caller)
     }
 
     /// Anybody can pose as a native application: its user is asked every time (RFC 8252 §8.6).
@@ -181,7 +202,7 @@ impl Visit<'_> {
 
     /// A consent is for exactly what was shown.
     fn consent_purpose<'a>(&'a self, user: &'a str, scopes: &'a str) -> [&'a str; 4] {
-        ["consent", self.action, user, scopes]
+        ["consent", &self.action, user, scopes]
     }
 
     fn purpose(&self) -> Purpose<'_> {
@@ -191,8 +212,10 @@ impl Visit<'_> {
             client: Some(client.id.as_str()),
             provider: client.provider.as_deref(),
             logo: client.logo_url.as_deref(),
-            action: self.action,
+            action: &self.action,
             target: Some(&self.target),
+            again: self.request.sign_in.since.is_some()
+                || self.request.sign_in.other_than.is_some(),
         }
     }
 
@@ -214,7 +237,7 @@ impl Visit<'_> {
             provider: purpose.provider,
             logo: purpose.logo,
             user: user.display_name.as_deref().unwrap_or(user.name.as_str()),
-            action: self.action,
+            action: &self.action,
             token: &visitor.form_token(
                 &self.consent_purpose(user.name.as_str(), &self.request.scopes.to_value()),
             ),
@@ -257,18 +280,16 @@ impl Visit<'_> {
 /// What a form's answer may redirect to, as a source for the policy: a private scheme, or the
 /// redirect URI itself.
 fn form_target(redirect_uri: &str) -> String {
-    match redirect_uri.split_once(':') {
-        Some((scheme, _)) if !matches!(scheme, "http" | "https") => format!("{scheme}:"),
-        _ => redirect_uri.to_owned(),
-    }
+    private_scheme(redirect_uri)
+        .map_or_else(|| redirect_uri.to_owned(), |scheme| format!("{scheme}:"))
 }
 
 /// Where the user is sent back to, in the words of the consent page: the host, or the scheme of a
 /// native application.
 fn returns_to(redirect_uri: &str) -> String {
+    if let Some(scheme) = private_scheme(redirect_uri) {
+        return scheme.to_owned();
+    }
     let url = url::Url::parse(redirect_uri).ok();
-    url.as_ref()
-        .and_then(|url| Some(url.host_str()?.to_owned()))
-        .or_else(|| redirect_uri.split(':').next().map(str::to_owned))
-        .unwrap_or_default()
+    url.as_ref().and_then(|url| Some(url.host_str()?.to_owned())).unwrap_or_default()
 }

@@ -26,6 +26,7 @@ use crate::grant::form::Form;
 use crate::grant::opaque::{Kind, RANDOM};
 use crate::grant::redirect::with_response;
 use crate::grant::{self, GrantError};
+use crate::names::Timestamp;
 use crate::server::limits::guessing::Origin;
 use crate::server::login::{self, Challenge, Destination};
 use crate::server::state::Shared;
@@ -44,6 +45,8 @@ pub(super) struct Visitor {
     device: Option<String>,
     /// Signed in, and neither inactive nor locked since.
     pub(super) user: Option<Arc<User>>,
+    /// When that was.
+    since: Option<Timestamp>,
 }
 
 /// What a page is shown for.
@@ -60,6 +63,8 @@ pub(super) struct Purpose<'a> {
     pub(super) action: &'a str,
     /// Where a form's answer may send the browser besides ourselves.
     pub(super) target: Option<&'a str>,
+    /// Signing in anew is what is asked for, at a provider too.
+    pub(super) again: bool,
 }
 
 impl Visitor {
@@ -76,7 +81,7 @@ impl Visitor {
             own_cookie(&server.shared, headers).map(|value| Zeroizing::new(value.to_owned()));
         let device = cookie_of(&server.shared, headers, device::SUFFIX).map(str::to_owned);
         let Some(digest) = cookie.as_ref().and_then(|cookie| Kind::Session.digest(cookie)) else {
-            return Ok(Self { cookie: None, device, user: None });
+            return Ok(Self { cookie: None, device, user: None, since: None });
         };
         let session = server
             .shared
@@ -85,7 +90,8 @@ impl Visitor {
             .await
             .map_err(|fault| stored(&fault))?;
         let registry = caller.snapshot.rules().registry();
-        let user = session.and_then(|(name, proof)| {
+        let since = session.as_ref().map(|(_, _, began)| *began);
+        let user = session.and_then(|(name, proof, _)| {
             let user = registry.user(&name)?;
             // Whoever changes a password, takes an external identity away, or signs users in
             // elsewhere no more, means to end what began with it.
@@ -104,7 +110,23 @@ impl Visitor {
             good.then(|| user.clone())
         });
         let user = user.filter(|user| user.usable());
-        Ok(Self { cookie, device, user })
+        Ok(Self { cookie, device, user, since })
+    }
+
+    /// Names the session of who has signed in, and says nothing of its cookie.
+    pub(super) fn session(&self) -> Option<String> {
+        let digest = Sha256::digest(format!("session {}", self.cookie()));
+        self.user.as_ref().map(|_| URL_SAFE_NO_PAD.encode(digest.get(..12).unwrap_or_default()))
+    }
+
+    /// Who has signed in, if that will do for a request.
+    pub(super) fn signed_in_as(
+        &self,
+        asked: &grant::authorization_request::SignIn,
+    ) -> Option<&Arc<User>> {
+        let since = self.since.unwrap_or(Timestamp(0));
+        let session = self.session().unwrap_or_default();
+        self.user.as_ref().filter(|_| asked.is_satisfied_by(since, &session))
     }
 
     /// What a form of ours carries: only a page that was given to this browser, for this very
@@ -214,8 +236,9 @@ impl Visitor {
     ) -> Result<Response, GrantError> {
         let set = self.ensure_cookie(server)?;
         let provider = caller.snapshot.provider.as_ref();
-        let external_login = provider
-            .map(|provider| self.external_login(&provider.declared.name, purpose.action, false));
+        let external_login = provider.map(|provider| {
+            self.external_login(&provider.declared.name, purpose.action, purpose.again)
+        });
         let page = pages::Login {
             application: purpose.application,
             provider: purpose.provider,

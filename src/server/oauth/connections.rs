@@ -24,6 +24,7 @@ const PURPOSE: Purpose<'static> = Purpose {
     logo: None,
     action: PATH,
     target: None,
+    again: false,
 };
 
 pub(super) async fn show(

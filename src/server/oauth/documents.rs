@@ -33,6 +33,15 @@ pub(super) async fn server(
     )
 }
 
+pub(super) async fn openid(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+) -> Response {
+    let config = &caller.snapshot.config;
+    let public_url = &server.shared.fixed.public_url;
+    document(metadata::openid_configuration(public_url, &config.grants, &config.rules), &caller)
+}
+
 pub(super) async fn resource(
     State(server): State<Server>,
     Extension(caller): Extension<Caller>,
@@ -55,10 +64,5 @@ pub(super) async fn nothing(Extension(caller): Extension<Caller>) -> Response {
 fn document(body: String, caller: &Caller) -> Response {
     let mut response = json(StatusCode::OK, body, caller);
     response.headers_mut().insert(header::CACHE_CONTROL, CACHE);
-    // Read by pages of any origin: browser-based clients discover us too, and there is nothing
-    // secret in it.
-    response
-        .headers_mut()
-        .insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
     response
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::grant::redirect::Pages;
 use crate::keys::IssuerKeys;
 use crate::names::Timestamp;
 use crate::policy::Rules;
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub config: Config,
     /// The other issuers.
     pub issuers: Issuers,
+    /// Origins of the pages of public clients.
+    pub pages: Pages,
     /// What connections are judged by.
     pub edge: Arc<EdgePolicy>,
     /// The OpenID provider that users sign in at.
@@ -46,11 +49,11 @@ impl Snapshot {
     /// The TLS library refuses what was read, in words for the operator.
     pub fn new(config: Config, before: Option<&Self>, metrics: &Metrics) -> Result<Self, String> {
         let edge = EdgePolicy::new(&config, before.map(|before| &*before.edge))?;
-        let issuers = Issuers::new(&config, before.map(|before| &before.issuers));
-        let provider = config.login.provider.as_ref().map(|declared| {
-            let old = before.and_then(|before| before.provider.as_deref());
-            Arc::new(Provider::new(declared.clone(), old))
-        });
+        let issuers = Issuers::new(&config, before.map(|before| &before.issuers))?;
+        let declared = config.login.provider.as_ref();
+        let old = before.and_then(|before| before.provider.as_deref());
+        let provider = declared.map(|declared| Provider::new(declared.clone(), old)).transpose()?;
+        let provider = provider.map(Arc::new);
         let servers: HashMap<_, _> = config
             .upstreams
             .iter()
@@ -91,6 +94,7 @@ impl Snapshot {
             |before| before.counted.clone(),
         );
         Ok(Self {
+            pages: Pages::of(config.rules.registry()),
             edge: Arc::new(edge),
             issuers,
             counted,

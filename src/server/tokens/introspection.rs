@@ -39,6 +39,7 @@ const MAX_ANSWER: usize = 65_536;
 pub struct Introspection {
     /// What the configuration says of it.
     pub declared: config::Introspection,
+    fetch: Fetch,
     under_way: Mutex<HashMap<Question, Arc<OnceCell<Answer>>>>,
     unknown: Cache<TokenError>,
     turns: Semaphore,
@@ -79,15 +80,18 @@ pub enum Fault {
 
 impl Introspection {
     /// An endpoint that nothing is known of yet.
-    #[must_use]
-    pub fn new(declared: config::Introspection) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The TLS library refuses its CAs, in words for the operator.
+    pub fn new(declared: config::Introspection) -> Result<Self, String> {
+        Ok(Self {
+            fetch: Fetch::new(&declared.outbound)?,
             declared,
             under_way: Mutex::default(),
             unknown: Cache::new(MOST_UNKNOWN),
             turns: Semaphore::new(AT_ONCE),
             breaker: Mutex::default(),
-        }
+        })
     }
 
     /// What the issuer says of a token, and until when that may be taken for true. All who ask
@@ -97,21 +101,21 @@ impl Introspection {
     /// It is not good there, or the issuer cannot be asked.
     pub async fn ask(
         &self,
-        with: (&Fetch, &Metrics),
+        metrics: &Metrics,
         rules: &IssuerRules,
         token: &str,
         question: Question,
     ) -> Result<(Arc<Facts>, Timestamp), Fault> {
         let now = clock::now();
         if let Some(fault) = self.unknown.find(&question.0, question.1, now) {
-            with.1.tokens.introspection(&rules.name, "cached");
+            metrics.tokens.introspection(&rules.name, "cached");
             return Err(Fault::Token(fault));
         }
         let cell = self.under_way().entry(question).or_default().clone();
         // Whoever comes later asks anew, or finds it in the cache; also where who asked has gone
         // away.
         let _asked = Asked(self, question);
-        let answer = cell.get_or_init(|| self.question(with, rules, token)).await.clone();
+        let answer = cell.get_or_init(|| self.question(metrics, rules, token)).await.clone();
         match answer {
             Ok(Ok(known)) => Ok(known),
             Ok(Err(fault)) => {
@@ -126,12 +130,7 @@ impl Introspection {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn question(
-        &self,
-        (fetch, metrics): (&Fetch, &Metrics),
-        rules: &IssuerRules,
-        token: &str,
-    ) -> Answer {
+    async fn question(&self, metrics: &Metrics, rules: &IssuerRules, token: &str) -> Answer {
         if !self.may_ask() {
             metrics.tokens.introspection(&rules.name, "refused");
             return Err("it has failed too often, and is asked again in a second".to_owned());
@@ -143,7 +142,7 @@ impl Introspection {
             return Err("too many questions at once".to_owned());
         };
         let until = clock::now().plus(i64::try_from(self.declared.cache.as_secs()).unwrap_or(0));
-        let asked = tokio::time::timeout(TIME, self.post(fetch, rules, token, until)).await;
+        let asked = tokio::time::timeout(TIME, self.post(rules, token, until)).await;
         let asked =
             asked.unwrap_or_else(|_| Err((true, format!("no answer within {} s", TIME.as_secs()))));
         self.settle(!matches!(asked, Err((true, _))));
@@ -174,7 +173,6 @@ impl Introspection {
     /// token is no trouble of its own.
     async fn post(
         &self,
-        fetch: &Fetch,
         rules: &IssuerRules,
         token: &str,
         until: Timestamp,
@@ -184,7 +182,7 @@ impl Introspection {
             .finish();
         let declared = &self.declared;
         let credentials = (declared.client_id.as_str(), declared.client_secret.expose());
-        let posted = fetch.post_form(&declared.url, Some(credentials), &form).await;
+        let posted = self.fetch.post_form(&declared.url, Some(credentials), &form).await;
         let (status, body) = posted.map_err(|fault| (true, fault.to_string()))?;
         match status {
             200 if body.len() > MAX_ANSWER => Err((true, "an answer over 64 KiB".to_owned())),

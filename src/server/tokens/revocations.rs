@@ -130,7 +130,10 @@ impl Revocations {
     #[must_use]
     pub fn has(&self, facts: &Facts, registry: &Registry) -> bool {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        index.get(&facts.issuer).is_some_and(|index| index.has(facts, registry))
+        let has = |name: &str| index.get(name).is_some_and(|index| index.has(facts, registry));
+        // What is said of an issuer with tenants is said of each.
+        has(facts.issuer.as_str())
+            || (facts.issuer.tenant().is_some() && has(facts.issuer.declared()))
     }
 
     /// The blocks set by command.

@@ -43,7 +43,7 @@ impl Tokens {
         }
         // Judged every time, whatever the cache says: a revocation bites on the next request.
         if self.revocations.has(&facts, rules.registry()) {
-            return Err(self.refuse(facts.issuer.as_str(), TokenFault::Revoked));
+            return Err(self.refuse(facts.issuer.declared(), TokenFault::Revoked));
         }
         Ok(facts)
     }
@@ -95,7 +95,12 @@ impl Tokens {
         }
         let name = issuer.rules.name.as_str();
         let set = || issuers.settings ^ self.keys_of(issuers, issuer).fingerprint();
+        if let Err(error) = issuer.rules.check_header(&parsed) {
+            return Err(self.refuse(name, error));
+        }
         if let Some(fault) = self.failed.find(&digest, set(), now) {
+            // Its key may have been published since.
+            issuers.keys.get(&issuer.rules.name).iter().for_each(|keys| keys.nudge());
             return Err(self.refuse(name, fault));
         }
         match self.verify_signature(issuers, issuer, &parsed).await {
@@ -123,12 +128,7 @@ impl Tokens {
             return Err(self.refuse(name.as_str(), TokenFault::Issuer));
         };
         match introspection
-            .ask(
-                (&self.fetch, &self.metrics),
-                &issuer.rules,
-                token.expose(),
-                (digest, issuers.settings),
-            )
+            .ask(&self.metrics, &issuer.rules, token.expose(), (digest, issuers.settings))
             .await
         {
             Ok((facts, until)) => {
@@ -180,13 +180,13 @@ impl Tokens {
         let Some(keys) = issuers.keys.get(name) else {
             return issuer.rules.verify(parsed, &self.keys_of(issuers, issuer)).map_err(wrong);
         };
-        keys.verify(|keys| issuer.rules.verify(parsed, keys)).await.map_err(|fault| match fault {
+        let check = |keys: &KeySet| issuer.rules.verify(parsed, keys);
+        let verified = keys.verify(parsed.key_id.as_deref(), check).await;
+        verified.map_err(|fault| match fault {
             VerifyFault::Token(fault) => wrong(fault),
-            VerifyFault::Unavailable => {
-                let refusal = Refusal::because(
-                    Reason::IssuerUnavailable,
-                    format!("the keys of `{name}` cannot be fetched"),
-                );
+            VerifyFault::Unavailable(why) => {
+                let text = format!("the keys of `{name}` cannot be fetched: {why}");
+                let refusal = Refusal::because(Reason::IssuerUnavailable, text);
                 refusal.with(Remedy::RetryAfter(RETRY_AFTER))
             }
         })
@@ -247,7 +247,7 @@ fn is_asked(
         return true;
     }
     issuer_of_opaque(rules, token, operation)
-        .is_some_and(|issuer| issuer.rules.name == facts.issuer)
+        .is_some_and(|issuer| issuer.rules.name.as_str() == facts.issuer.declared())
 }
 
 /// Refusing must be cheaper than serving: a token that says itself that it has expired is not worth

@@ -31,13 +31,16 @@ impl Embedded {
         &self,
         digest: ValueDigest,
         now: Timestamp,
-    ) -> Result<Option<(String, String)>, StoreFault> {
+    ) -> Result<Option<(String, String, Timestamp)>, StoreFault> {
         self.read(move |connection| {
             connection
                 .prepare_cached(
-                    "SELECT user, proof FROM session WHERE digest = ?1 AND expires_at > ?2",
+                    "SELECT user, proof, created_at FROM session WHERE digest = ?1 AND expires_at \
+                        > ?2",
                 )?
-                .query_row(params![digest, now.0], |row| Ok((row.get(0)?, row.get(1)?)))
+                .query_row(params![digest, now.0], |row| {
+                    Ok((row.get(0)?, row.get(1)?, Timestamp(row.get(2)?)))
+                })
                 .optional()
         })
         .await

@@ -25,11 +25,13 @@ impl Shared {
         &self,
         digest: ValueDigest,
         now: Timestamp,
-    ) -> Result<Option<(String, String)>, StoreFault> {
+    ) -> Result<Option<(String, String, Timestamp)>, StoreFault> {
         let found: Vec<String> = self.operate("session", arguments![digest]).await?;
-        let [user, proof, _, expires] = found.as_slice() else { return Ok(None) };
+        let [user, proof, began, expires] = found.as_slice() else { return Ok(None) };
         let alive = expires.parse().is_ok_and(|expires| now < Timestamp(expires));
-        Ok(alive.then(|| (user.clone(), proof.clone())))
+        // One that does not say when it began, began long ago.
+        let began = Timestamp(began.parse().unwrap_or(0));
+        Ok(alive.then(|| (user.clone(), proof.clone(), began)))
     }
 
     pub(in crate::store) async fn end_session(

@@ -5,6 +5,7 @@ use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGauge
 use super::{Registrar, Scrape, whole};
 use crate::names::IssuerName;
 use crate::reason::Refusal;
+use crate::token::keyset::{KeyFault, LeftOut};
 
 /// Buckets of the way of a revocation, seconds.
 const DELAY_BUCKETS: [f64; 11] =
@@ -26,6 +27,7 @@ pub struct TokenMetrics {
     introspections: IntCounterVec,
     jwks_age: IntGaugeVec,
     jwks_fetches: IntCounterVec,
+    jwks_left_out: IntGaugeVec,
 }
 
 impl TokenMetrics {
@@ -70,6 +72,11 @@ impl TokenMetrics {
                 "Fetches of issuers' keys",
                 &["issuer", "result"],
             )?,
+            jwks_left_out: to.gauges(
+                "scopegate_jwks_unusable_keys",
+                "Keys of an issuer's set that are of no use here, by the reason",
+                &["issuer", "reason"],
+            )?,
         })
     }
 
@@ -92,6 +99,15 @@ impl TokenMetrics {
     pub fn jwks_fetch(&self, issuer: &IssuerName, ok: bool) {
         let result = if ok { "ok" } else { "failed" };
         self.jwks_fetches.with_label_values(&[issuer.as_str(), result]).inc();
+    }
+
+    /// Notes the keys that were left out of an issuer's set.
+    pub fn jwks_left_out(&self, issuer: &IssuerName, left_out: &[LeftOut]) {
+        for fault in KeyFault::ALL {
+            let count = left_out.iter().filter(|key| key.fault == fault).count();
+            let labels = [issuer.as_str(), fault.label()];
+            self.jwks_left_out.with_label_values(&labels).set(whole(count));
+        }
     }
 
     /// Counts what came of the wish to ask an issuer about a token.

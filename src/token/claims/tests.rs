@@ -1,9 +1,11 @@
 use super::*;
+use crate::token::tenant::Allowed;
 
 fn rules(name: &str) -> IssuerRules {
     IssuerRules {
         name: IssuerName::new(name),
         issuer: "https://issuer.example".into(),
+        tenants: None,
         audience: Audience::OneOf(["https://api.example".into()].into()),
         algorithms: vec![Algorithm::Es256],
         types: vec!["at+jwt".into(), "jwt".into()],
@@ -281,4 +283,41 @@ fn an_id_token_is_taken_where_that_is_written_out_and_for_several_with_azp_alone
     assert_eq!(facts_by(&taking, &several).unwrap_err().fault, TokenFault::Claims);
     let with_azp = format!(r#"{{{base},"aud":["a","b"],"azp":"a"}}"#);
     assert!(facts_by(&taking, &with_azp).is_ok());
+}
+
+#[test]
+fn a_tenant_is_named_by_its_claim_and_by_iss_and_by_both_alike() {
+    let of = |allowed: Allowed| IssuerRules {
+        issuer: "https://login.example/{tenant}/v2.0".into(),
+        tenants: Some(Tenants { claim: "tid".into(), allowed }),
+        ..rules("entra")
+    };
+    let listed = of(Allowed::OneOf(["9f".into()].into()));
+    let any = of(Allowed::Any);
+    let rest = r#""sub":"s","exp":1000"#;
+    for (iss, tid, in_list, of_any) in [
+        ("9f", r#""9f""#, Ok("entra/9f"), Ok("entra/9f")),
+        ("71", r#""71""#, Err(TokenFault::Issuer), Ok("entra/71")),
+        ("9f", r#""71""#, Err(TokenFault::Issuer), Err(TokenFault::Issuer)),
+        ("71", r#""9f""#, Err(TokenFault::Issuer), Err(TokenFault::Issuer)),
+        ("9F", r#""9f""#, Err(TokenFault::Issuer), Err(TokenFault::Issuer)),
+        ("{tenant}", r#""{tenant}""#, Err(TokenFault::Issuer), Err(TokenFault::Issuer)),
+        ("a/b", r#""a/b""#, Err(TokenFault::Issuer), Err(TokenFault::Issuer)),
+        ("", r#""""#, Err(TokenFault::Issuer), Err(TokenFault::Issuer)),
+        ("9f", "null", Err(TokenFault::Claims), Err(TokenFault::Claims)),
+        ("9f", r#"["9f"]"#, Err(TokenFault::Claims), Err(TokenFault::Claims)),
+    ] {
+        let text = format!(r#"{{"iss":"https://login.example/{iss}/v2.0","tid":{tid},{rest}}}"#);
+        for (rules, wanted) in [(&listed, in_list), (&any, of_any)] {
+            let found = facts_by(rules, &text).map(|facts| facts.issuer);
+            let found = found.as_ref().map(IssuerName::as_str).map_err(|error| error.fault);
+            assert_eq!(found, wanted, "{text}");
+        }
+    }
+    let names =
+        facts_by(&any, r#"{"iss":"https://login.example/9f/v2.0","tid":"9f","sub":"s","exp":1}"#);
+    let issuer = names.unwrap().issuer;
+    assert_eq!((issuer.declared(), issuer.tenant()), ("entra", Some("9f")));
+    assert_eq!(listed.issuers(), ["https://login.example/9f/v2.0"]);
+    assert_eq!((any.issuers().len(), rules("corp").issuers().len()), (0, 1));
 }

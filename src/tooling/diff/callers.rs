@@ -132,6 +132,8 @@ fn of_others(old: &Rules, new: &Rules) -> Vec<Caller> {
             }
         }
     }
+    // Tenants are issuers of their own where a client lists them.
+    issuers.extend(claims.keys().copied());
     let mut callers = Vec::new();
     for issuer in issuers {
         let listed =

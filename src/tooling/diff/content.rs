@@ -19,8 +19,8 @@ pub(super) fn of_all(rules: &Rules) -> String {
             roles.sort_unstable();
             let rules = &issuer.rules;
             format!(
-                "{} {} {:?} {:?} {roles:?}",
-                rules.name, rules.issuer, rules.audience, rules.claims
+                "{} {} {:?} {:?} {:?} {roles:?}",
+                rules.name, rules.issuer, rules.tenants, rules.audience, rules.claims
             )
         })
         .collect();

@@ -2,7 +2,9 @@
 
 use super::{Finding, Rule};
 use crate::client::{Client, GrantType, Registry};
-use crate::config::Config;
+use crate::config::format::is_loopback;
+use crate::config::{Config, KeySource};
+use crate::grant::redirect::private_scheme;
 use crate::names::{Origin, Timestamp};
 
 pub(super) fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
@@ -30,6 +32,7 @@ pub(super) fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
         let text = format!("issuer `{name}`: its ID tokens are taken as access tokens");
         findings.push(Finding::new(Rule::IssuerIdTokens, name, &gateway(config), text));
     }
+    plain_http(config, &mut findings);
     let behind_tls = config.fixed.listeners.iter().any(|listener| listener.behind_tls);
     if behind_tls && config.trusted_proxies.is_empty() {
         let text =
@@ -66,6 +69,12 @@ fn of_client(
     }
     if !client.active {
         return;
+    }
+    let schemes = client.redirect_urls.iter().filter_map(|url| private_scheme(url));
+    for scheme in schemes.filter(|scheme| !scheme.contains('.')) {
+        let text =
+            format!("client `{id}`: the scheme `{scheme}:` of a redirect URL is nobody's own");
+        say(Rule::ClientPrivateScheme, text);
     }
     if !client.allow_only_selected_scopes && !client.enforce_token_restriction {
         let text = "has `allow_only_selected_scopes: false` and no `enforce_token_restriction`";
@@ -110,4 +119,30 @@ fn is_external(registry: &Registry, config: &Config, client: &Client) -> bool {
                 .is_some_and(|default| default.id == client.id)
     };
     !client.external.is_empty() || config.rules.issuers().any(|issuer| default(&issuer))
+}
+
+/// Issuers whose keys come, or who are asked, over plain http on a network.
+fn plain_http(config: &Config, findings: &mut Vec<Finding>) {
+    let is_plain = |url: &str| {
+        url::Url::parse(url).is_ok_and(|url| url.scheme() == "http" && !is_loopback(&url))
+    };
+    let provider = config.login.provider.as_ref();
+    let provider = provider.map(|provider| ("login.provider", &provider.keys));
+    let sources = config.key_sources.iter().map(|(name, source)| (name.as_str(), source));
+    for (name, source) in sources.chain(provider) {
+        let (KeySource::Discover { issuer: url, .. } | KeySource::Url { url, .. }) = source else {
+            continue;
+        };
+        if is_plain(url) {
+            let text = format!("issuer `{name}`: its keys are fetched over plain http from {url}");
+            findings.push(Finding::new(Rule::IssuerPlainHttp, &name, &gateway(config), text));
+        }
+    }
+    for (name, declared) in &config.introspections {
+        if is_plain(&declared.url) {
+            let url = &declared.url;
+            let text = format!("issuer `{name}`: it is asked over plain http at {url}");
+            findings.push(Finding::new(Rule::IssuerPlainHttp, name, &gateway(config), text));
+        }
+    }
 }

@@ -94,7 +94,8 @@ fn unmeetable(rules: &Rules, policy: &AccessPolicy, profile: &Profile) -> Option
     let clients = profile.clients.as_ref()?;
     let mints = |client: &crate::client::Client| {
         let own = profile.issuers.iter().any(crate::names::IssuerName::is_own);
-        let of_others = client.external.iter().any(|(issuer, _)| profile.issuers.contains(issuer));
+        let of_others =
+            client.external.iter().any(|(issuer, _)| profile.issuers.contains(issuer.declared()));
         let default = profile.issuers.iter().any(|issuer| {
             !issuer.is_own()
                 && registry

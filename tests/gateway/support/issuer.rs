@@ -92,6 +92,8 @@ pub enum Mode {
     Hang,
     /// Closes at once.
     Close,
+    /// These bytes for a target that begins so, else as it should.
+    Script(Vec<(&'static str, Vec<u8>)>),
 }
 
 /// An issuer with discovery and a JWK Set.
@@ -161,8 +163,18 @@ impl Issuer {
         if is_jwks {
             *self.state.fetches.lock().unwrap() += 1;
         }
-        let mode = self.state.mode.lock().unwrap().clone();
+        let mut mode = self.state.mode.lock().unwrap().clone();
+        if let Mode::Script(script) = &mode {
+            let target = String::from_utf8_lossy(&head).split(' ').nth(1).unwrap().to_owned();
+            let found = script.iter().find(|(begin, _)| target.starts_with(begin));
+            if let Some((_, bytes)) = found {
+                let _ = stream.write_all(bytes);
+                return;
+            }
+            mode = Mode::Good;
+        }
         let (status, body) = match mode {
+            Mode::Script(_) => unreachable!("read above"),
             Mode::Close => return,
             Mode::Hang => return self.state.hanging.lock().unwrap().push(stream),
             Mode::Answer(status, body) => (status, body),

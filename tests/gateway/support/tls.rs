@@ -90,6 +90,15 @@ fn name_of(name: &str) -> SanType {
 /// A server with this certificate, which asks for one of `clients` where that is given; it answers
 /// every request with the name that the client has asked for.
 pub fn serve(pair: &Pair, clients: Option<&Ca>) -> SocketAddr {
+    serve_with(pair, clients, str::to_owned)
+}
+
+/// The same; it answers with the text that is made of the name.
+pub fn serve_with(
+    pair: &Pair,
+    clients: Option<&Ca>,
+    answer: impl Fn(&str) -> String + Clone + Send + 'static,
+) -> SocketAddr {
     let builder = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap();
@@ -110,7 +119,7 @@ pub fn serve(pair: &Pair, clients: Option<&Ca>) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            let config = config.clone();
+            let (config, answer) = (config.clone(), answer.clone());
             std::thread::spawn(move || {
                 let mut stream = StreamOwned::new(ServerConnection::new(config).unwrap(), stream);
                 let mut space = [0; 4096];
@@ -121,9 +130,9 @@ pub fn serve(pair: &Pair, clients: Option<&Ca>) -> SocketAddr {
                         continue;
                     }
                     text.clear();
-                    let name = stream.conn.server_name().unwrap_or("nobody").to_owned();
+                    let body = answer(stream.conn.server_name().unwrap_or("nobody"));
                     let answer =
-                        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{name}", name.len());
+                        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
                     if stream.write_all(answer.as_bytes()).is_err() {
                         return;
                     }

@@ -90,7 +90,6 @@ fn unavailable(gateway: &Gateway, what: &str, response: &Response) {
     assert_eq!(response.header("Retry-After"), Some("5"), "{what}");
 }
 
-/// Lasts as long as the cool-down between two fetches (30 s): only then is an issuer asked again.
 /// All fail at once, each in its own way, in one gateway.
 #[test]
 fn s37_known_keys_serve_through_every_outage_and_unknown_ones_are_not_the_callers_fault() {
@@ -125,7 +124,8 @@ fn s37_known_keys_serve_through_every_outage_and_unknown_ones_are_not_the_caller
     assert!(failing.len() >= 12);
 
     let started = Instant::now();
-    while failing.iter().any(|own| !own.down) {
+    // Longer than one cool-down, so that a budget is spent and refilled.
+    while failing.iter().any(|own| !own.down) || started.elapsed() < Duration::from_secs(31) {
         assert!(
             started.elapsed() < GUARD,
             "never asked again: {:?}",
@@ -141,8 +141,6 @@ fn s37_known_keys_serve_through_every_outage_and_unknown_ones_are_not_the_caller
                     unavailable(&gateway, own.what, &response);
                     own.down = true;
                 }
-                // As fresh as they may be: nobody has been asked since.
-                401 if !own.down => assert_eq!(own.server.fetches(), 1, "{}", own.what),
                 _ => panic!("{}: {response:?}", own.what),
             }
         }
@@ -150,9 +148,12 @@ fn s37_known_keys_serve_through_every_outage_and_unknown_ones_are_not_the_caller
         std::thread::park_timeout(Duration::from_millis(100));
     }
     for own in &failing {
-        // A redirect that was followed would have shown as ten requests. After the cool-down it is
-        // asked again and again, each time after twice as long.
-        let most = 4 + started.elapsed().as_secs().max(1).ilog2() as usize;
+        // It is asked again and again, each time after twice as long, and for the sake of unknown
+        // names twice and once in thirty seconds. A redirect that leads to itself is followed three
+        // times.
+        let seconds = started.elapsed().as_secs().max(1);
+        let most = 6 + seconds.ilog2() as usize + usize::try_from(seconds / 30).unwrap();
+        let most = if own.what.contains("redirect") { 4 * most } else { most };
         assert!(own.server.fetches() <= most, "{}: {} fetches", own.what, own.server.fetches());
         gateway.upstream.clear();
         let response = gateway.get("/api/items", Some(&own.fresh("intruder")));

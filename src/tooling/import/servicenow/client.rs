@@ -74,7 +74,7 @@ pub(super) fn said(
     let id = record.get("client_id").ok_or("no `client_id`")?;
     usable_name(id)?;
     let public = record.is("public_client").unwrap_or(false);
-    let redirects = redirects(record, telling);
+    let redirects = redirects(record, public, telling);
     let grants = grants(records, record, public, !redirects.is_empty(), telling);
     let mut lines = named(record, telling);
     match record.is("active") {
@@ -114,7 +114,7 @@ fn named(record: &Record, telling: &mut Telling<'_>) -> Vec<Line> {
 }
 
 /// The redirect URLs that are valid here.
-fn redirects(record: &Record, telling: &mut Telling<'_>) -> Vec<String> {
+fn redirects(record: &Record, public: bool, telling: &mut Telling<'_>) -> Vec<String> {
     let mut listed: Vec<String> = Vec::new();
     for part in record.get("redirect_url").unwrap_or_default().split([' ', '\t', '\r', '\n', ',']) {
         // A URL may contain a comma: text that does not begin like a URL belongs to the one before.
@@ -125,7 +125,7 @@ fn redirects(record: &Record, telling: &mut Telling<'_>) -> Vec<String> {
         }
     }
     listed.retain(|url| {
-        let fault = redirect::check_registered(url)
+        let fault = redirect::check_registered(url, public)
             .err()
             .or_else(|| url.starts_with("env:").then(|| "no URL".to_owned()));
         if let Some(fault) = &fault {
