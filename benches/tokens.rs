@@ -25,6 +25,7 @@ fn rules() -> IssuerRules {
     IssuerRules {
         name: IssuerName::new("corp"),
         issuer: "https://issuer.example/realms/main".into(),
+        tenants: None,
         audience: Audience::OneOf(["https://api.example".into()].into()),
         algorithms: vec![Algorithm::Rs256, Algorithm::Es256],
         types: vec!["at+jwt".into(), "jwt".into()],

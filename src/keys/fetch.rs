@@ -269,7 +269,7 @@ mod tests {
         assert_eq!(unpack(&packed(b"{}")).unwrap(), b"{}");
         let twice = [packed(b"{"), packed(b"}")].concat();
         assert_eq!(unpack(&twice).unwrap(), b"{}", "several members are one text");
-        assert_eq!(unpack(&packed(&[b' '; MAX_BYTES])).unwrap().len(), MAX_BYTES);
+        assert_eq!(unpack(&packed(&vec![b' '; MAX_BYTES])).unwrap().len(), MAX_BYTES);
         let bomb = packed(&vec![b' '; 100_000_000]);
         assert!(bomb.len() < MAX_BYTES);
         assert_eq!(unpack(&bomb), Err(FetchFault::TooLarge));

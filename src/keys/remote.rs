@@ -212,7 +212,9 @@ impl IssuerKeys {
         let gone: Vec<&String> =
             before.keys().iter().filter_map(|key| key.name.as_ref()).filter(is_gone).collect();
         let mut state = self.state();
-        gone.into_iter().for_each(|name| state.missing.add(name, Instant::now()));
+        for name in gone {
+            state.missing.add(name, Instant::now());
+        }
     }
 
     /// Keys of a file that were left out; of other sources, fetches report them.
@@ -313,7 +315,16 @@ const fn cause_of(error: &TokenError) -> Option<Cause> {
     match error.fault {
         TokenFault::KeyUnknown => Some(Cause::UnknownName),
         TokenFault::Signature | TokenFault::Algorithm => Some(Cause::Signature),
-        _ => None,
+        TokenFault::Form
+        | TokenFault::Expired
+        | TokenFault::NotYetValid
+        | TokenFault::Issuer
+        | TokenFault::Audience
+        | TokenFault::Type
+        | TokenFault::Revoked
+        | TokenFault::Inactive
+        | TokenFault::Binding
+        | TokenFault::Claims => None,
     }
 }
 

@@ -61,12 +61,11 @@ impl Issuers {
             let kept = before
                 .and_then(|before| before.keys.get(name))
                 .filter(|keys| keys.source() == source);
-            let of_issuer = match kept {
-                Some(kept) => kept.clone(),
-                None => {
-                    let fetch = Fetch::new(source.outbound())?;
-                    Arc::new(IssuerKeys::new(name.clone(), source.clone(), fetch))
-                }
+            let of_issuer = if let Some(kept) = kept {
+                kept.clone()
+            } else {
+                let fetch = Fetch::new(source.outbound())?;
+                Arc::new(IssuerKeys::new(name.clone(), source.clone(), fetch))
             };
             keys.insert(name.clone(), of_issuer);
         }

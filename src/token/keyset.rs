@@ -487,7 +487,7 @@ mod tests {
             assert_eq!(faults(&left_out), [fault], "{bad}");
         }
         // What a key calls itself goes into logs in one line.
-        let many = vec![r#"{"kty":"oct","kid":"a\nb"}"#; 10].join(",");
+        let many = [r#"{"kty":"oct","kid":"a\nb"}"#; 10].join(",");
         let text = set(&many).unwrap_err().to_string();
         assert!(text.contains("a key type that verifies no token here") && !text.contains('\n'));
         assert!(text.ends_with("; and 2 more"), "{text}");

@@ -579,15 +579,13 @@ impl Builder<'_> {
         if issuer.contains('{') {
             return None;
         }
-        match format::check("url", issuer).map(|()| url::Url::parse(issuer)) {
-            Ok(Ok(url)) => Some(url),
-            Ok(Err(_)) | Err(_) => {
-                let message = format!("`{issuer}` is no URL from which metadata could be fetched");
-                let help = "write `keys: { jwks_url: … }`, or { jwks_file: … }";
-                self.fault(place, message, help);
-                None
-            }
+        let url = format::check("url", issuer).ok().and_then(|()| url::Url::parse(issuer).ok());
+        if url.is_none() {
+            let message = format!("`{issuer}` is no URL from which metadata could be fetched");
+            let help = "write `keys: { jwks_url: … }`, or { jwks_file: … }";
+            self.fault(place, message, help);
         }
+        url
     }
 
     fn key_file(&mut self, path: &str, place: &Place<'_>) -> Option<KeySource> {

@@ -57,8 +57,8 @@ fn ignored_scopes_are_left_out_and_count_as_asked_for() {
 }
 
 fn asked_by(gateway: &Gateway, method: &str, path: &str, lines: &[&str]) -> Response {
-    let lines = lines.iter().map(|line| format!("{line}\r\n")).collect::<String>();
-    gateway.send(format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}\r\n"))
+    let lines = [&["Host: 127.0.0.1"][..], lines, &["\r\n"]].concat().join("\r\n");
+    gateway.send(format!("{method} {path} HTTP/1.1\r\n{lines}"))
 }
 
 const READ: &str = "access-control-allow-origin";

@@ -45,6 +45,9 @@ fn packed(body: &[u8]) -> Vec<u8> {
     packed
 }
 
+/// What is tried, how the issuer answers, and whether its keys are taken.
+type Way = (&'static str, Vec<(&'static str, Vec<u8>)>, bool);
+
 #[test]
 fn keys_come_by_redirects_on_their_server_and_packed_and_from_nowhere_else() {
     let key = Key::p256("k1");
@@ -54,7 +57,7 @@ fn keys_come_by_redirects_on_their_server_and_packed_and_from_nowhere_else() {
     let by_name = format!("http://localhost:{port}/jwks");
     let to_other = format!("{}/jwks", elsewhere.url);
     let big = [set.as_bytes(), &vec![b' '; 150_000]].concat();
-    let ways: Vec<(&str, Vec<(&'static str, Vec<u8>)>, bool)> = vec![
+    let ways: Vec<Way> = vec![
         ("a path", vec![("/jwks?", vec![]), ("/jwks", coded("", set.as_bytes()))], true),
         ("gzip", vec![("/jwks", coded("gzip", &packed(set.as_bytes())))], true),
         ("x-gzip in capitals", vec![("/jwks", coded("X-GZIP", &packed(set.as_bytes())))], true),
