@@ -45,6 +45,7 @@ const CLIENTS: &str = "clients:
   gone: { active: false, grants: [client_credentials], secrets: [{ sha256: @SHA256@ }] }
   locked: { grants: [client_credentials], application_user: bob, secrets: [{ sha256: @SHA256@, \
     expires: 2099-01-01 }] }
+  editor: { public_client: true, grants: [authorization_code], redirect_urls: ['cursor://x.y/cb'] }
 ";
 
 fn files() -> Files {
@@ -55,7 +56,7 @@ fn files() -> Files {
             .to_owned();
     setup.gateway = "listeners: [{ address: \"@LISTEN@\", behind_tls: true }]
 issuers: { corp: { issuer: https://corp.example, audience: [x], id_tokens: true, keys: { jwks_url: \
-    https://corp.example/jwks } } }
+    http://corp.example/jwks, plain_http: true } } }
 "
     .to_owned();
     Files::of(&setup)
@@ -77,15 +78,18 @@ fn every_rule_of_the_lint_finds_what_it_is_about_and_nothing_else() {
         ("acl.unreachable", "two", "policies.yaml:20"),
         ("client.broad", "broad", "clients.yaml:3"),
         ("client.master_scope", "master", "clients.yaml:4"),
+        ("client.no_token", "editor", "clients.yaml:8"),
         ("client.no_token", "gone", "clients.yaml:6"),
         ("client.no_token", "locked", "clients.yaml:7"),
         ("client.no_token", "old", "clients.yaml:5"),
         ("client.password_grant", "old", "clients.yaml:5"),
+        ("client.private_scheme", "editor", "clients.yaml:8"),
         ("grant.unreachable", "empty_grant", "policies.yaml:10"),
         ("inactive.relied_on", "app", "clients.yaml:2"),
         ("inactive.relied_on", "dead", "policies.yaml:16"),
         ("inactive.relied_on", "locked", "clients.yaml:7"),
         ("issuer.id_tokens", "corp", "gateway.yaml:1"),
+        ("issuer.plain_http", "corp", "gateway.yaml:1"),
         ("policy.anyone", "anyone", "policies.yaml:14"),
         ("policy.nobody", "closed", "policies.yaml:15"),
         ("policy.unreachable", "shadowed", "policies.yaml:13"),
