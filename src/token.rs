@@ -15,7 +15,7 @@ pub mod tenant;
 use crate::names::{IssuerName, Timestamp};
 use crate::scope::ScopeSet;
 
-pub use claims::{IssuerRules, check_claims};
+pub use claims::{IssuerRules, check_claims, unknown_issuer};
 pub use keyset::{KeyId, KeySet};
 
 /// What a verified token says. These facts, and only these, are cached: whether they are good

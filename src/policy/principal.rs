@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Rules;
 use crate::client::{Client, User};
 use crate::names::{RoleName, Timestamp};
-use crate::reason::{Reason, Refusal, TokenFault};
+use crate::reason::{Reason, Refusal, TokenFault, quoted};
 use crate::scope::ScopeSet;
 use crate::token::{Facts, check_claims};
 
@@ -126,12 +126,21 @@ pub fn identify(rules: &Rules, facts: Arc<Facts>, now: Timestamp) -> Result<Prin
     } else {
         registry.external_client(&facts.issuer, facts.client.as_deref())
     };
-    let client = client.ok_or(Refusal::new(Reason::ClientUnknown))?.clone();
+    let client = client.ok_or_else(|| unknown_client(&facts))?.clone();
     if !client.active {
         return Err(Refusal::new(Reason::ClientInactive));
     }
     let user = acting_user(rules, &facts, &client)?;
     Ok(Principal { facts, client, user })
+}
+
+/// The refusal of a token whose client nobody here is: what it says, and what is looked for.
+fn unknown_client(facts: &Facts) -> Refusal {
+    let claimed = facts.client.as_deref().map_or_else(|| "none".to_owned(), quoted);
+    let wanted =
+        if facts.issuer.is_own() { "a client of that name" } else { "it under `external`" };
+    let text = format!("saw the client {claimed} of {}, wants {wanted}", facts.issuer);
+    Refusal::because(Reason::ClientUnknown, text)
 }
 
 /// Our user that the token acts as; none for external issuers: their `sub` is never looked up here.

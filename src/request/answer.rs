@@ -18,7 +18,7 @@ pub struct AnswerHead<'a> {
 }
 
 impl Fields for AnswerHead<'_> {
-    fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    fn bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.text.lines()
     }
 }

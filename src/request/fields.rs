@@ -5,16 +5,22 @@ use http::HeaderMap;
 /// The lines of a head, names in lower case (RFC 9110 §5.1).
 pub trait Fields {
     /// Every line: its name and its value.
-    fn lines(&self) -> impl Iterator<Item = (&str, &[u8])>;
+    fn bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])>;
+
+    /// Every line, with its name as text.
+    fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        // No name is read that is no text.
+        self.bytes().filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, value)))
+    }
 
     /// The values of all lines of a name, which is in lower case.
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.lines().filter(move |(found, _)| *found == name).map(|(_, value)| value)
+        self.bytes().filter(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// The value of the first line of a name.
     fn first(&self, name: &str) -> Option<&[u8]> {
-        self.lines().find(|(found, _)| *found == name).map(|(_, value)| value)
+        self.bytes().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
     }
 
     /// Whether there is a line of a name.
@@ -30,8 +36,8 @@ pub trait Fields {
 }
 
 impl Fields for HeaderMap {
-    fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.iter().map(|(name, value)| (name.as_str(), value.as_bytes()))
+    fn bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.iter().map(|(name, value)| (name.as_str().as_bytes(), value.as_bytes()))
     }
 
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
@@ -78,12 +84,11 @@ impl<'a> Text<'a> {
         Self { bytes, lines }
     }
 
-    pub(super) fn lines(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+    pub(super) fn lines(self) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
         let Text { bytes, lines } = self;
         lines.iter().filter_map(move |line| {
             let name = bytes.get(line.name.0 as usize..line.name.1 as usize)?;
-            let value = bytes.get(line.value.0 as usize..line.value.1 as usize)?;
-            Some((std::str::from_utf8(name).ok()?, value))
+            Some((name, bytes.get(line.value.0 as usize..line.value.1 as usize)?))
         })
     }
 }
@@ -114,7 +119,7 @@ impl HeadText {
 }
 
 impl Fields for HeadText {
-    fn lines(&self) -> impl Iterator<Item = (&str, &[u8])> {
+    fn bytes(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         Text { bytes: &self.bytes, lines: &self.lines }.lines()
     }
 }

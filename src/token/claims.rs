@@ -306,6 +306,13 @@ fn list_of<'a>(value: &'a Json<'_>) -> Option<Vec<&'a str>> {
     }
 }
 
+/// The fault of a token whose issuer nobody here is.
+#[must_use]
+pub fn unknown_issuer(claimed: Option<&str>) -> TokenError {
+    let seen = claimed.map_or_else(|| "no iss".to_owned(), quoted);
+    TokenError::because(TokenFault::Issuer, format!("saw {seen}, which is no issuer's here"))
+}
+
 /// A claim as it is looked at later: of an object its names alone.
 fn kept(value: &Json<'_>) -> serde_json::Value {
     value.as_object().map_or_else(

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use crate::config::{Config, KeySource};
 use crate::grant::opaque::Kind;
 use crate::names::IssuerName;
-use crate::reason::{Reason, Refusal, TokenFault};
+use crate::reason::{Reason, Refusal};
 use crate::token::json::Json;
 use crate::token::jws::Decoded;
-use crate::token::{Facts, KeySet};
+use crate::token::{Facts, KeySet, unknown_issuer};
 
 /// Keys that are available without a network.
 #[derive(Clone, Debug, Default)]
@@ -56,7 +56,7 @@ impl Keys {
         let parsed = decoded.read().map_err(Refusal::token)?;
         let claimed = parsed.claims.get("iss").and_then(Json::as_str);
         let issuer = claimed.and_then(|iss| config.rules.issuer_by_claim(iss));
-        let issuer = issuer.ok_or(Refusal::token(TokenFault::Issuer))?;
+        let issuer = issuer.ok_or_else(|| Refusal::token(unknown_issuer(claimed)))?;
         let Some(keys) = self.0.get(&issuer.rules.name) else {
             let text = format!(
                 "the keys of `{}` are not in a file: what it says cannot be verified here",

@@ -54,7 +54,7 @@ impl Gateway {
         exchange.address = peer.filter(|_| !exchange.trusted);
         let mut head = match head {
             Ok(head) => head,
-            Err(refusal) => return self.refuse_head(client, exchange, refusal).await,
+            Err(refusal) => return Box::pin(self.refuse_head(client, exchange, refusal)).await,
         };
         let now = clock::now();
         let snapshot = exchange.snapshot.clone();
@@ -70,17 +70,17 @@ impl Gateway {
         };
         if let Err(refusal) = refused {
             exchange.method = std::mem::take(&mut head.method);
-            return self.refuse(client, exchange, refusal).await;
+            return Box::pin(self.refuse(client, exchange, refusal)).await;
         }
         if let Err(refusal) = snapshot.limits.take(exchange.address.or(peer)) {
             exchange.method = std::mem::take(&mut head.method);
-            return self.refuse(client, exchange, refusal).await;
+            return Box::pin(self.refuse(client, exchange, refusal)).await;
         }
         if let Some(endpoint) = self.endpoints.find(&head) {
             let refused = head.check_own().err();
             exchange.method = std::mem::take(&mut head.method);
             return match refused {
-                Some(refusal) => self.refuse(client, exchange, refusal).await,
+                Some(refusal) => Box::pin(self.refuse(client, exchange, refusal)).await,
                 None => Ok(Admitted::Endpoint(endpoint)),
             };
         }
@@ -92,7 +92,7 @@ impl Gateway {
         request.certificate.clone_from(&conn.certificate);
         let origin = origin(client.fields());
         if let Some(origin) = &origin
-            && self.preflight(client, exchange, &mut request, origin).await?
+            && Box::pin(self.preflight(client, exchange, &mut request, origin)).await?
         {
             return Ok(Admitted::Answered);
         }
@@ -116,7 +116,9 @@ impl Gateway {
         exchange.settle(judgement, request.target);
         exchange.origin = exchange.api().and_then(|api| cors::admitted(api, origin.as_ref()));
         self.bound_body(client, exchange, length);
-        exchange.count(&self.shared.store, now).await;
+        if !snapshot.rules().limits().is_empty() {
+            Box::pin(exchange.count(&self.shared.store, now)).await;
+        }
         if let Some(request) = handshake {
             self.open_tunnel(client, exchange, conn, request);
         }
@@ -229,7 +231,7 @@ impl Gateway {
     ) -> Result<Admitted> {
         let Stage::Refused(refused) = &exchange.stage else { return Ok(Admitted::Forward) };
         let refusal = refused.refusal.clone();
-        refusal::refuse(client, exchange, &refusal, false).await?;
+        Box::pin(refusal::refuse(client, exchange, &refusal, false)).await?;
         Ok(Admitted::Answered)
     }
 }

@@ -88,7 +88,7 @@ impl Requests {
                 && !client.has_answered()
             {
                 // What is written is a whole answer, or nobody is there to read it.
-                let _ = refusal::refuse(client, &mut exchange, &refusal, true).await;
+                let _ = Box::pin(refusal::refuse(client, &mut exchange, &refusal, true)).await;
             }
         }
         Gateway::end_exchange(&mut exchange, served.as_ref().err().map(|error| &**error));
@@ -120,7 +120,7 @@ impl Application for Requests {
         while let Some(head) = client.next_head().await {
             let snapshot = self.gateway.shared.snapshot();
             if head.as_ref().is_ok_and(|head| self.is_for_library(&snapshot, head)) {
-                let Some(io) = self.hand_on(client).await else { return };
+                let Some(io) = Box::pin(self.hand_on(client)).await else { return };
                 client = Direct::new(io, edge.clone());
                 continue;
             }

@@ -254,9 +254,6 @@ impl Exchange {
     pub async fn count(&mut self, store: &Store, now: Timestamp) {
         let Stage::Permitted(permitted) = &mut self.stage else { return };
         let rules = self.snapshot.rules();
-        if rules.limits().is_empty() {
-            return;
-        }
         let counted =
             rules.counted(&permitted.matched, permitted.principal.as_ref(), self.address).collect();
         let (refusal, rate_limit) = match self.snapshot.counted.take(store, counted, now).await {

@@ -146,7 +146,7 @@ impl Gateway {
             return Ok((kept, true));
         }
         let peer = forward::peer(&permitted.permit, slot);
-        let stream = self.connect_to(&peer).await?;
+        let stream = Box::pin(self.connect_to(&peer)).await?;
         Ok((ServerConnection::new(stream, patience), false))
     }
 
@@ -278,8 +278,8 @@ impl Gateway {
                             error.retry = retry_of(attempt.began);
                         }
                         // What it said before it stopped reading is worth more than that it did.
-                        if *error.etype() == ErrorType::WriteError && self.drain(client, exchange,
-                            attempt, taken).await? {
+                        if *error.etype() == ErrorType::WriteError && Box::pin(self.drain(client,
+                            exchange, attempt, taken)).await? {
                             return Ok(());
                         }
                         return Err(error);

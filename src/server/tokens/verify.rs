@@ -9,11 +9,11 @@ use crate::keys::VerifyFault;
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::route::OperationId;
 use crate::policy::{Issuer, Rules};
-use crate::reason::{Reason, Refusal, Remedy, TokenError, TokenFault, quoted};
+use crate::reason::{Reason, Refusal, Remedy, TokenError, TokenFault};
 use crate::request::credential::BearerToken;
 use crate::token::json::Json;
 use crate::token::jws::{Decoded, Unverified};
-use crate::token::{Facts, KeySet};
+use crate::token::{Facts, KeySet, unknown_issuer};
 
 /// Seconds after which a caller may try again when an issuer cannot be asked.
 const RETRY_AFTER: u32 = 5;
@@ -66,10 +66,10 @@ impl Tokens {
         self.metrics.tokens.cache_misses.inc();
         if let Some(stored) = Kind::Access.digest(token.expose()) {
             // A token with our own prefix never leaves (decisions.md, "Foreign opaque tokens").
-            return self.read_opaque(issuers, digest, stored).await;
+            return Box::pin(self.read_opaque(issuers, digest, stored)).await;
         }
         if let Some(issuer) = rules.issuer_by_prefix(token.expose()) {
-            return self.ask_issuer(issuers, issuer, token, digest).await;
+            return Box::pin(self.ask_issuer(issuers, issuer, token, digest)).await;
         }
         let decoded = Decoded::of(token.expose());
         let parsed = match decoded.as_ref().map_err(|fault| *fault).and_then(Decoded::read) {
@@ -77,21 +77,21 @@ impl Tokens {
             Err(fault) => {
                 let issuer = issuer_of_opaque(rules, token, operation);
                 let Some(issuer) = issuer else { return Err(self.refuse("", fault)) };
-                return self.ask_issuer(issuers, issuer, token, digest).await;
+                return Box::pin(self.ask_issuer(issuers, issuer, token, digest)).await;
             }
         };
         // The claim is not verified: it chooses whose keys are asked, and nothing else.
         let claimed = parsed.claims.get("iss").and_then(Json::as_str);
         let Some(issuer) = claimed.and_then(|iss| rules.issuer_by_claim(iss)) else {
-            let seen = claimed.map_or_else(|| "no iss".to_owned(), quoted);
-            let text = format!("saw {seen}, which is no issuer's here");
-            return Err(self.refuse("", TokenError::because(TokenFault::Issuer, text)));
+            return Err(self.refuse("", unknown_issuer(claimed)));
         };
-        if looks_expired(&parsed, issuer, now) {
-            return Err(self.refuse(issuer.rules.name.as_str(), TokenFault::Expired));
+        if let Some(exp) = looks_expired(&parsed, issuer, now) {
+            let text = format!("exp is {exp}, the time is {}", now.0);
+            let error = TokenError::because(TokenFault::Expired, text);
+            return Err(self.refuse(issuer.rules.name.as_str(), error));
         }
         if issuer.opaque.as_ref().is_some_and(|opaque| opaque.jwts_too) {
-            return self.ask_issuer(issuers, issuer, token, digest).await;
+            return Box::pin(self.ask_issuer(issuers, issuer, token, digest)).await;
         }
         let name = issuer.rules.name.as_str();
         let set = || issuers.settings ^ self.keys_of(issuers, issuer).fingerprint();
@@ -103,7 +103,7 @@ impl Tokens {
             issuers.keys.get(&issuer.rules.name).iter().for_each(|keys| keys.nudge());
             return Err(self.refuse(name, fault));
         }
-        match self.verify_signature(issuers, issuer, &parsed).await {
+        match Box::pin(self.verify_signature(issuers, issuer, &parsed)).await {
             Ok(facts) => Ok(self.remember(issuers, digest, facts)),
             Err(refusal) => {
                 // Sent again, it is not worth another check before the issuer has other keys.
@@ -252,7 +252,7 @@ fn is_asked(
 
 /// Refusing must be cheaper than serving: a token that says itself that it has expired is not worth
 /// a signature check.
-fn looks_expired(parsed: &Unverified<'_>, issuer: &Issuer, now: Timestamp) -> bool {
+fn looks_expired(parsed: &Unverified<'_>, issuer: &Issuer, now: Timestamp) -> Option<i64> {
     let expires = parsed.claims.get("exp").and_then(Json::as_i64);
-    expires.is_some_and(|expires| now.0 >= expires.saturating_add(issuer.rules.leeway))
+    expires.filter(|expires| now.0 >= expires.saturating_add(issuer.rules.leeway))
 }
