@@ -16,7 +16,7 @@ build-system:
 # What tests need besides: of deploy/ and the README, of
 # clients that nobody here wrote (Python, Node 20 or newer), of the pages in a real browser.
 system: build-system
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ make curl systemd prometheus \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends g++ make curl systemd prometheus nginx-light \
 	  python3 python3-venv libmagic1 redis-server redis-sentinel chromium chromium-driver fonts-dejavu-core
 	command -v npm >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm
 

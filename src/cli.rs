@@ -10,6 +10,7 @@ mod demo;
 mod diff;
 mod explain;
 mod import;
+mod integrate;
 mod key;
 mod progress;
 mod token_facts;
@@ -121,6 +122,15 @@ enum Command {
         #[command(flatten)]
         arguments: access::AccessArguments,
     },
+    /// Print the configuration of a host proxy that asks this gateway what it may forward
+    Integrate {
+        /// The host
+        #[arg(value_enum)]
+        host: integrate::HostArgument,
+        /// gateway.yaml
+        #[arg(long, default_value = "config/gateway.yaml")]
+        config: PathBuf,
+    },
     /// Make policies out of an OpenAPI document, or clients and policies out of records of
     /// ServiceNow
     Import {
@@ -228,6 +238,7 @@ pub fn main() -> ExitCode {
         Command::Test { config, arguments } => test::run(&config, &arguments),
         Command::Explain { config, arguments } => explain::run(&config, &arguments),
         Command::Access { config, arguments } => access::run(&config, &arguments),
+        Command::Integrate { host, config } => integrate::run(&config, host),
         Command::Diff { arguments } => diff::run(&arguments),
         Command::Import { command } => import::run(*command),
         Command::Client { options, command } => {

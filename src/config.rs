@@ -23,6 +23,7 @@ use crate::policy::Rules;
 use crate::policy::sample::Test;
 use crate::request::address::Networks;
 use crate::request::head::Limits;
+use crate::request::original::Dialect;
 use crate::token::jws::Algorithm;
 use crate::token::mint::Signing;
 use document::Document;
@@ -371,13 +372,22 @@ pub struct Listener {
     pub h2c: bool,
     /// Trusted proxies begin with the PROXY protocol.
     pub proxy_protocol: bool,
+    /// It does not forward: a host proxy asks it, in this dialect, what it may forward.
+    pub decide: Option<Dialect>,
 }
 
 impl Listener {
     /// One for those who run the gateway: plain HTTP/1.
     #[must_use]
     pub const fn side(address: SocketAddr) -> Self {
-        Self { address, behind_tls: true, tls: false, h2c: false, proxy_protocol: false }
+        Self {
+            address,
+            behind_tls: true,
+            tls: false,
+            h2c: false,
+            proxy_protocol: false,
+            decide: None,
+        }
     }
 }
 
@@ -523,6 +533,26 @@ pub struct Upstream {
     pub removed: Vec<http::HeaderName>,
     /// The servers are called by the host of the API, and not by their own.
     pub keeps_host: bool,
+}
+
+impl Upstream {
+    /// What an API on it asks for that a host which only asks the gateway cannot hold: the keys.
+    #[must_use]
+    pub fn unheld_by_hosts(&self, api: &crate::policy::definition::Api) -> Vec<&'static str> {
+        let replaces = !matches!(
+            self.authorization,
+            UpstreamAuthorization::Strip | UpstreamAuthorization::Keep
+        );
+        let has = [
+            (!api.strip_prefix.is_empty(), "`strip_prefix`"),
+            (api.websocket, "`websocket`"),
+            (api.max_body.is_some(), "`max_body_size`"),
+            (api.method_override, "`method_override`"),
+            (replaces, "`authorization: replace`"),
+            (self.servers.iter().any(|server| !server.base.is_empty()), "a path of a server"),
+        ];
+        has.iter().filter(|(is_there, _)| *is_there).map(|(_, key)| *key).collect()
+    }
 }
 
 /// One server of an upstream.

@@ -14,6 +14,7 @@ pub mod frames;
 pub mod method;
 pub mod headers;
 pub mod head;
+pub mod original;
 pub mod target;
 
 use std::net::IpAddr;

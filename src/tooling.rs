@@ -7,6 +7,7 @@ pub mod coverage;
 pub mod diff;
 pub mod explain;
 pub mod import;
+pub mod integrate;
 pub mod lint;
 pub mod offline_keys;
 pub mod replay;

@@ -368,7 +368,9 @@ impl Builder<'_> {
         let settings = settings?;
         self.check_kept_keys(settings.fixed.signing, &clients);
         self.check_login(&settings, &clients);
-        self.check_apis(&policies.apis, &upstreams, settings.fixed.edge);
+        let only_decides =
+            settings.fixed.listeners.iter().all(|listener| listener.decide.is_some());
+        self.check_apis(&policies.apis, &upstreams, settings.fixed.edge, only_decides);
         self.check_claims_of_upstreams(&upstreams, settings.fixed.request_id_header.as_ref());
         name_resources(&mut policies.apis, &mut issuers.rules, &settings.fixed);
         let definitions = Definitions {

@@ -116,6 +116,15 @@ impl HeadText {
         }
         let _ = Text::of(&mut self.bytes, &self.lines);
     }
+
+    /// The target of the request line, as it came.
+    #[must_use]
+    pub fn target(&self) -> &[u8] {
+        let line = self.bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
+        let begin = line.iter().position(|byte| *byte == b' ').map_or(0, |at| at + 1);
+        let end = line.iter().rposition(|byte| *byte == b' ').unwrap_or(begin);
+        line.get(begin..end).unwrap_or_default()
+    }
 }
 
 impl Fields for HeadText {

@@ -145,6 +145,20 @@ impl Folded {
     }
 }
 
+/// Whether a header is a managed one in its usual spelling: a host can be told to remove it.
+#[must_use]
+pub fn removable(name: &str) -> bool {
+    NAMES.contains(&name) && !OVERRIDES.contains(&name)
+}
+
+/// The managed headers that a host is told to remove.
+pub fn removed_by_hosts() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().copied().filter(|name| {
+        !OVERRIDES.contains(name)
+            && !matches!(*name, "content-length" | "transfer-encoding" | "x-real-ip")
+    })
+}
+
 /// Whether two names are one to readers that do not tell apart what is no letter or digit.
 #[must_use]
 pub fn is_alias(one: &str, other: &str) -> bool {

@@ -404,7 +404,9 @@ impl<A: Application> Inner<A> {
         } else {
             (handshake.http2, Vec::new())
         };
-        Ok(Opened { transport, conn: Conn::new(place, peer, handshake.certificate, http2), begin })
+        let mut conn = Conn::new(place, peer, handshake.certificate, http2);
+        conn.decides = listener.decide;
+        Ok(Opened { transport, conn, begin })
     }
 }
 

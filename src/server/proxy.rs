@@ -15,6 +15,7 @@ mod tunnel;
 pub mod record;
 pub mod under_way;
 pub mod driver;
+mod decide;
 pub mod direct;
 
 #[cfg(test)]

@@ -253,6 +253,13 @@ impl Servers {
         said.chain(&self.declared.removed).any(|known| is_alias(known.as_str(), name))
     }
 
+    /// Whether a header is one of those, in its usual spelling.
+    #[must_use]
+    pub fn names_as_written(&self, name: &str) -> bool {
+        let said = self.declared.claims.iter().map(|(name, _)| name);
+        said.chain(&self.declared.removed).any(|known| known.as_str() == name)
+    }
+
     /// How many requests are under way.
     #[must_use]
     pub fn under_way(&self) -> usize {

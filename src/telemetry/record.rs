@@ -90,6 +90,9 @@ pub struct Record<'a> {
     /// What the candidate set would have said, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate: Option<Candidate<'a>>,
+    /// The host proxy that asked, and forwards: its dialect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_by: Option<&'a str>,
     /// The set that decided.
     pub set: &'a str,
     /// Status of the answer; 0 if none was sent.

@@ -14,6 +14,7 @@ mod decisions;
 mod deploy;
 mod edge;
 mod faults;
+mod hosts;
 mod limits;
 mod operations;
 mod providers;

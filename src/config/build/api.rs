@@ -97,7 +97,13 @@ impl Builder<'_> {
 
     /// What APIs say that depends on gateway.yaml: a WebSocket is a tunnel of HTTP/1.1, and no body
     /// is larger than the edge lets in.
-    pub(super) fn check_apis(&mut self, apis: &[Api], upstreams: &[Upstream], edge: Edge) {
+    pub(super) fn check_apis(
+        &mut self,
+        apis: &[Api],
+        upstreams: &[Upstream],
+        edge: Edge,
+        only_decides: bool,
+    ) {
         for (document, api) in
             self.policies.iter().flat_map(|document| apis.iter().map(move |api| (document, api)))
         {
@@ -106,6 +112,9 @@ impl Builder<'_> {
             let place = Place::root(document).key("apis").key(api.name.as_str());
             if place.origin().file != api.origin.file {
                 continue;
+            }
+            if only_decides {
+                self.check_decided(api, upstream, &place);
             }
             if api.host.is_none() && upstream.is_some_and(|upstream| upstream.keeps_host) {
                 let help = "give the API a `host`, or leave `host: keep` out at the upstream";
@@ -135,6 +144,16 @@ impl Builder<'_> {
                     help,
                 );
             }
+        }
+    }
+
+    /// What only a gateway that forwards can hold, where every listener says `decide`.
+    fn check_decided(&mut self, api: &Api, upstream: Option<&Upstream>, place: &Place<'_>) {
+        let keys = upstream.map(|upstream| upstream.unheld_by_hosts(api)).unwrap_or_default();
+        for key in keys {
+            let message = format!("{key}, and every listener says `decide`: no host holds it");
+            let help = "leave it out, or serve the API on a listener without `decide`";
+            self.fault(place, message, help);
         }
     }
 

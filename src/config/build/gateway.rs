@@ -9,13 +9,14 @@ use super::{Builder, Place};
 use crate::config::document::Value;
 use crate::config::format::{SecretSource, is_loopback};
 use crate::config::raw::gateway::{
-    RawAdmin, RawDecisionLog, RawEdge, RawGateway, RawListener, RawLogLevel, RawStore,
+    RawAdmin, RawDecisionLog, RawDialect, RawEdge, RawGateway, RawListener, RawLogLevel, RawStore,
 };
 use crate::config::tls::ListenerTls;
 use crate::config::{DecisionLog, Edge, Fixed, Listener, Secret, StoreConfig};
 use crate::request::address::Networks;
 use crate::request::credential::MAX_TOKEN;
 use crate::request::head::Limits;
+use crate::request::original::Dialect;
 
 /// Shortest token of the admin listener.
 const MIN_ADMIN_TOKEN: usize = 32;
@@ -252,7 +253,17 @@ impl Builder<'_> {
                 tls,
                 h2c: listener.h2c,
                 proxy_protocol: listener.proxy_protocol,
+                decide: listener.decide.map(|dialect| match dialect {
+                    RawDialect::EnvoyHttp => Dialect::EnvoyHttp,
+                    RawDialect::Nginx => Dialect::Nginx,
+                    RawDialect::Traefik => Dialect::Traefik,
+                    RawDialect::Caddy => Dialect::Caddy,
+                }),
             });
+            if listener.decide.is_some() && (listener.h2c || listener.proxy_protocol) {
+                let help = "leave `h2c` and `proxy_protocol` out: a host asks over HTTP/1.1";
+                self.fault(&here.key("decide"), "a listener that decides speaks HTTP/1.1", help);
+            }
         }
         listeners
     }

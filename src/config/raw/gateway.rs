@@ -88,6 +88,23 @@ pub struct RawListener {
     /// Trusted proxies begin with the PROXY protocol, version 1 or 2.
     #[serde(default)]
     pub proxy_protocol: bool,
+    /// It forwards nothing: a host proxy, which is one of `trusted_proxies`, asks it what it may
+    /// forward.
+    pub decide: Option<RawDialect>,
+}
+
+/// How a host proxy asks.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawDialect {
+    /// Envoy's `ext_authz` over HTTP.
+    EnvoyHttp,
+    /// nginx's `auth_request`.
+    Nginx,
+    /// Traefik's `ForwardAuth`.
+    Traefik,
+    /// Caddy's `forward_auth`.
+    Caddy,
 }
 
 /// TLS of a listener. HTTP/2 and HTTP/1.1 are offered by ALPN.

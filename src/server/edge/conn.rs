@@ -14,6 +14,7 @@ use super::http2::Stream;
 use crate::reason::Refusal;
 use crate::request::certificate::CertificateFacts;
 use crate::request::head::Head;
+use crate::request::original::Dialect;
 
 /// Paths with a fragment that one connection may have.
 const MAX_FRAGMENTS: usize = 32;
@@ -27,6 +28,8 @@ pub struct Conn {
     pub certificate: Option<Arc<CertificateFacts>>,
     /// It speaks HTTP/2.
     pub http2: bool,
+    /// Its listener decides, for a host that asks in this dialect.
+    pub decides: Option<Dialect>,
     head: Mutex<Option<Result<Head, Refusal>>>,
     /// Paths that came with a fragment over HTTP/2, up to it: the library cuts it off.
     fragments: Mutex<Vec<Vec<u8>>>,
@@ -59,6 +62,7 @@ impl Conn {
             peer,
             certificate,
             http2,
+            decides: None,
             head: Mutex::default(),
             fragments: Mutex::default(),
             busy: AtomicBool::default(),

@@ -209,7 +209,9 @@ impl Gateway {
         refusal: Refusal,
     ) -> Result<Admitted> {
         exchange.refuse(refusal.clone());
-        refusal::refuse(client, exchange, &refusal, true).await?;
+        // A host's connection has framed well what it asks about.
+        let close = !client.is_host();
+        refusal::refuse(client, exchange, &refusal, close).await?;
         Ok(Admitted::Answered)
     }
 

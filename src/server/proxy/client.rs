@@ -56,6 +56,9 @@ pub trait Client: Send {
     /// It reads gRPC, and not HTTP statuses and bodies.
     fn is_grpc(&self) -> bool;
 
+    /// It is a host proxy that asks what it may forward.
+    fn is_host(&self) -> bool;
+
     /// It has no body at all.
     fn is_body_empty(&mut self) -> bool;
 

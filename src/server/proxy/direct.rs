@@ -101,6 +101,9 @@ impl Requests {
         head: std::result::Result<Head, Refusal>,
         exchange: &mut UnderWay,
     ) -> Result<()> {
+        if let Some(dialect) = conn.decides {
+            return Box::pin(self.gateway.decide(client, conn, dialect, head, exchange)).await;
+        }
         match self.gateway.admit(client, conn, head, exchange).await? {
             Admitted::Answered => Ok(()),
             Admitted::Forward => self.gateway.forward_http1(client, exchange).await,
@@ -119,7 +122,9 @@ impl Application for Requests {
         let mut client = Direct::new(io, edge.clone());
         while let Some(head) = client.next_head().await {
             let snapshot = self.gateway.shared.snapshot();
-            if head.as_ref().is_ok_and(|head| self.is_for_library(&snapshot, head)) {
+            if conn.decides.is_none()
+                && head.as_ref().is_ok_and(|head| self.is_for_library(&snapshot, head))
+            {
                 let Some(io) = Box::pin(self.hand_on(client)).await else { return };
                 client = Direct::new(io, edge.clone());
                 continue;

@@ -15,6 +15,7 @@ use crate::policy::route::{Matched, OperationId};
 use crate::policy::{Judgement, Permit};
 use crate::reason::{Reason, Refusal, Verdict};
 use crate::request::headers::is_alias;
+use crate::request::original::Dialect;
 use crate::request::target::Target;
 use crate::server::limits::quota::RateLimitStatus;
 use crate::server::oauth::Outcome;
@@ -157,6 +158,8 @@ pub struct Exchange {
     pub origin: Option<HeaderValue>,
     /// What the candidate set would change.
     pub difference: Option<ShadowDifference>,
+    /// The host proxy that asks about it, and forwards it.
+    pub asked_by: Option<Dialect>,
     /// How far it has come.
     pub stage: Stage,
     /// Status of the answer; 0 while none was sent.
@@ -179,6 +182,7 @@ impl Exchange {
             request_id: None,
             origin: None,
             difference: None,
+            asked_by: None,
             stage: Stage::Received,
             status: 0,
         }

@@ -22,6 +22,8 @@ const SUBJECT: HeaderName = HeaderName::from_static("x-auth-subject");
 const SCOPES: HeaderName = HeaderName::from_static("x-auth-scopes");
 const ROLES: HeaderName = HeaderName::from_static("x-auth-roles");
 const ASSERTION: HeaderName = HeaderName::from_static("x-auth-assertion");
+/// All of them.
+pub const ALL: [HeaderName; 6] = [ISSUER, CLIENT, SUBJECT, SCOPES, ROLES, ASSERTION];
 /// Room for the values of most callers.
 const ROOM: usize = 256;
 

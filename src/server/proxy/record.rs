@@ -12,6 +12,7 @@ use crate::policy::gate::Grounds;
 use crate::policy::principal::Principal;
 use crate::policy::route::Matched;
 use crate::reason::{Reason, Refusal, Verdict};
+use crate::request::original::Dialect;
 use crate::server::oauth::Outcome;
 use crate::server::state::Shared;
 use crate::system::clock;
@@ -236,6 +237,7 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
             rule: &difference.rule,
             set: &difference.set,
         }),
+        asked_by: exchange.asked_by.map(Dialect::as_str),
         set: &exchange.snapshot.config.version,
         status: exchange.status,
         decision_us: exchange.decided.map_or(0, microseconds),

@@ -13,6 +13,8 @@ use crate::telemetry::decision_id;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+/// The reason, for a host that shows no body.
+const DECISION_REASON: HeaderName = HeaderName::from_static("x-decision-reason");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
@@ -43,6 +45,9 @@ pub async fn refuse<C: Client>(
     };
     lines.put(&CACHE_CONTROL, b"no-store")?;
     lines.put(&decision_id::HEADER, id.as_bytes())?;
+    if client.is_host() {
+        lines.put(&DECISION_REASON, refusal.reason.label().as_bytes())?;
+    }
     if let Some(challenge) = refusal.challenge() {
         let value = format!("{challenge}, resource_metadata=\"{}\"", metadata(exchange));
         lines.put(&WWW_AUTHENTICATE, value.as_bytes())?;

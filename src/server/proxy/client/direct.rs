@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use pingora::protocols::Shutdown;
 use pingora::{Error, ErrorType, Result};
 use tokio::io::AsyncWrite;
@@ -23,6 +23,7 @@ use crate::request::answer::AnswerHead;
 use crate::request::fields::{Fields, HeadText};
 use crate::request::head::Head;
 use crate::request::method::Method;
+use crate::request::original::Dialect;
 use crate::server::edge::conn::Conn;
 use crate::server::edge::guard::GuardIo;
 use crate::server::edge::{EdgeState, has_more_than_is_worth_reading};
@@ -36,6 +37,8 @@ const COPIED: usize = 4 * 1024;
 const KEPT: usize = 4 * 1024;
 /// Parts that are written at once.
 const PARTS: usize = 16;
+/// The status that a host is told besides one that it understands.
+const DECISION_STATUS: HeaderName = HeaderName::from_static("x-decision-status");
 /// How long the rest of a small body may take that was refused.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -114,6 +117,12 @@ impl Direct {
                 || self.edge.process.life.is_draining();
         }
         Some(head)
+    }
+
+    /// The target as it came.
+    #[must_use]
+    pub fn target(&self) -> &[u8] {
+        self.text.target()
     }
 
     /// Whether the connection can have another request.
@@ -227,6 +236,10 @@ impl Client for Direct {
         false
     }
 
+    fn is_host(&self) -> bool {
+        self.conn().decides.is_some()
+    }
+
     fn is_body_empty(&mut self) -> bool {
         !self.request.has_body
     }
@@ -325,7 +338,15 @@ impl Client for Direct {
         Ok(())
     }
 
-    async fn answer(&mut self, answer: Answer) -> Result<()> {
+    async fn answer(&mut self, mut answer: Answer) -> Result<()> {
+        if self.conn().decides == Some(Dialect::Nginx)
+            && !matches!(answer.status, 200..=299 | 401 | 403)
+        {
+            // It knows no others: what was meant goes in a header.
+            let status = answer.status.to_string();
+            answer.lines.0.push((DECISION_STATUS, status.into_bytes()));
+            answer.status = StatusCode::FORBIDDEN.as_u16();
+        }
         self.closes |= answer.close || has_more_than_is_worth_reading(&self.text);
         let status = StatusCode::from_u16(answer.status).ok();
         let reason = status.and_then(|status| status.canonical_reason()).unwrap_or_default();

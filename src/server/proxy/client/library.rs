@@ -130,6 +130,10 @@ impl Client for Library<'_> {
             && kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
     }
 
+    fn is_host(&self) -> bool {
+        false
+    }
+
     fn is_body_empty(&mut self) -> bool {
         self.session.as_mut().is_body_empty()
     }

@@ -1,0 +1,211 @@
+//! The request that a host proxy asks about: nothing of it is guessed. Method, target, host and the
+//! client's address come from one source each, which the host says and its clients cannot.
+
+use super::fields::Fields;
+use super::head::{Head, Limits};
+use super::headers::{is_alias, is_hop, is_managed, removable};
+use crate::reason::{Reason, Refusal, quoted};
+
+/// How a host proxy asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// Envoy's `ext_authz` over HTTP.
+    EnvoyHttp,
+    /// nginx's `auth_request`.
+    Nginx,
+    /// Traefik's `ForwardAuth`.
+    Traefik,
+    /// Caddy's `forward_auth`.
+    Caddy,
+}
+
+impl Dialect {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::EnvoyHttp => "envoy_http",
+            Self::Nginx => "nginx",
+            Self::Traefik => "traefik",
+            Self::Caddy => "caddy",
+        }
+    }
+}
+
+/// Where a dialect says the facts of the original request.
+#[derive(Clone, Copy, Debug)]
+struct Source {
+    method: &'static str,
+    target: &'static str,
+    host: &'static str,
+}
+
+const NGINX: Source =
+    Source { method: "x-original-method", target: "x-original-uri", host: "x-original-host" };
+const FORWARDED: Source =
+    Source { method: "x-forwarded-method", target: "x-forwarded-uri", host: "x-forwarded-host" };
+/// The address of the client, in every dialect.
+const ADDRESS: &str = "x-forwarded-for";
+/// What hosts say themselves besides, in every dialect.
+const OF_HOSTS: [&str; 8] = [
+    ADDRESS,
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-server",
+    "x-forwarded-uri",
+    "x-forwarded-method",
+    "x-real-ip",
+];
+
+fn malformed(text: impl Into<String>) -> Refusal {
+    Refusal::because(Reason::RequestMalformed, text.into())
+}
+
+/// The head that the host has received, out of the one that it asks with.
+///
+/// # Errors
+/// `request.malformed`: a fact is missing, there twice or in another spelling too, or a header
+/// would be handed on that only the gateway may say; `path.ambiguous`: the host would forward
+/// another form of the target than the one that is judged; else as [`Head::of_http2`].
+pub fn original(
+    dialect: Dialect,
+    check: &Head,
+    asked: &[u8],
+    fields: &impl Fields,
+    said: impl Fn(&str) -> bool,
+    limits: &Limits,
+) -> Result<Head, Refusal> {
+    let source = match dialect {
+        Dialect::Nginx => Some(NGINX),
+        Dialect::Traefik | Dialect::Caddy => Some(FORWARDED),
+        Dialect::EnvoyHttp => None,
+    };
+    let is_source = |name: &str| {
+        name == ADDRESS
+            || source
+                .is_some_and(|source| [source.method, source.target, source.host].contains(&name))
+    };
+    for (name, _) in fields.lines() {
+        let known = is_source(name) || OF_HOSTS.contains(&name) || removable(name) || said(name);
+        if !known && (is_managed(name) || OF_HOSTS.iter().any(|of_host| is_alias(of_host, name))) {
+            return Err(malformed(format!(
+                "the header `{}`, which only the gateway or its host may say",
+                quoted(name)
+            )));
+        }
+    }
+    one(fields, ADDRESS)?;
+    let (method, target, host) = match source {
+        Some(source) => {
+            (one(fields, source.method)?, one(fields, source.target)?, one(fields, source.host)?)
+        }
+        None => (check.method.as_bytes(), asked, one(fields, "host")?),
+    };
+    let method = std::str::from_utf8(method).map_err(|_| malformed("the method is no token"))?;
+    if !target.starts_with(b"/") {
+        return Err(malformed("the target that the host says is no path"));
+    }
+    let lines = fields.lines().filter(|(name, _)| {
+        !is_source(name)
+            && !is_hop(name)
+            && !matches!(*name, "host" | "content-length" | "expect" | "transfer-encoding")
+    });
+    let head = Head::of_http2(method, target, Some(host), lines, limits)?;
+    if head.target.as_str().as_bytes() != target {
+        return Err(Refusal::because(
+            Reason::PathAmbiguous,
+            "the host would forward another form of the path than the one that is judged",
+        ));
+    }
+    Ok(head)
+}
+
+/// The one line of a name.
+fn one<'a>(fields: &'a impl Fields, name: &'static str) -> Result<&'a [u8], Refusal> {
+    let mut lines = fields.lines().filter(|(found, _)| is_alias(found, name));
+    match (lines.next(), lines.next()) {
+        (Some((found, value)), None) if found == name && !value.is_empty() => Ok(value),
+        (None, _) => Err(malformed(format!("the host says no {name}"))),
+        _ => Err(malformed(format!("{name} more than once, in another spelling, or empty"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::fields::HeadText;
+
+    fn read(dialect: Dialect, head: &str) -> Result<(String, String, String), Reason> {
+        let (limits, mut lines) = (Limits::default(), Vec::new());
+        let check = Head::parse_lines(head.as_bytes(), &limits, &mut lines).unwrap();
+        let mut text = HeadText::default();
+        text.put(&mut head.as_bytes().to_vec(), &mut lines);
+        let asked = head.split(' ').nth(1).unwrap();
+        original(dialect, &check, asked.as_bytes(), &text, |name| name == "x-email", &limits)
+            .map(|head| (head.method, head.target.as_str().to_owned(), head.host))
+            .map_err(|refusal| refusal.reason)
+    }
+
+    fn nginx(more: &str) -> String {
+        format!(
+            "GET /check HTTP/1.0\r\nHost: gw\r\nX-Original-Method: POST\r\nX-Original-URI: \
+             /a/b?c=d\r\nX-Original-Host: API.example:8080\r\nX-Forwarded-For: 10.1.2.3\r\n\
+             {more}\r\n"
+        )
+    }
+
+    #[test]
+    fn a_host_says_every_fact_once() {
+        let seen = ("POST".to_owned(), "/a/b?c=d".to_owned(), "api.example".to_owned());
+        let more = "Authorization: Bearer x\r\nX-Email: a\r\nX-Auth-Client: evil\r\n";
+        assert_eq!(read(Dialect::Nginx, &nginx(more)), Ok(seen.clone()));
+        let forwarded = nginx("").replace("X-Original", "X-Forwarded");
+        assert_eq!(read(Dialect::Caddy, &forwarded), Ok(seen.clone()));
+        assert_eq!(read(Dialect::Traefik, &forwarded), Ok(seen));
+        let envoy = "PUT /x HTTP/1.1\r\nHost: api.example\r\nX-Forwarded-For: 1.2.3.4\r\n\r\n";
+        assert_eq!(
+            read(Dialect::EnvoyHttp, envoy),
+            Ok(("PUT".to_owned(), "/x".to_owned(), "api.example".to_owned()))
+        );
+    }
+
+    #[test]
+    fn what_is_missing_doubled_or_contradicts_itself_is_refused() {
+        for name in ["X-Original-Method", "X-Original-URI", "X-Original-Host", "X-Forwarded-For"] {
+            let whole = nginx("");
+            let line = whole.split_inclusive("\r\n").find(|line| line.starts_with(name)).unwrap();
+            let without = whole.replace(line, "");
+            assert_eq!(read(Dialect::Nginx, &without), Err(Reason::RequestMalformed), "{name}");
+            for twice in [line.to_owned(), line.replace('-', "_"), line.replacen('-', ".", 1)] {
+                let doubled = nginx(&twice);
+                assert_eq!(
+                    read(Dialect::Nginx, &doubled),
+                    Err(Reason::RequestMalformed),
+                    "{twice}"
+                );
+            }
+        }
+        for (more, reason) in [
+            ("x_auth_client: evil\r\n", Reason::RequestMalformed),
+            ("X-SSL-Client: evil\r\n", Reason::RequestMalformed),
+        ] {
+            assert_eq!(read(Dialect::Nginx, &nginx(more)), Err(reason), "{more}");
+        }
+        for (target, reason) in [
+            ("/a/%7eb", Reason::PathAmbiguous),
+            ("/a/../b", Reason::PathAmbiguous),
+            ("http://x/", Reason::RequestMalformed),
+            ("*", Reason::RequestMalformed),
+        ] {
+            let changed = nginx("").replace("/a/b?c=d", target);
+            assert_eq!(read(Dialect::Nginx, &changed), Err(reason), "{target}");
+        }
+        // Of another dialect's names none is a source, and none may stand there.
+        let both = nginx("X-Forwarded-Method: GET\r\nX-Forwarded-Uri: /other\r\n");
+        assert_eq!(read(Dialect::Nginx, &both).unwrap().1, "/a/b?c=d");
+        let other = nginx("").replace("X-Original", "X-Forwarded") + "";
+        let other = other.replace("\r\n\r\n", "\r\nX-Original-URI: /other\r\n\r\n");
+        assert_eq!(read(Dialect::Caddy, &other), Err(Reason::RequestMalformed));
+    }
+}
