@@ -119,6 +119,13 @@ impl GrantError {
         }
     }
 
+    /// The same with a description that says what is wrong with the credentials as they were sent.
+    /// It must not depend on which clients exist.
+    #[must_use]
+    pub fn described(self, description: &'static str) -> Self {
+        Self { description: Cow::Borrowed(description), ..self }
+    }
+
     /// Too many failures before: nothing was checked.
     #[must_use]
     pub const fn too_many(wait: u32, cause: &'static str) -> Self {

@@ -5,6 +5,7 @@
 //! connections. What the caller may see ([`table::Row`]) and what the log may see ([`Fault`]) are
 //! different types.
 
+pub mod servicenow;
 pub mod table;
 
 use std::borrow::Cow;
@@ -385,6 +386,9 @@ pub enum Remedy {
     Scopes(Vec<ScopeName>),
     /// Seconds for `Retry-After`.
     RetryAfter(u32),
+    /// What to do about it, in the place of the table's `detail`. As there, neither quotes nor
+    /// backslashes.
+    Advice(&'static str),
 }
 
 /// A verdict without its details.
@@ -467,6 +471,17 @@ impl Refusal {
     pub fn with(mut self, remedy: Remedy) -> Self {
         self.remedy = remedy;
         self
+    }
+
+    /// RFC 9457 `detail`: what the caller is told to do.
+    #[must_use]
+    pub const fn detail(&self) -> &'static str {
+        match self.remedy {
+            Remedy::Advice(text) => text,
+            Remedy::None | Remedy::Allow(_) | Remedy::Scopes(_) | Remedy::RetryAfter(_) => {
+                self.reason.row().detail
+            }
+        }
     }
 
     /// The `WWW-Authenticate` value, where the row has one. Scope names are `scope-token`s, so they

@@ -22,6 +22,18 @@ pub enum SecretDigest {
     Argon2id(String),
 }
 
+/// How a presented secret compares with one of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// It is the secret.
+    Same,
+    /// It is the secret, and too short to be accepted against a plain SHA-256: who has the file
+    /// with the digest could guess it.
+    TooShort,
+    /// It is another one.
+    Other,
+}
+
 /// One secret of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientSecret {
@@ -65,22 +77,32 @@ impl ClientSecret {
         }
     }
 
-    /// Whether the presented secret is this one. The caller checks its expiry.
+    /// Compares the presented secret with this one. The caller checks its expiry.
     #[must_use]
-    pub fn matches(&self, presented: &str) -> bool {
+    pub fn compare(&self, presented: &str) -> Comparison {
         if presented.len() > MAX {
-            return false;
+            return Comparison::Other;
         }
-        match &self.digest {
+        let same = match &self.digest {
             SecretDigest::Sha256(digest) => {
                 let computed: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
                 let same: bool = computed.ct_eq(digest).into();
-                same && presented.len() >= MIN_RANDOM
+                if same && presented.len() < MIN_RANDOM {
+                    return Comparison::TooShort;
+                }
+                same
             }
             SecretDigest::Argon2id(phc) => PasswordHash::new(phc).is_ok_and(|hash| {
                 Argon2::default().verify_password(presented.as_bytes(), &hash).is_ok()
             }),
-        }
+        };
+        if same { Comparison::Same } else { Comparison::Other }
+    }
+
+    /// Whether the presented secret is this one. The caller checks its expiry.
+    #[must_use]
+    pub fn matches(&self, presented: &str) -> bool {
+        self.compare(presented) == Comparison::Same
     }
 }
 
@@ -118,7 +140,9 @@ pub fn cost_of(phc: &str) -> u64 {
 /// Says what is wrong, and what would be right.
 pub fn parse_sha256(text: &str) -> Result<[u8; 32], String> {
     let wrong = || {
-        "not a SHA-256: write the 64 hex digits that `printf %s SECRET | sha256sum` prints"
+        "not a SHA-256: write the 64 hex digits that `printf %s SECRET | sha256sum` prints; of a \
+            secret shorter than 43 characters write `argon2id`: `scopegate client digest-secret` \
+            reads a secret and prints the line"
             .to_owned()
     };
     if text.len() != 64 || !text.is_ascii() {
@@ -169,6 +193,8 @@ mod tests {
             expires: None,
         };
         assert!(!short.matches("hunter2"));
+        assert_eq!(short.compare("hunter2"), Comparison::TooShort);
+        assert_eq!(short.compare("hunter3"), Comparison::Other);
         let long = "a".repeat(MIN_RANDOM);
         let made = ClientSecret {
             digest: SecretDigest::Sha256(Sha256::digest(&long).into()),
@@ -198,7 +224,7 @@ mod tests {
 
     #[test]
     fn digests_that_cannot_be_checked_are_refused_at_load() {
-        assert!(parse_sha256("9c1f").is_err());
+        assert!(parse_sha256("9c1f").unwrap_err().contains("scopegate client digest-secret"));
         assert!(parse_sha256(&"zz".repeat(32)).is_err());
         assert_eq!(parse_sha256(&"0f".repeat(32)).unwrap(), [15; 32]);
         assert!(check_argon2id("hunter2").is_err());

@@ -11,9 +11,24 @@ use zeroize::Zeroizing;
 use super::assertion::{self, Assertion, CLIENT_ASSERTION};
 use super::form::Form;
 use super::{ErrorCode, GrantError};
-use crate::client::secret::{ClientSecret, SecretDigest};
+use crate::client::secret::{ClientSecret, Comparison, SecretDigest};
 use crate::client::{Client, Registry};
 use crate::names::Timestamp;
+use crate::request::head::WRAPPED_BASIC;
+
+/// Longest Basic value, in characters.
+const MAX_BASIC: usize = 4096;
+/// What a request without credentials is told.
+const NO_CREDENTIALS: &str = "the request has no client credentials: send client_id and \
+    client_secret in the body, or Authorization: Basic with base64 of CLIENT_ID:CLIENT_SECRET";
+/// What a client is told that sends its id alone and is not a public one, or not there at all.
+const NO_SECRET: &str = "client authentication failed: a client_id without a client_secret";
+/// What a client is told whose secret ends with a line break, as `echo` without `-n` writes it.
+const LINE_BREAK: &str = "client authentication failed: the secret was sent with a line break at \
+    its end; use printf %s or echo -n";
+/// What is noted of a right secret that is too short for the way it is kept.
+const TOO_SHORT: &str = "the secret is right, and shorter than the 43 characters that `sha256` \
+    needs; write it as `argon2id`: `scopegate client digest-secret` prints the line";
 
 /// Credentials of a client: an id, and a secret unless it is public. Basic credentials are tried
 /// form-decoded and, when that differs, raw: the RFC requires the former, a third of the clients in
@@ -42,8 +57,8 @@ impl Credentials {
     /// Reads the credentials of a request.
     ///
     /// # Errors
-    /// `invalid_request` for two Authorization lines or two ways that differ, `invalid_client` when
-    /// there are none.
+    /// `invalid_request` for two Authorization lines or two ways that differ; `invalid_client` when
+    /// there are none or they cannot be read, with a description that says so (RFC 6749 §5.2).
     pub fn parse<'a>(
         mut authorization: impl Iterator<Item = &'a [u8]>,
         form: &Form,
@@ -71,13 +86,15 @@ impl Credentials {
             return Ok(Self { candidates: vec![(id, None)], assertion: Some(assertion) });
         }
         let Some(header) = header else {
-            let id = body_id.ok_or(GrantError::unauthenticated("no credentials"))?;
+            let id = body_id.ok_or_else(|| {
+                GrantError::unauthenticated("no credentials").described(NO_CREDENTIALS)
+            })?;
             // Without a secret it can only be a public client (RFC 6749 §2.1, §3.2.1).
             let secret = body_secret.map(|secret| secret.to_owned().into());
             return Ok(Self { candidates: vec![(id.to_owned(), secret)], assertion: None });
         };
-        let mut candidates =
-            parse_basic(header).ok_or(GrantError::unauthenticated("not Basic credentials"))?;
+        let mut candidates = parse_basic(header)
+            .map_err(|fault| GrantError::unauthenticated(fault).described(fault))?;
         // Credentials in the body too must be the same (RFC 6749 §2.3: one method per request).
         let agrees = |(id, secret): &(String, Zeroizing<String>)| {
             body_id.is_none_or(|other| other == id)
@@ -137,7 +154,8 @@ impl Credentials {
     /// afterwards.
     ///
     /// # Errors
-    /// `invalid_client`, with one text for all causes. A slow check may still succeed.
+    /// `invalid_client`, with a text that depends on what was sent alone. A slow check may still
+    /// succeed.
     pub fn prove_fast(&self, registry: &Registry, now: Timestamp) -> Result<Proven, GrantError> {
         let mut cause = "unknown client";
         for (id, secret) in &self.candidates {
@@ -162,10 +180,19 @@ impl Credentials {
                     return Ok(Proven { client: client.clone(), secret: Some(secret) });
                 }
                 Found::Expired => cause = "expired secret",
+                Found::TooShort => cause = TOO_SHORT,
                 Found::Nothing => {}
             }
         }
-        Err(GrantError::unauthenticated(cause))
+        let error = GrantError::unauthenticated(cause);
+        let mut secrets = self.candidates.iter().filter_map(|(_, secret)| secret.as_ref());
+        Err(if !self.has_secret() {
+            error.described(NO_SECRET)
+        } else if secrets.any(|secret| secret.ends_with('\n')) {
+            error.described(LINE_BREAK)
+        } else {
+            error
+        })
     }
 
     /// Authenticates a client by a secret that a person chose. The work does not reveal whether the
@@ -197,6 +224,8 @@ impl Credentials {
 enum Found {
     Nothing,
     Expired,
+    /// The right one, too short for a plain SHA-256.
+    TooShort,
     /// The label of the matching secret.
     Good(String),
 }
@@ -212,14 +241,12 @@ fn matching<'a>(
             let _ = own.matches(secret);
             Found::Good(label)
         }
-        Found::Nothing | Found::Expired if own.matches(secret) => {
-            if own.expired(now) {
-                Found::Expired
-            } else {
-                Found::Good(own.label())
-            }
-        }
-        found @ (Found::Nothing | Found::Expired) => found,
+        found @ (Found::Nothing | Found::Expired | Found::TooShort) => match own.compare(secret) {
+            Comparison::Same if own.expired(now) => Found::Expired,
+            Comparison::Same => Found::Good(own.label()),
+            Comparison::TooShort => Found::TooShort,
+            Comparison::Other => found,
+        },
     })
 }
 
@@ -236,18 +263,34 @@ fn assertion(form: &Form) -> Result<Option<Zeroizing<String>>, GrantError> {
     }
 }
 
-fn parse_basic(header: &[u8]) -> Option<Vec<(String, Zeroizing<String>)>> {
-    let text = std::str::from_utf8(header).ok()?;
-    let (scheme, encoded) = text.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") || encoded.len() > 4096 {
-        return None;
+/// Reads the value of an Authorization line (RFC 7617 §2).
+///
+/// # Errors
+/// Says why it cannot be read, for the client.
+fn parse_basic(header: &[u8]) -> Result<Vec<(String, Zeroizing<String>)>, &'static str> {
+    let basic = std::str::from_utf8(header)
+        .ok()
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("basic"));
+    let (_, encoded) = basic.ok_or(
+        "the Authorization header is not Basic: this endpoint takes Authorization: Basic with \
+            base64 of CLIENT_ID:CLIENT_SECRET, or client_id and client_secret in the body",
+    )?;
+    let encoded = encoded.trim_matches(' ');
+    if encoded.len() > MAX_BASIC {
+        return Err("the value of Authorization: Basic is longer than 4096 characters");
     }
-    let decoded = Zeroizing::new(STANDARD.decode(encoded.trim_matches(' ')).ok()?);
-    let pair = std::str::from_utf8(&decoded).ok()?;
-    let (id, secret) = pair.split_once(':')?;
-    if id.is_empty() {
-        return None;
+    if encoded.contains([' ', '\t']) {
+        return Err(WRAPPED_BASIC);
     }
+    let decoded = STANDARD.decode(encoded).map(Zeroizing::new).map_err(
+        |_| "the value of Authorization: Basic is not base64 of CLIENT_ID:CLIENT_SECRET",
+    )?;
+    let pair = std::str::from_utf8(&decoded)
+        .map_err(|_| "the credentials in Authorization: Basic are not UTF-8")?;
+    let (id, secret) = pair.split_once(':').filter(|(id, _)| !id.is_empty()).ok_or(
+        "the credentials in Authorization: Basic are not of the form CLIENT_ID:CLIENT_SECRET",
+    )?;
     let mut candidates = Vec::new();
     if let (Some(id), Some(secret)) = (form_decode(id), form_decode(secret)) {
         candidates.push((id, secret.into()));
@@ -256,7 +299,7 @@ fn parse_basic(header: &[u8]) -> Option<Vec<(String, Zeroizing<String>)>> {
     if !candidates.contains(&raw) {
         candidates.push(raw);
     }
-    Some(candidates)
+    Ok(candidates)
 }
 
 /// application/x-www-form-urlencoded decoding of one value (RFC 6749 appendix B).
@@ -309,12 +352,17 @@ mod tests {
     }
 
     fn outcome(authorization: &[String], body: &str) -> Result<String, ErrorCode> {
+        read(authorization, body).map_err(|error| error.code)
+    }
+
+    fn read(authorization: &[String], body: &str) -> Result<String, GrantError> {
         let plus = format!("{SECRET}+%41");
         let registry = Registry::new(
             vec![
                 client("crm", SECRET, None),
                 client("odd+id", &plus, None),
                 client("old", SECRET, Some(Timestamp(5))),
+                client("short", "hunter2", None),
             ],
             Vec::new(),
             Vec::new(),
@@ -323,7 +371,6 @@ mod tests {
         Credentials::parse(authorization.iter().map(String::as_bytes), &form)
             .and_then(|credentials| credentials.prove_fast(&registry, Timestamp(5)))
             .map(|proven| proven.client.id.to_string())
-            .map_err(|error| error.code)
     }
 
     fn basic(id: &str, secret: &str) -> String {
@@ -373,6 +420,45 @@ mod tests {
                 "{authorization:?} {body}"
             );
         }
+    }
+
+    #[test]
+    fn what_was_sent_is_explained_and_who_exists_is_not() {
+        let said = |authorization: &[String], body: &str| {
+            let error = read(authorization, body).unwrap_err();
+            assert_eq!(error.code, ErrorCode::InvalidClient);
+            error.description.into_owned()
+        };
+        for (authorization, body, words) in [
+            (vec![], "", "no client credentials"),
+            (vec!["Bearer abc".to_owned()], "", "is not Basic"),
+            (vec!["Basic".to_owned()], "", "is not Basic"),
+            (vec!["Basic !!!".to_owned()], "", "not base64"),
+            (vec!["Basic MDEy MDEy".to_owned()], "", "base64 wraps at 76"),
+            (vec![format!("Basic {}", STANDARD.encode("crm"))], "", "CLIENT_ID:CLIENT_SECRET"),
+            (vec![format!("Basic {}", STANDARD.encode(":x"))], "", "CLIENT_ID:CLIENT_SECRET"),
+            (vec![format!("Basic {}", STANDARD.encode([0xff]))], "", "UTF-8"),
+            (vec![format!("Basic {}", "A".repeat(5000))], "", "4096"),
+        ] {
+            let text = said(&authorization, body);
+            assert!(text.contains(words), "{authorization:?} {body}: {text}");
+            assert!(text.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\'));
+        }
+        for secret in ["wrong", "", "hunter2", &format!("{SECRET}\n")] {
+            let texts: Vec<String> =
+                ["crm", "old", "short", "nobody"].map(|id| said(&[basic(id, secret)], "")).into();
+            assert!(texts.iter().all(|text| Some(text) == texts.first()), "{secret:?}: {texts:?}");
+        }
+        assert!(said(&[], "client_id=crm").contains("without a client_secret"));
+        assert!(said(&[basic("crm", "wrong\n")], "").contains("line break"));
+    }
+
+    #[test]
+    fn the_record_says_that_a_right_secret_is_too_short() {
+        let error = read(&[basic("short", "hunter2")], "").unwrap_err();
+        assert_eq!(error.cause, Some(TOO_SHORT));
+        assert_eq!(error.description, "client authentication failed");
+        assert_eq!(read(&[basic("short", "other")], "").unwrap_err().cause, Some("wrong secret"));
     }
 
     #[test]

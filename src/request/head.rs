@@ -3,7 +3,7 @@
 //! The proxy library below us repairs some of what RFC 9112 calls an error (a raw space, a
 //! fragment, a missing Host, a list of lengths). What is refused here never reaches it.
 
-use crate::reason::{Reason, Refusal};
+use crate::reason::{Reason, Refusal, Remedy};
 use crate::request::body::Body;
 use crate::request::fields::Line;
 use crate::request::headers::{Meaning, override_refused};
@@ -73,6 +73,29 @@ fn too_many_fields(limits: &Limits) -> Refusal {
     Refusal::because(Reason::RequestHeaders, text)
 }
 
+/// What the sender of Basic credentials with a line break or a blank inside is told.
+pub const WRAPPED_BASIC: &str = "the value of Authorization: Basic is broken into lines: base64 \
+    wraps at 76 characters; use base64 -w 0, or curl -u CLIENT_ID:CLIENT_SECRET";
+
+/// Whether the value of an `Authorization: Basic` line goes on on a line of its own: what `base64`
+/// makes of more than 57 bytes.
+fn is_wrapped_basic(head: &[u8]) -> bool {
+    let is_basic = |line: &[u8]| {
+        line.split_at_checked(14).is_some_and(|(name, value)| {
+            let value = trim_blanks(value);
+            name.eq_ignore_ascii_case(b"authorization:")
+                && value.get(..6).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"basic "))
+        })
+    };
+    let goes_on = |line: &[u8]| {
+        let line = trim_blanks(line.strip_suffix(b"\r").unwrap_or(line));
+        let base64 = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+        !line.is_empty() && line.iter().all(base64)
+    };
+    let lines = || head.split(|byte| *byte == b'\n');
+    lines().zip(lines().skip(1)).any(|(line, next)| is_basic(line) && goes_on(next))
+}
+
 fn malformed(why: &'static str) -> Refusal {
     Refusal::because(Reason::RequestMalformed, why)
 }
@@ -112,6 +135,16 @@ impl Head {
         limits: &Limits,
         found: &mut Vec<Line>,
     ) -> Result<Self, Refusal> {
+        Self::read_lines(bytes, limits, found).map_err(|refusal| {
+            if refusal.reason == Reason::RequestMalformed && is_wrapped_basic(bytes) {
+                return malformed("Basic credentials that are broken into lines")
+                    .with(Remedy::Advice(WRAPPED_BASIC));
+            }
+            refusal
+        })
+    }
+
+    fn read_lines(bytes: &[u8], limits: &Limits, found: &mut Vec<Line>) -> Result<Self, Refusal> {
         found.clear();
         let head =
             bytes.strip_suffix(b"\r\n\r\n").ok_or_else(|| malformed("a line ends without CRLF"))?;
@@ -386,9 +419,7 @@ impl<'a> Fields<'a> {
         let (host, authority) = parse_host(self.host)?;
         if matches!(method, "CONNECT" | "TRACE") {
             let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS".to_owned();
-            return Err(
-                Refusal::new(Reason::OperationMethod).with(crate::reason::Remedy::Allow(allow))
-            );
+            return Err(Refusal::new(Reason::OperationMethod).with(Remedy::Allow(allow)));
         }
         let target = parse_target(target, method, authority, limits)?;
         let overriding = self.meaning.overriding(method)?;
@@ -571,6 +602,30 @@ mod tests {
             );
         }
         assert_eq!(read("GET / HTTP/1.1\nHost: a\n\n"), Err(Reason::RequestMalformed));
+    }
+
+    #[test]
+    fn basic_credentials_broken_into_lines_are_refused_with_advice() {
+        let advice = |lines: &str| {
+            let head = format!("POST /oauth_token.do HTTP/1.1\r\nHost: a\r\n{lines}\r\n\r\n");
+            Head::parse(head.as_bytes(), &Limits::default()).unwrap_err().remedy
+        };
+        for lines in [
+            "Authorization: Basic MDEy\nYWFh=",
+            "authorization:  basic MDEy\nYWFh=\r\nAccept: */*",
+            "Authorization: Basic MDEy\r\nYWFh=",
+            "Authorization: Basic MDEy\r\n YWFh=",
+        ] {
+            assert_eq!(advice(lines), Remedy::Advice(WRAPPED_BASIC), "{lines:?}");
+        }
+        for lines in
+            ["Authorization: Bearer MDEy\nYWFh=", "Authorization: Basic MDEy\nA: b", "A\nb"]
+        {
+            assert_eq!(advice(lines), Remedy::None, "{lines:?}");
+        }
+        assert!(
+            WRAPPED_BASIC.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\')
+        );
     }
 
     #[test]

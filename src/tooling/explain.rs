@@ -284,7 +284,10 @@ impl Teller<'_> {
             {
                 facts.push(match &refusal.remedy {
                     Remedy::Allow(methods) => format!("methods there: {methods}"),
-                    Remedy::None | Remedy::Scopes(_) | Remedy::RetryAfter(_) => {
+                    Remedy::None
+                    | Remedy::Scopes(_)
+                    | Remedy::RetryAfter(_)
+                    | Remedy::Advice(_) => {
                         format!("no API has a resource for {}", request.target.path())
                     }
                 });

@@ -7,7 +7,7 @@ use super::client::{Answer, Client};
 use super::exchange::{Exchange, Stage};
 use super::lines::{Lines, OwnLines};
 use crate::policy::definition::ErrorFormat;
-use crate::reason::{Refusal, Remedy};
+use crate::reason::{Refusal, Remedy, servicenow};
 use crate::server::limits::quota::RateLimitStatus;
 use crate::telemetry::decision_id;
 
@@ -34,7 +34,7 @@ pub async fn refuse<C: Client>(
     let grpc = client.is_grpc();
     let mut lines = OwnLines::default();
     let (status, body) = if grpc {
-        let message = format!("{} ({}, {id})", row.detail, refusal.reason.label());
+        let message = format!("{} ({}, {id})", refusal.detail(), refusal.reason.label());
         lines.put(&CONTENT_TYPE, b"application/grpc")?;
         lines.put(&GRPC_STATUS, grpc_status(row.status).as_bytes())?;
         lines.put(&GRPC_MESSAGE, message.as_bytes())?;
@@ -55,7 +55,7 @@ pub async fn refuse<C: Client>(
     match &refusal.remedy {
         Remedy::Allow(methods) => lines.put(&ALLOW, methods.as_bytes())?,
         Remedy::RetryAfter(seconds) => lines.put(&RETRY_AFTER, seconds.to_string().as_bytes())?,
-        Remedy::None | Remedy::Scopes(_) => {}
+        Remedy::None | Remedy::Scopes(_) | Remedy::Advice(_) => {}
     }
     if let Stage::Refused(refused) = &exchange.stage
         && let Some(rate_limit) = &refused.rate_limit
@@ -107,22 +107,27 @@ const fn content_type(format: ErrorFormat) -> &'static str {
     }
 }
 
-/// The body: RFC 9457 with our two members, or the form that callers of ServiceNow parse.
+/// The body: RFC 9457 with our two members, or the form and the texts that callers of ServiceNow
+/// parse, with three members of ours behind them.
 fn body(refusal: &Refusal, id: &str, format: ErrorFormat) -> String {
     let row = refusal.reason.row();
     let label = refusal.reason.label();
-    // Of the table's texts none holds what JSON escapes (a test sees to it).
+    let detail = refusal.detail();
+    // Neither the texts nor the names of scopes hold what JSON escapes (a test sees to it).
     match format {
         ErrorFormat::Problem => format!(
             "{{\"type\":\"urn:scopegate:reason:{label}\",\"title\":\"{}\",\"status\":{},\
              \"detail\":\"{}\",\"reason\":\"{label}\",\"decision_id\":\"{id}\"}}",
-            row.title, row.status, row.detail
+            row.title, row.status, detail
         ),
-        ErrorFormat::ServiceNow => format!(
-            "{{\"error\":{{\"message\":\"{}\",\"detail\":\"{} ({label}, {id})\"}},\
-             \"status\":\"failure\"}}",
-            row.title, row.detail
-        ),
+        ErrorFormat::ServiceNow => {
+            let (message, theirs) = servicenow::texts(refusal);
+            format!(
+                "{{\"error\":{{\"message\":\"{message}\",\"detail\":\"{theirs}\"}},\
+                 \"status\":\"failure\",\"reason\":\"{label}\",\"explanation\":\"{detail}\",\
+                 \"decision_id\":\"{id}\"}}"
+            )
+        }
     }
 }
 
@@ -151,23 +156,36 @@ mod tests {
     }
 
     #[test]
+    fn advice_stands_in_the_place_of_the_detail() {
+        let advice = Remedy::Advice("wrap nothing");
+        let text =
+            body(&Refusal::new(Reason::RequestMalformed).with(advice), "id7", ErrorFormat::Problem);
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(parsed["detail"], "wrap nothing");
+    }
+
+    #[test]
     fn both_bodies_carry_reason_and_decision_id() {
         for format in [ErrorFormat::Problem, ErrorFormat::ServiceNow] {
             for reason in Reason::ALL {
                 let text = body(&Refusal::new(*reason), "id7", format);
                 let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
                 let row = reason.row();
-                let (title, detail) = match format {
-                    ErrorFormat::Problem => (&parsed["title"], row.detail.to_owned()),
-                    ErrorFormat::ServiceNow => (
-                        &parsed["error"]["message"],
-                        format!("{} ({}, id7)", row.detail, reason.label()),
-                    ),
+                let detail = match format {
+                    ErrorFormat::Problem => {
+                        assert_eq!(parsed["title"], row.title, "{text}");
+                        &parsed["detail"]
+                    }
+                    ErrorFormat::ServiceNow => {
+                        assert_eq!(parsed["status"], "failure", "{text}");
+                        assert!(parsed["error"]["message"].is_string(), "{text}");
+                        assert!(parsed["error"]["detail"].is_string(), "{text}");
+                        &parsed["explanation"]
+                    }
                 };
-                assert_eq!(title, row.title, "{text}");
-                let error = if format == ErrorFormat::Problem { &parsed } else { &parsed["error"] };
-                assert_eq!(error["detail"], detail, "{text}");
-                assert!(text.contains(reason.label()) && text.contains("id7"), "{text}");
+                assert_eq!(detail, row.detail, "{text}");
+                assert_eq!(parsed["reason"], reason.label(), "{text}");
+                assert_eq!(parsed["decision_id"], "id7", "{text}");
             }
         }
         let text = body(

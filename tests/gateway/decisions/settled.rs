@@ -280,8 +280,11 @@ fn servicenow_error_format_is_what_its_callers_parse() {
     assert_eq!(refused.header("content-type"), Some("application/json"));
     let body = refused.json();
     assert_eq!(body["status"], "failure");
-    assert_eq!(body["error"]["message"], "Token missing");
-    assert!(body["error"]["detail"].as_str().unwrap().contains("token.missing"));
+    assert_eq!(body["error"]["message"], "User Not Authenticated");
+    assert_eq!(body["error"]["detail"], "Required to provide Auth information");
+    assert_eq!(body["reason"], "token.missing");
+    assert_eq!(body["decision_id"].as_str(), refused.header("x-decision-id"));
+    assert!(body["explanation"].as_str().unwrap().contains("bearer token"), "{body}");
 }
 
 #[test]
