@@ -181,6 +181,9 @@ fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
         )
     };
     let (number, unit) = number_and_unit(text).ok_or_else(wrong)?;
+    if unit.is_empty() {
+        return Err(format!("`{text}` is a number without a unit; did you mean `{text}s`?"));
+    }
     let milliseconds: u64 = match unit {
         "ms" => 1,
         "s" => 1_000,

@@ -311,6 +311,9 @@ impl<'a> Walk<'a> {
         let message =
             format!("{} where {} is expected", self.found(schema, value), self.expected(schema));
         let help = match (value, schema.get("type").and_then(Json::as_str)) {
+            (Value::Number(number), _) if is_duration(schema) && number.is_u64() => {
+                format!("did you mean `{number}s`?")
+            }
             (Value::Number(_) | Value::Bool(_), Some("string")) => "put it in quotes".to_owned(),
             (Value::Null, _) => "give the key a value, or leave it out".to_owned(),
             _ => schema
@@ -480,6 +483,10 @@ impl<'a> Walk<'a> {
 
 fn branches(schema: &Json) -> Option<&[Json]> {
     schema.get("oneOf").or_else(|| schema.get("anyOf")).and_then(Json::as_array).map(Vec::as_slice)
+}
+
+fn is_duration(schema: &Json) -> bool {
+    matches!(schema.get(FORMAT).and_then(Json::as_str), Some("duration" | "grace"))
 }
 
 fn found(value: &Value) -> String {

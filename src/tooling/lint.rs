@@ -130,6 +130,13 @@ rules! {
     /// A client with the password grant.
     ClientPasswordGrant = "client.password_grant", Warning,
         "it is shown users' passwords (RFC 9700 §2.4)", "move it to authorization_code";
+    /// A client that users give consent to, and of which nobody is named.
+    ClientNoProvider = "client.no_provider", Note,
+        "the consent page does not say whose application it is", "write `provider_name`";
+    /// A client that calls as nobody.
+    ClientNoUser = "client.no_user", Note,
+        "its client-credentials tokens have no roles, and every ACL refuses them", "write \
+            `application_user`, or `roles` of its own";
     /// A redirect URL with a scheme that is nobody's own.
     ClientPrivateScheme = "client.private_scheme", Warning,
         "any application on the user's device may take the scheme, and the code with it", "an \

@@ -241,6 +241,26 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
         (clients("{ application_user: x }"), vec!["clients.yaml:2:28: there is no user `x`"]),
         (clients("{ secrets: [{ sha256: 9c1f }] }"), vec!["clients.yaml:2:30: not a SHA-256"]),
         (
+            clients("{ secrets: [{ sha256: hunter2 }] }"),
+            vec![
+                "clients.yaml:2:30: not a SHA-256: write the 64 hex digits that `printf %s SECRET \
+                    | sha256sum` prints; of a secret shorter than 43 characters write `argon2id`: \
+                    `scopegate client digest-secret` reads a secret and prints the line",
+            ],
+        ),
+        (
+            clients("{ access_token_lifespan: 1800 }"),
+            vec![
+                "clients.yaml:2:33: the number 1800 where text is expected | did you mean `1800s`?",
+            ],
+        ),
+        (
+            clients("{ refresh_token_lifespan: '8640000' }"),
+            vec![
+                "clients.yaml:2:34: `8640000` is a number without a unit; did you mean `8640000s`?",
+            ],
+        ),
+        (
             clients("{ secrets: [{ expires: 2027-01-01 }] }"),
             vec!["clients.yaml:2:20: a secret is either `sha256` or `argon2id`"],
         ),

@@ -90,6 +90,14 @@ fn of_client(
     if client.grants.contains(&GrantType::Password) {
         say(Rule::ClientPasswordGrant, format!("client `{id}` has the grant `password`"));
     }
+    if client.grants.contains(&GrantType::AuthorizationCode) && client.provider.is_none() {
+        let text = format!("client `{id}` acts for users and has no `provider_name`");
+        say(Rule::ClientNoProvider, text);
+    }
+    let as_nobody = client.application_user.is_none() && client.roles.is_empty();
+    if client.grants.contains(&GrantType::ClientCredentials) && as_nobody {
+        say(Rule::ClientNoUser, format!("client `{id}` has no `application_user` and no `roles`"));
+    }
     if client.secrets.iter().any(|secret| secret.expires.is_none()) {
         say(Rule::SecretNoExpiry, format!("a secret of client `{id}` has no `expires`"));
     }

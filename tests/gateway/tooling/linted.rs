@@ -78,10 +78,13 @@ fn every_rule_of_the_lint_finds_what_it_is_about_and_nothing_else() {
         ("acl.unreachable", "two", "policies.yaml:20"),
         ("client.broad", "broad", "clients.yaml:3"),
         ("client.master_scope", "master", "clients.yaml:4"),
+        ("client.no_provider", "editor", "clients.yaml:8"),
         ("client.no_token", "editor", "clients.yaml:8"),
         ("client.no_token", "gone", "clients.yaml:6"),
         ("client.no_token", "locked", "clients.yaml:7"),
         ("client.no_token", "old", "clients.yaml:5"),
+        ("client.no_user", "broad", "clients.yaml:3"),
+        ("client.no_user", "master", "clients.yaml:4"),
         ("client.password_grant", "old", "clients.yaml:5"),
         ("client.private_scheme", "editor", "clients.yaml:8"),
         ("grant.unreachable", "empty_grant", "policies.yaml:10"),
@@ -151,7 +154,7 @@ fn findings_fail_a_check_only_where_that_is_asked_and_waivers_count() {
         "apis: { one: { base_path: /one, upstream: api, resources: { /a: [GET] } } }\nauth_scopes: \
             { s: { grants: [{ api: one }] } }\n",
         "clients: { app: { grants: [client_credentials], secrets: [{ sha256: @SHA256@ }], \
-            auth_scopes: [s] } }\n",
+            auth_scopes: [s], roles: [reader] } }\n",
     ));
     assert_eq!(calm.run(&["check", "--deny", "note"], "").0, 1);
     let waived = "apis: { one: { base_path: /one, upstream: api, resources: { /a: [GET] } } \
