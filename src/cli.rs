@@ -15,6 +15,7 @@ mod key;
 mod progress;
 mod token_facts;
 mod schema;
+mod standard_input;
 mod store_access;
 mod store;
 mod test;

@@ -3,17 +3,20 @@
 
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use argon2::{Argon2, PasswordHasher};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::standard_input::read_line;
 use super::{Format, report, say, store_access, wrong};
 use crate::client::Client;
+use crate::client::secret::{MAX, MIN_RANDOM};
 use crate::names::hex;
 use crate::store::revocations::Subject;
 use crate::system::files;
@@ -32,6 +35,8 @@ pub(super) enum ClientCommand {
         #[arg(allow_hyphen_values = true)]
         id: String,
     },
+    /// Read a secret that a client has already, and print the line of its digest
+    DigestSecret,
     /// End every token of a client now, and print the line that keeps it from getting others
     Disable {
         /// `client_id`
@@ -63,25 +68,60 @@ pub(super) struct New {
     /// It has no secret: an application on a device or in a browser
     #[arg(long)]
     public: bool,
+    /// Keep the secret that it has already, and read it from standard input
+    #[arg(long, conflicts_with = "public")]
+    own_secret: bool,
+}
+
+/// A secret and its line in the file.
+struct Made {
+    /// The secret that is to be printed: one that the owner brought is not.
+    shown: Option<String>,
+    /// `sha256: …` or `argon2id: …`.
+    digest: String,
 }
 
 pub(super) fn run(gateway: &Path, command: ClientCommand, format: Format) -> ExitCode {
     let outcome = match command {
         ClientCommand::Add(new) => return add(gateway, &new, format),
         ClientCommand::List => list(gateway, format),
+        ClientCommand::DigestSecret => digest_secret(format),
         ClientCommand::RotateSecret { id } => rotate(gateway, &id, format),
         ClientCommand::Disable { id } => disable(gateway, &id, format),
     };
     outcome.unwrap_or_else(|code| code)
 }
 
-/// A secret of 256 bits in characters that need no escaping, and its digest.
-fn secret() -> Result<(String, String), ExitCode> {
+/// A secret of 256 bits in characters that need no escaping, with its digest.
+fn new_secret() -> Result<(String, String), ExitCode> {
     let mut random = zeroize::Zeroizing::new([0_u8; 32]);
     random::fill(random.as_mut_slice()).map_err(|fault| wrong(&fault.to_string()))?;
     let secret = URL_SAFE_NO_PAD.encode(random.as_slice());
-    let digest = hex(&Sha256::digest(&secret));
+    let digest = format!("sha256: {}", hex(&Sha256::digest(&secret)));
     Ok((secret, digest))
+}
+
+/// The digest of a secret read from standard input: SHA-256 where it is long enough for that, else
+/// Argon2id, which is slow to guess.
+fn digest_of_own() -> Result<String, ExitCode> {
+    let secret = read_line("Secret")?;
+    if secret.is_empty() || secret.len() > MAX {
+        return Err(wrong(&format!("a secret has 1 to {MAX} bytes")));
+    }
+    if secret.len() >= MIN_RANDOM {
+        return Ok(format!("sha256: {}", hex(&Sha256::digest(secret.as_bytes()))));
+    }
+    let hash = Argon2::default().hash_password(secret.as_bytes());
+    let hash = hash.map_err(|fault| wrong(&format!("the secret cannot be hashed: {fault}")))?;
+    Ok(format!("argon2id: '{hash}'"))
+}
+
+fn digest_secret(format: Format) -> Result<ExitCode, ExitCode> {
+    let line = format!("- {{ {} }}", digest_of_own()?);
+    said(format, &json!({ "paste": line }), || {
+        format!("Add this line to `secrets` of the client:\n\n    {line}")
+    });
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The client, or the fault's exit code.
@@ -104,37 +144,51 @@ fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
     if let Some(client) = config.rules.registry().client(&new.id) {
         return wrong(&format!("the client `{}` is there already, at {}", new.id, client.origin));
     }
-    let made = if new.public { None } else { Some(secret()) };
-    let (secret, digest) = match made.transpose() {
-        Ok(made) => made.unzip(),
+    let made = match new.secret() {
+        Ok(made) => made,
         Err(code) => return code,
     };
-    let text = new.yaml(digest.as_deref());
-    if let Some(folder) = files::clients_folder(gateway) {
-        return write(gateway, &folder, new, &text, secret.as_deref(), format);
-    }
-    said(format, &json!({ "client": new.id, "secret": secret, "paste": text }), || {
-        format!("Paste this into your clients file (`clients` in {}):\n\n{text}", gateway.display())
-    });
+    let text = new.yaml(made.as_ref().map(|made| made.digest.as_str()));
+    let secret = made.and_then(|made| made.shown);
+    let curl = new.curl(&config.fixed.public_url, secret.as_deref());
+    let (key, value, text) = if let Some(folder) = files::clients_folder(gateway) {
+        let file = match write(gateway, &folder, new, &text, format) {
+            Ok(file) => file,
+            Err(code) => return code,
+        };
+        let told = format!("Wrote {}. Tell the gateway with SIGHUP.", file.display());
+        ("file", json!(file), told)
+    } else {
+        let into = gateway.display();
+        let told = format!("Paste this into your clients file (`clients` in {into}):\n\n{text}");
+        ("paste", json!(text), told)
+    };
+    let told = json!({ "client": new.id, "secret": secret, "curl": curl, (key): value });
+    said(format, &told, || text);
     print_secret(secret.as_deref(), format);
+    if let (Some(curl), Format::Text) = (curl, format) {
+        say(&format!("\nWith it the client gets a token:\n\n    {curl}"));
+    }
     ExitCode::SUCCESS
 }
 
 /// Writes the file, and removes it if the configuration does not load with it.
+///
+/// # Errors
+/// The exit code of the fault, which is told.
 fn write(
     gateway: &Path,
     folder: &Path,
     new: &New,
     text: &str,
-    secret: Option<&str>,
     format: Format,
-) -> ExitCode {
+) -> Result<PathBuf, ExitCode> {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if new.id.is_empty() || !new.id.chars().all(safe) || new.id.starts_with('.') {
-        return wrong(
+        return Err(wrong(
             "a client id that is to be a file's name has letters, digits, dots, hyphens and \
                 underscores",
-        );
+        ));
     }
     let file = folder.join(format!("{}.yaml", new.id));
     let written = std::fs::OpenOptions::new()
@@ -144,22 +198,47 @@ fn write(
         .open(&file)
         .and_then(|mut out| out.write_all(text.as_bytes()).and_then(|()| out.sync_all()));
     if let Err(fault) = written {
-        return wrong(&format!("{}: {fault}", file.display()));
+        return Err(wrong(&format!("{}: {fault}", file.display())));
     }
     if let Err(fault) = files::load(gateway) {
         let code = report(&fault, format);
         let _ = std::fs::remove_file(&file);
         super::complain(&format!("{} was not kept", file.display()));
-        return code;
+        return Err(code);
     }
-    said(format, &json!({ "client": new.id, "secret": secret, "file": file }), || {
-        format!("Wrote {}. Tell the gateway with SIGHUP.", file.display())
-    });
-    print_secret(secret, format);
-    ExitCode::SUCCESS
+    Ok(file)
 }
 
 impl New {
+    /// Its secret, unless it has none.
+    ///
+    /// # Errors
+    /// The exit code of the fault, which is told.
+    fn secret(&self) -> Result<Option<Made>, ExitCode> {
+        if self.public {
+            return Ok(None);
+        }
+        if self.own_secret {
+            return Ok(Some(Made { shown: None, digest: digest_of_own()? }));
+        }
+        let (secret, digest) = new_secret()?;
+        Ok(Some(Made { shown: Some(secret), digest }))
+    }
+
+    /// The command by which the client gets a token, if it can have one without a user. `-u` makes
+    /// a header of ids and secrets of any length, which `base64` would break into lines.
+    fn curl(&self, public_url: &str, secret: Option<&str>) -> Option<String> {
+        if self.public || !self.grants.iter().any(|grant| grant == "client_credentials") {
+            return None;
+        }
+        let credentials = format!("{}:{}", self.id, secret.unwrap_or("CLIENT_SECRET"));
+        Some(format!(
+            "curl -X POST {} -u {} -d grant_type=client_credentials",
+            quoted(&format!("{public_url}/oauth_token.do")),
+            quoted(&credentials)
+        ))
+    }
+
     /// The file's text. Values are quoted as JSON strings, which YAML reads as they are.
     fn yaml(&self, digest: Option<&str>) -> String {
         let list = |values: &[String]| {
@@ -175,7 +254,7 @@ impl New {
             line("public_client", "true".to_owned());
         }
         if let Some(digest) = digest {
-            line("secrets", format!("[{{ sha256: {digest} }}]"));
+            line("secrets", format!("[{{ {digest} }}]"));
         }
         if let Some(user) = &self.application_user {
             line("application_user", json!(user).to_string());
@@ -237,8 +316,8 @@ fn rotate(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCode
     if client.public {
         return Err(wrong(&format!("`{id}` is a public client: it has no secret")));
     }
-    let (secret, digest) = secret()?;
-    let line = format!("- {{ sha256: {digest} }}");
+    let (secret, digest) = new_secret()?;
+    let line = format!("- {{ {digest} }}");
     said(
         format,
         &json!({ "client": id, "secret": secret, "paste": line, "at": client.origin.to_string() }),
@@ -271,6 +350,11 @@ fn disable(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCod
         },
     );
     Ok(ExitCode::SUCCESS)
+}
+
+/// A word as a POSIX shell reads it.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Prints the result, for people or for machines.

@@ -1,7 +1,6 @@
 //! `scopegate user`: users of the login page. The users file is never rewritten: lines to paste are
 //! printed.
 
-use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -11,6 +10,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::client::said;
+use super::standard_input::read_line;
 use super::{Format, report, say, store_access, wrong};
 use crate::store::revocations::Subject;
 use crate::system::files;
@@ -124,21 +124,9 @@ fn add(
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line of standard input. On a terminal the characters are visible: warn.
+/// The new password.
 fn password() -> Result<Zeroizing<String>, ExitCode> {
-    if std::io::stdin().is_terminal() {
-        super::complain(
-            "Password (it is shown while you type; pipe it in to avoid that), then Enter:",
-        );
-    }
-    let mut text = Zeroizing::new(String::new());
-    let read = if std::io::stdin().is_terminal() {
-        std::io::stdin().read_line(&mut text)
-    } else {
-        std::io::stdin().take(4_096).read_to_string(&mut text)
-    };
-    read.map_err(|fault| wrong(&format!("standard input: {fault}")))?;
-    let password = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
+    let password = read_line("Password")?;
     if password.chars().count() < MIN_PASSWORD || password.len() > crate::client::secret::MAX {
         return Err(wrong("a password has 8 characters at least, and 512 bytes at most"));
     }

@@ -75,6 +75,14 @@ fn a_new_client_is_a_new_file_and_its_secret_gets_a_token() {
     assert_eq!(code, 0);
     let secret = made["secret"].as_str().unwrap();
     assert_eq!(secret.len(), 43);
+    let url = format!("http://127.0.0.1:{}", gateway.address.port());
+    assert_eq!(
+        made["curl"],
+        format!(
+            "curl -X POST '{url}/oauth_token.do' -u 'nightly:{secret}' -d \
+                grant_type=client_credentials"
+        )
+    );
     let file = std::fs::read_to_string(gateway.folder.path().join("clients/nightly.yaml")).unwrap();
     assert!(!file.contains(secret) && file.contains("sha256: "), "{file}");
     assert!(gateway.reload());
@@ -122,6 +130,30 @@ fn a_new_client_is_a_new_file_and_its_secret_gets_a_token() {
             && rotated["paste"].as_str().unwrap().starts_with("- { sha256: ")
             && rotated["secret"] != secret
     );
+}
+
+/// A client that moves in keeps its id and its secret.
+#[test]
+fn a_secret_that_a_client_has_already_is_digested_by_its_length() {
+    let gateway = gateway();
+    for (secret, begin) in [("hunter2", "argon2id: '$argon2id$"), (&"s".repeat(43), "sha256: ")] {
+        let (code, told) = json(&gateway, "client", &["digest-secret"], &format!("{secret}\n"));
+        assert_eq!(code, 0);
+        let line = told["paste"].as_str().unwrap();
+        assert!(line.starts_with(&format!("- {{ {begin}")) && !line.contains(secret), "{line}");
+        let id = format!("{:032x}", secret.len());
+        let (code, output, complaints) =
+            run(&gateway, &["client", "add", &id, "--own-secret"], secret);
+        assert_eq!(code, 0, "{complaints}");
+        assert!(!output.contains(secret) && output.contains(&format!("'{id}:CLIENT_SECRET'")));
+        assert!(gateway.reload());
+        let body = format!("grant_type=client_credentials&client_id={id}&client_secret={secret}");
+        assert_eq!(gateway.send(form("/oauth2/token", &[], &body)).status, 200, "{secret}");
+    }
+    for secret in ["\n", &"s".repeat(513)] {
+        let (code, _, complaints) = run(&gateway, &["client", "digest-secret"], secret);
+        assert!(code == 2 && complaints.contains("1 to 512 bytes"), "{code} {complaints}");
+    }
 }
 
 #[test]
