@@ -236,7 +236,11 @@ fn what_an_answer_says_is_judged_as_claims_are() {
         (changed(&json!({ "token_type": "DPoP" })), "token.invalid", "type"),
         (changed(&json!({ "exp": "later" })), "token.invalid", "claims"),
         (changed(&json!({ "client_id": ["app"] })), "token.invalid", "claims"),
-        (changed(&json!({ "client_id": "here" })), "client.unknown", ""),
+        (
+            changed(&json!({ "client_id": "here" })),
+            "client.unknown",
+            "saw the client here of partner, wants it under `external`",
+        ),
         (changed(&json!({ "scope": "" })), "scope.missing", ""),
         (changed(&json!({ "scope": 7 })), "scope.missing", ""),
     ]
