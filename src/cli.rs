@@ -32,6 +32,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use prometheus::IntCounter;
 use tracing_subscriber::EnvFilter;
 
+use crate::config::LogFormat;
 use crate::server::Options as ServeOptions;
 use crate::server::state::shadow::Candidate;
 use crate::system::files::{self, LoadFault};
@@ -194,9 +195,9 @@ enum Command {
         #[command(subcommand)]
         command: store::StoreCommand,
     },
-    /// Print the JSON Schema of the YAML
+    /// Print the JSON Schema of the YAML, or of decision records
     Schema {
-        /// Kind of file; all of them when left out
+        /// Kind of file; all those of YAML when left out
         kind: Option<schema::KindArgument>,
     },
 }
@@ -266,7 +267,7 @@ fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>, library_loop: boo
         Ok(config) => config,
         Err(fault) => return report(&fault, Format::Text),
     };
-    let log = start_log(config.fixed.log_level);
+    let log = start_log(config.fixed.log_level, config.fixed.log_format);
     let candidate = match shadow.map(Candidate::load).transpose() {
         Ok(candidate) => candidate.unwrap_or_default(),
         Err(fault) => return report(&fault, Format::Text),
@@ -291,7 +292,7 @@ fn finish(outcome: Result<(), String>) -> ExitCode {
 ///
 /// Lines wait in a bounded queue: a pipe without a reader blocks nothing. Without its thread there
 /// is no log.
-fn start_log(level: &str) -> Option<LineWriter> {
+fn start_log(level: &str, format: Option<LogFormat>) -> Option<LineWriter> {
     let filter = EnvFilter::new(format!(
         "warn,scopegate={level},pingora_proxy=error,pingora_core::connectors=off"
     ));
@@ -306,10 +307,11 @@ fn start_log(level: &str) -> Option<LineWriter> {
     let writer = out.and_then(|out| LineWriter::start("log", || Ok(out), dropped));
     let writer = writer.inspect_err(|error| complain(&format!("error: no log: {error}"))).ok()?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer.clone());
-    if std::io::stderr().is_terminal() {
-        let _ = log.try_init();
-    } else {
-        let _ = log.json().flatten_event(true).try_init();
+    let is_terminal = std::io::stderr().is_terminal();
+    let default = if is_terminal { LogFormat::Text } else { LogFormat::Json };
+    match format.unwrap_or(default) {
+        LogFormat::Text => drop(log.with_ansi(is_terminal).try_init()),
+        LogFormat::Json => drop(log.json().flatten_event(true).try_init()),
     }
     Some(writer)
 }

@@ -265,6 +265,8 @@ pub struct Fixed {
     pub decision_log: DecisionLog,
     /// Level of the gateway's own log.
     pub log_level: &'static str,
+    /// Form of the gateway's own log; `None` is text on a terminal and else JSON.
+    pub log_format: Option<LogFormat>,
     /// How our tokens are signed.
     pub signing: Signing,
     /// The files are read again when they change.
@@ -353,6 +355,7 @@ impl Fixed {
             ("decision_log", self.decision_log == other.decision_log),
             ("watch_files", self.watch_files == other.watch_files),
             ("log_level", self.log_level == other.log_level),
+            ("log_format", self.log_format == other.log_format),
             ("authorization_server.signing", self.signing == other.signing),
         ];
         pairs.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
@@ -438,7 +441,30 @@ pub enum DecisionLog {
     /// Nowhere.
     Off,
     /// Appended to a file.
-    File(String),
+    File {
+        /// Its path, relative to the working directory.
+        path: String,
+        /// When the gateway itself begins another one.
+        rotation: Option<Rotation>,
+    },
+}
+
+/// When a log file is moved, and how many moved ones stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Largest size, in bytes.
+    pub max_bytes: u64,
+    /// Moved files that are kept.
+    pub keep: u32,
+}
+
+/// Form of the gateway's own log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
 }
 
 /// Where an issuer's keys are.

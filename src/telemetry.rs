@@ -4,6 +4,7 @@
 pub mod decision_id;
 pub mod shadow_difference;
 pub mod lines;
+pub mod log_file;
 pub mod record;
 pub mod logs;
 pub mod cause;

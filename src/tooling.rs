@@ -10,6 +10,7 @@ pub mod import;
 pub mod integrate;
 pub mod lint;
 pub mod offline_keys;
+pub mod remedy;
 pub mod replay;
 pub mod testing;
 

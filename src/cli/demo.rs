@@ -57,7 +57,7 @@ fn demo(port: u16) -> Result<(), String> {
     let (config, origins) = files::load_noting(&file);
     let config = config.map_err(|fault| fault.lines().join("\n"))?;
     let expired = expired_token(&store, &config.fixed.public_url, config.fixed.signing)?;
-    let log = start_log("warn");
+    let log = start_log("warn", None);
     print_guide(folder.path(), &gateway, &metrics, &secret, &expired);
     crate::server::run(
         config,

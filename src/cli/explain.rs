@@ -1,5 +1,7 @@
 //! `scopegate explain`.
 
+mod decision;
+
 use std::io::Read;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -9,7 +11,7 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use super::{Format, report, say, token_facts, wrong};
-use crate::config::{Config, DecisionLog};
+use crate::config::Config;
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::block::Blocks;
 use crate::policy::decide::Moment;
@@ -23,7 +25,6 @@ use crate::store::Store;
 use crate::system::{clock, files};
 use crate::token::Facts;
 use crate::tooling::explain::{Explanation, Outcome, Question, explain};
-use crate::tooling::replay::{Gap, Recorded};
 
 /// What `explain` is asked.
 #[derive(clap::Args, Debug)]
@@ -70,7 +71,7 @@ pub(super) struct ExplainArguments {
     /// The id of a decision in the log
     #[arg(long, value_name = "ID")]
     decision: Option<String>,
-    /// The decision log; that of the configuration when left out
+    /// The decision log, `-` for standard input; that of the configuration when left out
     #[arg(long, requires = "decision")]
     log: Option<PathBuf>,
     /// Form of the output
@@ -83,32 +84,26 @@ pub(super) fn run(gateway: &Path, arguments: &ExplainArguments) -> ExitCode {
         Ok(config) => config,
         Err(fault) => return report(&fault, arguments.format),
     };
-    let state = State::of(&config);
-    if arguments.log.is_some() && arguments.decision.is_none() {
+    if let Some(id) = &arguments.decision {
+        return decision::run(&config, id, arguments.log.as_deref(), arguments.format);
+    }
+    if arguments.log.is_some() {
         return wrong("--log goes with --decision");
     }
-    let asked = match &arguments.decision {
-        Some(id) => recorded(&config, id, arguments.log.as_deref()),
-        None => written(&config, &state, arguments),
-    };
-    let (question, at, note) = match asked {
+    let state = State::of(&config);
+    let (question, at) = match written(&config, &state, arguments) {
         Ok(asked) => asked,
         Err(text) => return wrong(&text),
     };
-    // Blocks set by command are current ones, not those of that time.
-    let blocks = if arguments.decision.is_some() { Arc::default() } else { state.blocks };
-    let explanation = explain(&config.rules, &question, Moment { now: at, blocks: &blocks });
+    let moment = Moment { now: at, blocks: &state.blocks };
+    let explanation = explain(&config.rules, &question, moment);
     match arguments.format {
         Format::Json => {
-            let answer = serde_json::json!({ "set": &*config.version, "note": note,
+            let answer = serde_json::json!({ "set": &*config.version, "note": null,
                 "explanation": explanation });
             say(&answer.to_string());
         }
-        Format::Text => {
-            for line in note.into_iter().chain(lines(&explanation)) {
-                say(&line);
-            }
-        }
+        Format::Text => lines(&explanation).iter().for_each(|line| say(line)),
     }
     ExitCode::SUCCESS
 }
@@ -139,7 +134,7 @@ impl State {
     }
 }
 
-type Asked = (Question, Timestamp, Option<String>);
+type Asked = (Question, Timestamp);
 
 /// The request that the arguments describe.
 fn written(config: &Config, state: &State, arguments: &ExplainArguments) -> Result<Asked, String> {
@@ -172,7 +167,7 @@ fn written(config: &Config, state: &State, arguments: &ExplainArguments) -> Resu
     } else {
         None
     };
-    Ok((Question { request: case.request(&config.fixed.public_host), facts }, at, None))
+    Ok((Question { request: case.request(&config.fixed.public_host), facts }, at))
 }
 
 fn words(config: &Config, arguments: &ExplainArguments) -> Result<TokenSample, String> {
@@ -196,53 +191,6 @@ fn words(config: &Config, arguments: &ExplainArguments) -> Result<TokenSample, S
         claims: claims.collect::<Result<_, _>>()?,
         ..TokenSample::of(issuer, arguments.client.clone())
     })
-}
-
-/// The request of a decision that was recorded.
-fn recorded(config: &Config, id: &str, log: Option<&Path>) -> Result<Asked, String> {
-    let path = match (log, &config.fixed.decision_log) {
-        (Some(log), _) => log.to_owned(),
-        (None, DecisionLog::File(path)) => PathBuf::from(path),
-        (None, DecisionLog::Stdout | DecisionLog::Off) => {
-            return Err(
-                "the decision log is no file here: say where it is with --log FILE".to_owned()
-            );
-        }
-    };
-    let mut found = None;
-    super::progress::lines("looking", &path, |line| {
-        let has = found.is_none() && memchr::memmem::find(line, id.as_bytes()).is_some();
-        let record = if has { serde_json::from_slice::<Recorded<'_>>(line).ok() } else { None };
-        if let Some(record) = record.filter(|record| record.id == id) {
-            found = Some(again(config, &record));
-        }
-    })?;
-    match found {
-        Some(Ok(asked)) => Ok(asked),
-        Some(Err(gap)) => Err(format!(
-            "{}: the decision {id} cannot be put again: {}",
-            path.display(),
-            gap.text()
-        )),
-        None => Err(format!("{}: there is no decision {id}", path.display())),
-    }
-}
-
-fn again(config: &Config, record: &Recorded<'_>) -> Result<Asked, Gap> {
-    let (case, at) = record.case(&config.rules, &[&config.rules])?;
-    let facts = match &case.token {
-        Some(Presented::Sample(words)) => Some(Ok(Arc::new(words.facts(&config.rules, at)))),
-        Some(Presented::Token(_)) | None => None,
-    };
-    let set = &*config.version;
-    let was = record.reason.as_deref().unwrap_or("permit");
-    let other = if record.set == set {
-        String::new()
-    } else {
-        format!(", by the set {}; this is {set}", record.set)
-    };
-    let note = format!("decision {} of {}: {was}{other}", record.id, record.time);
-    Ok((Question { request: case.request(&config.fixed.public_host), facts }, at, Some(note)))
 }
 
 fn presented() -> Result<BearerToken, String> {

@@ -43,17 +43,22 @@ pub(super) fn during<T>(what: &'static str, work: impl FnOnce(Workers<'_>) -> T)
     done
 }
 
-/// Reads the lines of a file, skipping empty ones.
+/// Reads the lines of a file, or of standard input for `-`, skipping empty ones.
 pub(super) fn lines(
     what: &'static str,
     path: &Path,
     mut line: impl FnMut(&[u8]),
 ) -> Result<(), String> {
     let said = |fault: std::io::Error| format!("{}: {fault}", path.display());
-    let file = std::fs::File::open(path).map_err(said)?;
     let bar = bar(what);
-    bar.set_length(file.metadata().map_err(said)?.len());
-    let mut reader = BufReader::with_capacity(1 << 20, file);
+    let input: Box<dyn Read> = if path == Path::new("-") {
+        Box::new(std::io::stdin())
+    } else {
+        let file = std::fs::File::open(path).map_err(said)?;
+        bar.set_length(file.metadata().map_err(said)?.len());
+        Box::new(file)
+    };
+    let mut reader = BufReader::with_capacity(1 << 20, input);
     let (mut space, mut done) = (Vec::new(), 0);
     loop {
         space.clear();

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 
 use super::say;
 use crate::config::schema::{Kind, schema};
+use crate::telemetry::record::Record;
 
 /// Kinds of files, as arguments.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -18,6 +19,8 @@ pub(super) enum KindArgument {
     Users,
     /// policies/*.yaml
     Policies,
+    /// A line of the decision log
+    DecisionRecord,
 }
 
 pub(super) fn run(kind: Option<KindArgument>) -> ExitCode {
@@ -26,6 +29,7 @@ pub(super) fn run(kind: Option<KindArgument>) -> ExitCode {
         Some(KindArgument::Clients) => schema(Kind::Clients),
         Some(KindArgument::Users) => schema(Kind::Users),
         Some(KindArgument::Policies) => schema(Kind::Policies),
+        Some(KindArgument::DecisionRecord) => Record::schema(),
         None => {
             Kind::ALL.into_iter().map(|kind| (kind.as_str().to_owned(), schema(kind))).collect()
         }

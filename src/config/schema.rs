@@ -53,7 +53,17 @@ pub fn schema(kind: Kind) -> Value {
 }
 
 fn of<T: JsonSchema>() -> Value {
-    let generator = SchemaSettings::draft2020_12()
+    made::<T>(SchemaSettings::draft2020_12())
+}
+
+/// The schema of what a type is written as.
+#[must_use]
+pub fn schema_of_output<T: JsonSchema>() -> Value {
+    made::<T>(SchemaSettings::draft2020_12().for_serialize())
+}
+
+fn made<T: JsonSchema>(settings: SchemaSettings) -> Value {
+    let generator = settings
         .with_transform(WithoutNull)
         .with_transform(Described)
         .with_transform(Unwrapped)

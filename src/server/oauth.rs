@@ -80,6 +80,8 @@ pub struct Caller {
 pub struct Outcome {
     /// The client, once it has authenticated.
     pub client: Option<String>,
+    /// The registered client that a request names which has not authenticated.
+    pub claimed_client: Option<String>,
     /// What was granted.
     pub scopes: Option<String>,
     /// The error, and what was behind it.

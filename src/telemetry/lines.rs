@@ -3,7 +3,7 @@
 
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -24,6 +24,24 @@ const GATHER: Duration = Duration::from_millis(2);
 /// How long a start waits until it knows whether its lines can be written.
 const MAX_OPEN_WAIT: Duration = Duration::from_secs(2);
 
+/// Where a thread writes lines.
+pub trait Sink: Write {
+    /// Makes ready for a batch of so many bytes: a file follows its name, or is rotated. True when
+    /// what is written from now on is the beginning of another file.
+    fn prepare(&mut self, bytes: usize) -> bool {
+        let _ = bytes;
+        false
+    }
+
+    /// Opens again what has a name; true when it did.
+    fn reopen(&mut self) -> bool {
+        false
+    }
+}
+
+impl Sink for std::io::Stdout {}
+impl Sink for std::fs::File {}
+
 /// What the writing thread is handed.
 #[derive(Debug)]
 enum Message {
@@ -31,6 +49,8 @@ enum Message {
     Line(Vec<u8>),
     /// Everything before this has been written.
     Flush(SyncSender<()>),
+    /// Nothing to write: look whether the sink is to be opened again.
+    Wake,
 }
 
 /// Writes lines from a thread of its own.
@@ -38,6 +58,8 @@ enum Message {
 pub struct LineWriter {
     sender: SyncSender<Message>,
     queued_bytes: Arc<AtomicUsize>,
+    /// The sink is to be opened again before the next line.
+    reopening: Arc<AtomicBool>,
     dropped: IntCounter,
 }
 
@@ -48,14 +70,15 @@ impl LineWriter {
     ///
     /// # Errors
     /// It cannot be opened, or no thread can be started.
-    pub fn start<W: Write>(
+    pub fn start<S: Sink>(
         name: &'static str,
-        open: impl FnOnce() -> std::io::Result<W> + Send + 'static,
+        open: impl FnOnce() -> std::io::Result<S> + Send + 'static,
         dropped: IntCounter,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(MAX_LINES);
-        let writer = Self { sender, queued_bytes: Arc::default(), dropped };
-        let (queued_bytes, dropped) = (writer.queued_bytes.clone(), writer.dropped.clone());
+        let writer =
+            Self { sender, queued_bytes: Arc::default(), reopening: Arc::default(), dropped };
+        let thread = writer.thread(receiver);
         let (opener, opened) = sync_channel(1);
         let run = move || {
             let out = match open() {
@@ -71,7 +94,7 @@ impl LineWriter {
             if opener.send(Ok(())).is_err() {
                 tracing::info!("{name}: opened at last");
             }
-            write_all(&receiver, Lines { out, is_torn: false }, &queued_bytes, &dropped);
+            thread.write_all(Lines { out, is_torn: false });
         };
         std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
         if let Ok(opened) = opened.recv_timeout(MAX_OPEN_WAIT) {
@@ -83,6 +106,22 @@ impl LineWriter {
             );
         }
         Ok(writer)
+    }
+
+    fn thread(&self, receiver: Receiver<Message>) -> Writing {
+        Writing {
+            receiver,
+            queued_bytes: self.queued_bytes.clone(),
+            reopening: self.reopening.clone(),
+            dropped: self.dropped.clone(),
+        }
+    }
+
+    /// Has the thread open its file again before the next line. Waits for nothing.
+    pub fn reopen(&self) {
+        self.reopening.store(true, Ordering::Release);
+        // With no room for it the thread is at work, and looks anyway.
+        let _ = self.sender.try_send(Message::Wake);
     }
 
     /// The counter of lines that were not written.
@@ -140,16 +179,22 @@ impl<'a> MakeWriter<'a> for LineWriter {
 }
 
 /// Where lines go, which may be cut short in the middle of one.
-struct Lines<W> {
-    out: W,
+struct Lines<S> {
+    out: S,
     /// The last line was cut: the next one must not be taken for its rest.
     is_torn: bool,
 }
 
-impl<W: Write> Lines<W> {
-    /// Writes whole lines; gives how many of them were written.
+impl<S: Sink> Lines<S> {
+    /// Opens the sink again; a new file has no line that was cut.
+    fn reopen(&mut self) {
+        self.is_torn &= !self.out.reopen();
+    }
+
+    /// Writes whole lines, all into one file; gives how many of them were written.
     fn write(&mut self, lines: &[u8]) -> usize {
         let mut rest = lines;
+        self.is_torn &= !self.out.prepare(lines.len());
         if self.is_torn && self.out.write(b"\n").is_ok_and(|written| written == 1) {
             self.is_torn = false;
         }
@@ -168,49 +213,67 @@ impl<W: Write> Lines<W> {
     }
 }
 
-/// Writes what has gathered in one call; a reader that hangs holds up this thread alone.
-fn write_all<W: Write>(
-    receiver: &Receiver<Message>,
-    mut out: Lines<W>,
-    queued_bytes: &AtomicUsize,
-    dropped: &IntCounter,
-) {
-    let mut next = receiver.recv().ok();
-    while let Some(message) = next.take() {
-        let mut lines = match message {
-            Message::Line(line) => line,
-            Message::Flush(asker) => {
-                let _ = asker.try_send(());
-                next = receiver.recv().ok();
-                continue;
+/// What the thread works with.
+struct Writing {
+    receiver: Receiver<Message>,
+    queued_bytes: Arc<AtomicUsize>,
+    reopening: Arc<AtomicBool>,
+    dropped: IntCounter,
+}
+
+impl Writing {
+    /// Writes what has gathered in one call; a reader that hangs holds up this thread alone.
+    fn write_all<S: Sink>(&self, mut out: Lines<S>) {
+        let mut next = self.receiver.recv().ok();
+        while let Some(message) = next.take() {
+            if self.reopening.swap(false, Ordering::AcqRel) {
+                out.reopen();
             }
-        };
-        let mut count = 1;
+            let first = match message {
+                Message::Line(line) => line,
+                Message::Wake => {
+                    next = self.receiver.recv().ok();
+                    continue;
+                }
+                Message::Flush(asker) => {
+                    let _ = asker.try_send(());
+                    next = self.receiver.recv().ok();
+                    continue;
+                }
+            };
+            let (lines, count, after) = self.gather(first);
+            let written = out.write(&lines);
+            self.dropped.inc_by(u64::try_from(count - written.min(count)).unwrap_or(u64::MAX));
+            self.queued_bytes.fetch_sub(lines.len(), Ordering::Relaxed);
+            next = after.or_else(|| self.next(lines.len()));
+        }
+    }
+
+    /// The lines that wait, up to a batch of them; their number; and what came behind them.
+    fn gather(&self, first: Vec<u8>) -> (Vec<u8>, usize, Option<Message>) {
+        let (mut lines, mut count) = (first, 1);
         while lines.len() < BATCH_BYTES {
-            match receiver.try_recv() {
+            match self.receiver.try_recv() {
                 Ok(Message::Line(line)) => {
                     lines.extend_from_slice(&line);
                     count += 1;
                 }
-                Ok(flush @ Message::Flush(_)) => {
-                    next = Some(flush);
-                    break;
-                }
+                Ok(other) => return (lines, count, Some(other)),
                 Err(_) => break,
             }
         }
-        let written = out.write(&lines);
-        dropped.inc_by(u64::try_from(count - written.min(count)).unwrap_or(u64::MAX));
-        queued_bytes.fetch_sub(lines.len(), Ordering::Relaxed);
-        if next.is_none() {
-            if lines.len() < BATCH_BYTES {
-                std::thread::sleep(GATHER);
-            }
-            next = match receiver.try_recv() {
-                Ok(message) => Some(message),
-                Err(TryRecvError::Empty) => receiver.recv().ok(),
-                Err(TryRecvError::Disconnected) => None,
-            };
+        (lines, count, None)
+    }
+
+    /// What comes after a batch of so many bytes; lines gather first if it was a small one.
+    fn next(&self, bytes: usize) -> Option<Message> {
+        if bytes < BATCH_BYTES {
+            std::thread::sleep(GATHER);
+        }
+        match self.receiver.try_recv() {
+            Ok(message) => Some(message),
+            Err(TryRecvError::Empty) => self.receiver.recv().ok(),
+            Err(TryRecvError::Disconnected) => None,
         }
     }
 }
@@ -252,6 +315,13 @@ mod tests {
 
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
+        }
+    }
+
+    impl Sink for Reader {
+        fn reopen(&mut self) -> bool {
+            self.0.0.lock().unwrap().written.clear();
+            true
         }
     }
 
@@ -338,5 +408,41 @@ mod tests {
         writer.write(b"fourth\n".to_vec());
         flush();
         assert_eq!(reader.0.0.lock().unwrap().written, b"one\nseco\nfourth\n");
+    }
+
+    #[test]
+    fn a_sink_is_opened_again_before_the_next_line_and_has_no_rest_of_one_that_was_cut() {
+        let reader = Reader::default();
+        change(&reader, |state| state.room = Some(2));
+        let writer = writer(&reader);
+        let flush = || writer.flush(Duration::from_secs(3_600));
+        writer.write(b"first\n".to_vec());
+        flush();
+        assert_eq!(reader.0.0.lock().unwrap().written, b"fi");
+        change(&reader, |state| state.room = None);
+        writer.reopen();
+        writer.write(b"second\n".to_vec());
+        flush();
+        assert_eq!(reader.0.0.lock().unwrap().written, b"second\n");
+    }
+
+    #[test]
+    fn asking_to_open_again_waits_for_no_writer_that_hangs() {
+        let reader = Reader::default();
+        change(&reader, |state| state.hangs = true);
+        let writer = writer(&reader);
+        writer.write(b"first\n".to_vec());
+        wait_until_it_hangs(&reader);
+        for _ in 0..MAX_LINES {
+            writer.write(b"line\n".to_vec());
+        }
+        writer.reopen();
+        change(&reader, |state| state.hangs = false);
+        let all = MAX_LINES * b"line\n".len();
+        while reader.0.0.lock().unwrap().written.len() < all {
+            std::thread::yield_now();
+        }
+        assert_eq!(writer.dropped().get(), 0);
+        assert!(reader.0.0.lock().unwrap().written.starts_with(b"line\n"));
     }
 }

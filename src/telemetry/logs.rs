@@ -15,6 +15,12 @@ pub struct Logs {
 }
 
 impl Logs {
+    /// Has the decision log open its file again: a program that rotates logs has moved it. Waits for
+    /// nothing. The gateway's own log is standard error, which has no name.
+    pub fn reopen(&self) {
+        self.recorder.reopen();
+    }
+
     /// Waits until decision records and log lines have been written, at most so long for each.
     pub fn flush(&self, longest: Duration) {
         self.recorder.flush(longest);

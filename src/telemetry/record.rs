@@ -1,33 +1,42 @@
 //! The decision record: one JSON line for each exchange, written without ever blocking a request.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
+use schemars::JsonSchema;
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
 use crate::config::DecisionLog;
+use crate::config::schema::schema_of_output;
 use crate::names::RoleName;
 use crate::policy::Ground;
 use crate::scope::ScopeSet;
 use crate::telemetry::decision_id::DecisionId;
 use crate::telemetry::lines::LineWriter;
+use crate::telemetry::log_file::LogFile;
 
 /// Version of the record's form.
 const VERSION: u32 = 1;
 /// The name of the thread that writes.
 const THREAD: &str = "decision log";
 
-/// One decision record. Never a token, a secret or a query.
-#[derive(Debug, Serialize)]
+/// A decision of scopegate: one line of the decision log. Never a token, a secret or a query. A
+/// later release of the same version may have more members; none goes, and none changes its
+/// meaning, without another version.
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Record<'a> {
     /// Version of this form.
+    #[schemars(extend("const" = VERSION))]
     pub v: u32,
-    /// Decision id.
+    /// Decision id: 16 hexadecimal digits, as in `X-Decision-Id`.
     #[serde(serialize_with = "as_text")]
+    #[schemars(with = "String")]
     pub id: DecisionId,
     /// When, RFC 3339.
     pub time: &'a str,
@@ -36,6 +45,13 @@ pub struct Record<'a> {
     pub request_id: Option<&'a str>,
     /// Method as sent.
     pub method: &'a str,
+    /// Host that was asked, without port, where no operation was matched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub host: Option<&'a str>,
+    /// Beginning of the path, where no operation was matched: at most four segments and 128 bytes,
+    /// none of more than 40; `…` at the end for the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<&'a str>,
     /// API.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api: Option<&'a str>,
@@ -47,6 +63,7 @@ pub struct Record<'a> {
     pub resource: Option<&'a str>,
     /// Path parameters that rules look at.
     #[serde(skip_serializing_if = "<[_]>::is_empty", serialize_with = "as_object")]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub parameters: &'a [(Arc<str>, String)],
     /// Client address.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,24 +74,32 @@ pub struct Record<'a> {
     /// Client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<&'a str>,
+    /// The client that a failed request to our own endpoints named, if it is registered. It has not
+    /// authenticated: anybody can name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed_client: Option<&'a str>,
     /// Subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subject: Option<&'a str>,
     /// Scopes of the token that the client holds; of a token request, those granted.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub scopes: Option<Scopes<'a>>,
     /// Roles of the acting user.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
     pub roles: Vec<RoleName>,
     /// Claims that the operation's policy looks at.
     #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_object")]
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub claims: Vec<(&'a str, &'a serde_json::Value)>,
     /// Claims that were to give scopes or roles and gave nothing: their form cannot be read.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub unread_claims: &'a [String],
     /// `permit` or `refuse`.
+    #[schemars(extend("enum" = ["permit", "refuse"]))]
     pub verdict: &'a str,
-    /// Reason of a refusal.
+    /// Reason of a refusal, or the error code of an endpoint of our own (RFC 6749 §5.2).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<&'a str>,
     /// The precise fault.
@@ -83,6 +108,7 @@ pub struct Record<'a> {
     /// The rules that decided, with their places.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[serde(serialize_with = "as_texts")]
+    #[schemars(with = "Vec<String>")]
     pub rules: Vec<Ground<'a>>,
     /// What the shadow rules would have said, where it differs.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,7 +130,7 @@ pub struct Record<'a> {
 }
 
 /// What a candidate set would have said.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, JsonSchema)]
 pub struct Candidate<'a> {
     /// `permit`, or the reason of the refusal.
     pub verdict: &'a str,
@@ -162,6 +188,12 @@ impl Record<'_> {
     pub const fn version() -> u32 {
         VERSION
     }
+
+    /// The JSON Schema of this form, which `scopegate schema decision-record` prints.
+    #[must_use]
+    pub fn schema() -> serde_json::Value {
+        schema_of_output::<Self>()
+    }
 }
 
 /// Writes records, where somebody reads them.
@@ -177,14 +209,15 @@ impl Recorder {
         let started = match log {
             DecisionLog::Off => return Ok(Self(None)),
             DecisionLog::Stdout => LineWriter::start(THREAD, || Ok(std::io::stdout()), dropped),
-            DecisionLog::File(path) => {
-                let file = path.clone();
-                let open = move || std::fs::OpenOptions::new().append(true).create(true).open(file);
-                LineWriter::start(THREAD, open, dropped)
+            DecisionLog::File { path, rotation } => {
+                let (path, rotation) = (PathBuf::from(path), *rotation);
+                LineWriter::start(THREAD, move || LogFile::open(path, rotation), dropped)
             }
         };
-        let place =
-            if let DecisionLog::File(path) = log { format!("{path}: ") } else { String::new() };
+        let place = match log {
+            DecisionLog::File { path, .. } => format!("{path}: "),
+            DecisionLog::Stdout | DecisionLog::Off => String::new(),
+        };
         Ok(Self(Some(started.map_err(|error| format!("decision_log: {place}{error}"))?)))
     }
 
@@ -192,6 +225,13 @@ impl Recorder {
     #[must_use]
     pub const fn is_on(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// Has the file opened again before the next record. Waits for nothing.
+    pub fn reopen(&self) {
+        if let Some(writer) = &self.0 {
+            writer.reopen();
+        }
     }
 
     /// Waits until what was recorded has been written, at most so long.

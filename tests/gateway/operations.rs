@@ -2,6 +2,7 @@
 
 mod logs;
 mod reload;
+mod rotation;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

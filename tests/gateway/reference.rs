@@ -11,6 +11,7 @@ use scopegate::config::document::{Document, Step, Value};
 use scopegate::config::schema::{Kind, NOT_BUILT, schema};
 use scopegate::config::{Config, Edge, Fault, Lookup, SourceFile, Sources, load, shape};
 use scopegate::names::Timestamp;
+use scopegate::telemetry::record::Record;
 use serde_json::Value as Json;
 
 use crate::support::tls::{Ca, Pair};
@@ -503,6 +504,8 @@ fn golden_schemas_are_the_generated_ones() {
         let text = serde_json::to_string_pretty(&schema(kind)).unwrap();
         golden(&format!("config/schema/{}.json", kind.as_str()), &format!("{text}\n"));
     }
+    let record = serde_json::to_string_pretty(&Record::schema()).unwrap();
+    golden("config/schema/decision-record.json", &format!("{record}\n"));
 }
 
 #[test]

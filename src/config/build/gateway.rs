@@ -9,10 +9,11 @@ use super::{Builder, Place};
 use crate::config::document::Value;
 use crate::config::format::{SecretSource, is_loopback};
 use crate::config::raw::gateway::{
-    RawAdmin, RawDecisionLog, RawDialect, RawEdge, RawGateway, RawListener, RawLogLevel, RawStore,
+    RawAdmin, RawDecisionLog, RawDecisionStream, RawDialect, RawEdge, RawGateway, RawListener,
+    RawLogFormat, RawLogLevel, RawStore,
 };
 use crate::config::tls::ListenerTls;
-use crate::config::{DecisionLog, Edge, Fixed, Listener, Secret, StoreConfig};
+use crate::config::{DecisionLog, Edge, Fixed, Listener, LogFormat, Rotation, Secret, StoreConfig};
 use crate::request::address::Networks;
 use crate::request::credential::MAX_TOKEN;
 use crate::request::head::Limits;
@@ -20,6 +21,10 @@ use crate::request::original::Dialect;
 
 /// Shortest token of the admin listener.
 const MIN_ADMIN_TOKEN: usize = 32;
+/// Smallest size at which a decision log is moved: as much as is written in one call.
+const MIN_LOG_FILE: u64 = 64 * 1024;
+/// How many moved decision logs are kept by default.
+const KEPT_LOG_FILES: u32 = 10;
 /// How long tokens are served by default while the store is silent.
 const MAX_REVOCATION_STALENESS: Duration = Duration::from_secs(300);
 
@@ -129,11 +134,11 @@ impl Builder<'_> {
                 workers: usize::from(raw.workers.unwrap_or(0)),
                 edge: self.edge(&raw.edge, &place.key("edge")),
                 request_id_header,
-                decision_log: match raw.decision_log {
-                    RawDecisionLog::Stdout => DecisionLog::Stdout,
-                    RawDecisionLog::Off => DecisionLog::Off,
-                    RawDecisionLog::File(path) => DecisionLog::File(path),
-                },
+                decision_log: self.decision_log(&raw.decision_log, &place.key("decision_log")),
+                log_format: raw.log_format.map(|format| match format {
+                    RawLogFormat::Text => LogFormat::Text,
+                    RawLogFormat::Json => LogFormat::Json,
+                }),
                 log_level: match raw.log_level {
                     RawLogLevel::Error => "error",
                     RawLogLevel::Warn => "warn",
@@ -145,6 +150,27 @@ impl Builder<'_> {
             },
             server,
         })
+    }
+
+    fn decision_log(&mut self, raw: &RawDecisionLog, place: &Place<'_>) -> DecisionLog {
+        let file = match raw {
+            RawDecisionLog::Word(RawDecisionStream::Stdout) => return DecisionLog::Stdout,
+            RawDecisionLog::Word(RawDecisionStream::Off) => return DecisionLog::Off,
+            RawDecisionLog::File(file) => file,
+        };
+        if file.max_size.is_none() && file.keep.is_some() {
+            let help = "write `max_size` too, or leave `keep` out";
+            self.fault(&place.key("keep"), "`keep` without `max_size`: no file is moved", help);
+        }
+        let rotation = file.max_size.as_ref().map(|size| Rotation {
+            max_bytes: size.value,
+            keep: file.keep.unwrap_or(KEPT_LOG_FILES),
+        });
+        if rotation.is_some_and(|rotation| rotation.max_bytes < MIN_LOG_FILE) {
+            let help = "write at least 64KiB";
+            self.fault(&place.key("max_size"), "a decision log of less than 64KiB", help);
+        }
+        DecisionLog::File { path: file.file.clone(), rotation }
     }
 
     /// The digest of the admin token. The listener speaks plain HTTP: the token must not leave the

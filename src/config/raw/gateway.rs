@@ -60,6 +60,8 @@ pub struct RawGateway {
     /// Level of the gateway's own log, on standard error.
     #[serde(default)]
     pub log_level: RawLogLevel,
+    /// Form of the gateway's own log; text on a terminal and else JSON by default.
+    pub log_format: Option<RawLogFormat>,
     /// Threads that serve requests; the number of cores by default.
     #[schemars(range(min = 1, max = 256))]
     pub workers: Option<u16>,
@@ -387,17 +389,55 @@ pub struct RawEdge {
     pub request_id_header: Option<String>,
 }
 
-/// Where decision records go.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+/// Where decision records go: a word, or a file.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
 pub enum RawDecisionLog {
+    /// No file.
+    Word(RawDecisionStream),
+    /// A file.
+    File(RawDecisionFile),
+}
+
+impl Default for RawDecisionLog {
+    fn default() -> Self {
+        Self::Word(RawDecisionStream::Stdout)
+    }
+}
+
+/// Where decision records go that are in no file.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawDecisionStream {
     /// Standard output.
-    #[default]
     Stdout,
     /// Nowhere.
     Off,
-    /// A file, appended to; relative to the working directory.
-    File(String),
+}
+
+/// The file of decision records.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawDecisionFile {
+    /// Appended to, made with mode 0600; relative to the working directory. It is opened again on
+    /// SIGUSR1, on SIGHUP and when it was moved.
+    pub file: String,
+    /// Size at which the gateway itself moves the file to `FILE.1` and begins a new one, at least
+    /// 64KiB. None by default: another program rotates it, or nobody.
+    pub max_size: Option<Size>,
+    /// How many moved files are kept, 10 by default; only with `max_size`.
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep: Option<u32>,
+}
+
+/// Form of the gateway's own log.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawLogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object per line.
+    Json,
 }
 
 /// Levels of the gateway's own log.

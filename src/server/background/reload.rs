@@ -214,7 +214,10 @@ impl BackgroundService for Reload {
         let mut seen = if watch { self.begin().await } else { Seen::default() };
         loop {
             tokio::select! {
-                _ = hangups.recv() => self.reload(&mut seen).await,
+                _ = hangups.recv() => {
+                    self.shared.process.logs.reopen();
+                    self.reload(&mut seen).await;
+                }
                 () = tokio::time::sleep(LOOK), if watch => self.look(&mut seen).await,
                 _ = shutdown.changed() => return,
             }

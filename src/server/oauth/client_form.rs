@@ -35,11 +35,13 @@ impl FromRequest<Server> for ClientForm {
         // Put there by the exchange that serves this request.
         let caller = parts.extensions.get::<Caller>().cloned();
         let caller = caller.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
+        let mut claimed = None;
         let read = async {
             let form = form_of(&parts.uri, &parts.headers, body).await?;
             let authorization = parts.headers.get_all(header::AUTHORIZATION);
             let lines = authorization.iter().map(HeaderValue::as_bytes);
             let credentials = Credentials::parse(lines, &form)?;
+            claimed = registered(&caller, &credentials);
             let now = clock::now();
             Ok((authenticate(server, &caller, credentials, now).await?, form, now))
         };
@@ -47,7 +49,12 @@ impl FromRequest<Server> for ClientForm {
             Ok((client, form, now)) => {
                 Ok(Self { server: server.clone(), caller, client, form, now })
             }
-            Err(error) => Err(refuse(server, &caller, &error)),
+            Err(error) => {
+                let mut response = refuse(server, &caller, &error);
+                let outcome = response.extensions_mut().get_or_insert_default::<Outcome>();
+                outcome.claimed_client = claimed;
+                Err(response)
+            }
         }
     }
 }
@@ -73,6 +80,13 @@ impl ClientForm {
             GrantError::new(ErrorCode::InvalidRequest, "the parameter token is missing")
         })
     }
+}
+
+/// The client that credentials name, if it is one of ours: other names are a caller's own text, and
+/// stay out of records.
+fn registered(caller: &Caller, credentials: &Credentials) -> Option<String> {
+    let client = caller.snapshot.rules().registry().client(credentials.claimed())?;
+    Some(client.id.to_string())
 }
 
 async fn form_of(uri: &Uri, headers: &HeaderMap, body: Body) -> Result<Form, GrantError> {

@@ -131,13 +131,22 @@ fn addresses(list: &str) -> IoResult<Vec<SocketAddr>> {
     list.split_whitespace().map(|address| address.parse().map_err(Error::other)).collect()
 }
 
+/// One line that names every listener, and what each is for.
+fn announce(fixed: &Fixed) {
+    let listeners: Vec<String> = fixed
+        .listeners
+        .iter()
+        .map(|listener| listener.address.to_string())
+        .chain(fixed.metrics.map(|address| format!("{address} (metrics)")))
+        .chain(fixed.admin.map(|address| format!("{address} (admin)")))
+        .collect();
+    tracing::info!(listeners = %listeners.join(", "), public_url = %fixed.public_url, "serving");
+}
+
 /// All listeners accept: tells the predecessor, so that it ends, and whoever started the gateway;
 /// and offers them from now on.
 pub async fn serving(process: &Arc<Process>, predecessor: Option<Predecessor>) {
-    for listener in &process.fixed.listeners {
-        tracing::info!(address = %listener.address, public_url = %process.fixed.public_url,
-            "serving");
-    }
+    announce(&process.fixed);
     process.life.serves();
     if let Some(predecessor) = predecessor {
         let addresses = process.fixed.addresses();

@@ -1,5 +1,5 @@
 //! Signals and the end: stop cleanly on SIGTERM, SIGINT or once a successor serves, at once on a
-//! second SIGINT, and on nothing else.
+//! second SIGINT, and on nothing else. SIGUSR1 opens the logs again.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -280,9 +280,19 @@ impl ShutdownSignalWatch for Signals {
         ) else {
             self.abort()
         };
-        // Heard so that they do not end the process: tools that rotate logs send them to whoever
+        // As long as the process runs, draining too.
+        if let Some(mut rotated) = hear(SignalKind::user_defined1()) {
+            let logs = self.process.logs.clone();
+            tokio::spawn(async move {
+                while rotated.recv().await.is_some() {
+                    tracing::info!("SIGUSR1: the decision log is opened again");
+                    logs.reopen();
+                }
+            });
+        }
+        // Heard so that it does not end the process: tools that rotate logs send it to whoever
         // they find.
-        let _stray = (hear(SignalKind::user_defined1()), hear(SignalKind::user_defined2()));
+        let _stray = hear(SignalKind::user_defined2());
         let mut stop = self.process.life.stop();
         let (succeeded, interrupted) = loop {
             tokio::select! {

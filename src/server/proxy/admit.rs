@@ -8,8 +8,9 @@ use pingora::http::RequestHeader;
 
 use super::client::Client;
 use super::driver::Gateway;
-use super::exchange::{Exchange, Stage};
+use super::exchange::{Exchange, Stage, Unmatched};
 use super::{cors, refusal, tunnel};
+use crate::policy::Judgement;
 use crate::policy::decide::{Moment, check_network, method_judged, preflight};
 use crate::reason::{Reason, Refusal};
 use crate::request::address::client_address;
@@ -70,17 +71,22 @@ impl Gateway {
         };
         if let Err(refusal) = refused {
             exchange.method = std::mem::take(&mut head.method);
+            exchange.unmatched = Some(Unmatched::of(&head.host, head.target.path()));
             return Box::pin(self.refuse(client, exchange, refusal)).await;
         }
         if let Err(refusal) = snapshot.limits.take(exchange.address.or(peer)) {
             exchange.method = std::mem::take(&mut head.method);
+            exchange.unmatched = Some(Unmatched::of(&head.host, head.target.path()));
             return Box::pin(self.refuse(client, exchange, refusal)).await;
         }
         if let Some(endpoint) = self.endpoints.find(&head) {
             let refused = head.check_own().err();
             exchange.method = std::mem::take(&mut head.method);
             return match refused {
-                Some(refusal) => Box::pin(self.refuse(client, exchange, refusal)).await,
+                Some(refusal) => {
+                    exchange.unmatched = Some(Unmatched::of(&head.host, head.target.path()));
+                    Box::pin(self.refuse(client, exchange, refusal)).await
+                }
                 None => Ok(Admitted::Endpoint(endpoint)),
             };
         }
@@ -113,6 +119,7 @@ impl Gateway {
             );
         }
         let handshake = websocket.then(|| request.clone());
+        note_unmatched(exchange, &judgement, &request);
         exchange.settle(judgement, request.target);
         exchange.origin = exchange.api().and_then(|api| cors::admitted(api, origin.as_ref()));
         self.bound_body(client, exchange, length);
@@ -160,6 +167,7 @@ impl Gateway {
                 Ok(true)
             }
             Some(Err(judgement)) => {
+                note_unmatched(exchange, &judgement, request);
                 exchange.settle(*judgement, request.target.clone());
                 Ok(self.answer_if_refused(client, exchange).await? == Admitted::Answered)
             }
@@ -235,6 +243,13 @@ impl Gateway {
         let refusal = refused.refusal.clone();
         Box::pin(refusal::refuse(client, exchange, &refusal, false)).await?;
         Ok(Admitted::Answered)
+    }
+}
+
+/// Keeps for the record what was asked for, where nothing else says it.
+fn note_unmatched(exchange: &mut Exchange, judgement: &Judgement, request: &Request) {
+    if judgement.operation.is_none() {
+        exchange.unmatched = Some(Unmatched::of(&request.host, request.target.path()));
     }
 }
 

@@ -133,6 +133,45 @@ impl Refused {
     }
 }
 
+/// What a request without an operation asked for, bounded for its record.
+#[derive(Debug)]
+pub struct Unmatched {
+    /// Host without port.
+    pub host: String,
+    /// The beginning of the path.
+    pub path: String,
+}
+
+/// Longest host of a record, in bytes: the longest DNS name.
+const MAX_HOST: usize = 253;
+/// Most segments of a path in a record.
+const MAX_SEGMENTS: usize = 4;
+/// Longest beginning of a path in a record, in bytes.
+const MAX_PATH: usize = 128;
+/// Longest segment of a path in a record, in bytes. What is longer may be a secret or a token: ours
+/// have 43 characters at least.
+const MAX_SEGMENT: usize = 40;
+
+impl Unmatched {
+    /// The bounded form of a host and a canonical path.
+    #[must_use]
+    pub fn of(host: &str, path: &str) -> Self {
+        let mut beginning = String::new();
+        for (at, segment) in path.split('/').skip(1).enumerate() {
+            let is_over = at == MAX_SEGMENTS
+                || segment.len() > MAX_SEGMENT
+                || beginning.len() + 1 + segment.len() > MAX_PATH;
+            beginning.push('/');
+            if is_over {
+                beginning.push('…');
+                break;
+            }
+            beginning.push_str(segment);
+        }
+        Self { host: host.chars().take(MAX_HOST).collect(), path: beginning }
+    }
+}
+
 /// The context of one request.
 #[derive(Debug)]
 pub struct Exchange {
@@ -160,6 +199,8 @@ pub struct Exchange {
     pub difference: Option<ShadowDifference>,
     /// The host proxy that asks about it, and forwards it.
     pub asked_by: Option<Dialect>,
+    /// What was asked for, where no operation was matched.
+    pub unmatched: Option<Unmatched>,
     /// How far it has come.
     pub stage: Stage,
     /// Status of the answer; 0 while none was sent.
@@ -183,6 +224,7 @@ impl Exchange {
             origin: None,
             difference: None,
             asked_by: None,
+            unmatched: None,
             stage: Stage::Received,
             status: 0,
         }
@@ -293,5 +335,29 @@ impl Exchange {
     pub fn refuse(&mut self, refusal: Refusal) {
         self.decided.get_or_insert_with(|| self.started.elapsed());
         self.stage = Stage::Refused(Box::new(Refused::early(refusal)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_has_only_the_beginning_of_a_path_and_nothing_that_may_be_a_secret() {
+        let secret = "s".repeat(43);
+        for (path, kept) in [
+            ("/", "/"),
+            ("/api/now/table/incident", "/api/now/table/incident"),
+            ("/api/now/table/incident/", "/api/now/table/incident/…"),
+            ("/api/now/table/incident/7", "/api/now/table/incident/…"),
+            (&format!("/reset/{secret}/x"), "/reset/…"),
+            (
+                &format!("/{0}/{0}/{0}/{0}", "a".repeat(40)),
+                &format!("/{0}/{0}/{0}/…", "a".repeat(40)),
+            ),
+        ] {
+            assert_eq!(Unmatched::of("h", path).path, kept);
+        }
+        assert_eq!(Unmatched::of(&"h".repeat(500), "/").host.len(), MAX_HOST);
     }
 }

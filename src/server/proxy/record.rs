@@ -61,7 +61,11 @@ fn classify(error: &Error) -> Option<Refusal> {
             | ErrorType::H2Error
             | ErrorType::InvalidH2,
         ) => Reason::UpstreamProtocol,
-        (_, ErrorType::ConnectNoRoute) => Reason::UpstreamUnavailable,
+        (_, ErrorType::ConnectNoRoute)
+        | (
+            ErrorSource::Upstream,
+            ErrorType::ConnectRefused | ErrorType::ConnectError | ErrorType::SocketError,
+        ) => Reason::UpstreamUnavailable,
         (ErrorSource::Upstream, _) => Reason::UpstreamFailed,
         (ErrorSource::Internal | ErrorSource::Unset, _) => Reason::GatewayBroken,
     };
@@ -193,6 +197,8 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
         time: &time,
         request_id: exchange.request_id.as_ref().and_then(|(_, id)| id.to_str().ok()),
         method: &exchange.method,
+        host: exchange.unmatched.as_ref().map(|asked| asked.host.as_str()),
+        path: exchange.unmatched.as_ref().map(|asked| asked.path.as_str()),
         api: operation
             .and_then(|operation| rules.apis().get(operation.api))
             .map(|api| api.name.as_str()),
@@ -209,6 +215,9 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
             .principal
             .map(|principal| principal.client().id.as_str())
             .or_else(|| issued.and_then(|outcome| outcome.client.as_deref())),
+        claimed_client: issued
+            .filter(|outcome| outcome.client.is_none())
+            .and_then(|outcome| outcome.claimed_client.as_deref()),
         subject: facts.map(|facts| facts.subject.as_str()),
         scopes: judged
             .principal

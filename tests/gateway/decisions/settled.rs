@@ -437,7 +437,7 @@ fn upstream_failures_have_their_own_reasons_and_never_look_complete() {
 
     let gateway = Gateway::start_with(&setup, Upstream::dead());
     let response = gateway.get("/api/table/x", Some(&gateway.token("app")));
-    assert_eq!((response.status, response.verdict().as_str()), (502, "upstream.failed"));
+    assert_eq!((response.status, response.verdict().as_str()), (503, "upstream.unavailable"));
 }
 
 #[test]

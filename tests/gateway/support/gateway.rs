@@ -316,5 +316,8 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !std::thread::panicking() {
+            super::records::check(&self.folder.path().join("decisions.jsonl"));
+        }
     }
 }

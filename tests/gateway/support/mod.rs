@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod http;
 pub mod issuer;
 pub mod provider;
+pub mod records;
 pub mod redis;
 pub mod tls;
 pub mod upstream;

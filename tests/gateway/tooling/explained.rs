@@ -209,9 +209,63 @@ fn a_decision_is_explained_out_of_the_log_by_its_id() {
         "{told}"
     );
     let (code, told) = explain(&id(&unknown));
-    assert!(code == Some(2) && told.contains("no operation was matched"), "{told}");
+    assert!(code == Some(0) && told.contains("no operation was matched"), "{told}");
     let (code, told) = explain("0000000000000000");
     assert!(code == Some(2) && told.contains("there is no decision"), "{told}");
+}
+
+#[test]
+fn every_decision_is_explained_from_its_record_those_that_nobody_was_identified_for_too() {
+    let (setup, _) = example("");
+    let gateway = Gateway::start(&setup);
+    let id =
+        |response: &crate::support::Response| response.header("x-decision-id").unwrap().to_owned();
+    let secret = "s".repeat(60);
+    let long = format!("/nowhere/at/{secret}?token=1");
+    let token_request = |client: &str| {
+        let form =
+            format!("grant_type=client_credentials&client_id={client}&client_secret={secret}");
+        gateway.send(crate::support::http::form("/oauth2/token", &[], &form))
+    };
+    let (named, nobody) = (token_request("portal"), token_request("nobody"));
+    let cases = [
+        (gateway.get("/nowhere", None), "operation.unknown", "base_path", "/nowhere"),
+        (gateway.get(&long, None), "operation.unknown", "base_path", "/nowhere/at/…"),
+        (gateway.get("/api/now/table/incident", None), "token.missing", "Bearer TOKEN", "incident"),
+        (
+            gateway.get("/api/now/table/incident", Some("a.b.c")),
+            "token.invalid",
+            "fault: form",
+            "not judged again",
+        ),
+        (named, "invalid_client", "rotate-secret", "claimed_client portal"),
+        (nobody, "invalid_client", "rotate-secret", "/oauth2/token"),
+    ];
+    for (response, reason, helps, shown) in &cases {
+        let record = gateway.record(&id(response));
+        assert!(!record.to_string().contains(&secret) && !record.to_string().contains("nobody"));
+        let told = explained(&gateway, &id(response), "text");
+        for text in [*reason, *helps, *shown, "remedy: "] {
+            assert!(told.contains(text), "{text}: {told}");
+        }
+    }
+    let told: Value = serde_json::from_str(&explained(&gateway, &id(&cases[0].0), "json")).unwrap();
+    assert_eq!((&told["record"]["path"], &told["explanation"]), (&"/nowhere".into(), &Value::Null));
+    assert_eq!(told["record"]["host"], "127.0.0.1");
+    assert!(told["remedy"].is_string() && told["not_judged_again"].is_string(), "{told}");
+}
+
+/// What `explain` tells of a decision, with the log on standard input.
+fn explained(gateway: &Gateway, id: &str, format: &str) -> String {
+    let log = std::fs::File::open(gateway.folder.path().join("decisions.jsonl")).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_scopegate"))
+        .args(["explain", "--decision", id, "--log", "-", "--format", format, "--config"])
+        .arg(gateway.folder.path().join("gateway.yaml"))
+        .stdin(log)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
