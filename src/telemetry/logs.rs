@@ -15,8 +15,8 @@ pub struct Logs {
 }
 
 impl Logs {
-    /// Has the decision log open its file again: a program that rotates logs has moved it. Waits for
-    /// nothing. The gateway's own log is standard error, which has no name.
+    /// Has the decision log open its file again: a program that rotates logs has moved it. Waits
+    /// for nothing. The gateway's own log is standard error, which has no name.
     pub fn reopen(&self) {
         self.recorder.reopen();
     }

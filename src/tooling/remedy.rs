@@ -4,8 +4,8 @@
 use crate::grant::ErrorCode;
 use crate::reason::{Reason, TokenFault};
 
-/// What helps against the reason and the fault of a record: a reason of the closed list, or an error
-/// code of the token endpoint (RFC 6749 §5.2). `None` for a permit.
+/// What helps against the reason and the fault of a record: a reason of the closed list, or an
+/// error code of the token endpoint (RFC 6749 §5.2). `None` for a permit.
 #[must_use]
 pub fn remedy(reason: &str, fault: &str) -> Option<&'static str> {
     if let Some(reason) = Reason::from_label(reason) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::super::{Format, progress, say, wrong};
+use crate::cli::{Format, progress, say, wrong};
 use super::lines;
 use crate::config::{Config, DecisionLog};
 use crate::policy::block::Blocks;

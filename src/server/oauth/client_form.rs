@@ -82,8 +82,8 @@ impl ClientForm {
     }
 }
 
-/// The client that credentials name, if it is one of ours: other names are a caller's own text, and
-/// stay out of records.
+/// The client that credentials name, if it is one of ours: other names are a caller's own text,
+/// and stay out of records.
 fn registered(caller: &Caller, credentials: &Credentials) -> Option<String> {
     let client = caller.snapshot.rules().registry().client(credentials.claimed())?;
     Some(client.id.to_string())
