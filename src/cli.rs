@@ -38,6 +38,9 @@ use crate::server::state::shadow::Candidate;
 use crate::system::files::{self, LoadFault};
 use crate::telemetry::lines::LineWriter;
 
+/// The variable that says where gateway.yaml is, where `--config` does not.
+const CONFIG: &str = "SCOPEGATE_CONFIG";
+
 /// The gateway that gives any REST API OAuth.
 #[derive(Debug, Parser)]
 #[command(name = "scopegate", version, about)]
@@ -51,7 +54,7 @@ enum Command {
     /// Run the gateway
     Serve {
         /// gateway.yaml
-        #[arg(long, default_value = "config/gateway.yaml")]
+        #[arg(long, env = CONFIG, default_value = "config/gateway.yaml")]
         config: PathBuf,
         /// Take over from the gateway that serves with this run folder: its sockets, without a lost
         /// connection. It ends once it is idle
@@ -70,7 +73,7 @@ enum Command {
     /// without a lost connection
     Upgrade {
         /// gateway.yaml
-        #[arg(long, default_value = "config/gateway.yaml")]
+        #[arg(long, env = CONFIG, default_value = "config/gateway.yaml")]
         config: PathBuf,
     },
     /// Run the gateway with a built-in upstream, a client and policies, and print curl lines to
@@ -84,7 +87,7 @@ enum Command {
     /// deserves a second look
     Check {
         /// gateway.yaml
-        #[arg(long, default_value = "config/gateway.yaml")]
+        #[arg(long, env = CONFIG, default_value = "config/gateway.yaml")]
         config: PathBuf,
         /// Form of the output
         #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -97,7 +100,7 @@ enum Command {
     /// reach
     Test {
         /// gateway.yaml
-        #[arg(long, default_value = "config/gateway.yaml")]
+        #[arg(long, env = CONFIG, default_value = "config/gateway.yaml")]
         config: PathBuf,
         #[command(flatten)]
         arguments: test::TestArguments,
@@ -105,7 +108,7 @@ enum Command {
     /// Tell why a request is permitted or refused, step by step, and what would permit it
     Explain {
         /// gateway.yaml
-        #[arg(long, default_value = "config/gateway.yaml")]
+        #[arg(long, env = CONFIG, default_value = "config/gateway.yaml")]
         config: PathBuf,
         #[command(flatten)]
         arguments: Box<explain::ExplainArguments>,
@@ -119,7 +122,7 @@ enum Command {
     /// Tell who can reach what, and what of it is not made use of
     Access {
         /// gateway.yaml
-        #[arg(long, default_value = "config/gateway.yaml")]
+        #[arg(long, env = CONFIG, default_value = "config/gateway.yaml")]
         config: PathBuf,
         #[command(flatten)]
         arguments: access::AccessArguments,
@@ -206,7 +209,7 @@ enum Command {
 #[derive(clap::Args, Debug)]
 struct Options {
     /// gateway.yaml
-    #[arg(long, global = true, default_value = "config/gateway.yaml")]
+    #[arg(long, global = true, env = CONFIG, default_value = "config/gateway.yaml")]
     config: PathBuf,
     /// Form of the output
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]

@@ -19,7 +19,7 @@ use crate::client::Client;
 use crate::client::secret::{MAX, MIN_RANDOM};
 use crate::names::hex;
 use crate::store::revocations::Subject;
-use crate::system::files;
+use crate::system::files::{self, Addition};
 use crate::system::random;
 
 /// What to do with clients.
@@ -134,14 +134,21 @@ fn find(gateway: &Path, id: &str, format: Format) -> Result<std::sync::Arc<Clien
 }
 
 fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
-    let config = match files::load(gateway) {
-        Ok(config) => config,
-        Err(fault) => return report(&fault, format),
-    };
     if new.name.as_ref().is_some_and(|name| name.starts_with("env:")) {
         return wrong("a name that begins with env: would be read from the environment");
     }
-    if let Some(client) = config.rules.registry().client(&new.id) {
+    let folder = files::clients_folder(gateway);
+    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let names_a_file = !new.id.is_empty() && new.id.chars().all(safe) && !new.id.starts_with('.');
+    if folder.is_some() && !names_a_file {
+        return wrong(
+            "a client id that is to be a file's name has letters, digits, dots, hyphens and \
+                underscores",
+        );
+    }
+    // Without it the configuration may have faults: rules that name the client already.
+    let before = files::load_untested(gateway).ok();
+    if let Some(client) = before.as_ref().and_then(|it| it.rules.registry().client(&new.id)) {
         return wrong(&format!("the client `{}` is there already, at {}", new.id, client.origin));
     }
     let made = match new.secret() {
@@ -149,10 +156,14 @@ fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
         Err(code) => return code,
     };
     let text = new.yaml(made.as_ref().map(|made| made.digest.as_str()));
+    let config = match files::load_with(gateway, Addition::Client, &text) {
+        Ok(config) => config,
+        Err(fault) => return report(&fault, format),
+    };
     let secret = made.and_then(|made| made.shown);
     let curl = new.curl(&config.fixed.public_url, secret.as_deref());
-    let (key, value, text) = if let Some(folder) = files::clients_folder(gateway) {
-        let file = match write(gateway, &folder, new, &text, format) {
+    let (key, value, text) = if let Some(folder) = folder {
+        let file = match write(&folder, new, &text) {
             Ok(file) => file,
             Err(code) => return code,
         };
@@ -172,24 +183,11 @@ fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Writes the file, and removes it if the configuration does not load with it.
+/// Writes the file, with which the configuration is known to load.
 ///
 /// # Errors
 /// The exit code of the fault, which is told.
-fn write(
-    gateway: &Path,
-    folder: &Path,
-    new: &New,
-    text: &str,
-    format: Format,
-) -> Result<PathBuf, ExitCode> {
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if new.id.is_empty() || !new.id.chars().all(safe) || new.id.starts_with('.') {
-        return Err(wrong(
-            "a client id that is to be a file's name has letters, digits, dots, hyphens and \
-                underscores",
-        ));
-    }
+fn write(folder: &Path, new: &New, text: &str) -> Result<PathBuf, ExitCode> {
     let file = folder.join(format!("{}.yaml", new.id));
     let written = std::fs::OpenOptions::new()
         .write(true)
@@ -199,12 +197,6 @@ fn write(
         .and_then(|mut out| out.write_all(text.as_bytes()).and_then(|()| out.sync_all()));
     if let Err(fault) = written {
         return Err(wrong(&format!("{}: {fault}", file.display())));
-    }
-    if let Err(fault) = files::load(gateway) {
-        let code = report(&fault, format);
-        let _ = std::fs::remove_file(&file);
-        super::complain(&format!("{} was not kept", file.display()));
-        return Err(code);
     }
     Ok(file)
 }

@@ -12,8 +12,9 @@ use zeroize::Zeroizing;
 use super::client::said;
 use super::standard_input::read_line;
 use super::{Format, report, say, store_access, wrong};
+use crate::config::Config;
 use crate::store::revocations::Subject;
-use crate::system::files;
+use crate::system::files::{self, Addition};
 
 /// Shortest password allowed, in characters (NIST SP 800-63B §3.1.1.2 requires at least eight).
 const MIN_PASSWORD: usize = 8;
@@ -70,18 +71,8 @@ fn add(
     format: Format,
 ) -> Result<ExitCode, ExitCode> {
     let NewUser { name, display_name, roles } = *user;
-    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
-    let registry = config.rules.registry();
-    if let Some(user) = registry.user(name) {
-        return Err(wrong(&format!("the user `{name}` is there already, at {}", user.origin)));
-    }
-    if let Some(client) = registry.client(name) {
-        let text = format!(
-            "`{name}` is a client, at {}: client ids and user names share one namespace",
-            client.origin
-        );
-        return Err(wrong(&text));
-    }
+    // Without it the configuration may have faults: clients that act as the user already.
+    check_free(gateway, name)?;
     let plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',' | b'\'');
     if name.is_empty() || name.len() > 128 || !name.bytes().all(plain) {
         return Err(wrong(
@@ -99,6 +90,8 @@ fn add(
         return Err(wrong("what begins with env: would be read from the environment"));
     }
     let proof = if let Some([issuer, subject]) = external {
+        // Judged as it will be, the proof itself aside.
+        let config = judge(gateway, name, roles, format)?;
         let provider = config.login.provider.as_ref().map(|provider| provider.issuer.as_str());
         if provider != Some(issuer.as_str()) {
             let known = provider
@@ -115,13 +108,43 @@ fn add(
     let display = display_name.map(|name| format!("name: {}, ", json!(name))).unwrap_or_default();
     let roles = if roles.is_empty() { String::new() } else { format!("roles: {}, ", json!(roles)) };
     let line = format!("{}: {{ {display}{roles}{proof} }}", json!(name));
-    said(format, &json!({ "user": name, "paste": line }), || {
-        format!(
-            "Add this line below `users:` in your users file, and tell the gateway with \
-                SIGHUP:\n\n  {line}"
-        )
+    files::load_with(gateway, Addition::User, &format!("users:\n  {line}\n"))
+        .map_err(|fault| report(&fault, format))?;
+    said(format, &json!({ "user": name, "paste": line }), || match files::users_file(gateway) {
+        Some(file) if file.exists() => format!(
+            "Add this line below `users:` in {}, and tell the gateway with SIGHUP:\n\n  {line}",
+            file.display()
+        ),
+        Some(file) => {
+            format!("Write this as {}, which is not there yet:\n\nusers:\n  {line}", file.display())
+        }
+        None => format!(
+            "Write this as users.yaml, and name it with `users: users.yaml` in {}:\n\n\
+                    users:\n  {line}",
+            gateway.display()
+        ),
     });
     Ok(ExitCode::SUCCESS)
+}
+
+/// The configuration with the user in it.
+fn judge(gateway: &Path, name: &str, roles: &[String], format: Format) -> Result<Config, ExitCode> {
+    let text = format!("users: {{ {}: {{ roles: {} }} }}\n", json!(name), json!(roles));
+    files::load_with(gateway, Addition::User, &text).map_err(|fault| report(&fault, format))
+}
+
+/// Whether nobody has the name yet, as far as the configuration can be read without the user.
+fn check_free(gateway: &Path, name: &str) -> Result<(), ExitCode> {
+    let Ok(config) = files::load_untested(gateway) else { return Ok(()) };
+    let registry = config.rules.registry();
+    if let Some(user) = registry.user(name) {
+        return Err(wrong(&format!("the user `{name}` is there already, at {}", user.origin)));
+    }
+    let Some(client) = registry.client(name) else { return Ok(()) };
+    Err(wrong(&format!(
+        "`{name}` is a client, at {}: client ids and user names share one namespace",
+        client.origin
+    )))
 }
 
 /// The new password.

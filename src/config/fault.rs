@@ -171,10 +171,51 @@ pub fn nearest<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Opt
         .map(|(_, name)| name)
 }
 
+/// Names by which others call what has another name here.
+const SYNONYMS: &[(&str, &str)] = &[
+    ("scopes", "auth_scopes"),
+    ("scope", "auth_scopes"),
+    ("client_secret", "secrets"),
+    ("client_secrets", "secrets"),
+    ("secret", "secrets"),
+    ("redirect_uris", "redirect_urls"),
+    ("redirect_uri", "redirect_urls"),
+    ("callback_urls", "redirect_urls"),
+    ("grant_types", "grants"),
+    ("allowed_grants", "grants"),
+    ("client_name", "name"),
+    ("enabled", "active"),
+    ("disabled", "active"),
+    ("public", "public_client"),
+    ("user", "application_user"),
+    ("run_as", "application_user"),
+    ("logo_uri", "logo_url"),
+    ("issuer_url", "public_url"),
+    ("base_url", "public_url"),
+    ("jwks_uri", "jwks_url"),
+    ("aud", "audience"),
+    ("groups", "roles"),
+    ("context_path", "base_path"),
+    ("prefix", "base_path"),
+    ("paths", "resources"),
+    ("routes", "resources"),
+    ("endpoints", "resources"),
+    ("backend", "upstream"),
+    ("backends", "upstreams"),
+    ("hosts", "servers"),
+    ("urls", "servers"),
+    ("policies", "access_policies"),
+    ("rate_limits", "limits"),
+];
+
 /// `did you mean …?`, or else what there is to choose from.
 #[must_use]
 pub fn suggestion<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
-    if let Some(name) = nearest(wrong, known.clone()) {
+    let meant = || {
+        let mut synonyms = SYNONYMS.iter().filter(|(other, _)| *other == wrong);
+        synonyms.find_map(|(_, name)| known.clone().into_iter().find(|known| known == name))
+    };
+    if let Some(name) = meant().or_else(|| nearest(wrong, known.clone())) {
         return format!("did you mean `{name}`?");
     }
     let mut names: Vec<&str> = known.into_iter().collect();
@@ -205,6 +246,14 @@ mod tests {
         );
         assert_eq!(suggestion("zzz", ["b", "a"]), "there is `a`, `b`");
         assert_eq!(suggestion("zzz", []), "there is none");
+    }
+
+    #[test]
+    fn a_name_that_others_use_leads_to_ours_where_there_is_ours() {
+        let known = ["name", "auth_scopes", "secrets", "grants"];
+        assert_eq!(suggestion("scopes", known), "did you mean `auth_scopes`?");
+        assert_eq!(suggestion("client_secret", known), "did you mean `secrets`?");
+        assert_eq!(suggestion("scopes", ["a", "b"]), "there is `a`, `b`");
     }
 
     #[test]

@@ -227,6 +227,45 @@ fn load_sources(gateway: &Path) -> (Result<(Config, Box<Sources>), LoadFault>, O
     (loaded, Origins { paths: origins, named })
 }
 
+/// Which of the files an entry is to be added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addition {
+    /// A client.
+    Client,
+    /// A user.
+    User,
+}
+
+/// Loads a configuration, its tests included, as if one more file of clients or users were there. A
+/// users file that does not exist yet has no users.
+///
+/// # Errors
+/// A file cannot be read, or has faults: all are returned.
+pub fn load_with(gateway: &Path, kind: Addition, text: &str) -> Result<Config, LoadFault> {
+    let system = System::default();
+    let mut sources = read_allowing(gateway, &system, true).map_err(LoadFault::Unreadable)?;
+    let (name, files) = match kind {
+        Addition::Client => ("the new client", &mut sources.clients),
+        Addition::User => ("the new user", &mut sources.users),
+    };
+    files.push(SourceFile { name: name.to_owned(), text: text.to_owned() });
+    let sources = Box::new(sources);
+    let config = match config::load(&sources, &system, clock::now()) {
+        Ok(config) => config,
+        Err(faults) => return Err(LoadFault::Faults(sources, faults)),
+    };
+    let failed =
+        if config.run_tests_at_load { testing::faults(&config, clock::now()) } else { Vec::new() };
+    if failed.is_empty() { Ok(config) } else { Err(LoadFault::Faults(sources, failed)) }
+}
+
+/// The users file that a configuration names; `None` where it names none, or cannot be read.
+#[must_use]
+pub fn users_file(gateway: &Path) -> Option<PathBuf> {
+    let locations = config::locations(&read_file(gateway).ok()?, &System::default());
+    Some(gateway.parent().unwrap_or_else(|| Path::new("")).join(locations.users?))
+}
+
 /// The directory of client files, where `clients` is one: a new client gets its own file there.
 #[must_use]
 pub fn clients_folder(gateway: &Path) -> Option<PathBuf> {
@@ -244,10 +283,22 @@ pub fn read(gateway: &Path) -> Result<Sources, String> {
 }
 
 fn read_with(gateway: &Path, lookup: &dyn Lookup) -> Result<Sources, String> {
+    read_allowing(gateway, lookup, false)
+}
+
+/// The same; `without_users` takes a users file that does not exist for an empty one.
+fn read_allowing(
+    gateway: &Path,
+    lookup: &dyn Lookup,
+    without_users: bool,
+) -> Result<Sources, String> {
     let file = read_file(gateway)?;
     let Locations { policies, clients, users } = config::locations(&file, lookup);
     let base = gateway.parent().unwrap_or_else(|| Path::new(""));
     let files = |key: &str, location: Option<String>| match location {
+        Some(location) if key == "users" && without_users && !base.join(&location).exists() => {
+            Ok(Vec::new())
+        }
         Some(location) => read_all(&base.join(&location))
             .map_err(|error| format!("{}: `{key}`: {error}", gateway.display())),
         // The loader reports the missing key.

@@ -480,3 +480,53 @@ fn the_keys_of_other_issuers_are_shown_as_they_are_fetched() {
     issuer.set_mode(Mode::Answer(500, Vec::new()));
     assert!(run(&gateway, &["key", "issuers"], "").1.contains("status 500"));
 }
+
+/// Rules may name a client, and a client its user, before they are there.
+#[test]
+fn a_client_and_a_user_are_judged_as_if_they_were_there_and_need_no_users_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+    std::fs::create_dir(path("clients")).unwrap();
+    write(
+        "gateway.yaml",
+        "public_url: http://127.0.0.1:1\nlisteners: [{ address: \"127.0.0.1:1\" }]\n\
+         store: { embedded: { path: data } }\npolicies: p.yaml\nclients: clients\n\
+         users: users.yaml\nupstreams: { a: { servers: [\"http://127.0.0.1:2\"] } }\n\
+         authorization_server: { grants: [client_credentials] }\n",
+    );
+    let policies = "apis: { a: { base_path: /a, upstream: a, resources: { /x: [GET] } } }\n\
+                    access_policies: { p: { api: a, allow: [{ clients: [later] }] } }\n";
+    write("p.yaml", policies);
+    let run = |arguments: &[&str]| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_scopegate"))
+            .args(arguments)
+            .env("SCOPEGATE_CONFIG", path("gateway.yaml"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(PASSWORD.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let told = [output.stdout, output.stderr].concat();
+        (output.status.code().unwrap(), String::from_utf8(told).unwrap())
+    };
+    let (code, told) = run(&["client", "add", "later", "--application-user", "svc"]);
+    assert!(code == 1 && told.contains("svc") && !path("clients/later.yaml").exists(), "{told}");
+    let (code, told) = run(&["client", "add", "other"]);
+    assert!(code == 1 && told.contains("later"), "what else is wrong is told: {told}");
+    let (code, told) = run(&["user", "add", "svc"]);
+    assert!(code == 1 && told.contains("later"), "{told}");
+    let (code, told) = run(&["client", "add", "later"]);
+    assert!(code == 0 && path("clients/later.yaml").exists(), "{told}");
+    let (code, told) = run(&["user", "add", "svc"]);
+    assert!(code == 0 && told.contains("users.yaml, which is not there yet"), "{told}");
+    let lines = told.split_once("\n\n").unwrap().1;
+    write("users.yaml", lines);
+    assert_eq!(run(&["check"]).0, 0);
+    let (code, told) = run(&["user", "add", "svc"]);
+    assert!(code == 2 && told.contains("is there already"), "{told}");
+    let (code, told) = run(&["client", "add", "third", "--application-user", "svc"]);
+    assert_eq!(code, 0, "{told}");
+}

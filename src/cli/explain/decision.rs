@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use crate::cli::{Format, progress, say, wrong};
 use super::lines;
+use crate::cli::{Format, progress, say, wrong};
 use crate::config::{Config, DecisionLog};
 use crate::policy::block::Blocks;
 use crate::policy::decide::Moment;
