@@ -29,7 +29,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use prometheus::IntCounter;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -37,6 +36,7 @@ use crate::server::Options as ServeOptions;
 use crate::server::state::shadow::Candidate;
 use crate::system::files::{self, LoadFault};
 use crate::telemetry::lines::LineWriter;
+use crate::telemetry::metrics::process::log_lines_dropped;
 
 /// The variable that says where gateway.yaml is, where `--config` does not.
 const CONFIG: &str = "SCOPEGATE_CONFIG";
@@ -299,11 +299,7 @@ fn start_log(level: &str, format: Option<LogFormat>) -> Option<LineWriter> {
     let filter = EnvFilter::new(format!(
         "warn,scopegate={level},pingora_proxy=error,pingora_core::connectors=off"
     ));
-    let dropped = IntCounter::new(
-        "scopegate_log_lines_dropped_total",
-        "Lines of the gateway's own log dropped",
-    )
-    .ok()?;
+    let dropped = log_lines_dropped().ok()?;
     // A separate descriptor: other writers to standard error do not wait for a lock that a blocked
     // write holds.
     let out = std::io::stderr().as_fd().try_clone_to_owned().map(std::fs::File::from);

@@ -1,6 +1,8 @@
-//! The clock, randomness, configuration files and the environment: only these modules read them.
+//! The clock, randomness, configuration files, the environment and what the kernel says of the
+//! process: only these modules read them.
 
 pub mod clock;
 pub mod random;
 pub mod environment;
 pub mod files;
+pub mod process;

@@ -8,10 +8,13 @@ pub mod process;
 pub mod requests;
 pub mod tokens;
 pub mod upstream;
+mod usage;
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricType;
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
     Opts, Registry, Result, TextEncoder,
@@ -31,6 +34,7 @@ use crate::names::{IssuerName, Timestamp, UpstreamName};
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    families: Vec<Family>,
     /// Of the listeners.
     pub edge: EdgeMetrics,
     /// Of requests.
@@ -43,6 +47,19 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// Of the process.
     pub process: ProcessMetrics,
+}
+
+/// A metric as it is registered, whether it has a series yet or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Family {
+    /// Its name.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`.
+    pub kind: &'static str,
+    /// The labels of its series.
+    pub labels: Vec<String>,
+    /// What it counts or measures.
+    pub help: String,
 }
 
 /// Values that are read when somebody scrapes.
@@ -72,7 +89,7 @@ impl Metrics {
     /// Two metrics of one name: a mistake in this folder.
     pub fn new(log_dropped: Option<&IntCounter>) -> Result<Self> {
         let registry = Registry::new();
-        let to = Registrar(&registry);
+        let to = Registrar { registry: &registry, families: RefCell::default() };
         if let Some(dropped) = log_dropped {
             to.add(dropped.clone())?;
         }
@@ -83,8 +100,15 @@ impl Metrics {
             oauth: OauthMetrics::register(&to)?,
             upstream: UpstreamMetrics::register(&to)?,
             process: ProcessMetrics::register(&to)?,
+            families: to.families.into_inner(),
             registry,
         })
+    }
+
+    /// Every metric, in the order in which they are registered. docs/metrics.md is made of it.
+    #[must_use]
+    pub fn families(&self) -> &[Family] {
+        &self.families
     }
 
     /// The exposition text.
@@ -103,11 +127,25 @@ impl Metrics {
 }
 
 /// Makes metrics and registers them.
-struct Registrar<'a>(&'a Registry);
+struct Registrar<'a> {
+    registry: &'a Registry,
+    families: RefCell<Vec<Family>>,
+}
 
 impl Registrar<'_> {
     fn add<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C> {
-        self.0.register(Box::new(collector.clone()))?;
+        self.registry.register(Box::new(collector.clone()))?;
+        let described = collector.desc().into_iter().zip(collector.collect());
+        self.families.borrow_mut().extend(described.map(|(desc, family)| Family {
+            name: desc.fq_name.clone(),
+            kind: match family.get_field_type() {
+                MetricType::COUNTER => "counter",
+                MetricType::HISTOGRAM => "histogram",
+                MetricType::GAUGE | MetricType::SUMMARY | MetricType::UNTYPED => "gauge",
+            },
+            labels: desc.variable_labels.clone(),
+            help: desc.help.clone(),
+        }));
         Ok(collector)
     }
 

@@ -1,8 +1,9 @@
-//! What the process counts: loads of the configuration, lost records, panics.
+//! What the process counts: loads of the configuration, lost records, panics; and what it uses.
 
 use prometheus::{IntCounter, IntGauge, IntGaugeVec, Result};
 
 use super::Registrar;
+use super::usage::UsageCollector;
 
 /// The metrics of the process.
 #[derive(Debug)]
@@ -16,8 +17,20 @@ pub struct ProcessMetrics {
     pub panics: IntCounter,
 }
 
+/// Counts the lines of the gateway's own log that were dropped. Made before the other metrics,
+/// because the log begins before them.
+///
+/// # Errors
+/// A name that Prometheus does not take.
+pub fn log_lines_dropped() -> Result<IntCounter> {
+    IntCounter::new("scopegate_log_lines_dropped_total", "Lines of the gateway's own log dropped")
+}
+
 impl ProcessMetrics {
     pub(super) fn register(to: &Registrar<'_>) -> Result<Self> {
+        let build = to.gauges("scopegate_build_info", "The program that runs", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        to.add(UsageCollector::new()?)?;
         Ok(Self {
             reload_successful: to.gauge(
                 "scopegate_config_last_reload_successful",
