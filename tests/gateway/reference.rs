@@ -488,7 +488,7 @@ fn every_key_and_every_choice_of_the_schemas_stands_in_the_reference_with_a_comm
 }
 
 /// Compares a file with what is generated; with `UPDATE=1` it writes the file.
-fn golden(path: &str, generated: &str) {
+pub fn golden(path: &str, generated: &str) {
     let file = Path::new(ROOT).join(path);
     if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
