@@ -16,6 +16,7 @@ mod edge;
 mod faults;
 mod hosts;
 mod limits;
+mod links;
 mod metrics;
 mod operations;
 mod providers;
