@@ -1,6 +1,6 @@
-//! Metrics as those who watch them meet them: docs/metrics.md, the dashboards and the alerts are made
-//! of, or held against, the metrics that the gateway really has; a real Prometheus answers their
-//! expressions.
+//! Metrics as those who watch them meet them: docs/metrics.md, the dashboards and the alerts are
+//! made of, or held against, the metrics that the gateway really has; a real Prometheus answers
+//! their expressions.
 
 mod dashboards;
 mod live;
@@ -60,7 +60,27 @@ fn expressions() -> Vec<(String, String)> {
             panel.queries.iter().map(move |(query, _)| (place.clone(), (*query).to_owned()))
         })
     });
-    panels.chain(alerts().into_iter().map(|alert| (alert.name, alert.expression))).collect()
+    let alerts = alerts().into_iter().map(|alert| (alert.name, alert.expression));
+    panels.chain(alerts).chain(runbook::expressions()).collect()
+}
+
+#[test]
+fn expressions_compare_labels_with_words_that_they_may_have() {
+    let mut wrong = Vec::new();
+    for (place, expression) in expressions() {
+        for (label, value) in promql::named(&expression).values {
+            let Some(words) = page::words(&label) else { continue };
+            let value = value.replace("\\.", ".");
+            let is_there = match value.strip_suffix(".+") {
+                Some(beginning) => words.iter().any(|word| word.starts_with(beginning)),
+                None => words.contains(&value.as_str()),
+            };
+            if !is_there {
+                wrong.push(format!("{place}: {label}=\"{value}\""));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]

@@ -144,7 +144,7 @@ const OVERVIEW: Dashboard = Dashboard {
         ),
         panel(
             "Duration of decisions",
-            "From the head to the verdict: our own part. Waiting for an issuer or the store counts.",
+            "From the head to the verdict. Waiting for an issuer or the store counts.",
             "s",
             Lines,
             &[
@@ -207,13 +207,14 @@ const OVERVIEW: Dashboard = Dashboard {
             "percentunit",
             Lines,
             &[(
-                "process_open_fds{job=\"scopegate\", instance=~\"$instance\"} / process_max_fds{job=\"scopegate\", instance=~\"$instance\"}",
+                "process_open_fds{job=\"scopegate\", instance=~\"$instance\"} / \
+                 process_max_fds{job=\"scopegate\", instance=~\"$instance\"}",
                 "{{instance}}",
             )],
         ),
         panel(
             "Panics and lost lines",
-            "In the last hour. Each panic is a bug; lost records are gaps in the record of who did what.",
+            "In the last hour. A panic is a bug; lost records are gaps in the audit.",
             "short",
             Lines,
             &[
@@ -232,18 +233,31 @@ const OVERVIEW: Dashboard = Dashboard {
             ],
         ),
         panel(
-            "Program and configuration",
-            "Which version and which set each gateway runs, and whether its last load was taken (1).",
+            "Program",
+            "Which version each gateway runs.",
             "short",
             Table,
-            &[
-                ("scopegate_build_info{instance=~\"$instance\"}", "program"),
-                ("scopegate_config_info{instance=~\"$instance\"}", "configuration"),
-                (
-                    "scopegate_config_last_reload_successful{instance=~\"$instance\"}",
-                    "last load taken",
-                ),
-            ],
+            &[(
+                "max by (instance, version) (scopegate_build_info{instance=~\"$instance\"})",
+                "{{instance}} {{version}}",
+            )],
+        ),
+        panel(
+            "Configuration",
+            "The set in force. Two sets for long: one gateway did not take the new one.",
+            "short",
+            Table,
+            &[(
+                "max by (instance, version) (scopegate_config_info{instance=~\"$instance\"})",
+                "{{instance}} {{version}}",
+            )],
+        ),
+        panel(
+            "Last load taken",
+            "1 where it was, 0 where an edit is not in force.",
+            "short",
+            Lines,
+            &[("scopegate_config_last_reload_successful{instance=~\"$instance\"}", "{{instance}}")],
         ),
         panel(
             "Ages",
@@ -366,7 +380,7 @@ const ONE_API: Dashboard = Dashboard {
 const CLIENTS: Dashboard = Dashboard {
     file: "clients.json",
     title: "scopegate: clients",
-    about: "Tokens and refusals of clients. No metric has a client's name: for one client, read the decision records.",
+    about: "Tokens and refusals. One client is found in the decision records alone.",
     variables: &[TOP],
     panels: &[
         panel(
@@ -421,7 +435,7 @@ const CLIENTS: Dashboard = Dashboard {
         ),
         panel(
             "Used twice",
-            "Codes and refresh tokens that came a second time, in the last hour: a broken client, or a thief.",
+            "Codes and refresh tokens, in the last hour: a broken client, or a thief.",
             "short",
             Number,
             &[(
@@ -445,7 +459,7 @@ const CLIENTS: Dashboard = Dashboard {
 const ISSUERS: Dashboard = Dashboard {
     file: "issuers.json",
     title: "scopegate: issuers and keys",
-    about: "Whether tokens of each issuer can be verified, and what is wrong with those that are refused.",
+    about: "Whether tokens can be verified, and what is wrong with refused ones.",
     variables: &[TOP],
     panels: &[
         panel(

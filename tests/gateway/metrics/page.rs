@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use scopegate::client::GrantType;
 use scopegate::grant::ErrorCode;
-use scopegate::reason::TokenFault;
+use scopegate::reason::{Reason, TokenFault};
 use scopegate::telemetry::cause::{ConnectionCut, ConnectionRefused};
 use scopegate::token::keyset::KeyFault;
 
@@ -17,14 +17,17 @@ const BEGINNING: &str = "# Metrics
 Made of the code, the dashboards and the alerts that ship (`make golden` writes it).
 
 Prometheus reads them at `/metrics` of the [metrics listener](configuration.md#public_url-listeners-metrics-trusted_proxies-run_folder),
-in its text format. [deploy/README.md](../deploy/README.md#prometheus) says how to set up Prometheus, the alerts and the dashboards; the
-[runbook](runbook.md) says what to do when an alert fires.
+in its text format. [deploy/README.md](../deploy/README.md#prometheus) says how to set up
+Prometheus, the alerts and the dashboards; the [runbook](runbook.md) says what to do when an alert
+fires.
 
-No client can make a series: label values are names of the configuration or words of closed lists. So no metric has a client's,
-user's or address's name; for those, read the [decision records](../README.md#metrics-and-records).
+No client can make a series: label values are names of the configuration or words of closed lists.
+So no metric has a client's, user's or address's name; for those, read the
+[decision records](../README.md#metrics-and-records).
 
-A series with a label may be absent until it is counted for the first time. Counters begin at 0 with each process: use `rate` or
-`increase`. Times are seconds, sizes are bytes; a histogram has the series `_bucket`, `_sum` and `_count`.
+A series with a label may be absent until it is counted for the first time. Counters begin at 0 with
+each process: use `rate` or `increase`. Times are seconds, sizes are bytes; a histogram has the
+series `_bucket`, `_sum` and `_count`.
 
 ## All metrics
 
@@ -35,7 +38,8 @@ A series with a label may be absent until it is counted for the first time. Coun
 const USED: &str = "
 ## Who uses them
 
-Panels by dashboard of `deploy/grafana`; alerts of `deploy/prometheus/alerts.yml`, with their place in the runbook.
+Panels by dashboard of `deploy/grafana`; alerts of `deploy/prometheus/alerts.yml`, with their place
+in the runbook.
 
 | metric | panels | alerts |
 |---|---|---|
@@ -114,6 +118,25 @@ fn listed<'a>(values: impl IntoIterator<Item = &'a str>) -> String {
     values.into_iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ")
 }
 
+/// The words that a label may have; `None` where they are names of the configuration.
+pub fn words(label: &str) -> Option<Vec<&'static str>> {
+    Some(match label {
+        "cause" => {
+            let refused = ConnectionRefused::ALL.iter().map(|cause| cause.label());
+            refused.chain(ConnectionCut::ALL.iter().map(|cause| cause.label())).collect()
+        }
+        "error" => ErrorCode::ALL.iter().map(|code| code.label()).collect(),
+        "fault" => TokenFault::ALL.iter().map(|fault| fault.label()).collect(),
+        "grant" => GrantType::ALL.iter().map(|grant| grant.as_str()).collect(),
+        "reason" => Reason::ALL.iter().map(|reason| reason.label()).collect(),
+        "result" => vec!["hit", "miss", "ok", "failed", "active", "inactive", "cached", "refused"],
+        "state" => vec!["usable", "ejected", "down"],
+        "verdict" => vec!["permit", "refuse"],
+        "job" => vec!["scopegate"],
+        _ => return None,
+    })
+}
+
 /// The values of a label.
 fn values(label: &str) -> String {
     match label {
@@ -148,7 +171,8 @@ fn values(label: &str) -> String {
             "unusable",
         ]),
         "reason" => format!(
-            "of requests: the [reasons of refusals](../README.md#refusals), empty for a permitted one; of keys: {}",
+            "of requests: the [reasons of refusals](../README.md#refusals), empty for a permitted \
+             one; of keys: {}",
             listed(KeyFault::ALL.iter().map(|fault| fault.label()))
         ),
         "result" => format!(

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Named {
     /// Metrics, each with the labels that it is chosen by.
     pub metrics: BTreeMap<String, BTreeSet<String>>,
+    /// Values that a label is compared with: of a regular expression, its alternatives.
+    pub values: BTreeSet<(String, String)>,
     /// Labels that the expression groups or joins by.
     pub grouped: BTreeSet<String>,
 }
@@ -65,8 +67,13 @@ fn take<'a>(word: &str, behind: &'a str, named: &mut Named) -> &'a str {
             return rest;
         }
         let end = rest.find(|c| !is_name(c)).expect("a matcher");
-        labels.insert(rest[..end].to_owned());
-        rest = behind_text(rest.split_once('"').expect("the text of a matcher").1);
+        let label = &rest[..end];
+        labels.insert(label.to_owned());
+        let text = rest.split_once('"').expect("the text of a matcher").1;
+        rest = behind_text(text);
+        let text = text[..text.len() - rest.len() - 1].replace("\\\\", "\\");
+        let values = text.split('|').map(|value| (label.to_owned(), value.to_owned()));
+        named.values.extend(values);
     }
 }
 
@@ -100,6 +107,10 @@ fn metrics_and_labels_are_found_and_nothing_else_is() {
     let set = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     assert_eq!(found.grouped, set(&["api", "le", "instance"]));
     let metrics = [("a_total", set(&["reason", "api"])), ("b", set(&[])), ("up", set(&["job"]))];
+    let value = |label: &str, value: &str| (label.to_owned(), value.to_owned());
+    let values =
+        [value("reason", "x\\.y"), value("reason", "\\\"z}"), value("api", "b"), value("job", "c")];
+    assert_eq!(found.values, values.into());
     assert_eq!(found.metrics, metrics.map(|(name, labels)| (name.to_owned(), labels)).into());
     assert_eq!(family("a_seconds_bucket"), "a_seconds");
 }

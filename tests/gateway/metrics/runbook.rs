@@ -5,6 +5,14 @@ use super::{alerts, root};
 /// What each section says, in this order.
 const PARTS: [&str; 3] = ["**What it means.**", "**What to look at.**", "**What to do.**"];
 
+/// The expressions of its blocks, one a line.
+pub fn expressions() -> Vec<(String, String)> {
+    let page = std::fs::read_to_string(root().join("docs/runbook.md")).unwrap();
+    let blocks = page.split("```promql\n").skip(1).map(|rest| rest.split("```").next().unwrap());
+    let lines = blocks.flat_map(str::lines);
+    lines.map(|line| ("docs/runbook.md".to_owned(), line.to_owned())).collect()
+}
+
 #[test]
 fn every_alert_leads_to_its_section_of_the_runbook_and_every_section_is_of_an_alert() {
     let page = std::fs::read_to_string(root().join("docs/runbook.md")).unwrap();
