@@ -1,4 +1,5 @@
-//! What the kernel says of this process, in `/proc`.
+//! What the kernel says of this process, in `/proc/self`. The rest of `/proc` may be hidden from it
+//! (`ProcSubset=pid` of systemd).
 
 use std::fs;
 
@@ -10,8 +11,6 @@ const TICKS_PER_SECOND: f64 = 100.0;
 pub struct Usage {
     /// Processor time since the start, in user and kernel mode, seconds.
     pub cpu_seconds: Option<f64>,
-    /// When it was started, seconds since 1970.
-    pub started_at: Option<f64>,
     /// Memory in use, bytes.
     pub resident_bytes: Option<f64>,
     /// Address space, bytes.
@@ -32,7 +31,6 @@ pub fn usage() -> Usage {
     let status = text("/proc/self/status");
     Usage {
         cpu_seconds: cpu_seconds(&stat),
-        started_at: started_at(&stat, &text("/proc/stat")),
         resident_bytes: number_after(&status, "VmRSS:").map(|kibibytes| kibibytes * 1024.0),
         virtual_bytes: number_after(&status, "VmSize:").map(|kibibytes| kibibytes * 1024.0),
         threads: number_after(&status, "Threads:"),
@@ -60,10 +58,6 @@ fn cpu_seconds(stat: &str) -> Option<f64> {
     Some((field(stat, 14)? + field(stat, 15)?) / TICKS_PER_SECOND)
 }
 
-fn started_at(stat: &str, system: &str) -> Option<f64> {
-    Some(number_after(system, "btime ")? + field(stat, 22)? / TICKS_PER_SECOND)
-}
-
 /// The first word behind this beginning of a line, if it is a number.
 fn number_after(text: &str, beginning: &str) -> Option<f64> {
     let rest = text.lines().find_map(|line| line.strip_prefix(beginning))?;
@@ -78,7 +72,6 @@ mod tests {
     fn a_name_with_spaces_and_brackets_moves_no_field() {
         let stat = "7 (a) b c) S 1 7 7 0 -1 4 0 0 0 0 250 150 0 0 20 0 9 0 12345 1 2 3";
         assert_eq!(cpu_seconds(stat), Some(4.0));
-        assert_eq!(started_at(stat, "cpu 1\nbtime 1000\n"), Some(1123.45));
         assert_eq!(cpu_seconds("7 (a"), None);
     }
 

@@ -4,6 +4,7 @@ use prometheus::{IntCounter, IntGauge, IntGaugeVec, Result};
 
 use super::Registrar;
 use super::usage::UsageCollector;
+use crate::system::clock;
 
 /// The metrics of the process.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ impl ProcessMetrics {
     pub(super) fn register(to: &Registrar<'_>) -> Result<Self> {
         let build = to.gauges("scopegate_build_info", "The program that runs", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        // The metrics are made at the start. The kernel's own word for it is not in `/proc/self`.
+        to.gauge("process_start_time_seconds", "When the process was started")?.set(clock::now().0);
         to.add(UsageCollector::new()?)?;
         Ok(Self {
             reload_successful: to.gauge(

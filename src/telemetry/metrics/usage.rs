@@ -1,5 +1,5 @@
-//! What the process uses of the machine, under the names that all programs have (`process_*`). The
-//! kernel is asked when somebody scrapes.
+//! What the process uses of the machine, under the names that all programs have (`process_*`), the
+//! start apart. The kernel is asked when somebody scrapes.
 
 use std::sync::Arc;
 
@@ -15,9 +15,8 @@ type Member = (&'static str, &'static str, fn(&Usage) -> Option<f64>);
 /// The only one that counts up.
 const CPU: &str = "process_cpu_seconds_total";
 
-const MEMBERS: [Member; 7] = [
+const MEMBERS: [Member; 6] = [
     (CPU, "Processor time in user and kernel mode", |usage| usage.cpu_seconds),
-    ("process_start_time_seconds", "When the process was started", |usage| usage.started_at),
     ("process_resident_memory_bytes", "Memory in use", |usage| usage.resident_bytes),
     ("process_virtual_memory_bytes", "Address space", |usage| usage.virtual_bytes),
     ("process_threads", "Threads", |usage| usage.threads),
