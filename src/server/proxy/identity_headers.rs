@@ -121,7 +121,7 @@ const MAX_CLAIM: usize = 1024;
 /// other shape, and of one that is too long, nothing is said.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_claims(
     out: &mut impl Lines,
     writer: &mut Writer,
