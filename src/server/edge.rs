@@ -342,7 +342,9 @@ impl<A: Application> Inner<A> {
         let state = &self.state;
         // One deadline from accept to the end of the first head, whatever comes before it.
         let deadline = Instant::now() + state.limits.header_timeout;
-        let opened = match timeout_at(deadline, self.open(door, stream, peer, place)).await {
+        // On the heap only while it lasts: a connection that waits for a request is small.
+        let opening = Box::pin(self.open(door, stream, peer, place));
+        let opened = match timeout_at(deadline, opening).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(NotOpened::Cut(cause))) => return state.metrics.edge.connection_cut(cause),
             Ok(Err(NotOpened::OverCap)) => return,
