@@ -1,7 +1,7 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
 .PHONY: ci system build-system fmt lint licences advisories core test test-shared test-library simulation doc schema golden samples agreement large imports faults \
-  lifecycle attacks fuzz fuzz-build bench demo dist
+  lifecycle attacks fuzz fuzz-build bench bench-peers demo dist
 
 CARGO ?= cargo
 
@@ -112,9 +112,13 @@ samples:
 	bash tests/clients/install.sh
 	target/clients/venv/bin/python tests/providers/make.py
 
-# CPU time per request against a bare pingora proxy, then the decision and the parts of verification alone; of what is shipped.
-bench:
-	$(CARGO) bench --locked --profile dist --bench forwarding --bench requests
+# CPU time per request beside a bare pingora, and HAProxy and nginx where they are installed; of what is shipped.
+bench-peers:
+	$(CARGO) bench --locked --profile dist --bench forwarding
+
+# The same, by kind of request, then the decision and the parts of verification alone.
+bench: bench-peers
+	$(CARGO) bench --locked --profile dist --bench requests
 	$(CARGO) bench --locked --profile dist --bench decision --bench tokens
 
 demo:

@@ -1,13 +1,14 @@
 //! What the gate costs: CPU time per request of the gateway with every check on and a cached token,
-//! against a bare pingora proxy under the same load, and against itself with a candidate set judged
-//! in parallel (`serve --shadow`), in turns in one run. Prints the medians and the ratios round by
-//! round.
+//! beside a bare pingora proxy, and HAProxy and nginx that check nothing, where they are installed;
+//! and beside itself with a candidate set judged in parallel (`serve --shadow`). In turns in one
+//! run; prints the medians and the ratios to the gateway.
 //!
-//! `cargo bench --bench forwarding`
+//! `make bench-peers`
 
 mod harness;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use harness::{
@@ -67,53 +68,81 @@ fn main() {
     let (shadowed, other) = (free_address(), tempfile::tempdir().unwrap());
     write_configuration(other.path(), shadowed, upstream, "decision_log: off");
     let shadowed_process = serve(other.path(), &["--shadow".as_ref(), other.path().as_os_str()]);
-    let bare_process = Process(
-        Command::new(std::env::current_exe().unwrap())
-            .args(["--bare", &bare.to_string(), &upstream.to_string()])
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap(),
-    );
-    wait_for(gateway);
-    wait_for(bare);
-    wait_for(shadowed);
     let known = |address| tokens(address, "bench", 1).iter().map(|token| call(token)).collect();
+    wait_for(gateway);
+    wait_for(shadowed);
     let (token, shadowed_token): (Vec<_>, Vec<_>) = (known(gateway), known(shadowed));
-    let load = |requests| Load { requests, first: 0, count: REQUESTS, expect: "HTTP/1.1 200" };
-    let (load_token, load_shadowed) = (load(&token), load(&shadowed_token));
-    let (mut ratios, mut shadow_ratios) = (Vec::new(), Vec::new());
-    let (mut ours, mut theirs, mut with_shadow) = (Vec::new(), Vec::new(), Vec::new());
-    load_token.run(gateway);
-    load_token.run(bare);
-    load_shadowed.run(shadowed);
-    for round in 1..=ROUNDS {
-        let gate = measure(&gateway_process, gateway, &load_token);
-        let plain = measure(&bare_process, bare, &load_token);
-        let shadow = measure(&shadowed_process, shadowed, &load_shadowed);
-        println!(
-            "round {round}: gateway {gate:.1} µs, bare pingora {plain:.1} µs, with a candidate \
-                {shadow:.1} µs of CPU a request, \
-             ratios {:.3} and {:.3}",
-            gate / plain,
-            shadow / gate
-        );
-        shadow_ratios.push(shadow / gate);
-        with_shadow.push(shadow);
-        ratios.push(gate / plain);
-        ours.push(gate);
-        theirs.push(plain);
+    let mut peers = vec![
+        ("gateway", gateway, gateway_process, &token),
+        ("gateway with a candidate", shadowed, shadowed_process, &shadowed_token),
+    ];
+    let own = std::env::current_exe().unwrap();
+    let arguments = ["--bare", &bare.to_string(), &upstream.to_string()].map(str::to_owned);
+    peers.push(("bare pingora", bare, started(&own, &arguments), &token));
+    for (name, program, file, arguments) in [
+        ("HAProxy", "/usr/sbin/haproxy", "haproxy.cfg", &["-f", "haproxy.cfg"][..]),
+        ("nginx", "/usr/sbin/nginx", "nginx.conf", &["-c", "nginx.conf"]),
+    ] {
+        let (program, address) = (Path::new(program), free_address());
+        if !program.exists() {
+            println!("{name}: not installed, left out");
+            continue;
+        }
+        let place = folder.path().join(file);
+        std::fs::write(&place, configuration(name, address, upstream, folder.path())).unwrap();
+        let arguments: Vec<String> =
+            arguments.iter().map(|text| text.replace(file, &place.display().to_string())).collect();
+        peers.push((name, address, started(program, &arguments), &token));
     }
-    println!(
-        "median: gateway {:.1} µs, bare pingora {:.1} µs, ratio {:.3} ({ROUNDS} rounds of {} \
-            requests)",
-        median(&mut ours),
-        median(&mut theirs),
-        median(&mut ratios),
-        REQUESTS
-    );
-    println!(
-        "median: with a candidate {:.1} µs, ratio to the gateway {:.3}",
-        median(&mut with_shadow),
-        median(&mut shadow_ratios)
-    );
+    let load = |requests| Load { requests, first: 0, count: REQUESTS, expect: "HTTP/1.1 200" };
+    let mut seen = vec![(Vec::new(), Vec::new()); peers.len()];
+    for (_, address, _, requests) in &peers {
+        wait_for(*address);
+        load(requests).run(*address);
+    }
+    for round in 1..=ROUNDS {
+        let each = peers
+            .iter()
+            .map(|(_, address, process, requests)| measure(process, *address, &load(requests)));
+        let costs: Vec<f64> = each.collect();
+        for (cost, (costs_seen, ratios)) in costs.iter().zip(&mut seen) {
+            costs_seen.push(*cost);
+            ratios.push(costs[0] / cost);
+        }
+        println!("round {round}: {costs:.1?} µs of CPU a request");
+    }
+    println!("{ROUNDS} rounds of {REQUESTS} requests, medians:");
+    for ((name, ..), (mut costs, mut ratios)) in peers.iter().zip(seen) {
+        println!(
+            "{name}: {:.1} µs of CPU a request; the gateway costs {:.2} times that",
+            median(&mut costs),
+            median(&mut ratios)
+        );
+    }
+}
+
+fn started(program: &Path, arguments: &[String]) -> Process {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null());
+    Process(command.spawn().unwrap())
+}
+
+/// One thread, connections to the server kept, no log and no check.
+fn configuration(name: &str, address: SocketAddr, upstream: SocketAddr, folder: &Path) -> String {
+    if name == "HAProxy" {
+        return format!(
+            "global\n nbthread 1\n maxconn 4096\ndefaults\n mode http\n timeout connect 5s\n \
+             timeout client 60s\n timeout server 60s\n http-reuse always\nfrontend f\n bind \
+             {address}\n default_backend b\nbackend b\n server s {upstream}\n"
+        );
+    }
+    format!(
+        "daemon off; master_process off; worker_processes 1; pid {0}/pid; error_log {0}/log;\n\
+         events {{ worker_connections 4096; }}\nhttp {{ access_log off; keepalive_requests \
+         1000000000; client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f; \
+         uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\n upstream u {{ server {upstream}; keepalive \
+         256; }}\n server {{ listen {address}; location / {{ proxy_pass http://u; \
+         proxy_http_version 1.1; proxy_set_header Connection \"\"; }} }} }}\n",
+        folder.display()
+    )
 }
