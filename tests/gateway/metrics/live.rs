@@ -106,7 +106,7 @@ impl Bench {
         assert_eq!(verdict("DELETE", "/items/1", Some(&token)), "scope.missing");
         assert_eq!(verdict("GET", "/few/1", Some(&token)), "permit");
         assert_eq!(verdict("GET", "/few/1", Some(&token)), "limit.rate");
-        assert_eq!(verdict("GET", "/down/1", Some(&token)), "upstream.failed");
+        assert_eq!(verdict("GET", "/down/1", Some(&token)), "upstream.unavailable");
         assert_eq!(verdict("GET", "/items/1", None), "token.missing");
         assert_eq!(verdict("GET", "/items/1", Some("pt_opaque")), "issuer.unavailable");
         let mut claims = corp.claims(now());
