@@ -572,6 +572,7 @@ impl Upstream {
         let has = [
             (!api.strip_prefix.is_empty(), "`strip_prefix`"),
             (api.websocket, "`websocket`"),
+            (api.cors.is_some(), "`cors`"),
             (api.max_body.is_some(), "`max_body_size`"),
             (api.method_override, "`method_override`"),
             (replaces, "`authorization: replace`"),

@@ -151,11 +151,15 @@ pub fn removable(name: &str) -> bool {
     NAMES.contains(&name) && !OVERRIDES.contains(&name)
 }
 
+/// The headers that say who calls.
+pub fn of_identity() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().copied().filter(|name| name.starts_with("x-auth-"))
+}
+
 /// The managed headers that a host is told to remove.
 pub fn removed_by_hosts() -> impl Iterator<Item = &'static str> {
     NAMES.iter().copied().filter(|name| {
-        !OVERRIDES.contains(name)
-            && !matches!(*name, "content-length" | "transfer-encoding" | "x-real-ip")
+        !OVERRIDES.contains(name) && !matches!(*name, "content-length" | "transfer-encoding")
     })
 }
 

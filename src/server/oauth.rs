@@ -146,7 +146,7 @@ impl Endpoints {
     /// The endpoint that a request is for, by the canonical path. Ours win on our own hosts; on
     /// others an API of that host wins, and without one our answer is that the host is wrong.
     #[must_use]
-    pub fn find(&self, head: &Head) -> Option<&'static str> {
+    pub fn find(&self, snapshot: &Snapshot, head: &Head) -> Option<&'static str> {
         let path = head.target.path();
         let below = path.strip_prefix(metadata::RESOURCE).is_some_and(|rest| rest.starts_with('/'));
         let endpoint = if below {
@@ -157,7 +157,6 @@ impl Endpoints {
         if head.host == self.shared.fixed.public_host {
             return Some(endpoint);
         }
-        let snapshot = self.shared.snapshot();
         let is_ours =
             snapshot.config.hosts.contains(&head.host) && MACHINE_PATHS.contains(&endpoint);
         let is_free = || snapshot.rules().template_at(&head.host, path).is_none();

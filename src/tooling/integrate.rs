@@ -6,18 +6,9 @@ use std::fmt::Write as _;
 
 use crate::config::{Config, Server, Upstream, UpstreamAuthorization};
 use crate::policy::definition::Api;
-use crate::request::headers::removed_by_hosts;
+use crate::request::headers::{of_identity, removed_by_hosts};
 use crate::request::original::Dialect;
 
-/// Headers that say who calls.
-const IDENTITY: [&str; 6] = [
-    "x-auth-issuer",
-    "x-auth-client",
-    "x-auth-subject",
-    "x-auth-scopes",
-    "x-auth-roles",
-    "x-auth-assertion",
-];
 /// What the host itself says of where a request came from.
 const FORWARDED: [&str; 6] = [
     "x-forwarded-method",
@@ -87,7 +78,7 @@ impl Host<'_> {
             said.chain(&upstream.removed).map(|name| name.as_str().to_owned())
         });
         let fixed = removed_by_hosts().chain(FORWARDED).map(str::to_owned);
-        fixed.chain(own).filter(|name| !IDENTITY.contains(&name.as_str())).collect()
+        fixed.chain(own).filter(|name| !of_identity().any(|identity| identity == name)).collect()
     }
 
     fn nginx(&self) -> String {
@@ -260,7 +251,8 @@ impl Host<'_> {
 /// The headers whose values the host takes from the answer.
 fn told(upstream: &Upstream) -> Vec<&str> {
     let own = upstream.claims.iter().map(|(name, _)| name.as_str());
-    IDENTITY.into_iter().chain(["x-decision-id"]).chain(own).collect()
+    let ours: Vec<&str> = of_identity().chain(["x-decision-id"]).collect();
+    ours.into_iter().chain(own).collect()
 }
 
 fn at(server: &Server) -> String {

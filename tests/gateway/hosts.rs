@@ -16,6 +16,8 @@ const POLICIES: &str = "apis:
   busy: { base_path: /busy, upstream: api, maintenance: true, resources: { /x: [GET] } }
   prefixed: { base_path: /v1, strip_prefix: /v1, upstream: api, public: true,
     resources: { /x: [GET] } }
+  shared: { base_path: /shared, upstream: api, cors: { origins: [https://a.example] },
+    resources: { /x: [GET] } }
 auth_scopes: { read: { grants: [{ api: orders, methods: [GET] }] }, none: {} }
 ";
 const CLIENTS: &str = "clients:
@@ -136,7 +138,7 @@ fn story(name: &str) {
     );
     assert_eq!(issued.status, 200, "{issued:?}");
     // Who may reaches the upstream, which is told who calls.
-    let lies = [("X-Auth-Client", "evil"), ("X-Auth-Roles", "evil"), ("CF-Connecting-IP", "evil")];
+    let lies = [("X-Auth-Client", "evil"), ("X-Auth-Roles", "evil"), ("X-Real-IP", "evil")];
     for target in ["/orders/7?a=b", "/orders/open"] {
         upstream.clear();
         let token = (target != "/orders/open").then_some(app.as_str());
@@ -166,6 +168,14 @@ fn story(name: &str) {
         ("GET", "/orders/7/more", Some(&app), &[], 404, "operation.unknown"),
         ("GET", "/busy/x", Some(&app), &[], 503, "operation.maintenance"),
         ("GET", "/v1/x", None, &[], 500, "gateway.broken"),
+        (
+            "OPTIONS",
+            "/shared/x",
+            None,
+            &[("Origin", "https://a.example"), ("Access-Control-Request-Method", "GET")],
+            405,
+            "operation.method",
+        ),
         ("GET", "/orders/%2e%2e/busy", Some(&app), &[], 400, "path.ambiguous"),
         ("GET", "/orders/%37", Some(&app), &[], 400, "path.ambiguous"),
         ("POST", "/orders/7", Some(&app), &[("X-HTTP-Method-Override", "GET")], 400, ""),

@@ -51,11 +51,16 @@ impl Gateway {
         let peer = Some(conn.peer);
         exchange.http2 = conn.http2;
         exchange.trusted = exchange.snapshot.config.trusted_proxies.contains(conn.peer);
-        self.name_request(client.fields(), exchange);
+        // A host hands on what its clients say: nothing of it is believed but what it says itself.
+        self.name_request(client.fields(), exchange.trusted && !client.is_host(), exchange);
         exchange.address = peer.filter(|_| !exchange.trusted);
         let mut head = match head {
             Ok(head) => head,
-            Err(refusal) => return Box::pin(self.refuse_head(client, exchange, refusal)).await,
+            // A host's connection has framed well what it asks about.
+            Err(refusal) => {
+                let close = !client.is_host();
+                return Box::pin(self.refuse(client, exchange, refusal, close)).await;
+            }
         };
         let now = clock::now();
         let snapshot = exchange.snapshot.clone();
@@ -72,20 +77,20 @@ impl Gateway {
         if let Err(refusal) = refused {
             exchange.method = std::mem::take(&mut head.method);
             exchange.unmatched = Some(Unmatched::of(&head.host, head.target.path()));
-            return Box::pin(self.refuse(client, exchange, refusal)).await;
+            return Box::pin(self.refuse(client, exchange, refusal, false)).await;
         }
         if let Err(refusal) = snapshot.limits.take(exchange.address.or(peer)) {
             exchange.method = std::mem::take(&mut head.method);
             exchange.unmatched = Some(Unmatched::of(&head.host, head.target.path()));
-            return Box::pin(self.refuse(client, exchange, refusal)).await;
+            return Box::pin(self.refuse(client, exchange, refusal, false)).await;
         }
-        if let Some(endpoint) = self.endpoints.find(&head) {
+        if let Some(endpoint) = self.endpoints.find(&snapshot, &head) {
             let refused = head.check_own().err();
             exchange.method = std::mem::take(&mut head.method);
             return match refused {
                 Some(refusal) => {
                     exchange.unmatched = Some(Unmatched::of(&head.host, head.target.path()));
-                    Box::pin(self.refuse(client, exchange, refusal)).await
+                    Box::pin(self.refuse(client, exchange, refusal, false)).await
                 }
                 None => Ok(Admitted::Endpoint(endpoint)),
             };
@@ -97,7 +102,9 @@ impl Gateway {
         let mut request = Request::new(head, exchange.address, credential);
         request.certificate.clone_from(&conn.certificate);
         let origin = origin(client.fields());
+        // To a host an answer of success is a permit: it would forward what is never forwarded.
         if let Some(origin) = &origin
+            && !client.is_host()
             && Box::pin(self.preflight(client, exchange, &mut request, origin)).await?
         {
             return Ok(Admitted::Answered);
@@ -133,9 +140,9 @@ impl Gateway {
     }
 
     /// The id that the caller gives the request, if the caller is trusted; ours otherwise.
-    fn name_request(&self, fields: &impl Fields, exchange: &mut Exchange) {
+    fn name_request(&self, fields: &impl Fields, is_believed: bool, exchange: &mut Exchange) {
         let Some(name) = &self.shared.request_id else { return };
-        let said = if exchange.trusted { fields.first(name.as_str()) } else { None };
+        let said = if is_believed { fields.first(name.as_str()) } else { None };
         let fits = |value: &&[u8]| {
             (1..=MAX_REQUEST_ID).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic)
         };
@@ -210,27 +217,15 @@ impl Gateway {
         }
     }
 
-    async fn refuse_head<C: Client>(
-        &self,
-        client: &mut C,
-        exchange: &mut Exchange,
-        refusal: Refusal,
-    ) -> Result<Admitted> {
-        exchange.refuse(refusal.clone());
-        // A host's connection has framed well what it asks about.
-        let close = !client.is_host();
-        refusal::refuse(client, exchange, &refusal, close).await?;
-        Ok(Admitted::Answered)
-    }
-
     async fn refuse<C: Client>(
         &self,
         client: &mut C,
         exchange: &mut Exchange,
         refusal: Refusal,
+        close: bool,
     ) -> Result<Admitted> {
         exchange.refuse(refusal.clone());
-        refusal::refuse(client, exchange, &refusal, false).await?;
+        refusal::refuse(client, exchange, &refusal, close).await?;
         Ok(Admitted::Answered)
     }
 

@@ -54,7 +54,7 @@ impl Requests {
     fn is_for_library(&self, snapshot: &Snapshot, head: &Head) -> bool {
         self.library_alone
             || head.websocket
-            || self.gateway.endpoints.find(head).is_some()
+            || self.gateway.endpoints.find(snapshot, head).is_some()
             || snapshot.speaks_http2(&head.host, head.target.path())
     }
 
