@@ -175,6 +175,7 @@ impl Host<'_> {
             if upstream.authorization != UpstreamAuthorization::Keep {
                 line(8, "proxy_set_header Authorization \"\";");
             }
+            line(8, &format!("proxy_set_header Host {};", called(api, upstream)));
             line(8, "proxy_set_header X-Forwarded-For $remote_addr;");
             line(8, "proxy_set_header X-Forwarded-Proto $scheme;");
             line(8, "proxy_set_header X-Forwarded-Host $http_host;");
@@ -230,6 +231,7 @@ impl Host<'_> {
                 .map(|server| format!("{}://{}", scheme(upstream), at(server)))
                 .collect();
             line(12, &format!("reverse_proxy {} {{", servers.join(" ")));
+            line(16, &format!("header_up Host {}", called(api, upstream)));
             if upstream.authorization != UpstreamAuthorization::Keep {
                 line(16, "header_up -Authorization");
             }
@@ -253,6 +255,14 @@ fn told(upstream: &Upstream) -> Vec<&str> {
     let own = upstream.claims.iter().map(|(name, _)| name.as_str());
     let ours: Vec<&str> = of_identity().chain(["x-decision-id"]).collect();
     ours.into_iter().chain(own).collect()
+}
+
+/// The host that the servers are called by: with several the first one's, which they share.
+fn called(api: &Api, upstream: &Upstream) -> String {
+    match &api.host {
+        Some(host) if upstream.keeps_host => host.clone(),
+        Some(_) | None => upstream.servers.first().map(at).unwrap_or_default(),
+    }
 }
 
 fn at(server: &Server) -> String {

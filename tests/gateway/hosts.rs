@@ -153,6 +153,7 @@ fn story(name: &str) {
         };
         let client = if token.is_some() { vec!["app".to_owned()] } else { Vec::new() };
         assert_eq!(said("x-auth-client"), client, "{head:?}");
+        assert_eq!(said("host"), [upstream.address.to_string()], "{head:?}");
         assert!(!head.concat().contains("evil"), "{head:?}");
         assert!(!head.concat().to_ascii_lowercase().contains("authorization"), "{head:?}");
     }
