@@ -1,7 +1,7 @@
-//! What the gate costs: CPU time per request of the gateway with every check on and a cached token,
-//! beside a bare pingora proxy, and HAProxy and nginx that check nothing, where they are installed;
-//! and beside itself with a candidate set judged in parallel (`serve --shadow`). In turns in one
-//! run; prints the medians and the ratios to the gateway.
+//! CPU time per request of the gateway, with every check on and a cached token. It is compared with
+//! a bare pingora proxy, with HAProxy and nginx without checks (if installed), and with a gateway
+//! that also judges a candidate set (`serve --shadow`). All run in turns; the medians and the
+//! gateway's ratio to each are printed.
 //!
 //! `make bench-peers`
 
