@@ -13,6 +13,7 @@ pub mod offline_keys;
 pub mod remedy;
 pub mod replay;
 pub mod testing;
+pub mod usage;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
