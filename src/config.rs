@@ -4,6 +4,7 @@
 //! are arguments.
 
 mod build;
+pub mod console;
 pub mod document;
 pub mod fault;
 pub mod format;
@@ -121,6 +122,8 @@ pub struct Config {
     pub refresh_grace: u32,
     /// SHA-256 of the token of the admin listener.
     pub admin_token: Option<[u8; 32]>,
+    /// The console.
+    pub console: console::Console,
     /// Tests of the policies.
     pub tests: Vec<Test>,
     /// What of the lint was looked at and let be.

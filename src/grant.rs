@@ -23,6 +23,11 @@ use crate::client::{Client, GrantType, Registry};
 use crate::scope::ScopeSet;
 use form::Form;
 
+/// The refusal of a client that is switched off.
+pub const CLIENT_INACTIVE: &str = "this client is not active";
+/// The refusal of a refresh token that was used already (RFC 9700 §4.14.2).
+pub const REFRESH_REPLAYED: &str = "the refresh token has been used before";
+
 /// Error codes of RFC 6749 §5.2 and RFC 8707 §2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {

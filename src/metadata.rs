@@ -24,6 +24,12 @@ pub const MACHINE_PATHS: [&str; 10] = [
     RESOURCE,
 ];
 
+/// Whether this is a path of the token endpoint.
+#[must_use]
+pub fn is_token_path(path: &str) -> bool {
+    matches!(path, "/oauth_token.do" | "/oauth2/token")
+}
+
 /// The same for those that know OpenID Connect alone: with the members that they insist on (OpenID
 /// Connect Discovery §3). There are no ID tokens, so `openid` is no scope.
 #[must_use]

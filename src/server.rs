@@ -141,6 +141,10 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
         background::store_follower::StoreFollower::new(shared.clone()),
     ));
     server.add_service(background_service(
+        "usage",
+        background::usage::UsageWriter::new(shared.clone()),
+    ));
+    server.add_service(background_service(
         "limits",
         background::limit_sync::LimitSync::new(shared.clone()),
     ));
@@ -182,9 +186,24 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     let signals =
         lifecycle::Signals::new(process.clone(), options.temporary, move || connections.open());
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
+    settle_usage(&shared);
     settle_store(&shared);
     process.logs.flush(FLUSH);
     Ok(())
+}
+
+/// Stores what was counted last; a disk that hangs does not hold up the end.
+fn settle_usage(shared: &Arc<Shared>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let Ok(runtime) = runtime else { return };
+    let stored = runtime.block_on(async {
+        tokio::time::timeout(FLUSH, background::usage::store_usage(shared)).await
+    });
+    if !matches!(stored, Ok(Ok(()))) {
+        tracing::warn!("the use of the last seconds could not be stored");
+    }
+    // The runtime's own threads may still wait for the disk.
+    runtime.shutdown_background();
 }
 
 /// Brings the store's log into its file, on a thread of its own: a disk that hangs does not hold up

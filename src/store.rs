@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod attempts;
+pub mod audit;
 pub mod blocks;
 mod embedded;
 pub mod events;
@@ -18,6 +19,7 @@ pub mod refresh;
 pub mod revocations;
 pub mod sessions;
 mod shared;
+pub mod usage;
 pub mod uses;
 
 use std::path::{Path, PathBuf};

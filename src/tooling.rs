@@ -4,6 +4,7 @@
 pub mod access;
 pub mod change;
 pub mod coverage;
+pub mod draft;
 pub mod diff;
 pub mod explain;
 pub mod import;

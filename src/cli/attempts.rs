@@ -144,7 +144,10 @@ fn clear(gateway: &Path, whose: Whose, format: Format) -> Result<ExitCode, ExitC
         }
         Whose { .. } => (Cleared::All, "of all".to_owned()),
     };
-    let count = store_access::store(&config)?.clear_attempts_now(&cleared, clock::now());
+    let now = clock::now();
+    let record = store_access::record("clear-attempts", text.clone(), now);
+    let store = store_access::store(&config)?;
+    let count = store.clear_attempts_now(&cleared, now, Some(record));
     let count = count.map_err(|fault| wrong(&fault.to_string()))?;
     said(format, &json!({ "cleared": count }), || format!("Wrong attempts {text} count no more."));
     Ok(ExitCode::SUCCESS)

@@ -87,8 +87,11 @@ fn set(
     let since = clock::now();
     let until = time.map(|time| end_of(time, since)).transpose()?;
     let text = format!("{} `{}`", blocked.kind(), blocked.value());
+    let mut record = store_access::record("block", text.clone(), since);
+    record.after = reason.clone();
     let block = CommandedBlock { blocked, reason, since, until };
-    store_access::store(&config)?.block(&block).map_err(|fault| wrong(&fault.to_string()))?;
+    let store = store_access::store(&config)?;
+    store.block(&block, Some(record)).map_err(|fault| wrong(&fault.to_string()))?;
     let end = until.map_or_else(
         || "until `scopegate unblock`".to_owned(),
         |until| format!("until {}", store_access::time(until)),
@@ -104,7 +107,10 @@ fn end(gateway: &Path, whom: Whom, format: Format) -> Result<ExitCode, ExitCode>
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let text = format!("{} `{}`", blocked.kind(), blocked.value());
     let store = store_access::store(&config)?;
-    if !store.unblock(&blocked, clock::now()).map_err(|fault| wrong(&fault.to_string()))? {
+    let now = clock::now();
+    let record = store_access::record("unblock", text.clone(), now);
+    let ended = store.unblock(&blocked, now, Some(record));
+    if !ended.map_err(|fault| wrong(&fault.to_string()))? {
         return Err(wrong(&format!(
             "no command has blocked the {text}; blocks in policy files are edited there"
         )));

@@ -21,6 +21,7 @@ use crate::names::hex;
 use crate::store::revocations::Subject;
 use crate::system::files::{self, Addition};
 use crate::system::random;
+use crate::tooling::draft::ClientDraft;
 
 /// What to do with clients.
 #[derive(Debug, Subcommand)]
@@ -53,18 +54,54 @@ pub(super) struct New {
     /// Name for people
     #[arg(long)]
     name: Option<String>,
+    /// Whose service is integrated, for the consent page
+    #[arg(long)]
+    provider_name: Option<String>,
+    /// Who answers for it: a mail address or a team
+    #[arg(long)]
+    owner: Option<String>,
+    /// It gets no tokens yet
+    #[arg(long)]
+    inactive: bool,
     /// Grants it may use
     #[arg(long, value_delimiter = ',', default_value = "client_credentials")]
     grants: Vec<String>,
     /// Auth scopes that it holds
     #[arg(long, value_delimiter = ',')]
     scopes: Vec<String>,
+    /// APIs outside which it reaches nothing
+    #[arg(long, value_delimiter = ',')]
+    limit_authorization: Vec<String>,
+    /// It may reach operations that no scope grants, by policies and ACLs alone
+    #[arg(long)]
+    allow_unselected_scopes: bool,
+    /// It reaches only what a policy that names it admits
+    #[arg(long)]
+    enforce_token_restriction: bool,
+    /// Form of its access tokens
+    #[arg(long, value_parser = ["jwt", "opaque"], default_value = "jwt")]
+    token_format: String,
+    /// Life of its access tokens, for instance 1800s
+    #[arg(long, value_name = "DURATION")]
+    access_token_lifespan: Option<String>,
+    /// Life of its refresh tokens, for instance 100d
+    #[arg(long, value_name = "DURATION")]
+    refresh_token_lifespan: Option<String>,
     /// Where users may be sent back to; may be given several times
     #[arg(long = "redirect-url")]
     redirect_urls: Vec<String>,
+    /// Page outside at which its users sign in
+    #[arg(long, value_name = "URL")]
+    login_url: Option<String>,
+    /// Logo on the consent page
+    #[arg(long, value_name = "URL")]
+    logo_url: Option<String>,
     /// User that its client-credentials tokens act as
     #[arg(long)]
     application_user: Option<String>,
+    /// Day from which its secret is refused, YYYY-MM-DD
+    #[arg(long, value_name = "DATE", conflicts_with = "public")]
+    expires: Option<String>,
     /// It has no secret: an application on a device or in a browser
     #[arg(long)]
     public: bool,
@@ -134,17 +171,10 @@ fn find(gateway: &Path, id: &str, format: Format) -> Result<std::sync::Arc<Clien
 }
 
 fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
-    if new.name.as_ref().is_some_and(|name| name.starts_with("env:")) {
-        return wrong("a name that begins with env: would be read from the environment");
-    }
+    let draft = new.draft();
     let folder = files::clients_folder(gateway);
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let names_a_file = !new.id.is_empty() && new.id.chars().all(safe) && !new.id.starts_with('.');
-    if folder.is_some() && !names_a_file {
-        return wrong(
-            "a client id that is to be a file's name has letters, digits, dots, hyphens and \
-                underscores",
-        );
+    if let Err((key, fault)) = draft.check(folder.is_some()) {
+        return wrong(&format!("{}: {fault}", key.replace('_', "-")));
     }
     // Without it the configuration may have faults: rules that name the client already.
     let before = files::load_untested(gateway).ok();
@@ -155,13 +185,13 @@ fn add(gateway: &Path, new: &New, format: Format) -> ExitCode {
         Ok(made) => made,
         Err(code) => return code,
     };
-    let text = new.yaml(made.as_ref().map(|made| made.digest.as_str()));
+    let text = draft.yaml(made.as_ref().map(|made| made.digest.as_str()));
     let config = match files::load_with(gateway, Addition::Client, &text) {
         Ok(config) => config,
         Err(fault) => return report(&fault, format),
     };
     let secret = made.and_then(|made| made.shown);
-    let curl = new.curl(&config.fixed.public_url, secret.as_deref());
+    let curl = draft.curl(&config.fixed.public_url, secret.as_deref());
     let (key, value, text) = if let Some(folder) = folder {
         let file = match write(&folder, new, &text) {
             Ok(file) => file,
@@ -217,45 +247,29 @@ impl New {
         Ok(Some(Made { shown: Some(secret), digest }))
     }
 
-    /// The command by which the client gets a token, if it can have one without a user. `-u` makes
-    /// a header of ids and secrets of any length, which `base64` would break into lines.
-    fn curl(&self, public_url: &str, secret: Option<&str>) -> Option<String> {
-        if self.public || !self.grants.iter().any(|grant| grant == "client_credentials") {
-            return None;
+    /// The fields of its form.
+    fn draft(&self) -> ClientDraft {
+        ClientDraft {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            provider_name: self.provider_name.clone(),
+            owner: self.owner.clone(),
+            active: !self.inactive,
+            grants: self.grants.clone(),
+            application_user: self.application_user.clone(),
+            auth_scopes: self.scopes.clone(),
+            allow_only_selected_scopes: !self.allow_unselected_scopes,
+            limit_authorization: self.limit_authorization.clone(),
+            enforce_token_restriction: self.enforce_token_restriction,
+            token_format: self.token_format.clone(),
+            access_token_lifespan: self.access_token_lifespan.clone(),
+            refresh_token_lifespan: self.refresh_token_lifespan.clone(),
+            redirect_urls: self.redirect_urls.clone(),
+            public_client: self.public,
+            login_url: self.login_url.clone(),
+            logo_url: self.logo_url.clone(),
+            expires: self.expires.clone(),
         }
-        let credentials = format!("{}:{}", self.id, secret.unwrap_or("CLIENT_SECRET"));
-        Some(format!(
-            "curl -X POST {} -u {} -d grant_type=client_credentials",
-            quoted(&format!("{public_url}/oauth_token.do")),
-            quoted(&credentials)
-        ))
-    }
-
-    /// The file's text. Values are quoted as JSON strings, which YAML reads as they are.
-    fn yaml(&self, digest: Option<&str>) -> String {
-        let list = |values: &[String]| {
-            serde_json::to_string(values).unwrap_or_default().replace("\",\"", "\", \"")
-        };
-        let mut text = format!("clients:\n  {}:\n", json!(self.id));
-        let mut line = |key: &str, value: String| text.push_str(&format!("    {key}: {value}\n"));
-        if let Some(name) = &self.name {
-            line("name", json!(name).to_string());
-        }
-        line("grants", list(&self.grants));
-        if self.public {
-            line("public_client", "true".to_owned());
-        }
-        if let Some(digest) = digest {
-            line("secrets", format!("[{{ {digest} }}]"));
-        }
-        if let Some(user) = &self.application_user {
-            line("application_user", json!(user).to_string());
-        }
-        if !self.redirect_urls.is_empty() {
-            line("redirect_urls", list(&self.redirect_urls));
-        }
-        line("auth_scopes", list(&self.scopes));
-        text
     }
 }
 
@@ -342,11 +356,6 @@ fn disable(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCod
         },
     );
     Ok(ExitCode::SUCCESS)
-}
-
-/// A word as a POSIX shell reads it.
-fn quoted(word: &str) -> String {
-    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Prints the result, for people or for machines.

@@ -147,7 +147,8 @@ fn rotate(gateway: &Path, at_once: bool, format: Format) -> Result<ExitCode, Exi
     let (store, algorithm, now) =
         (store_access::store(&config)?, config.fixed.signing.algorithm, clock::now());
     let from: Timestamp = if at_once { now } else { now.plus(LEAD) };
-    let added = store.add_key(algorithm.as_str(), make(algorithm)?, now, from);
+    let record = store_access::record("rotate-key", algorithm.as_str().to_owned(), now);
+    let added = store.add_key(algorithm.as_str(), make(algorithm)?, now, from, Some(record));
     added.map_err(|fault| wrong(&fault.to_string()))?;
     said(format, &json!({ "signs_from": store_access::time(from) }), || {
         format!(
@@ -167,7 +168,8 @@ fn revoke(gateway: &Path, wanted: &str, format: Format) -> Result<ExitCode, Exit
     let Some(key) = keys.iter().find(|key| kid(key) == wanted) else {
         return Err(wrong(&format!("there is no key `{wanted}`; `scopegate key list` prints all")));
     };
-    let removed = store.drop_key(key.number, algorithm.as_str(), make(algorithm)?, now);
+    let record = Some(store_access::record("revoke-key", wanted.to_owned(), now));
+    let removed = store.drop_key(key.number, algorithm.as_str(), make(algorithm)?, now, record);
     removed.map_err(|fault| wrong(&fault.to_string()))?;
     said(format, &json!({ "revoked": wanted }), || {
         format!(

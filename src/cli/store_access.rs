@@ -9,6 +9,7 @@ use super::{Format, report, say, wrong};
 use crate::config::{Config, StoreConfig};
 use crate::names::Timestamp;
 use crate::store::Store;
+use crate::store::audit::AuditRecord;
 use crate::store::revocations::{Revocation, Subject};
 use crate::system::{clock, files};
 
@@ -35,7 +36,25 @@ pub(super) fn revoke(gateway: &Path, subject: Subject, format: Format) -> Result
 
 /// The same with a configuration that has been read.
 pub(super) fn revoke_in(config: &Config, revocation: Revocation) -> Result<(), ExitCode> {
-    store(config)?.revoke_now(revocation).map_err(|fault| wrong(&format!("store: {fault}")))
+    let (kind, value) = revocation.subject.parts();
+    let record = record("revoke", format!("{kind} {value}").trim_end().to_owned(), clock::now());
+    let revoked = store(config)?.revoke_now(revocation, Some(record));
+    revoked.map_err(|fault| wrong(&format!("store: {fault}")))
+}
+
+/// The audit record of an act by a command.
+pub(super) fn record(act: &str, on: String, now: Timestamp) -> AuditRecord {
+    AuditRecord {
+        at: now.0,
+        who: crate::system::process::user(),
+        via: "command".to_owned(),
+        from: None,
+        act: act.to_owned(),
+        on,
+        before: None,
+        after: None,
+        outcome: "done".to_owned(),
+    }
 }
 
 /// A time in UTC, RFC 3339.

@@ -2,6 +2,7 @@
 
 mod api;
 mod authorization_server;
+mod console;
 mod gateway;
 mod issuer;
 mod policy;
@@ -402,6 +403,7 @@ impl Builder<'_> {
                 grants: settings.server.grants,
                 refresh_grace: settings.server.refresh_grace,
                 admin_token: settings.admin_token,
+                console: settings.console,
                 tests,
                 waivers,
                 gateway_file,

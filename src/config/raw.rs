@@ -3,6 +3,7 @@
 //! works: never accepted and ignored.
 
 pub mod client;
+pub mod console;
 pub mod gateway;
 pub mod issuer;
 pub mod policy;

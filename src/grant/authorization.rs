@@ -2,7 +2,7 @@
 //! redemption and of the refresh.
 
 use super::pkce::Challenge;
-use super::{ErrorCode, GrantError, Granted, TokenRequest, resource, scope_of};
+use super::{CLIENT_INACTIVE, ErrorCode, GrantError, Granted, TokenRequest, resource, scope_of};
 use crate::client::{Client, GrantType, Registry};
 use crate::policy::Rules;
 use crate::scope::ScopeSet;
@@ -134,7 +134,7 @@ pub fn direct(
 pub fn may_use(client: &Client, grant: GrantType) -> Result<(), GrantError> {
     let unauthorized = |text: String| Err(GrantError::new(ErrorCode::UnauthorizedClient, text));
     if !client.active {
-        return unauthorized("this client is not active".to_owned());
+        return unauthorized(CLIENT_INACTIVE.to_owned());
     }
     if !client.grants.contains(&grant) {
         return unauthorized(format!(

@@ -1,6 +1,6 @@
 //! The client credentials grant (RFC 6749 §4.4).
 
-use super::{ErrorCode, GrantError, Granted, TokenRequest, resource, scope_of};
+use super::{CLIENT_INACTIVE, ErrorCode, GrantError, Granted, TokenRequest, resource, scope_of};
 use crate::client::{Client, GrantType};
 use crate::policy::Rules;
 
@@ -16,7 +16,7 @@ pub fn grant(
 ) -> Result<Granted, GrantError> {
     let unauthorized = |text: String| GrantError::new(ErrorCode::UnauthorizedClient, text);
     if !client.active {
-        return Err(unauthorized("this client is not active".to_owned()));
+        return Err(unauthorized(CLIENT_INACTIVE.to_owned()));
     }
     if client.public || !client.grants.contains(&GrantType::ClientCredentials) {
         return Err(unauthorized(

@@ -1,5 +1,6 @@
 //! Loops alongside the requests: what is read, fetched or checked again and again.
 
+pub mod usage;
 pub mod upstream_tokens;
 pub mod resolve;
 pub mod health;

@@ -29,6 +29,7 @@ use crate::telemetry::lines::LineWriter;
 use crate::telemetry::logs::Logs;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
+use crate::telemetry::usage::UsageCounters;
 use shadow::Candidate;
 use snapshot::Snapshot;
 
@@ -63,6 +64,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Decision records.
     pub recorder: Recorder,
+    /// Use that was not stored yet.
+    pub usage: UsageCounters,
     /// Notified when the configuration in force has changed.
     pub reloaded: Notify,
     /// The header that carries the id of a request.
@@ -92,8 +95,13 @@ impl Shared {
         let metrics = Metrics::new(log.as_ref().map(LineWriter::dropped))
             .map_err(|fault| format!("metrics: {fault}"))?;
         let metrics = Arc::new(metrics);
-        let recorder =
-            Recorder::start(&fixed.decision_log, metrics.process.records_dropped.clone())?;
+        let has_window = fixed.admin.is_some() && config.console.decisions.max > 0;
+        let recorder = Recorder::start(
+            &fixed.decision_log,
+            has_window,
+            metrics.process.records_dropped.clone(),
+        )?;
+        recorder.decisions.bound(config.console.decisions);
         let revocations =
             Revocations::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
         let guessing = Guessing::start(&store, clock::now())?;
@@ -135,6 +143,7 @@ impl Shared {
             own_keys,
             metrics,
             recorder,
+            usage: UsageCounters::default(),
             guessing,
             secret_days: DashMap::new(),
             fetch,
@@ -154,6 +163,7 @@ impl Shared {
 
     /// Puts a configuration in force, for exchanges and connections that begin from now on.
     pub fn put_in_force(&self, snapshot: Arc<Snapshot>) {
+        self.recorder.decisions.bound(snapshot.config.console.decisions);
         self.edge.policy.store(snapshot.edge.clone());
         self.snapshot.store(snapshot);
         self.reloaded.notify_waiters();

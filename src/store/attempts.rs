@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::audit::AuditRecord;
 use super::{Store, StoreFault, engine};
 use crate::names::{Timestamp, hex};
 
@@ -222,8 +223,9 @@ impl Store {
         &self,
         cleared: &Cleared,
         now: Timestamp,
+        record: Option<AuditRecord>,
     ) -> Result<usize, StoreFault> {
-        engine!(self, await clear_attempts(cleared, now))
+        engine!(self, await clear_attempts(cleared, now, record))
     }
 
     /// The same, blocking.
@@ -234,8 +236,9 @@ impl Store {
         &self,
         cleared: &Cleared,
         now: Timestamp,
+        record: Option<AuditRecord>,
     ) -> Result<usize, StoreFault> {
-        engine!(self, clear_attempts_now(cleared, now))
+        engine!(self, clear_attempts_now(cleared, now, record))
     }
 }
 

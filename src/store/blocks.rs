@@ -1,6 +1,7 @@
 //! Blocks set by command: callers and networks refused before all policies, without an edit of the
 //! YAML.
 
+use super::audit::AuditRecord;
 use super::{Store, StoreFault, engine};
 use crate::names::Timestamp;
 
@@ -69,16 +70,25 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written: nobody is blocked.
-    pub fn block(&self, block: &CommandedBlock) -> Result<(), StoreFault> {
-        engine!(self, block(block))
+    pub fn block(
+        &self,
+        block: &CommandedBlock,
+        record: Option<AuditRecord>,
+    ) -> Result<(), StoreFault> {
+        engine!(self, block(block, record))
     }
 
     /// Ends a block; false if there is none.
     ///
     /// # Errors
     /// The store cannot be written: the block stays.
-    pub fn unblock(&self, blocked: &Blocked, now: Timestamp) -> Result<bool, StoreFault> {
-        engine!(self, unblock(blocked, now))
+    pub fn unblock(
+        &self,
+        blocked: &Blocked,
+        now: Timestamp,
+        record: Option<AuditRecord>,
+    ) -> Result<bool, StoreFault> {
+        engine!(self, unblock(blocked, now, record))
     }
 
     /// All blocks that have not ended, ordered by subject.

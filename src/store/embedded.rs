@@ -6,6 +6,7 @@
 
 mod access;
 mod attempts;
+mod audit;
 mod backup;
 mod blocks;
 mod events;
@@ -17,6 +18,7 @@ mod refresh;
 mod revocations;
 mod schema;
 mod sessions;
+mod usage;
 mod uses;
 mod writer;
 

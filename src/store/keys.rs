@@ -2,6 +2,7 @@
 //! the clock, so that no process has to run at the moment of a change, and none can leave two or no
 //! current keys.
 
+use super::audit::AuditRecord;
 use super::{Store, StoreFault, engine};
 use crate::names::Timestamp;
 
@@ -108,15 +109,20 @@ impl Store {
         fresh: Option<NewKey>,
     ) -> Result<(), StoreFault> {
         let algorithm = algorithm.to_owned();
-        self.change_keys(move |keys| {
-            // A waiting key of another algorithm must not undo a change of algorithm.
-            keys.retain(|key| key.signs_from <= now || key.algorithm == algorithm);
-            if let (Some(from), Some(fresh)) = (lacking(keys, &algorithm, schedule, now), &fresh) {
-                insert(keys, &algorithm, fresh, now, from);
-            }
-            retire(keys, now);
-            keys.retain(|key| key.retired_at.is_none_or(|at| at >= now.plus(-schedule.keep)));
-        })
+        self.change_keys(
+            move |keys| {
+                // A waiting key of another algorithm must not undo a change of algorithm.
+                keys.retain(|key| key.signs_from <= now || key.algorithm == algorithm);
+                if let (Some(from), Some(fresh)) =
+                    (lacking(keys, &algorithm, schedule, now), &fresh)
+                {
+                    insert(keys, &algorithm, fresh, now, from);
+                }
+                retire(keys, now);
+                keys.retain(|key| key.retired_at.is_none_or(|at| at >= now.plus(-schedule.keep)));
+            },
+            None,
+        )
     }
 
     /// Adds a key that signs from a time on, regardless of the schedule.
@@ -129,14 +135,18 @@ impl Store {
         key: NewKey,
         now: Timestamp,
         from: Timestamp,
+        record: Option<AuditRecord>,
     ) -> Result<(), StoreFault> {
         let algorithm = algorithm.to_owned();
-        self.change_keys(move |keys| {
-            // It replaces a waiting key: two waiting keys would follow each other at once.
-            keys.retain(|key| key.signs_from <= now);
-            insert(keys, &algorithm, &key, now, from);
-            retire(keys, now);
-        })
+        self.change_keys(
+            move |keys| {
+                // It replaces a waiting key: two waiting keys would follow each other at once.
+                keys.retain(|key| key.signs_from <= now);
+                insert(keys, &algorithm, &key, now, from);
+                retire(keys, now);
+            },
+            record,
+        )
     }
 
     /// Removes a key with its public half: its signatures are refused from then on. `instead` signs
@@ -150,14 +160,18 @@ impl Store {
         algorithm: &str,
         instead: NewKey,
         now: Timestamp,
+        record: Option<AuditRecord>,
     ) -> Result<(), StoreFault> {
         let algorithm = algorithm.to_owned();
-        self.change_keys(move |keys| {
-            keys.retain(|key| key.number != number);
-            if current(keys, now).is_none() {
-                insert(keys, &algorithm, &instead, now, now);
-            }
-        })
+        self.change_keys(
+            move |keys| {
+                keys.retain(|key| key.number != number);
+                if current(keys, now).is_none() {
+                    insert(keys, &algorithm, &instead, now, now);
+                }
+            },
+            record,
+        )
     }
 
     /// Changes all keys atomically. `change` may be called more than once, if another process was
@@ -165,8 +179,9 @@ impl Store {
     pub(super) fn change_keys(
         &self,
         change: impl Fn(&mut Vec<StoredKey>) + Send + Sync + 'static,
+        record: Option<AuditRecord>,
     ) -> Result<(), StoreFault> {
-        engine!(self, change_keys(change))
+        engine!(self, change_keys(change, record))
     }
 }
 

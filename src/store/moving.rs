@@ -44,15 +44,18 @@ impl Store {
             return Err(StoreFault::Shared { server: "store".to_owned(), cause });
         };
         let keys = self.keys()?;
-        target.change_keys(move |known| {
-            for key in &keys {
-                if !known.iter().any(|other| other.public_jwk == key.public_jwk) {
-                    let number = known.iter().map(|key| key.number).max().unwrap_or(0) + 1;
-                    known.push(super::keys::StoredKey { number, ..key.clone() });
+        target.change_keys(
+            move |known| {
+                for key in &keys {
+                    if !known.iter().any(|other| other.public_jwk == key.public_jwk) {
+                        let number = known.iter().map(|key| key.number).max().unwrap_or(0) + 1;
+                        known.push(super::keys::StoredKey { number, ..key.clone() });
+                    }
                 }
-            }
-            known.sort_by_key(|key| (key.signs_from, key.number));
-        })?;
+                known.sort_by_key(|key| (key.signs_from, key.number));
+            },
+            None,
+        )?;
         for table in TABLES {
             let (mut last, mut count) = (0, 0);
             loop {

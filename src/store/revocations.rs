@@ -1,5 +1,6 @@
 //! Revocations, for tokens that are valid without a row in the store.
 
+use super::audit::AuditRecord;
 use super::{Store, StoreFault, engine};
 use crate::names::{IssuerName, Timestamp};
 
@@ -23,7 +24,7 @@ pub enum Subject {
 
 impl Subject {
     /// Its kind in the store, and its value.
-    pub(super) fn parts(&self) -> (&'static str, &str) {
+    pub fn parts(&self) -> (&'static str, &str) {
         match self {
             Self::Token(id) => ("token", id),
             Self::Authorization(id) => ("authorization", id),
@@ -90,15 +91,23 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be written: nothing is revoked.
-    pub async fn revoke(&self, revocation: Revocation) -> Result<(), StoreFault> {
-        engine!(self, await revoke(revocation))
+    pub async fn revoke(
+        &self,
+        revocation: Revocation,
+        record: Option<AuditRecord>,
+    ) -> Result<(), StoreFault> {
+        engine!(self, await revoke(revocation, record))
     }
 
     /// The same for a command.
     ///
     /// # Errors
     /// The store cannot be written: nothing is revoked.
-    pub fn revoke_now(&self, revocation: Revocation) -> Result<(), StoreFault> {
-        engine!(self, revoke_now(revocation))
+    pub fn revoke_now(
+        &self,
+        revocation: Revocation,
+        record: Option<AuditRecord>,
+    ) -> Result<(), StoreFault> {
+        engine!(self, revoke_now(revocation, record))
     }
 }

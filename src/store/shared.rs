@@ -7,6 +7,7 @@
 
 mod access;
 mod attempts;
+mod audit;
 mod blocks;
 mod events;
 mod grants;
@@ -17,6 +18,7 @@ mod moving;
 mod refresh;
 mod seal;
 mod sessions;
+mod usage;
 mod uses;
 
 use std::future::Future;

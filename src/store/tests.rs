@@ -221,12 +221,12 @@ async fn an_opaque_token_dies_with_whatever_it_hangs_on() {
             let revocation =
                 Revocation::until(IssuerName::new("self"), subject.clone(), at(made), at(made + 1));
             let elsewhere = Revocation { issuer: IssuerName::new("corp"), ..revocation.clone() };
-            store.revoke(elsewhere).await.unwrap();
+            store.revoke(elsewhere, None).await.unwrap();
             assert!(
                 store.access(ours).await.unwrap().is_some(),
                 "tokens of another issuer are none of ours"
             );
-            store.revoke(revocation).await.unwrap();
+            store.revoke(revocation, None).await.unwrap();
             assert!(store.access(ours).await.unwrap().is_none(), "{subject:?}");
             let everything = subject == Subject::Everything;
             assert_eq!(store.access(others).await.unwrap().is_none(), everything, "{subject:?}");
@@ -256,9 +256,9 @@ async fn sessions_logins_and_consents_are_kept_and_end() {
         assert_eq!(session(1).await.unwrap(), None);
         let until =
             Revocation::until(IssuerName::new("self"), Subject::User("alice".into()), at(2), at(5));
-        store.revoke(until).await.unwrap();
+        store.revoke(until, None).await.unwrap();
         assert_eq!((session(2).await.unwrap(), session(3).await.unwrap().is_some()), (None, true));
-        store.revoke(Revocation::now(Subject::Everything, at(5))).await.unwrap();
+        store.revoke(Revocation::now(Subject::Everything, at(5)), None).await.unwrap();
         assert_eq!(session(3).await.unwrap(), None);
 
         let login = Login {
@@ -335,13 +335,16 @@ async fn attempts_are_counted_and_assertions_used_once() {
         assert!(attempts.contains(&attempt("client 10.0.0.2", 2)), "{attempts:?}");
         let before = block_in_place(|| store.news_now()).unwrap().position;
         assert_eq!(
-            store.clear_attempts(&Cleared::Place("10.0.0.2".into()), at(11)).await.unwrap(),
+            store.clear_attempts(&Cleared::Place("10.0.0.2".into()), at(11), None).await.unwrap(),
             2
         );
         assert!(store.news(before).await.unwrap().blocks, "whoever shares the store hears of it");
         let attempts = block_in_place(|| store.attempts(at(11))).unwrap();
         assert_eq!(attempts, [attempt("known user x 10.0.0.2", 2)]);
-        assert_eq!(block_in_place(|| store.clear_attempts_now(&Cleared::All, at(11))).unwrap(), 0);
+        assert_eq!(
+            block_in_place(|| store.clear_attempts_now(&Cleared::All, at(11), None)).unwrap(),
+            0
+        );
         for day in [2, 1, 3] {
             store.record_secret_use("crm".into(), "s1".into(), at(day)).await.unwrap();
         }
@@ -359,14 +362,14 @@ async fn news_reach_whoever_reads_on_and_whoever_begins_anew() {
         let begin = block_in_place(|| other.news_now()).unwrap().position;
         let first =
             Revocation::until(IssuerName::new("corp"), Subject::Client("azp".into()), at(1), at(2));
-        one.revoke(first.clone()).await.unwrap();
+        one.revoke(first.clone(), None).await.unwrap();
         let block = CommandedBlock {
             blocked: Blocked::Network("10.0.0.0/8".parse().unwrap()),
             reason: Some("abuse".into()),
             since: at(2),
             until: Some(at(100)),
         };
-        block_in_place(|| one.block(&block)).unwrap();
+        block_in_place(|| one.block(&block, None)).unwrap();
         let mut heard = Vec::new();
         let (mut position, mut blocks) = (begin, false);
         while heard.is_empty() || !blocks {
@@ -389,8 +392,8 @@ async fn news_reach_whoever_reads_on_and_whoever_begins_anew() {
         // last writes.
         let anew = other.news(Position { number: 1_000_000, generation: u64::MAX }).await.unwrap();
         assert_eq!(anew.revocations.is_empty(), matches!(place, Place::Folder(_)));
-        assert!(block_in_place(|| one.unblock(&block.blocked, at(4))).unwrap());
-        assert!(!block_in_place(|| one.unblock(&block.blocked, at(4))).unwrap());
+        assert!(block_in_place(|| one.unblock(&block.blocked, at(4), None)).unwrap());
+        assert!(!block_in_place(|| one.unblock(&block.blocked, at(4), None)).unwrap());
         assert!(block_in_place(|| other.blocks(at(5))).unwrap().is_empty());
         assert!(other.news(position).await.unwrap().blocks);
         // What has expired is swept, and what has not stays.
@@ -543,7 +546,7 @@ async fn play(place: &Place, steps: &[Step]) {
                     2 => Subject::User(user.into()),
                     _ => Subject::Everything,
                 };
-                store.revoke(Revocation::now(subject, at(now))).await.unwrap();
+                store.revoke(Revocation::now(subject, at(now)), None).await.unwrap();
                 for (of, family) in model.families.iter_mut().enumerate() {
                     let meant = match kind {
                         0 => of == n,

@@ -39,6 +39,17 @@ pub fn usage() -> Usage {
     }
 }
 
+/// The user of the system whose process this is, for audit records: behind sudo the one who typed it,
+/// and without a name the number.
+#[must_use]
+pub fn user() -> String {
+    let named =
+        ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
+    named
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))
+}
+
 /// The number of entries of `/proc/self/fd`. Linux says it as the folder's size since 6.2; before,
 /// they are counted.
 fn open_fds() -> Option<f64> {

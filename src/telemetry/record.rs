@@ -18,6 +18,7 @@ use crate::names::RoleName;
 use crate::policy::Ground;
 use crate::scope::ScopeSet;
 use crate::telemetry::decision_id::DecisionId;
+use crate::telemetry::decisions::{DecisionSink, Decisions};
 use crate::telemetry::lines::LineWriter;
 use crate::telemetry::log_file::LogFile;
 
@@ -25,6 +26,8 @@ use crate::telemetry::log_file::LogFile;
 const VERSION: u32 = 1;
 /// The name of the thread that writes.
 const THREAD: &str = "decision log";
+/// The name of the thread that keeps the last ones.
+const WINDOW_THREAD: &str = "decisions";
 
 /// A decision of scopegate: one line of the decision log. Never a token, a secret or a query. A
 /// later release of the same version may have more members; none goes, and none changes its
@@ -196,18 +199,35 @@ impl Record<'_> {
     }
 }
 
-/// Writes records, where somebody reads them.
+/// Writes records, where somebody reads them: into the log, and into the window of the console.
 #[derive(Clone, Debug)]
-pub struct Recorder(Option<LineWriter>);
+pub struct Recorder {
+    log: Option<LineWriter>,
+    window: Option<LineWriter>,
+    /// The last decisions; empty without a window.
+    pub decisions: Decisions,
+}
 
 impl Recorder {
-    /// Opens the log and starts its thread. `dropped` counts the records that were not written.
+    /// Opens the log and starts its thread; and the window's, where there is to be one. `dropped`
+    /// counts the records that were not written.
     ///
     /// # Errors
     /// The file cannot be opened.
-    pub fn start(log: &DecisionLog, dropped: IntCounter) -> Result<Self, String> {
+    pub fn start(log: &DecisionLog, has_window: bool, dropped: IntCounter) -> Result<Self, String> {
+        let decisions = Decisions::default();
+        let sink = DecisionSink::new(decisions.clone());
+        let window = has_window
+            .then(|| LineWriter::start(WINDOW_THREAD, move || Ok(sink), dropped.clone()))
+            .transpose()
+            .map_err(|error| format!("decisions: {error}"))?;
+        let log = Self::open(log, dropped)?;
+        Ok(Self { log, window, decisions })
+    }
+
+    fn open(log: &DecisionLog, dropped: IntCounter) -> Result<Option<LineWriter>, String> {
         let started = match log {
-            DecisionLog::Off => return Ok(Self(None)),
+            DecisionLog::Off => return Ok(None),
             DecisionLog::Stdout => LineWriter::start(THREAD, || Ok(std::io::stdout()), dropped),
             DecisionLog::File { path, rotation } => {
                 let (path, rotation) = (PathBuf::from(path), *rotation);
@@ -218,40 +238,45 @@ impl Recorder {
             DecisionLog::File { path, .. } => format!("{path}: "),
             DecisionLog::Stdout | DecisionLog::Off => String::new(),
         };
-        Ok(Self(Some(started.map_err(|error| format!("decision_log: {place}{error}"))?)))
+        started.map(Some).map_err(|error| format!("decision_log: {place}{error}"))
     }
 
     /// Whether anybody reads records.
     #[must_use]
     pub const fn is_on(&self) -> bool {
-        self.0.is_some()
+        self.log.is_some() || self.window.is_some()
     }
 
     /// Has the file opened again before the next record. Waits for nothing.
     pub fn reopen(&self) {
-        if let Some(writer) = &self.0 {
+        if let Some(writer) = &self.log {
             writer.reopen();
         }
     }
 
     /// Waits until what was recorded has been written, at most so long.
     pub fn flush(&self, longest: Duration) {
-        if let Some(writer) = &self.0 {
+        if let Some(writer) = &self.log {
             writer.flush(longest);
         }
     }
 
-    /// Hands a record to the writer, which never waits.
+    fn writers(&self) -> impl Iterator<Item = &LineWriter> {
+        self.log.iter().chain(&self.window)
+    }
+
+    /// Hands a record to the writers, which never wait.
     pub fn record(&self, record: &Record<'_>) {
-        let Some(writer) = &self.0 else { return };
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.clear();
             match serde_json::to_writer(&mut *scratch, record) {
                 Ok(()) => {
                     scratch.push(b'\n');
-                    writer.write(scratch.clone());
+                    for writer in self.writers() {
+                        writer.write(scratch.clone());
+                    }
                 }
-                Err(_) => writer.dropped().inc(),
+                Err(_) => self.writers().for_each(|writer| writer.dropped().inc()),
             }
         });
     }

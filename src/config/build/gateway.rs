@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::authorization_server::AuthorizationServer;
 use super::{Builder, Place};
+use crate::config::console::Console;
 use crate::config::document::Value;
 use crate::config::format::{SecretSource, is_loopback};
 use crate::config::raw::gateway::{
@@ -36,6 +37,7 @@ pub(super) struct Settings {
     /// For each listener, in their order.
     pub(super) tls: Vec<Option<ListenerTls>>,
     pub(super) admin_token: Option<[u8; 32]>,
+    pub(super) console: Console,
     pub(super) run_tests_at_load: bool,
     pub(super) server: AuthorizationServer,
     pub(super) max_revocation_staleness: Duration,
@@ -118,6 +120,7 @@ impl Builder<'_> {
             trusted_proxies: Networks::new(raw.trusted_proxies.iter().map(|network| network.value)),
             tls,
             admin_token,
+            console: self.console(&raw, &place),
             run_tests_at_load: raw.run_tests_at_load.unwrap_or(false),
             max_revocation_staleness: raw
                 .max_revocation_staleness

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::console::{RawAdministrator, RawAuditLog, RawConsole, RawDecisions, RawUsage};
 use super::issuer::{RawAlgorithm, RawDiscover, RawKeys};
 use super::{RawIssuer, RawUpstream};
 use crate::config::format::{
@@ -29,6 +30,17 @@ pub struct RawGateway {
     pub metrics: Option<RawMetrics>,
     /// The admin listener: revocation, and logins of an external page. Acts always need the token.
     pub admin: Option<RawAdmin>,
+    /// Who may enter the admin listener besides the holder of its token, by name.
+    #[serde(default)]
+    pub administrators: BTreeMap<String, RawAdministrator>,
+    /// What the console may do.
+    pub console: Option<RawConsole>,
+    /// Where audit records are exported to; the records themselves are in the store.
+    pub audit_log: Option<RawAuditLog>,
+    /// The decisions that the console and `explain` can look back on.
+    pub decisions: Option<RawDecisions>,
+    /// Use per client, API, operation and day.
+    pub usage: Option<RawUsage>,
     /// Proxies whose X-Forwarded-For counts.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,

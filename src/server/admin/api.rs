@@ -171,7 +171,7 @@ async fn revoke(State(shared): State<Arc<Shared>>, Json(what): Json<Revoke>) -> 
         }
     };
     let revocation = Revocation::now(subject, clock::now());
-    match shared.store.revoke(revocation.clone()).await {
+    match shared.store.revoke(revocation.clone(), None).await {
         Ok(()) => {
             shared.tokens.revocations.add(&revocation);
             tracing::info!(subject = ?revocation.subject, "revoked by the admin listener");

@@ -388,7 +388,7 @@ impl Guessing {
         }
         self.changed.notify_all();
         let cleared = Cleared::Name(account, name.to_owned());
-        if let Err(error) = store.clear_attempts(&cleared, now).await {
+        if let Err(error) = store.clear_attempts(&cleared, now, None).await {
             tracing::warn!(%error, "attempts that no longer count could not be removed from the \
                 store");
         }

@@ -67,7 +67,7 @@ async fn end(asked: &ClientForm) -> Result<(), GrantError> {
     };
     let revocation =
         Revocation { expires: facts.expires, ..Revocation::now(Subject::Token(id.clone()), now) };
-    store.revoke(revocation.clone()).await.map_err(|fault| stored(&fault))?;
+    store.revoke(revocation.clone(), None).await.map_err(|fault| stored(&fault))?;
     server.shared.tokens.revocations.add(&revocation);
     Ok(())
 }

@@ -14,7 +14,8 @@ use crate::grant::assertion;
 use crate::grant::authorization;
 use crate::grant::opaque::{Kind, RANDOM};
 use crate::grant::{
-    ErrorCode, GrantError, Granted, TokenRequest, TokenResponse, client_credentials,
+    ErrorCode, GrantError, Granted, REFRESH_REPLAYED, TokenRequest, TokenResponse,
+    client_credentials,
 };
 use crate::names::Timestamp;
 use crate::server::limits::guessing::Origin;
@@ -170,9 +171,7 @@ impl Turn<'_> {
             }
             Rotation::Unknown => Err(unknown()),
             Rotation::Refused(error) => Err(error),
-            Rotation::Reused(revocation) => {
-                Err(self.reused(&revocation, "the refresh token has been used before"))
-            }
+            Rotation::Reused(revocation) => Err(self.reused(&revocation, REFRESH_REPLAYED)),
         }
     }
 

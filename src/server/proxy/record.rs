@@ -17,6 +17,7 @@ use crate::server::oauth::Outcome;
 use crate::server::state::Shared;
 use crate::system::clock;
 use crate::telemetry::record::{Candidate, Record, Scopes};
+use crate::tooling::usage::{Counts, own};
 
 /// The refusal that an error of the proxy amounts to; `None` when the client is gone. Notes it in
 /// the exchange.
@@ -80,6 +81,7 @@ pub fn record(shared: &Shared, exchange: &Exchange) {
         shared.metrics.requests.decision_duration.observe(decided);
     }
     count(shared, exchange, total);
+    count_use(shared, exchange);
     if shared.recorder.is_on() {
         write(shared, exchange, total);
     }
@@ -130,6 +132,62 @@ fn count(shared: &Shared, exchange: &Exchange, total: Duration) {
     }
     if let Some(difference) = &exchange.difference {
         shared.metrics.requests.shadow_difference(difference);
+    }
+}
+
+/// Counts the exchange as use of what its client was granted.
+fn count_use(shared: &Shared, exchange: &Exchange) {
+    let mut counts = Counts::default();
+    let failed = refusal(exchange).is_some();
+    let (principal, shadow) = match &exchange.stage {
+        Stage::Permitted(permitted) => (permitted.principal.as_ref(), permitted.shadow),
+        Stage::Refused(refused) => (refused.principal.as_ref(), None),
+        Stage::Endpoint(path, outcome) => return count_endpoint(shared, path, outcome),
+        Stage::Received => return,
+    };
+    let Some(operation) = exchange.operation() else { return };
+    let rules = exchange.snapshot.rules();
+    let (Some(api), Some(operation)) = (rules.api_of(operation), rules.operation(operation)) else {
+        return;
+    };
+    // What failed behind us was permitted: the right was used.
+    if matches!(exchange.stage, Stage::Permitted(_)) {
+        counts.permitted = 1;
+        counts.for_users = u64::from(principal.is_some_and(acts_for_a_user));
+        counts.shadow_refused =
+            u64::from(!failed && shadow.is_some_and(|verdict| !verdict.is_permit()));
+    } else {
+        counts.refused = 1;
+    }
+    let client = principal.map_or("", |principal| principal.client().id.as_str());
+    shared.usage.count(client, api.name.as_str(), &operation.label, counts);
+}
+
+/// Whether a user gave the authorization that a token of ours is from.
+fn acts_for_a_user(principal: &Principal) -> bool {
+    let facts = principal.facts();
+    facts.issuer.is_own() && facts.authorization.is_some()
+}
+
+/// Counts a request for tokens: of the client that has authenticated, or is claimed.
+fn count_endpoint(shared: &Shared, path: &str, outcome: &Outcome) {
+    if !crate::metadata::is_token_path(path) {
+        return;
+    }
+    let client = outcome.client.as_deref().or(outcome.claimed_client.as_deref());
+    let Some(client) = client else { return };
+    let refused = Counts { refused: 1, ..Counts::default() };
+    let Some((_, cause)) = &outcome.error else {
+        let issued = Counts { permitted: 1, ..Counts::default() };
+        return shared.usage.count(client, "", own::TOKENS, issued);
+    };
+    shared.usage.count(client, "", own::TOKENS, refused);
+    let cause = cause.as_str();
+    if cause.starts_with(crate::grant::REFRESH_REPLAYED) {
+        shared.usage.count(client, "", own::REFRESH_REPLAY, refused);
+    }
+    if cause.starts_with(crate::grant::CLIENT_INACTIVE) {
+        shared.usage.count(client, "", own::INACTIVE, refused);
     }
 }
 

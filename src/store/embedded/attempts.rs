@@ -3,10 +3,12 @@
 use rusqlite::{Connection, params};
 
 use super::Embedded;
+use super::audit::note;
 use super::events::note_blocks;
 use crate::names::Timestamp;
 use crate::store::StoreFault;
 use crate::store::attempts::{Attempt, Cleared};
+use crate::store::audit::AuditRecord;
 
 impl Embedded {
     pub(in crate::store) async fn note_attempts(
@@ -43,18 +45,27 @@ impl Embedded {
         &self,
         cleared: &Cleared,
         now: Timestamp,
+        record: Option<AuditRecord>,
     ) -> Result<usize, StoreFault> {
         let cleared = cleared.clone();
-        self.write(move |connection| clear(connection, &cleared, now)).await
+        self.write(move |connection| {
+            note(connection, record.as_ref())?;
+            clear(connection, &cleared, now)
+        })
+        .await
     }
 
     pub(in crate::store) fn clear_attempts_now(
         &self,
         cleared: &Cleared,
         now: Timestamp,
+        record: Option<AuditRecord>,
     ) -> Result<usize, StoreFault> {
         let cleared = cleared.clone();
-        self.write_now(move |connection| clear(connection, &cleared, now))
+        self.write_now(move |connection| {
+            note(connection, record.as_ref())?;
+            clear(connection, &cleared, now)
+        })
     }
 }
 

@@ -3,15 +3,22 @@
 use rusqlite::params;
 
 use super::Embedded;
+use super::audit::note;
 use super::events::note_blocks;
 use crate::names::Timestamp;
 use crate::store::StoreFault;
+use crate::store::audit::AuditRecord;
 use crate::store::blocks::{Blocked, CommandedBlock};
 
 impl Embedded {
-    pub(in crate::store) fn block(&self, block: &CommandedBlock) -> Result<(), StoreFault> {
+    pub(in crate::store) fn block(
+        &self,
+        block: &CommandedBlock,
+        record: Option<AuditRecord>,
+    ) -> Result<(), StoreFault> {
         let block = block.clone();
         self.write_now(move |connection| {
+            note(connection, record.as_ref())?;
             connection.execute(
                 "INSERT OR REPLACE INTO block (kind, value, reason, since, until) VALUES (?1, ?2, \
                     ?3, ?4, ?5)",
@@ -31,6 +38,7 @@ impl Embedded {
         &self,
         blocked: &Blocked,
         now: Timestamp,
+        record: Option<AuditRecord>,
     ) -> Result<bool, StoreFault> {
         let (kind, value) = (blocked.kind(), blocked.value());
         self.write_now(move |connection| {
@@ -39,6 +47,9 @@ impl Embedded {
                 params![kind, value],
             )?;
             note_blocks(connection, now)?;
+            if removed > 0 {
+                note(connection, record.as_ref())?;
+            }
             Ok(removed > 0)
         })
     }

@@ -3,8 +3,10 @@
 use rusqlite::{Connection, params};
 
 use super::Embedded;
+use super::audit::note;
 use crate::names::Timestamp;
 use crate::store::StoreFault;
+use crate::store::audit::AuditRecord;
 use crate::store::keys::StoredKey;
 
 impl Embedded {
@@ -16,8 +18,10 @@ impl Embedded {
     pub(in crate::store) fn change_keys(
         &self,
         change: impl Fn(&mut Vec<StoredKey>) + Send + 'static,
+        record: Option<AuditRecord>,
     ) -> Result<(), StoreFault> {
         self.write_now(move |connection| {
+            note(connection, record.as_ref())?;
             let before = all(connection)?;
             let mut after = before.clone();
             change(&mut after);

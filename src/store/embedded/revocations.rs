@@ -3,21 +3,36 @@
 use rusqlite::{Connection, params};
 
 use super::Embedded;
+use super::audit::note;
 use crate::store::StoreFault;
+use crate::store::audit::AuditRecord;
 use crate::store::revocations::{Revocation, Subject};
 
 impl Embedded {
-    pub(in crate::store) async fn revoke(&self, revocation: Revocation) -> Result<(), StoreFault> {
-        self.write(move |connection| revoke(connection, &revocation)).await
+    pub(in crate::store) async fn revoke(
+        &self,
+        revocation: Revocation,
+        record: Option<AuditRecord>,
+    ) -> Result<(), StoreFault> {
+        self.write(move |connection| revoke(connection, &revocation, record.as_ref())).await
     }
 
-    pub(in crate::store) fn revoke_now(&self, revocation: Revocation) -> Result<(), StoreFault> {
-        self.write_now(move |connection| revoke(connection, &revocation))
+    pub(in crate::store) fn revoke_now(
+        &self,
+        revocation: Revocation,
+        record: Option<AuditRecord>,
+    ) -> Result<(), StoreFault> {
+        self.write_now(move |connection| revoke(connection, &revocation, record.as_ref()))
     }
 }
 
 /// Deletes tokens that have a row, and stores an event for those that have none.
-fn revoke(connection: &Connection, revocation: &Revocation) -> rusqlite::Result<()> {
+fn revoke(
+    connection: &Connection,
+    revocation: &Revocation,
+    record: Option<&AuditRecord>,
+) -> rusqlite::Result<()> {
+    note(connection, record)?;
     if revocation.issuer.is_own() {
         delete(connection, revocation)?;
     }

@@ -157,6 +157,30 @@ const STEPS: [&str; 3] = [
     ",
 ];
 
+/// Tables that older versions neither know nor need: made where they are missing, without another
+/// version, so that a step back to an older gateway stays possible.
+const ADDITIONS: &str = "
+    -- Who did what, written with the act.
+    CREATE TABLE IF NOT EXISTS audit (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        at     INTEGER NOT NULL,
+        record TEXT    NOT NULL
+    ) STRICT;
+    -- Requests by day, client, API and operation.
+    CREATE TABLE IF NOT EXISTS usage (
+        day            INTEGER NOT NULL,
+        client         TEXT    NOT NULL,
+        api            TEXT    NOT NULL,
+        operation      TEXT    NOT NULL,
+        permitted      INTEGER NOT NULL,
+        refused        INTEGER NOT NULL,
+        for_users      INTEGER NOT NULL,
+        shadow_refused INTEGER NOT NULL,
+        PRIMARY KEY (day, client, api, operation)
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS usage_client ON usage (client, day);
+";
+
 /// Rows removed by one sweep of one table: a long delete would delay writers.
 pub(super) const SLICE: i64 = 1_000;
 /// Removes expired rows (`?1` is now, `?2` the batch size).
@@ -217,6 +241,9 @@ fn fill(connection: &mut Connection, create: bool) -> rusqlite::Result<(i64, i64
             transaction.execute_batch(step)?;
         }
         transaction.pragma_update(None, "user_version", VERSION)?;
+    }
+    if version(&transaction)? == VERSION {
+        transaction.execute_batch(ADDITIONS)?;
     }
     let tables =
         transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;

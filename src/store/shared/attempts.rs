@@ -6,6 +6,7 @@ use super::{Shared, arguments, key};
 use crate::names::{Timestamp, hex};
 use crate::store::StoreFault;
 use crate::store::attempts::{Attempt, Cleared};
+use crate::store::audit::AuditRecord;
 use crate::system::random;
 
 impl Shared {
@@ -43,6 +44,7 @@ impl Shared {
         &self,
         cleared: &Cleared,
         now: Timestamp,
+        record: Option<AuditRecord>,
     ) -> Result<usize, StoreFault> {
         let members = self.members(now).await?;
         let covered = |member: &String| {
@@ -50,7 +52,8 @@ impl Shared {
         };
         let covered: Vec<String> = members.into_iter().filter(covered).collect();
         let count = covered.len();
-        self.change::<i64>("clear_attempts", arguments![json!(covered), now]).await?;
+        let arguments = arguments![json!(covered), now];
+        self.change_recorded::<i64>(record.as_ref(), "clear_attempts", arguments).await?;
         Ok(count)
     }
 
@@ -58,9 +61,10 @@ impl Shared {
         &self,
         cleared: &Cleared,
         now: Timestamp,
+        record: Option<AuditRecord>,
     ) -> Result<usize, StoreFault> {
         let (store, cleared) = (self.clone(), cleared.clone());
-        self.wait(async move { store.clear_attempts(&cleared, now).await })
+        self.wait(async move { store.clear_attempts(&cleared, now, record).await })
     }
 
     async fn members(&self, now: Timestamp) -> Result<Vec<String>, StoreFault> {

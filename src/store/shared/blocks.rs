@@ -5,10 +5,15 @@ use serde_json::{Value, json};
 use super::{Shared, arguments, key};
 use crate::names::Timestamp;
 use crate::store::StoreFault;
+use crate::store::audit::AuditRecord;
 use crate::store::blocks::{Blocked, CommandedBlock};
 
 impl Shared {
-    pub(in crate::store) fn block(&self, block: &CommandedBlock) -> Result<(), StoreFault> {
+    pub(in crate::store) fn block(
+        &self,
+        block: &CommandedBlock,
+        record: Option<AuditRecord>,
+    ) -> Result<(), StoreFault> {
         let value = json!({
             "reason": block.reason,
             "since": block.since.0,
@@ -18,7 +23,8 @@ impl Shared {
         let field = field(&block.blocked);
         let since = block.since;
         self.wait(async move {
-            store.change::<i64>("block", arguments![field, value, since]).await.map(drop)
+            let arguments = arguments![field, value, since];
+            store.change_recorded::<i64>(record.as_ref(), "block", arguments).await.map(drop)
         })
     }
 
@@ -26,12 +32,15 @@ impl Shared {
         &self,
         blocked: &Blocked,
         now: Timestamp,
+        record: Option<AuditRecord>,
     ) -> Result<bool, StoreFault> {
         let store = self.clone();
         let field = field(blocked);
-        self.wait(
-            async move { Ok(store.change::<i64>("unblock", arguments![field, now]).await? > 0) },
-        )
+        self.wait(async move {
+            let arguments = arguments![field, now];
+            let removed: i64 = store.change_recorded(record.as_ref(), "unblock", arguments).await?;
+            Ok(removed > 0)
+        })
     }
 
     pub(in crate::store) fn blocks(

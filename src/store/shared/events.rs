@@ -11,6 +11,7 @@ use serde_json::{Value as Json, json};
 use super::{Shared, arguments, key};
 use crate::names::{IssuerName, Timestamp};
 use crate::store::StoreFault;
+use crate::store::audit::AuditRecord;
 use crate::store::events::{News, Position};
 use crate::store::revocations::{Revocation, Subject};
 
@@ -28,17 +29,24 @@ struct Entry {
 }
 
 impl Shared {
-    pub(in crate::store) async fn revoke(&self, revocation: Revocation) -> Result<(), StoreFault> {
+    pub(in crate::store) async fn revoke(
+        &self,
+        revocation: Revocation,
+        record: Option<AuditRecord>,
+    ) -> Result<(), StoreFault> {
         let (kind, value) = revocation.subject.parts();
         let now = revocation.at;
-        self.change::<i64>("revoke", arguments![kind, value, event(&revocation, now)])
-            .await
-            .map(drop)
+        let arguments = arguments![kind, value, event(&revocation, now)];
+        self.change_recorded::<i64>(record.as_ref(), "revoke", arguments).await.map(drop)
     }
 
-    pub(in crate::store) fn revoke_now(&self, revocation: Revocation) -> Result<(), StoreFault> {
+    pub(in crate::store) fn revoke_now(
+        &self,
+        revocation: Revocation,
+        record: Option<AuditRecord>,
+    ) -> Result<(), StoreFault> {
         let store = self.clone();
-        self.wait(async move { store.revoke(revocation).await })
+        self.wait(async move { store.revoke(revocation, record).await })
     }
 
     pub(in crate::store) async fn news(&self, after: Position) -> Result<News, StoreFault> {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{Shared, arguments, key};
 use crate::names::Timestamp;
 use crate::store::StoreFault;
+use crate::store::audit::AuditRecord;
 use crate::store::keys::StoredKey;
 
 impl Shared {
@@ -18,6 +19,7 @@ impl Shared {
     pub(in crate::store) fn change_keys(
         &self,
         change: impl Fn(&mut Vec<StoredKey>) + Send + Sync + 'static,
+        record: Option<AuditRecord>,
     ) -> Result<(), StoreFault> {
         let store = self.clone();
         self.wait(async move {
@@ -29,8 +31,9 @@ impl Shared {
                     return Ok(());
                 }
                 let text = store.write_keys(&after)?;
+                let arguments = arguments!["keys", before, text];
                 let done: String =
-                    store.change("replace", arguments!["keys", before, text]).await?;
+                    store.change_recorded(record.as_ref(), "replace", arguments).await?;
                 if done == "done" {
                     return Ok(());
                 }

@@ -444,6 +444,76 @@ function operations.replace(name, before, after)
   return 'done'
 end
 
+-- usage:DAY        counters: client, API, operation and kind
+-- usage:days       the days that have some
+function operations.add_usage(rows, most)
+  for _, row in ipairs(cjson.decode(rows)) do
+    local day, field, counts, other = row[1], row[2], row[3], row[4]
+    local name = key('usage:' .. day)
+    if call('HEXISTS', name, field .. '\31' .. '1') + call('HEXISTS', name, field .. '\31' .. '2') == 0
+      and call('HLEN', name) >= tonumber(most) then field = other end
+    for kind, count in ipairs(counts) do
+      if count > 0 then call('HINCRBY', name, field .. '\31' .. kind, string.format('%.0f', count)) end
+    end
+    call('ZADD', key('usage:days'), day, day)
+  end
+  return 'done'
+end
+
+function operations.forget_usage(before)
+  for _, day in ipairs(call('ZRANGEBYSCORE', key('usage:days'), '-inf', '(' .. before)) do
+    call('DEL', key('usage:' .. day))
+    call('ZREM', key('usage:days'), day)
+  end
+  return 'done'
+end
+
+-- audit            lines, oldest first
+-- audit:first      the number of the first one
+local function audit(record, most)
+  local length = call('RPUSH', key('audit'), record)
+  if length == 1 then call('SETNX', key('audit:first'), 1) end
+  if length > tonumber(most) then
+    call('LPOP', key('audit'))
+    call('INCR', key('audit:first'))
+  end
+end
+
+function operations.note_audit(record, most)
+  audit(record, most)
+  return 'done'
+end
+
+-- An operation and the record of it: both or none.
+function operations.recorded(record, most, operation, ...)
+  local done = operations[operation](...)
+  if done ~= 'changed' then audit(record, most) end
+  return done
+end
+
+local function audit_range(from, to)
+  local first = tonumber(call('GET', key('audit:first')) or 1)
+  local found = {}
+  from = math.max(from, first)
+  if to < from then return found end
+  for at, line in ipairs(call('LRANGE', key('audit'), string.format('%.0f', from - first), string.format('%.0f', to - first))) do
+    table.insert(found, { from + at - 1, line })
+  end
+  return found
+end
+
+function operations.audit_after(after, limit)
+  return audit_range(after + 1, after + limit)
+end
+
+function operations.audit_before(before, limit)
+  local first = tonumber(call('GET', key('audit:first')) or 1)
+  local last = math.min(before - 1, first + call('LLEN', key('audit')) - 1)
+  local found, newest = audit_range(last - limit + 1, last), {}
+  for at = #found, 1, -1 do table.insert(newest, found[at]) end
+  return newest
+end
+
 -- Removes a slice of the events that have expired, failures, and blocks that have ended.
 function operations.sweep(now, slice)
   call('ZREMRANGEBYSCORE', key('failures'), '-inf', '(' .. now)

@@ -100,7 +100,7 @@ fn what_was_revoked_while_one_was_cut_off_bites_when_it_is_back() {
     let store = scopegate::store::Store::of(&redis.config()).unwrap();
     let now = scopegate::system::clock::now();
     let subject = scopegate::store::revocations::Subject::Client("machine".into());
-    store.revoke_now(scopegate::store::revocations::Revocation::now(subject, now)).unwrap();
+    store.revoke_now(scopegate::store::revocations::Revocation::now(subject, now), None).unwrap();
     wait_for("the revocation", || (verdict(&gateway, &jwt) == "token.invalid").then_some(()));
 }
 
@@ -123,7 +123,7 @@ fn a_connection_for_news_that_dies_alone_is_made_anew() {
     let store = scopegate::store::Store::of(&redis.config()).unwrap();
     let now = scopegate::system::clock::now();
     let subject = scopegate::store::revocations::Subject::Client("machine".into());
-    store.revoke_now(scopegate::store::revocations::Revocation::now(subject, now)).unwrap();
+    store.revoke_now(scopegate::store::revocations::Revocation::now(subject, now), None).unwrap();
     wait_for("the revocation", || (verdict(&gateway, &jwt) == "token.invalid").then_some(()));
 }
 

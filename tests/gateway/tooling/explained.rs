@@ -164,10 +164,13 @@ fn a_real_token_is_read_from_standard_input_and_never_printed() {
     );
     gateway
         .store()
-        .revoke_now(scopegate::store::revocations::Revocation::now(
-            scopegate::store::revocations::Subject::Client("portal".to_owned()),
-            scopegate::system::clock::now(),
-        ))
+        .revoke_now(
+            scopegate::store::revocations::Revocation::now(
+                scopegate::store::revocations::Subject::Client("portal".to_owned()),
+                scopegate::system::clock::now(),
+            ),
+            None,
+        )
         .unwrap();
     assert!(command(&token, &[]).starts_with("token.invalid (revoked)\n"));
 }

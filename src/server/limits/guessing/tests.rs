@@ -320,7 +320,7 @@ async fn attempts_survive_a_restart_and_a_command_ends_them() {
     let back = Guessing::start(&place.store, Timestamp(1_000 - 3 * 3_600)).unwrap();
     assert_eq!(back.limited(Account::User, "alice", &from(1)), None);
     let cleared = Cleared::Name(Account::User, "alice".to_owned());
-    assert_eq!(place.store.clear_attempts(&cleared, NOW).await.unwrap(), MAX_PER_NAME);
+    assert_eq!(place.store.clear_attempts(&cleared, NOW, None).await.unwrap(), MAX_PER_NAME);
     again.read(&place.store, NOW).unwrap();
     wrong(&again, &place.store, Account::User, "alice", &from(1)).await.unwrap();
 }

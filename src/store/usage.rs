@@ -1,0 +1,56 @@
+//! Counters of use by client, API, operation and day. Several gateways on one store add up.
+
+use super::{Store, StoreFault, engine};
+use crate::tooling::usage::{Day, OTHER, Row};
+
+/// Subjects of one day with a counter of their own; further ones count as [`OTHER`] of their API.
+pub const MAX_SUBJECTS: usize = 200_000;
+
+impl Store {
+    /// Adds to the counters; all of it or nothing.
+    ///
+    /// # Errors
+    /// The store cannot be written: nothing was added.
+    pub async fn add_usage(&self, rows: Vec<Row>) -> Result<(), StoreFault> {
+        engine!(self, await add_usage(rows))
+    }
+
+    /// The counters from a day on: of one client, or of all.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn usage(&self, since: Day, client: Option<String>) -> Result<Vec<Row>, StoreFault> {
+        engine!(self, await usage(since, client))
+    }
+
+    /// The same, blocking, for a command.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn usage_now(&self, since: Day, client: Option<String>) -> Result<Vec<Row>, StoreFault> {
+        engine!(self, usage_now(since, client))
+    }
+
+    /// The first day on which anything was counted and is kept.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn first_usage(&self) -> Result<Option<Day>, StoreFault> {
+        engine!(self, first_usage())
+    }
+
+    /// Removes a batch of the counters before a day; true when there may be more.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn forget_usage(&self, before: Day) -> Result<bool, StoreFault> {
+        engine!(self, await forget_usage(before))
+    }
+}
+
+/// The row under which a subject counts for which there is no room.
+pub(super) fn without_room(mut row: Row) -> Row {
+    OTHER.clone_into(&mut row.subject.operation);
+    row.subject.client.clear();
+    row
+}
