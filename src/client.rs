@@ -88,6 +88,8 @@ pub struct Client {
     pub name: String,
     /// Its operator, for the consent page.
     pub provider: Option<String>,
+    /// Who answers for it.
+    pub owner: Option<String>,
     /// Its logo, for the consent page.
     pub logo_url: Option<String>,
     /// Its external sign-in page.
@@ -199,6 +201,7 @@ impl Client {
             id: ClientId::new(id),
             name: id.to_owned(),
             provider: None,
+            owner: None,
             logo_url: None,
             login_url: None,
             active: true,

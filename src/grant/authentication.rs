@@ -325,6 +325,7 @@ mod tests {
             id: ClientId::new(id),
             name: id.to_owned(),
             provider: None,
+            owner: None,
             logo_url: None,
             login_url: None,
             active: true,

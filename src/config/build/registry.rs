@@ -110,6 +110,7 @@ impl Builder<'_> {
             id: ClientId::new(name),
             name: raw.name.clone().unwrap_or_else(|| name.to_owned()),
             provider: raw.provider_name.clone(),
+            owner: raw.owner.clone(),
             logo_url: raw.logo_url.as_ref().map(|url| url.text().to_owned()),
             login_url: raw.login_url.as_ref().map(|url| url.text().to_owned()),
             active: raw.active,

@@ -25,6 +25,8 @@ pub struct RawClient {
     pub name: Option<String>,
     /// Who runs it, for the consent page.
     pub provider_name: Option<String>,
+    /// Who answers for it here: a person, a team, an address. For findings, never for decisions.
+    pub owner: Option<String>,
     /// Switched off, it gets no token and its tokens are refused.
     #[serde(default = "yes")]
     pub active: bool,
