@@ -6,6 +6,7 @@ pub mod change;
 pub mod coverage;
 pub mod draft;
 pub mod diff;
+pub mod edit;
 pub mod explain;
 pub mod import;
 pub mod integrate;

@@ -2,6 +2,7 @@
 //! serde_yaml keeps none). The only module that names either parser.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, Span};
@@ -151,12 +152,25 @@ pub enum Step {
 /// A place in a document, as steps from its root.
 pub type Path = Vec<Step>;
 
-/// Line and column from 1, and a width, in characters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Line and column from 1, and a width, in characters; start and end in characters of the text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     line: usize,
     column: usize,
     width: usize,
+    start: usize,
+    end: usize,
+}
+
+/// The bytes of a value in the text of its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// Those of its key, where it is a value of a mapping.
+    pub key: Option<Range<usize>>,
+    /// Those of the value itself, for a list or mapping in block style to the end of its last item.
+    pub value: Range<usize>,
+    /// Whether it is written in brackets or braces.
+    pub is_flow: bool,
 }
 
 #[derive(Debug)]
@@ -235,6 +249,22 @@ impl Document {
         self.fault(self.locate(path).0, message, help)
     }
 
+    /// The bytes of a value that is in the file; `None` where it is not.
+    #[must_use]
+    pub fn bytes(&self, path: &[Step]) -> Option<Bytes> {
+        let (mut node, mut key) = (&self.root, None);
+        for step in path {
+            (key, node) = match (&node.children, step) {
+                (Children::Map(map), Step::Key(name)) => {
+                    map.get(name).map(|(key, node)| (Some(*key), node))?
+                }
+                (Children::List(list), Step::Index(at)) => (None, list.get(*at)?),
+                _ => return None,
+            };
+        }
+        Places::of(&self.text).bytes(key, node)
+    }
+
     fn fault(&self, mark: Mark, message: String, help: Option<String>) -> Fault {
         Fault {
             file: self.file.clone(),
@@ -269,6 +299,78 @@ impl Document {
     }
 }
 
+/// The bytes of a text by its characters.
+struct Places<'a> {
+    text: &'a str,
+    offsets: Vec<usize>,
+}
+
+impl<'a> Places<'a> {
+    fn of(text: &'a str) -> Self {
+        let ends = std::iter::once(text.len());
+        Self { text, offsets: text.char_indices().map(|(at, _)| at).chain(ends).collect() }
+    }
+
+    fn bytes(&self, key: Option<Mark>, node: &Node) -> Option<Bytes> {
+        let key = match key {
+            Some(key) => Some(self.offset(key.start)?..self.scalar_end(key)?),
+            None => None,
+        };
+        let start = self.offset(node.mark.start)?;
+        Some(Bytes { key, value: start..self.end(node)?, is_flow: self.is_flow(node) })
+    }
+
+    fn offset(&self, character: usize) -> Option<usize> {
+        self.offsets.get(character).copied()
+    }
+
+    fn is_flow(&self, node: &Node) -> bool {
+        let start = node.mark.start;
+        let begins = match &node.children {
+            Children::None => return false,
+            // A list that is not indented begins, for the parser, where its first item does.
+            Children::List(list) => list.first().is_some_and(|item| item.mark.start == start),
+            Children::Map(map) => map.values().any(|(key, _)| key.start == start),
+        };
+        let text = self.offset(start).and_then(|start| self.text.get(start..));
+        !begins && text.is_some_and(|text| text.starts_with(['[', '{']))
+    }
+
+    /// The end of a value. The parser ends a block only where the next token begins, so that the
+    /// end of its last item counts.
+    fn end(&self, node: &Node) -> Option<usize> {
+        let last = match &node.children {
+            _ if self.is_flow(node) => return self.offset(node.mark.end),
+            Children::None => return self.scalar_end(node.mark),
+            Children::Map(map) => {
+                map.values().map(|(_, node)| node).max_by_key(|node| node.mark.start)
+            }
+            Children::List(list) => list.last(),
+        };
+        self.end(last?)
+    }
+
+    /// The end of a scalar. The parser ends a quoted one behind the spaces and the comment that
+    /// follow it.
+    fn scalar_end(&self, mark: Mark) -> Option<usize> {
+        let (start, end) = (self.offset(mark.start)?, self.offset(mark.end)?);
+        let text = self.text.get(start..end)?;
+        let Some(quote) = text.chars().next().filter(|c| matches!(c, '"' | '\'')) else {
+            return Some(start + text.trim_end().len());
+        };
+        let mut bytes = text.bytes().enumerate().skip(1).peekable();
+        while let Some((at, byte)) = bytes.next() {
+            let is_doubled = byte == b'\'' && bytes.peek().is_some_and(|(_, next)| *next == byte);
+            if (quote == '"' && byte == b'\\') || (quote == '\'' && is_doubled) {
+                bytes.next();
+            } else if char::from(byte) == quote {
+                return Some(start + at + 1);
+            }
+        }
+        None
+    }
+}
+
 struct Tree<'a> {
     file: &'a str,
     events: Parser<'a, saphyr_parser::StrInput<'a>>,
@@ -300,7 +402,8 @@ impl<'a> Tree<'a> {
                 | Event::MappingEnd => root = Some(self.node(&event, span, 0)?),
             }
         }
-        let empty = Node { mark: Mark { line: 1, column: 1, width: 1 }, children: Children::None };
+        let mark = Mark { line: 1, column: 1, width: 1, ..Mark::default() };
+        let empty = Node { mark, children: Children::None };
         Ok(root.unwrap_or(empty))
     }
 
@@ -313,6 +416,7 @@ impl<'a> Tree<'a> {
                     line: error.marker().line(),
                     column: error.marker().col() + 1,
                     width: 1,
+                    ..Mark::default()
                 };
                 let message = format!("not valid YAML: {}", error.info());
                 Err(self.fault(
@@ -325,7 +429,7 @@ impl<'a> Tree<'a> {
     }
 
     fn node(&mut self, event: &Event<'a>, span: Span, depth: usize) -> Result<Node, Box<Fault>> {
-        let mark = mark(&span);
+        let mut mark = mark(&span);
         if depth > MAX_DEPTH {
             return Err(self.fault(
                 mark,
@@ -353,31 +457,35 @@ impl<'a> Tree<'a> {
                 "write the value out where it is used",
             ));
         }
-        let children = if matches!(event, Event::SequenceStart(..)) {
+        let (children, bracket) = if matches!(event, Event::SequenceStart(..)) {
             self.list(depth)?
         } else if matches!(event, Event::MappingStart(..)) {
             self.map(depth)?
         } else {
-            Children::None
+            return Ok(Node { mark, children: Children::None });
         };
+        // The span of a closing bracket has the comment behind it too.
+        mark.end = bracket.start.index() + 1;
         Ok(Node { mark, children })
     }
 
-    fn list(&mut self, depth: usize) -> Result<Children, Box<Fault>> {
+    /// The items of a list, and the place of its end.
+    fn list(&mut self, depth: usize) -> Result<(Children, Span), Box<Fault>> {
         let mut list = Vec::new();
         loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => return Ok(Children::List(list)),
+                (Event::SequenceEnd, end) => return Ok((Children::List(list), end)),
                 (event, span) => list.push(self.node(&event, span, depth + 1)?),
             }
         }
     }
 
-    fn map(&mut self, depth: usize) -> Result<Children, Box<Fault>> {
+    /// The entries of a mapping, and the place of its end.
+    fn map(&mut self, depth: usize) -> Result<(Children, Span), Box<Fault>> {
         let mut map: HashMap<String, (Mark, Node)> = HashMap::new();
         loop {
             let (key, at) = match self.next()? {
-                (Event::MappingEnd, _) => return Ok(Children::Map(map)),
+                (Event::MappingEnd, end) => return Ok((Children::Map(map), end)),
                 (Event::Scalar(key, ..), span) => (key.into_owned(), mark(&span)),
                 (_, span) => {
                     return Err(self.fault(
@@ -424,7 +532,13 @@ fn mark(span: &Span) -> Mark {
     } else {
         1
     };
-    Mark { line: span.start.line().max(1), column: span.start.col() + 1, width: width.max(1) }
+    Mark {
+        line: span.start.line().max(1),
+        column: span.start.col() + 1,
+        width: width.max(1),
+        start: span.start.index(),
+        end: span.end.index(),
+    }
 }
 
 #[cfg(test)]
@@ -448,6 +562,27 @@ mod tests {
         let fault = document.fault_at_key(&[key("a"), key("c")], String::new(), None);
         assert_eq!((fault.line, fault.column, fault.width), (3, 3, 1));
         assert_eq!(at(&[key("a"), key("zz")]), (2, 3));
+    }
+
+    #[test]
+    fn every_value_has_its_bytes_in_block_and_in_flow_style() {
+        let text = "a: # ä\n  \"b\": [ö, 'y y' ] # c\n  c:\n    - d: 1 # e\n      f: x  # g\n\n  \
+                    h: '2''x' # 'z\n  i:\n  - [1] # x\n  - {x: \"\\\"\" } #\n";
+        let document = Document::parse("f.yaml", text).unwrap();
+        for (path, key, value, is_flow) in [
+            (vec![key("a"), key("b")], "\"b\"", "[ö, 'y y' ]", true),
+            (vec![key("a"), key("b"), Step::Index(1)], "", "'y y'", false),
+            (vec![key("a"), key("c")], "c", "- d: 1 # e\n      f: x", false),
+            (vec![key("a"), key("c"), Step::Index(0)], "", "d: 1 # e\n      f: x", false),
+            (vec![key("a"), key("h")], "h", "'2''x'", false),
+            (vec![key("a"), key("i")], "i", "[1] # x\n  - {x: \"\\\"\" }", false),
+        ] {
+            let bytes = document.bytes(&path).unwrap();
+            assert_eq!(&text[bytes.value.clone()], value);
+            assert_eq!(bytes.key.map_or("", |key| &text[key]), key);
+            assert_eq!(bytes.is_flow, is_flow, "{value}");
+        }
+        assert_eq!(document.bytes(&[key("a"), key("z")]), None);
     }
 
     #[test]
