@@ -12,10 +12,13 @@ pub mod import;
 pub mod integrate;
 pub mod lint;
 pub mod offline_keys;
+pub mod patch;
 pub mod remedy;
 pub mod replay;
 pub mod testing;
 pub mod usage;
+#[cfg(test)]
+mod worlds;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};

@@ -61,6 +61,12 @@ impl Operation {
         self.enforced.policy.into_iter().chain(self.shadow.as_ref().and_then(|gates| gates.policy))
     }
 
+    /// Whether shadow rules would decide it otherwise than the deciding ones may.
+    #[must_use]
+    pub const fn has_shadow(&self) -> bool {
+        self.shadow.is_some()
+    }
+
     /// Whether a scope grants it without conditions on parameters.
     #[must_use]
     pub fn is_granted(&self) -> bool {

@@ -6,6 +6,7 @@ use crate::config::format::is_loopback;
 use crate::config::{Config, KeySource};
 use crate::grant::redirect::private_scheme;
 use crate::names::{Origin, Timestamp};
+use crate::tooling::edit::{Change, Edit};
 
 pub(super) fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -104,11 +105,12 @@ fn of_client(
     let mut inactive: Vec<_> = client.scopes.intersection(config.rules.inactive_scopes()).collect();
     inactive.sort_unstable();
     for scope in inactive {
-        say(
-            Rule::InactiveReliedOn,
-            format!("client `{id}` holds `{scope}`, which has `active: false`"),
-        );
+        let text = format!("client `{id}` holds `{scope}`, which has `active: false`");
+        let edit = Edit { client: id.to_string(), change: Change::RemoveScope(scope.to_string()) };
+        let finding = Finding::new(Rule::InactiveReliedOn, id, &client.origin, text);
+        findings.push(finding.mended_by(Some(edit)));
     }
+    let mut say = |rule, text: String| findings.push(Finding::new(rule, id, &client.origin, text));
     let user = client.application_user.as_ref().and_then(|name| registry.user(name.as_str()));
     if let Some(user) = user.filter(|user| !user.usable()) {
         say(

@@ -18,7 +18,10 @@ pub(super) fn lint(rules: &Rules) -> Vec<Finding> {
 }
 
 /// The operations that a selector matches.
-fn selected<'a>(rules: &'a Rules, selector: &'a Selector) -> impl Iterator<Item = &'a Operation> {
+pub(super) fn selected<'a>(
+    rules: &'a Rules,
+    selector: &'a Selector,
+) -> impl Iterator<Item = &'a Operation> {
     rules.operations().iter().filter(|operation| {
         let api = rules.apis().get(operation.api).map(|api| &api.name);
         selector.api.as_ref().is_none_or(|name| Some(name) == api) && selector.narrows_to(operation)
