@@ -9,9 +9,11 @@ mod client;
 mod demo;
 mod diff;
 mod explain;
+mod findings;
 mod import;
 mod integrate;
 mod key;
+mod observed;
 mod progress;
 mod token_facts;
 mod schema;
@@ -37,6 +39,7 @@ use crate::server::state::shadow::Candidate;
 use crate::system::files::{self, LoadFault};
 use crate::telemetry::lines::LineWriter;
 use crate::telemetry::metrics::process::log_lines_dropped;
+pub(crate) use observed::observed;
 
 /// The variable that says where gateway.yaml is, where `--config` does not.
 const CONFIG: &str = "SCOPEGATE_CONFIG";
@@ -95,6 +98,15 @@ enum Command {
         /// End with 1 when there are findings of this level or above that no waiver covers
         #[arg(long, value_enum)]
         deny: Option<check::Deny>,
+    },
+    /// List what deserves a second look in the configuration and in its use: each finding with its
+    /// evidence, why it matters, and a patch with its effect where an edit is the remedy
+    Findings {
+        /// gateway.yaml
+        #[arg(long, env = CONFIG, default_value = "config/gateway.yaml")]
+        config: PathBuf,
+        #[command(flatten)]
+        arguments: findings::FindingsArguments,
     },
     /// Run the `tests:` of the policies by the decision that serves, and tell what they do not
     /// reach
@@ -240,6 +252,7 @@ pub fn main() -> ExitCode {
         Command::Upgrade { config } => upgrade::run(&config),
         Command::Demo { port } => demo::run(port),
         Command::Check { config, format, deny } => check::run(&config, deny, format),
+        Command::Findings { config, arguments } => findings::run(&config, &arguments),
         Command::Test { config, arguments } => test::run(&config, &arguments),
         Command::Explain { config, arguments } => explain::run(&config, &arguments),
         Command::Access { config, arguments } => access::run(&config, &arguments),

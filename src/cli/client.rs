@@ -295,6 +295,7 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
             json!({
                 "client": client.id.as_str(),
                 "name": client.name,
+                "owner": client.owner,
                 "active": client.active,
                 "public": client.public,
                 "grants": client.grants.iter().map(|grant| grant.as_str()).collect::<Vec<_>>(),

@@ -16,16 +16,31 @@ use crate::system::{clock, files};
 /// Opens the store of a configuration. A command never creates one: a wrong working directory would
 /// leave an empty store behind.
 pub(super) fn store(config: &Config) -> Result<Store, ExitCode> {
+    let missing = || {
+        let folder = match &config.fixed.store {
+            StoreConfig::Embedded(folder) => folder.as_str(),
+            StoreConfig::Shared(_) => "",
+        };
+        format!(
+            "there is no store in {folder}; its path is relative to the working directory, and \
+                `serve` makes it"
+        )
+    };
+    let opened = existing(config).and_then(|store| store.ok_or_else(missing));
+    opened.map_err(|fault| wrong(&fault))
+}
+
+/// The same; none where there is no store yet.
+///
+/// # Errors
+/// The store cannot be opened or reached.
+pub(super) fn existing(config: &Config) -> Result<Option<Store>, String> {
     if let StoreConfig::Embedded(folder) = &config.fixed.store
         && !Path::new(folder).join("scopegate.db").exists()
     {
-        let text = format!(
-            "there is no store in {folder}; its path is relative to the working directory, and \
-                `serve` makes it"
-        );
-        return Err(wrong(&text));
+        return Ok(None);
     }
-    Store::of(&config.fixed.store).map_err(|fault| wrong(&format!("store: {fault}")))
+    Store::of(&config.fixed.store).map(Some).map_err(|fault| format!("store: {fault}"))
 }
 
 /// Revokes on every gateway of the store.

@@ -103,12 +103,24 @@ fn a_new_client_is_a_new_file_and_its_secret_gets_a_token() {
         "{row}"
     );
 
+    // The day on which the secret was used is evidence.
+    let (code, found) = json(&gateway, "findings", &[], "");
+    assert_eq!(code, 1);
+    let ours = found["findings"].as_array().unwrap().iter();
+    let ours = ours.filter(|one| one["rule"] == "client.no_owner" && one["on"] == "nightly");
+    let evidence: Vec<&str> = ours.map(|one| one["evidence"][0].as_str().unwrap()).collect();
+    assert!(
+        matches!(evidence.as_slice(), [one] if one.starts_with("a secret was last used on ")),
+        "{found}"
+    );
+
     let again = run(&gateway, &["client", "add", "nightly"], "");
     assert!(again.0 == 2 && again.2.contains("is there already"), "{again:?}");
     for (arguments, words) in [
         (vec!["client", "add", "../evil"], "letters, digits"),
         (vec!["client", "add", ""], "letters, digits"),
         (vec!["client", "add", "x", "--name", "env:HOME"], "environment"),
+        (vec!["client", "add", "x", "--owner", "env:HOME"], "environment"),
         (vec!["user", "add", "a: b"], "visible ASCII"),
         (vec!["user", "add", "x", "--roles", "env:HOME"], "environment"),
         (vec!["client", "add", "bad", "--scopes", "nothing"], "no auth scope `nothing`"),

@@ -1,8 +1,10 @@
-//! What an operator asks of the policies: `test`, `explain`, `diff`, `access`, the lint of `check`.
+//! What an operator asks of the policies: `test`, `explain`, `diff`, `access`, the lint of `check`,
+//! `findings`.
 
 mod compared;
 mod edited;
 mod explained;
+mod found;
 mod imported;
 mod large;
 mod linted;

@@ -99,15 +99,18 @@ impl<'a> Review<'a> {
         }
     }
 
-    /// The use of a client, in one line; none where nothing was counted.
+    /// The use of a client, in one line; none where nothing is known of it.
     fn use_of(&self, client: &Client) -> Option<String> {
-        let since = self.observed.since?;
-        let Some(last) = self.last_request(client.id.as_str()) else {
+        let last = self.last_request(client.id.as_str()).map(|last| self.ago(last));
+        let Some(since) = self.observed.since else {
+            return last.map(|last| format!("a secret was last used on {last}"));
+        };
+        let Some(last) = last else {
             return Some(format!("no request since {}", self.ago(since)));
         };
         let calls = self.observed.calls(client.id.as_str());
         let permitted = calls.map_or(0, |calls| calls.counts.permitted);
-        Some(format!("{permitted} calls permitted; last request on {}", self.ago(last)))
+        Some(format!("{permitted} calls permitted; last request on {last}"))
     }
 
     /// The change that narrows what a client may do to what it is known to do.
