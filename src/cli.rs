@@ -99,7 +99,7 @@ enum Command {
         #[arg(long, value_enum)]
         deny: Option<check::Deny>,
     },
-    /// List what deserves a second look in the configuration and in its use: each finding with its
+    /// List findings about the configuration and its use, such as unused rights: each with its
     /// evidence, why it matters, and a patch with its effect where an edit is the remedy
     Findings {
         /// gateway.yaml
@@ -288,7 +288,15 @@ fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>, library_loop: boo
         Ok(candidate) => candidate.unwrap_or_default(),
         Err(fault) => return report(&fault, Format::Text),
     };
-    let options = ServeOptions { upgrade, origins, candidate, log, temporary: None, library_loop };
+    let options = ServeOptions {
+        upgrade,
+        origins,
+        candidate,
+        log,
+        temporary: None,
+        sign_in_once: None,
+        library_loop,
+    };
     finish(crate::server::run(config, gateway, options))
 }
 

@@ -30,6 +30,7 @@ use pingora::services::background::background_service;
 use crate::config::{Config, Fixed, Listener};
 use crate::system::files::Origins;
 use crate::telemetry::lines::LineWriter;
+use admin::console::Console;
 use edge::{Edge, admission};
 use process::handover::{Offer, Predecessor};
 use process::lifecycle;
@@ -57,6 +58,8 @@ pub struct Options {
     pub log: Option<LineWriter>,
     /// A folder that is to vanish with the process.
     pub temporary: Option<tempfile::TempDir>,
+    /// A value that signs an administrator in, one time, and his name.
+    pub sign_in_once: Option<(String, Arc<str>)>,
     /// The proxy library reads every request, those of HTTP/1 too.
     pub library_loop: bool,
 }
@@ -162,10 +165,10 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
         server.add_service(service).add_dependency(&resolver);
     }
     if let Some(listener) = admin {
-        server.add_service(background_service(
-            "admin",
-            admin::api::Admin::new(shared.clone(), listener),
-        ));
+        let once = options.sign_in_once;
+        let console = Console::new(shared.clone(), gateway_file.to_owned(), once);
+        let console = Arc::new(console);
+        server.add_service(background_service("admin", admin::Admin::new(console, listener)));
     }
     let transport =
         TransportConnector::new(Some(ConnectorOptions::from_server_conf(&server.configuration)));

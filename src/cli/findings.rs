@@ -14,7 +14,7 @@ use crate::tooling::diff::Difference;
 use crate::tooling::lint::{self, Finding};
 use crate::tooling::patch::{Effect, Patch, Patcher};
 
-/// What `findings` is asked.
+/// Options of `findings`.
 #[derive(clap::Args, Debug)]
 pub(super) struct FindingsArguments {
     /// Form of the output
@@ -84,7 +84,8 @@ pub(super) fn run(gateway: &Path, arguments: &FindingsArguments) -> ExitCode {
             if observed.since.is_none() {
                 say("requests are not counted: nothing is called unused");
             }
-            say(&format!("{open} findings, {} waived", all - open));
+            let noun = if open == 1 { "finding" } else { "findings" };
+            say(&format!("{open} {noun}, {} waived", all - open));
         }
     }
     if open > 0 { ExitCode::from(FINDINGS) } else { ExitCode::SUCCESS }

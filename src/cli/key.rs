@@ -13,7 +13,7 @@ use crate::keys::IssuerKeys;
 use crate::keys::fetch::Fetch;
 use crate::keys::own::fresh;
 use crate::names::{IssuerName, Timestamp};
-use crate::store::keys::{NewKey, StoredKey, current};
+use crate::store::keys::{NewKey, current};
 use crate::system::{clock, files};
 
 /// How long a key made by command is published before it signs, seconds: verifiers may cache our
@@ -51,11 +51,6 @@ pub(super) fn run(gateway: &Path, command: KeyCommand, format: Format) -> ExitCo
     outcome.unwrap_or_else(|code| code)
 }
 
-fn kid(key: &StoredKey) -> String {
-    let jwk: serde_json::Value = serde_json::from_str(&key.public_jwk).unwrap_or_default();
-    jwk.get("kid").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
-}
-
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
     let keys = store_access::store(&config)?.keys().map_err(|fault| wrong(&fault.to_string()))?;
@@ -70,7 +65,7 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
                 (false, _) => "retired",
             };
             json!({
-                "kid": kid(key),
+                "kid": key.kid(),
                 "algorithm": key.algorithm,
                 "state": state,
                 "signs_from": store_access::time(key.signs_from),
@@ -165,7 +160,7 @@ fn revoke(gateway: &Path, wanted: &str, format: Format) -> Result<ExitCode, Exit
     let (store, algorithm, now) =
         (store_access::store(&config)?, config.fixed.signing.algorithm, clock::now());
     let keys = store.keys().map_err(|fault| wrong(&fault.to_string()))?;
-    let Some(key) = keys.iter().find(|key| kid(key) == wanted) else {
+    let Some(key) = keys.iter().find(|key| key.kid() == wanted) else {
         return Err(wrong(&format!("there is no key `{wanted}`; `scopegate key list` prints all")));
     };
     let record = Some(store_access::record("revoke-key", wanted.to_owned(), now));

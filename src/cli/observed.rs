@@ -2,7 +2,7 @@
 
 use super::store_access;
 use crate::config::Config;
-use crate::tooling::usage::{Day, Observed, Row, SecretUse};
+use crate::tooling::usage::{Day, Observed, SecretUse};
 
 /// Reads what is known of the use of a configuration. Without a store nothing is known.
 ///
@@ -13,7 +13,8 @@ pub(crate) fn observed(config: &Config) -> Result<Observed, String> {
     let uses = store.secret_uses().map_err(|fault| format!("store: {fault}"))?;
     let secret =
         |(client, secret, last)| SecretUse { client, secret, last: Day::of(last), networks: None };
-    // Requests are not counted in the store yet: the first day and the rows belong here.
-    let (since, rows): (Option<Day>, Vec<Row>) = (None, Vec::new());
+    let fault = |fault| format!("store: {fault}");
+    let since = store.first_usage().map_err(fault)?;
+    let rows = store.usage_now(since.unwrap_or_default(), None).map_err(fault)?;
     Ok(Observed::of(since, rows, uses.into_iter().map(secret).collect()))
 }

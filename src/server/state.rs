@@ -66,6 +66,8 @@ pub struct Shared {
     pub recorder: Recorder,
     /// Use that was not stored yet.
     pub usage: UsageCounters,
+    /// Notified when the files are to be read again.
+    pub reload_due: Notify,
     /// Notified when the configuration in force has changed.
     pub reloaded: Notify,
     /// The header that carries the id of a request.
@@ -149,6 +151,7 @@ impl Shared {
             fetch,
             store,
             candidate,
+            reload_due: Notify::new(),
             reloaded: Notify::new(),
             request_id: fixed.request_id_header.clone(),
             fixed,

@@ -32,11 +32,13 @@ pub enum Account {
     User,
     /// A code of the login provider.
     Code,
+    /// An administrator's password.
+    Administrator,
 }
 
 impl Account {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Client, Self::User, Self::Code];
+    pub const ALL: [Self; 4] = [Self::Client, Self::User, Self::Code, Self::Administrator];
 
     /// Its label in the store and in messages.
     #[must_use]
@@ -45,6 +47,7 @@ impl Account {
             Self::Client => "client",
             Self::User => "user",
             Self::Code => "code",
+            Self::Administrator => "administrator",
         }
     }
 }

@@ -86,6 +86,15 @@ pub fn lacking(
     (now >= due.plus(-schedule.lead)).then(|| Timestamp(due.0.max(now.plus(schedule.lead).0)))
 }
 
+impl StoredKey {
+    /// Its `kid`.
+    #[must_use]
+    pub fn kid(&self) -> String {
+        let jwk: serde_json::Value = serde_json::from_str(&self.public_jwk).unwrap_or_default();
+        jwk.get("kid").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned()
+    }
+}
+
 impl Store {
     /// All keys, in the order in which they sign.
     ///

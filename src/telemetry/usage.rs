@@ -76,23 +76,20 @@ impl UsageCounters {
     /// Takes what was counted since the last time, as of this day.
     #[must_use]
     pub fn take(&self, day: Day) -> Vec<Row> {
-        let mut sums: HashMap<Subject, Counts> = HashMap::new();
-        for shard in &self.shards {
-            let taken = std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner));
-            for (client, apis) in taken.counters {
-                for (api, operations) in apis {
-                    for (operation, counts) in operations {
-                        let subject =
-                            Subject { client: client.clone(), api: api.clone(), operation };
-                        sums.entry(subject).or_default().add(counts);
-                    }
-                }
-            }
-        }
-        let mut rows: Vec<Row> =
-            sums.into_iter().map(|(subject, counts)| Row { subject, day, counts }).collect();
-        rows.sort_by(|a, b| a.subject.cmp(&b.subject));
-        rows
+        let taken = self.shards.iter().map(|shard| {
+            std::mem::take(&mut *shard.lock().unwrap_or_else(PoisonError::into_inner)).counters
+        });
+        rows(taken, day)
+    }
+
+    /// What was counted since it was taken last; it stays to be taken.
+    #[must_use]
+    pub fn peek(&self, day: Day) -> Vec<Row> {
+        let shards = self
+            .shards
+            .iter()
+            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).counters.clone());
+        rows(shards, day)
     }
 
     /// Puts back rows that could not be stored, to be taken with the next ones.
@@ -102,6 +99,23 @@ impl UsageCounters {
             self.count(client, api, operation, row.counts);
         }
     }
+}
+
+/// The sums of several counters as rows of one day, in order.
+fn rows(all: impl Iterator<Item = Counters>, day: Day) -> Vec<Row> {
+    let mut sums: HashMap<Subject, Counts> = HashMap::new();
+    for (client, apis) in all.flatten() {
+        for (api, operations) in apis {
+            for (operation, counts) in operations {
+                let subject = Subject { client: client.clone(), api: api.clone(), operation };
+                sums.entry(subject).or_default().add(counts);
+            }
+        }
+    }
+    let mut rows: Vec<Row> =
+        sums.into_iter().map(|(subject, counts)| Row { subject, day, counts }).collect();
+    rows.sort_by(|a, b| a.subject.cmp(&b.subject));
+    rows
 }
 
 #[cfg(test)]

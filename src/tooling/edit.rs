@@ -356,4 +356,45 @@ mod tests {
             assert_eq!(edited(text, change), None, "{sentence}");
         }
     }
+
+    /// A list in one of the forms that people write: in brackets, on lines, on lines without an
+    /// indentation; each item with or without quotes and, on lines, a comment.
+    fn list(style: u8, items: &[(u8, bool)]) -> String {
+        let item = |at: usize, quotes: u8| match quotes {
+            0 => format!("s{at}"),
+            1 => format!("'s{at}'"),
+            _ => format!("\"s{at}\""),
+        };
+        let all = items.iter().enumerate();
+        if style == 0 {
+            let all: Vec<String> = all.map(|(at, (quotes, _))| item(at, *quotes)).collect();
+            return format!(" [{}]", all.join(", "));
+        }
+        let indent = if style == 1 { "      " } else { "    " };
+        all.fold(String::new(), |list, (at, (quotes, has_comment))| {
+            let comment = if *has_comment { "  # it's \"s\"" } else { "" };
+            format!("{list}\n{indent}- {}{comment}", item(at, *quotes))
+        })
+    }
+
+    proptest::proptest! {
+        /// In every form the item goes, and the rest is the text before and after it.
+        #[test]
+        fn an_item_is_removed_from_every_form_of_a_list(
+            style in 0..3_u8,
+            items in proptest::collection::vec((0..3_u8, proptest::bool::ANY), 2..5),
+            at in 0..5_usize,
+            is_windows in proptest::bool::ANY,
+        ) {
+            let at = at % items.len();
+            let list = list(style, &items);
+            let text = format!("# \u{e4}\nclients:\n  crm:\n    auth_scopes:{list}\n    x: 1 #\n");
+            let text = if is_windows { text.replace('\n', "\r\n") } else { text };
+            let name = format!("s{at}");
+            let new = edited(&text, scope(&name)).unwrap();
+            proptest::prop_assert!(!new.contains(&name), "{}", new);
+            let same = text.bytes().zip(new.bytes()).take_while(|(old, new)| old == new).count();
+            proptest::prop_assert!(text.as_bytes().ends_with(&new.as_bytes()[same..]));
+        }
+    }
 }

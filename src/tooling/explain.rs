@@ -6,12 +6,16 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::change::{Change, World, nearest};
+use super::replay::{Gap, Recorded};
 use crate::client::Client;
+use crate::config::Config;
 use crate::names::Timestamp;
+use crate::policy::block::Blocks;
 use crate::policy::decide::{Judgement, Moment, decide, method_judged};
 use crate::policy::definition::{Profile, RoleRequirement};
 use crate::policy::findings::{Findings, Part, WayIn};
 use crate::policy::route::OperationId;
+use crate::policy::sample::Presented;
 use crate::policy::{Principal, Rules};
 use crate::reason::{Reason, Refusal, Remedy, Step, Verdict};
 use crate::request::Request;
@@ -66,6 +70,22 @@ pub struct Explanation {
     pub shadow: Option<&'static str>,
     /// Changes that together would permit; this was verified by applying them.
     pub nearest: Vec<String>,
+}
+
+/// Judges a recorded request again, by these rules and at that time.
+///
+/// # Errors
+/// The record does not have all that the rules look at.
+pub fn explain_recorded(config: &Config, record: &Recorded<'_>) -> Result<Explanation, Gap> {
+    let (case, at) = record.case(&config.rules, &[&config.rules])?;
+    let facts = match &case.token {
+        Some(Presented::Sample(words)) => Some(Ok(Arc::new(words.facts(&config.rules, at)))),
+        Some(Presented::Token(_)) | None => None,
+    };
+    let question = Question { request: case.request(&config.fixed.public_host), facts };
+    // Blocks set by command are current ones, not those of that time.
+    let blocks = Blocks::default();
+    Ok(explain(&config.rules, &question, Moment { now: at, blocks: &blocks }))
 }
 
 /// Explains the verdict on a request, with the nearest changes that would permit it.

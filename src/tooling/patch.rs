@@ -1,6 +1,5 @@
-//! Patches: the edit of a file that is the remedy of a finding, and its effect on who may call
-//! what. A patch is offered only where the edited files load, and where it takes nothing away that
-//! was used.
+//! Patches: the edit of a file that is the remedy of a finding, and its effect on verdicts. A patch
+//! is offered only where the edited files load, and where no call that was made is lost.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -33,7 +32,7 @@ pub struct Patch {
     pub effect: Effect,
 }
 
-/// The effect of a patch on who may call what.
+/// The verdicts that a patch changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Effect {
     /// Permitted before, refused afterwards.

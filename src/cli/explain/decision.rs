@@ -3,17 +3,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
 use super::lines;
 use crate::cli::{Format, progress, say, wrong};
 use crate::config::{Config, DecisionLog};
-use crate::policy::block::Blocks;
-use crate::policy::decide::Moment;
-use crate::policy::sample::Presented;
-use crate::tooling::explain::{Explanation, Question, explain};
+use crate::tooling::explain::{Explanation, explain_recorded};
 use crate::tooling::remedy::remedy;
 use crate::tooling::replay::{Gap, Recorded};
 
@@ -87,7 +83,7 @@ impl Found {
         Self {
             note: format!("decision {} of {}: {was}{other}", recorded.id, recorded.time),
             remedy: remedy(text("reason"), text("fault")),
-            again: again(config, recorded),
+            again: explain_recorded(config, recorded),
             record,
         }
     }
@@ -114,16 +110,4 @@ impl Found {
         }
         shown
     }
-}
-
-fn again(config: &Config, record: &Recorded<'_>) -> Result<Explanation, Gap> {
-    let (case, at) = record.case(&config.rules, &[&config.rules])?;
-    let facts = match &case.token {
-        Some(Presented::Sample(words)) => Some(Ok(Arc::new(words.facts(&config.rules, at)))),
-        Some(Presented::Token(_)) | None => None,
-    };
-    let question = Question { request: case.request(&config.fixed.public_host), facts };
-    // Blocks set by command are current ones, not those of that time.
-    let blocks = Blocks::default();
-    Ok(explain(&config.rules, &question, Moment { now: at, blocks: &blocks }))
 }

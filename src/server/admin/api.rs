@@ -1,400 +1,749 @@
-//! The admin listener: acts of those who run the gateway, and answers of an external sign-in page.
-//! Every request needs the token.
+//! The JSON API of the console. Whatever the pages can do, a script can do here;
+//! `/api/v1/openapi.json` describes it.
 
-use std::net::{IpAddr, TcpListener};
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_trait::async_trait;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Json, Query, Request, State};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::extract::{Extension, Json, Path, Query, State};
+use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use pingora::server::ShutdownWatch;
-use pingora::services::background::BackgroundService;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use tokio_stream::Stream;
 
-use crate::config::raw::test::RawTokenSample;
-use crate::grant::authorization_request::{AuthorizationRequest, ResponseError};
-use crate::policy::decide::{Moment, Opened, open};
-use crate::policy::sample::{Presented, Sample, check_override, parse_line};
-use crate::request::credential::BearerToken;
-use crate::request::head::host_name;
-use crate::server::edge::serve_side;
-use crate::server::edge::side::Side;
-use crate::server::login::{self, Challenge, Destination};
-use crate::server::state::Shared;
-use crate::store::revocations::{Revocation, Subject};
-use crate::system::clock;
-use crate::tooling::explain;
+use super::console::{Console, MONTH_DAYS, Use};
+use super::entry::{Caller, problem};
+use super::view::decisions::{
+    self, Decision, DecisionFilter, DecisionList, Explained, decisions_since,
+};
+use super::view::integrations::{self, Integration};
+use super::view::operations::{
+    self, ApiRow, BlockRow, IssuerState, OwnKey, ReachRow, UpstreamState, UseReport,
+};
+use super::view::overview::{self, Overview};
+use super::view::{Listed, PAGE_ROWS, moment};
+use super::{acts, draft, openapi};
+use crate::names::Timestamp;
+use crate::store::StoreFault;
+use crate::store::audit::NumberedRecord;
+use crate::system::{clock, files};
+use crate::tooling::Workers;
+use crate::tooling::lint::{Finding, Rule, findings};
+use crate::tooling::patch::{Patch, Patcher};
+use crate::tooling::usage::Day;
 
-/// Largest body taken.
-const MAX_BODY: usize = 32 * 1024;
+/// How long a page waits for what is being computed.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How long a request of the API does.
+const API_PATIENCE: Duration = Duration::from_secs(20);
+/// How often a live tail looks for further decisions.
+const TAIL_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest time of use that is asked for, days: thirteen months.
+const MAX_USE_DAYS: i64 = 400;
 
-/// The background service.
+/// Why something cannot be shown.
 #[derive(Debug)]
-pub struct Admin {
-    shared: Arc<Shared>,
-    listener: TcpListener,
+pub(super) enum NotShown {
+    /// There is no such thing.
+    Missing(String),
+    /// It is asked for in a way that is not understood.
+    Wrong(String),
+    /// It is being computed.
+    NotYet,
+    /// The store does not answer.
+    Store(StoreFault),
+    /// The caller's role does not see it.
+    Role(&'static str),
 }
 
-impl Admin {
-    /// The service on a bound listener.
-    #[must_use]
-    pub const fn new(shared: Arc<Shared>, listener: TcpListener) -> Self {
-        Self { shared, listener }
+impl From<StoreFault> for NotShown {
+    fn from(fault: StoreFault) -> Self {
+        Self::Store(fault)
     }
 }
 
-#[async_trait]
-impl BackgroundService for Admin {
-    async fn start(&self, shutdown: ShutdownWatch) {
-        let router = Router::new()
-            .route("/revoke", post(revoke))
-            .route("/explain", post(explain))
-            .route("/login", get(show_login))
-            .route("/login/accept", post(accept_login))
-            .route("/login/reject", post(reject_login))
-            .layer(DefaultBodyLimit::max(MAX_BODY))
-            .layer(from_fn_with_state(self.shared.clone(), guard))
-            .with_state(self.shared.clone());
-        let Some(address) = self.shared.fixed.admin else { return };
-        let side = Side::new(self.shared.edge.clone(), router, MAX_BODY);
-        serve_side(&self.shared.edge, address, &self.listener, side, shutdown).await;
+impl NotShown {
+    pub(super) const fn status(&self) -> StatusCode {
+        match self {
+            Self::Missing(_) => StatusCode::NOT_FOUND,
+            Self::Wrong(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::NotYet | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Role(_) => StatusCode::FORBIDDEN,
+        }
+    }
+
+    pub(super) fn text(&self) -> String {
+        match self {
+            Self::Missing(text) | Self::Wrong(text) => text.clone(),
+            Self::NotYet => "it is being computed; ask again in a moment".to_owned(),
+            Self::Store(fault) => format!("the store does not answer: {fault}"),
+            Self::Role(text) => (*text).to_owned(),
+        }
     }
 }
 
-/// The token first, whatever is asked. A page in a browser on this machine cannot send it; nor is
-/// it answered if it found out how to: a name that leads here without being ours (DNS rebinding),
-/// and pages of other origins, are refused.
-async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    if let Err(text) = check_origin(request.headers()) {
-        return said(StatusCode::FORBIDDEN, text);
-    }
-    let presented =
-        request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let presented = presented.and_then(|value| value.split_once(' '));
-    let presented = presented
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map_or("", |(_, token)| token);
-    let digest: [u8; 32] = Sha256::digest(presented.as_bytes()).into();
-    let right =
-        shared.snapshot().config.admin_token.is_some_and(|token| bool::from(token.ct_eq(&digest)));
-    let mut response = if right {
-        next.run(request).await
-    } else {
-        let mut response = said(StatusCode::UNAUTHORIZED, "send the admin token as a bearer token");
+impl IntoResponse for NotShown {
+    fn into_response(self) -> Response {
+        let mut response = problem(self.status(), &self.text());
+        if matches!(self, Self::NotYet) {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"admin\""));
+    }
+}
+
+/// What a list is asked.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct ListQuery {
+    /// Text that a row has to contain.
+    pub(super) search: String,
+    /// A kind of rows.
+    pub(super) filter: String,
+    /// The order.
+    pub(super) sort: String,
+    /// The client.
+    pub(super) client: String,
+    /// The API.
+    pub(super) api: String,
+    /// The page; the first one is 1.
+    pub(super) page: Option<usize>,
+    /// Rows of a page, at most 500.
+    pub(super) per_page: Option<usize>,
+}
+
+impl ListQuery {
+    fn page<T>(&self, rows: Vec<T>) -> Listed<T> {
+        Listed::of(rows, self.page.unwrap_or(1), self.per_page.unwrap_or(PAGE_ROWS))
+    }
+}
+
+/// A finding with its id in the API.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct FindingRow {
+    /// The rule.
+    pub(super) rule: String,
+    /// What it is about: a client, a policy, a scope.
+    pub(super) on: String,
+    /// `warning` or `note`.
+    pub(super) level: String,
+    /// Where it is declared.
+    pub(super) at: String,
+    /// What was found.
+    pub(super) message: String,
+    /// What was seen.
+    pub(super) evidence: Vec<String>,
+    /// Why it matters.
+    pub(super) why: String,
+    /// What to do.
+    pub(super) fix: String,
+    /// The reason why it was waived.
+    pub(super) waived: Option<String>,
+}
+
+impl FindingRow {
+    pub(super) fn of(finding: &Finding) -> Self {
+        Self {
+            rule: finding.rule.label().to_owned(),
+            on: finding.on.clone(),
+            level: finding.level.label().to_owned(),
+            at: finding.at.clone(),
+            message: finding.message.clone(),
+            evidence: finding.evidence.clone(),
+            why: finding.why.to_owned(),
+            fix: finding.fix.to_owned(),
+            waived: finding.waived.clone(),
+        }
+    }
+}
+
+/// A finding with its patch.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct FindingDetail {
+    /// The finding.
+    pub(super) finding: FindingRow,
+    /// The edit of the YAML that is its remedy.
+    pub(super) patch: Option<PatchRow>,
+    /// Why there is none.
+    pub(super) no_patch: Option<String>,
+}
+
+/// A patch.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct PatchRow {
+    /// The file.
+    pub(super) file: String,
+    /// The change, as a unified diff.
+    pub(super) diff: String,
+    /// What is refused afterwards and was permitted.
+    pub(super) refused: Vec<String>,
+    /// What is permitted afterwards and was refused.
+    pub(super) permitted: Vec<String>,
+}
+
+impl PatchRow {
+    fn of(patch: &Patch) -> Self {
+        let text = |found: &crate::tooling::diff::Difference| {
+            serde_json::to_value(found).map_or_else(
+                |_| String::new(),
+                |value| {
+                    let part = |name: &str| {
+                        value.get(name).and_then(serde_json::Value::as_str).unwrap_or_default()
+                    };
+                    format!("{} {}", part("caller"), part("operation")).trim().to_owned()
+                },
+            )
+        };
+        Self {
+            file: patch.file.clone(),
+            diff: patch.diff.clone(),
+            refused: patch.effect.refused.iter().map(text).collect(),
+            permitted: patch.effect.permitted.iter().map(text).collect(),
+        }
+    }
+}
+
+/// One integration with all that is known of it.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct IntegrationDetail {
+    /// Its fields and totals.
+    pub(super) integration: Integration,
+    /// What it can reach, by which rule, and what of that it used; none while that is computed.
+    pub(super) reach: Option<Vec<ReachRow>>,
+    /// Its last refusals in the window.
+    pub(super) refusals: Vec<Decision>,
+    /// Findings about it.
+    pub(super) findings: Vec<FindingRow>,
+    /// Its use in the last 30 days.
+    pub(super) usage: UseReport,
+    /// Whether it is blocked by an act.
+    pub(super) blocked: bool,
+}
+
+/// Our keys, those of issuers, upstreams and blocks.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct Operations {
+    /// Our own keys.
+    pub(super) own_keys: Vec<OwnKey>,
+    /// Other issuers.
+    pub(super) issuers: Vec<IssuerState>,
+    /// Upstreams.
+    pub(super) upstreams: Vec<UpstreamState>,
+    /// Blocks set by acts.
+    pub(super) blocks: Vec<BlockRow>,
+}
+
+/// Audit records, newest first.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct AuditList {
+    /// The records.
+    pub(super) items: Vec<NumberedRecord>,
+    /// The `before` of the next page; none on the last one.
+    pub(super) next_before: Option<i64>,
+}
+
+/// What the use is asked.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct UseQuery {
+    /// The client; all when left out.
+    pub(super) client: String,
+    /// The API; all when left out.
+    pub(super) api: String,
+    /// Days before today, 30 by default, at most 400.
+    pub(super) days: Option<i64>,
+}
+
+/// What audit records are asked.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(super) struct AuditQuery {
+    /// Only records with numbers below this one.
+    pub(super) before: Option<i64>,
+    /// How many, at most 500.
+    pub(super) limit: Option<usize>,
+}
+
+/// The caller, as the API names him.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct Whoami {
+    /// The administrator.
+    name: String,
+    /// The role.
+    role: crate::config::console::Role,
+    /// How he came in.
+    via: String,
+}
+
+type Shown<T> = Result<T, NotShown>;
+
+/// The routes of the API.
+pub(super) fn routes() -> Router<Arc<Console>> {
+    Router::new()
+        .route("/api/v1/openapi.json", get(openapi::document))
+        .route("/api/v1/whoami", get(whoami))
+        .route("/api/v1/overview", get(get_overview))
+        .route("/api/v1/integrations", get(get_integrations).post(draft::create))
+        .route("/api/v1/integrations/draft", post(draft::prepare))
+        .route("/api/v1/integrations/{id}", get(get_integration))
+        .route("/api/v1/apis", get(get_apis))
+        .route("/api/v1/access", get(get_access))
+        .route("/api/v1/findings", get(get_findings))
+        .route("/api/v1/findings/{rule}/{on}", get(get_finding))
+        .route("/api/v1/decisions", get(get_decisions))
+        .route("/api/v1/decisions/tail", get(tail))
+        .route("/api/v1/decisions/{id}", get(get_decision))
+        .route("/api/v1/operations", get(get_operations))
+        .route("/api/v1/usage", get(get_usage))
+        .route("/api/v1/audit", get(get_audit))
+        .route("/api/v1/acts", post(acts::act))
+        .route("/api/{*rest}", get(no_such).post(no_such))
+}
+
+async fn no_such() -> Response {
+    problem(StatusCode::NOT_FOUND, "there is no such resource: see /api/v1/openapi.json")
+}
+
+/// An answer with an entity tag (RFC 9110 §8.8.3); 304 where the caller has it already.
+fn tagged<T: Serialize>(headers: &HeaderMap, body: &T) -> Response {
+    let Ok(text) = serde_json::to_string(body) else {
+        return problem(StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written");
+    };
+    let digest = Sha256::digest(text.as_bytes());
+    let tag = format!("\"{}\"", crate::names::hex(digest.get(..12).unwrap_or_default()));
+    let has = headers.get(header::IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+    let is_same =
+        has.is_some_and(|tags| tags.split(',').any(|known| known.trim() == tag || known == "*"));
+    let mut response = if is_same {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        let mut response = text.into_response();
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(header::CONTENT_TYPE, json);
         response
     };
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
     response
 }
 
-/// Whether a request is for this listener by a name that nobody else can point at it, and not sent
-/// by a page of another origin.
-fn check_origin(headers: &HeaderMap) -> Result<(), &'static str> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host_name(host).unwrap_or_default();
-    let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
-    if !address && name != "localhost" && !name.ends_with(".localhost") {
-        return Err("the Host is neither an address nor localhost");
-    }
-    let mut origins = headers.get_all(header::ORIGIN).iter();
-    let same = |origin: &HeaderValue| {
-        let after = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-        after.is_some_and(|(scheme, authority)| {
-            matches!(scheme, "http" | "https") && authority == host
-        })
+async fn whoami(Extension(caller): Extension<Caller>) -> Json<Whoami> {
+    Json(Whoami { name: caller.name.to_string(), role: caller.role, via: caller.via })
+}
+
+/// Findings of the set in force and its use. Large sets take a while: not on a thread that serves.
+pub(super) async fn all_findings(console: &Console, usage: &Arc<Use>) -> Vec<Finding> {
+    let (snapshot, usage) = (console.shared.snapshot(), usage.clone());
+    let found = tokio::task::spawn_blocking(move || {
+        findings(&snapshot.config, &usage.observed, clock::now())
+    });
+    found.await.unwrap_or_default()
+}
+
+pub(super) async fn overview(console: &Arc<Console>) -> Shown<Overview> {
+    let shared = &console.shared;
+    let (usage, now) = (console.usage().await?, clock::now());
+    let found = all_findings(console, &usage).await;
+    let snapshot = shared.snapshot();
+    let rows = integrations::integrations(&snapshot.config, &usage, &found, now);
+    let today = Day::of(now);
+    let store = shared.store.clone();
+    let store = tokio::task::spawn_blocking(move || store.ping()).await;
+    let life = &shared.process.life;
+    Ok(Overview {
+        integrations: integrations::totals(&rows),
+        findings: overview::finding_totals(&found),
+        window: overview::window_totals(&shared.recorder.decisions),
+        days: operations::days(&usage.days, today.before(MONTH_DAYS - 1), today),
+        issuers: operations::issuers(&snapshot),
+        upstreams: operations::upstreams(&snapshot),
+        store: match store {
+            Ok(Ok(())) => "answers".to_owned(),
+            Ok(Err(fault)) => fault.to_string(),
+            Err(_) => "was not asked".to_owned(),
+        },
+        set: snapshot.config.version.to_string(),
+        loaded_at: moment(Timestamp(shared.metrics.process.loaded_at())),
+        state: match (life.is_draining(), life.is_serving()) {
+            (true, _) => "draining",
+            (false, true) => "serving",
+            (false, false) => "starting",
+        }
+        .to_owned(),
+    })
+}
+
+async fn get_overview(State(console): State<Arc<Console>>, headers: HeaderMap) -> Shown<Response> {
+    Ok(tagged(&headers, &overview(&console).await?))
+}
+
+pub(super) async fn integrations(
+    console: &Arc<Console>,
+    query: &ListQuery,
+) -> Shown<Listed<Integration>> {
+    let usage = console.usage().await?;
+    let found = all_findings(console, &usage).await;
+    let snapshot = console.shared.snapshot();
+    let mut rows = integrations::integrations(&snapshot.config, &usage, &found, clock::now());
+    integrations::select(&mut rows, &query.search, &query.filter, &query.sort)
+        .map_err(NotShown::Wrong)?;
+    Ok(query.page(rows))
+}
+
+async fn get_integrations(
+    State(console): State<Arc<Console>>,
+    Query(query): Query<ListQuery>,
+    headers: HeaderMap,
+) -> Shown<Response> {
+    Ok(tagged(&headers, &integrations(&console, &query).await?))
+}
+
+pub(super) async fn integration(
+    console: &Arc<Console>,
+    caller: &Caller,
+    id: &str,
+    wait: Duration,
+) -> Shown<IntegrationDetail> {
+    let missing = || NotShown::Missing(format!("there is no client `{id}`"));
+    let (usage, now) = (console.usage().await?, clock::now());
+    let found = all_findings(console, &usage).await;
+    let snapshot = console.shared.snapshot();
+    let rows = integrations::integrations(&snapshot.config, &usage, &found, now);
+    let integration = rows.into_iter().find(|row| row.client_id == id).ok_or_else(missing)?;
+    let reach = console.access(wait).await;
+    let reach = reach.map(|access| operations::reach(&access, &usage, id, ""));
+    let filter = DecisionFilter {
+        client: id.to_owned(),
+        verdict: "refuse".to_owned(),
+        limit: Some(10),
+        ..DecisionFilter::default()
     };
-    if origins.all(same) { Ok(()) } else { Err("the request comes from a page of another origin") }
+    let window = &console.shared.recorder.decisions;
+    let refusals = decisions::decisions(window, &filter, caller.role.sees_people()).items;
+    let findings = found.iter().filter(|finding| finding.on == id).map(FindingRow::of).collect();
+    let query = UseQuery { client: id.to_owned(), ..UseQuery::default() };
+    let blocks = blocks(console).await?;
+    let blocked = blocks.iter().any(|block| block.kind == "client" && block.value == id);
+    let usage = usage_report(console, &query).await?;
+    Ok(IntegrationDetail { integration, reach, refusals, findings, usage, blocked })
 }
 
-fn said(status: StatusCode, text: &str) -> Response {
-    (status, Json(json!({ "error": text }))).into_response()
+async fn get_integration(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Shown<Response> {
+    Ok(tagged(&headers, &integration(&console, &caller, &id, API_PATIENCE).await?))
 }
 
-/// Which tokens to revoke: exactly one of these.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-enum Revoke {
-    /// An access token of ours.
-    Token(zeroize::Zeroizing<String>),
-    /// The token with this `jti`.
-    Id(String),
-    /// All of an authorization.
-    Authorization(String),
-    /// All that a client has.
-    Client(String),
-    /// All that act for a user.
-    User(String),
-    /// All issued until now.
-    All(bool),
+pub(super) async fn apis(
+    console: &Arc<Console>,
+    query: &ListQuery,
+    wait: Duration,
+) -> Shown<Listed<ApiRow>> {
+    let usage = console.usage().await?;
+    let access = console.access(wait).await;
+    let snapshot = console.shared.snapshot();
+    let mut rows = operations::apis(&snapshot.config, access.as_deref(), &usage);
+    let search = query.search.trim().to_lowercase();
+    if !search.is_empty() {
+        rows.retain(|row| {
+            row.name.to_lowercase().contains(&search) || row.base_path.contains(&search)
+        });
+    }
+    Ok(query.page(rows))
 }
 
-async fn revoke(State(shared): State<Arc<Shared>>, Json(what): Json<Revoke>) -> Response {
-    let subject = match what {
-        Revoke::Token(token) => {
-            let snapshot = shared.snapshot();
-            let Ok(token) = BearerToken::parse(&token) else {
-                return said(StatusCode::BAD_REQUEST, "no token");
-            };
-            let facts = shared
-                .tokens
-                .verify(&snapshot.issuers, snapshot.rules(), &token, None, clock::now())
-                .await
-                .ok();
-            let id = facts.filter(|facts| facts.issuer.is_own()).and_then(|facts| facts.id.clone());
-            match id {
-                Some(id) => Subject::Token(id),
-                None => {
-                    return said(
-                        StatusCode::BAD_REQUEST,
-                        "the token is none of ours, or is not good any more",
-                    );
+async fn get_apis(
+    State(console): State<Arc<Console>>,
+    Query(query): Query<ListQuery>,
+    headers: HeaderMap,
+) -> Shown<Response> {
+    Ok(tagged(&headers, &apis(&console, &query, API_PATIENCE).await?))
+}
+
+pub(super) async fn access(
+    console: &Arc<Console>,
+    query: &ListQuery,
+    wait: Duration,
+) -> Shown<Listed<ReachRow>> {
+    let usage = console.usage().await?;
+    let access = console.access(wait).await.ok_or(NotShown::NotYet)?;
+    let mut rows = operations::reach(&access, &usage, &query.client, &query.api);
+    if query.filter == "unused" {
+        rows.retain(|row| row.permitted == 0);
+    }
+    Ok(query.page(rows))
+}
+
+async fn get_access(
+    State(console): State<Arc<Console>>,
+    Query(query): Query<ListQuery>,
+    headers: HeaderMap,
+) -> Shown<Response> {
+    Ok(tagged(&headers, &access(&console, &query, API_PATIENCE).await?))
+}
+
+pub(super) async fn findings_page(
+    console: &Arc<Console>,
+    query: &ListQuery,
+) -> Shown<Listed<FindingRow>> {
+    let usage = console.usage().await?;
+    let mut found = all_findings(console, &usage).await;
+    match query.filter.as_str() {
+        "" | "open" => found.retain(|finding| finding.waived.is_none()),
+        "waived" => found.retain(|finding| finding.waived.is_some()),
+        "all" => {}
+        _ => return Err(NotShown::Wrong("filter is open, waived or all".to_owned())),
+    }
+    if !query.search.is_empty() {
+        found.retain(|finding| {
+            finding.rule.label().contains(&query.search) || finding.on.contains(&query.search)
+        });
+    }
+    found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    Ok(query.page(found.iter().map(FindingRow::of).collect()))
+}
+
+async fn get_findings(
+    State(console): State<Arc<Console>>,
+    Query(query): Query<ListQuery>,
+    headers: HeaderMap,
+) -> Shown<Response> {
+    Ok(tagged(&headers, &findings_page(&console, &query).await?))
+}
+
+pub(super) async fn finding(console: &Arc<Console>, rule: &str, on: &str) -> Shown<FindingDetail> {
+    let usage = console.usage().await?;
+    let rule = Rule::from_label(rule)
+        .ok_or_else(|| NotShown::Missing(format!("there is no rule `{rule}`")))?;
+    let mut found = all_findings(console, &usage).await.into_iter();
+    let finding = found.find(|finding| finding.rule == rule && finding.on == on);
+    let finding = finding.ok_or_else(|| {
+        NotShown::Missing(format!("nothing is found by `{}` on `{on}`", rule.label()))
+    })?;
+    let row = FindingRow::of(&finding);
+    let (gateway, snapshot) = (console.gateway_file.clone(), console.shared.snapshot());
+    let made = tokio::task::spawn_blocking(move || {
+        patch(&gateway, &snapshot.config.version, &finding, &usage)
+    });
+    let (patch, no_patch) = match made.await {
+        Ok(Ok(Some(patch))) => (Some(PatchRow::of(&patch)), None),
+        Ok(Ok(None)) => {
+            let text = "no edit of a client's file mends it, or it would take away what was used";
+            (None, Some(text.to_owned()))
+        }
+        Ok(Err(text)) => (None, Some(text)),
+        Err(_) => (None, Some("the patch could not be made".to_owned())),
+    };
+    Ok(FindingDetail { finding: row, patch, no_patch })
+}
+
+/// The patch of a finding, where the files are those of the set in force.
+fn patch(
+    gateway: &std::path::Path,
+    version: &str,
+    finding: &Finding,
+    usage: &Use,
+) -> Result<Option<Patch>, String> {
+    let sources = files::read(gateway)?;
+    let lookup = files::System::default();
+    let now = clock::now();
+    let config = crate::config::load(&sources, &lookup, now)
+        .map_err(|_| "the files on disk have faults: see `scopegate check`".to_owned())?;
+    if *config.version != *version {
+        return Err("the files on disk are not the set in force: reload first".to_owned());
+    }
+    let patcher = Patcher {
+        sources: &sources,
+        lookup: &lookup,
+        config: &config,
+        observed: &usage.observed,
+        now,
+    };
+    Ok(patcher.patch(finding, Workers::caller()))
+}
+
+async fn get_finding(
+    State(console): State<Arc<Console>>,
+    Path((rule, on)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Shown<Response> {
+    Ok(tagged(&headers, &finding(&console, &rule, &on).await?))
+}
+
+pub(super) fn decision_list(
+    console: &Console,
+    caller: &Caller,
+    filter: &DecisionFilter,
+) -> DecisionList {
+    let window = &console.shared.recorder.decisions;
+    decisions::decisions(window, filter, caller.role.sees_people())
+}
+
+async fn get_decisions(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    Query(filter): Query<DecisionFilter>,
+) -> Response {
+    let listed = tokio::task::spawn_blocking(move || decision_list(&console, &caller, &filter));
+    match listed.await {
+        Ok(listed) => Json(listed).into_response(),
+        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "the decisions could not be read"),
+    }
+}
+
+pub(super) async fn decision(
+    console: &Arc<Console>,
+    caller: &Caller,
+    id: &str,
+) -> Shown<Explained> {
+    let missing = || {
+        NotShown::Missing(format!(
+            "there is no decision `{id}` in the window; the decision log may have it: `scopegate \
+                explain --decision {id}`"
+        ))
+    };
+    let (console, sees_people, wanted) =
+        (console.clone(), caller.role.sees_people(), id.to_owned());
+    let explained = tokio::task::spawn_blocking(move || {
+        let snapshot = console.shared.snapshot();
+        let window = &console.shared.recorder.decisions;
+        decisions::explained(&snapshot.config, window, &wanted, sees_people)
+    });
+    explained.await.ok().flatten().ok_or_else(missing)
+}
+
+async fn get_decision(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Shown<Response> {
+    Ok(tagged(&headers, &decision(&console, &caller, &id).await?))
+}
+
+/// The decisions that come from now on, as server-sent events.
+async fn tail(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    Query(filter): Query<DecisionFilter>,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Result<Event, Infallible>>(64);
+    let drain = console.shared.process.life.drain();
+    tokio::spawn(async move {
+        let window = console.shared.recorder.decisions.clone();
+        let mut next = window.next();
+        while !*drain.borrow() {
+            let (found, after) = decisions_since(&window, next, &filter, caller.role.sees_people());
+            next = after;
+            for decision in found {
+                let Ok(text) = serde_json::to_string(&decision) else { continue };
+                if sender.send(Ok(Event::default().event("decision").data(text))).await.is_err() {
+                    return;
                 }
             }
-        }
-        Revoke::Id(id) => Subject::Token(id),
-        Revoke::Authorization(id) => Subject::Authorization(id),
-        Revoke::Client(client) => Subject::Client(client),
-        Revoke::User(user) => Subject::User(user),
-        Revoke::All(true) => Subject::Everything,
-        Revoke::All(false) => {
-            return said(StatusCode::BAD_REQUEST, "all is true, or something else is named");
-        }
-    };
-    let revocation = Revocation::now(subject, clock::now());
-    match shared.store.revoke(revocation.clone(), None).await {
-        Ok(()) => {
-            shared.tokens.revocations.add(&revocation);
-            tracing::info!(subject = ?revocation.subject, "revoked by the admin listener");
-            Json(json!({ "revoked": true })).into_response()
-        }
-        Err(error) => {
-            tracing::error!(%error, "a revocation could not be stored");
-            said(StatusCode::SERVICE_UNAVAILABLE, "the store does not answer: nothing was revoked")
-        }
-    }
-}
-
-/// What is to be explained.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Question {
-    /// `METHOD path`.
-    request: String,
-    /// The method that an X-HTTP-Method-Override header names.
-    method_override: Option<String>,
-    host: Option<String>,
-    from: Option<IpAddr>,
-    #[serde(default)]
-    certificate: Vec<String>,
-    /// What the token says.
-    token: Option<RawTokenSample>,
-    /// A real token in its place; neither kept nor told.
-    bearer: Option<String>,
-}
-
-/// Why a request would be permitted or refused now, by the rules, keys, revocations and blocks in
-/// force here.
-async fn explain(State(shared): State<Arc<Shared>>, Json(asked): Json<Question>) -> Response {
-    let snapshot = shared.snapshot();
-    let now = clock::now();
-    let case = match case(&asked) {
-        Ok(case) => case,
-        Err(fault) => return said(StatusCode::BAD_REQUEST, &fault),
-    };
-    let request = case.request(&shared.fixed.public_host);
-    let facts = match (&case.token, &request) {
-        (Some(Presented::Sample(words)), _) => {
-            Some(Ok(Arc::new(words.facts(snapshot.rules(), now))))
-        }
-        (Some(Presented::Token(token)), Ok(request)) => {
-            let operation = match open(snapshot.rules(), request) {
-                Opened::Token(matched, _) => Some(matched.operation),
-                Opened::Decided(_) => None,
-            };
-            Some(
-                shared
-                    .tokens
-                    .verify(&snapshot.issuers, snapshot.rules(), token, operation, now)
-                    .await,
-            )
-        }
-        _ => None,
-    };
-    let question = explain::Question { request, facts };
-    // Changes are tried on copies of all rules: not where requests are served.
-    let explained = tokio::task::spawn_blocking(move || {
-        let blocks = shared.tokens.revocations.blocks();
-        let explanation =
-            explain::explain(snapshot.rules(), &question, Moment { now, blocks: &blocks });
-        json!({ "set": &*snapshot.config.version, "explanation": explanation })
-    });
-    match explained.await {
-        Ok(explained) => Json(explained).into_response(),
-        Err(_) => said(StatusCode::INTERNAL_SERVER_ERROR, "the explanation failed"),
-    }
-}
-
-fn case(asked: &Question) -> Result<Sample, String> {
-    let (method, target) = parse_line(&asked.request)?;
-    let token = match (&asked.token, &asked.bearer) {
-        (Some(_), Some(_)) => return Err("`token` and `bearer`: one of them".to_owned()),
-        (Some(words), None) => Some(Presented::Sample(Box::new(
-            words.read().map_err(|(key, fault)| format!("token {key}: {fault}"))?,
-        ))),
-        (None, Some(bearer)) => {
-            let token = BearerToken::parse(bearer)
-                .map_err(|refusal| format!("bearer: {}", refusal.fault.text()))?;
-            Some(Presented::Token(token))
-        }
-        (None, None) => None,
-    };
-    let (host, certificate) = (asked.host.clone(), asked.certificate.clone());
-    asked.method_override.as_deref().map_or(Ok(()), check_override)?;
-    let method_override = asked.method_override.clone();
-    Ok(Sample { method, target, method_override, host, from: asked.from, certificate, token })
-}
-
-/// A challenge in the query.
-#[derive(Debug, Deserialize)]
-struct Asked {
-    login_challenge: String,
-}
-
-/// An answer to a challenge.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Answered {
-    login_challenge: String,
-    subject: Option<String>,
-    error_description: Option<String>,
-}
-
-fn refused(fault: login::Fault) -> Response {
-    let status = match fault {
-        login::Fault::Challenge | login::Fault::Subject => StatusCode::BAD_REQUEST,
-        login::Fault::Used => StatusCode::CONFLICT,
-        login::Fault::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-    };
-    said(status, &fault.to_string())
-}
-
-async fn show_login(State(shared): State<Arc<Shared>>, Query(asked): Query<Asked>) -> Response {
-    let challenge = match Challenge::read(&shared.login, &asked.login_challenge, Destination::Page)
-    {
-        Ok(challenge) => challenge,
-        Err(fault) => return refused(fault),
-    };
-    let snapshot = shared.snapshot();
-    let client = challenge.client.as_deref().and_then(|id| snapshot.rules().registry().client(id));
-    let client = client.map_or(Value::Null, |client| {
-        json!({
-            "client_id": client.id.as_str(),
-            "name": client.name,
-            "provider_name": client.provider,
-            "logo_url": client.logo_url,
-        })
-    });
-    Json(json!({ "client": client })).into_response()
-}
-
-async fn accept_login(
-    State(shared): State<Arc<Shared>>,
-    Json(answered): Json<Answered>,
-) -> Response {
-    let Some(subject) = &answered.subject else {
-        return said(StatusCode::BAD_REQUEST, "the subject is missing");
-    };
-    let accepted = async {
-        let challenge =
-            Challenge::read(&shared.login, &answered.login_challenge, Destination::Page)?;
-        login::page::accept(
-            &shared.login,
-            shared.snapshot().rules().registry(),
-            &challenge,
-            subject,
-        )
-        .await
-    };
-    match accepted.await {
-        Ok(url) => Json(json!({ "redirect_to": url })).into_response(),
-        Err(fault) => refused(fault),
-    }
-}
-
-/// Back to the client with `access_denied`, where there is one.
-async fn reject_login(
-    State(shared): State<Arc<Shared>>,
-    Json(answered): Json<Answered>,
-) -> Response {
-    let rejected = async {
-        let challenge =
-            Challenge::read(&shared.login, &answered.login_challenge, Destination::Page)?;
-        challenge.use_up(&shared.login).await?;
-        Ok::<_, login::Fault>(challenge)
-    };
-    let challenge = match rejected.await {
-        Ok(challenge) => challenge,
-        Err(fault) => return refused(fault),
-    };
-    let snapshot = shared.snapshot();
-    let issuer = &shared.fixed.public_url;
-    let query = challenge.back.split_once('?').map_or("", |(_, query)| query);
-    let text = answered.error_description.unwrap_or_else(|| "the user did not sign in".to_owned());
-    let url = match AuthorizationRequest::parse(query, &snapshot.config.rules, issuer, true) {
-        Ok(request) => request.way_back.error(issuer, ResponseError::AccessDenied, &text),
-        Err(_) => issuer.clone(),
-    };
-    Json(json!({ "redirect_to": url })).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_anybody_can_point_here_and_a_page_of_another_origin_are_refused() {
-        for (host, origin, passes) in [
-            ("127.0.0.1:9090", None, true),
-            ("10.0.0.5", None, true),
-            ("[::1]:9090", None, true),
-            ("localhost:9090", None, true),
-            ("LOCALHOST", None, true),
-            ("a.localhost", None, true),
-            ("evil.example:9090", None, false),
-            ("127.0.0.1.evil.example", None, false),
-            ("localhost.evil.example", None, false),
-            ("evil-localhost", None, false),
-            ("", None, false),
-            ("127.0.0.1:9090", Some("http://127.0.0.1:9090"), true),
-            ("localhost:9090", Some("https://localhost:9090"), true),
-            ("127.0.0.1:9090", Some("http://127.0.0.1:8080"), false),
-            ("127.0.0.1:9090", Some("http://evil.example"), false),
-            ("127.0.0.1:9090", Some("null"), false),
-            ("127.0.0.1:9090", Some("file://127.0.0.1:9090"), false),
-            ("127.0.0.1:9090", Some(""), false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::HOST, HeaderValue::from_static(host));
-            if let Some(origin) = origin {
-                headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            tokio::time::sleep(TAIL_INTERVAL).await;
+            if sender.is_closed() {
+                return;
             }
-            let checked = check_origin(&headers);
-            assert_eq!(checked.is_ok(), passes, "{host} {origin:?}");
         }
-        let mut headers = HeaderMap::new();
-        headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1"));
-        headers.append(header::ORIGIN, HeaderValue::from_static("http://127.0.0.1"));
-        headers.append(header::ORIGIN, HeaderValue::from_static("http://evil.example"));
-        assert!(check_origin(&headers).is_err());
+    });
+    Sse::new(tokio_stream::wrappers::ReceiverStream::new(receiver))
+        .keep_alive(KeepAlive::new().interval(Duration::from_secs(10)))
+}
+
+async fn blocks(console: &Arc<Console>) -> Shown<Vec<BlockRow>> {
+    let store = console.shared.store.clone();
+    let read = tokio::task::spawn_blocking(move || store.blocks(clock::now()));
+    let blocks = read.await.map_err(|_| NotShown::NotYet)??;
+    Ok(operations::blocks(&blocks))
+}
+
+pub(super) async fn operations(console: &Arc<Console>) -> Shown<Operations> {
+    let shared = &console.shared;
+    let store = shared.store.clone();
+    let keys = tokio::task::spawn_blocking(move || store.keys());
+    let keys = keys.await.map_err(|_| NotShown::NotYet)??;
+    let snapshot = shared.snapshot();
+    let keep = shared.fixed.signing.keep_inactive;
+    Ok(Operations {
+        own_keys: operations::own_keys(&keys, keep, clock::now()),
+        issuers: operations::issuers(&snapshot),
+        upstreams: operations::upstreams(&snapshot),
+        blocks: blocks(console).await?,
+    })
+}
+
+async fn get_operations(
+    State(console): State<Arc<Console>>,
+    headers: HeaderMap,
+) -> Shown<Response> {
+    Ok(tagged(&headers, &operations(&console).await?))
+}
+
+pub(super) async fn usage_report(console: &Arc<Console>, query: &UseQuery) -> Shown<UseReport> {
+    let days = query.days.unwrap_or(MONTH_DAYS);
+    if !(1..=MAX_USE_DAYS).contains(&days) {
+        return Err(NotShown::Wrong(format!("days is 1 to {MAX_USE_DAYS}")));
     }
+    let today = Day::of(clock::now());
+    let first = today.before(days - 1);
+    let known = console.usage().await?;
+    let client = Some(query.client.clone()).filter(|client| !client.is_empty());
+    let mut rows = console.shared.store.usage(first, client.clone()).await?;
+    let pending = console.shared.usage.peek(today);
+    rows.extend(
+        pending
+            .into_iter()
+            .filter(|row| client.as_ref().is_none_or(|client| *client == row.subject.client)),
+    );
+    let since = known.observed.since;
+    Ok(operations::use_report(since, rows.into_iter(), (first, today), &query.api))
+}
+
+async fn get_usage(
+    State(console): State<Arc<Console>>,
+    Query(query): Query<UseQuery>,
+    headers: HeaderMap,
+) -> Shown<Response> {
+    Ok(tagged(&headers, &usage_report(&console, &query).await?))
+}
+
+pub(super) async fn audit(
+    console: &Arc<Console>,
+    caller: &Caller,
+    query: &AuditQuery,
+) -> Shown<AuditList> {
+    if !(caller.role.acts() || caller.role.sees_people()) {
+        return Err(NotShown::Role("audit records are for operators, editors and auditors"));
+    }
+    let limit = query.limit.unwrap_or(PAGE_ROWS).clamp(1, super::view::MAX_ROWS);
+    let mut items = console.shared.store.audit(query.before.unwrap_or(i64::MAX), limit).await?;
+    if !caller.role.sees_people() {
+        items.iter_mut().for_each(|item| item.record.from = None);
+    }
+    let next_before =
+        if items.len() == limit { items.last().map(|last| last.number) } else { None };
+    Ok(AuditList { items, next_before })
+}
+
+async fn get_audit(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<AuditQuery>,
+) -> Shown<Response> {
+    Ok(Json(audit(&console, &caller, &query).await?).into_response())
+}
+
+/// How long a page waits for what is being computed.
+pub(super) const fn patience() -> Duration {
+    PATIENCE
 }

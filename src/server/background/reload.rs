@@ -218,6 +218,7 @@ impl BackgroundService for Reload {
                     self.shared.process.logs.reopen();
                     self.reload(&mut seen).await;
                 }
+                () = self.shared.reload_due.notified() => self.reload(&mut seen).await,
                 () = tokio::time::sleep(LOOK), if watch => self.look(&mut seen).await,
                 _ = shutdown.changed() => return,
             }

@@ -1,5 +1,6 @@
 //! An axum router behind a listener for those who run the gateway.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -45,6 +46,10 @@ impl Side {
     }
 }
 
+/// The other end of the connection that a request came on: an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub IpAddr);
+
 #[async_trait]
 impl Application for Side {
     async fn serve(&self, io: GuardIo, _: Arc<Conn>, _: Instant) {
@@ -73,7 +78,9 @@ impl HttpServerApp for Inner {
         let head = conn.take_head(&session);
         let served = match head.map(|head| head.and_then(|head| head.check_own())) {
             Some(Ok(())) => {
-                bridge::serve(&self.router, &mut session, self.max_body, ()).await.map(drop)
+                bridge::serve(&self.router, &mut session, self.max_body, Peer(conn.peer))
+                    .await
+                    .map(drop)
             }
             Some(Err(refusal)) => refuse(&mut session, &refusal).await,
             // The guard reads every head.

@@ -50,6 +50,12 @@ impl ProcessMetrics {
         })
     }
 
+    /// When the set in force was taken, seconds since 1970.
+    #[must_use]
+    pub fn loaded_at(&self) -> i64 {
+        self.reload_at.get()
+    }
+
     /// Notes a load; the version is the set now in force.
     pub fn loaded(&self, ok: bool, version: &str, at: i64) {
         self.reload_successful.set(i64::from(ok));

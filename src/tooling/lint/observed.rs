@@ -1,13 +1,12 @@
-//! Findings about the use of a configuration: rights that nobody uses, and use that looks wrong.
+//! Findings about clients and their use: rights that nobody uses, and use that looks wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::{Finding, Rule, rules};
 use crate::client::{Client, GrantType};
 use crate::config::Config;
 use crate::config::format::is_loopback;
 use crate::names::{ScopeName, Timestamp};
-use crate::policy::definition::Api;
 use crate::tooling::edit::{Change, Edit};
 use crate::tooling::usage::{Counts, Day, OTHER, Observed, Subject, Sum, own};
 
@@ -16,7 +15,7 @@ pub(in crate::tooling) const IDLE_DAYS: i64 = 100;
 /// Days that must have been counted before a right is called unused.
 const COUNTED_DAYS: i64 = 30;
 /// Days for which an event is worth a finding.
-const RECENT_DAYS: i64 = 30;
+pub(super) const RECENT_DAYS: i64 = 30;
 
 /// A configuration, and all that is known of its use.
 pub(super) struct Review<'a> {
@@ -35,7 +34,7 @@ impl<'a> Review<'a> {
     }
 
     /// Whether so many days were counted.
-    fn is_counted(&self, days: i64) -> bool {
+    pub(super) fn is_counted(&self, days: i64) -> bool {
         self.observed.since.is_some_and(|since| since <= self.today.before(days))
     }
 
@@ -58,14 +57,14 @@ impl<'a> Review<'a> {
         format!("{} ({ago})", day.text())
     }
 
-    fn counted_since(&self) -> Option<String> {
+    pub(super) fn counted_since(&self) -> Option<String> {
         let since = self.observed.since?;
         Some(format!("requests are counted since {}", self.ago(since)))
     }
 
     /// Whether requests of a client or to an API, where they are named, may be counted among those
     /// without room of their own. Then nothing is known to be unused.
-    fn is_pooled(&self, client: Option<&str>, api: Option<&str>) -> bool {
+    pub(super) fn is_pooled(&self, client: Option<&str>, api: Option<&str>) -> bool {
         let may_be = |counted: &str, name: Option<&str>| {
             counted.is_empty() || counted == OTHER || name.is_none_or(|name| name == counted)
         };
@@ -82,8 +81,8 @@ impl<'a> Review<'a> {
         days.chain(secrets.map(|secret| secret.last)).max()
     }
 
-    /// Adds to findings about the configuration what is known of the use of their clients: as
-    /// evidence, and as a remedy where what the client uses is known.
+    /// Adds the use of their clients to findings about the configuration: as evidence, and as a
+    /// remedy where enough was counted.
     pub(super) fn complete(&self, findings: &mut [Finding]) {
         let registry = self.config.rules.registry();
         for finding in findings {
@@ -113,7 +112,7 @@ impl<'a> Review<'a> {
         Some(format!("{permitted} calls permitted; last request on {last}"))
     }
 
-    /// The change that narrows what a client may do to what it is known to do.
+    /// The change that narrows a client to the rights that it is known to use.
     fn narrowing(&self, rule: Rule, client: &Client) -> Option<Change> {
         let id = client.id.as_str();
         if !self.is_counted(COUNTED_DAYS) || self.is_pooled(Some(id), None) {
@@ -131,7 +130,7 @@ impl<'a> Review<'a> {
             .then_some(Change::RemoveGrant(GrantType::Password))
     }
 
-    /// All findings that need more than the rules, except those about secrets.
+    /// All findings about clients, except those about their secrets.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
         for client in self.config.rules.registry().clients() {
@@ -142,8 +141,6 @@ impl<'a> Review<'a> {
                 findings.extend(self.disabled(client));
             }
         }
-        self.shadows(&mut findings);
-        self.operations(&mut findings);
         findings
     }
 
@@ -283,104 +280,6 @@ impl<'a> Review<'a> {
         };
         self.observed.sums.get(&subject).map_or(0, |sum| sum.counts.permitted)
     }
-
-    /// Shadow rules that would refuse requests that are permitted.
-    fn shadows(&self, findings: &mut Vec<Finding>) {
-        let rules = &self.config.rules;
-        let definitions = rules.definitions();
-        let mut found: BTreeMap<String, (&crate::names::Origin, Vec<String>)> = BTreeMap::new();
-        for operation in rules.operations().iter().filter(|operation| operation.has_shadow()) {
-            let Some(api) = rules.apis().get(operation.api) else { continue };
-            let shadow = operation.policies().last().and_then(|at| definitions.policies.get(at));
-            let shadow =
-                shadow.filter(|policy| policy.mode == crate::policy::definition::Mode::Shadow);
-            let (on, origin) = shadow.map_or_else(
-                || (format!("{} {}", api.name, operation.label), &api.origin),
-                |policy| (policy.name.to_string(), &policy.origin),
-            );
-            let counted = self.observed.sums.iter().filter(|(subject, sum)| {
-                subject.api == api.name.as_str()
-                    && subject.operation == *operation.label
-                    && sum.counts.shadow_refused > 0
-                    && self.is_recent(sum.last, RECENT_DAYS)
-            });
-            let lines = counted.map(|(subject, sum)| {
-                let client = if subject.client.is_empty() { "anybody" } else { &subject.client };
-                let count = sum.counts.shadow_refused;
-                format!("{count} calls of {client}: {} {}", api.name, operation.label)
-            });
-            let (_, all) = found.entry(on).or_insert((origin, Vec::new()));
-            all.extend(lines);
-        }
-        for (on, (origin, mut lines)) in
-            found.into_iter().filter(|(_, (_, lines))| !lines.is_empty())
-        {
-            lines.sort_unstable();
-            lines.dedup();
-            let text = format!("shadow rules (`{on}`) would refuse calls that are permitted");
-            let finding = Finding::new(Rule::PolicyShadowRefuses, &on, origin, text);
-            findings.push(finding.seen(lines));
-        }
-    }
-
-    /// Operations that nobody has called, and APIs.
-    fn operations(&self, findings: &mut Vec<Finding>) {
-        if !self.is_counted(IDLE_DAYS) {
-            return;
-        }
-        let mut last: BTreeMap<(&str, &str), Day> = BTreeMap::new();
-        for (subject, sum) in self.observed.sums.iter().filter(|(of, _)| !of.api.is_empty()) {
-            let day = last.entry((&subject.api, &subject.operation)).or_insert(sum.last);
-            *day = sum.last.max(*day);
-        }
-        let rules = &self.config.rules;
-        for (at, api) in rules.apis().iter().enumerate() {
-            if self.is_pooled(None, Some(api.name.as_str())) {
-                continue;
-            }
-            let labels: BTreeMap<&str, &str> = rules
-                .operations()
-                .iter()
-                .filter(|operation| operation.api == at)
-                .map(|operation| (&*operation.label, &*operation.resource))
-                .collect();
-            let day_of = |label: &str| last.get(&(api.name.as_str(), label)).copied();
-            let is_unused =
-                |label: &str| day_of(label).is_none_or(|day| !self.is_recent(day, IDLE_DAYS));
-            if !labels.is_empty() && labels.keys().all(|label| is_unused(label)) {
-                let day = labels.keys().filter_map(|label| day_of(label)).max();
-                let text = format!("nobody has called API `{}` for {IDLE_DAYS} days", api.name);
-                findings.push(self.uncalled(&api.name, &api.origin, text, day));
-                continue;
-            }
-            for (label, resource) in labels.into_iter().filter(|(label, _)| is_unused(label)) {
-                let text = format!(
-                    "nobody has called `{label}` of API `{}` for {IDLE_DAYS} days",
-                    api.name
-                );
-                let on = format!("{} {label}", api.name);
-                findings.push(self.uncalled(&on, origin_of(api, resource), text, day_of(label)));
-            }
-        }
-    }
-
-    fn uncalled(
-        &self,
-        on: &dyn std::fmt::Display,
-        origin: &crate::names::Origin,
-        text: String,
-        last: Option<Day>,
-    ) -> Finding {
-        let called = last.map(|day| format!("last call on {}", self.ago(day)));
-        let evidence = self.counted_since().into_iter().chain(called);
-        Finding::new(Rule::OperationUnused, on, origin, text).seen(evidence)
-    }
-}
-
-/// The place of a resource of an API.
-fn origin_of<'a>(api: &'a Api, template: &str) -> &'a crate::names::Origin {
-    let resource = api.resources.iter().find(|resource| &*resource.template == template);
-    resource.map_or(&api.origin, |resource| &resource.origin)
 }
 
 fn is_inactive(subject: &Subject) -> bool {

@@ -203,9 +203,7 @@ fn written(clients: &[Registered]) -> String {
     let mut text = "clients:\n".to_owned();
     for (at, (scopes, only, block)) in clients.iter().enumerate() {
         let list = if *block && !scopes.is_empty() {
-            let items: String =
-                scopes.iter().map(|scope| format!("\n      - {scope} # s")).collect();
-            items
+            scopes.iter().fold(String::new(), |list, scope| format!("{list}\n      - {scope} # s"))
         } else {
             format!(" [{}]", scopes.join(", "))
         };

@@ -44,9 +44,9 @@ fn with_digest(files: &Files, text: &str) -> String {
 #[test]
 fn findings_have_their_evidence_and_a_patch_that_applies() {
     let files = Files::of(&Setup::new(POLICIES, CLIENTS));
-    let (code, told) = files.json(&["findings"], "");
-    assert_eq!((code, &told["counted_since"]), (1, &serde_json::Value::Null), "{told}");
-    let found = told["findings"].as_array().unwrap();
+    let (code, answer) = files.json(&["findings"], "");
+    assert_eq!((code, &answer["counted_since"]), (1, &serde_json::Value::Null), "{answer}");
+    let found = answer["findings"].as_array().unwrap();
     let rules: Vec<&str> = found.iter().map(|one| one["rule"].as_str().unwrap()).collect();
     assert_eq!(rules, ["client.no_owner", "secret.expired"]);
     assert_eq!(found[0].get("patch"), None);
@@ -71,8 +71,8 @@ fn findings_have_their_evidence_and_a_patch_that_applies() {
     assert!(applied.success());
     let text = std::fs::read_to_string(files.path("clients.yaml")).unwrap();
     assert_eq!(patch["text"], text);
-    let (_, told) = files.json(&["findings"], "");
-    assert_eq!(told["findings"].as_array().unwrap().len(), 1, "{told}");
+    let (_, answer) = files.json(&["findings"], "");
+    assert_eq!(answer["findings"].as_array().unwrap().len(), 1, "{answer}");
 }
 
 #[test]
@@ -80,10 +80,10 @@ fn findings_are_text_for_people_and_end_with_their_number() {
     let files = Files::of(&Setup::new(POLICIES, CLIENTS));
     let (code, text, complaints) = files.run(&["findings"], "");
     assert_eq!((code, complaints.as_str()), (1, ""));
-    let diff: String =
-        with_digest(&files, DIFF).lines().map(|line| format!("    {line}\n")).collect();
+    let diff = with_digest(&files, DIFF);
+    let diff = diff.lines().fold(String::new(), |diff, line| format!("{diff}    {line}\n"));
     let expected = format!(
-        "note secret.expired on crm abababab (clients.yaml:4)\n  the secret `abababab` of client \
+        "note secret.expired on crm abababab (clients.yaml:3)\n  the secret `abababab` of client \
          `crm` has expired\n  seen: it ended on 2020-01-01\n  why: it is refused, and hides which \
          secrets count\n  fix: remove it\n  patch:\n{diff}  effect: no verdict changes\n\nrequests \
          are not counted: nothing is called unused\n2 findings, 0 waived\n"
