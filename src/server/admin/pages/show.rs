@@ -60,7 +60,7 @@ fn pager<T>(path: &str, list: &Listed<T>, query: &ListQuery) -> Block {
 
 pub(super) fn overview(overview: &Overview, caller: &Caller) -> Page {
     let mut page = Page::new("Overview", "/")
-        .lead("Who can reach what, who does, and what deserves a look. Live, not once a day.")
+        .lead("Who can reach what, who does, and what deserves a look.")
         .link("New integration", "/integrations/new", true);
     let totals = overview.integrations;
     let findings = overview.findings;
