@@ -1,7 +1,7 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
 .PHONY: ci system build-system fmt lint licences advisories core test test-shared test-library simulation doc schema golden samples agreement large imports faults \
-  lifecycle attacks fuzz fuzz-build bench bench-peers demo dist
+  lifecycle attacks fuzz fuzz-build bench bench-peers demo dist kubernetes
 
 CARGO ?= cargo
 
@@ -120,6 +120,17 @@ bench-peers:
 bench: bench-peers
 	$(CARGO) bench --locked --profile dist --bench requests
 	$(CARGO) bench --locked --profile dist --bench decision --bench tokens
+
+# deploy/kubernetes and deploy/helm by the real kubectl and helm: valid by the schemas of two releases, by a policy checker, both ways the
+# same objects, their configuration loads; then BINARY takes files as the kubelet swaps them, and ends as a pod does. Needs Node.
+KUBERNETES = target/tools/kubernetes
+BINARY ?= target/debug/scopegate
+kubernetes: $(KUBERNETES)/bin/helm
+	$(KUBERNETES)/venv/bin/python tests/kubernetes/check.py $(KUBERNETES) $(BINARY)
+	python3 tests/kubernetes/reload.py $(BINARY)
+
+$(KUBERNETES)/bin/helm:
+	sh tests/kubernetes/tools.sh $(KUBERNETES)
 
 demo:
 	$(CARGO) run -- demo
