@@ -1,7 +1,8 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
 .PHONY: ci system build-system fmt lint licences advisories core test test-shared test-library simulation doc schema golden samples agreement large imports faults \
-  lifecycle attacks fuzz fuzz-build bench bench-peers demo dist kubernetes
+  lifecycle attacks fuzz fuzz-build bench bench-peers demo dist kubernetes \
+  packages packages-system packages-test
 
 CARGO ?= cargo
 
@@ -135,12 +136,25 @@ $(KUBERNETES)/bin/helm:
 demo:
 	$(CARGO) run -- demo
 
-# What is shipped: target/dist/scopegate without symbols, and target/dist/scopegate.debug with them, for gdb and perf.
+# What is shipped: target/dist/scopegate without symbols, and target/dist/scopegate.debug with them, for gdb and perf; and its packages.
 dist:
 	$(CARGO) build --locked --profile dist --config 'profile.dist.strip="none"'
 	objcopy --only-keep-debug target/dist/scopegate target/dist/scopegate.debug
 	objcopy --strip-all --add-gnu-debuglink=target/dist/scopegate.debug target/dist/scopegate
 	ls -l target/dist/scopegate target/dist/scopegate.debug
+	$(MAKE) packages BINARY=target/dist/scopegate
+
+# A Debian package, a tarball, an image, the bill of materials and SHA256SUMS of a built program; the same bytes each time. On Debian, for
+# the image takes the C library from it; Python 3.11.
+packages:
+	python3 packaging/build.py $(BINARY) target/dist-packages
+
+# Installs, unpacks, runs and rotates them, in a clean Debian and in the image. Needs root, and ports 8080, 9000 and 9091.
+packages-test:
+	python3 packaging/test.py $(BINARY) target/dist-packages target/tools/packages
+
+packages-system:
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git mmdebstrap skopeo umoci lintian man-db systemd
 
 # Fuzz targets over the inner ring, each for FUZZ_SECONDS, on the stable toolchain; libFuzzer is built from source and needs a C++
 # compiler (g++). What they find is in tests/fuzz/artifacts; `make fuzz FUZZ_TARGETS=head` runs one.
