@@ -1,7 +1,7 @@
 """Uses every artefact of `make packages` as those who get it will: test.py BINARY PACKAGES WORK. Needs root, for chroot.
 
 WORK keeps what was fetched: a clean Debian, made by mmdebstrap, and a validator of CycloneDX. Not shown here, because nothing boots: the
-unit under a running systemd, and the hand-over to the new version when the package is upgraded.
+unit under a running systemd, and that the package's script asks it whether a gateway runs.
 """
 
 import base64
@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -157,6 +158,8 @@ def check_debian(root):
     walk(root, inside, as_gateway)
     rotation(root, inside, as_gateway)
 
+    handover(root, inside, as_gateway)
+
     changed = root / "etc/scopegate/gateway.yaml"
     changed.write_text(changed.read_text() + "\n# ours\n")
     inside("dpkg", "--force-confold", "--install", "/package.deb")
@@ -264,6 +267,50 @@ def rotation(root, inside, as_gateway):
     holds(f"{rotations} rotations under {asked} requests lose and tear no record", (records, torn, len(logs)) == (asked, 0, rotations + 1), (records, torn, asked, [log.name for log in logs]))
     mode = (root / "var/lib/scopegate/decisions.jsonl").stat().st_mode & 0o777
     holds("the new file is for the gateway alone", mode == 0o600, oct(mode))
+
+
+def handover(root, inside, as_gateway):
+    """The package is installed over a running gateway, and the command of its script hands the sockets over. There is no systemd to
+    ask whether one runs, so the command is called here."""
+    script = (HERE / "debian/postinst").read_text()
+    command = "cd /var/lib/scopegate && runuser -u scopegate -- scopegate upgrade --config /etc/scopegate/gateway.yaml"
+    assert command in script
+    # The successor is what stands where the program was started from, which only /proc says.
+    run("mount", "--types", "proc", "proc", root / "proc")
+    answers, stop, successor = [], threading.Event(), None
+
+    def caller():
+        while not stop.is_set():
+            try:
+                answers.append(request(8080, "GET", "/shop/orders/7")[0])
+            except OSError as error:
+                answers.append(repr(error))
+
+    try:
+        with serve(as_gateway, root) as process:
+            wait_for("the gateway is ready", lambda: request(9091, "GET", "/readyz")[0] == 200)
+            callers = [threading.Thread(target=caller) for _ in range(4)]
+            for one_of in callers:
+                one_of.start()
+            time.sleep(0.5)
+            before = (root / "usr/bin/scopegate").stat().st_ino
+            inside("dpkg", "--install", "/package.deb")
+            holds("dpkg puts another file in the place of a running program", (root / "usr/bin/scopegate").stat().st_ino != before and process.poll() is None)
+            said = inside("sh", "-c", command)
+            successor = int(re.search(r"\b(\d{2,})\b", said.replace(str(process.pid), "")).group(1))
+            process.wait(40)
+            time.sleep(0.5)
+            stop.set()
+            for one_of in callers:
+                one_of.join()
+            holds("the successor serves", request(9091, "GET", "/readyz")[0] == 200, said)
+            holds(f"none of {len(answers)} requests failed meanwhile", len(answers) > 100 and set(answers) == {401}, set(answers))
+    finally:
+        stop.set()
+        if successor:
+            os.kill(successor, signal.SIGTERM)
+            wait_for("the successor ends", lambda: not pathlib.Path(f"/proc/{successor}").exists() or "Z" in pathlib.Path(f"/proc/{successor}/stat").read_text().split()[2])
+        run("umount", root / "proc")
 
 
 def check_tarball():

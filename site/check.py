@@ -106,6 +106,10 @@ def check_links():
 def check_reasons():
     listed = re.findall(r"^\| `([\w.]+)` \|", (ROOT / "tests/golden/refusals.md").read_text(), re.MULTILINE)
     sections = re.findall(r"^### ([\w.]+)$", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    kinds = (ROOT / "src/reason.rs").read_text().split("TokenFault {")[1].split("\n    }")[0]
+    faults = set(re.findall(r'= "(\w+)"', kinds))
+    explained = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE))))
+    holds(f"each of {len(faults)} faults of tokens has its row", len(faults) > 10 and faults <= explained, faults - explained)
     holds(f"each of {len(listed)} reasons has its section", len(listed) > 30 and set(listed) == set(sections), set(listed) ^ set(sections))
 
 
