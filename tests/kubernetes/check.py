@@ -131,6 +131,18 @@ def check_agreement(name, found):
     holds(f"{name}: the listener is the port of the pod", gateway["listeners"][0]["address"] == f"0.0.0.0:{ports['http']}")
 
 
+def check_restricted(name, found):
+    """The Pod Security Standard `restricted`, which the namespace enforces."""
+    pod = workload(found)["spec"]["template"]["spec"]
+    kinds = {kind for volume in pod["volumes"] for kind in volume if kind != "name"}
+    holds(f"{name}: volumes of kinds that `restricted` lets", kinds <= {"configMap", "secret", "emptyDir", "projected", "persistentVolumeClaim"}, kinds)
+    security, own = pod["securityContext"], pod["containers"][0]["securityContext"]
+    plain = security["runAsNonRoot"] and security["runAsUser"] != 0 and security["seccompProfile"]["type"] == "RuntimeDefault"
+    less = own["allowPrivilegeEscalation"] is False and own["capabilities"] == {"drop": ["ALL"]}
+    nothing = not any(pod.get(key) for key in ("hostNetwork", "hostPID", "hostIPC")) and not own.get("privileged")
+    holds(f"{name}: the pod keeps to `restricted`", plain and less and nothing)
+
+
 def check_configuration(name, found):
     """The mounted files, as the kubelet lays them, load."""
     pod = workload(found)["spec"]["template"]["spec"]
@@ -192,6 +204,7 @@ for name, values in OVERLAYS.items():
     for what, text, found in [(f"kustomize {name}", kustomized, one), (f"helm {name}", templated, other)]:
         check_schemas(what, found)
         check_agreement(what, found)
+        check_restricted(what, found)
         check_configuration(what, found)
         check_policies(what, text)
     # Helm does not make the namespace that it installs into.
