@@ -88,7 +88,7 @@ fn set(
     let until = time.map(|time| end_of(time, since)).transpose()?;
     let text = format!("{} `{}`", blocked.kind(), blocked.value());
     let mut record = store_access::record("block", text.clone(), since);
-    record.after = reason.clone();
+    record.after.clone_from(&reason);
     let block = CommandedBlock { blocked, reason, since, until };
     let store = store_access::store(&config)?;
     store.block(&block, Some(record)).map_err(|fault| wrong(&fault.to_string()))?;

@@ -27,7 +27,7 @@ use crate::tooling::draft::ClientDraft;
 #[derive(Debug, Subcommand)]
 pub(super) enum ClientCommand {
     /// Write a file for a new client, and print its secret once
-    Add(New),
+    Add(Box<New>),
     /// List all clients
     List,
     /// Make another secret, and print it with the line to paste next to the old one

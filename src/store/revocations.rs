@@ -24,6 +24,7 @@ pub enum Subject {
 
 impl Subject {
     /// Its kind in the store, and its value.
+    #[must_use]
     pub fn parts(&self) -> (&'static str, &str) {
         match self {
             Self::Token(id) => ("token", id),

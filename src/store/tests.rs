@@ -9,6 +9,7 @@ use tokio::task::block_in_place;
 use zeroize::Zeroizing;
 
 use super::attempts::{Attempt, Cleared};
+use super::audit::{AuditRecord, NumberedRecord};
 use super::blocks::{Blocked, CommandedBlock};
 use super::events::Position;
 use super::grants::{Gift, NewRefresh, Redemption};
@@ -23,6 +24,7 @@ use crate::grant::opaque::{Kind, RANDOM};
 use crate::names::IssuerName;
 use crate::scope::ScopeSet;
 use crate::store::access::StoredAccess;
+use crate::tooling::usage::{Counts, Day, Row, Subject as UseSubject};
 
 /// Times begin here: the server lets keys live by its own clock.
 static START: LazyLock<i64> = LazyLock::new(|| {
@@ -352,6 +354,80 @@ async fn attempts_are_counted_and_assertions_used_once() {
             block_in_place(|| store.secret_uses()).unwrap(),
             [("crm".into(), "s1".into(), at(3))]
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn use_adds_up_by_day_and_old_days_are_forgotten() {
+    let row = |client: &str, api: &str, day, permitted, refused| Row {
+        subject: UseSubject { client: client.into(), api: api.into(), operation: "GET /x".into() },
+        day: Day(day),
+        counts: Counts { permitted, refused, for_users: permitted / 2, shadow_refused: 0 },
+    };
+    for place in Place::both() {
+        let store = place.open();
+        assert_eq!(block_in_place(|| store.first_usage()).unwrap(), None);
+        let first = vec![row("crm", "a", 5, 4, 1), row("crm", "b", 6, 1, 0)];
+        store.add_usage(first).await.unwrap();
+        store.add_usage(vec![row("crm", "a", 5, 2, 0), row("web", "a", 6, 0, 3)]).await.unwrap();
+        let mut all = store.usage(Day(5), None).await.unwrap();
+        all.sort_by(|x, y| (&x.subject, x.day).cmp(&(&y.subject, y.day)));
+        let mut sum = row("crm", "a", 5, 6, 1);
+        sum.counts.for_users = 3;
+        assert_eq!(all, [sum.clone(), row("crm", "b", 6, 1, 0), row("web", "a", 6, 0, 3)]);
+        assert_eq!(store.usage(Day(6), Some("crm".into())).await.unwrap().len(), 1);
+        assert_eq!(store.usage(Day(0), Some("we".into())).await.unwrap(), []);
+        assert_eq!(block_in_place(|| store.usage_now(Day(6))).unwrap().len(), 2);
+        assert_eq!(block_in_place(|| store.first_usage()).unwrap(), Some(Day(5)));
+        assert!(!store.forget_usage(Day(6)).await.unwrap());
+        assert_eq!(block_in_place(|| store.first_usage()).unwrap(), Some(Day(6)));
+        assert_eq!(store.usage(Day(0), None).await.unwrap().len(), 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_act_is_stored_with_its_record_or_not_at_all() {
+    let record = |act: &str| AuditRecord {
+        at: at(0).0,
+        who: "anna".into(),
+        via: "session".into(),
+        from: Some("127.0.0.1".into()),
+        act: act.into(),
+        on: "client `crm`".into(),
+        before: None,
+        after: None,
+        outcome: "done".into(),
+    };
+    for place in Place::both() {
+        let store = place.open();
+        assert_eq!(store.last_audit().await.unwrap(), 0);
+        let block = CommandedBlock {
+            blocked: Blocked::Client("crm".into()),
+            reason: None,
+            since: at(0),
+            until: None,
+        };
+        block_in_place(|| store.block(&block, Some(record("block")))).unwrap();
+        let revocation = Revocation::now(Subject::Client("crm".into()), at(1));
+        store.revoke(revocation, Some(record("revoke"))).await.unwrap();
+        let unblock =
+            |record| block_in_place(|| store.unblock(&block.blocked, at(2), record)).unwrap();
+        assert!(unblock(Some(record("unblock"))));
+        assert!(!unblock(Some(record("unblock"))));
+        store.clear_attempts(&Cleared::All, at(3), Some(record("clear-attempts"))).await.unwrap();
+        store.note_audit(record("sign-in")).await.unwrap();
+        let acts = |records: &[NumberedRecord]| -> Vec<String> {
+            records.iter().map(|record| record.record.act.clone()).collect()
+        };
+        let newest = store.audit(i64::MAX, 10).await.unwrap();
+        assert_eq!(acts(&newest), ["sign-in", "clear-attempts", "unblock", "revoke", "block"]);
+        assert_eq!(newest[0].record, record("sign-in"));
+        let (first, last) = (newest[4].number, newest[0].number);
+        assert_eq!(last - first, 4);
+        assert_eq!(acts(&store.audit(newest[1].number, 2).await.unwrap()), ["unblock", "revoke"]);
+        assert_eq!(acts(&store.audit_after(first, 2).await.unwrap()), ["revoke", "unblock"]);
+        assert_eq!(store.audit_after(last, 2).await.unwrap(), []);
+        assert_eq!(store.last_audit().await.unwrap(), last);
     }
 }
 

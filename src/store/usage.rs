@@ -23,12 +23,12 @@ impl Store {
         engine!(self, await usage(since, client))
     }
 
-    /// The same, blocking, for a command.
+    /// The counters of all clients from a day on, blocking.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn usage_now(&self, since: Day, client: Option<String>) -> Result<Vec<Row>, StoreFault> {
-        engine!(self, usage_now(since, client))
+    pub fn usage_now(&self, since: Day) -> Result<Vec<Row>, StoreFault> {
+        engine!(self, usage_now(since))
     }
 
     /// The first day on which anything was counted and is kept.

@@ -3,6 +3,9 @@
 
 use std::fs;
 
+use super::files;
+use crate::config::Lookup as _;
+
 /// Clock ticks a second in `/proc`: `USER_HZ`, the same on every processor we build for.
 const TICKS_PER_SECOND: f64 = 100.0;
 
@@ -39,12 +42,12 @@ pub fn usage() -> Usage {
     }
 }
 
-/// The user of the system whose process this is, for audit records: behind sudo the one who typed it,
-/// and without a name the number.
+/// The user of the system whose process this is, for audit records: behind sudo the one who typed
+/// it, and without a name the number.
 #[must_use]
 pub fn user() -> String {
-    let named =
-        ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| std::env::var(name).ok());
+    let system = files::System::default();
+    let named = ["SUDO_USER", "LOGNAME", "USER"].into_iter().find_map(|name| system.env(name));
     named
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("uid {}", rustix::process::getuid().as_raw()))

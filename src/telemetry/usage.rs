@@ -41,13 +41,10 @@ thread_local! {
 /// The shard of this thread.
 fn own_shard() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    SHARD.with(|shard| match shard.get() {
-        Some(number) => number,
-        None => {
-            let number = NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS;
-            shard.set(Some(number));
-            number
-        }
+    SHARD.with(|shard| {
+        let number = shard.get().unwrap_or_else(|| NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
+        shard.set(Some(number));
+        number
     })
 }
 

@@ -85,10 +85,11 @@ impl ClientDraft {
     /// The key, and what is wrong with its value.
     pub fn check(&self, needs_file_name: bool) -> Result<(), (&'static str, String)> {
         let is_safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if self.id.is_empty() {
+        if self.id.is_empty() && !needs_file_name {
             return Err(("id", "a client needs an id".to_owned()));
         }
-        if needs_file_name && (!self.id.chars().all(is_safe) || self.id.starts_with('.')) {
+        let is_file_name = !self.id.is_empty() && self.id.chars().all(is_safe);
+        if needs_file_name && (!is_file_name || self.id.starts_with('.')) {
             let text = "a client id that is to be a file's name has letters, digits, dots, \
                 hyphens and underscores";
             return Err(("id", text.to_owned()));

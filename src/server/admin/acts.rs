@@ -262,14 +262,11 @@ async fn revoke_recorded(
     let (kind, value) = revocation.subject.parts();
     let record = caller.record("revoke", format!("{kind} {value}").trim_end().to_owned());
     let with_record = shared.store.revoke(revocation.clone(), Some(record.clone())).await;
-    let recorded = match with_record {
-        Ok(()) => true,
-        Err(_) => {
-            shared.store.revoke(revocation.clone(), None).await.map_err(NotDone::Store)?;
-            unrecorded(&record);
-            false
-        }
-    };
+    let recorded = with_record.is_ok();
+    if !recorded {
+        shared.store.revoke(revocation.clone(), None).await.map_err(NotDone::Store)?;
+        unrecorded(&record);
+    }
     shared.tokens.revocations.add(&revocation);
     Ok(recorded)
 }

@@ -728,7 +728,9 @@ pub(super) async fn audit(
     let limit = query.limit.unwrap_or(PAGE_ROWS).clamp(1, super::view::MAX_ROWS);
     let mut items = console.shared.store.audit(query.before.unwrap_or(i64::MAX), limit).await?;
     if !caller.role.sees_people() {
-        items.iter_mut().for_each(|item| item.record.from = None);
+        for item in &mut items {
+            item.record.from = None;
+        }
     }
     let next_before =
         if items.len() == limit { items.last().map(|last| last.number) } else { None };

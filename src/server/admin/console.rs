@@ -105,7 +105,7 @@ impl Console {
             (Day::of(clock::now()), self.shared.usage.peek(Day::of(clock::now())));
         let read = tokio::task::spawn_blocking(move || {
             let since = store.first_usage()?;
-            let mut rows = store.usage_now(since.unwrap_or_default(), None)?;
+            let mut rows = store.usage_now(since.unwrap_or_default())?;
             rows.extend(pending);
             let secret = |(client, secret, last)| SecretUse {
                 client,

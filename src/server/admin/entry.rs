@@ -399,7 +399,7 @@ pub(super) async fn sign_in(
             let mut known = known.config.console.administrators.iter();
             if known.any(|administrator| *administrator.name == *form.username) {
                 let mut record = audit_of_sign_in(&form.username, peer.0);
-                record.outcome = "refused".to_owned();
+                "refused".clone_into(&mut record.outcome);
                 note(&console, record).await;
             }
             let (status, text) = match refused {

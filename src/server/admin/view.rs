@@ -30,6 +30,7 @@ pub struct Listed<T> {
 
 impl<T> Listed<T> {
     /// A page of all rows.
+    #[must_use]
     pub fn of(rows: Vec<T>, page: usize, per_page: usize) -> Self {
         let (page, per_page) = (page.max(1), per_page.clamp(1, MAX_ROWS));
         let total = rows.len();

@@ -21,12 +21,8 @@ impl Embedded {
         self.read(move |connection| rows(connection, since, client.as_deref())).await
     }
 
-    pub(in crate::store) fn usage_now(
-        &self,
-        since: Day,
-        client: Option<String>,
-    ) -> Result<Vec<Row>, StoreFault> {
-        self.read_now(|connection| rows(connection, since, client.as_deref()))
+    pub(in crate::store) fn usage_now(&self, since: Day) -> Result<Vec<Row>, StoreFault> {
+        self.read_now(|connection| rows(connection, since, None))
     }
 
     pub(in crate::store) fn first_usage(&self) -> Result<Option<Day>, StoreFault> {

@@ -484,10 +484,11 @@ function operations.note_audit(record, most)
   return 'done'
 end
 
--- An operation and the record of it: both or none.
+-- An operation and the record of it: both or none. What found nothing to do is not recorded.
 function operations.recorded(record, most, operation, ...)
   local done = operations[operation](...)
-  if done ~= 'changed' then audit(record, most) end
+  local is_idle = done == 'changed' or (operation == 'unblock' and done == 0)
+  if not is_idle then audit(record, most) end
   return done
 end
 

@@ -54,13 +54,9 @@ impl Shared {
         Ok(rows)
     }
 
-    pub(in crate::store) fn usage_now(
-        &self,
-        since: Day,
-        client: Option<String>,
-    ) -> Result<Vec<Row>, StoreFault> {
+    pub(in crate::store) fn usage_now(&self, since: Day) -> Result<Vec<Row>, StoreFault> {
         let store = self.clone();
-        self.wait(async move { store.usage(since, client).await })
+        self.wait(async move { store.usage(since, None).await })
     }
 
     pub(in crate::store) fn first_usage(&self) -> Result<Option<Day>, StoreFault> {

@@ -157,8 +157,12 @@ pub(in crate::server::admin) struct Card {
 }
 
 impl Card {
-    pub(super) fn new(label: &'static str, value: impl ToString, note: impl Into<String>) -> Self {
-        Self { label, value: value.to_string(), note: note.into(), href: None, tone: "" }
+    pub(super) fn new(
+        label: &'static str,
+        value: impl std::fmt::Display,
+        note: impl Into<String>,
+    ) -> Self {
+        Self { label, value: format!("{value}"), note: note.into(), href: None, tone: "" }
     }
 
     pub(super) fn to(mut self, href: &str) -> Self {

@@ -360,8 +360,7 @@ pub(super) fn integration(detail: &IntegrationDetail, caller: &Caller) -> Page {
     if caller.role.acts() {
         page.heading("Acts");
         page.add(Block::Text(format!(
-            "What is done here is what `scopegate client disable`, `block` and `unblock` do, with a \
-                record of {}.",
+            "What is done here is what the commands do, with an audit record of {}.",
             caller.name
         )));
         let whom = || vec![Field::hidden("kind", "client"), Field::hidden("value", id)];
@@ -787,8 +786,8 @@ pub(super) fn operations(found: &Operations, caller: &Caller) -> Page {
 
 pub(super) fn usage(report: &UseReport, query: &UseQuery) -> Page {
     let mut page = Page::new("Usage", "/usage").lead(
-        "Counted by integration, API, operation and day; refusals beside permits. Every picture can \
-            be read as a table.",
+        "Counted by integration, API, operation and day, refusals too. Pictures can be read as \
+            tables.",
     );
     let days = query.days.unwrap_or(30).to_string();
     page.add(Form::filter(

@@ -96,12 +96,15 @@ impl DecisionFilter {
 fn record_of(line: &Line, sees_people: bool) -> Option<Map<String, Value>> {
     let mut record: Map<String, Value> = serde_json::from_slice(&line.json).ok()?;
     if !sees_people {
-        PEOPLE.iter().for_each(|name| drop(record.remove(*name)));
+        for name in PEOPLE {
+            record.remove(name);
+        }
     }
     Some(record)
 }
 
 /// The decisions of the window that fit.
+#[must_use]
 pub fn decisions(window: &Decisions, filter: &DecisionFilter, sees_people: bool) -> DecisionList {
     let limit = filter.limit.unwrap_or(super::PAGE_ROWS).clamp(1, super::MAX_ROWS);
     let mut items = Vec::new();
@@ -121,6 +124,7 @@ pub fn decisions(window: &Decisions, filter: &DecisionFilter, sees_people: bool)
 }
 
 /// The decisions from a number on that fit, oldest first; and the number to go on with.
+#[must_use]
 pub fn decisions_since(
     window: &Decisions,
     from: u64,

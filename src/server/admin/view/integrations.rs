@@ -202,12 +202,12 @@ fn integration(
         login_url: client.login_url.clone(),
         logo_url: client.logo_url.clone(),
         secrets: secrets.collect(),
-        last_token: tokens.and_then(|sum| sum.last_permitted).map(|day| day.text()),
+        last_token: tokens.and_then(|sum| sum.last_permitted).map(crate::tooling::usage::Day::text),
         last_call: usage
             .observed
             .calls(id)
             .and_then(|sum| sum.last_permitted)
-            .map(|day| day.text()),
+            .map(crate::tooling::usage::Day::text),
         calls_30_days: month.permitted,
         refused_30_days: month.refused,
         apis_granted: apis.len(),
@@ -218,6 +218,7 @@ fn integration(
 }
 
 /// Counts clients by kind.
+#[must_use]
 pub fn totals(rows: &[Integration]) -> Totals {
     let count = |is: &dyn Fn(&Integration) -> bool| rows.iter().filter(|row| is(row)).count();
     Totals {
@@ -250,7 +251,7 @@ pub fn select(
                 row.application_user.as_ref(),
             ];
             let has = |text: &&String| text.to_lowercase().contains(&search);
-            texts.iter().flatten().any(|text| has(text)) || row.auth_scopes.iter().any(|s| has(&s))
+            texts.iter().flatten().any(&has) || row.auth_scopes.iter().any(|s| has(&s))
         });
     }
     match filter {
@@ -258,7 +259,7 @@ pub fn select(
         "active" => rows.retain(|row| row.active),
         "inactive" => rows.retain(|row| !row.active),
         "broad" => {
-            rows.retain(|row| !row.allow_only_selected_scopes && !row.enforce_token_restriction)
+            rows.retain(|row| !row.allow_only_selected_scopes && !row.enforce_token_restriction);
         }
         "unused" => rows.retain(|row| row.last_call.is_none()),
         "near-expiry" => {

@@ -161,6 +161,7 @@ pub struct ReachRow {
 }
 
 /// Our own keys.
+#[must_use]
 pub fn own_keys(stored: &[StoredKey], keep_seconds: i64, now: Timestamp) -> Vec<OwnKey> {
     let signs = current(stored, now).map(|key| key.number);
     let row = |key: &StoredKey| {
@@ -204,7 +205,7 @@ pub fn issuers(snapshot: &Snapshot) -> Vec<IssuerState> {
             IssuerState {
                 name: keys.name().to_string(),
                 from,
-                keys: set.keys().iter().map(|key| name(key)).collect(),
+                keys: set.keys().iter().map(name).collect(),
                 age_seconds,
                 state: state.to_owned(),
             }
@@ -229,6 +230,7 @@ pub fn upstreams(snapshot: &Snapshot) -> Vec<UpstreamState> {
 }
 
 /// Blocks set by acts.
+#[must_use]
 pub fn blocks(blocks: &[CommandedBlock]) -> Vec<BlockRow> {
     let row = |block: &CommandedBlock| BlockRow {
         kind: block.blocked.kind().to_owned(),
@@ -241,6 +243,7 @@ pub fn blocks(blocks: &[CommandedBlock]) -> Vec<BlockRow> {
 }
 
 /// The days from `first` to `today`, those without a request too.
+#[must_use]
 pub fn days(counts: &BTreeMap<Day, Counts>, first: Day, today: Day) -> Vec<DayUse> {
     (first.0..=today.0)
         .map(|day| {
@@ -304,7 +307,8 @@ pub fn apis(config: &Config, access: Option<&Access>, usage: &Use) -> Vec<ApiRow
             upstream: api.upstream.to_string(),
             public: api.public,
             operations: operations.get(&at).copied().unwrap_or(0),
-            clients: access.map(|_| clients.get(api.name.as_str()).map_or(0, |set| set.len())),
+            clients: access
+                .map(|_| clients.get(api.name.as_str()).map_or(0, std::collections::BTreeSet::len)),
             calls_30_days: used.permitted,
             refused_30_days: used.refused,
         }
@@ -315,6 +319,7 @@ pub fn apis(config: &Config, access: Option<&Access>, usage: &Use) -> Vec<ApiRow
 }
 
 /// What is within reach of a client, or of all, with its use.
+#[must_use]
 pub fn reach(access: &Access, usage: &Use, client: &str, api: &str) -> Vec<ReachRow> {
     let fits = |reach: &&Reach| {
         (client.is_empty() || reach.client.as_deref() == Some(client))

@@ -73,6 +73,7 @@ pub struct ReasonCount {
 const MAX_LOOKED_AT: usize = 5_000;
 
 /// Counts findings.
+#[must_use]
 pub fn finding_totals(findings: &[Finding]) -> FindingTotals {
     let mut totals = FindingTotals::default();
     for finding in findings {
