@@ -15,6 +15,8 @@ pub(crate) fn observed(config: &Config) -> Result<Observed, String> {
         |(client, secret, last)| SecretUse { client, secret, last: Day::of(last), networks: None };
     let fault = |fault| format!("store: {fault}");
     let since = store.first_usage().map_err(fault)?;
-    let rows = store.usage_now(since.unwrap_or_default()).map_err(fault)?;
-    Ok(Observed::of(since, rows, uses.into_iter().map(secret).collect()))
+    let mut observed = Observed::of(since, Vec::new(), uses.into_iter().map(secret).collect());
+    let first = since.unwrap_or_default();
+    store.each_usage(first, &mut |row| observed.add(&row)).map_err(fault)?;
+    Ok(observed)
 }

@@ -23,12 +23,13 @@ impl Store {
         engine!(self, await usage(since, client))
     }
 
-    /// The counters of all clients from a day on, blocking.
+    /// Hands each counter of all clients from a day on to `take`; blocking. There may be a million
+    /// of them.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn usage_now(&self, since: Day) -> Result<Vec<Row>, StoreFault> {
-        engine!(self, usage_now(since))
+    pub fn each_usage(&self, since: Day, take: &mut dyn FnMut(Row)) -> Result<(), StoreFault> {
+        engine!(self, each_usage(since, take))
     }
 
     /// The first day on which anything was counted and is kept.

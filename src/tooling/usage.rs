@@ -163,20 +163,26 @@ impl Observed {
         rows: impl IntoIterator<Item = Row>,
         secrets: Vec<SecretUse>,
     ) -> Self {
-        let mut sums: BTreeMap<Subject, Sum> = BTreeMap::new();
-        for row in rows {
-            let sum = sums.entry(row.subject).or_insert(Sum {
+        let mut observed = Self { since, sums: BTreeMap::new(), secrets };
+        rows.into_iter().for_each(|row| observed.add(&row));
+        observed
+    }
+
+    /// Adds a row.
+    pub fn add(&mut self, row: &Row) {
+        let sum = match self.sums.get_mut(&row.subject) {
+            Some(sum) => sum,
+            None => self.sums.entry(row.subject.clone()).or_insert(Sum {
                 counts: Counts::default(),
                 last_permitted: None,
                 last: row.day,
-            });
-            sum.counts.add(row.counts);
-            sum.last = sum.last.max(row.day);
-            if row.counts.permitted > 0 {
-                sum.last_permitted = sum.last_permitted.max(Some(row.day));
-            }
+            }),
+        };
+        sum.counts.add(row.counts);
+        sum.last = sum.last.max(row.day);
+        if row.counts.permitted > 0 {
+            sum.last_permitted = sum.last_permitted.max(Some(row.day));
         }
-        Self { since, sums, secrets }
     }
 
     /// The subjects of a client, with their sums.

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio_stream::Stream;
 
-use super::console::{Console, MONTH_DAYS, Use};
+use super::console::{Console, MONTH_DAYS, SPANS, Use};
 use super::entry::{Caller, problem};
 use super::view::decisions::{
     self, Decision, DecisionFilter, DecisionList, Explained, decisions_since,
@@ -33,7 +33,7 @@ use crate::store::StoreFault;
 use crate::store::audit::NumberedRecord;
 use crate::system::{clock, files};
 use crate::tooling::Workers;
-use crate::tooling::lint::{Finding, Rule, findings};
+use crate::tooling::lint::{Finding, Rule};
 use crate::tooling::patch::{Patch, Patcher};
 use crate::tooling::usage::Day;
 
@@ -337,28 +337,19 @@ async fn whoami(Extension(caller): Extension<Caller>) -> Json<Whoami> {
     Json(Whoami { name: caller.name.to_string(), role: caller.role, via: caller.via })
 }
 
-/// Findings of the set in force and its use. Large sets take a while: not on a thread that serves.
-pub(super) async fn all_findings(console: &Console, usage: &Arc<Use>) -> Vec<Finding> {
-    let (snapshot, usage) = (console.shared.snapshot(), usage.clone());
-    let found = tokio::task::spawn_blocking(move || {
-        findings(&snapshot.config, &usage.observed, clock::now())
-    });
-    found.await.unwrap_or_default()
-}
-
 pub(super) async fn overview(console: &Arc<Console>) -> Shown<Overview> {
     let shared = &console.shared;
-    let (usage, now) = (console.usage().await?, clock::now());
-    let found = all_findings(console, &usage).await;
+    let (known, now) = (console.known().await?, clock::now());
+    let (usage, found) = (&known.usage, &known.findings);
     let snapshot = shared.snapshot();
-    let rows = integrations::integrations(&snapshot.config, &usage, &found, now);
+    let rows = integrations::integrations(&snapshot.config, usage, found, now);
     let today = Day::of(now);
     let store = shared.store.clone();
     let store = tokio::task::spawn_blocking(move || store.ping()).await;
     let life = &shared.process.life;
     Ok(Overview {
         integrations: integrations::totals(&rows),
-        findings: overview::finding_totals(&found),
+        findings: overview::finding_totals(found),
         window: overview::window_totals(&shared.recorder.decisions),
         days: operations::days(&usage.days, today.before(MONTH_DAYS - 1), today),
         issuers: operations::issuers(&snapshot),
@@ -387,10 +378,10 @@ pub(super) async fn integrations(
     console: &Arc<Console>,
     query: &ListQuery,
 ) -> Shown<Listed<Integration>> {
-    let usage = console.usage().await?;
-    let found = all_findings(console, &usage).await;
+    let known = console.known().await?;
+    let (usage, found) = (&known.usage, &known.findings);
     let snapshot = console.shared.snapshot();
-    let mut rows = integrations::integrations(&snapshot.config, &usage, &found, clock::now());
+    let mut rows = integrations::integrations(&snapshot.config, usage, found, clock::now());
     integrations::select(&mut rows, &query.search, &query.filter, &query.sort)
         .map_err(NotShown::Wrong)?;
     Ok(query.page(rows))
@@ -411,13 +402,13 @@ pub(super) async fn integration(
     wait: Duration,
 ) -> Shown<IntegrationDetail> {
     let missing = || NotShown::Missing(format!("there is no client `{id}`"));
-    let (usage, now) = (console.usage().await?, clock::now());
-    let found = all_findings(console, &usage).await;
+    let (known, now) = (console.known().await?, clock::now());
+    let (usage, found) = (&known.usage, &known.findings);
     let snapshot = console.shared.snapshot();
-    let rows = integrations::integrations(&snapshot.config, &usage, &found, now);
+    let rows = integrations::integrations(&snapshot.config, usage, found, now);
     let integration = rows.into_iter().find(|row| row.client_id == id).ok_or_else(missing)?;
     let reach = console.access(wait).await;
-    let reach = reach.map(|access| operations::reach(&access, &usage, id, ""));
+    let reach = reach.map(|access| operations::reach(&access, usage, id, ""));
     let filter = DecisionFilter {
         client: id.to_owned(),
         verdict: "refuse".to_owned(),
@@ -448,10 +439,10 @@ pub(super) async fn apis(
     query: &ListQuery,
     wait: Duration,
 ) -> Shown<Listed<ApiRow>> {
-    let usage = console.usage().await?;
+    let known = console.known().await?;
     let access = console.access(wait).await;
     let snapshot = console.shared.snapshot();
-    let mut rows = operations::apis(&snapshot.config, access.as_deref(), &usage);
+    let mut rows = operations::apis(&snapshot.config, access.as_deref(), &known.usage);
     let search = query.search.trim().to_lowercase();
     if !search.is_empty() {
         rows.retain(|row| {
@@ -474,9 +465,9 @@ pub(super) async fn access(
     query: &ListQuery,
     wait: Duration,
 ) -> Shown<Listed<ReachRow>> {
-    let usage = console.usage().await?;
+    let known = console.known().await?;
     let access = console.access(wait).await.ok_or(NotShown::NotYet)?;
-    let mut rows = operations::reach(&access, &usage, &query.client, &query.api);
+    let mut rows = operations::reach(&access, &known.usage, &query.client, &query.api);
     if query.filter == "unused" {
         rows.retain(|row| row.permitted == 0);
     }
@@ -495,8 +486,8 @@ pub(super) async fn findings_page(
     console: &Arc<Console>,
     query: &ListQuery,
 ) -> Shown<Listed<FindingRow>> {
-    let usage = console.usage().await?;
-    let mut found = all_findings(console, &usage).await;
+    let known = console.known().await?;
+    let mut found: Vec<&Finding> = known.findings.iter().collect();
     match query.filter.as_str() {
         "" | "open" => found.retain(|finding| finding.waived.is_none()),
         "waived" => found.retain(|finding| finding.waived.is_some()),
@@ -509,7 +500,7 @@ pub(super) async fn findings_page(
         });
     }
     found.sort_by_key(|finding| std::cmp::Reverse(finding.level));
-    Ok(query.page(found.iter().map(FindingRow::of).collect()))
+    Ok(query.page(found.into_iter().map(FindingRow::of).collect()))
 }
 
 async fn get_findings(
@@ -521,18 +512,18 @@ async fn get_findings(
 }
 
 pub(super) async fn finding(console: &Arc<Console>, rule: &str, on: &str) -> Shown<FindingDetail> {
-    let usage = console.usage().await?;
+    let known = console.known().await?;
     let rule = Rule::from_label(rule)
         .ok_or_else(|| NotShown::Missing(format!("there is no rule `{rule}`")))?;
-    let mut found = all_findings(console, &usage).await.into_iter();
+    let mut found = known.findings.iter();
     let finding = found.find(|finding| finding.rule == rule && finding.on == on);
     let finding = finding.ok_or_else(|| {
         NotShown::Missing(format!("nothing is found by `{}` on `{on}`", rule.label()))
     })?;
-    let row = FindingRow::of(&finding);
+    let (row, finding) = (FindingRow::of(finding), finding.clone());
     let (gateway, snapshot) = (console.gateway_file.clone(), console.shared.snapshot());
     let made = tokio::task::spawn_blocking(move || {
-        patch(&gateway, &snapshot.config.version, &finding, &usage)
+        patch(&gateway, &snapshot.config.version, &finding, &known.usage)
     });
     let (patch, no_patch) = match made.await {
         Ok(Ok(Some(patch))) => (Some(PatchRow::of(&patch)), None),
@@ -696,7 +687,12 @@ pub(super) async fn usage_report(console: &Arc<Console>, query: &UseQuery) -> Sh
     }
     let today = Day::of(clock::now());
     let first = today.before(days - 1);
-    let known = console.usage().await?;
+    let known = console.known().await?;
+    let since = known.usage.observed.since;
+    let span = SPANS.iter().position(|span| *span == days);
+    if let (Some(span), true, true) = (span, query.client.is_empty(), query.api.is_empty()) {
+        return Ok(operations::use_of_span(&known.usage, span, (first, today)));
+    }
     let client = Some(query.client.clone()).filter(|client| !client.is_empty());
     let mut rows = console.shared.store.usage(first, client.clone()).await?;
     let pending = console.shared.usage.peek(today);
@@ -705,7 +701,6 @@ pub(super) async fn usage_report(console: &Arc<Console>, query: &UseQuery) -> Sh
             .into_iter()
             .filter(|row| client.as_ref().is_none_or(|client| *client == row.subject.client)),
     );
-    let since = known.observed.since;
     Ok(operations::use_report(since, rows.into_iter(), (first, today), &query.api))
 }
 

@@ -14,10 +14,17 @@ use crate::store::StoreFault;
 use crate::system::clock;
 use crate::tooling::Workers;
 use crate::tooling::access::{Access, access};
-use crate::tooling::usage::{Counts, Day, Observed, Row, SecretUse};
+use crate::tooling::lint::{Finding, findings};
+use crate::tooling::usage::{Counts, Day, Observed, Row, SecretUse, Subject};
 
-/// How old the sums of use may be that pages show.
-const MAX_USE_AGE: Duration = Duration::from_secs(15);
+/// How old what is known may be that pages show; longer where it takes long to learn.
+const MAX_AGE: Duration = Duration::from_secs(1);
+/// How many times as old as it took to learn: a twentieth of one core at most.
+const AGE_FACTOR: u32 = 20;
+/// What takes longer to learn is learnt behind the page, which shows what was known.
+const QUICK: Duration = Duration::from_millis(100);
+/// The times that use is summed up over, days.
+pub const SPANS: [i64; 4] = [1, MONTH_DAYS, 90, 395];
 /// Days of a month on pages.
 pub const MONTH_DAYS: i64 = 30;
 
@@ -32,15 +39,29 @@ pub struct Console {
     pub(super) sessions: Sessions,
     /// Digest of a value that signs in once, and as whom: of the demo alone.
     once: Mutex<Option<([u8; 32], Arc<str>)>>,
-    usage: Mutex<Option<Arc<Use>>>,
-    /// One page computes it, others wait for that one.
-    reading: tokio::sync::Mutex<()>,
+    known: Mutex<Option<Arc<Known>>>,
+    /// One page learns it, others wait for that one.
+    learning: tokio::sync::Mutex<()>,
     access: Mutex<Option<(Arc<str>, Arc<Access>)>>,
     computing: tokio::sync::Mutex<()>,
 }
 
-/// The use that is known, summed up for pages.
+/// What is known of the set in force and its use.
 #[derive(Debug)]
+pub struct Known {
+    /// The use.
+    pub usage: Use,
+    /// Findings about both.
+    pub findings: Vec<Finding>,
+    /// The set.
+    version: Arc<str>,
+    at: Instant,
+    /// How long it took to learn.
+    took: Duration,
+}
+
+/// The use that is known, summed up for pages.
+#[derive(Debug, Default)]
 pub struct Use {
     /// Sums by subject over all days that are kept.
     pub observed: Observed,
@@ -52,7 +73,8 @@ pub struct Use {
     pub apis: BTreeMap<String, Counts>,
     /// The APIs that each client was permitted to call in all days that are kept.
     pub used_apis: BTreeMap<String, BTreeSet<String>>,
-    at: Instant,
+    /// Requests by subject in each of the [`SPANS`].
+    pub spans: BTreeMap<Subject, [Counts; SPANS.len()]>,
 }
 
 impl Console {
@@ -70,8 +92,8 @@ impl Console {
             gateway_file,
             sessions: Sessions::default(),
             once: Mutex::new(once),
-            usage: Mutex::default(),
-            reading: tokio::sync::Mutex::default(),
+            known: Mutex::default(),
+            learning: tokio::sync::Mutex::default(),
             access: Mutex::default(),
             computing: tokio::sync::Mutex::default(),
         }
@@ -84,44 +106,71 @@ impl Console {
         once.take_if(|(right, _)| *right == digest).map(|(_, name)| name)
     }
 
-    /// The use that is known, not older than a moment.
+    /// What is known of the set in force and its use, not older than a moment, or than it takes to
+    /// learn it.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn usage(&self) -> Result<Arc<Use>, StoreFault> {
-        let kept = || {
-            let kept = self.usage.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            kept.filter(|kept| kept.at.elapsed() < MAX_USE_AGE)
-        };
-        if let Some(kept) = kept() {
-            return Ok(kept);
+    pub async fn known(self: &Arc<Self>) -> Result<Arc<Known>, StoreFault> {
+        match self.kept() {
+            Some(known) if known.is_fresh() => Ok(known),
+            Some(known) if known.took > QUICK => {
+                let console = self.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = console.learn().await {
+                        tracing::warn!(%error, "the use of the configuration cannot be read");
+                    }
+                });
+                Ok(known)
+            }
+            Some(_) | None => self.learn().await,
         }
-        let _turn = self.reading.lock().await;
-        if let Some(kept) = kept() {
-            return Ok(kept);
+    }
+
+    /// What is known of the set in force, however old.
+    fn kept(&self) -> Option<Arc<Known>> {
+        let kept = self.known.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        kept.filter(|kept| kept.version == self.shared.snapshot().config.version)
+    }
+
+    async fn learn(self: &Arc<Self>) -> Result<Arc<Known>, StoreFault> {
+        let _turn = self.learning.lock().await;
+        if let Some(known) = self.kept().filter(|known| known.is_fresh()) {
+            return Ok(known);
         }
-        let store = self.shared.store.clone();
-        let (today, pending) =
-            (Day::of(clock::now()), self.shared.usage.peek(Day::of(clock::now())));
-        let read = tokio::task::spawn_blocking(move || {
-            let since = store.first_usage()?;
-            let mut rows = store.usage_now(since.unwrap_or_default())?;
-            rows.extend(pending);
-            let secret = |(client, secret, last)| SecretUse {
-                client,
-                secret,
-                last: Day::of(last),
-                networks: None,
-            };
-            let secrets = store.secret_uses()?.into_iter().map(secret).collect();
-            Ok(Use::of(since, rows, secrets, today))
-        });
-        let usage = match read.await {
-            Ok(read) => Arc::new(read?),
-            Err(_) => return Ok(Arc::new(Use::of(None, Vec::new(), Vec::new(), today))),
+        let console = self.clone();
+        let learnt = tokio::task::spawn_blocking(move || console.learn_now());
+        let known = match learnt.await {
+            Ok(learnt) => Arc::new(learnt?),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
-        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = Some(usage.clone());
-        Ok(usage)
+        *self.known.lock().unwrap_or_else(PoisonError::into_inner) = Some(known.clone());
+        Ok(known)
+    }
+
+    /// Reads the store, and looks for findings; for a thread that may wait.
+    fn learn_now(&self) -> Result<Known, StoreFault> {
+        let (began, now) = (Instant::now(), clock::now());
+        let (store, today) = (&self.shared.store, Day::of(now));
+        // First what was not stored yet: what is stored meanwhile is missed by one page, never
+        // counted twice.
+        let pending = self.shared.usage.peek(today);
+        let since = store.first_usage()?;
+        let mut usage = Use::default();
+        store.each_usage(since.unwrap_or_default(), &mut |row| usage.add(&row, today))?;
+        pending.iter().for_each(|row| usage.add(row, today));
+        usage.observed.since = since.or_else(|| (!pending.is_empty()).then_some(today));
+        let secret = |(client, secret, last)| SecretUse {
+            client,
+            secret,
+            last: Day::of(last),
+            networks: None,
+        };
+        usage.observed.secrets = store.secret_uses()?.into_iter().map(secret).collect();
+        let snapshot = self.shared.snapshot();
+        let findings = findings(&snapshot.config, &usage.observed, now);
+        let version = snapshot.config.version.clone();
+        Ok(Known { usage, findings, version, at: Instant::now(), took: began.elapsed() })
     }
 
     /// Who can reach what by the set in force, computed once for each set. `None` where it takes
@@ -160,26 +209,43 @@ impl Console {
     }
 }
 
+impl Known {
+    fn is_fresh(&self) -> bool {
+        self.at.elapsed() < MAX_AGE.max(self.took * AGE_FACTOR)
+    }
+}
+
 impl Use {
-    fn of(since: Option<Day>, rows: Vec<Row>, secrets: Vec<SecretUse>, today: Day) -> Self {
-        let month_begins = today.before(MONTH_DAYS - 1);
-        let mut month: BTreeMap<String, Counts> = BTreeMap::new();
-        let mut days: BTreeMap<Day, Counts> = BTreeMap::new();
-        let mut apis: BTreeMap<String, Counts> = BTreeMap::new();
-        let mut used_apis: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| !row.subject.api.is_empty()) {
-            days.entry(row.day).or_default().add(row.counts);
-            if row.day >= month_begins {
-                month.entry(row.subject.client.clone()).or_default().add(row.counts);
-                apis.entry(row.subject.api.clone()).or_default().add(row.counts);
-            }
-            if row.counts.permitted > 0 {
-                let used = used_apis.entry(row.subject.client.clone()).or_default();
-                used.insert(row.subject.api.clone());
+    fn add(&mut self, row: &Row, today: Day) {
+        let spans = match self.spans.get_mut(&row.subject) {
+            Some(spans) => spans,
+            None => self.spans.entry(row.subject.clone()).or_default(),
+        };
+        for (counts, days) in spans.iter_mut().zip(SPANS) {
+            if row.day >= today.before(days - 1) {
+                counts.add(row.counts);
             }
         }
-        let since = since.or_else(|| rows.iter().map(|row| row.day).min());
-        let observed = Observed::of(since, rows, secrets);
-        Self { observed, month, days, apis, used_apis, at: Instant::now() }
+        self.observed.add(row);
+        let Subject { client, api, .. } = &row.subject;
+        if api.is_empty() {
+            return;
+        }
+        self.days.entry(row.day).or_default().add(row.counts);
+        if row.day >= today.before(MONTH_DAYS - 1) {
+            sum_of(&mut self.month, client).add(row.counts);
+            sum_of(&mut self.apis, api).add(row.counts);
+        }
+        if row.counts.permitted > 0 {
+            let used = sum_of(&mut self.used_apis, client);
+            if !used.contains(api) {
+                used.insert(api.clone());
+            }
+        }
     }
+}
+
+/// The entry of a name.
+fn sum_of<'a, T: Default>(sums: &'a mut BTreeMap<String, T>, name: &str) -> &'a mut T {
+    sums.entry(name.to_owned()).or_default()
 }

@@ -158,7 +158,10 @@ async fn admit(console: &Console, mut request: Request) -> Result<Request, Box<R
         return Ok(request);
     }
     let Some(caller) = by_session(console, request.headers(), from) else {
+        // A script is told what to send; a browser is shown where to sign in.
+        let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
         let is_page = request.method() == Method::GET
+            && accept.is_some_and(|accept| accept.contains("text/html"))
             && !path.starts_with("/api/")
             && !is_for_the_sign_in_page(&path);
         if is_page {

@@ -21,8 +21,12 @@ impl Embedded {
         self.read(move |connection| rows(connection, since, client.as_deref())).await
     }
 
-    pub(in crate::store) fn usage_now(&self, since: Day) -> Result<Vec<Row>, StoreFault> {
-        self.read_now(|connection| rows(connection, since, None))
+    pub(in crate::store) fn each_usage(
+        &self,
+        since: Day,
+        take: &mut dyn FnMut(Row),
+    ) -> Result<(), StoreFault> {
+        self.read_now(|connection| each(connection, since, None, take))
     }
 
     pub(in crate::store) fn first_usage(&self) -> Result<Option<Day>, StoreFault> {
@@ -106,13 +110,22 @@ fn number(count: u64) -> i64 {
 }
 
 fn rows(connection: &Connection, since: Day, client: Option<&str>) -> rusqlite::Result<Vec<Row>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT client, api, operation, day, permitted, refused, for_users, shadow_refused
-         FROM usage WHERE day >= ?1 AND (?2 IS NULL OR client = ?2)",
-    )?;
-    let rows = statement.query_map(params![since.0, client], |row| {
+    let mut rows = Vec::new();
+    each(connection, since, client, &mut |row| rows.push(row))?;
+    Ok(rows)
+}
+
+fn each(
+    connection: &Connection,
+    since: Day,
+    client: Option<&str>,
+    take: &mut dyn FnMut(Row),
+) -> rusqlite::Result<()> {
+    const COLUMNS: &str =
+        "SELECT client, api, operation, day, permitted, refused, for_users, shadow_refused FROM";
+    let read = |row: &rusqlite::Row<'_>| {
         let count = |at| row.get::<_, i64>(at).map(|count| u64::try_from(count).unwrap_or(0));
-        Ok(Row {
+        Ok::<_, rusqlite::Error>(Row {
             subject: Subject { client: row.get(0)?, api: row.get(1)?, operation: row.get(2)? },
             day: Day(row.get(3)?),
             counts: Counts {
@@ -122,6 +135,17 @@ fn rows(connection: &Connection, since: Day, client: Option<&str>) -> rusqlite::
                 shadow_refused: count(7)?,
             },
         })
+    };
+    let mut statement = connection.prepare_cached(&match client {
+        Some(_) => format!("{COLUMNS} usage WHERE client = ?2 AND day >= ?1"),
+        None => format!("{COLUMNS} usage WHERE day >= ?1"),
     })?;
-    rows.collect()
+    let mut rows = match client {
+        Some(client) => statement.query(params![since.0, client])?,
+        None => statement.query([since.0])?,
+    };
+    while let Some(row) = rows.next()? {
+        take(read(row)?);
+    }
+    Ok(())
 }

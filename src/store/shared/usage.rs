@@ -54,9 +54,15 @@ impl Shared {
         Ok(rows)
     }
 
-    pub(in crate::store) fn usage_now(&self, since: Day) -> Result<Vec<Row>, StoreFault> {
+    pub(in crate::store) fn each_usage(
+        &self,
+        since: Day,
+        take: &mut dyn FnMut(Row),
+    ) -> Result<(), StoreFault> {
         let store = self.clone();
-        self.wait(async move { store.usage(since, None).await })
+        let rows = self.wait(async move { store.usage(since, None).await })?;
+        rows.into_iter().for_each(take);
+        Ok(())
     }
 
     pub(in crate::store) fn first_usage(&self) -> Result<Option<Day>, StoreFault> {

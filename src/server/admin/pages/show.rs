@@ -808,7 +808,7 @@ pub(super) fn usage(report: &UseReport, query: &UseQuery) -> Page {
     }
     page.add(Block::Chart(Chart { caption: "Requests by day", days: report.days.clone() }));
     let columns = ["Client", "API", "Operation", "#Permitted", "#Refused", "Last"];
-    let rows = report.subjects.iter().take(500).map(|row| {
+    let rows = report.subjects.iter().map(|row| {
         let client = if row.client.is_empty() {
             Cell::from("none").tone("muted")
         } else {
@@ -829,6 +829,10 @@ pub(super) fn usage(report: &UseReport, query: &UseQuery) -> Page {
             .rows(rows)
             .empty("Nothing was counted in this time."),
     ));
+    if report.total_subjects > report.subjects.len() {
+        let (shown, all) = (report.subjects.len(), report.total_subjects);
+        page.add(Block::Text(format!("The {shown} most used of {all}.")));
+    }
     page
 }
 

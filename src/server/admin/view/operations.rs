@@ -13,7 +13,10 @@ use crate::server::state::snapshot::Snapshot;
 use crate::store::blocks::CommandedBlock;
 use crate::store::keys::{StoredKey, current};
 use crate::tooling::access::{Access, Reach};
-use crate::tooling::usage::{Counts, Day, Row};
+use crate::tooling::usage::{Counts, Day, Row, Subject};
+
+/// Subjects of one report.
+const MAX_SUBJECTS: usize = 500;
 
 /// One of our own keys.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
@@ -112,8 +115,10 @@ pub struct UseReport {
     pub since: Option<String>,
     /// By day, oldest first: every day of the time that was asked for.
     pub days: Vec<DayUse>,
-    /// By subject, most used first.
+    /// By subject, most used first, at most 500.
     pub subjects: Vec<SubjectUse>,
+    /// How many subjects there are.
+    pub total_subjects: usize,
 }
 
 /// One API.
@@ -271,19 +276,41 @@ pub fn use_report(
         counts.add(row.counts);
         *last = (*last).max(row.day);
     }
-    let mut subjects: Vec<SubjectUse> = subjects
-        .into_iter()
-        .map(|(subject, (counts, last))| SubjectUse {
-            client: subject.client,
-            api: subject.api,
-            operation: subject.operation,
-            permitted: counts.permitted,
-            refused: counts.refused,
-            last: last.text(),
-        })
-        .collect();
-    subjects.sort_by_key(|row| std::cmp::Reverse(row.permitted + row.refused));
-    UseReport { since: since.map(Day::text), days: days(&by_day, first, today), subjects }
+    report(
+        since,
+        days(&by_day, first, today),
+        subjects.iter().map(|(of, (counts, last))| (of, *counts, *last)),
+    )
+}
+
+/// A report of one of the spans, of all clients and APIs, from what is summed up already.
+#[must_use]
+pub fn use_of_span(usage: &Use, span: usize, (first, today): (Day, Day)) -> UseReport {
+    let subjects = usage.spans.iter().filter_map(|(subject, spans)| {
+        let counts = spans.get(span).copied().filter(|counts| counts.total() > 0)?;
+        Some((subject, counts, usage.observed.sums.get(subject)?.last))
+    });
+    report(usage.observed.since, days(&usage.days, first, today), subjects)
+}
+
+fn report<'a>(
+    since: Option<Day>,
+    days: Vec<DayUse>,
+    subjects: impl Iterator<Item = (&'a Subject, Counts, Day)>,
+) -> UseReport {
+    let mut subjects: Vec<_> = subjects.collect();
+    subjects.sort_by_key(|(_, counts, _)| std::cmp::Reverse(counts.total()));
+    let total_subjects = subjects.len();
+    let row = |(subject, counts, last): (&Subject, Counts, Day)| SubjectUse {
+        client: subject.client.clone(),
+        api: subject.api.clone(),
+        operation: subject.operation.clone(),
+        permitted: counts.permitted,
+        refused: counts.refused,
+        last: last.text(),
+    };
+    let subjects = subjects.into_iter().take(MAX_SUBJECTS).map(row).collect();
+    UseReport { since: since.map(Day::text), days, subjects, total_subjects }
 }
 
 /// All APIs.
@@ -328,7 +355,7 @@ pub fn reach(access: &Access, usage: &Use, client: &str, api: &str) -> Vec<Reach
     let row = |reach: &Reach| {
         let version = reach.version.as_deref().map_or_else(String::new, |v| format!(" ({v})"));
         let label = format!("{} {}", reach.method, reach.resource);
-        let subject = crate::tooling::usage::Subject {
+        let subject = Subject {
             client: reach.client.clone().unwrap_or_default(),
             api: reach.api.clone(),
             operation: label.clone(),
