@@ -113,6 +113,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// TLS of each listener, in their order.
     pub tls: Vec<Option<tls::ListenerTls>>,
+    /// TLS of the admin listener.
+    pub admin_tls: Option<tls::ListenerTls>,
     /// Proxies whose X-Forwarded-For and PROXY protocol count.
     pub trusted_proxies: Networks,
     /// Grants that are on.
@@ -254,6 +256,8 @@ pub struct Fixed {
     pub metrics: Option<SocketAddr>,
     /// Admin address.
     pub admin: Option<SocketAddr>,
+    /// The admin listener speaks TLS.
+    pub admin_tls: bool,
     /// Where keys, grants and tokens are kept.
     pub store: StoreConfig,
     /// Folder of the socket that an upgrade goes through, where one is declared.
@@ -350,7 +354,7 @@ impl Fixed {
             ("public_url", self.public_url == other.public_url),
             ("listeners", self.listeners == other.listeners),
             ("metrics", self.metrics == other.metrics),
-            ("admin", self.admin == other.admin),
+            ("admin", (self.admin, self.admin_tls) == (other.admin, other.admin_tls)),
             ("store", self.store == other.store),
             ("run_folder", self.run_folder == other.run_folder),
             ("workers", self.workers == other.workers),
@@ -383,17 +387,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// One for those who run the gateway: plain HTTP/1.
+    /// One for those who run the gateway: HTTP/1.
     #[must_use]
-    pub const fn side(address: SocketAddr) -> Self {
-        Self {
-            address,
-            behind_tls: true,
-            tls: false,
-            h2c: false,
-            proxy_protocol: false,
-            decide: None,
-        }
+    pub const fn side(address: SocketAddr, tls: bool) -> Self {
+        Self { address, behind_tls: true, tls, h2c: false, proxy_protocol: false, decide: None }
     }
 }
 

@@ -8,11 +8,12 @@ use askama::Template;
 use clap::ValueEnum;
 use serde_json::json;
 
+use super::observed::observed;
 use super::{Format, progress, report, say, wrong};
 use crate::config::Config;
 use crate::policy::route::written;
 use crate::system::{clock, files};
-use crate::tooling::access::{Access, Idle, Reach, Usage, access};
+use crate::tooling::access::{Access, Idle, Reach, Usage, access, apply_observed};
 
 /// Form of the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -44,8 +45,8 @@ pub(super) struct AccessArguments {
     #[arg(long, value_name = "DAYS", requires = "log",
         value_parser = clap::value_parser!(u16).range(1..))]
     days: Option<u16>,
-    /// Only what is granted and was not made use of
-    #[arg(long, requires = "log")]
+    /// Only what is granted and was not used; without a log, by the counters of the store
+    #[arg(long)]
     unused: bool,
     /// Form of the output
     #[arg(long, value_enum, default_value_t = AccessFormat::Text)]
@@ -70,6 +71,15 @@ pub(super) fn run(gateway: &Path, arguments: &AccessArguments) -> ExitCode {
             return wrong(&fault);
         }
         usage.apply(&mut found, &config.rules);
+    }
+    if arguments.log.is_none() && arguments.unused {
+        match observed(&config) {
+            Ok(observed) if observed.since.is_some() => apply_observed(&mut found, &observed),
+            Ok(_) => {
+                return wrong("the store has counted no use yet: name a decision log with --log");
+            }
+            Err(fault) => return wrong(&fault),
+        }
     }
     narrow(&mut found, arguments);
     match arguments.format {

@@ -399,6 +399,7 @@ impl Builder<'_> {
                 upstreams,
                 hosts: settings.hosts,
                 tls: settings.tls,
+                admin_tls: settings.admin_tls,
                 trusted_proxies: settings.trusted_proxies,
                 grants: settings.server.grants,
                 refresh_grace: settings.server.refresh_grace,

@@ -25,6 +25,7 @@ use axum::routing::{get, post};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
+use crate::config::Listener;
 use crate::server::edge::serve_side;
 use crate::server::edge::side::Side;
 use console::Console;
@@ -64,6 +65,7 @@ impl BackgroundService for Admin {
         let shared = &self.console.shared;
         let Some(address) = shared.fixed.admin else { return };
         let side = Side::new(shared.edge.clone(), router, MAX_BODY);
-        serve_side(&shared.edge, address, &self.listener, side, shutdown).await;
+        let listener = Listener::side(address, shared.fixed.admin_tls);
+        serve_side(&shared.edge, listener, &self.listener, side, shutdown).await;
     }
 }

@@ -87,6 +87,8 @@ pub struct EdgePolicy {
     slowest_upstream: Duration,
     /// TLS of each listener.
     tls: Vec<Option<Tls>>,
+    /// TLS of the admin listener.
+    admin_tls: Option<Tls>,
 }
 
 impl EdgePolicy {
@@ -106,11 +108,19 @@ impl EdgePolicy {
                 .max()
                 .unwrap_or_default(),
             tls: tls::build(&config.tls, before.map_or(&[], |before| &before.tls))?,
+            admin_tls: tls::for_side(
+                config.admin_tls.as_ref(),
+                before.and_then(|before| before.admin_tls.as_ref()),
+            )?,
         })
     }
 
-    fn tls(&self, listener: usize) -> Option<Arc<rustls::ServerConfig>> {
-        self.tls.get(listener)?.as_ref().map(|tls| tls.config.clone())
+    fn tls(&self, door: Door) -> Option<Arc<rustls::ServerConfig>> {
+        let tls = match door.declared {
+            Some(at) => self.tls.get(at)?.as_ref(),
+            None => self.admin_tls.as_ref().filter(|_| door.listener.tls),
+        };
+        tls.map(|tls| tls.config.clone())
     }
 }
 
@@ -268,7 +278,7 @@ async fn accept<A: Application>(inner: Inner<A>, door: Door, socket: StdListener
 /// own.
 pub async fn serve_side<A: Application>(
     state: &Arc<EdgeState>,
-    address: SocketAddr,
+    listener: Listener,
     socket: &StdListener,
     application: A,
     mut shutdown: ShutdownWatch,
@@ -276,11 +286,12 @@ pub async fn serve_side<A: Application>(
     let (most, most_per_address) = admission::SIDE;
     let connections = Arc::new(Connections::new(most, most_per_address));
     let inner = Inner { state: state.clone(), connections, application: Arc::new(application) };
+    let address = listener.address;
     let socket = match socket.try_clone().and_then(TcpListener::from_std) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%address, %error, "not served"),
     };
-    let door = Door { listener: Listener::side(address), declared: None };
+    let door = Door { listener, declared: None };
     let mut stop = state.process.life.stop();
     while !matches!(*stop.borrow(), Stop::Successor(_)) {
         tokio::select! {
@@ -363,11 +374,12 @@ impl<A: Application> Inner<A> {
     /// Why there is no connection; one that is over a cap has been counted.
     async fn open(
         &self,
-        Door { listener, declared }: Door,
+        door: Door,
         mut stream: TcpStream,
         peer: SocketAddr,
         mut place: Place,
     ) -> Result<Opened, NotOpened> {
+        let Door { listener, declared } = door;
         let policy = self.state.policy.load_full();
         let mut peer = peer.ip().to_canonical();
         // Answers go out when they are written, not when the client has acknowledged what came
@@ -391,7 +403,7 @@ impl<A: Application> Inner<A> {
             self.state.metrics.edge.connection_refused(cap);
             return Err(NotOpened::OverCap);
         }
-        let (mut transport, handshake) = match declared.and_then(|at| policy.tls(at)) {
+        let (mut transport, handshake) = match policy.tls(door) {
             Some(config) => Transport::tls(stream, config).await.map_err(|error| {
                 tracing::debug!(%error, "a TLS handshake failed");
                 NotOpened::Cut(ConnectionCut::TlsHandshake)

@@ -1,7 +1,7 @@
 //! Counters of use by client, API, operation and day. Several gateways on one store add up.
 
 use super::{Store, StoreFault, engine};
-use crate::tooling::usage::{Day, OTHER, Row};
+use crate::tooling::usage::{Day, OTHER, Observed, Row, SecretUse};
 
 /// Subjects of one day with a counter of their own; further ones count as [`OTHER`] of their API.
 pub const MAX_SUBJECTS: usize = 200_000;
@@ -30,6 +30,31 @@ impl Store {
     /// The store cannot be read.
     pub fn each_usage(&self, since: Day, take: &mut dyn FnMut(Row)) -> Result<(), StoreFault> {
         engine!(self, each_usage(since, take))
+    }
+
+    /// All that is known of the use of a configuration; blocking.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn observed(&self) -> Result<Observed, StoreFault> {
+        let since = self.first_usage()?;
+        let mut observed = Observed::of(since, Vec::new(), self.used_secrets()?);
+        self.each_usage(since.unwrap_or_default(), &mut |row| observed.add(&row))?;
+        Ok(observed)
+    }
+
+    /// The secrets that were used, each with its last day; blocking. Networks are not counted.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn used_secrets(&self) -> Result<Vec<SecretUse>, StoreFault> {
+        let used = |(client, secret, last)| SecretUse {
+            client,
+            secret,
+            last: Day::of(last),
+            networks: None,
+        };
+        Ok(self.secret_uses()?.into_iter().map(used).collect())
     }
 
     /// The first day on which anything was counted and is kept.

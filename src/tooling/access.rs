@@ -14,6 +14,7 @@ use super::diff::contexts::{self, Looked};
 use super::diff::paths::{self, Path};
 use super::diff::{Form, request};
 use super::replay::Recorded;
+use super::usage::{Day, Observed, Subject};
 use crate::names::{RoleName, Timestamp};
 use crate::policy::Rules;
 use crate::policy::decide::{Moment, Opened, Permit, check_network, judge, open};
@@ -425,6 +426,23 @@ fn conditions(profile: &Profile) -> Vec<String> {
         words.push(format!("certificate {}", names.join(", ")));
     }
     words
+}
+
+/// Adds the use that the store has counted. It knows no versions and no issuers: an operation that
+/// is used in one version counts as used in all.
+pub fn apply_observed(access: &mut Access, observed: &Observed) {
+    for reach in &mut access.reach {
+        let subject = Subject {
+            client: reach.client.clone().unwrap_or_default(),
+            api: reach.api.clone(),
+            operation: format!("{} {}", reach.method, reach.resource),
+        };
+        let sum = observed.sums.get(&subject);
+        reach.used = Some(Used {
+            requests: sum.map_or(0, |sum| sum.counts.permitted),
+            last: sum.and_then(|sum| sum.last_permitted).map(Day::text),
+        });
+    }
 }
 
 /// Client, issuer, API, version, method and resource.

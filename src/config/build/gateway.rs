@@ -36,6 +36,7 @@ pub(super) struct Settings {
     pub(super) trusted_proxies: Networks,
     /// For each listener, in their order.
     pub(super) tls: Vec<Option<ListenerTls>>,
+    pub(super) admin_tls: Option<ListenerTls>,
     pub(super) admin_token: Option<[u8; 32]>,
     pub(super) console: Console,
     pub(super) run_tests_at_load: bool,
@@ -113,12 +114,16 @@ impl Builder<'_> {
             read.ok()
         });
         let tls = self.listeners_tls(&raw.listeners, &place.key("listeners"));
+        let admin_tls = raw.admin.as_ref().and_then(|admin| admin.tls.as_ref());
+        let admin_tls =
+            admin_tls.and_then(|tls| self.listener_tls(tls, &place.key("admin").key("tls")));
         let admin_token =
             raw.admin.as_ref().and_then(|admin| self.admin_token(admin, &place.key("admin")));
         Some(Settings {
             hosts: raw.hosts.iter().map(|host| host.value.clone()).collect(),
             trusted_proxies: Networks::new(raw.trusted_proxies.iter().map(|network| network.value)),
             tls,
+            admin_tls,
             admin_token,
             console: self.console(&raw, &place),
             run_tests_at_load: raw.run_tests_at_load.unwrap_or(false),
@@ -133,6 +138,7 @@ impl Builder<'_> {
                 run_folder: raw.run_folder.clone(),
                 metrics: raw.metrics.as_ref().map(|metrics| metrics.address.value),
                 admin: raw.admin.as_ref().map(|admin| admin.address.value),
+                admin_tls: raw.admin.as_ref().is_some_and(|admin| admin.tls.is_some()),
                 store,
                 workers: usize::from(raw.workers.unwrap_or(0)),
                 edge: self.edge(&raw.edge, &place.key("edge")),
@@ -176,12 +182,13 @@ impl Builder<'_> {
         DecisionLog::File { path: file.file.clone(), rotation }
     }
 
-    /// The digest of the admin token. The listener speaks plain HTTP: the token must not leave the
-    /// machine.
+    /// The digest of the admin token. Where the listener speaks plain HTTP, the token must not leave
+    /// the machine.
     fn admin_token(&mut self, raw: &RawAdmin, place: &Place<'_>) -> Option<[u8; 32]> {
         use sha2::{Digest, Sha256};
-        if !raw.address.value.ip().is_loopback() {
-            let help = "listen on 127.0.0.1, and reach it through ssh or a sidecar";
+        if !raw.address.value.ip().is_loopback() && raw.tls.is_none() {
+            let help =
+                "give it `tls`, or listen on 127.0.0.1 and reach it through ssh or a sidecar";
             self.fault(
                 &place.key("address"),
                 "the admin listener is plain HTTP on an address that is not loopback",

@@ -25,7 +25,11 @@ impl Builder<'_> {
         .collect()
     }
 
-    fn listener_tls(&mut self, raw: &RawListenerTls, place: &Place<'_>) -> Option<ListenerTls> {
+    pub(super) fn listener_tls(
+        &mut self,
+        raw: &RawListenerTls,
+        place: &Place<'_>,
+    ) -> Option<ListenerTls> {
         let mut digest = Sha256::new();
         let mut certificates =
             vec![self.certificate(&raw.certificate, &raw.key, place, &mut digest)];

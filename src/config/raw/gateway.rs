@@ -188,7 +188,10 @@ pub struct RawMetrics {
 pub struct RawAdmin {
     /// IP:PORT.
     pub address: Listen,
-    /// The bearer token that every act needs.
+    /// TLS of the listener, which then may be on any address. Files are read again when they
+    /// change.
+    pub tls: Option<RawListenerTls>,
+    /// The bearer token of scripts; it acts as an operator named `token`.
     pub token: SecretRef,
 }
 

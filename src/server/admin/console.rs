@@ -15,7 +15,7 @@ use crate::system::clock;
 use crate::tooling::Workers;
 use crate::tooling::access::{Access, access};
 use crate::tooling::lint::{Finding, findings};
-use crate::tooling::usage::{Counts, Day, Observed, Row, SecretUse, Subject};
+use crate::tooling::usage::{Counts, Day, Observed, Row, Subject};
 
 /// How old what is known may be that pages show; longer where it takes long to learn.
 const MAX_AGE: Duration = Duration::from_secs(1);
@@ -158,15 +158,11 @@ impl Console {
         let since = store.first_usage()?;
         let mut usage = Use::default();
         store.each_usage(since.unwrap_or_default(), &mut |row| usage.add(&row, today))?;
-        pending.iter().for_each(|row| usage.add(row, today));
+        for row in &pending {
+            usage.add(row, today);
+        }
         usage.observed.since = since.or_else(|| (!pending.is_empty()).then_some(today));
-        let secret = |(client, secret, last)| SecretUse {
-            client,
-            secret,
-            last: Day::of(last),
-            networks: None,
-        };
-        usage.observed.secrets = store.secret_uses()?.into_iter().map(secret).collect();
+        usage.observed.secrets = store.used_secrets()?;
         let snapshot = self.shared.snapshot();
         let findings = findings(&snapshot.config, &usage.observed, now);
         let version = snapshot.config.version.clone();

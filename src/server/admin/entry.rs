@@ -136,7 +136,8 @@ pub(super) async fn guard(
 async fn admit(console: &Console, mut request: Request) -> Result<Request, Box<Response>> {
     let path = request.uri().path().to_owned();
     let refuse = |status, text: &str| Box::new(refused(&path, status, text));
-    check_origin(request.headers()).map_err(|text| refuse(StatusCode::FORBIDDEN, text))?;
+    let tls = console.shared.fixed.admin_tls;
+    check_origin(request.headers(), tls).map_err(|text| refuse(StatusCode::FORBIDDEN, text))?;
     let from = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0);
     if let Some(authorization) = request.headers().get(header::AUTHORIZATION) {
         let caller = by_token(console, authorization, from).ok_or_else(|| {
@@ -233,7 +234,7 @@ fn proof(administrator: &Administrator) -> [u8; 32] {
 
 /// The administrator of a session, with the role that he has now.
 fn by_session(console: &Console, headers: &HeaderMap, from: IpAddr) -> Option<Caller> {
-    let session = console.sessions.find(cookie_of(headers)?)?;
+    let session = console.sessions.find(cookie_of(headers, console.shared.fixed.admin_tls)?)?;
     let snapshot = console.shared.snapshot();
     let administrators = &snapshot.config.console.administrators;
     let administrator = administrators.iter().find(|found| found.name == session.name)?;
@@ -246,13 +247,14 @@ fn by_session(console: &Console, headers: &HeaderMap, from: IpAddr) -> Option<Ca
     })
 }
 
-fn cookie_name() -> String {
-    format!("{}-console", cookie::OURS)
+/// With TLS no other host or path can set it; browsers know the prefix only there.
+fn cookie_name(tls: bool) -> String {
+    format!("{}{}-console", if tls { "__Host-" } else { "" }, cookie::OURS)
 }
 
 /// The value of our cookie. With two of them, one is of somebody else: neither counts.
-fn cookie_of(headers: &HeaderMap) -> Option<&str> {
-    let name = cookie_name();
+fn cookie_of(headers: &HeaderMap, tls: bool) -> Option<&str> {
+    let name = cookie_name(tls);
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';'));
     let mut values = pairs
@@ -263,11 +265,11 @@ fn cookie_of(headers: &HeaderMap) -> Option<&str> {
     values.next().is_none().then_some(value)
 }
 
-/// `SameSite=Strict`: no page of another site has it sent along. The listener is plain HTTP on
-/// loopback, where `Secure` and `__Host-` are not to be had.
-fn set_cookie(response: &mut Response, value: &str, seconds: u32) {
-    let name = cookie_name();
-    let text = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}");
+/// `SameSite=Strict`: no page of another site has it sent along.
+fn set_cookie(response: &mut Response, tls: bool, value: &str, seconds: u32) {
+    let (name, secure) = (cookie_name(tls), if tls { "; Secure" } else { "" });
+    let text =
+        format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}");
     if let Ok(mut line) = HeaderValue::from_str(&text) {
         line.set_sensitive(true);
         response.headers_mut().append(header::SET_COOKIE, line);
@@ -295,12 +297,12 @@ async fn with_form_token(request: Request, caller: &Caller) -> Result<Request, &
 }
 
 /// Whether a request is for this listener by a name that nobody else can point at it, and not sent
-/// by a page of another origin.
-fn check_origin(headers: &HeaderMap) -> Result<(), &'static str> {
+/// by a page of another origin. With TLS the certificate says whose name it is.
+fn check_origin(headers: &HeaderMap, tls: bool) -> Result<(), &'static str> {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host_name(host).unwrap_or_default();
     let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok();
-    if !address && name != "localhost" && !name.ends_with(".localhost") {
+    if !tls && !address && name != "localhost" && !name.ends_with(".localhost") {
         return Err("the Host is neither an address nor localhost");
     }
     let mut origins = headers.get_all(header::ORIGIN).iter();
@@ -451,7 +453,7 @@ fn begin(console: &Console, administrator: &Administrator, next: &str) -> Respon
         return said(StatusCode::SERVICE_UNAVAILABLE, "there is no randomness: try again");
     };
     let mut response = see_other(next);
-    set_cookie(&mut response, &value, 12 * 3600);
+    set_cookie(&mut response, console.shared.fixed.admin_tls, &value, 12 * 3600);
     response
 }
 
@@ -461,12 +463,13 @@ pub(super) async fn sign_out(
     axum::Extension(caller): axum::Extension<Caller>,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(value) = cookie_of(&headers) {
+    let tls = console.shared.fixed.admin_tls;
+    if let Some(value) = cookie_of(&headers, tls) {
         console.sessions.end(value);
     }
     note(&console, caller.record("sign-out", "console".to_owned())).await;
     let mut response = see_other("/sign-in");
-    set_cookie(&mut response, "", 0);
+    set_cookie(&mut response, tls, "", 0);
     response
 }
 
@@ -495,9 +498,9 @@ mod tests {
     fn a_cookie_that_is_there_twice_is_none() {
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, "a=b; scopegate-console=x; c=d".parse().unwrap());
-        assert_eq!(cookie_of(&headers), Some("x"));
+        assert_eq!(cookie_of(&headers, false), Some("x"));
         headers.append(header::COOKIE, "scopegate-console=y".parse().unwrap());
-        assert_eq!(cookie_of(&headers), None);
+        assert_eq!(cookie_of(&headers, false), None);
     }
 
     #[test]
@@ -527,13 +530,13 @@ mod tests {
             if let Some(origin) = origin {
                 headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
             }
-            let checked = check_origin(&headers);
+            let checked = check_origin(&headers, false);
             assert_eq!(checked.is_ok(), passes, "{host} {origin:?}");
         }
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_static("127.0.0.1"));
         headers.append(header::ORIGIN, HeaderValue::from_static("http://127.0.0.1"));
         headers.append(header::ORIGIN, HeaderValue::from_static("http://evil.example"));
-        assert!(check_origin(&headers).is_err());
+        assert!(check_origin(&headers, false).is_err());
     }
 }

@@ -12,6 +12,7 @@ use http::{StatusCode, header};
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
+use crate::config::Listener;
 use crate::server::edge::serve_side;
 use crate::server::edge::side::Side;
 use crate::server::state::Shared;
@@ -48,7 +49,14 @@ impl BackgroundService for Operations {
             .with_state(self.shared.clone());
         let Some(address) = self.shared.fixed.metrics else { return };
         let side = Side::new(self.shared.edge.clone(), router, MAX_BODY);
-        serve_side(&self.shared.edge, address, &self.listener, side, shutdown).await;
+        serve_side(
+            &self.shared.edge,
+            Listener::side(address, false),
+            &self.listener,
+            side,
+            shutdown,
+        )
+        .await;
     }
 }
 

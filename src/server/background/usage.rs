@@ -11,7 +11,9 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use crate::server::state::Shared;
+use crate::store::StoreFault;
 use crate::system::clock;
+use crate::tooling::lint::{Rule, findings};
 use crate::tooling::usage::Day;
 
 /// How often counters are stored: what a killed process has counted since is lost.
@@ -20,6 +22,8 @@ const STORE_INTERVAL: Duration = Duration::from_secs(10);
 const FORGET_INTERVAL: Duration = Duration::from_secs(3600);
 /// Time between two slices of a removal.
 const FORGET_PAUSE: Duration = Duration::from_millis(100);
+/// How often findings are counted.
+const FIND_INTERVAL: Duration = Duration::from_secs(600);
 /// How often audit records are exported, and how many at once.
 const EXPORT_INTERVAL: Duration = Duration::from_secs(2);
 const EXPORT_SLICE: usize = 500;
@@ -69,6 +73,19 @@ impl UsageWriter {
                         break;
                     }
                 }
+            }
+        }
+    }
+
+    /// Counts findings, for alerts.
+    async fn find(&self) {
+        let mut ticks = tokio::time::interval(FIND_INTERVAL);
+        loop {
+            ticks.tick().await;
+            let shared = self.0.clone();
+            let found = tokio::task::spawn_blocking(move || count_findings(&shared));
+            if let Ok(Err(error)) = found.await {
+                tracing::warn!(%error, "findings cannot be counted");
             }
         }
     }
@@ -130,6 +147,17 @@ impl UsageWriter {
     }
 }
 
+fn count_findings(shared: &Shared) -> Result<(), StoreFault> {
+    let observed = shared.store.observed()?;
+    let found = findings(&shared.snapshot().config, &observed, clock::now());
+    let count = |rule: &Rule| {
+        let of = found.iter().filter(|found| found.rule == *rule && found.waived.is_none());
+        (rule.label(), i64::try_from(of.count()).unwrap_or(i64::MAX))
+    };
+    shared.metrics.process.found(Rule::ALL.iter().map(count));
+    Ok(())
+}
+
 /// Adds what was counted since the last time to the store's counters.
 ///
 /// # Errors
@@ -143,7 +171,7 @@ pub async fn store_usage(shared: &Shared) -> Result<(), String> {
         Ok(()) => Ok(()),
         // A write that may still be done is not repeated: counters may miss some, never have them
         // twice.
-        Err(fault @ crate::store::StoreFault::Slow { .. }) => Err(fault.to_string()),
+        Err(fault @ StoreFault::Slow { .. }) => Err(fault.to_string()),
         Err(fault) => {
             shared.usage.put_back(rows);
             Err(fault.to_string())
@@ -157,6 +185,7 @@ impl BackgroundService for UsageWriter {
         tokio::select! {
             () = self.store() => {}
             () = self.forget() => {}
+            () = self.find() => {}
             () = self.export() => {}
             _ = shutdown.changed() => {}
         }

@@ -39,6 +39,23 @@ pub fn build(
     each.collect()
 }
 
+/// TLS of a listener for those who run the gateway, which speaks HTTP/1.1 alone.
+///
+/// # Errors
+/// The library refuses what was read, in words for the operator.
+pub fn for_side(
+    declared: Option<&ListenerTls>,
+    before: Option<&Tls>,
+) -> Result<Option<Tls>, String> {
+    let Some(declared) = declared else { return Ok(None) };
+    if let Some(kept) = before.filter(|tls| tls.digest == declared.digest) {
+        return Ok(Some(kept.clone()));
+    }
+    let mut tls = one(declared)?;
+    Arc::make_mut(&mut tls.config).alpn_protocols = vec![HTTP_11.to_vec()];
+    Ok(Some(tls))
+}
+
 fn one(declared: &ListenerTls) -> Result<Tls, String> {
     let said = |fault: &dyn std::fmt::Display| format!("listeners: tls: {fault}");
     let versions: &[_] = if declared.only_13 { &[&TLS13] } else { &[&TLS13, &TLS12] };

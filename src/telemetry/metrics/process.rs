@@ -16,6 +16,7 @@ pub struct ProcessMetrics {
     pub records_dropped: IntCounter,
     /// Panics; each costs one request.
     pub panics: IntCounter,
+    findings: IntGaugeVec,
 }
 
 /// Counts the lines of the gateway's own log that were dropped. Made before the other metrics,
@@ -46,6 +47,11 @@ impl ProcessMetrics {
             config_info: to.gauges("scopegate_config_info", "The set in force", &["version"])?,
             records_dropped: to
                 .counter("scopegate_decision_records_dropped_total", "Decision records dropped")?,
+            findings: to.gauges(
+                "scopegate_findings",
+                "Findings about the set in force and its use that nobody has waived",
+                &["rule"],
+            )?,
             panics: to.counter("scopegate_panics_total", "Panics; each costs one request")?,
         })
     }
@@ -54,6 +60,13 @@ impl ProcessMetrics {
     #[must_use]
     pub fn loaded_at(&self) -> i64 {
         self.reload_at.get()
+    }
+
+    /// Notes how many findings there are of each rule.
+    pub fn found(&self, counts: impl IntoIterator<Item = (&'static str, i64)>) {
+        for (rule, count) in counts {
+            self.findings.with_label_values(&[rule]).set(count);
+        }
     }
 
     /// Notes a load; the version is the set now in force.
