@@ -82,10 +82,10 @@ impl DraftFault {
         Self { field: None, lines: vec![text.to_owned()] }
     }
 
-    fn response(&self) -> Response {
+    fn response(&self, status: StatusCode) -> Response {
         let field = self.field.map_or_else(String::new, |field| format!("{field}: "));
         let text = format!("{field}{}", self.lines.join("; "));
-        problem(StatusCode::UNPROCESSABLE_ENTITY, &text)
+        problem(status, &text)
     }
 }
 
@@ -96,7 +96,7 @@ pub(super) async fn prepare(
 ) -> Response {
     match prepared(&console, draft).await {
         Ok(prepared) => Json(prepared).into_response(),
-        Err(fault) => fault.response(),
+        Err(fault) => fault.response(StatusCode::UNPROCESSABLE_ENTITY),
     }
 }
 
@@ -108,11 +108,7 @@ pub(super) async fn create(
 ) -> Response {
     match created(&console, &caller, draft).await {
         Ok(prepared) => (StatusCode::CREATED, Json(prepared)).into_response(),
-        Err((status, fault)) => {
-            let mut response = fault.response();
-            *response.status_mut() = status;
-            response
-        }
+        Err((status, fault)) => fault.response(status),
     }
 }
 
