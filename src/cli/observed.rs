@@ -2,7 +2,8 @@
 
 use super::store_access;
 use crate::config::Config;
-use crate::tooling::usage::Observed;
+use crate::system::clock;
+use crate::tooling::usage::{Day, Observed};
 
 /// Reads what is known of the use of a configuration. Without a store nothing is known.
 ///
@@ -10,5 +11,5 @@ use crate::tooling::usage::Observed;
 /// The store cannot be read.
 pub(crate) fn observed(config: &Config) -> Result<Observed, String> {
     let Some(store) = store_access::existing(config)? else { return Ok(Observed::default()) };
-    store.observed().map_err(|fault| format!("store: {fault}"))
+    store.observed(Day::of(clock::now())).map_err(|fault| format!("store: {fault}"))
 }

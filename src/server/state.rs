@@ -30,6 +30,7 @@ use crate::telemetry::logs::Logs;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::record::Recorder;
 use crate::telemetry::usage::UsageCounters;
+use crate::tooling::usage::NetworkSketch;
 use shadow::Candidate;
 use snapshot::Snapshot;
 
@@ -54,6 +55,8 @@ pub struct Shared {
     pub candidate: Candidate,
     /// The day on which each secret was last used, as far as this process knows.
     pub secret_days: DashMap<(ClientId, String), Timestamp>,
+    /// The networks that each secret was used from in a time, as far as this process knows.
+    pub secret_networks: DashMap<(ClientId, String), (i64, NetworkSketch)>,
     /// Our own keys.
     pub own_keys: Arc<OwnKeys>,
     /// What asks others.
@@ -148,6 +151,7 @@ impl Shared {
             usage: UsageCounters::default(),
             guessing,
             secret_days: DashMap::new(),
+            secret_networks: DashMap::new(),
             fetch,
             store,
             candidate,

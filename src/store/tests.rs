@@ -381,6 +381,16 @@ async fn use_adds_up_by_day_and_old_days_are_forgotten() {
         block_in_place(|| store.each_usage(Day(6), &mut |row| rows.push(row))).unwrap();
         assert_eq!(rows.len(), 2);
         assert_eq!(block_in_place(|| store.first_usage()).unwrap(), Some(Day(5)));
+        let secret = |group| store.record_secret_network("crm".into(), "ab".into(), 7, group);
+        store.record_secret_use("crm".into(), "ab".into(), at(0)).await.unwrap();
+        for group in [3, 4, 3] {
+            secret(group).await.unwrap();
+        }
+        let networks = |period| block_in_place(|| store.secret_networks(period)).unwrap();
+        let found = |group| ("crm".to_owned(), "ab".to_owned(), group);
+        assert_eq!((networks(7), networks(8)), (vec![found(3), found(4)], vec![]));
+        let used = block_in_place(|| store.used_secrets(Day(7 * 30 + 5))).unwrap();
+        assert_eq!((used[0].networks, used.len()), (Some(2), 1));
         assert!(!store.forget_usage(Day(6)).await.unwrap());
         assert_eq!(block_in_place(|| store.first_usage()).unwrap(), Some(Day(6)));
         assert_eq!(store.usage(Day(0), None).await.unwrap().len(), 2);

@@ -1,7 +1,9 @@
 //! Counters of use by client, API, operation and day. Several gateways on one store add up.
 
+use std::collections::HashMap;
+
 use super::{Store, StoreFault, engine};
-use crate::tooling::usage::{Day, OTHER, Observed, Row, SecretUse};
+use crate::tooling::usage::{Day, NetworkSketch, OTHER, Observed, Row, SecretUse};
 
 /// Subjects of one day with a counter of their own; further ones count as [`OTHER`] of their API.
 pub const MAX_SUBJECTS: usize = 200_000;
@@ -36,23 +38,27 @@ impl Store {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn observed(&self) -> Result<Observed, StoreFault> {
+    pub fn observed(&self, today: Day) -> Result<Observed, StoreFault> {
         let since = self.first_usage()?;
-        let mut observed = Observed::of(since, Vec::new(), self.used_secrets()?);
+        let mut observed = Observed::of(since, Vec::new(), self.used_secrets(today)?);
         self.each_usage(since.unwrap_or_default(), &mut |row| observed.add(&row))?;
         Ok(observed)
     }
 
-    /// The secrets that were used, each with its last day; blocking. Networks are not counted.
+    /// The secrets that were used, each with its last day, and about how many networks it was used
+    /// from in the last 30 to 60 days; blocking.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn used_secrets(&self) -> Result<Vec<SecretUse>, StoreFault> {
-        let used = |(client, secret, last)| SecretUse {
-            client,
-            secret,
-            last: Day::of(last),
-            networks: None,
+    pub fn used_secrets(&self, today: Day) -> Result<Vec<SecretUse>, StoreFault> {
+        let mut sketches: HashMap<(String, String), NetworkSketch> = HashMap::new();
+        for (client, secret, group) in self.secret_networks(NetworkSketch::period(today) - 1)? {
+            sketches.entry((client, secret)).or_default().add(group);
+        }
+        let used = |(client, secret, last)| {
+            let sketch = sketches.get(&(String::clone(&client), String::clone(&secret)));
+            let networks = sketch.map(|sketch| sketch.estimate());
+            SecretUse { client, secret, last: Day::of(last), networks }
         };
         Ok(self.secret_uses()?.into_iter().map(used).collect())
     }

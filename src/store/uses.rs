@@ -30,6 +30,29 @@ impl Store {
         engine!(self, await record_secret_use(client, secret, day))
     }
 
+    /// Records the group of networks that a secret was used from, in a time
+    /// ([`NetworkSketch`](crate::tooling::usage::NetworkSketch)).
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub async fn record_secret_network(
+        &self,
+        client: String,
+        secret: String,
+        period: i64,
+        group: u8,
+    ) -> Result<(), StoreFault> {
+        engine!(self, await record_secret_network(client, secret, period, group))
+    }
+
+    /// Client, secret and each group of networks that it was used from since a time began.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn secret_networks(&self, period: i64) -> Result<Vec<(String, String, u8)>, StoreFault> {
+        engine!(self, secret_networks(period))
+    }
+
     /// Client, secret and the day on which it was last used.
     ///
     /// # Errors

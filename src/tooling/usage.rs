@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::hash::Hash;
+use std::net::IpAddr;
 
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::names::Timestamp;
 
@@ -130,6 +132,56 @@ pub struct SecretUse {
     pub networks: Option<u32>,
 }
 
+/// A small sketch of the networks that something came from: which of 64 groups they fall into. No
+/// address can be read out of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NetworkSketch(pub u64);
+
+impl NetworkSketch {
+    /// The time that one sketch is for, days: networks of long ago do not add up.
+    const PERIOD_DAYS: i64 = 30;
+
+    /// The number of the time that a day is in.
+    #[must_use]
+    pub const fn period(day: Day) -> i64 {
+        day.0.div_euclid(Self::PERIOD_DAYS)
+    }
+
+    /// The group of the network of an address: its /24 or, of IPv6, its /48.
+    #[must_use]
+    pub fn group(address: IpAddr) -> u8 {
+        let network = match address.to_canonical() {
+            IpAddr::V4(address) => u128::from(address.to_bits() >> 8),
+            IpAddr::V6(address) => address.to_bits() >> 80 | 1 << 127,
+        };
+        let digest = Sha256::digest(network.to_be_bytes());
+        digest.first().copied().unwrap_or_default() % 64
+    }
+
+    /// Adds a group; whether it is a new one.
+    pub const fn add(&mut self, group: u8) -> bool {
+        let bit = 1 << (group % 64);
+        let is_new = self.0 & bit == 0;
+        self.0 |= bit;
+        is_new
+    }
+
+    /// About how many networks there were, by linear counting; more than some two hundred cannot be
+    /// told apart.
+    #[must_use]
+    pub fn estimate(self) -> u32 {
+        // 64 · ln(64 / empty groups), rounded.
+        const ESTIMATES: [u32; 65] = [
+            266, 266, 222, 196, 177, 163, 151, 142, 133, 126, 119, 113, 107, 102, 97, 93, 89, 85,
+            81, 78, 74, 71, 68, 65, 63, 60, 58, 55, 53, 51, 48, 46, 44, 42, 40, 39, 37, 35, 33, 32,
+            30, 28, 27, 25, 24, 23, 21, 20, 18, 17, 16, 15, 13, 12, 11, 10, 9, 7, 6, 5, 4, 3, 2, 1,
+            0,
+        ];
+        let empty = usize::try_from(self.0.count_zeros()).unwrap_or(0);
+        ESTIMATES.get(empty).copied().unwrap_or(0)
+    }
+}
+
 /// The sums of one subject over all days that were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Sum {
@@ -238,6 +290,26 @@ mod tests {
         }
         assert_eq!(Day::of(Timestamp(-1)), Day(-1));
         assert_eq!(Day(20_788).start(), Timestamp(1_796_083_200));
+    }
+
+    #[test]
+    fn a_sketch_counts_networks_about_right_and_not_addresses() {
+        for networks in [0_u8, 1, 5, 20, 60] {
+            let mut sketch = NetworkSketch::default();
+            for address in (0..networks).flat_map(|net| [[10, 1, net, 1], [10, 1, net, 200]]) {
+                sketch.add(NetworkSketch::group(IpAddr::from(address)));
+            }
+            let (least, most) = (u32::from(networks) * 3 / 4, u32::from(networks) * 5 / 4 + 1);
+            let estimate = sketch.estimate();
+            assert!((least..=most).contains(&estimate), "{networks}: {estimate}");
+        }
+        let mut sketch = NetworkSketch::default();
+        let mapped: IpAddr = "::ffff:10.1.2.3".parse().unwrap();
+        assert!(sketch.add(NetworkSketch::group(mapped)));
+        assert!(!sketch.add(NetworkSketch::group("10.1.2.77".parse().unwrap())));
+        assert_eq!(NetworkSketch(u64::MAX).estimate(), 266);
+        assert_eq!(NetworkSketch::period(Day(29)), 0);
+        assert_eq!(NetworkSketch::period(Day(30)), 1);
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Console {
             usage.add(row, today);
         }
         usage.observed.since = since.or_else(|| (!pending.is_empty()).then_some(today));
-        usage.observed.secrets = store.used_secrets()?;
+        usage.observed.secrets = store.used_secrets(today)?;
         let snapshot = self.shared.snapshot();
         let findings = findings(&snapshot.config, &usage.observed, now);
         let version = snapshot.config.version.clone();

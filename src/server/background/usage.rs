@@ -148,8 +148,9 @@ impl UsageWriter {
 }
 
 fn count_findings(shared: &Shared) -> Result<(), StoreFault> {
-    let observed = shared.store.observed()?;
-    let found = findings(&shared.snapshot().config, &observed, clock::now());
+    let now = clock::now();
+    let observed = shared.store.observed(Day::of(now))?;
+    let found = findings(&shared.snapshot().config, &observed, now);
     let count = |rule: &Rule| {
         let of = found.iter().filter(|found| found.rule == *rule && found.waived.is_none());
         (rule.label(), i64::try_from(of.count()).unwrap_or(i64::MAX))

@@ -1,6 +1,7 @@
 //! Who asks: clients by their secrets and signatures, users by their passwords. Guessing is
 //! limited.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use crate::names::Timestamp;
 use crate::server::limits::guessing::{Origin, Refused};
 use crate::store::attempts::Account;
 use crate::system::clock;
+use crate::tooling::usage::{Day, NetworkSketch};
 
 /// Checks who the client is. What cannot be guessed (a secret of ours, a signature) is looked at
 /// first and passes whatever was wrong before; a secret that somebody chose waits for its turn
@@ -31,7 +33,7 @@ pub(super) async fn authenticate(
     now: Timestamp,
 ) -> Result<Arc<Client>, GrantError> {
     let error = match prove_fast(server, caller, &credentials, now).await {
-        Ok(proven) => return Ok(noted(server, proven, now).await),
+        Ok(proven) => return Ok(noted(server, proven, (caller.address, now)).await),
         Err(error) if error.code != ErrorCode::InvalidClient => return Err(error),
         Err(error) => error,
     };
@@ -47,7 +49,7 @@ pub(super) async fn authenticate(
     let snapshot = caller.snapshot.clone();
     let check = move || credentials.prove_slowly(snapshot.rules().registry(), now);
     match guessing.check(Account::Client, &name, &origin, (store, now), check).await {
-        Ok(proven) => Ok(noted(server, proven, now).await),
+        Ok(proven) => Ok(noted(server, proven, (caller.address, now)).await),
         Err(Refused::Wrong(began)) => {
             wait_out(began).await;
             Err(error)
@@ -65,26 +67,43 @@ async fn wait_out(began: Instant) {
     tokio::time::sleep_until(until.into()).await;
 }
 
-async fn noted(server: &Server, proven: Proven, now: Timestamp) -> Arc<Client> {
+async fn noted(server: &Server, proven: Proven, at: (Option<IpAddr>, Timestamp)) -> Arc<Client> {
     if let Some(secret) = proven.secret {
-        note_use(server, &proven.client, secret, now).await;
+        note_use(server, &proven.client, secret, at).await;
     }
     proven.client
 }
 
-/// Keeps the day on which a secret was last used, once a day.
-async fn note_use(server: &Server, client: &Client, secret: String, now: Timestamp) {
+/// Keeps the day on which a secret was last used, once a day, and the networks, once for each group
+/// of them.
+async fn note_use(
+    server: &Server,
+    client: &Client,
+    secret: String,
+    (address, now): (Option<IpAddr>, Timestamp),
+) {
     const DAY: i64 = 86_400;
     let day = Timestamp(now.0 - now.0.rem_euclid(DAY));
     let key = (client.id.clone(), secret.clone());
-    if server.shared.secret_days.insert(key, day) == Some(day) {
-        return;
+    let (store, id) = (&server.shared.store, client.id.to_string());
+    let mut noted = Ok(());
+    if server.shared.secret_days.insert(key.clone(), day) != Some(day) {
+        noted = store.record_secret_use(id.clone(), secret.clone(), day).await;
     }
-    if let Err(error) =
-        server.shared.store.record_secret_use(client.id.to_string(), secret, day).await
-    {
-        tracing::warn!(%error, client = %client.id, "when a secret was last used could not be \
-            stored");
+    let group = address.map(NetworkSketch::group);
+    let period = NetworkSketch::period(Day::of(now));
+    let group = group.filter(|group| {
+        let mut known = server.shared.secret_networks.entry(key).or_default();
+        if known.0 != period {
+            *known = (period, NetworkSketch::default());
+        }
+        known.1.add(*group)
+    });
+    if let Some(group) = group {
+        noted = noted.and(store.record_secret_network(id, secret, period, group).await);
+    }
+    if let Err(error) = noted {
+        tracing::warn!(%error, client = %client.id, "the use of a secret could not be stored");
     }
 }
 

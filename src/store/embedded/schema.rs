@@ -178,6 +178,14 @@ const ADDITIONS: &str = "
         shadow_refused INTEGER NOT NULL,
         PRIMARY KEY (day, client, api, operation)
     ) STRICT, WITHOUT ROWID;
+    -- Groups of networks that a secret was used from: no address can be read out of them.
+    CREATE TABLE IF NOT EXISTS secret_network (
+        client  TEXT    NOT NULL,
+        secret  TEXT    NOT NULL,
+        period  INTEGER NOT NULL,
+        grouped INTEGER NOT NULL,
+        PRIMARY KEY (client, secret, period, grouped)
+    ) STRICT, WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS usage_client ON usage (client, day);
 ";
 

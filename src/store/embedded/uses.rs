@@ -40,6 +40,42 @@ impl Embedded {
         .await
     }
 
+    pub(in crate::store) async fn record_secret_network(
+        &self,
+        client: String,
+        secret: String,
+        period: i64,
+        group: u8,
+    ) -> Result<(), StoreFault> {
+        self.write(move |connection| {
+            connection
+                .prepare_cached("DELETE FROM secret_network WHERE period < ?1 - 1")?
+                .execute([period])?;
+            connection
+                .prepare_cached(
+                    "INSERT INTO secret_network (client, secret, period, grouped) VALUES (?1, ?2, \
+                        ?3, ?4) ON CONFLICT DO NOTHING",
+                )?
+                .execute(params![client, secret, period, group])
+                .map(drop)
+        })
+        .await
+    }
+
+    pub(in crate::store) fn secret_networks(
+        &self,
+        period: i64,
+    ) -> Result<Vec<(String, String, u8)>, StoreFault> {
+        self.read_now(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT DISTINCT client, secret, grouped FROM secret_network WHERE period >= ?1",
+            )?;
+            let rows =
+                statement.query_map([period], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            rows.collect()
+        })
+    }
+
     pub(in crate::store) fn secret_uses(
         &self,
     ) -> Result<Vec<(String, String, Timestamp)>, StoreFault> {

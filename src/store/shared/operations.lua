@@ -282,6 +282,13 @@ function operations.secret_use(field, day)
   return 'done'
 end
 
+-- secret_networks:PERIOD  client, secret and a group of networks; kept for that time and the next
+function operations.secret_network(member, period)
+  call('SADD', key('secret_networks:' .. period), member)
+  live('secret_networks:' .. period, 61 * 86400)
+  return 'done'
+end
+
 -- What was used of limits. A rate is its theoretical arrival (GCRA) by this server's clock: the answer is how far that lies ahead,
 -- in microseconds. A quota is a count: the answer is all of it.
 function operations.draw(entries)

@@ -26,6 +26,43 @@ impl Shared {
         self.operate::<String>("secret_use", arguments![field, day]).await.map(drop)
     }
 
+    pub(in crate::store) async fn record_secret_network(
+        &self,
+        client: String,
+        secret: String,
+        period: i64,
+        group: u8,
+    ) -> Result<(), StoreFault> {
+        let arguments = arguments![format!("{client} {secret} {group}"), period.to_string()];
+        self.operate::<String>("secret_network", arguments).await.map(drop)
+    }
+
+    pub(in crate::store) fn secret_networks(
+        &self,
+        period: i64,
+    ) -> Result<Vec<(String, String, u8)>, StoreFault> {
+        let store = self.clone();
+        self.wait(async move {
+            let mut all = Vec::new();
+            for period in [period, period + 1] {
+                let found: Vec<String> = store
+                    .run(move |mut link| async move {
+                        let name = key(&format!("secret_networks:{period}"));
+                        link.ask(redis::cmd("SMEMBERS").arg(name)).await
+                    })
+                    .await?;
+                all.extend(found.iter().filter_map(|member| {
+                    let (rest, group) = member.rsplit_once(' ')?;
+                    let (client, secret) = rest.rsplit_once(' ')?;
+                    Some((client.to_owned(), secret.to_owned(), group.parse().ok()?))
+                }));
+            }
+            all.sort();
+            all.dedup();
+            Ok(all)
+        })
+    }
+
     pub(in crate::store) fn secret_uses(
         &self,
     ) -> Result<Vec<(String, String, Timestamp)>, StoreFault> {
