@@ -10,6 +10,7 @@ mod authorization;
 mod clients;
 mod commands;
 mod config_faults;
+mod console;
 mod decisions;
 mod deploy;
 mod edge;

@@ -56,7 +56,7 @@ impl Setup {
         let public_url = format!("public_url: http://127.0.0.1:{}\n", address.port());
         let mut gateway = format!(
             "metrics: {{ address: \"{metrics}\" }}\n\
-             policies: policies.yaml\nclients: clients.yaml\nusers: users.yaml\n"
+             policies: policies.yaml\nusers: users.yaml\n"
         );
         let log =
             format!("decision_log: {{ file: \"{}\" }}\n", folder.join("decisions.jsonl").display());
@@ -64,6 +64,7 @@ impl Setup {
             format!("store: {{ embedded: {{ path: \"{}\" }} }}\n", folder.join("data").display());
         let listeners = format!("listeners: [{{ address: \"{address}\" }}]\n");
         for (key, default) in [
+            ("clients", "clients: clients.yaml\n"),
             ("listeners", listeners.as_str()),
             ("public_url", public_url.as_str()),
             ("store", store.as_str()),
@@ -85,7 +86,9 @@ impl Setup {
             std::fs::write(folder.join(name), fill(text)).unwrap();
         }
         for (name, text) in &self.files {
-            std::fs::write(folder.join(name), text).unwrap();
+            let file = folder.join(name);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, fill(text)).unwrap();
         }
         folder.join("gateway.yaml")
     }
