@@ -325,11 +325,13 @@ pub(super) fn see_other(to: &str) -> Response {
     response
 }
 
-/// Where a browser may be sent after it has signed in: a path of ours.
+/// Where a browser may be sent after it has signed in: a path of ours. Browsers take tabs and line
+/// ends out of an address before they read it (WHATWG URL §4.4).
 pub(super) fn own_path(path: &str) -> &str {
     let is_own = path.starts_with('/')
         && !path.starts_with("//")
-        && !path.contains(['\\', '\r', '\n'])
+        && !path.contains('\\')
+        && !path.contains(char::is_control)
         && !path.starts_with("/sign-");
     if is_own { path } else { "/" }
 }
@@ -488,6 +490,7 @@ mod tests {
             ("https://evil.example", "/"),
             ("javascript:alert(1)", "/"),
             ("/sign-out", "/"),
+            ("/\t/evil.example", "/"),
             ("/x\r\nSet-Cookie: a=b", "/"),
         ] {
             assert_eq!(own_path(path), to, "{path}");
