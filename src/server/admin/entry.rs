@@ -401,10 +401,13 @@ pub(super) async fn sign_in(
             begin(&console, &administrator, &next)
         }
         Err(refused) => {
-            // Names that nobody has are no names: they may be passwords in the wrong field.
+            // Names that nobody has are no names: they may be passwords in the wrong field. What is
+            // over the limit costs its sender nothing, and would push older records out.
             let known = shared.snapshot();
             let mut known = known.config.console.administrators.iter();
-            if known.any(|administrator| *administrator.name == *form.username) {
+            if matches!(refused, Refused::Wrong(_))
+                && known.any(|administrator| *administrator.name == *form.username)
+            {
                 let mut record = audit_of_sign_in(&form.username, peer.0);
                 "refused".clone_into(&mut record.outcome);
                 note(&console, record).await;
