@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::config::Config;
+use crate::request::address::site;
 use crate::telemetry::decisions::{Decisions, Line};
 use crate::tooling::explain::explain_recorded;
 use crate::tooling::remedy::remedy;
@@ -103,6 +104,65 @@ fn record_of(line: &Line, sees_people: bool) -> Option<Map<String, Value>> {
     Some(record)
 }
 
+/// How the fact begins that names the user of a token.
+const ACTS_AS: &str = "acts as user `";
+
+/// Words that say who a person is: the caller's address and its site, the subject, the user.
+struct People(Vec<String>);
+
+/// The people of a record and its explanation. A client that acts for nobody is its own subject,
+/// and no person.
+fn people_of(record: &Map<String, Value>, explanation: &Value) -> People {
+    let text = |name: &str| record.get(name).and_then(Value::as_str);
+    let address = text("address");
+    let site = address.and_then(|address| address.parse().ok()).map(|at| site(at).to_string());
+    let subject = text("subject").filter(|subject| Some(*subject) != text("client"));
+    let user = subject.and_then(|_| user_of(explanation));
+    let words = [address.map(str::to_owned), site, subject.map(str::to_owned), user];
+    People(words.into_iter().flatten().filter(|word| !word.is_empty()).collect())
+}
+
+fn user_of(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => text.strip_prefix(ACTS_AS)?.split('`').next().map(str::to_owned),
+        Value::Array(items) => items.iter().find_map(user_of),
+        Value::Object(members) => members.values().find_map(user_of),
+        _ => None,
+    }
+}
+
+impl People {
+    /// Takes them out of every text.
+    fn hide(&self, value: &mut Value) {
+        match value {
+            Value::String(text) => {
+                *text = self.0.iter().fold(std::mem::take(text), |text, word| without(&text, word));
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.hide(item)),
+            Value::Object(members) => members.values_mut().for_each(|value| self.hide(value)),
+            _ => {}
+        }
+    }
+}
+
+/// A text with an ellipsis in the place of each word.
+fn without(text: &str, word: &str) -> String {
+    let goes_on = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+    let (mut kept, mut at) = (String::new(), 0);
+    for (begin, found) in text.match_indices(word) {
+        let (before, after) = (text.get(..begin), text.get(begin + found.len()..));
+        let is_word = !before.is_some_and(|before| before.ends_with(goes_on))
+            && !after.is_some_and(|after| after.starts_with(goes_on));
+        if is_word {
+            kept.push_str(text.get(at..begin).unwrap_or_default());
+            kept.push('…');
+            at = begin + found.len();
+        }
+    }
+    kept.push_str(text.get(at..).unwrap_or_default());
+    kept
+}
+
 /// The decisions of the window that fit.
 #[must_use]
 pub fn decisions(window: &Decisions, filter: &DecisionFilter, sees_people: bool) -> DecisionList {
@@ -158,7 +218,13 @@ pub fn explained(
     let again = serde_json::from_slice::<Recorded<'_>>(&line.json).ok();
     let again = again.map(|recorded| explain_recorded(config, &recorded));
     let (explanation, gap) = match again {
-        Some(Ok(explanation)) => (serde_json::to_value(explanation).ok(), None),
+        Some(Ok(explanation)) => {
+            let mut explanation = serde_json::to_value(explanation).ok();
+            if let Some(explanation) = explanation.as_mut().filter(|_| !sees_people) {
+                people_of(&record_of(line, true)?, explanation).hide(explanation);
+            }
+            (explanation, None)
+        }
         Some(Err(gap)) => (None, Some(gap.text())),
         None => (None, Some("the record is of another version")),
     };
@@ -169,4 +235,32 @@ pub fn explained(
         not_judged_again: gap,
         record,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn people_are_taken_out_of_every_text_and_nothing_else_is() {
+        let record = json!({ "address": "2001:db8::7", "client": "crm", "subject": "ext|1" });
+        let mut explanation = json!({ "steps": [{ "facts": ["from 2001:db8::7",
+            "subject `ext|1`", "acts as user `ann` (users.yaml:1)", "counts under 2001:db8::/64"]
+            }], "nearest": ["give role `annual` to user `ann`", "client `crm`, 2001:db8::77"] });
+        people_of(record.as_object().unwrap(), &explanation).hide(&mut explanation);
+        assert_eq!(
+            explanation,
+            json!({ "steps": [{ "facts": ["from …", "subject `…`", "acts as user `…` \
+                (users.yaml:1)", "counts under …"] }], "nearest": ["give role `annual` to user \
+                `…`", "client `crm`, 2001:db8::77"] })
+        );
+        // A machine is no person, nor is the user that it is given.
+        let record = json!({ "client": "crm", "subject": "crm" });
+        let before = json!(["client `crm`, subject `crm`", "acts as user `svc` (users.yaml:2)"]);
+        let mut explanation = before.clone();
+        people_of(record.as_object().unwrap(), &explanation).hide(&mut explanation);
+        assert_eq!(explanation, before);
+    }
 }
