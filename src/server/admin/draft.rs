@@ -1,7 +1,8 @@
 //! A new integration: its effect before there is one, and the file, where the console may write it.
 
+use std::fs::Permissions;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -289,15 +290,14 @@ fn write(gateway: &Path, version: &str, file: &Path, yaml: &str) -> Result<(), S
     }
     let folder = file.parent().unwrap_or_else(|| Path::new("."));
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    // A name that is no configuration file's, until the whole text is on the disk.
-    let draft = folder.join(format!(".{name}.new"));
-    let mut options = std::fs::OpenOptions::new();
+    // A name that is no configuration file's, until the whole text is on the disk; and a file of
+    // its own for each writer, for one that two shared would be linked with the text of the other.
+    let (prefix, permissions) = (format!(".{name}."), Permissions::from_mode(0o644));
+    let mut options = tempfile::Builder::new();
+    let options = options.prefix(&prefix).suffix(".new").permissions(permissions);
     let io = |error: std::io::Error| format!("{}: {error}", file.display());
-    let mut out =
-        options.write(true).create(true).truncate(true).mode(0o644).open(&draft).map_err(io)?;
-    let written = out.write_all(yaml.as_bytes()).and_then(|()| out.sync_all());
-    // A link fails where the name exists; a rename would replace it.
-    let linked = written.and_then(|()| std::fs::hard_link(&draft, file));
-    let _ = std::fs::remove_file(&draft);
-    linked.map_err(io)
+    let mut out = options.tempfile_in(folder).map_err(io)?;
+    let written = out.write_all(yaml.as_bytes()).and_then(|()| out.as_file().sync_all());
+    // It fails where the name exists.
+    written.and_then(|()| Ok(out.persist_noclobber(file).map(drop)?)).map_err(io)
 }
