@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Extension, Json, Path, Query, State};
+use axum::middleware::map_response;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio_stream::Stream;
 
+use super::MAX_BODY;
 use super::console::{Console, MONTH_DAYS, SPANS, Use};
 use super::entry::{Caller, problem};
 use super::view::decisions::{
@@ -303,6 +305,27 @@ pub(super) fn routes() -> Router<Arc<Console>> {
         .route("/api/v1/audit", get(get_audit))
         .route("/api/v1/acts", post(acts::act))
         .route("/api/{*rest}", get(no_such).post(no_such))
+        .layer(map_response(as_problem))
+}
+
+/// What the router or an extractor refuses is said in text: as a problem, as everything else.
+async fn as_problem(response: Response) -> Response {
+    let of = response.headers().get(header::CONTENT_TYPE).and_then(|of| of.to_str().ok());
+    let is_problem = of.is_some_and(|of| of.starts_with("application/problem+json"));
+    if is_problem || !response.status().is_client_error() {
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let text = axum::body::to_bytes(body, MAX_BODY).await.unwrap_or_default();
+    let text = match (text.is_empty(), parts.status) {
+        (true, StatusCode::METHOD_NOT_ALLOWED) => "there is no such method of it".into(),
+        _ => String::from_utf8_lossy(&text),
+    };
+    let mut answer = problem(parts.status, &text);
+    if let Some(methods) = parts.headers.get(header::ALLOW) {
+        answer.headers_mut().insert(header::ALLOW, methods.clone());
+    }
+    answer
 }
 
 async fn no_such() -> Response {

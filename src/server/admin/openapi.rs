@@ -18,6 +18,10 @@ use super::view::overview::Overview;
 use super::{acts, draft};
 use crate::tooling::draft::ClientDraft;
 
+/// A value in a path: whatever servers read in one way alone. The rest is refused before it is
+/// routed.
+const PART: &str = r"^(?!\.\.?$)[^\x00-\x1f\x7f-\x9f/\\%;]+$";
+
 /// The description.
 pub(super) async fn document() -> Response {
     let mut response = describe().to_string().into_response();
@@ -85,7 +89,7 @@ fn operation(
     let mut parameters = query;
     for name in path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')) {
         parameters.push(json!({ "name": name, "in": "path", "required": true,
-            "schema": { "type": "string" } }));
+            "schema": { "type": "string", "pattern": PART } }));
     }
     let problem = |text: &str| {
         json!({ "description": text, "content": {
@@ -108,6 +112,11 @@ fn operation(
         ("503", "The store does not answer, or it is being computed"),
     ] {
         responses.insert(status.to_owned(), problem(text));
+    }
+    // A head that is not good enough to be routed is refused in text.
+    let content = responses.get_mut("400").and_then(|answer| answer.get_mut("content"));
+    if let Some(content) = content.and_then(Value::as_object_mut) {
+        content.insert("text/plain".to_owned(), json!({ "schema": { "type": "string" } }));
     }
     let mut operation = json!({ "summary": text, "parameters": parameters,
         "responses": responses, "security": [{ "bearer": [] }] });
