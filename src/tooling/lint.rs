@@ -67,6 +67,21 @@ impl Finding {
         }
     }
 
+    /// The client that it is about: on its own, or with one of its scopes or secrets.
+    #[must_use]
+    pub fn client(&self) -> Option<&str> {
+        match self.rule {
+            Rule::ClientUnusedScope => self.on.rsplit_once(' ').map(|(client, _)| client),
+            // A policy may rely on something inactive, too.
+            Rule::InactiveReliedOn if self.message.starts_with("client `") => Some(&self.on),
+            rule if rule.label().starts_with("client.") => Some(&self.on),
+            rule if rule.label().starts_with("secret.") => {
+                Some(self.on.rsplit_once(' ').map_or(&*self.on, |(client, _)| client))
+            }
+            _ => None,
+        }
+    }
+
     fn seen(mut self, evidence: impl IntoIterator<Item = String>) -> Self {
         self.evidence.extend(evidence);
         self

@@ -132,6 +132,8 @@ pub(super) struct FindingRow {
     pub(super) rule: String,
     /// What it is about: a client, a policy, a scope.
     pub(super) on: String,
+    /// The client that it is about, where it is about one.
+    pub(super) client: Option<String>,
     /// `warning` or `note`.
     pub(super) level: String,
     /// Where it is declared.
@@ -153,6 +155,7 @@ impl FindingRow {
         Self {
             rule: finding.rule.label().to_owned(),
             on: finding.on.clone(),
+            client: finding.client().map(str::to_owned),
             level: finding.level.label().to_owned(),
             at: finding.at.clone(),
             message: finding.message.clone(),
@@ -440,7 +443,8 @@ pub(super) async fn integration(
     };
     let window = &console.shared.recorder.decisions;
     let refusals = decisions::decisions(window, &filter, caller.role.sees_people()).items;
-    let findings = found.iter().filter(|finding| finding.on == id).map(FindingRow::of).collect();
+    let found = found.iter().filter(|finding| finding.client() == Some(id));
+    let findings = found.map(FindingRow::of).collect();
     let query = UseQuery { client: id.to_owned(), ..UseQuery::default() };
     let blocks = blocks(console).await?;
     let blocked = blocks.iter().any(|block| block.kind == "client" && block.value == id);

@@ -526,7 +526,8 @@ pub(super) fn finding(detail: &FindingDetail) -> Page {
     page.add(Block::Facts(vec![
         Fact::new("Severity", &row.level),
         Fact::new("Rule", Cell::from(&row.rule).tone("mono")),
-        Fact::new("On", client_link(&row.on)),
+        Fact::new("On", &row.on),
+        Fact::new("Client", row.client.as_ref().map_or_else(|| None.into(), |id| client_link(id))),
         Fact::new("Declared at", Cell::from(&row.at).tone("mono")),
         Fact::new("Why it matters", &row.why),
         Fact::new("What to do", &row.fix),

@@ -112,7 +112,7 @@ pub fn integrations(
 ) -> Vec<Integration> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for finding in findings.iter().filter(|finding| finding.waived.is_none()) {
-        *counts.entry(finding.on.as_str()).or_default() += 1;
+        *counts.entry(finding.client().unwrap_or_default()).or_default() += 1;
     }
     let granted = apis_by_scope(config);
     let clients = config.rules.registry().clients();
