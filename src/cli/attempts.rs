@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::client::said;
 use super::{Format, report, say, store_access, wrong};
-use crate::client::Registry;
+use crate::config::Config;
 use crate::names::Timestamp;
 use crate::request::address::site;
 use crate::store::attempts::{
@@ -64,7 +64,7 @@ fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     for attempt in attempts.iter().filter(|attempt| !attempt.is_known()) {
         by_subject.entry(&attempt.subject).or_default().push(attempt);
     }
-    let names = names(config.rules.registry());
+    let names = names(&config);
     let rows: Vec<serde_json::Value> =
         by_subject.values().filter_map(|attempts| row(attempts, &names, now)).collect();
     match format {
@@ -107,13 +107,17 @@ fn row(
 }
 
 /// Names by the digest in the store.
-fn names(registry: &Registry) -> HashMap<String, String> {
+fn names(config: &Config) -> HashMap<String, String> {
+    let registry = config.rules.registry();
     let key = |account: Account, name: &str| format!("{} {}", account.label(), digest_of(name));
     let clients = registry.clients().into_iter().map(|client| client.id.to_string());
     let users = registry.users().into_iter().map(|user| user.name.to_string());
+    let administrators = config.console.administrators.iter();
+    let administrators = administrators.map(|administrator| administrator.name.to_string());
     clients
         .map(|id| (key(Account::Client, &id), id))
         .chain(users.map(|name| (key(Account::User, &name), name)))
+        .chain(administrators.map(|name| (key(Account::Administrator, &name), name)))
         .collect()
 }
 
@@ -125,7 +129,7 @@ fn clear(gateway: &Path, whose: Whose, format: Format) -> Result<ExitCode, ExitC
             "there is no {kind} `{name}`; --from and --all clear attempts on unknown names"
         ))
     };
-    let (cleared, text) = match whose {
+    let (cleared, of, text) = match whose {
         Whose { client: Some(id), .. } if registry.client(&id).is_none() => {
             return Err(unknown("client", &id));
         }
@@ -133,19 +137,21 @@ fn clear(gateway: &Path, whose: Whose, format: Format) -> Result<ExitCode, ExitC
             return Err(unknown("user", &name));
         }
         Whose { client: Some(id), .. } => {
-            (Cleared::Name(Account::Client, id.clone()), format!("on client `{id}`"))
+            let cleared = Cleared::Name(Account::Client, id.clone());
+            (cleared, format!("client {id}"), format!("on client `{id}`"))
         }
         Whose { user: Some(name), .. } => {
-            (Cleared::Name(Account::User, name.clone()), format!("on user `{name}`"))
+            let cleared = Cleared::Name(Account::User, name.clone());
+            (cleared, format!("user {name}"), format!("on user `{name}`"))
         }
         Whose { from: Some(address), .. } => {
             let place = site(address).to_string();
-            (Cleared::Place(place.clone()), format!("from {place}"))
+            (Cleared::Place(place.clone()), format!("from {place}"), format!("from {place}"))
         }
-        Whose { .. } => (Cleared::All, "of all".to_owned()),
+        Whose { .. } => (Cleared::All, "all".to_owned(), "of all".to_owned()),
     };
     let now = clock::now();
-    let record = store_access::record("clear-attempts", text.clone(), now);
+    let record = store_access::record("clear-attempts", of, now);
     let store = store_access::store(&config)?;
     let count = store.clear_attempts_now(&cleared, now, Some(record));
     let count = count.map_err(|fault| wrong(&fault.to_string()))?;
