@@ -2,7 +2,7 @@
 
 .PHONY: ci system build-system fmt lint licences advisories core test test-shared test-library simulation doc schema golden samples agreement large imports faults \
   lifecycle attacks fuzz fuzz-build bench bench-peers demo dist kubernetes \
-  packages packages-system packages-test site commands
+  packages packages-system packages-test site commands console-pictures
 
 CARGO ?= cargo
 
@@ -170,6 +170,12 @@ packages-test:
 
 packages-system:
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git mmdebstrap skopeo umoci lintian man-db systemd
+
+# The pictures of the console in docs/, as its test in the browser takes them.
+console-pictures:
+	$(CARGO) test --locked --test gateway -- console::browser
+	mkdir -p docs/console
+	cp target/console-screenshots/*.png docs/console/
 
 # Fuzz targets over the inner ring, each for FUZZ_SECONDS, on the stable toolchain; libFuzzer is built from source and needs a C++
 # compiler (g++). What they find is in tests/fuzz/artifacts; `make fuzz FUZZ_TARGETS=head` runs one.
