@@ -186,8 +186,10 @@ impl Console {
                 let counts = Counts { permitted, refused, ..Counts::default() };
                 rows.push(Row { subject, day: today.before(days), counts });
             };
-            add("crm", "orders", "GET /{id}", 40, 2);
-            add("crm", "orders", "POST /{id}", 4, 0);
+            // Busier on some days than on others.
+            let wave = u64::try_from(days * 37 % 23).unwrap() + if days % 7 < 2 { 0 } else { 60 };
+            add("crm", "orders", "GET /{id}", 12 + wave, wave / 8);
+            add("crm", "orders", "POST /{id}", 4 + wave / 3, 0);
             add("nightly", "orders", "GET /", 12, 0);
             if days > 120 {
                 add("forgotten", "orders", "GET /{id}", 3, 0);

@@ -32,7 +32,8 @@ fn every_act_of_the_console_and_of_commands_has_its_record_and_is_exported() {
         let answer = answer.json();
         assert_eq!(answer["recorded"], true, "{answer}");
     };
-    let by = |act: &str, on: &str| format!("otto | token pipeline | 127.0.0.1 | {act} | {on} | done");
+    let by =
+        |act: &str, on: &str| format!("otto | token pipeline | 127.0.0.1 | {act} | {on} | done");
     let mut expected = Vec::new();
     let acts = [
         (
@@ -84,9 +85,8 @@ fn every_act_of_the_console_and_of_commands_has_its_record_and_is_exported() {
     let answer = console.ask("POST", "/revoke", &[("Authorization", &shared)], body);
     assert_eq!(answer.status, 200, "{answer:?}");
     expected.push("token | shared token | 127.0.0.1 | revoke | client off | done".to_owned());
-    let listed = |records: &[Value]| -> Vec<String> {
-        records.iter().skip(before).map(text).collect()
-    };
+    let listed =
+        |records: &[Value]| -> Vec<String> { records.iter().skip(before).map(text).collect() };
     assert_eq!(listed(&console.audit()), expected);
 
     // What is refused leaves no record of having been done.
@@ -161,4 +161,58 @@ fn acts_take_effect_on_requests() {
     verdict("permit");
     act(json!({ "act": "revoke", "kind": "client", "value": "crm" }));
     verdict("token.invalid");
+}
+
+/// Where the store takes no record, nothing is done that is not on record; but whoever has to stop
+/// somebody can.
+#[test]
+fn what_only_takes_away_goes_through_without_a_record_and_all_else_is_refused() {
+    let console = Console::start();
+    let block = json!({ "act": "block", "kind": "client", "value": "off" });
+    assert_eq!(console.act("eddi", &block).status, 200);
+    let before = console.audit();
+    let database =
+        rusqlite::Connection::open(console.gateway.folder.path().join("data/scopegate.db"))
+            .unwrap();
+    database
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON audit BEGIN SELECT RAISE(FAIL, 'full'); END",
+        )
+        .unwrap();
+    for act in [
+        json!({ "act": "block", "kind": "client", "value": "crm" }),
+        json!({ "act": "revoke", "kind": "client", "value": "crm" }),
+    ] {
+        let answer = console.act("eddi", &act);
+        assert_eq!(answer.status, 200, "{act}: {answer:?}");
+        assert_eq!(answer.json()["recorded"], false, "{act}: {answer:?}");
+    }
+    let blocks = console.api("eddi", "operations").json()["blocks"].clone();
+    assert_eq!(blocks.as_array().unwrap().len(), 2, "{blocks}");
+    console.gateway.wait_for_log(&["audit record could not be stored", "eddi", "block"]);
+    // The page says it, too.
+    let session = console.sign_in("eddi");
+    let fields = [("act", "block"), ("kind", "client"), ("value", "nightly")];
+    let answer = session.post("/acts", &fields);
+    let location = answer.header("location").unwrap();
+    assert!(location.contains("record+could+not+be+written"), "{location}");
+
+    let keys = console.api("eddi", "operations").json()["own_keys"].clone();
+    for act in [
+        json!({ "act": "unblock", "kind": "client", "value": "off" }),
+        json!({ "act": "rotate-key" }),
+        json!({ "act": "clear-attempts", "kind": "all" }),
+        json!({ "act": "reload" }),
+    ] {
+        let answer = console.act("eddi", &act);
+        assert_eq!(answer.status, 503, "{act}: {answer:?}");
+    }
+    let answer = console.post_api("eddi", "integrations", &super::draft("new-one"));
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(!console.gateway.folder.path().join("clients/new-one.yaml").exists());
+    let now = console.api("eddi", "operations").json();
+    assert_eq!(now["own_keys"], keys);
+    let blocked = now["blocks"].as_array().unwrap().iter();
+    assert!(blocked.clone().any(|block| block["value"] == "off"), "{now}");
+    assert_eq!(console.audit(), before);
 }

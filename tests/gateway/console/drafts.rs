@@ -34,8 +34,7 @@ fn first_token(console: &Console, made: &Value) -> String {
     let id = id.strip_suffix(".yaml").unwrap();
     wait_for("the new client to get a token", || {
         let answer = token(console, id, secret);
-        (answer.status == 200)
-            .then(|| answer.json()["access_token"].as_str().unwrap().to_owned())
+        (answer.status == 200).then(|| answer.json()["access_token"].as_str().unwrap().to_owned())
     })
 }
 
@@ -186,7 +185,8 @@ fn the_master_scope_is_given_by_hand_and_nothing_is_written_over_changes() {
 
     // Files that are not the set in force are somebody's work in progress.
     let before = files(&console);
-    let text = std::fs::read_to_string(console.gateway.folder.path().join("policies.yaml")).unwrap();
+    let text =
+        std::fs::read_to_string(console.gateway.folder.path().join("policies.yaml")).unwrap();
     console.gateway.rewrite("policies.yaml", &format!("{text}# in progress\n"));
     let answer = console.post_api("eddi", "integrations", &draft("new-one"));
     assert!(answer.status == 409 && answer.body.contains("not the set in force"), "{answer:?}");

@@ -1,5 +1,9 @@
 //! Who may enter: sessions, tokens, and pages of others that ask in a browser's name.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::{
@@ -104,6 +108,10 @@ fn only_an_auditor_sees_addresses_and_subjects() {
                 assert!(sees || !body.contains(SUBJECT), "{name}: {body}");
             }
         }
+        let followed = first_of_tail(&console, name, &token);
+        assert!(followed.contains("\"client\":\"portal\""), "{followed}");
+        assert_eq!(followed.contains(CALLER), sees, "{name}: {followed}");
+        assert!(sees || !followed.contains(SUBJECT), "{name}: {followed}");
         let detail = console.api(name, "integrations/portal");
         let refusals = &detail.json()["refusals"];
         assert_eq!(refusals.as_array().unwrap().len(), 1, "{detail:?}");
@@ -114,6 +122,29 @@ fn only_an_auditor_sees_addresses_and_subjects() {
             assert_eq!(from, sees.then_some("127.0.0.1"), "{audit}");
         }
     }
+}
+
+/// The first decision that an administrator is told of who follows them live.
+fn first_of_tail(console: &Console, name: &str, token: &str) -> String {
+    let mut stream = TcpStream::connect(console.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let (host, bearer) = (console.address, token_of(name));
+    let head = format!(
+        "GET /api/v1/decisions/tail?client=portal HTTP/1.1\r\nHost: {host}\r\nAuthorization: \
+         Bearer {bearer}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    let (mut all, mut space) = (Vec::new(), [0; 16 * 1024]);
+    wait_for("a decision to come in", || {
+        // It begins with what comes after it is answered.
+        console.call("GET", "/orders/1", Some(token));
+        if let Ok(count) = stream.read(&mut space) {
+            all.extend_from_slice(&space[..count]);
+        }
+        let text = String::from_utf8_lossy(&all).into_owned();
+        let (_, event) = text.split_once("event: decision\ndata: ")?;
+        event.contains("\n\n").then_some(text)
+    })
 }
 
 #[test]
@@ -150,8 +181,11 @@ fn a_session_changes_nothing_without_its_own_form_token() {
     // And with it, in the form or in the header.
     assert_eq!(with(&mine.form_token).status, 303);
     let lines = [lines[0], ("X-Form-Token", mine.form_token.as_str())];
-    let json = Some(("application/json", "{\"act\":\"unblock\",\"kind\":\"client\",\
-        \"value\":\"crm\"}"));
+    let json = Some((
+        "application/json",
+        "{\"act\":\"unblock\",\"kind\":\"client\",\
+        \"value\":\"crm\"}",
+    ));
     assert_eq!(console.ask("POST", "/api/v1/acts", &lines, json).status, 200);
 }
 
@@ -215,9 +249,13 @@ fn no_answer_can_be_framed_sniffed_or_kept() {
     for (at, (status, answer)) in answers.iter().enumerate() {
         assert_eq!(answer.status, *status, "{at}: {answer:?}");
         let policy = answer.header("content-security-policy").unwrap();
-        for part in ["default-src 'none'", "frame-ancestors 'none'", "base-uri 'none'",
-            "form-action 'self'", "script-src 'self';"]
-        {
+        for part in [
+            "default-src 'none'",
+            "frame-ancestors 'none'",
+            "base-uri 'none'",
+            "form-action 'self'",
+            "script-src 'self';",
+        ] {
             assert!(policy.contains(part), "{at}: {policy}");
         }
         assert!(!policy.contains("unsafe") && !policy.contains("http"), "{policy}");

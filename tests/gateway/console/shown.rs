@@ -47,8 +47,18 @@ fn what_others_wrote_is_text_on_every_page() {
         (listed["items"].as_array().unwrap().len() >= 3).then_some(())
     });
     let session = console.sign_in("ada");
-    let mut pages: Vec<String> = ["/", "/integrations", "/integrations/evil", "/access?client=evil",
-        "/findings", "/findings?filter=all", "/decisions", "/operations", "/usage", "/audit"]
+    let mut pages: Vec<String> = [
+        "/",
+        "/integrations",
+        "/integrations/evil",
+        "/access?client=evil",
+        "/findings",
+        "/findings?filter=all",
+        "/decisions",
+        "/operations",
+        "/usage",
+        "/audit",
+    ]
     .map(str::to_owned)
     .to_vec();
     let listed = console.api("ada", "decisions").json();
@@ -57,9 +67,16 @@ fn what_others_wrote_is_text_on_every_page() {
     }
     let reflected = crate::support::browser::encode(&[("x", SCRIPT)]);
     let reflected = reflected.strip_prefix("x=").unwrap();
-    for target in ["/?done=", "/?failed=", "/integrations?search=", "/decisions?client=",
-        "/usage?client=", "/sign-in?next=/", "/access?api=", "/access?client="]
-    {
+    for target in [
+        "/?done=",
+        "/?failed=",
+        "/integrations?search=",
+        "/decisions?client=",
+        "/usage?client=",
+        "/sign-in?next=/",
+        "/access?api=",
+        "/access?client=",
+    ] {
         pages.push(format!("{target}{reflected}"));
     }
     for path in ["integrations", "decisions", "findings/client.no_owner", "nowhere"] {
@@ -127,9 +144,11 @@ fn every_link_of_every_page_leads_to_one() {
 #[test]
 fn an_integration_shows_what_was_found_about_its_scopes_and_secrets() {
     let console = Console::start().with_history();
-    for (id, rule) in [("crm", "secret.expired"), ("nightly", "client.unused_scope"),
-        ("forgotten", "client.idle")]
-    {
+    for (id, rule) in [
+        ("crm", "secret.expired"),
+        ("nightly", "client.unused_scope"),
+        ("forgotten", "client.idle"),
+    ] {
         let detail = console.api("vera", &format!("integrations/{id}")).json();
         let found = detail["findings"].as_array().unwrap();
         assert!(found.iter().any(|one| one["rule"] == rule), "{id}: {found:?}");
@@ -149,7 +168,10 @@ fn answers_of_the_api_have_a_tag_pages_and_problems() {
     let again = console.ask("GET", "/api/v1/integrations", &lines, None);
     assert_eq!((again.status, again.body.as_str()), (304, ""));
     let page = console.api("vera", "integrations?per_page=2&page=2&sort=calls").json();
-    assert_eq!((&page["total"], &page["page"], &page["per_page"]), (&5.into(), &2.into(), &2.into()));
+    assert_eq!(
+        (&page["total"], &page["page"], &page["per_page"]),
+        (&5.into(), &2.into(), &2.into())
+    );
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
     for (target, status) in [
         ("integrations/nobody", 404),
@@ -170,11 +192,9 @@ fn answers_of_the_api_have_a_tag_pages_and_problems() {
         assert_eq!(problem["status"], status, "{target}");
         assert!(problem["detail"].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
     }
-    for (of, body, status) in [
-        ("application/json", "{", 400),
-        ("application/json", "[]", 422),
-        ("text/plain", "{}", 415),
-    ] {
+    for (of, body, status) in
+        [("application/json", "{", 400), ("application/json", "[]", 422), ("text/plain", "{}", 415)]
+    {
         for target in ["acts", "integrations/draft"] {
             let lines = [("Authorization", bearer.as_str())];
             let target = format!("/api/v1/{target}");
