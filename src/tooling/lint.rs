@@ -70,16 +70,17 @@ impl Finding {
     /// The client that it is about: on its own, or with one of its scopes or secrets.
     #[must_use]
     pub fn client(&self) -> Option<&str> {
-        match self.rule {
-            Rule::ClientUnusedScope => self.on.rsplit_once(' ').map(|(client, _)| client),
-            // A policy may rely on something inactive, too.
-            Rule::InactiveReliedOn if self.message.starts_with("client `") => Some(&self.on),
-            rule if rule.label().starts_with("client.") => Some(&self.on),
-            rule if rule.label().starts_with("secret.") => {
-                Some(self.on.rsplit_once(' ').map_or(&*self.on, |(client, _)| client))
-            }
-            _ => None,
+        let first = self.on.rsplit_once(' ').map(|(client, _)| client);
+        if self.rule == Rule::ClientUnusedScope {
+            return first;
         }
+        // A policy may rely on something inactive, too.
+        let is_of_client = self.rule.label().starts_with("client.")
+            || (self.rule == Rule::InactiveReliedOn && self.message.starts_with("client `"));
+        if is_of_client {
+            return Some(&self.on);
+        }
+        self.rule.label().starts_with("secret.").then(|| first.unwrap_or(&self.on))
     }
 
     fn seen(mut self, evidence: impl IntoIterator<Item = String>) -> Self {

@@ -9,7 +9,7 @@ mod shown;
 
 use std::net::SocketAddr;
 
-use scopegate::names::{Timestamp, hex};
+use scopegate::names::hex;
 use scopegate::tooling::usage::{Counts, Day, Row, Subject};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -176,8 +176,7 @@ impl Console {
 
     /// Counts use that there was, up to yesterday.
     fn with_history(self) -> Self {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let today = Day::of(Timestamp(i64::try_from(now.as_secs()).unwrap()));
+        let today = Day::of(scopegate::system::clock::now());
         let mut rows = Vec::new();
         for days in 1..=150 {
             let mut add = |client: &str, api: &str, operation: &str, permitted, refused| {

@@ -127,7 +127,7 @@ fn user_of(value: &Value) -> Option<String> {
         Value::String(text) => text.strip_prefix(ACTS_AS)?.split('`').next().map(str::to_owned),
         Value::Array(items) => items.iter().find_map(user_of),
         Value::Object(members) => members.values().find_map(user_of),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 
@@ -140,7 +140,7 @@ impl People {
             }
             Value::Array(items) => items.iter_mut().for_each(|item| self.hide(item)),
             Value::Object(members) => members.values_mut().for_each(|value| self.hide(value)),
-            _ => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
 }
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(
             explanation,
             json!({ "steps": [{ "facts": ["from …", "subject `…`", "acts as user `…` \
-                (users.yaml:1)", "counts under …"] }], "nearest": ["give role `annual` to user \
+                (users.yaml:1)", "counts under …/64"] }], "nearest": ["give role `annual` to user \
                 `…`", "client `crm`, 2001:db8::77"] })
         );
         // A machine is no person, nor is the user that it is given.
