@@ -128,8 +128,8 @@ fn setup(admin: SocketAddr) -> Setup {
     let mut setup = Setup::new(POLICIES, "clients: {}\n");
     let hash = argon2id(crate::authorization::PASSWORD);
     setup.users = format!(
-        "users: {{ {SUBJECT}: {{ name: Alice Doe, roles: [clerk], password: {{ argon2id: '{hash}' }} \
-         }} }}\n"
+        "users:\n  {SUBJECT}:\n    name: Alice Doe\n    roles: [clerk]\n    password: {{ argon2id: \
+            '{hash}' }}\n"
     );
     setup.files = vec![
         ("clients/all.yaml".to_owned(), CLIENTS.to_owned()),
@@ -211,6 +211,10 @@ impl Console {
         let mut text = format!("{method} {target} HTTP/1.1\r\nConnection: close\r\n");
         if !lines.iter().any(|(name, _)| *name == "Host") {
             text.push_str(&format!("Host: {host}\r\n"));
+        }
+        // Pages are asked for as a browser does.
+        if !target.starts_with("/api/") && !lines.iter().any(|(name, _)| *name == "Accept") {
+            text.push_str("Accept: text/html,*/*;q=0.8\r\n");
         }
         for (name, value) in lines {
             text.push_str(&format!("{name}: {value}\r\n"));

@@ -182,8 +182,8 @@ impl Builder<'_> {
         DecisionLog::File { path: file.file.clone(), rotation }
     }
 
-    /// The digest of the admin token. Where the listener speaks plain HTTP, the token must not leave
-    /// the machine.
+    /// The digest of the admin token, which must not leave the machine where the listener speaks
+    /// plain HTTP.
     fn admin_token(&mut self, raw: &RawAdmin, place: &Place<'_>) -> Option<[u8; 32]> {
         use sha2::{Digest, Sha256};
         if !raw.address.value.ip().is_loopback() && raw.tls.is_none() {

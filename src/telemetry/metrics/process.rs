@@ -64,7 +64,8 @@ impl ProcessMetrics {
 
     /// Notes how many findings there are of each rule.
     pub fn found(&self, counts: impl IntoIterator<Item = (&'static str, i64)>) {
-        for (rule, count) in counts {
+        self.findings.reset();
+        for (rule, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
             self.findings.with_label_values(&[rule]).set(count);
         }
     }

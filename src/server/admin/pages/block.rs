@@ -242,6 +242,11 @@ impl From<bool> for Cell {
 }
 
 impl Cell {
+    /// A time or a day, or a dash for none.
+    pub(super) fn when(text: Option<&String>) -> Self {
+        text.map_or_else(|| None.into(), |text| Self::from(text).tone("when"))
+    }
+
     /// A list, or a dash for none.
     pub(super) fn list(texts: &[String]) -> Self {
         if texts.is_empty() { None.into() } else { texts.join(", ").into() }

@@ -206,8 +206,8 @@ pub(super) fn integrations(list: &Listed<Integration>, query: &ListQuery) -> Pag
             active,
             Cell::list(&row.grants),
             Cell::from(&row.token_format),
-            row.last_token.as_ref().into(),
-            row.last_call.as_ref().into(),
+            Cell::when(row.last_token.as_ref()),
+            Cell::when(row.last_call.as_ref()),
             row.calls_30_days.into(),
             Cell::from(format!("{} of {}", row.apis_used, row.apis_granted)).tone(broad),
             Cell::from(row.findings).tone(if row.findings > 0 { "warn" } else { "" }),
@@ -338,7 +338,7 @@ pub(super) fn integration(detail: &IntegrationDetail, caller: &Caller) -> Page {
                     Cell::from(&secret.label).tone("mono"),
                     Cell::from(&secret.state).tone(tone),
                     expires,
-                    secret.last_used.as_ref().into(),
+                    Cell::when(secret.last_used.as_ref()),
                 ]
             }))
             .empty("It has no secret."),
@@ -391,7 +391,7 @@ fn reach_table(rows: &[ReachRow], with_client: bool) -> Block {
             Cell::list(&row.by),
             Cell::list(&row.only),
             Cell::from(row.permitted).tone(used),
-            row.last_used.as_ref().into(),
+            Cell::when(row.last_used.as_ref()),
         ];
         if with_client {
             let client = match &row.client {
@@ -586,7 +586,7 @@ fn decision_table(caption: &str, decisions: &[Decision]) -> Block {
         };
         let id = text(record, "id");
         vec![
-            Cell::from(text(record, "time")),
+            Cell::from(text(record, "time")).tone("when"),
             Cell::from(id).to(format!("/decisions/{}", part(id))).tone("mono"),
             Cell::from(format!("{} {resource}", text(record, "method"))),
             Cell::from(text(record, "api")),
@@ -731,9 +731,9 @@ pub(super) fn operations(found: &Operations, caller: &Caller) -> Page {
                 Cell::from(&key.kid).tone("mono"),
                 Cell::from(&key.algorithm),
                 Cell::from(&key.state).tone(tone),
-                Cell::from(&key.signs_from),
-                key.retired_at.as_ref().into(),
-                key.goes_at.as_ref().into(),
+                Cell::from(&key.signs_from).tone("when"),
+                Cell::when(key.retired_at.as_ref()),
+                Cell::when(key.goes_at.as_ref()),
             ]
         },
     ))));
@@ -757,8 +757,8 @@ pub(super) fn operations(found: &Operations, caller: &Caller) -> Page {
                     Cell::from(&block.kind),
                     Cell::from(&block.value),
                     block.reason.as_ref().into(),
-                    Cell::from(&block.since),
-                    block.until.as_ref().into(),
+                    Cell::from(&block.since).tone("when"),
+                    Cell::when(block.until.as_ref()),
                 ]
             }))
             .empty("Nobody is blocked."),
@@ -822,7 +822,7 @@ pub(super) fn usage(report: &UseReport, query: &UseQuery) -> Page {
             Cell::from(&row.operation).tone("mono"),
             row.permitted.into(),
             Cell::from(row.refused).tone(if row.refused > 0 { "warn" } else { "" }),
-            Cell::from(&row.last),
+            Cell::from(&row.last).tone("when"),
         ]
     });
     page.add(Block::Table(
@@ -848,7 +848,7 @@ pub(super) fn audit(list: &AuditList) -> Page {
                 let record = &item.record;
                 let tone = if record.outcome == "done" { "" } else { "bad" };
                 vec![
-                    Cell::from(moment(Timestamp(record.at))),
+                    Cell::from(moment(Timestamp(record.at))).tone("when"),
                     Cell::from(&record.who),
                     Cell::from(&record.via),
                     record.from.as_ref().into(),
