@@ -9,6 +9,7 @@ pub mod body;
 pub mod certificate;
 pub mod cookie;
 pub mod credential;
+pub mod subprotocol;
 pub mod fields;
 pub mod frames;
 pub mod method;

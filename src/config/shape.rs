@@ -385,10 +385,20 @@ impl<'a> Walk<'a> {
                 entries.keys().filter_map(|key| key.as_str().map(str::to_owned)).collect();
             return self.choose_by_key(&objects, &keys, value);
         }
-        let list = resolved
-            .iter()
-            .find(|schema| schema.get("type").and_then(Json::as_str) == Some("array"));
-        if let (Value::Sequence(_), Some(schema)) = (&*value, list) {
+        let of_type = |kind: &str| {
+            let is = |schema: &&&'a Json| schema.get("type").and_then(Json::as_str) == Some(kind);
+            resolved.iter().find(is)
+        };
+        let schema = match value {
+            Value::Sequence(_) => of_type("array"),
+            Value::Bool(_) => of_type("boolean"),
+            Value::Null
+            | Value::Number(_)
+            | Value::String(_)
+            | Value::Mapping(_)
+            | Value::Tagged(_) => None,
+        };
+        if let Some(schema) = schema {
             return self.value(schema, value);
         }
         self.fault(

@@ -62,6 +62,8 @@ pub struct Api {
     pub deprecated: Option<Deprecated>,
     /// WebSocket handshakes are forwarded.
     pub websocket: bool,
+    /// Handshakes may have their token among the subprotocols.
+    pub token_in_protocol: bool,
     /// A header may make a POST a PUT, PATCH or DELETE.
     pub method_override: bool,
     /// Largest body, where it differs from the default.

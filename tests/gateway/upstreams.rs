@@ -9,6 +9,7 @@ mod identity;
 mod peers;
 mod queries;
 mod refused_streams;
+mod subprotocols;
 
 use std::net::SocketAddr;
 

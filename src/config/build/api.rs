@@ -4,7 +4,7 @@ use super::policy::method_set;
 use super::{Builder, Named, Place};
 use crate::config::format;
 use crate::config::raw::policy::{
-    RawAllowance, RawApi, RawCors, RawErrorFormat, RawQueryAllowance, RawResource,
+    RawAllowance, RawApi, RawCors, RawErrorFormat, RawQueryAllowance, RawResource, RawWebSocket,
 };
 use crate::config::{Edge, Upstream};
 use crate::names::{ApiName, UpstreamName, Version};
@@ -86,7 +86,11 @@ impl Builder<'_> {
                 sunset: deprecated.sunset.as_ref().map(|sunset| sunset.value),
                 link: deprecated.link.as_ref().map(|link| link.text().to_owned()),
             }),
-            websocket: raw.websocket,
+            websocket: !matches!(raw.websocket, RawWebSocket::Switch(false)),
+            token_in_protocol: match raw.websocket {
+                RawWebSocket::Switch(_) => false,
+                RawWebSocket::Way(way) => way.token_in_protocol,
+            },
             method_override: raw.method_override,
             max_body: raw.max_body_size.as_ref().map(|size| size.value),
             // Known once public_url is: see `name_resources`.

@@ -79,13 +79,39 @@ pub struct RawApi {
     /// Forward WebSocket handshakes; the connection lives as long as its request would be
     /// permitted.
     #[serde(default)]
-    pub websocket: bool,
+    pub websocket: RawWebSocket,
     /// Take a POST for the PUT, PATCH or DELETE that an X-HTTP-Method-Override header, or one like
     /// it, names; such requests are refused without it.
     #[serde(default)]
     pub method_override: bool,
     /// Largest body of a request; `edge.max_body_size` by default.
     pub max_body_size: Option<Size>,
+}
+
+/// Whether WebSocket handshakes are forwarded, and how.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawWebSocket {
+    /// Whether they are.
+    Switch(bool),
+    /// They are, in this way.
+    Way(RawWebSocketWay),
+}
+
+impl Default for RawWebSocket {
+    fn default() -> Self {
+        Self::Switch(false)
+    }
+}
+
+/// How WebSocket handshakes are forwarded.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RawWebSocketWay {
+    /// A browser, which cannot send Authorization with a handshake, may offer the subprotocols
+    /// `bearer` and its token; both are taken out.
+    #[serde(default)]
+    pub token_in_protocol: bool,
 }
 
 /// A resource: its methods, or a mapping with more.

@@ -11,16 +11,18 @@ use super::driver::Gateway;
 use super::exchange::{Exchange, Stage, Unmatched};
 use super::{cors, refusal, tunnel};
 use crate::policy::Judgement;
-use crate::policy::decide::{Moment, check_network, method_judged, preflight};
+use crate::policy::decide::{Moment, Opened, check_network, method_judged, open, preflight};
 use crate::reason::{Reason, Refusal};
 use crate::request::address::client_address;
 use crate::request::credential::bearer;
 use crate::request::fields::Fields;
 use crate::request::head::Head;
 use crate::request::method::Method;
+use crate::request::subprotocol::take_token;
 use crate::request::{Asked, Request};
 use crate::server::edge::conn::Conn;
 use crate::server::enforce::enforce;
+use crate::server::state::snapshot::Snapshot;
 use crate::system::clock;
 
 /// Longest request id taken over from a caller.
@@ -101,6 +103,19 @@ impl Gateway {
         exchange.method.clone_from(&head.method);
         let mut request = Request::new(head, exchange.address, credential);
         request.certificate.clone_from(&conn.certificate);
+        let mut protocols = None;
+        if websocket && takes_token_in_protocol(&snapshot, &request) {
+            let lines = client.fields().all("sec-websocket-protocol");
+            if let Some(offered) = take_token(lines, most) {
+                // Two credentials are refused, wherever they are (RFC 6750 §2).
+                request.credential = if client.fields().has("authorization") {
+                    Err(Refusal::new(Reason::TokenSeveral))
+                } else {
+                    offered.token
+                };
+                protocols = Some(offered.others);
+            }
+        }
         let origin = origin(client.fields());
         // To a host an answer of success is a permit: it would forward what is never forwarded.
         if let Some(origin) = &origin
@@ -135,6 +150,9 @@ impl Gateway {
         }
         if let Some(request) = handshake {
             self.open_tunnel(client, exchange, conn, request);
+            if let Stage::Permitted(permitted) = &mut exchange.stage {
+                permitted.protocols = protocols;
+            }
         }
         self.answer_if_refused(client, exchange).await
     }
@@ -238,6 +256,21 @@ impl Gateway {
         let refusal = refused.refusal.clone();
         Box::pin(refusal::refuse(client, exchange, &refusal, false)).await?;
         Ok(Admitted::Answered)
+    }
+}
+
+/// Whether the API of a request takes tokens among the subprotocols of a handshake.
+fn takes_token_in_protocol(snapshot: &Snapshot, request: &Request) -> bool {
+    let rules = snapshot.rules();
+    let takes = |operation| rules.api_of(operation).is_some_and(|api| api.token_in_protocol);
+    if !rules.apis().iter().any(|api| api.token_in_protocol) {
+        return false;
+    }
+    match open(rules, request) {
+        Opened::Token(matched, _) => takes(matched.operation),
+        Opened::Decided(judgement) => {
+            judgement.operation.is_some_and(|matched| takes(matched.operation))
+        }
     }
 }
 

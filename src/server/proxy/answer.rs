@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use http::HeaderMap;
-use http::header::{CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderName, SEC_WEBSOCKET_PROTOCOL, TRANSFER_ENCODING};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 
@@ -16,6 +16,7 @@ use super::refusal;
 use crate::request::cookie::{self, Kept};
 use crate::request::fields::Fields;
 use crate::request::headers::is_hop;
+use crate::request::subprotocol::BEARER;
 use crate::telemetry::decision_id;
 
 /// Largest head of an answer, in bytes.
@@ -128,7 +129,17 @@ pub fn write_lines(
     if status == RESET {
         out.put(&CONTENT_LENGTH, b"0")?;
     }
+    if is_tunnel && lacks_protocol(fields, exchange) {
+        out.put(&SEC_WEBSOCKET_PROTOCOL, BEARER.as_bytes())?;
+    }
     write_own_lines(exchange, out)
+}
+
+/// Whether a browser, which has offered subprotocols, would get none (RFC 6455 §4.1): it ends the
+/// connection then.
+fn lacks_protocol(fields: &impl Fields, exchange: &Exchange) -> bool {
+    let Stage::Permitted(permitted) = &exchange.stage else { return false };
+    permitted.protocols.is_some() && !fields.has("sec-websocket-protocol")
 }
 
 /// Where an answer points to, as the client reaches it: below the API's public prefix in the place

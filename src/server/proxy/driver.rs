@@ -403,7 +403,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         answer::check_head(head)?;
         let status = head.status.as_u16();
-        let is_handshake = tunnel::is_handshake(status, &head.headers);
+        let is_handshake = tunnel::is_handshake(status, &head.headers, exchange);
         let replay = replay(session, exchange);
         self.judge_answer(status, is_handshake, replay, exchange)
     }

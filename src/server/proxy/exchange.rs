@@ -55,6 +55,9 @@ pub struct Permitted {
     pub attempt: Attempt,
     /// It asks for a WebSocket, and its API lets it.
     pub websocket: bool,
+    /// The subprotocols that its client offers besides `bearer` and the token, where it offers
+    /// these.
+    pub protocols: Option<Vec<String>>,
     /// Watches its tunnel.
     pub watch: Option<DropGuard>,
     /// How much of its body has come.
@@ -278,6 +281,7 @@ impl Exchange {
                 target,
                 attempt: Attempt::default(),
                 websocket: false,
+                protocols: None,
                 watch: None,
                 body: BodyCount::default(),
                 rate_limit: None,

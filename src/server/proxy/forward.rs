@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderName, TE, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, HOST, HeaderName, SEC_WEBSOCKET_PROTOCOL, TE, UPGRADE,
+};
 use http::{HeaderMap, Uri};
 use pingora::http::RequestHeader;
 use pingora::upstreams::peer::{ALPN, HttpPeer, HttpUpstreamRequestPolicy};
@@ -192,6 +194,8 @@ fn write_lines(
                 || servers.is_said_by_us(name)
                 || nominated.binary_search_by(|nominated| nominated.as_str().cmp(name)).is_ok() => {
             }
+            // What is left of it is written below; without a handshake nothing of it is meant.
+            "sec-websocket-protocol" if hides_protocols(exchange, permitted) => {}
             "cookie" => keep_part(out, name, value, cookie::without_ours)?,
             _ => out.keep(name, value)?,
         }
@@ -215,6 +219,9 @@ fn write_lines(
     if permitted.websocket {
         out.put(&CONNECTION, b"upgrade")?;
         out.put(&UPGRADE, b"websocket")?;
+        if let Some(others) = permitted.protocols.as_ref().filter(|others| !others.is_empty()) {
+            out.put(&SEC_WEBSOCKET_PROTOCOL, others.join(", ").as_bytes())?;
+        }
     }
     let mut writer = identity_headers::Writer::default();
     if let Some(address) = exchange.address {
@@ -307,6 +314,12 @@ fn target<'a>(permitted: &'a Permitted, exchange: &Exchange) -> Result<Cow<'a, s
         Some(rest) => Ok(Cow::Owned(format!("{base}{rest}"))),
         None => Error::e_explain(ErrorType::InternalError, "a path outside its API"),
     }
+}
+
+/// Whether the subprotocols may hold a token, which no upstream is to see.
+fn hides_protocols(exchange: &Exchange, permitted: &Permitted) -> bool {
+    permitted.protocols.is_some()
+        || (!permitted.websocket && exchange.api().is_some_and(|api| api.token_in_protocol))
 }
 
 /// The fields that a `Connection` line names as being for this hop alone, sorted (RFC 9110 §7.6.1),

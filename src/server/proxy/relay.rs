@@ -394,7 +394,8 @@ impl Gateway {
             .map_err(|_| Error::new_up(ErrorType::InvalidHTTPHeader))?;
         let framing = answer::check(head.status, head.http_11, &head)?;
         let replay = Replay::new(&exchange.method, !taken.is_cut);
-        self.judge_answer(head.status, tunnel::is_handshake(head.status, &head), replay, exchange)?;
+        let is_handshake = tunnel::is_handshake(head.status, &head, exchange);
+        self.judge_answer(head.status, is_handshake, replay, exchange)?;
         let is_interim = (100..200).contains(&head.status) && head.status != SWITCHING;
         if is_interim {
             // Clients of HTTP/1.0 know none (RFC 9110 §15.2).

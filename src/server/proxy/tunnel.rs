@@ -7,9 +7,11 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::exchange::{Exchange, Stage};
 use crate::reason::Reason;
 use crate::request::Request;
 use crate::request::fields::Fields;
+use crate::request::subprotocol::BEARER;
 use crate::server::edge::conn::Conn;
 use crate::server::enforce::enforce;
 use crate::server::state::Shared;
@@ -52,10 +54,24 @@ async fn is_permitted(shared: &Arc<Shared>, request: &Request) -> bool {
     is_outage && !shared.tokens.revocations.is_stale()
 }
 
-/// Whether an answer is one that makes a WebSocket (RFC 6455 §4.1).
+/// Whether an answer is one that makes a WebSocket (RFC 6455 §4.1). Where the client offers a token
+/// among its subprotocols, the one that the server selects must be one of the others, or `bearer`.
 #[must_use]
-pub(super) fn is_handshake(status: u16, fields: &impl Fields) -> bool {
-    status == StatusCode::SWITCHING_PROTOCOLS.as_u16()
+pub(super) fn is_handshake(status: u16, fields: &impl Fields, exchange: &Exchange) -> bool {
+    let offered = match &exchange.stage {
+        Stage::Permitted(permitted) => permitted.protocols.as_ref(),
+        Stage::Received | Stage::Refused(_) | Stage::Endpoint(..) => None,
+    };
+    let mut selected = fields.all("sec-websocket-protocol");
+    let is_offered = offered.is_none_or(|others| match (selected.next(), selected.next()) {
+        (None, _) => true,
+        (Some(name), None) => {
+            name == BEARER.as_bytes() || others.iter().any(|other| other.as_bytes() == name)
+        }
+        (Some(_), Some(_)) => false,
+    });
+    is_offered
+        && status == StatusCode::SWITCHING_PROTOCOLS.as_u16()
         && fields.first("upgrade").is_some_and(|value| value.eq_ignore_ascii_case(b"websocket"))
         && fields.has("sec-websocket-accept")
 }
