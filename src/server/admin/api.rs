@@ -1,6 +1,8 @@
 //! The JSON API of the console. Whatever the pages can do, a script can do here;
 //! `/api/v1/openapi.json` describes it.
 
+mod rows;
+
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,32 +14,30 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use tokio_stream::Stream;
 
 use super::MAX_BODY;
 use super::console::{Console, MONTH_DAYS, SPANS, Use};
 use super::entry::{Caller, problem};
-use super::view::decisions::{
-    self, Decision, DecisionFilter, DecisionList, Explained, decisions_since,
-};
+use super::view::decisions::{self, DecisionFilter, DecisionList, Explained, decisions_since};
 use super::view::integrations::{self, Integration};
-use super::view::operations::{
-    self, ApiRow, BlockRow, IssuerState, OwnKey, ReachRow, UpstreamState, UseReport,
-};
+use super::view::operations::{self, ApiRow, BlockRow, ReachRow, UseReport};
 use super::view::overview::{self, Overview};
 use super::view::{Listed, PAGE_ROWS, moment};
 use super::{acts, draft, openapi};
 use crate::names::Timestamp;
 use crate::store::StoreFault;
-use crate::store::audit::NumberedRecord;
 use crate::system::{clock, files};
 use crate::tooling::Workers;
 use crate::tooling::lint::{Finding, Rule};
 use crate::tooling::patch::{Patch, Patcher};
 use crate::tooling::usage::Day;
+pub(super) use rows::{
+    AuditList, AuditQuery, FindingDetail, FindingRow, IntegrationDetail, ListQuery, Operations,
+    PatchRow, UseQuery, Whoami,
+};
 
 /// How long a page waits for what is being computed.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -97,192 +97,6 @@ impl IntoResponse for NotShown {
         }
         response
     }
-}
-
-/// What a list is asked.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-pub(super) struct ListQuery {
-    /// Text that a row has to contain.
-    pub(super) search: String,
-    /// A kind of rows.
-    pub(super) filter: String,
-    /// The order.
-    pub(super) sort: String,
-    /// The client.
-    pub(super) client: String,
-    /// The API.
-    pub(super) api: String,
-    /// The page; the first one is 1.
-    pub(super) page: Option<usize>,
-    /// Rows of a page, at most 500.
-    pub(super) per_page: Option<usize>,
-}
-
-impl ListQuery {
-    fn page<T>(&self, rows: Vec<T>) -> Listed<T> {
-        Listed::of(rows, self.page.unwrap_or(1), self.per_page.unwrap_or(PAGE_ROWS))
-    }
-}
-
-/// A finding with its id in the API.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct FindingRow {
-    /// The rule.
-    pub(super) rule: String,
-    /// What it is about: a client, a policy, a scope.
-    pub(super) on: String,
-    /// The client that it is about, where it is about one.
-    pub(super) client: Option<String>,
-    /// `warning` or `note`.
-    pub(super) level: String,
-    /// Where it is declared.
-    pub(super) at: String,
-    /// What was found.
-    pub(super) message: String,
-    /// What was seen.
-    pub(super) evidence: Vec<String>,
-    /// Why it matters.
-    pub(super) why: String,
-    /// What to do.
-    pub(super) fix: String,
-    /// The reason why it was waived.
-    pub(super) waived: Option<String>,
-}
-
-impl FindingRow {
-    pub(super) fn of(finding: &Finding) -> Self {
-        Self {
-            rule: finding.rule.label().to_owned(),
-            on: finding.on.clone(),
-            client: finding.client().map(str::to_owned),
-            level: finding.level.label().to_owned(),
-            at: finding.at.clone(),
-            message: finding.message.clone(),
-            evidence: finding.evidence.clone(),
-            why: finding.why.to_owned(),
-            fix: finding.fix.to_owned(),
-            waived: finding.waived.clone(),
-        }
-    }
-}
-
-/// A finding with its patch.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct FindingDetail {
-    /// The finding.
-    pub(super) finding: FindingRow,
-    /// The edit of the YAML that is its remedy.
-    pub(super) patch: Option<PatchRow>,
-    /// Why there is none.
-    pub(super) no_patch: Option<String>,
-}
-
-/// A patch.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct PatchRow {
-    /// The file.
-    pub(super) file: String,
-    /// The change, as a unified diff.
-    pub(super) diff: String,
-    /// What is refused afterwards and was permitted.
-    pub(super) refused: Vec<String>,
-    /// What is permitted afterwards and was refused.
-    pub(super) permitted: Vec<String>,
-}
-
-impl PatchRow {
-    fn of(patch: &Patch) -> Self {
-        let text = |found: &crate::tooling::diff::Difference| {
-            serde_json::to_value(found).map_or_else(
-                |_| String::new(),
-                |value| {
-                    let part = |name: &str| {
-                        value.get(name).and_then(serde_json::Value::as_str).unwrap_or_default()
-                    };
-                    format!("{} {}", part("caller"), part("operation")).trim().to_owned()
-                },
-            )
-        };
-        Self {
-            file: patch.file.clone(),
-            diff: patch.diff.clone(),
-            refused: patch.effect.refused.iter().map(text).collect(),
-            permitted: patch.effect.permitted.iter().map(text).collect(),
-        }
-    }
-}
-
-/// One integration with all that is known of it.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct IntegrationDetail {
-    /// Its fields and totals.
-    pub(super) integration: Integration,
-    /// What it can reach, by which rule, and what of that it used; none while that is computed.
-    pub(super) reach: Option<Vec<ReachRow>>,
-    /// Its last refusals in the window.
-    pub(super) refusals: Vec<Decision>,
-    /// Findings about it.
-    pub(super) findings: Vec<FindingRow>,
-    /// Its use in the last 30 days.
-    pub(super) usage: UseReport,
-    /// Whether it is blocked by an act.
-    pub(super) blocked: bool,
-}
-
-/// Our keys, those of issuers, upstreams and blocks.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct Operations {
-    /// Our own keys.
-    pub(super) own_keys: Vec<OwnKey>,
-    /// Other issuers.
-    pub(super) issuers: Vec<IssuerState>,
-    /// Upstreams.
-    pub(super) upstreams: Vec<UpstreamState>,
-    /// Blocks set by acts.
-    pub(super) blocks: Vec<BlockRow>,
-}
-
-/// Audit records, newest first.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct AuditList {
-    /// The records.
-    pub(super) items: Vec<NumberedRecord>,
-    /// The `before` of the next page; none on the last one.
-    pub(super) next_before: Option<i64>,
-}
-
-/// What the use is asked.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-pub(super) struct UseQuery {
-    /// The client; all when left out.
-    pub(super) client: String,
-    /// The API; all when left out.
-    pub(super) api: String,
-    /// Days before today, 30 by default, at most 400.
-    pub(super) days: Option<i64>,
-}
-
-/// What audit records are asked.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default)]
-pub(super) struct AuditQuery {
-    /// Only records with numbers below this one.
-    pub(super) before: Option<i64>,
-    /// How many, at most 500.
-    pub(super) limit: Option<usize>,
-}
-
-/// The caller, as the API names him.
-#[derive(Clone, Debug, Serialize, JsonSchema)]
-pub(super) struct Whoami {
-    /// The administrator.
-    name: String,
-    /// The role.
-    role: crate::config::console::Role,
-    /// How he came in.
-    via: String,
 }
 
 type Shown<T> = Result<T, NotShown>;

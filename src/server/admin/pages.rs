@@ -1,9 +1,10 @@
 //! The pages of the console, made of what the JSON API answers with. Rendered here, so that they
 //! can be read without a script; askama escapes every value.
 
+mod activity;
 mod block;
+mod identities;
 mod new;
-mod show;
 
 use std::sync::Arc;
 
@@ -150,7 +151,8 @@ async fn overview(
     (State(console), Extension(caller)): Asking,
     Query(said): Query<Said>,
 ) -> Response {
-    let shown = api::overview(&console).await.map(|overview| show::overview(&overview, &caller));
+    let shown =
+        api::overview(&console).await.map(|overview| identities::overview(&overview, &caller));
     answer(&caller, shown, said)
 }
 
@@ -159,7 +161,7 @@ async fn integrations(
     Query(query): Query<ListQuery>,
 ) -> Response {
     let shown = api::integrations(&console, &query).await;
-    answer(&caller, shown.map(|list| show::integrations(&list, &query)), Said::default())
+    answer(&caller, shown.map(|list| identities::integrations(&list, &query)), Said::default())
 }
 
 async fn integrations_csv(
@@ -174,7 +176,7 @@ async fn integrations_csv(
         query.per_page = Some(super::view::MAX_ROWS);
         match api::integrations(&console, &query).await {
             Ok(list) => {
-                show::csv(&list, page == 1, &mut text);
+                identities::csv(&list, page == 1, &mut text);
                 if !list.has_more() {
                     break;
                 }
@@ -197,7 +199,7 @@ async fn integration(
     Query(said): Query<Said>,
 ) -> Response {
     let detail = api::integration(&console, &caller, &id, api::patience()).await;
-    answer(&caller, detail.map(|detail| show::integration(&detail, &caller)), said)
+    answer(&caller, detail.map(|detail| identities::integration(&detail, &caller)), said)
 }
 
 async fn access(
@@ -206,10 +208,10 @@ async fn access(
 ) -> Response {
     let shown = if query.client.is_empty() && query.api.is_empty() {
         let list = api::apis(&console, &query, api::patience()).await;
-        list.map(|list| show::apis(&list, &query))
+        list.map(|list| identities::apis(&list, &query))
     } else {
         let list = api::access(&console, &query, api::patience()).await;
-        list.map(|list| show::access(&list, &query))
+        list.map(|list| identities::access(&list, &query))
     };
     answer(&caller, shown, Said::default())
 }
@@ -219,7 +221,7 @@ async fn findings(
     Query(query): Query<ListQuery>,
 ) -> Response {
     let list = api::findings_page(&console, &query).await;
-    answer(&caller, list.map(|list| show::findings(&list, &query)), Said::default())
+    answer(&caller, list.map(|list| identities::findings(&list, &query)), Said::default())
 }
 
 async fn finding(
@@ -227,7 +229,7 @@ async fn finding(
     Path((rule, on)): Path<(String, String)>,
 ) -> Response {
     let detail = api::finding(&console, &rule, &on).await;
-    answer(&caller, detail.map(|detail| show::finding(&detail)), Said::default())
+    answer(&caller, detail.map(|detail| identities::finding(&detail)), Said::default())
 }
 
 async fn decisions(
@@ -238,12 +240,12 @@ async fn decisions(
     let listed =
         tokio::task::spawn_blocking(move || api::decision_list(&console, &by, &asked)).await;
     let shown = listed.map_err(|_| NotShown::NotYet);
-    answer(&caller, shown.map(|list| show::decisions(&list, &filter)), Said::default())
+    answer(&caller, shown.map(|list| activity::decisions(&list, &filter)), Said::default())
 }
 
 async fn decision((State(console), Extension(caller)): Asking, Path(id): Path<String>) -> Response {
     let explained = api::decision(&console, &caller, &id).await;
-    answer(&caller, explained.map(|explained| show::decision(&id, &explained)), Said::default())
+    answer(&caller, explained.map(|explained| activity::decision(&id, &explained)), Said::default())
 }
 
 async fn operations(
@@ -251,7 +253,7 @@ async fn operations(
     Query(said): Query<Said>,
 ) -> Response {
     let found = api::operations(&console).await;
-    answer(&caller, found.map(|found| show::operations(&found, &caller)), said)
+    answer(&caller, found.map(|found| activity::operations(&found, &caller)), said)
 }
 
 async fn usage(
@@ -259,7 +261,7 @@ async fn usage(
     Query(query): Query<UseQuery>,
 ) -> Response {
     let report = api::usage_report(&console, &query).await;
-    answer(&caller, report.map(|report| show::usage(&report, &query)), Said::default())
+    answer(&caller, report.map(|report| activity::usage(&report, &query)), Said::default())
 }
 
 async fn audit(
@@ -267,7 +269,7 @@ async fn audit(
     Query(query): Query<AuditQuery>,
 ) -> Response {
     let list = api::audit(&console, &caller, &query).await;
-    answer(&caller, list.map(|list| show::audit(&list)), Said::default())
+    answer(&caller, list.map(|list| activity::audit(&list)), Said::default())
 }
 
 /// An act from a form; the browser goes back to the page that the form was on.

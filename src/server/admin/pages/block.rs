@@ -1,6 +1,7 @@
 //! The parts that pages are made of.
 
 use askama::Template;
+use url::form_urlencoded;
 
 use crate::server::admin::entry::Caller;
 use crate::server::admin::view::operations::DayUse;
@@ -505,4 +506,24 @@ impl Form {
             live: false,
         })
     }
+}
+
+/// A part of a path.
+pub(super) fn part(text: &str) -> String {
+    crate::tooling::replay::encode_rest(text).replace('/', "%2F")
+}
+
+/// A path with a query of what is not empty.
+pub(super) fn address(path: &str, members: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in members.iter().filter(|(_, value)| !value.is_empty()) {
+        query.append_pair(name, value);
+    }
+    let query = query.finish();
+    if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") }
+}
+
+/// A client, with the way to its page.
+pub(super) fn client_link(id: &str) -> Cell {
+    Cell::from(id).to(format!("/integrations/{}", part(id)))
 }
