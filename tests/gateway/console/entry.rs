@@ -85,9 +85,11 @@ fn only_an_auditor_sees_addresses_and_subjects() {
     assert_eq!(console.call("GET", "/orders/1", Some(&token)).status, 200);
     let refused = console.call("GET", "/stock/1", Some(&token));
     assert_eq!(refused.verdict(), "scope.missing", "{refused:?}");
-    let id = console.decision("ada", "client=portal&verdict=permit")["record"]["id"].clone();
+    let id =
+        console.decision("ada", "client=portal&api=orders&verdict=permit")["record"]["id"].clone();
     let permitted = id.as_str().unwrap().to_owned();
-    let id = console.decision("ada", "client=portal&verdict=refuse")["record"]["id"].clone();
+    let id =
+        console.decision("ada", "client=portal&api=stock&verdict=refuse")["record"]["id"].clone();
     let refused = id.as_str().unwrap();
     for (name, role) in ROLES {
         let sees = role == "auditor";
