@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::json::{Json, Object};
-use crate::reason::TokenFault;
+use crate::reason::{TokenError, TokenFault, quoted};
 
 /// The algorithms we verify with. `none` and the HMAC family have no place here: we share no
 /// secrets with issuers.
@@ -168,6 +168,80 @@ impl<'a> Decoded<'a> {
     }
 }
 
+/// A fault that reading a token has found, with what was seen and what was wanted: for the
+/// operator. Looks at the token anew: only a refusal pays for its text.
+#[must_use]
+pub fn described(token: &str, fault: TokenFault) -> TokenError {
+    let text = match fault {
+        TokenFault::Form => form_seen(token),
+        TokenFault::Algorithm => Some(algorithm_seen(token)),
+        TokenFault::Expired
+        | TokenFault::NotYetValid
+        | TokenFault::Issuer
+        | TokenFault::Audience
+        | TokenFault::KeyUnknown
+        | TokenFault::Signature
+        | TokenFault::Type
+        | TokenFault::Revoked
+        | TokenFault::Inactive
+        | TokenFault::Binding
+        | TokenFault::Claims => None,
+    };
+    text.map_or_else(|| fault.into(), |text| TokenError::because(fault, text))
+}
+
+/// Parts of an encrypted token (RFC 7516 §7.1).
+const PARTS_OF_JWE: usize = 5;
+
+fn form_seen(token: &str) -> Option<String> {
+    const WANTED: &str = "wants the three parts of a signed JWT";
+    match token.split('.').count() {
+        1 => Some(format!("saw no dot, as in an opaque token; {WANTED}, or `introspection`")),
+        3 => {
+            let bytes = header_of(token)?;
+            let header = Object::parse(&bytes).ok()?;
+            let name = EXTENSIONS.into_iter().find(|name| header.has(name))?;
+            Some(format!("saw `{name}` in the header, wants none of {}", EXTENSIONS.join(", ")))
+        }
+        PARTS_OF_JWE => {
+            let with = encryption_of(token).map(|with| format!(" ({with})")).unwrap_or_default();
+            Some(format!("saw five parts, an encrypted token{with}; {WANTED}"))
+        }
+        count => Some(format!("saw {count} parts; {WANTED}")),
+    }
+}
+
+/// How a token is encrypted, as its header says.
+fn encryption_of(token: &str) -> Option<String> {
+    let bytes = header_of(token)?;
+    let header = Object::parse(&bytes).ok()?;
+    let text = |name: &str| header.get(name).and_then(Json::as_str).map(quoted);
+    Some(format!("{}, {}", text("alg")?, text("enc")?))
+}
+
+fn algorithm_seen(token: &str) -> String {
+    let bytes = header_of(token).unwrap_or_default();
+    let header = Object::parse(&bytes).ok();
+    let seen = match header.as_ref().and_then(|header| header.get("alg")) {
+        None => "no alg".to_owned(),
+        Some(Json::Text(alg)) if matches!(&**alg, "HS256" | "HS384" | "HS512") => {
+            format!("{alg}, which needs a secret shared with the issuer")
+        }
+        Some(Json::Text(alg)) if alg.eq_ignore_ascii_case("none") => {
+            format!("{alg}, an unsigned token")
+        }
+        Some(Json::Text(alg)) => quoted(alg),
+        Some(_) => "an alg that is no text".to_owned(),
+    };
+    format!("saw {seen}; wants one of {}", Algorithm::ALL.map(Algorithm::as_str).join(", "))
+}
+
+fn header_of(token: &str) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    decode(token.split('.').next()?, &mut bytes).ok()?;
+    Some(bytes)
+}
+
 /// Canonical base64url: no padding, no other alphabet, no stray trailing bits (RFC 7515 §2).
 fn decode(part: &str, into: &mut Vec<u8>) -> Result<(), TokenFault> {
     if part.is_empty() {
@@ -176,6 +250,10 @@ fn decode(part: &str, into: &mut Vec<u8>) -> Result<(), TokenFault> {
     URL_SAFE_NO_PAD.decode_vec(part, into).map_err(|_| TokenFault::Form)
 }
 
+/// Extensions that must be understood and are not understood here, `b64` (RFC 7797) among them, and
+/// members of encrypted tokens.
+const EXTENSIONS: [&str; 4] = ["crit", "b64", "enc", "zip"];
+
 type HeaderFacts<'a> = (Algorithm, Option<Cow<'a, str>>, Option<Cow<'a, str>>);
 
 fn read_header(header: Object<'_>) -> Result<HeaderFacts<'_>, TokenFault> {
@@ -183,10 +261,9 @@ fn read_header(header: Object<'_>) -> Result<HeaderFacts<'_>, TokenFault> {
     let mut is_extended = false;
     for (name, value) in header {
         match &*name {
-            // Extensions that must be understood are not understood here, `b64` (RFC 7797) among
-            // them. `jku`, `jwk`, `x5u` and `x5c` are never looked at: keys come from the issuer's
+            // `jku`, `jwk`, `x5u` and `x5c` are never looked at: keys come from the issuer's
             // configuration alone.
-            "crit" | "b64" | "enc" | "zip" => is_extended = true,
+            name if EXTENSIONS.contains(&name) => is_extended = true,
             "alg" => algorithm = Some(value),
             "kid" => key_id = Some(value),
             "typ" => kind = Some(value),
@@ -279,6 +356,48 @@ mod tests {
         ] {
             let read = Decoded::of(&text).and_then(|decoded| decoded.read().map(|_| ()));
             assert_eq!(read, Err(fault), "{text}");
+            assert_eq!(described(&text, fault).fault, fault, "{text}");
         }
+    }
+
+    #[test]
+    fn a_fault_of_form_or_algorithm_says_what_was_seen_and_what_was_wanted() {
+        let of_algorithm = |alg: &str| token(&format!(r#"{{"alg":{alg}}}"#), "{}", "AAAA");
+        let encrypted = URL_SAFE_NO_PAD.encode(r#"{"alg":"RSA-OAEP-256","enc":"A256GCM"}"#);
+        let long = "x".repeat(500);
+        for (text, expect) in [
+            (
+                of_algorithm(r#""HS256""#),
+                "algorithm: saw HS256, which needs a secret shared with the issuer; wants one of \
+                    RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
+            ),
+            (of_algorithm(r#""None""#), "algorithm: saw None, an unsigned token; wants"),
+            (of_algorithm(r#""ES512""#), "algorithm: saw ES512; wants"),
+            (of_algorithm(r#""a\u0000b""#), "algorithm: saw a?b; wants"),
+            (of_algorithm("7"), "algorithm: saw an alg that is no text; wants"),
+            (token("{}", "{}", "AAAA"), "algorithm: saw no alg; wants"),
+            (
+                format!("{encrypted}.AAAA.AAAA.AAAA.AAAA"),
+                "form: saw five parts, an encrypted token (RSA-OAEP-256, A256GCM); wants the \
+                    three parts of a signed JWT",
+            ),
+            ("a..b.c.d".to_owned(), "form: saw five parts, an encrypted token; wants the three"),
+            ("a.b".to_owned(), "form: saw 2 parts; wants the three parts of a signed JWT"),
+            (
+                "opaque".to_owned(),
+                "form: saw no dot, as in an opaque token; wants the three parts of a signed JWT, \
+                    or `introspection`",
+            ),
+            (
+                token(r#"{"alg":"ES256","crit":["exp"]}"#, "{}", "AAAA"),
+                "form: saw `crit` in the header, wants none of crit, b64, enc, zip",
+            ),
+        ] {
+            let fault = Decoded::of(&text).and_then(|decoded| decoded.read().map(|_| ()));
+            let described = described(&text, fault.unwrap_err());
+            assert!(described.text().starts_with(expect), "{text}: {}", described.text());
+        }
+        let text = of_algorithm(&format!("\"{long}\""));
+        assert!(described(&text, TokenFault::Algorithm).text().len() < 300);
     }
 }

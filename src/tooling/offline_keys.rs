@@ -8,7 +8,7 @@ use crate::grant::opaque::Kind;
 use crate::names::IssuerName;
 use crate::reason::{Reason, Refusal};
 use crate::token::json::Json;
-use crate::token::jws::Decoded;
+use crate::token::jws::{Decoded, described};
 use crate::token::{Facts, KeySet, unknown_issuer};
 
 /// Keys that are available without a network.
@@ -52,8 +52,9 @@ impl Keys {
             );
             return Err(Refusal::because(Reason::IssuerUnavailable, text));
         }
-        let decoded = Decoded::of(token).map_err(Refusal::token)?;
-        let parsed = decoded.read().map_err(Refusal::token)?;
+        let malformed = |fault| Refusal::token(described(token, fault));
+        let decoded = Decoded::of(token).map_err(malformed)?;
+        let parsed = decoded.read().map_err(malformed)?;
         let claimed = parsed.claims.get("iss").and_then(Json::as_str);
         let issuer = claimed.and_then(|iss| config.rules.issuer_by_claim(iss));
         let issuer = issuer.ok_or_else(|| Refusal::token(unknown_issuer(claimed)))?;

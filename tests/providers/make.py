@@ -57,6 +57,13 @@ def sign(header, claims, key):
     return ".".join([*parts, b64(signature)])
 
 
+ALGORITHMS = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA"
+
+
+def shared_secret(alg):
+    return f"algorithm: saw {alg}, which needs a secret shared with the issuer; wants one of {ALGORITHMS}"
+
+
 # What PyJWT says to a sample that the gateway refuses with this fault; it knows nothing of the others and takes the token.
 LIBRARY = {
     "form": "DecodeError",
@@ -496,7 +503,7 @@ auth0.sample(
     None,
     READS,
     "token.invalid",
-    "form",
+    "form: saw five parts, an encrypted token (dir, A256GCM); wants the three parts of a signed JWT",
     token=encrypted,
 )
 auth0.sample(
@@ -537,7 +544,7 @@ id_token = {
     "nonce": "678910",
 }
 auth0.sample("id-token", "an ID token in the place of an access token", id_token, READS, "token.invalid", wrong_audience(WEB, API))
-auth0.sample("hs256", "the API is set to HS256", user, READS, "token.invalid", "algorithm", header={"alg": "HS256", "kid": None})
+auth0.sample("hs256", "the API is set to HS256", user, READS, "token.invalid", shared_secret("HS256"), header={"alg": "HS256", "kid": None})
 
 # ── Cognito ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -779,7 +786,7 @@ keycloak.sample(
     {**without(id_token, "at_hash", "auth_time"), "aud": KEYCLOAK, "typ": "Refresh"},
     READS,
     "token.invalid",
-    "algorithm",
+    shared_secret("HS512"),
     header={"alg": "HS512", "kid": "test-only-keycloak-own-key"},
     library="no such key",
 )
@@ -851,7 +858,7 @@ google.sample(
     None,
     READS,
     "token.invalid",
-    "form",
+    "form: saw 2 parts; wants the three parts of a signed JWT",
     token="ya29.a0-test-only-AfB_byC0EXAMPLE0of0an0opaque0token",
 )
 google.sample(
@@ -1283,7 +1290,7 @@ zitadel.sample(
     None,
     READS,
     "token.invalid",
-    "form",
+    "form: saw no dot, as in an opaque token; wants the three parts of a signed JWT, or `introspection`",
     token="Kq3mVEhXtest-only-9sXQ2bJmCq0EXAMPLE-of-an-opaque-token-of-Zitadel",
 )
 zitadel.sample("no-roles", "nobody has asked for the roles", without(user, ROLES, OWN_ROLES), READS, "policy.profile", client="shop-web")

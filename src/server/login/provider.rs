@@ -31,7 +31,7 @@ use crate::system::clock;
 use crate::token::KeySet;
 use crate::token::id_token::Expected;
 use crate::token::json::Object;
-use crate::token::jws::Decoded;
+use crate::token::jws::{Decoded, described};
 
 /// The label of its keys in metrics and logs; names of issuers have no space.
 const LABEL: &str = "login provider";
@@ -378,7 +378,7 @@ impl Provider {
     async fn subject(&self, token: &str, nonce: &str) -> Result<String, Fault> {
         let wrong =
             |error: TokenError| Fault::Answer(format!("the ID token is wrong: {}", error.text()));
-        let malformed = |fault: TokenFault| wrong(fault.into());
+        let malformed = |fault: TokenFault| wrong(described(token, fault));
         let decoded = Decoded::of(token).map_err(malformed)?;
         let parsed = decoded.read().map_err(malformed)?;
         let expected = Expected {

@@ -12,7 +12,7 @@ use crate::policy::{Issuer, Rules};
 use crate::reason::{Reason, Refusal, Remedy, TokenError, TokenFault};
 use crate::request::credential::BearerToken;
 use crate::token::json::Json;
-use crate::token::jws::{Decoded, Unverified};
+use crate::token::jws::{self, Decoded, Unverified};
 use crate::token::{Facts, KeySet, unknown_issuer};
 
 /// Seconds after which a caller may try again when an issuer cannot be asked.
@@ -76,7 +76,8 @@ impl Tokens {
             Ok(parsed) => parsed,
             Err(fault) => {
                 let issuer = issuer_of_opaque(rules, token, operation);
-                let Some(issuer) = issuer else { return Err(self.refuse("", fault)) };
+                let described = || jws::described(token.expose(), fault);
+                let Some(issuer) = issuer else { return Err(self.refuse("", described())) };
                 return Box::pin(self.ask_issuer(issuers, issuer, token, digest)).await;
             }
         };
