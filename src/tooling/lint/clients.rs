@@ -6,6 +6,7 @@ use crate::config::format::is_loopback;
 use crate::config::{Config, KeySource};
 use crate::grant::redirect::private_scheme;
 use crate::names::{Origin, Timestamp};
+use crate::token::claims::Audience;
 use crate::tooling::edit::{Change, Edit};
 
 pub(super) fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
@@ -32,6 +33,23 @@ pub(super) fn lint(config: &Config, now: Timestamp) -> Vec<Finding> {
         let name = &issuer.rules.name;
         let text = format!("issuer `{name}`: its ID tokens are taken as access tokens");
         findings.push(Finding::new(Rule::IssuerIdTokens, name, &gateway(config), text));
+    }
+    for issuer in config.rules.issuers().filter(|issuer| !issuer.rules.name.is_own()) {
+        let (name, rules) = (&issuer.rules.name, &issuer.rules);
+        let mut say = |rule, text| findings.push(Finding::new(rule, name, &gateway(config), text));
+        if rules.audience == Audience::Any {
+            let text = format!("issuer `{name}`: its tokens are taken whoever they are for");
+            say(Rule::IssuerAnyAudience, text);
+        }
+        let default = registry.external_client(name, None);
+        if let Some(default) = default.filter(|_| rules.claims.scopes.is_empty()) {
+            let text = format!(
+                "issuer `{name}`: unlisted clients have all that `{}` holds, for want of a scopes \
+                    claim",
+                default.id
+            );
+            say(Rule::IssuerUnscoped, text);
+        }
     }
     plain_http(config, &mut findings);
     let behind_tls = config.fixed.listeners.iter().any(|listener| listener.behind_tls);

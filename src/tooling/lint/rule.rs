@@ -177,6 +177,15 @@ rules! {
         IssuerIdTokens = "issuer.id_tokens", Warning,
             "an ID token says who signed in at a client, and that client can pass it on as an \
                 access token", "have callers send access tokens, and remove `id_tokens`";
+        /// An issuer whose tokens are taken whoever they are for.
+        IssuerAnyAudience = "issuer.any_audience", Warning,
+            "a token that was made for another API comes in here, and whoever gets it there can \
+                send it on", "have the issuer name this API in `aud`, and write `audience`";
+        /// An issuer whose unlisted clients have all that the default client holds.
+        IssuerUnscoped = "issuer.unscoped_default", Warning,
+            "any client of the issuer, new ones too, has all that the default client holds, \
+                whatever its token is limited to", "write `claims: { scopes: … }`, or list the \
+                clients under `external` in the place of `default_client`";
         /// An issuer that is reached over plain http.
         IssuerPlainHttp = "issuer.plain_http", Warning,
             "whoever is on the way can put in keys of their own, or read tokens and our secret",

@@ -58,7 +58,10 @@ fn files() -> Files {
             .to_owned();
     setup.gateway = "listeners: [{ address: \"@LISTEN@\", behind_tls: true }]
 issuers: { corp: { issuer: https://corp.example, audience: [x], id_tokens: true, keys: { jwks_url: \
-    http://corp.example/jwks, plain_http: true } } }
+    http://corp.example/jwks, plain_http: true } },
+  open: { issuer: https://open.example, any_audience: true, keys: discover, default_client: app },
+  tight: { issuer: https://tight.example, audience: [x], keys: discover, default_client: app, \
+    claims: { scopes: scp } } }
 "
     .to_owned();
     Files::of(&setup)
@@ -93,8 +96,10 @@ fn every_rule_of_the_lint_finds_what_it_is_about_and_nothing_else() {
         ("inactive.relied_on", "app", "clients.yaml:2"),
         ("inactive.relied_on", "dead", "policies.yaml:16"),
         ("inactive.relied_on", "locked", "clients.yaml:7"),
+        ("issuer.any_audience", "open", "gateway.yaml:1"),
         ("issuer.id_tokens", "corp", "gateway.yaml:1"),
         ("issuer.plain_http", "corp", "gateway.yaml:1"),
+        ("issuer.unscoped_default", "open", "gateway.yaml:1"),
         ("policy.anyone", "anyone", "policies.yaml:14"),
         ("policy.nobody", "closed", "policies.yaml:15"),
         ("policy.unreachable", "shadowed", "policies.yaml:13"),
