@@ -85,7 +85,7 @@ fn setup(redirects: &[String]) -> Setup {
 }
 
 /// Runs a script to its end; every step that it did is on its output.
-fn run(gateway: &Gateway, program: &Path, script: &str, extra: &[(&str, &str)]) -> String {
+pub fn run(gateway: &Gateway, program: &Path, script: &str, extra: &[(&str, &str)]) -> String {
     let base = format!("http://127.0.0.1:{}", gateway.address.port());
     let output = Command::new(program)
         .arg(scripts().join(script))

@@ -1,6 +1,10 @@
 //! A token among the subprotocols of a WebSocket handshake, which is what a browser has in the
 //! place of Authorization: it is judged as one, and no upstream sees it.
 
+use std::net::{SocketAddr, TcpListener};
+
+use tungstenite::handshake::server::{Request, Response as Accepted};
+
 use crate::support::http::{Connection, Response, request};
 use crate::support::{Gateway, Setup};
 
@@ -128,4 +132,48 @@ fn a_token_among_subprotocols_is_judged_like_any_and_counts_only_where_the_api_s
     gateway.upstream.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
     let answer = gateway.send(request("GET", "/page/x", None, &plain));
     assert_eq!((answer.status, offered(&gateway)), (200, None));
+}
+
+/// A WebSocket server that selects the last name it is offered, and sends back what it is sent.
+fn echo() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                #[expect(clippy::result_large_err, reason = "the library's own type")]
+                let accept = |request: &Request, mut answer: Accepted| {
+                    if let Some(offered) = request.headers().get("sec-websocket-protocol") {
+                        let last = offered.to_str().unwrap().rsplit(", ").next().unwrap();
+                        let name = http::HeaderName::from_static("sec-websocket-protocol");
+                        answer.headers_mut().insert(name, last.parse().unwrap());
+                    }
+                    Ok(answer)
+                };
+                let Ok(mut socket) = tungstenite::accept_hdr(stream, accept) else { return };
+                while let Ok(message) = socket.read() {
+                    if !message.is_close() && socket.send(message).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// What a script of a page can do: it names protocols, and nothing else.
+#[test]
+fn a_real_browser_opens_a_socket_with_its_token() {
+    let mut setup = Setup::new(POLICIES, CLIENTS);
+    setup.gateway = format!("upstreams: {{ api: {{ servers: ['http://{}'] }} }}\n", echo());
+    let gateway = Gateway::start(&setup);
+    let (url, token) = (format!("ws://{}/page/x", gateway.address), gateway.token("app"));
+    let python = crate::clients::installed().join("venv/bin/python");
+    crate::clients::run(
+        &gateway,
+        &python,
+        "live.py",
+        &[("LIVE", url.as_str()), ("TOKEN", &token)],
+    );
 }
