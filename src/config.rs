@@ -8,6 +8,7 @@ pub mod console;
 pub mod document;
 pub mod fault;
 pub mod format;
+mod listen;
 pub mod raw;
 pub mod schema;
 pub mod shape;
@@ -29,6 +30,7 @@ use crate::token::jws::Algorithm;
 use crate::token::mint::Signing;
 use document::Document;
 pub use fault::Fault;
+pub use listen::ListenAddress;
 pub use shape::Lookup;
 
 /// One file as read.
@@ -338,13 +340,9 @@ impl Fixed {
 
     /// Every address that something is listened on.
     #[must_use]
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.listeners
-            .iter()
-            .map(|listener| listener.address)
-            .chain(self.metrics)
-            .chain(self.admin)
-            .collect()
+    pub fn addresses(&self) -> Vec<ListenAddress> {
+        let side = [self.metrics, self.admin].into_iter().flatten().map(ListenAddress::Tcp);
+        self.listeners.iter().map(|listener| listener.address.clone()).chain(side).collect()
     }
 
     /// Names of the settings that differ.
@@ -370,10 +368,10 @@ impl Fixed {
 }
 
 /// An address to listen on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// The address.
-    pub address: SocketAddr,
+    pub address: ListenAddress,
     /// A TLS proxy stands before it.
     pub behind_tls: bool,
     /// It speaks TLS.
@@ -390,6 +388,7 @@ impl Listener {
     /// One for those who run the gateway: HTTP/1.
     #[must_use]
     pub const fn side(address: SocketAddr, tls: bool) -> Self {
+        let address = ListenAddress::Tcp(address);
         Self { address, behind_tls: true, tls, h2c: false, proxy_protocol: false, decide: None }
     }
 }

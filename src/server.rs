@@ -34,9 +34,10 @@ use admin::console::Console;
 use edge::{Edge, admission};
 use process::handover::{Offer, Predecessor};
 use process::lifecycle;
-use process::sockets::{self, Inherited};
+use process::sockets::{self, Inherited, Listening};
 use process::successor::Program;
 use proxy::direct::Requests;
+use proxy::http2::Streams;
 use proxy::{driver, retry};
 use state::Shared;
 use state::shadow::Candidate;
@@ -66,7 +67,7 @@ pub struct Options {
 
 /// The sockets of all listeners.
 struct Sockets {
-    edge: Vec<(Listener, TcpListener)>,
+    edge: Vec<(Listener, Listening)>,
     metrics: Option<TcpListener>,
     admin: Option<TcpListener>,
     offer: Offer,
@@ -76,16 +77,17 @@ impl Sockets {
     /// Binds what is not inherited. What is inherited and not declared any more is closed.
     fn bind(fixed: &Fixed, mut inherited: Inherited) -> Result<Self, String> {
         let mut offer = Offer::default();
+        let each = fixed.listeners.iter().map(|listener| {
+            let socket = sockets::bind("listeners", &listener.address, &mut inherited)?;
+            offer.add(&listener.address, &socket)?;
+            Ok((listener.clone(), socket))
+        });
+        let edge = each.collect::<Result<_, String>>()?;
         let mut bind = |key: &str, address: SocketAddr| {
-            let socket = sockets::bind(key, address, &mut inherited)?;
-            offer.add(address, &socket)?;
+            let socket = sockets::bind_tcp(key, address, &mut inherited)?;
+            offer.add(&address.into(), &socket)?;
             Ok::<_, String>(socket)
         };
-        let each = fixed
-            .listeners
-            .iter()
-            .map(|listener| Ok((*listener, bind("listeners", listener.address)?)));
-        let edge = each.collect::<Result<_, String>>()?;
         let metrics = fixed.metrics.map(|address| bind("metrics", address)).transpose()?;
         let admin = fixed.admin.map(|address| bind("admin", address)).transpose()?;
         Ok(Self { edge, metrics, admin, offer })
@@ -181,8 +183,9 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
     ));
     let gateway = driver::Gateway::new(shared.clone(), driver::Dial::Library(transport), pool);
     let library = Arc::new(pingora::proxy::http_proxy(&server.configuration, gateway.clone()));
-    let requests = Requests::new(gateway, library.clone(), options.library_loop);
-    let edge = Edge::new(shared.edge.clone(), library, requests, edge, predecessor, threads);
+    let streams = Arc::new(Streams::new(gateway.clone(), library.clone()));
+    let requests = Requests::new(gateway, library, options.library_loop);
+    let edge = Edge::new(shared.edge.clone(), streams, requests, edge, predecessor, threads);
     let edge = server.add_service(edge);
     edge.add_dependency(&resolver);
     let connections = shared.edge.connections.clone();

@@ -6,9 +6,8 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 
 use super::{Format, report, say, wrong};
-use crate::request::original::Dialect;
 use crate::system::files;
-use crate::tooling::integrate::integrate;
+use crate::tooling::integrate::{Host, integrate};
 
 /// Host proxies, as arguments.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -17,6 +16,12 @@ pub(super) enum HostArgument {
     Nginx,
     /// Caddy, with `forward_auth`
     Caddy,
+    /// Traefik, with `ForwardAuth`
+    Traefik,
+    /// Envoy, with `ext_authz` over gRPC
+    Envoy,
+    /// HTTPRoutes of the Gateway API, with external auth
+    GatewayApi,
 }
 
 pub(super) fn run(gateway: &Path, host: HostArgument) -> ExitCode {
@@ -24,11 +29,14 @@ pub(super) fn run(gateway: &Path, host: HostArgument) -> ExitCode {
         Ok(config) => config,
         Err(fault) => return report(&fault, Format::Text),
     };
-    let dialect = match host {
-        HostArgument::Nginx => Dialect::Nginx,
-        HostArgument::Caddy => Dialect::Caddy,
+    let host = match host {
+        HostArgument::Nginx => Host::Nginx,
+        HostArgument::Caddy => Host::Caddy,
+        HostArgument::Traefik => Host::Traefik,
+        HostArgument::Envoy => Host::Envoy,
+        HostArgument::GatewayApi => Host::GatewayApi,
     };
-    match integrate(&config, dialect) {
+    match integrate(&config, host) {
         Ok(text) => {
             say(text.trim_end());
             ExitCode::SUCCESS

@@ -95,6 +95,10 @@ formats! {
     /// An address to listen on.
     Listen(std::net::SocketAddr) = "listen", parse_listen, "^(.+:[0-9]+|env:.*)$", "An address to \
         listen on: IP:PORT.";
+    /// An address to listen on, or the path of a Unix socket.
+    ListenAt(crate::config::ListenAddress) = "listen_at", parse_listen_at,
+        "^(.+:[0-9]+|unix:/.+|env:.*)$", "An address to listen on: IP:PORT, or unix:PATH for a \
+        listener that decides.";
     /// An absolute http or https URL without query, fragment and credentials.
     HttpUrl(url::Url) = "url", parse_url, "^(https?://.+|env:.*)$", "An http or https URL.";
     /// What a token calls its issuer.
@@ -252,6 +256,10 @@ fn parse_listen(text: &str) -> Result<std::net::SocketAddr, String> {
             127.0.0.1:8080 or [::]:8080"
         )
     })
+}
+
+fn parse_listen_at(text: &str) -> Result<crate::config::ListenAddress, String> {
+    text.parse()
 }
 
 fn parse_host_port(text: &str) -> Result<(String, u16), String> {

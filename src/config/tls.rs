@@ -14,6 +14,17 @@ use rustls::sign::CertifiedKey;
 use crate::names::Timestamp;
 use crate::request::certificate::CertificateFacts;
 
+/// Versions of HTTP that a listener speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HttpVersions {
+    /// HTTP/2 and HTTP/1.1.
+    Both,
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2 alone.
+    Http2,
+}
+
 /// TLS of a listener.
 #[derive(Clone, Debug)]
 pub struct ListenerTls {
@@ -25,6 +36,8 @@ pub struct ListenerTls {
     pub client_required: bool,
     /// TLS 1.3 alone.
     pub only_13: bool,
+    /// The versions of HTTP that are offered by ALPN.
+    pub versions: HttpVersions,
     /// SHA-256 over everything it was read from: the same digest is the same TLS.
     pub digest: [u8; 32],
 }

@@ -113,7 +113,8 @@ pub fn parse_network(text: &str) -> Result<IpNet, String> {
 }
 
 /// The client's address: the TCP peer, or behind a trusted proxy the rightmost entry of
-/// `X-Forwarded-For` that is no trusted proxy. `None` when there is no address to be believed; then
+/// `X-Forwarded-For` that is no trusted proxy. A peer without an address is a host proxy at a Unix
+/// socket, which is trusted. `None` when there is no address to be believed; then
 /// no network condition holds.
 #[must_use]
 pub fn client_address<'a>(
@@ -121,8 +122,8 @@ pub fn client_address<'a>(
     forwarded_for: impl DoubleEndedIterator<Item = &'a [u8]>,
     trusted: &Networks,
 ) -> Option<IpAddr> {
-    let peer = peer?.to_canonical();
-    if !trusted.contains(peer) {
+    if let Some(peer) = peer.map(|peer| peer.to_canonical()).filter(|peer| !trusted.contains(*peer))
+    {
         return Some(peer);
     }
     for line in forwarded_for.rev() {
@@ -153,7 +154,7 @@ mod tests {
     fn address(peer: &str, lines: &[&str], trusted: &[&str]) -> Option<String> {
         let trusted = Networks::new(trusted.iter().map(|network| parse_network(network).unwrap()));
         client_address(
-            Some(peer.parse().unwrap()),
+            (!peer.is_empty()).then(|| peer.parse().unwrap()),
             lines.iter().map(|line| line.as_bytes()),
             &trusted,
         )
@@ -178,6 +179,8 @@ mod tests {
             ("10.0.0.1", &["unknown"], trusted, None),
             ("10.0.0.1", &["8.8.8.8, unknown"], trusted, None),
             ("10.0.0.1", &["8.8.8.8,"], trusted, None),
+            ("", &["8.8.8.8, 9.9.9.9"], trusted, Some("9.9.9.9")),
+            ("", &[], trusted, None),
         ] {
             assert_eq!(address(peer, lines, trusted).as_deref(), expect, "{peer} {lines:?}");
         }

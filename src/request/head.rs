@@ -278,7 +278,9 @@ static TOKEN: [bool; 256] = {
     table
 };
 
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+/// Whether it is a token (RFC 9110 §5.6.2).
+#[must_use]
+pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty()
         && bytes.iter().all(|byte| TOKEN.get(usize::from(*byte)).copied().unwrap_or(false))
 }

@@ -9,6 +9,8 @@ use crate::reason::{Reason, Refusal, quoted};
 /// How a host proxy asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
+    /// Envoy's `ext_authz` over gRPC, which is also the Gateway API's external auth.
+    EnvoyGrpc,
     /// Envoy's `ext_authz` over HTTP.
     EnvoyHttp,
     /// nginx's `auth_request`.
@@ -24,13 +26,34 @@ impl Dialect {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::EnvoyGrpc => "envoy_grpc",
             Self::EnvoyHttp => "envoy_http",
             Self::Nginx => "nginx",
             Self::Traefik => "traefik",
             Self::Caddy => "caddy",
         }
     }
+
+    /// It is told by name what to remove, whatever that is.
+    #[must_use]
+    pub const fn removes_what_it_is_told(self) -> bool {
+        matches!(self, Self::EnvoyGrpc | Self::EnvoyHttp)
+    }
 }
+
+/// What a question says of its request by itself, and not in its fields.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    /// The method.
+    pub method: &'a [u8],
+    /// The target as it came.
+    pub target: &'a [u8],
+    /// The host; of HTTP it is in the fields.
+    pub host: Option<&'a [u8]>,
+}
+
+/// Where a host that asks over HTTP says the upstream that it would forward to.
+pub const UPSTREAM: &str = "x-original-upstream";
 
 /// Where a dialect says the facts of the original request.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +69,8 @@ const FORWARDED: Source =
     Source { method: "x-forwarded-method", target: "x-forwarded-uri", host: "x-forwarded-host" };
 /// The address of the client, in every dialect.
 const ADDRESS: &str = "x-forwarded-for";
+/// How the names begin of what Envoy and its operators say: it is told to remove a client's.
+pub const ENVOY: &str = "x-envoy-";
 /// What hosts say themselves besides, in every dialect.
 const OF_HOSTS: [&str; 8] = [
     ADDRESS,
@@ -70,8 +95,7 @@ fn malformed(text: impl Into<String>) -> Refusal {
 /// another form of the target than the one that is judged; else as [`Head::of_http2`].
 pub fn original(
     dialect: Dialect,
-    check: &Head,
-    asked: &[u8],
+    question: Question<'_>,
     fields: &impl Fields,
     said: impl Fn(&str) -> bool,
     limits: &Limits,
@@ -79,15 +103,20 @@ pub fn original(
     let source = match dialect {
         Dialect::Nginx => Some(NGINX),
         Dialect::Traefik | Dialect::Caddy => Some(FORWARDED),
-        Dialect::EnvoyHttp => None,
+        Dialect::EnvoyGrpc | Dialect::EnvoyHttp => None,
     };
     let is_source = |name: &str| {
         name == ADDRESS
+            || (name == UPSTREAM && dialect != Dialect::EnvoyGrpc)
             || source
                 .is_some_and(|source| [source.method, source.target, source.host].contains(&name))
     };
     for (name, _) in fields.lines() {
-        let known = is_source(name) || OF_HOSTS.contains(&name) || removable(name) || said(name);
+        let known = is_source(name)
+            || OF_HOSTS.contains(&name)
+            || (dialect.removes_what_it_is_told() && name.starts_with(ENVOY))
+            || removable(name)
+            || said(name);
         if !known && (is_managed(name) || OF_HOSTS.iter().any(|of_host| is_alias(of_host, name))) {
             return Err(malformed(format!(
                 "the header `{}`, which only the gateway or its host may say",
@@ -96,11 +125,14 @@ pub fn original(
         }
     }
     one(fields, ADDRESS)?;
-    let (method, target, host) = match source {
-        Some(source) => {
-            (one(fields, source.method)?, one(fields, source.target)?, one(fields, source.host)?)
-        }
-        None => (check.method.as_bytes(), asked, one(fields, "host")?),
+    if fields.has(UPSTREAM) {
+        one(fields, UPSTREAM)?;
+    }
+    let (method, target, host) = if let Some(source) = source {
+        (one(fields, source.method)?, one(fields, source.target)?, one(fields, source.host)?)
+    } else {
+        let host = question.host.map_or_else(|| one(fields, "host"), Ok)?;
+        (question.method, question.target, host)
     };
     let method = std::str::from_utf8(method).map_err(|_| malformed("the method is no token"))?;
     if !target.starts_with(b"/") {
@@ -142,7 +174,9 @@ mod tests {
         let mut text = HeadText::default();
         text.put(&mut head.as_bytes().to_vec(), &mut lines);
         let asked = head.split(' ').nth(1).unwrap();
-        original(dialect, &check, asked.as_bytes(), &text, |name| name == "x-email", &limits)
+        let question =
+            Question { method: check.method.as_bytes(), target: asked.as_bytes(), host: None };
+        original(dialect, question, &text, |name| name == "x-email", &limits)
             .map(|head| (head.method, head.target.as_str().to_owned(), head.host))
             .map_err(|refusal| refusal.reason)
     }
@@ -187,6 +221,8 @@ mod tests {
             }
         }
         for (more, reason) in [
+            ("X-Original-Upstream: a\r\nx-original.upstream: b\r\n", Reason::RequestMalformed),
+            ("X-Original-Upstream: a\r\nX-Original-Upstream: a\r\n", Reason::RequestMalformed),
             ("x_auth_client: evil\r\n", Reason::RequestMalformed),
             ("X-SSL-Client: evil\r\n", Reason::RequestMalformed),
         ] {

@@ -4,6 +4,7 @@
 //! Owns listeners, caps, the PROXY protocol, TLS, deadlines and the strict reading of heads; knows
 //! nothing of rules.
 
+pub mod accepting;
 pub mod admission;
 pub mod bridge;
 pub mod conn;
@@ -15,7 +16,7 @@ pub mod tls;
 pub mod transport;
 
 use std::io::{ErrorKind, Result as IoResult};
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,19 +28,21 @@ use pingora::server::{ListenFds, ShutdownWatch};
 use pingora::services::Service;
 use pingora_runtime::current_handle;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::{self, Config, Listener};
 use crate::request::address::Networks;
 use crate::request::fields::Fields;
+use crate::request::original::Dialect;
 use crate::server::process::Process;
 use crate::server::process::handover::{self, Predecessor};
 use crate::server::process::lifecycle::Stop;
-use crate::server::process::sockets;
+use crate::server::process::sockets::{self, Listening};
 use crate::telemetry::cause::{ConnectionCut, ConnectionRefused};
 use crate::telemetry::metrics::Metrics;
+use accepting::{Accepted, Accepting};
 use admission::{Connections, Place};
 use conn::Conn;
 use guard::GuardIo;
@@ -108,14 +111,14 @@ impl EdgePolicy {
                 .max()
                 .unwrap_or_default(),
             tls: tls::build(&config.tls, before.map_or(&[], |before| &before.tls))?,
-            admin_tls: tls::for_side(
+            admin_tls: tls::one(
                 config.admin_tls.as_ref(),
                 before.and_then(|before| before.admin_tls.as_ref()),
             )?,
         })
     }
 
-    fn tls(&self, door: Door) -> Option<Arc<rustls::ServerConfig>> {
+    fn tls(&self, door: &Door) -> Option<Arc<rustls::ServerConfig>> {
         let tls = match door.declared {
             Some(at) => self.tls.get(at)?.as_ref(),
             None => self.admin_tls.as_ref().filter(|_| door.listener.tls),
@@ -133,7 +136,7 @@ pub trait Application: Send + Sync + 'static {
 }
 
 /// A listener, and what its connections begin with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Door {
     listener: Listener,
     /// Which of the declared listeners it is; `None` for those of the people who run the gateway.
@@ -182,7 +185,7 @@ impl<P: HttpServerApp + Send + Sync + 'static, A: Application> Application for P
 /// The service that accepts the connections of clients.
 pub struct Edge<P, A> {
     inner: Inner<Public<P, A>>,
-    sockets: Vec<(Listener, StdListener)>,
+    sockets: Vec<(Listener, Listening)>,
     /// Told once everything here serves.
     predecessor: Option<Predecessor>,
     threads: usize,
@@ -201,7 +204,7 @@ impl<P, A> Edge<P, A> {
         state: Arc<EdgeState>,
         proxy: Arc<P>,
         http1: A,
-        sockets: Vec<(Listener, StdListener)>,
+        sockets: Vec<(Listener, Listening)>,
         predecessor: Option<Predecessor>,
         threads: usize,
     ) -> Self {
@@ -243,32 +246,31 @@ impl<P: HttpServerApp + Send + Sync + 'static, A: Application> Service for Edge<
 }
 
 /// Accepts until the gateway stops; the listener is closed then.
-async fn accept<A: Application>(inner: Inner<A>, door: Door, socket: StdListener) {
+async fn accept<A: Application>(inner: Inner<A>, door: Door, socket: Listening) {
     let process = inner.state.process.clone();
     let mut stop = process.life.stop();
-    let address = door.listener.address;
-    let kept = socket.try_clone();
-    match (TcpListener::from_std(socket), kept) {
-        (Ok(socket), Ok(kept)) => {
+    let address = &door.listener.address;
+    match Accepting::new(socket) {
+        Ok(socket) => {
             while *stop.borrow() == Stop::Not {
                 tokio::select! {
-                    accepted = socket.accept() => inner.take(door, accepted).await,
+                    accepted = socket.accept() => inner.take(&door, accepted).await,
                     _ = stop.changed() => {}
                 }
             }
             // One socket is several processes': nobody closes what a successor has, or is about to
             // have.
             let taken_over = stop.borrow().takes(address) || process.life.is_handing_over();
-            if !taken_over && let Err(error) = sockets::turn_away(&kept) {
+            if !taken_over && let Err(error) = socket.turn_away(address) {
                 tracing::debug!(%error, "connections on their way to a listener that closes may be \
                     reset");
             }
             let last = Instant::now() + sockets::LAST;
             while !taken_over && let Ok(accepted) = timeout_at(last, socket.accept()).await {
-                inner.take(door, accepted).await;
+                inner.take(&door, accepted).await;
             }
         }
-        (Err(error), _) | (_, Err(error)) => tracing::error!(%address, %error, "not served"),
+        Err(error) => tracing::error!(%address, %error, "not served"),
     }
     process.life.closed();
 }
@@ -286,16 +288,16 @@ pub async fn serve_side<A: Application>(
     let (most, most_per_address) = admission::SIDE;
     let connections = Arc::new(Connections::new(most, most_per_address));
     let inner = Inner { state: state.clone(), connections, application: Arc::new(application) };
-    let address = listener.address;
-    let socket = match socket.try_clone().and_then(TcpListener::from_std) {
+    let socket = socket.try_clone().and_then(|socket| Accepting::new(Listening::Tcp(socket)));
+    let socket = match socket {
         Ok(socket) => socket,
-        Err(error) => return tracing::error!(%address, %error, "not served"),
+        Err(error) => return tracing::error!(address = %listener.address, %error, "not served"),
     };
     let door = Door { listener, declared: None };
     let mut stop = state.process.life.stop();
     while !matches!(*stop.borrow(), Stop::Successor(_)) {
         tokio::select! {
-            accepted = socket.accept() => inner.take(door, accepted).await,
+            accepted = socket.accept() => inner.take(&door, accepted).await,
             _ = stop.changed() => {}
             _ = shutdown.changed() => return,
         }
@@ -319,9 +321,9 @@ struct Opened {
 
 impl<A: Application> Inner<A> {
     /// Serves an accepted connection in a task of its own, on any thread.
-    async fn take(&self, door: Door, accepted: IoResult<(TcpStream, SocketAddr)>) {
+    async fn take(&self, door: &Door, accepted: IoResult<Accepted>) {
         let metrics = &self.state.metrics;
-        let (stream, peer) = match accepted {
+        let accepted = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 metrics.edge.connection_refused(ConnectionRefused::Accept);
@@ -342,19 +344,19 @@ impl<A: Application> Inner<A> {
         };
         match Place::take(&self.connections) {
             Ok(place) => {
-                let inner = self.clone();
-                current_handle().spawn(async move { inner.serve(door, stream, peer, place).await });
+                let (inner, door) = (self.clone(), door.clone());
+                current_handle().spawn(async move { inner.serve(&door, accepted, place).await });
             }
             Err(cap) => metrics.edge.connection_refused(cap),
         }
     }
 
-    async fn serve(&self, door: Door, stream: TcpStream, peer: SocketAddr, place: Place) {
+    async fn serve(&self, door: &Door, accepted: Accepted, place: Place) {
         let state = &self.state;
         // One deadline from accept to the end of the first head, whatever comes before it.
         let deadline = Instant::now() + state.limits.header_timeout;
         // On the heap only while it lasts: a connection that waits for a request is small.
-        let opening = Box::pin(self.open(door, stream, peer, place));
+        let opening = Box::pin(self.open(door, accepted, place));
         let opened = match timeout_at(deadline, opening).await {
             Ok(Ok(opened)) => opened,
             Ok(Err(NotOpened::Cut(cause))) => return state.metrics.edge.connection_cut(cause),
@@ -374,11 +376,42 @@ impl<A: Application> Inner<A> {
     /// Why there is no connection; one that is over a cap has been counted.
     async fn open(
         &self,
-        door: Door,
-        mut stream: TcpStream,
-        peer: SocketAddr,
+        door: &Door,
+        accepted: Accepted,
         mut place: Place,
     ) -> Result<Opened, NotOpened> {
+        let listener = &door.listener;
+        let (mut transport, handshake, peer) = match accepted {
+            Accepted::Tcp(stream, peer) => self.open_tcp(door, stream, peer, &mut place).await?,
+            Accepted::Unix(stream) => (Transport::unix(stream), Handshake::default(), None),
+        };
+        let (http2, begin) = if listener.h2c {
+            guard::begins_http2(&mut transport)
+                .await
+                .map_err(|_| NotOpened::Cut(ConnectionCut::NoRequest))?
+        } else {
+            (handshake.http2, Vec::new())
+        };
+        if listener.decide.is_some_and(|dialect| http2 != (dialect == Dialect::EnvoyGrpc)) {
+            // Each dialect is of one version of HTTP.
+            return Err(NotOpened::Cut(ConnectionCut::NoRequest));
+        }
+        let mut conn = Conn::new(place, peer, handshake.certificate, http2);
+        conn.decides = listener.decide;
+        Ok(Opened { transport, conn, begin })
+    }
+
+    /// What comes over TCP before HTTP: the PROXY protocol, caps by address, TLS.
+    ///
+    /// # Errors
+    /// As [`Inner::open`].
+    async fn open_tcp(
+        &self,
+        door: &Door,
+        mut stream: TcpStream,
+        peer: SocketAddr,
+        place: &mut Place,
+    ) -> Result<(Transport, Handshake, Option<IpAddr>), NotOpened> {
         let Door { listener, declared } = door;
         let policy = self.state.policy.load_full();
         let mut peer = peer.ip().to_canonical();
@@ -403,7 +436,7 @@ impl<A: Application> Inner<A> {
             self.state.metrics.edge.connection_refused(cap);
             return Err(NotOpened::OverCap);
         }
-        let (mut transport, handshake) = match policy.tls(door) {
+        let (transport, handshake) = match policy.tls(door) {
             Some(config) => Transport::tls(stream, config).await.map_err(|error| {
                 tracing::debug!(%error, "a TLS handshake failed");
                 NotOpened::Cut(ConnectionCut::TlsHandshake)
@@ -411,16 +444,7 @@ impl<A: Application> Inner<A> {
             None if listener.tls => return Err(NotOpened::Cut(ConnectionCut::TlsHandshake)),
             None => (Transport::plain(stream), Handshake::default()),
         };
-        let (http2, begin) = if listener.h2c {
-            guard::begins_http2(&mut transport)
-                .await
-                .map_err(|_| NotOpened::Cut(ConnectionCut::NoRequest))?
-        } else {
-            (handshake.http2, Vec::new())
-        };
-        let mut conn = Conn::new(place, peer, handshake.certificate, http2);
-        conn.decides = listener.decide;
-        Ok(Opened { transport, conn, begin })
+        Ok((transport, handshake, Some(peer)))
     }
 }
 

@@ -17,6 +17,7 @@ pub mod under_way;
 pub mod driver;
 mod decide;
 pub mod direct;
+pub mod http2;
 
 #[cfg(test)]
 mod simulation;

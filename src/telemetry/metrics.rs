@@ -11,7 +11,6 @@ pub mod upstream;
 mod usage;
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 
 use prometheus::core::Collector;
 use prometheus::proto::MetricType;
@@ -27,6 +26,7 @@ use self::process::ProcessMetrics;
 use self::requests::RequestMetrics;
 use self::tokens::TokenMetrics;
 use self::upstream::UpstreamMetrics;
+use crate::config::ListenAddress;
 use crate::names::{IssuerName, Timestamp, UpstreamName};
 
 /// The metrics. Series that are worth a zero from the start have one, so that a rate over them is
@@ -78,7 +78,7 @@ pub struct Scrape {
     /// Upstreams with the numbers of their servers: usable, ejected, down.
     pub servers: Vec<(UpstreamName, [usize; 3])>,
     /// Listeners with TLS, and when the first of their certificates expires.
-    pub certificates: Vec<(SocketAddr, Timestamp)>,
+    pub certificates: Vec<(ListenAddress, Timestamp)>,
 }
 
 impl Metrics {

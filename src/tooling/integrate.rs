@@ -1,16 +1,29 @@
 //! The configuration of a host proxy that asks the gateway what it may forward, made of the
-//! policies in force.
+//! policies in force. What is the same for every host is here; how each writes it is in a module of
+//! its own.
+
+mod caddy;
+mod envoy;
+mod gateway_api;
+mod nginx;
+mod traefik;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use crate::config::{Config, Server, Upstream, UpstreamAuthorization};
+use http::HeaderName;
+
+use crate::config::{Config, ListenAddress, Server, Upstream, UpstreamAuthorization};
 use crate::policy::definition::Api;
 use crate::request::headers::{of_identity, removed_by_hosts};
-use crate::request::original::Dialect;
+use crate::request::original::{Dialect, UPSTREAM};
 
-/// What the host itself says of where a request came from.
-const FORWARDED: [&str; 6] = [
+/// What the host itself says of where a request came from, and asks with.
+const FORWARDED: [&str; 10] = [
+    "x-original-method",
+    "x-original-uri",
+    "x-original-host",
+    UPSTREAM,
     "x-forwarded-method",
     "x-forwarded-uri",
     "x-forwarded-prefix",
@@ -19,252 +32,196 @@ const FORWARDED: [&str; 6] = [
     "x-forwarded-ssl",
 ];
 /// Our endpoints, by how their paths begin.
-const ENDPOINTS: [&str; 5] = [
+const ENDPOINTS: [&str; 6] = [
     "/oauth2/",
+    "/api/now/oauth/jwks",
     "/oauth_",
     "/.well-known/oauth-",
     "/.well-known/openid-configuration",
     "/.well-known/jwks.json",
 ];
+/// Where the host listens.
+const PORT: u16 = 80;
+
+/// A host whose configuration can be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// nginx, with `auth_request`.
+    Nginx,
+    /// Caddy, with `forward_auth`.
+    Caddy,
+    /// Traefik, with `ForwardAuth`.
+    Traefik,
+    /// Envoy, with `ext_authz` over gRPC.
+    Envoy,
+    /// What implements the Gateway API of Kubernetes, with external auth.
+    GatewayApi,
+}
+
+impl Host {
+    /// How it asks.
+    #[must_use]
+    pub const fn dialect(self) -> Dialect {
+        match self {
+            Self::Nginx => Dialect::Nginx,
+            Self::Caddy => Dialect::Caddy,
+            Self::Traefik => Dialect::Traefik,
+            Self::Envoy | Self::GatewayApi => Dialect::EnvoyGrpc,
+        }
+    }
+}
 
 /// Prints the configuration of a host.
 ///
 /// # Errors
-/// The gateway has no listener for it, in words for the operator.
-pub fn integrate(config: &Config, dialect: Dialect) -> Result<String, String> {
-    let listeners = &config.fixed.listeners;
-    let decide = listeners.iter().find(|listener| listener.decide == Some(dialect));
-    let decide = decide.ok_or_else(|| {
-        format!(
-            "no listener says `decide: {0}`: add `{{ address: 127.0.0.1:8081, decide: {0} }}` to \
-             `listeners`, and the address of the host to `trusted_proxies`",
-            dialect.as_str()
-        )
-    })?;
-    let serves = listeners.iter().find(|listener| listener.decide.is_none());
-    let host = Host {
-        config,
-        decide: decide.address.to_string(),
-        serves: serves.map(|listener| listener.address.to_string()),
-    };
-    match dialect {
-        Dialect::Nginx => Ok(host.nginx()),
-        Dialect::Caddy => Ok(host.caddy()),
-        Dialect::Traefik | Dialect::EnvoyHttp => {
-            Err(format!("the configuration of {} is not printed yet", dialect.as_str()))
-        }
+/// The gateway has no listener for it, or the host cannot tell APIs apart as the gateway does: in
+/// words for the operator.
+pub fn integrate(config: &Config, host: Host) -> Result<String, String> {
+    let plan = Plan::of(config, host)?;
+    match host {
+        Host::Nginx => Ok(nginx::write(&plan)),
+        Host::Caddy => Ok(caddy::write(&plan)),
+        Host::Traefik => traefik::write(&plan),
+        Host::Envoy => Ok(envoy::write(&plan)),
+        Host::GatewayApi => gateway_api::write(&plan),
     }
 }
 
-struct Host<'a> {
+/// What a host's configuration says, whatever its form.
+struct Plan<'a> {
     config: &'a Config,
-    decide: String,
-    serves: Option<String>,
+    /// The listener that decides.
+    decide: &'a ListenAddress,
+    /// A listener that has the token endpoints.
+    serves: Option<&'a ListenAddress>,
+    /// The APIs of each host name, those of a name before those of every name.
+    sites: Vec<Site<'a>>,
 }
 
-impl Host<'_> {
-    /// APIs with their upstreams.
-    fn apis(&self) -> impl Iterator<Item = (&Api, &Upstream)> {
-        self.config.rules.apis().iter().filter_map(|api| {
-            let upstreams = &self.config.upstreams;
-            Some((api, upstreams.iter().find(|upstream| upstream.name == api.upstream)?))
+/// The APIs that are served under one host name.
+struct Site<'a> {
+    /// The name; `None` for all others.
+    name: Option<&'a str>,
+    /// The routes, the longest path first.
+    routes: Vec<Route<'a>>,
+}
+
+/// A base path with the upstream that it goes to.
+struct Route<'a> {
+    api: &'a Api,
+    upstream: &'a Upstream,
+}
+
+impl<'a> Plan<'a> {
+    fn of(config: &'a Config, host: Host) -> Result<Self, String> {
+        let listeners = &config.fixed.listeners;
+        let dialect = host.dialect();
+        let decide = listeners.iter().find(|listener| listener.decide == Some(dialect));
+        let decide = decide.ok_or_else(|| {
+            format!(
+                "no listener says `decide: {0}`: add `{{ address: 127.0.0.1:8081, decide: {0} }}` \
+                 to `listeners`, and the address of the host to `trusted_proxies`",
+                dialect.as_str()
+            )
+        })?;
+        let serves = listeners.iter().find(|listener| listener.decide.is_none());
+        let names: BTreeSet<Option<&str>> =
+            config.rules.apis().iter().map(|api| api.host.as_deref()).collect();
+        // Names first, and what is for every name last.
+        let names = names.into_iter().rev().chain([None]);
+        let mut sites: Vec<Site<'a>> = Vec::new();
+        for name in names {
+            if sites.iter().all(|site| site.name != name) {
+                sites.push(Site { name, routes: routes(config, name)? });
+            }
+        }
+        sites.sort_by_key(|site| site.name.is_none());
+        Ok(Self {
+            config,
+            decide: &decide.address,
+            serves: serves.map(|listener| &listener.address),
+            sites,
         })
     }
 
-    /// Every header that only the gateway says, in lower case.
-    fn managed(&self) -> BTreeSet<String> {
+    /// Headers that no client may say and that the gateway does not say either, in lower case: the
+    /// host removes them. Those that it says are written over.
+    fn managed(&self) -> BTreeSet<&'a str> {
         let own = self.config.upstreams.iter().flat_map(|upstream| {
             let said = upstream.claims.iter().map(|(name, _)| name);
-            said.chain(&upstream.removed).map(|name| name.as_str().to_owned())
+            said.chain(&upstream.removed).map(HeaderName::as_str)
         });
-        let fixed = removed_by_hosts().chain(FORWARDED).map(str::to_owned);
-        fixed.chain(own).filter(|name| !of_identity().any(|identity| identity == name)).collect()
+        let fixed = removed_by_hosts().chain(FORWARDED).map(|name| -> &'a str { name });
+        fixed.chain(own).filter(|name| !of_identity().any(|identity| identity == *name)).collect()
     }
+}
 
-    fn nginx(&self) -> String {
-        let mut text = String::new();
-        let mut line = |indent: usize, line: &str| {
-            let _ = writeln!(text, "{:indent$}{line}", "");
+/// The routes under a host name, with those of every name behind them, which it has too.
+fn routes<'a>(config: &'a Config, name: Option<&str>) -> Result<Vec<Route<'a>>, String> {
+    let of = |wanted: Option<&str>| -> Vec<Route<'a>> {
+        let apis = config.rules.apis().iter().filter(|api| api.host.as_deref() == wanted);
+        let route = |api: &'a Api| {
+            let upstream =
+                config.upstreams.iter().find(|upstream| upstream.name == api.upstream)?;
+            Some(Route { api, upstream })
         };
-        line(0, "# Made by `scopegate integrate nginx`: nginx forwards what the gateway permits.");
-        line(0, &format!("upstream scopegate_decide {{ server {}; keepalive 32; }}", self.decide));
-        if let Some(serves) = &self.serves {
-            line(0, &format!("upstream scopegate_serve {{ server {serves}; keepalive 32; }}"));
+        apis.filter_map(route).collect()
+    };
+    let mut routes = of(name);
+    if name.is_some() {
+        let own: BTreeSet<&str> = routes.iter().map(|route| &*route.api.base_path).collect();
+        let others = of(None).into_iter().filter(|route| !own.contains(&*route.api.base_path));
+        routes.extend(others);
+    }
+    // Stable: of one path the first that was declared stays first.
+    routes.sort_by_key(|route| std::cmp::Reverse(route.api.base_path.len()));
+    for pair in routes.windows(2) {
+        if let [first, second] = pair
+            && first.api.base_path == second.api.base_path
+            && (first.upstream.name != second.upstream.name)
+        {
+            return Err(format!(
+                "the APIs `{}` and `{}` have one base path and two upstreams, which a host that \
+                 forwards by path cannot tell apart: give each a base path of its own",
+                first.api.name, second.api.name
+            ));
         }
-        for upstream in &self.config.upstreams {
-            let servers: Vec<String> =
-                upstream.servers.iter().map(|server| format!("server {};", at(server))).collect();
-            let (name, servers) = (name_of(upstream), servers.join(" "));
-            line(0, &format!("upstream {name} {{ {servers} keepalive 32; }}"));
-        }
-        line(
-            0,
-            "# Cookies of the gateway are for no upstream: with one of them none is forwarded.",
-        );
-        line(
-            0,
-            "map $http_cookie $scopegate_cookie { default $http_cookie; \"~*scopegate\" \"\"; }",
-        );
-        line(0, "server {");
-        line(4, "listen 80;");
-        line(4, "# What was judged is what is forwarded: paths as they came.");
-        line(4, "merge_slashes off;");
-        line(4, "# `X_Auth_Client` is to some servers what `X-Auth-Client` is.");
-        line(4, "underscores_in_headers off;");
-        line(4, "ignore_invalid_headers on;");
-        line(4, "# Sizes and bodies are nginx's to bound here.");
-        line(4, "client_max_body_size 10m;");
-        line(4, "error_page 403 = @scopegate_refused;");
-        line(4, "location = /_scopegate {");
-        line(8, "internal;");
-        line(8, "proxy_pass http://scopegate_decide/;");
-        line(8, "proxy_http_version 1.1;");
-        line(8, "proxy_pass_request_body off;");
-        for (name, value) in [
-            ("Connection", "\"\""),
-            ("Content-Length", "\"\""),
-            ("X-Original-Method", "$request_method"),
-            ("X-Original-URI", "$request_uri"),
-            ("X-Original-Host", "$http_host"),
-            ("X-Forwarded-For", "$remote_addr"),
-        ] {
-            line(8, &format!("proxy_set_header {name} {value};"));
-        }
-        line(4, "}");
-        line(4, "# The statuses that nginx does not know of a check.");
-        line(4, "location @scopegate_refused {");
-        line(8, "add_header X-Decision-Id $scopegate_x_decision_id always;");
-        line(8, "add_header X-Decision-Reason $scopegate_reason always;");
-        for status in [400, 404, 405, 414, 429, 431, 500, 503] {
-            line(8, &format!("if ($scopegate_status = {status}) {{ return {status}; }}"));
-        }
-        line(8, "return 403;");
-        line(4, "}");
-        if self.serves.is_some() {
-            line(4, "# Tokens are issued by the gateway.");
-            for path in ENDPOINTS {
-                line(4, &format!("location {path} {{"));
-                line(8, "proxy_pass http://scopegate_serve;");
-                line(8, "proxy_http_version 1.1;");
-                line(8, "proxy_set_header Connection \"\";");
-                line(8, "proxy_set_header Host $http_host;");
-                line(8, "proxy_set_header X-Forwarded-For $remote_addr;");
-                line(4, "}");
-            }
-        }
-        for (api, upstream) in self.apis() {
-            line(4, &format!("# The API `{}`.", api.name));
-            let base = if api.base_path.is_empty() { "/" } else { &api.base_path };
-            line(4, &format!("location {base} {{"));
-            line(8, "auth_request /_scopegate;");
-            line(8, "auth_request_set $scopegate_status $upstream_http_x_decision_status;");
-            line(8, "auth_request_set $scopegate_reason $upstream_http_x_decision_reason;");
-            for name in told(upstream) {
-                let variable = name.replace('-', "_");
-                line(
-                    8,
-                    &format!("auth_request_set $scopegate_{variable} $upstream_http_{variable};"),
-                );
-                line(8, &format!("proxy_set_header {name} $scopegate_{variable};"));
-            }
-            let told = told(upstream);
-            for name in self.managed().iter().filter(|name| !told.contains(&name.as_str())) {
-                line(8, &format!("proxy_set_header {name} \"\";"));
-            }
-            line(8, "proxy_set_header Cookie $scopegate_cookie;");
-            if upstream.authorization != UpstreamAuthorization::Keep {
-                line(8, "proxy_set_header Authorization \"\";");
-            }
-            line(8, &format!("proxy_set_header Host {};", called(api, upstream)));
-            line(8, "proxy_set_header X-Forwarded-For $remote_addr;");
-            line(8, "proxy_set_header X-Forwarded-Proto $scheme;");
-            line(8, "proxy_set_header X-Forwarded-Host $http_host;");
-            line(8, "proxy_set_header Connection \"\";");
-            line(8, "proxy_http_version 1.1;");
-            line(8, "# Without a path behind it: nginx forwards the path as it came.");
-            line(8, &format!("proxy_pass {}://{};", scheme(upstream), name_of(upstream)));
-            line(4, "}");
-        }
-        line(4, "location / { return 404; }");
-        line(0, "}");
-        text
+    }
+    routes.dedup_by(|second, first| first.api.base_path == second.api.base_path);
+    Ok(routes)
+}
+
+impl Route<'_> {
+    /// The headers whose values the upstream takes from the answer.
+    fn told(&self) -> Vec<&str> {
+        let own = self.upstream.claims.iter().map(|(name, _)| name.as_str());
+        let kept =
+            (self.upstream.authorization == UpstreamAuthorization::Keep).then_some("authorization");
+        let ours = of_identity().chain(["x-decision-id", "cookie"]).map(|name| -> &str { name });
+        ours.chain(kept).chain(own).collect()
     }
 
-    fn caddy(&self) -> String {
-        let mut text = String::new();
-        let mut line = |indent: usize, line: &str| {
-            let _ = writeln!(text, "{:indent$}{line}", "");
-        };
-        line(0, "# Made by `scopegate integrate caddy`: Caddy forwards what the gateway permits.");
-        line(0, ":80 {");
-        line(4, "route {");
-        if let Some(serves) = &self.serves {
-            line(8, "# Tokens are issued by the gateway.");
-            let paths: Vec<String> = ENDPOINTS.iter().map(|path| format!("{path}*")).collect();
-            line(8, &format!("@scopegate path {}", paths.join(" ")));
-            line(8, &format!("reverse_proxy @scopegate {serves}"));
+    /// The host that the servers are called by: with several the first one's, which they share.
+    fn called(&self) -> String {
+        match &self.api.host {
+            Some(host) if self.upstream.keeps_host => host.clone(),
+            Some(_) | None => self.upstream.servers.first().map(at).unwrap_or_default(),
         }
-        for (api, upstream) in self.apis() {
-            line(8, &format!("# The API `{}`.", api.name));
-            let base = api.base_path.as_str();
-            line(8, &format!("@{} path {base} {base}/*", api.name));
-            line(8, &format!("route @{} {{", api.name));
-            line(
-                12,
-                "# What a client says of itself goes before the gateway says it: a header that",
-            );
-            line(12, "# the answer lacks would stay.");
-            let told = told(upstream);
-            let all = self.managed();
-            let names: BTreeSet<&str> =
-                all.iter().map(String::as_str).chain(told.iter().copied()).collect();
-            for name in names {
-                line(12, &format!("request_header -{name}"));
-            }
-            line(12, &format!("forward_auth {} {{", self.decide));
-            line(16, "uri /");
-            line(16, &format!("copy_headers {}", told.join(" ")));
-            line(12, "}");
-            let servers: Vec<String> = upstream
-                .servers
-                .iter()
-                .map(|server| format!("{}://{}", scheme(upstream), at(server)))
-                .collect();
-            line(12, &format!("reverse_proxy {} {{", servers.join(" ")));
-            line(16, &format!("header_up Host {}", called(api, upstream)));
-            if upstream.authorization != UpstreamAuthorization::Keep {
-                line(16, "header_up -Authorization");
-            }
-            line(16, "# Cookies of the gateway are for no upstream.");
-            line(
-                16,
-                "header_up Cookie \"(?i)(__(host|secure)-)?scopegate[^=;]*=[^;]*(; ?)?\" \"\"",
-            );
-            line(12, "}");
-            line(8, "}");
-        }
-        line(8, "respond 404");
-        line(4, "}");
-        line(0, "}");
-        text
     }
 }
 
-/// The headers whose values the host takes from the answer.
-fn told(upstream: &Upstream) -> Vec<&str> {
-    let own = upstream.claims.iter().map(|(name, _)| name.as_str());
-    let ours: Vec<&str> = of_identity().chain(["x-decision-id"]).collect();
-    ours.into_iter().chain(own).collect()
-}
+/// Lines of a configuration.
+#[derive(Default)]
+struct Text(String);
 
-/// The host that the servers are called by: with several the first one's, which they share.
-fn called(api: &Api, upstream: &Upstream) -> String {
-    match &api.host {
-        Some(host) if upstream.keeps_host => host.clone(),
-        Some(_) | None => upstream.servers.first().map(at).unwrap_or_default(),
+impl Text {
+    fn line(&mut self, indent: usize, line: impl AsRef<str>) {
+        // Into memory: it cannot fail.
+        let _ = writeln!(self.0, "{:indent$}{}", "", line.as_ref());
     }
 }
 
+/// A server, with its port.
 fn at(server: &Server) -> String {
     if server.host.contains(':') {
         format!("[{}]:{}", server.host, server.port)
@@ -273,11 +230,47 @@ fn at(server: &Server) -> String {
     }
 }
 
-fn scheme(upstream: &Upstream) -> &'static str {
-    if upstream.servers.iter().any(|server| server.tls) { "https" } else { "http" }
+/// Whether the servers of an upstream speak TLS.
+fn speaks_tls(upstream: &Upstream) -> bool {
+    upstream.servers.iter().any(|server| server.tls)
 }
 
+fn scheme(upstream: &Upstream) -> &'static str {
+    if speaks_tls(upstream) { "https" } else { "http" }
+}
+
+/// A name with which all hosts can do.
 fn name_of(upstream: &Upstream) -> String {
     let letter = |byte: char| if byte.is_ascii_alphanumeric() { byte } else { '_' };
     format!("scopegate_to_{}", upstream.name.as_str().chars().map(letter).collect::<String>())
+}
+
+/// A text in a regular expression that means itself.
+fn literal(text: &str) -> String {
+    let mut escaped = String::new();
+    for char in text.chars() {
+        if "\\.+*?()|[]{}^$/#&-~".contains(char) && char != '/' {
+            escaped.push('\\');
+        }
+        escaped.push(char);
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_endpoint_is_routed_to_the_gateway() {
+        let pages = ["/oauth_auth.do", "/oauth2/authorize", "/oauth2/login/callback"];
+        for path in crate::metadata::MACHINE_PATHS.into_iter().chain(pages) {
+            assert!(ENDPOINTS.iter().any(|begin| path.starts_with(begin)), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_base_path_means_itself_in_a_regular_expression() {
+        assert_eq!(literal("/a.b/c+d"), "/a\\.b/c\\+d");
+    }
 }

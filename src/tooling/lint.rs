@@ -3,6 +3,7 @@
 //! too.
 
 mod clients;
+mod hosts;
 mod observed;
 mod operations;
 mod rule;
@@ -117,6 +118,7 @@ pub fn findings(config: &Config, observed: &Observed, now: Timestamp) -> Vec<Fin
 fn of_configuration(config: &Config, now: Timestamp) -> Vec<Finding> {
     let mut findings = rules::lint(&config.rules);
     findings.extend(clients::lint(config, now));
+    findings.extend(hosts::lint(config));
     findings
 }
 

@@ -13,8 +13,10 @@ use crate::config::raw::gateway::{
     RawAdmin, RawDecisionLog, RawDecisionStream, RawDialect, RawEdge, RawGateway, RawListener,
     RawLogFormat, RawLogLevel, RawStore,
 };
-use crate::config::tls::ListenerTls;
-use crate::config::{DecisionLog, Edge, Fixed, Listener, LogFormat, Rotation, Secret, StoreConfig};
+use crate::config::tls::{HttpVersions, ListenerTls};
+use crate::config::{
+    DecisionLog, Edge, Fixed, ListenAddress, Listener, LogFormat, Rotation, Secret, StoreConfig,
+};
 use crate::request::address::Networks;
 use crate::request::credential::MAX_TOKEN;
 use crate::request::head::Limits;
@@ -70,7 +72,7 @@ impl Builder<'_> {
         let (public_url, public_host) = self.public_url(&raw, &place.key("public_url"));
         let listeners = self.listeners(&raw.listeners, &place.key("listeners"));
         if raw.metrics.as_ref().is_some_and(|metrics| {
-            listeners.iter().any(|listener| listener.address == metrics.address.value)
+            listeners.iter().any(|listener| listener.address == metrics.address.value.into())
         }) {
             self.fault(
                 &place.key("metrics").key("address"),
@@ -115,8 +117,10 @@ impl Builder<'_> {
         });
         let tls = self.listeners_tls(&raw.listeners, &place.key("listeners"));
         let admin_tls = raw.admin.as_ref().and_then(|admin| admin.tls.as_ref());
-        let admin_tls =
-            admin_tls.and_then(|tls| self.listener_tls(tls, &place.key("admin").key("tls")));
+        let admin_tls = admin_tls.and_then(|tls| {
+            let place = place.key("admin").key("tls");
+            self.listener_tls(tls, HttpVersions::Http1, &place)
+        });
         let admin_token =
             raw.admin.as_ref().and_then(|admin| self.admin_token(admin, &place.key("admin")));
         Some(Settings {
@@ -257,10 +261,19 @@ impl Builder<'_> {
     fn listeners(&mut self, raw: &[RawListener], place: &Place<'_>) -> Vec<Listener> {
         let mut listeners: Vec<Listener> = Vec::new();
         for (at, listener) in raw.iter().enumerate() {
-            let (address, tls) = (listener.address.value, listener.tls.is_some());
+            let (address, tls) = (listener.address.value.clone(), listener.tls.is_some());
             let here = place.at(at);
             let place = here.key("address");
-            if !address.ip().is_loopback() && !listener.behind_tls && !tls {
+            if address.path().is_some() && (listener.decide.is_none() || tls) {
+                let help = "say which host asks there with `decide`, and leave `tls` out; requests \
+                    that are forwarded come over TCP";
+                self.fault(&place, "a Unix socket is for a host that asks", help);
+            }
+            if let ListenAddress::Tcp(tcp) = &address
+                && !tcp.ip().is_loopback()
+                && !listener.behind_tls
+                && !tls
+            {
                 self.fault(
                     &place,
                     format!("{address} is plain HTTP on an address that is not loopback"),
@@ -287,9 +300,11 @@ impl Builder<'_> {
                 address,
                 behind_tls: listener.behind_tls,
                 tls,
-                h2c: listener.h2c,
+                // gRPC is of HTTP/2 alone.
+                h2c: listener.h2c || matches!(listener.decide, Some(RawDialect::EnvoyGrpc)),
                 proxy_protocol: listener.proxy_protocol,
                 decide: listener.decide.map(|dialect| match dialect {
+                    RawDialect::EnvoyGrpc => Dialect::EnvoyGrpc,
                     RawDialect::EnvoyHttp => Dialect::EnvoyHttp,
                     RawDialect::Nginx => Dialect::Nginx,
                     RawDialect::Traefik => Dialect::Traefik,
@@ -297,8 +312,9 @@ impl Builder<'_> {
                 }),
             });
             if listener.decide.is_some() && (listener.h2c || listener.proxy_protocol) {
-                let help = "leave `h2c` and `proxy_protocol` out: a host asks over HTTP/1.1";
-                self.fault(&here.key("decide"), "a listener that decides speaks HTTP/1.1", help);
+                let help =
+                    "leave `h2c` and `proxy_protocol` out: the dialect says which HTTP it is";
+                self.fault(&here.key("decide"), "a listener that decides has neither", help);
             }
         }
         listeners

@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 use super::gateway::relative_to;
 use super::{Builder, Place};
 use crate::config::raw::gateway::{
-    RawClientCertificate, RawListener, RawListenerTls, RawTlsVersion,
+    RawClientCertificate, RawDialect, RawListener, RawListenerTls, RawTlsVersion,
 };
-use crate::config::tls::{Certificate, Certificates, ListenerTls, read_roots};
+use crate::config::tls::{Certificate, Certificates, HttpVersions, ListenerTls, read_roots};
 
 impl Builder<'_> {
     /// TLS of each listener, in their order.
@@ -20,7 +20,12 @@ impl Builder<'_> {
     ) -> Vec<Option<ListenerTls>> {
         let each = raw.iter().enumerate();
         each.map(|(at, listener)| {
-            self.listener_tls(listener.tls.as_ref()?, &place.at(at).key("tls"))
+            let versions = match listener.decide {
+                None => HttpVersions::Both,
+                Some(RawDialect::EnvoyGrpc) => HttpVersions::Http2,
+                Some(_) => HttpVersions::Http1,
+            };
+            self.listener_tls(listener.tls.as_ref()?, versions, &place.at(at).key("tls"))
         })
         .collect()
     }
@@ -28,6 +33,7 @@ impl Builder<'_> {
     pub(super) fn listener_tls(
         &mut self,
         raw: &RawListenerTls,
+        versions: HttpVersions,
         place: &Place<'_>,
     ) -> Option<ListenerTls> {
         let mut digest = Sha256::new();
@@ -62,6 +68,7 @@ impl Builder<'_> {
             client_ca,
             client_required,
             only_13,
+            versions,
             digest: digest.finalize().into(),
         })
     }

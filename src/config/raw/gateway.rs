@@ -9,7 +9,8 @@ use super::console::{RawAdministrator, RawAuditLog, RawConsole, RawDecisions, Ra
 use super::issuer::{RawAlgorithm, RawDiscover, RawKeys};
 use super::{RawIssuer, RawUpstream};
 use crate::config::format::{
-    Duration, Grace, HostPort, HostText, HttpUrl, Listen, Network, ScopeText, SecretRef, Size,
+    Duration, Grace, HostPort, HostText, HttpUrl, Listen, ListenAt, Network, ScopeText, SecretRef,
+    Size,
 };
 
 /// config/gateway.yaml: listeners, store, issuers, upstreams, and where policies, clients and users
@@ -89,8 +90,8 @@ pub struct RawGateway {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RawListener {
-    /// IP:PORT.
-    pub address: Listen,
+    /// IP:PORT, or unix:PATH for a host that asks on this machine.
+    pub address: ListenAt,
     /// A proxy before it terminates TLS.
     #[serde(default)]
     pub behind_tls: bool,
@@ -111,6 +112,8 @@ pub struct RawListener {
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RawDialect {
+    /// Envoy's `ext_authz` over gRPC, which is also the Gateway API's external auth.
+    EnvoyGrpc,
     /// Envoy's `ext_authz` over HTTP.
     EnvoyHttp,
     /// nginx's `auth_request`.

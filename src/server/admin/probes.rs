@@ -71,7 +71,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
             .all_servers()
             .map(|servers| (servers.declared.name.clone(), servers.count()))
             .collect(),
-        certificates: snapshot.expiries().collect(),
+        certificates: snapshot.expiries().map(|(at, expiry)| (at.clone(), expiry)).collect(),
         jwks: snapshot.all_keys().map(|keys| (keys.name().clone(), keys.age())).collect(),
     };
     match shared.metrics.render(&scrape) {

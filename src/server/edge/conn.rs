@@ -12,6 +12,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::admission::{Full, Place};
 use super::http2::Stream;
 use crate::reason::Refusal;
+use crate::request::address::Networks;
 use crate::request::certificate::CertificateFacts;
 use crate::request::head::Head;
 use crate::request::original::Dialect;
@@ -22,8 +23,9 @@ const MAX_FRAGMENTS: usize = 32;
 /// One connection. Travels in the slot of the downstream `ProxyDigest`.
 #[derive(Debug)]
 pub struct Conn {
-    /// Who is at its other end: the TCP peer, or whom a trusted proxy names by the PROXY protocol.
-    pub peer: IpAddr,
+    /// Who is at its other end: the TCP peer, or whom a trusted proxy names by the PROXY protocol;
+    /// nobody with an address over a Unix socket.
+    pub peer: Option<IpAddr>,
     /// The certificate that the client has shown and that was verified.
     pub certificate: Option<Arc<CertificateFacts>>,
     /// It speaks HTTP/2.
@@ -53,7 +55,7 @@ impl Conn {
     #[must_use]
     pub fn new(
         place: Place,
-        peer: IpAddr,
+        peer: Option<IpAddr>,
         certificate: Option<Arc<CertificateFacts>>,
         http2: bool,
     ) -> Self {
@@ -73,6 +75,13 @@ impl Conn {
             tunnel: AtomicBool::default(),
             end: CancellationToken::new(),
         }
+    }
+
+    /// Whether who is at its other end speaks for clients: one of these, or who may write to a Unix
+    /// socket of ours.
+    #[must_use]
+    pub fn speaks_for_clients(&self, trusted: &Networks) -> bool {
+        self.peer.is_none_or(|peer| trusted.contains(peer))
     }
 
     /// The connection of a session.

@@ -68,6 +68,8 @@ impl HttpServerApp for Inner {
             return None;
         }
         let conn = Conn::of(&session)?.clone();
+        // These listeners are of TCP alone.
+        let peer = conn.peer?;
         prepare_session(&mut session, &self.state);
         // What nobody reads of a small body is read to its end, so that the connection goes on.
         let more = has_more_than_is_worth_reading(&session.req_header().headers);
@@ -78,9 +80,7 @@ impl HttpServerApp for Inner {
         let head = conn.take_head(&session);
         let served = match head.map(|head| head.and_then(|head| head.check_own())) {
             Some(Ok(())) => {
-                bridge::serve(&self.router, &mut session, self.max_body, Peer(conn.peer))
-                    .await
-                    .map(drop)
+                bridge::serve(&self.router, &mut session, self.max_body, Peer(peer)).await.map(drop)
             }
             Some(Err(refusal)) => refuse(&mut session, &refusal).await,
             // The guard reads every head.

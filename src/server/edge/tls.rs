@@ -7,7 +7,7 @@ use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 
-use crate::config::tls::{ListenerTls, provider};
+use crate::config::tls::{HttpVersions, ListenerTls, provider};
 
 /// The name of HTTP/2 in ALPN (RFC 9113 §3.1).
 pub const H2: &[u8] = b"h2";
@@ -30,33 +30,22 @@ pub fn build(
     declared: &[Option<ListenerTls>],
     before: &[Option<Tls>],
 ) -> Result<Vec<Option<Tls>>, String> {
-    let each = declared.iter().enumerate().map(|(at, declared)| {
-        let Some(declared) = declared else { return Ok(None) };
-        let kept =
-            before.get(at).and_then(Option::as_ref).filter(|tls| tls.digest == declared.digest);
-        kept.map_or_else(|| one(declared), |kept| Ok(kept.clone())).map(Some)
-    });
-    each.collect()
+    let each = declared.iter().enumerate();
+    each.map(|(at, declared)| one(declared.as_ref(), before.get(at).and_then(Option::as_ref)))
+        .collect()
 }
 
-/// TLS of a listener for those who run the gateway, which speaks HTTP/1.1 alone.
+/// TLS of one listener.
 ///
 /// # Errors
-/// The library refuses what was read, in words for the operator.
-pub fn for_side(
-    declared: Option<&ListenerTls>,
-    before: Option<&Tls>,
-) -> Result<Option<Tls>, String> {
+/// As [`build`].
+pub fn one(declared: Option<&ListenerTls>, before: Option<&Tls>) -> Result<Option<Tls>, String> {
     let Some(declared) = declared else { return Ok(None) };
-    if let Some(kept) = before.filter(|tls| tls.digest == declared.digest) {
-        return Ok(Some(kept.clone()));
-    }
-    let mut tls = one(declared)?;
-    Arc::make_mut(&mut tls.config).alpn_protocols = vec![HTTP_11.to_vec()];
-    Ok(Some(tls))
+    let kept = before.filter(|tls| tls.digest == declared.digest);
+    kept.map_or_else(|| new(declared), |kept| Ok(kept.clone())).map(Some)
 }
 
-fn one(declared: &ListenerTls) -> Result<Tls, String> {
+fn new(declared: &ListenerTls) -> Result<Tls, String> {
     let said = |fault: &dyn std::fmt::Display| format!("listeners: tls: {fault}");
     let versions: &[_] = if declared.only_13 { &[&TLS13] } else { &[&TLS13, &TLS12] };
     let builder = ServerConfig::builder_with_provider(provider());
@@ -71,7 +60,12 @@ fn one(declared: &ListenerTls) -> Result<Tls, String> {
         }
     };
     let mut config = builder.with_cert_resolver(declared.certificates.clone());
-    config.alpn_protocols = vec![H2.to_vec(), HTTP_11.to_vec()];
+    let offered: &[&[u8]] = match declared.versions {
+        HttpVersions::Both => &[H2, HTTP_11],
+        HttpVersions::Http1 => &[HTTP_11],
+        HttpVersions::Http2 => &[H2],
+    };
+    config.alpn_protocols = offered.iter().map(|name| name.to_vec()).collect();
     if declared.client_ca.is_some() {
         // A session that is resumed shows no certificate again: one that has expired since would
         // live on.

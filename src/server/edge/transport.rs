@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use proxy_header::{ParseConfig, ProxyHeader};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufWriter, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -31,6 +31,8 @@ const V2_MOST: usize = 4 * 1024;
 pub enum Transport {
     /// As they are.
     Plain(BufWriter<TcpStream>),
+    /// As they are, over a Unix socket.
+    Unix(BufWriter<UnixStream>),
     /// Out of TLS.
     Tls(Box<BufWriter<TlsStream<TcpStream>>>),
     /// In memory.
@@ -52,6 +54,12 @@ impl Transport {
     #[must_use]
     pub fn plain(stream: TcpStream) -> Self {
         Self::Plain(BufWriter::with_capacity(WRITE, stream))
+    }
+
+    /// A connection over a Unix socket.
+    #[must_use]
+    pub fn unix(stream: UnixStream) -> Self {
+        Self::Unix(BufWriter::with_capacity(WRITE, stream))
     }
 
     /// One in memory.
@@ -83,6 +91,7 @@ impl Transport {
     pub fn id(&self) -> RawFd {
         match self {
             Self::Plain(stream) => stream.get_ref().as_raw_fd(),
+            Self::Unix(stream) => stream.get_ref().as_raw_fd(),
             Self::Tls(stream) => stream.get_ref().get_ref().0.as_raw_fd(),
             #[cfg(test)]
             Self::Memory(_) => 0,
@@ -136,6 +145,7 @@ impl AsyncRead for Transport {
     ) -> Poll<Result<()>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, out),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, out),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, out),
             #[cfg(test)]
             Self::Memory(stream) => Pin::new(stream).poll_read(cx, out),
@@ -151,6 +161,7 @@ impl AsyncWrite for Transport {
     ) -> Poll<Result<usize>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
             #[cfg(test)]
             Self::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
@@ -160,6 +171,7 @@ impl AsyncWrite for Transport {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             #[cfg(test)]
             Self::Memory(stream) => Pin::new(stream).poll_flush(cx),
@@ -169,6 +181,7 @@ impl AsyncWrite for Transport {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(test)]
             Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -182,6 +195,7 @@ impl AsyncWrite for Transport {
     ) -> Poll<Result<usize>> {
         match &mut *self {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
             #[cfg(test)]
             Self::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, bytes),
@@ -191,6 +205,7 @@ impl AsyncWrite for Transport {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
             #[cfg(test)]
             Self::Memory(stream) => stream.is_write_vectored(),

@@ -11,7 +11,6 @@ use std::io::{
     BufRead, BufReader, Error, ErrorKind, IoSlice, IoSliceMut, Read, Result as IoResult, Write,
 };
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
@@ -29,7 +28,7 @@ use tokio::net::UnixListener;
 use super::lifecycle::{Stop, tell};
 use super::sockets::Inherited;
 use super::{Process, successor};
-use crate::config::Fixed;
+use crate::config::{Fixed, ListenAddress};
 
 const HELLO: &str = "scopegate upgrade 1";
 const BYE: &str = "draining";
@@ -93,7 +92,7 @@ impl Predecessor {
     ///
     /// # Errors
     /// It is gone, or does not answer.
-    pub fn serving(mut self, addresses: &[SocketAddr]) -> IoResult<()> {
+    pub fn serving(mut self, addresses: &[ListenAddress]) -> IoResult<()> {
         let list: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         writeln!(self.0.get_mut(), "serving {}", list.join(" "))?;
         let mut line = String::new();
@@ -127,7 +126,7 @@ fn receive(stream: &UnixStream) -> IoResult<Inherited> {
     Ok(addresses.into_iter().zip(sockets).collect())
 }
 
-fn addresses(list: &str) -> IoResult<Vec<SocketAddr>> {
+fn addresses(list: &str) -> IoResult<Vec<ListenAddress>> {
     list.split_whitespace().map(|address| address.parse().map_err(Error::other)).collect()
 }
 
@@ -175,16 +174,17 @@ fn somebody_offers(fixed: &Fixed) -> bool {
 
 /// The sockets of this process, for a successor.
 #[derive(Debug, Default)]
-pub struct Offer(Vec<(SocketAddr, TcpListener)>);
+pub struct Offer(Vec<(ListenAddress, OwnedFd)>);
 
 impl Offer {
     /// Adds a socket.
     ///
     /// # Errors
     /// There is no descriptor left for it.
-    pub fn add(&mut self, address: SocketAddr, socket: &TcpListener) -> Result<(), String> {
-        let socket = socket.try_clone().map_err(|fault| format!("{address}: {fault}"))?;
-        self.0.push((address, socket));
+    pub fn add(&mut self, address: &ListenAddress, socket: &impl AsFd) -> Result<(), String> {
+        let socket = socket.as_fd().try_clone_to_owned();
+        let socket = socket.map_err(|fault| format!("{address}: {fault}"))?;
+        self.0.push((address.clone(), socket));
         Ok(())
     }
 
@@ -261,7 +261,7 @@ async fn attend(process: Arc<Process>, listener: UnixListener) {
 }
 
 /// Hears what the other side wants. Gives the addresses that a successor serves.
-fn converse(process: &Arc<Process>, stream: UnixStream) -> IoResult<Option<Vec<SocketAddr>>> {
+fn converse(process: &Arc<Process>, stream: UnixStream) -> IoResult<Option<Vec<ListenAddress>>> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -281,7 +281,10 @@ fn converse(process: &Arc<Process>, stream: UnixStream) -> IoResult<Option<Vec<S
 }
 
 /// The conversation with a successor; gives the addresses that it serves.
-fn hand_over(process: &Process, reader: &mut BufReader<UnixStream>) -> IoResult<Vec<SocketAddr>> {
+fn hand_over(
+    process: &Process,
+    reader: &mut BufReader<UnixStream>,
+) -> IoResult<Vec<ListenAddress>> {
     let offer = process.offer.get().ok_or_else(|| Error::other("nothing to hand over yet"))?;
     process.life.hands_over(true);
     if process.life.is_draining() || *process.life.stop().borrow() != Stop::Not {

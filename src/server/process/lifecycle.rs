@@ -1,7 +1,6 @@
 //! Signals and the end: stop cleanly on SIGTERM, SIGINT or once a successor serves, at once on a
 //! second SIGINT, and on nothing else. SIGUSR1 opens the logs again.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::Process;
+use crate::config::ListenAddress;
 use crate::telemetry::metrics::Metrics;
 
 /// How long nothing must be under way before the gateway takes the drain for finished.
@@ -34,14 +34,14 @@ pub enum Stop {
     /// The gateway ends, and nobody accepts after it.
     End,
     /// A successor accepts on these addresses.
-    Successor(Vec<SocketAddr>),
+    Successor(Vec<ListenAddress>),
 }
 
 impl Stop {
     /// Whether a successor accepts on an address.
     #[must_use]
-    pub fn takes(&self, address: SocketAddr) -> bool {
-        matches!(self, Self::Successor(taken) if taken.contains(&address))
+    pub fn takes(&self, address: &ListenAddress) -> bool {
+        matches!(self, Self::Successor(taken) if taken.contains(address))
     }
 }
 
@@ -84,7 +84,7 @@ impl Life {
     }
 
     /// A successor serves: this process ends once what it has under way is over.
-    pub fn succeeded(&self, taken: Vec<SocketAddr>) {
+    pub fn succeeded(&self, taken: Vec<ListenAddress>) {
         self.drain.send_replace(true);
         self.stop.send_replace(Stop::Successor(taken));
     }

@@ -2,12 +2,17 @@
 //! connection.
 
 use std::collections::HashMap;
-use std::io::Result as IoResult;
+use std::io::{Error, ErrorKind, Result as IoResult};
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockFilter, SockRef, Socket, Type};
+
+use crate::config::ListenAddress;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 4096;
@@ -16,7 +21,25 @@ const BACKLOG: i32 = 4096;
 pub const LAST: Duration = Duration::from_millis(200);
 
 /// Sockets that the process before had, by address.
-pub type Inherited = HashMap<SocketAddr, OwnedFd>;
+pub type Inherited = HashMap<ListenAddress, OwnedFd>;
+
+/// A socket of a listener.
+#[derive(Debug)]
+pub enum Listening {
+    /// TCP.
+    Tcp(TcpListener),
+    /// A Unix socket.
+    Unix(UnixListener),
+}
+
+impl AsFd for Listening {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(socket) => socket.as_fd(),
+            Self::Unix(socket) => socket.as_fd(),
+        }
+    }
+}
 
 /// The socket for an address: the inherited one, or a new one. `key` is what declares it.
 ///
@@ -24,10 +47,32 @@ pub type Inherited = HashMap<SocketAddr, OwnedFd>;
 /// It cannot be had, in words for the operator.
 pub fn bind(
     key: &str,
+    address: &ListenAddress,
+    inherited: &mut Inherited,
+) -> Result<Listening, String> {
+    match address {
+        ListenAddress::Tcp(address) => bind_tcp(key, *address, inherited).map(Listening::Tcp),
+        ListenAddress::Unix(path) => {
+            let socket = match inherited.remove(address) {
+                Some(socket) => Ok(UnixListener::from(socket)),
+                None => new_unix(path),
+            };
+            let socket = socket.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+            socket.map(Listening::Unix).map_err(|fault| format!("{key}: {address}: {fault}"))
+        }
+    }
+}
+
+/// The socket for an address of TCP, as [`bind`].
+///
+/// # Errors
+/// As [`bind`].
+pub fn bind_tcp(
+    key: &str,
     address: SocketAddr,
     inherited: &mut Inherited,
 ) -> Result<TcpListener, String> {
-    let socket = match inherited.remove(&address) {
+    let socket = match inherited.remove(&address.into()) {
         Some(socket) => {
             let socket = TcpListener::from(socket);
             // Whoever had it before may have been about to close it.
@@ -49,6 +94,37 @@ fn new(address: SocketAddr) -> IoResult<TcpListener> {
     Ok(socket.into())
 }
 
+/// Who may connect is who may write to it: the owner and the group. A socket of a gateway that is
+/// gone is replaced, under another name first, so that there is always one.
+fn new_unix(path: &Path) -> IoResult<UnixListener> {
+    match std::fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(Error::new(ErrorKind::AlreadyExists, "a file that is no socket is there"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(ErrorKind::AddrInUse.into()),
+        Ok(_) | Err(_) => {}
+    }
+    let mut staged = path.as_os_str().to_owned();
+    staged.push(format!(".{}", std::process::id()));
+    let staged = Path::new(&staged);
+    let _ = std::fs::remove_file(staged);
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(staged)?)?;
+    std::fs::set_permissions(staged, std::fs::Permissions::from_mode(0o660))?;
+    socket.listen(BACKLOG)?;
+    std::fs::rename(staged, path)?;
+    Ok(socket.into())
+}
+
+/// From now on nobody can connect to a Unix socket: its file is gone. Those that have can be
+/// accepted. While it is listened on nobody else takes its place, so the file is this socket's.
+///
+/// # Errors
+/// The file cannot be removed.
+pub fn turn_away_unix(path: &Path) -> IoResult<()> {
+    std::fs::remove_file(path)
+}
+
 /// From now on the kernel drops attempts to connect unanswered; those it has answered are finished
 /// and can be accepted. To close a socket resets what waits in it, requests already sent included,
 /// so it is emptied first. A client whose attempt was dropped tries again after a second and is
@@ -56,7 +132,7 @@ fn new(address: SocketAddr) -> IoResult<TcpListener> {
 ///
 /// # Errors
 /// The kernel has no such filters.
-pub fn turn_away(listener: &TcpListener) -> IoResult<()> {
+pub fn turn_away(listener: &impl AsFd) -> IoResult<()> {
     // Classic BPF over the TCP header: load its flags (byte 13), drop what has SYN set (bit 1),
     // pass the rest.
     let (load_byte, jump_if_set, give) = (0x30, 0x45, 0x06);
@@ -82,17 +158,14 @@ mod tests {
         let mut early = TcpStream::connect(address).unwrap();
         turn_away(&listener).unwrap();
         let late = TcpStream::connect_timeout(&address, Duration::from_millis(300));
-        assert_eq!(late.unwrap_err().kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(late.unwrap_err().kind(), ErrorKind::TimedOut);
         early.write_all(b"early").unwrap();
         let (mut accepted, _) = listener.accept().unwrap();
         drop(listener);
         let mut bytes = [0; 5];
         accepted.read_exact(&mut bytes).unwrap();
         assert_eq!(&bytes, b"early");
-        assert_eq!(
-            TcpStream::connect(address).unwrap_err().kind(),
-            std::io::ErrorKind::ConnectionRefused
-        );
+        assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     }
 
     #[test]
@@ -100,8 +173,9 @@ mod tests {
         let first = new("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
         turn_away(&first).unwrap();
-        let mut inherited = Inherited::from([(address, OwnedFd::from(first.try_clone().unwrap()))]);
-        let _second = bind("listeners", address, &mut inherited).unwrap();
+        let mut inherited =
+            Inherited::from([(address.into(), OwnedFd::from(first.try_clone().unwrap()))]);
+        let _second = bind_tcp("listeners", address, &mut inherited).unwrap();
         assert!(TcpStream::connect_timeout(&address, Duration::from_secs(120)).is_ok());
     }
 
@@ -110,12 +184,13 @@ mod tests {
         let first = new("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
         assert!(
-            bind("listeners", address, &mut Inherited::new())
+            bind_tcp("listeners", address, &mut Inherited::new())
                 .unwrap_err()
                 .contains("listeners: 127.0.0.1:")
         );
-        let mut inherited = Inherited::from([(address, OwnedFd::from(first.try_clone().unwrap()))]);
-        let second = bind("listeners", address, &mut inherited).unwrap();
+        let mut inherited =
+            Inherited::from([(address.into(), OwnedFd::from(first.try_clone().unwrap()))]);
+        let second = bind_tcp("listeners", address, &mut inherited).unwrap();
         assert_eq!(second.local_addr().unwrap(), address);
         assert!(inherited.is_empty());
     }

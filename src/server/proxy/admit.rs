@@ -6,7 +6,7 @@ use http::HeaderValue;
 use pingora::Result;
 use pingora::http::RequestHeader;
 
-use super::client::Client;
+use super::client::Requester;
 use super::driver::Gateway;
 use super::exchange::{Exchange, Stage, Unmatched};
 use super::{cors, refusal, tunnel};
@@ -41,7 +41,7 @@ pub(super) enum Admitted {
 
 impl Gateway {
     /// Steps 0 to 10, in order.
-    pub(super) async fn admit<C: Client>(
+    pub(super) async fn admit<C: Requester>(
         &self,
         client: &mut C,
         conn: &Arc<Conn>,
@@ -50,9 +50,9 @@ impl Gateway {
     ) -> Result<Admitted> {
         // Known before the head is: a refusal of the head says who sent it. What a proxy forwards
         // counts once the head is good.
-        let peer = Some(conn.peer);
+        let peer = conn.peer;
         exchange.http2 = conn.http2;
-        exchange.trusted = exchange.snapshot.config.trusted_proxies.contains(conn.peer);
+        exchange.trusted = conn.speaks_for_clients(&exchange.snapshot.config.trusted_proxies);
         // A host hands on what its clients say: nothing of it is believed but what it says itself.
         self.name_request(client.fields(), exchange.trusted && !client.is_host(), exchange);
         exchange.address = peer.filter(|_| !exchange.trusted);
@@ -170,7 +170,7 @@ impl Gateway {
     }
 
     /// Answers a preflight of an API with `cors`; false where the request is none.
-    async fn preflight<C: Client>(
+    async fn preflight<C: Requester>(
         &self,
         client: &mut C,
         exchange: &mut Exchange,
@@ -200,7 +200,7 @@ impl Gateway {
     }
 
     /// Step 0 again, where the API has a limit of its own.
-    fn bound_body<C: Client>(&self, client: &mut C, exchange: &mut Exchange, length: u64) {
+    fn bound_body<C: Requester>(&self, client: &mut C, exchange: &mut Exchange, length: u64) {
         let most = exchange
             .api()
             .and_then(|api| api.max_body)
@@ -216,7 +216,7 @@ impl Gateway {
 
     /// Lets a WebSocket handshake through where the API does, and watches what becomes of it.
     /// Everywhere else the request is plain HTTP.
-    fn open_tunnel<C: Client>(
+    fn open_tunnel<C: Requester>(
         &self,
         client: &mut C,
         exchange: &mut Exchange,
@@ -235,7 +235,7 @@ impl Gateway {
         }
     }
 
-    async fn refuse<C: Client>(
+    async fn refuse<C: Requester>(
         &self,
         client: &mut C,
         exchange: &mut Exchange,
@@ -247,7 +247,7 @@ impl Gateway {
         Ok(Admitted::Answered)
     }
 
-    async fn answer_if_refused<C: Client>(
+    async fn answer_if_refused<C: Requester>(
         &self,
         client: &mut C,
         exchange: &mut Exchange,

@@ -39,31 +39,19 @@ pub enum Extent {
     Unknown,
 }
 
-/// A request with the connection that it came on.
-pub trait Client: Send {
+/// A request that is judged, and answered where it is not forwarded.
+pub trait Requester: Send {
     /// Where its lines are.
     type Fields: Fields + Sync;
 
     /// Its lines.
     fn fields(&self) -> &Self::Fields;
 
-    /// It came over HTTP/2.
-    fn is_http2(&self) -> bool;
-
-    /// It is of HTTP/1.1 or later.
-    fn is_http_11(&self) -> bool;
-
     /// It reads gRPC, and not HTTP statuses and bodies.
     fn is_grpc(&self) -> bool;
 
     /// It is a host proxy that asks what it may forward.
     fn is_host(&self) -> bool;
-
-    /// It has no body at all.
-    fn is_body_empty(&mut self) -> bool;
-
-    /// Everything of its body has been taken.
-    fn is_body_done(&mut self) -> bool;
 
     /// It is taken for a request with this method.
     fn become_method(&mut self, method: Method);
@@ -73,6 +61,27 @@ pub trait Client: Send {
 
     /// The connection ends behind the answer.
     fn close(&mut self);
+
+    /// Writes an answer of our own, whole.
+    ///
+    /// # Errors
+    /// The client went away.
+    fn answer(&mut self, answer: Answer) -> impl Future<Output = Result<()>> + Send;
+}
+
+/// A request with the connection that it came on, which may be forwarded.
+pub trait Client: Requester {
+    /// It came over HTTP/2.
+    fn is_http2(&self) -> bool;
+
+    /// It is of HTTP/1.1 or later.
+    fn is_http_11(&self) -> bool;
+
+    /// It has no body at all.
+    fn is_body_empty(&mut self) -> bool;
+
+    /// Everything of its body has been taken.
+    fn is_body_done(&mut self) -> bool;
 
     /// A final answer has begun; an interim one (1xx) may still be followed by a refusal.
     fn has_answered(&self) -> bool;
@@ -113,10 +122,4 @@ pub trait Client: Send {
     /// # Errors
     /// The client went away.
     fn finish(&mut self) -> impl Future<Output = Result<()>> + Send;
-
-    /// Writes an answer of our own, whole.
-    ///
-    /// # Errors
-    /// The client went away.
-    fn answer(&mut self, answer: Answer) -> impl Future<Output = Result<()>> + Send;
 }

@@ -8,7 +8,7 @@ use http::header::{
 use http::{HeaderValue, StatusCode};
 use pingora::Result;
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Requester};
 use super::exchange::{Exchange, Stage};
 use super::lines::{Lines, OwnLines};
 use crate::policy::decide::Preflight;
@@ -73,7 +73,7 @@ fn http_date(seconds: i64) -> String {
 ///
 /// # Errors
 /// The client went away.
-pub async fn answer_preflight<C: Client>(
+pub async fn answer_preflight<C: Requester>(
     client: &mut C,
     exchange: &mut Exchange,
     preflight: &Preflight<'_>,

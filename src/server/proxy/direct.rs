@@ -13,8 +13,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::admit::Admitted;
-use super::client::Client;
 use super::client::direct::Direct;
+use super::client::{Client, Requester};
 use super::driver::Gateway;
 use super::under_way::UnderWay;
 use super::{record, refusal};

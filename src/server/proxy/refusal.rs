@@ -3,7 +3,7 @@
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use pingora::Result;
 
-use super::client::{Answer, Client};
+use super::client::{Answer, Requester};
 use super::exchange::{Exchange, Stage};
 use super::lines::{Lines, OwnLines};
 use crate::policy::definition::ErrorFormat;
@@ -14,7 +14,7 @@ use crate::telemetry::decision_id;
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 /// The reason, for a host that shows no body.
-const DECISION_REASON: HeaderName = HeaderName::from_static("x-decision-reason");
+pub const DECISION_REASON: HeaderName = HeaderName::from_static("x-decision-reason");
 const RATELIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
@@ -22,7 +22,7 @@ const RATELIMIT: HeaderName = HeaderName::from_static("ratelimit");
 ///
 /// # Errors
 /// The client went away.
-pub async fn refuse<C: Client>(
+pub async fn refuse<C: Requester>(
     client: &mut C,
     exchange: &mut Exchange,
     refusal: &Refusal,
@@ -68,7 +68,8 @@ pub async fn refuse<C: Client>(
 }
 
 /// The status that a gRPC caller knows a refusal by (gRPC "Status codes and their use").
-const fn grpc_status(status: u16) -> &'static str {
+#[must_use]
+pub const fn grpc_status(status: u16) -> &'static str {
     match status {
         400 => "3",
         401 => "16",

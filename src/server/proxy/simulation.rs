@@ -615,7 +615,7 @@ async fn run(requests: u64, seed: u64) -> u64 {
             let mut place = Place::take(&shared.edge.connections).unwrap();
             let peer = std::net::IpAddr::from([127, 0, 0, 1]);
             place.of(peer).unwrap();
-            let conn = Arc::new(Conn::new(place, peer, None, false));
+            let conn = Arc::new(Conn::new(place, Some(peer), None, false));
             let deadline = Instant::now() + Duration::from_secs(60);
             let transport = Transport::memory(ours);
             let edge = shared.edge.clone();

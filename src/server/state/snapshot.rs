@@ -2,10 +2,9 @@
 //! two.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::config::Config;
+use crate::config::{Config, ListenAddress};
 use crate::grant::redirect::Pages;
 use crate::keys::IssuerKeys;
 use crate::names::Timestamp;
@@ -107,10 +106,10 @@ impl Snapshot {
     }
 
     /// When the first certificate of each listener with TLS expires.
-    pub fn expiries(&self) -> impl Iterator<Item = (SocketAddr, Timestamp)> {
+    pub fn expiries(&self) -> impl Iterator<Item = (&ListenAddress, Timestamp)> {
         let listeners = self.config.fixed.listeners.iter().zip(&self.config.tls);
         listeners.filter_map(|(listener, tls)| {
-            Some((listener.address, tls.as_ref()?.certificates.not_after))
+            Some((&listener.address, tls.as_ref()?.certificates.not_after))
         })
     }
 

@@ -1,10 +1,9 @@
 //! What the listeners count: connections.
 
-use std::net::SocketAddr;
-
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Result};
 
 use super::Registrar;
+use crate::config::ListenAddress;
 use crate::names::Timestamp;
 use crate::telemetry::cause::{ConnectionCut, ConnectionRefused};
 
@@ -56,7 +55,7 @@ impl EdgeMetrics {
         self.cut.with_label_values(&[cause.label()]).inc();
     }
 
-    pub(super) fn set_certificates(&self, certificates: &[(SocketAddr, Timestamp)]) {
+    pub(super) fn set_certificates(&self, certificates: &[(ListenAddress, Timestamp)]) {
         self.certificate_expiry.reset();
         for (listener, expiry) in certificates {
             self.certificate_expiry.with_label_values(&[&listener.to_string()]).set(expiry.0);

@@ -173,6 +173,19 @@ rules! {
         ProxyUntrusted = "proxy.untrusted", Warning,
             "all callers have the proxy's address, and limits on guessing shut them out \
                 together", "name the proxy under `trusted_proxies`";
+        /// Hosts that ask and are not trusted.
+        HostUntrusted = "host.untrusted", Warning,
+            "nobody who asks there is answered", "name the addresses of the hosts under \
+                `trusted_proxies`, or listen on a Unix socket";
+        /// An API that asks for what no host that asks holds.
+        HostUnheld = "host.unheld", Warning,
+            "its requests are 500 where a host asks about them", "leave the key out, or have \
+                clients of this API come to a listener without `decide`";
+        /// A path of an API that is below the base path of another one with another upstream.
+        HostPaths = "host.paths", Warning,
+            "a host that forwards by base path would go elsewhere than was judged, and is refused \
+                with 500", "give the APIs base paths that are not inside each other, or one \
+                upstream";
         /// An issuer whose ID tokens are taken.
         IssuerIdTokens = "issuer.id_tokens", Warning,
             "an ID token says who signed in at a client, and that client can pass it on as an \

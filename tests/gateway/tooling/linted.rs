@@ -126,6 +126,7 @@ fn every_rule_of_the_lint_finds_what_it_is_about_and_nothing_else() {
         &POLICIES.replace("wild: { grants: [{ api: one }, { api: two }] }", "wild: {}"),
     );
     let (_, told) = files.json(&["check"], "");
+    let mut seen: BTreeSet<String> = found.into_iter().map(|(rule, ..)| rule).collect();
     let unreachable = told["findings"]
         .as_array()
         .unwrap()
@@ -135,11 +136,46 @@ fn every_rule_of_the_lint_finds_what_it_is_about_and_nothing_else() {
         unreachable.map(|finding| finding["on"].as_str().unwrap()).collect();
     // `two POST /a` is closed on purpose, by a policy that admits nobody.
     assert_eq!(unreachable, ["one GET /b"]);
+    seen.extend(of_hosts(&files));
     let rules = Rule::ALL.iter().filter(|rule| rule.basis() == Basis::Check);
     let labels: BTreeSet<&str> = rules.map(|rule| rule.label()).collect();
-    let mut seen: BTreeSet<String> = found.into_iter().map(|(rule, ..)| rule).collect();
     seen.insert("operation.unreachable".to_owned());
     assert_eq!(seen, labels.into_iter().map(str::to_owned).collect(), "each rule is seen here");
+}
+
+/// Those of a set that a host asks about.
+fn of_hosts(files: &Files) -> Vec<String> {
+    files.write(
+        "gateway.yaml",
+        "public_url: http://127.0.0.1:1
+listeners: [{ address: '127.0.0.1:1' }, { address: '127.0.0.1:2', decide: nginx }]
+store: { embedded: { path: store } }
+policies: policies.yaml
+clients: clients.yaml
+upstreams: { a: { servers: ['http://127.0.0.1:3'] }, b: { servers: ['http://127.0.0.1:4'] } }
+",
+    );
+    files.write(
+        "policies.yaml",
+        "apis:
+  wide: { base_path: /w, upstream: a, public: true, websocket: true, resources: { '/{*rest}': \
+            [GET] } }
+  inside: { base_path: /w/in, upstream: b, public: true, resources: { /x: [GET] } }
+  beside: { base_path: /v, upstream: b, public: true, resources: { /x: [GET] } }
+",
+    );
+    files.write("clients.yaml", "clients: {}\n");
+    let (_, told) = files.json(&["check"], "");
+    let findings = told["findings"].as_array().unwrap_or_else(|| panic!("{told}"));
+    let found: Vec<(&str, &str)> = findings
+        .iter()
+        .map(|finding| (finding["rule"].as_str().unwrap(), finding["on"].as_str().unwrap()))
+        .filter(|(rule, _)| rule.starts_with("host."))
+        .collect();
+    let all =
+        [("host.untrusted", "trusted_proxies"), ("host.unheld", "wide"), ("host.paths", "wide")];
+    assert_eq!(found, all);
+    all.map(|(rule, _)| rule.to_owned()).into()
 }
 
 #[test]

@@ -170,10 +170,5 @@ fn a_real_browser_opens_a_socket_with_its_token() {
     let gateway = Gateway::start(&setup);
     let (url, token) = (format!("ws://{}/page/x", gateway.address), gateway.token("app"));
     let python = crate::clients::installed().join("venv/bin/python");
-    crate::clients::run(
-        &gateway,
-        &python,
-        "live.py",
-        &[("LIVE", url.as_str()), ("TOKEN", &token)],
-    );
+    crate::clients::run(&gateway, &python, "live.py", &[("LIVE", url.as_str()), ("TOKEN", &token)]);
 }

@@ -17,7 +17,7 @@ use tokio::io::AsyncWrite;
 use tokio::time::timeout;
 
 use super::library::REST;
-use super::{Answer, Client, Extent};
+use super::{Answer, Client, Extent, Requester};
 use crate::reason::Refusal;
 use crate::request::answer::AnswerHead;
 use crate::request::fields::{Fields, HeadText};
@@ -217,19 +217,11 @@ fn gone<T>(failed: std::io::Result<T>, kind: ErrorType) -> Result<T> {
     })
 }
 
-impl Client for Direct {
+impl Requester for Direct {
     type Fields = HeadText;
 
     fn fields(&self) -> &HeadText {
         &self.text
-    }
-
-    fn is_http2(&self) -> bool {
-        false
-    }
-
-    fn is_http_11(&self) -> bool {
-        self.request.http_11
     }
 
     fn is_grpc(&self) -> bool {
@@ -240,14 +232,6 @@ impl Client for Direct {
         self.conn().decides.is_some()
     }
 
-    fn is_body_empty(&mut self) -> bool {
-        !self.request.has_body
-    }
-
-    fn is_body_done(&mut self) -> bool {
-        self.io.is_body_done()
-    }
-
     // Its request line is written anew.
     fn become_method(&mut self, _: Method) {}
 
@@ -256,6 +240,58 @@ impl Client for Direct {
 
     fn close(&mut self) {
         self.closes = true;
+    }
+
+    async fn answer(&mut self, mut answer: Answer) -> Result<()> {
+        if self.conn().decides == Some(Dialect::Nginx)
+            && !matches!(answer.status, 200..=299 | 401 | 403)
+        {
+            // It knows no others: what was meant goes in a header.
+            let status = answer.status.to_string();
+            answer.lines.0.push((DECISION_STATUS, status.into_bytes()));
+            answer.status = StatusCode::FORBIDDEN.as_u16();
+        }
+        self.closes |= answer.close || has_more_than_is_worth_reading(&self.text);
+        let status = StatusCode::from_u16(answer.status).ok();
+        let reason = status.and_then(|status| status.canonical_reason()).unwrap_or_default();
+        self.begin_answer(answer.status, reason);
+        let mut out = Wire(&mut self.out);
+        for (name, value) in &answer.lines.0 {
+            crate::server::proxy::lines::Lines::put(&mut out, name, value)?;
+        }
+        if answer.status != StatusCode::NO_CONTENT.as_u16() {
+            let _ = write!(self.out, "content-length: {}\r\n", answer.body.len());
+        }
+        self.end_head();
+        if !self.request.is_head {
+            self.out.extend_from_slice(&answer.body);
+        }
+        self.answered = true;
+        self.flush().await?;
+        if !self.closes && !self.io.is_body_done() {
+            // A small body is read to its end, so that the connection goes on.
+            let rest = async { while let Ok(Some(_)) = self.body(false).await {} };
+            let _ = timeout(DRAIN, rest).await;
+        }
+        Ok(())
+    }
+}
+
+impl Client for Direct {
+    fn is_http2(&self) -> bool {
+        false
+    }
+
+    fn is_http_11(&self) -> bool {
+        self.request.http_11
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        !self.request.has_body
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        self.io.is_body_done()
     }
 
     fn has_answered(&self) -> bool {
@@ -334,40 +370,6 @@ impl Client for Direct {
         if !self.io.is_body_done() {
             let rest = async { while let Ok(Some(_)) = self.body(false).await {} };
             let _ = timeout(REST, rest).await;
-        }
-        Ok(())
-    }
-
-    async fn answer(&mut self, mut answer: Answer) -> Result<()> {
-        if self.conn().decides == Some(Dialect::Nginx)
-            && !matches!(answer.status, 200..=299 | 401 | 403)
-        {
-            // It knows no others: what was meant goes in a header.
-            let status = answer.status.to_string();
-            answer.lines.0.push((DECISION_STATUS, status.into_bytes()));
-            answer.status = StatusCode::FORBIDDEN.as_u16();
-        }
-        self.closes |= answer.close || has_more_than_is_worth_reading(&self.text);
-        let status = StatusCode::from_u16(answer.status).ok();
-        let reason = status.and_then(|status| status.canonical_reason()).unwrap_or_default();
-        self.begin_answer(answer.status, reason);
-        let mut out = Wire(&mut self.out);
-        for (name, value) in &answer.lines.0 {
-            crate::server::proxy::lines::Lines::put(&mut out, name, value)?;
-        }
-        if answer.status != StatusCode::NO_CONTENT.as_u16() {
-            let _ = write!(self.out, "content-length: {}\r\n", answer.body.len());
-        }
-        self.end_head();
-        if !self.request.is_head {
-            self.out.extend_from_slice(&answer.body);
-        }
-        self.answered = true;
-        self.flush().await?;
-        if !self.closes && !self.io.is_body_done() {
-            // A small body is read to its end, so that the connection goes on.
-            let rest = async { while let Ok(Some(_)) = self.body(false).await {} };
-            let _ = timeout(DRAIN, rest).await;
         }
         Ok(())
     }

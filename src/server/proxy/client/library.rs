@@ -14,7 +14,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
-use super::{Answer, Client, Extent};
+use super::{Answer, Client, Extent, Requester};
 use crate::request::answer::AnswerHead;
 use crate::request::method::Method;
 use crate::server::edge::conn::Conn;
@@ -108,19 +108,11 @@ pub fn prepare(
     Ok(())
 }
 
-impl Client for Library<'_> {
+impl Requester for Library<'_> {
     type Fields = HeaderMap;
 
     fn fields(&self) -> &HeaderMap {
         &self.session.req_header().headers
-    }
-
-    fn is_http2(&self) -> bool {
-        self.session.is_http2()
-    }
-
-    fn is_http_11(&self) -> bool {
-        self.session.req_header().version != http::Version::HTTP_10
     }
 
     fn is_grpc(&self) -> bool {
@@ -132,14 +124,6 @@ impl Client for Library<'_> {
 
     fn is_host(&self) -> bool {
         false
-    }
-
-    fn is_body_empty(&mut self) -> bool {
-        self.session.as_mut().is_body_empty()
-    }
-
-    fn is_body_done(&mut self) -> bool {
-        !self.is_tunnel && self.session.as_mut().is_body_done()
     }
 
     fn become_method(&mut self, method: Method) {
@@ -154,6 +138,58 @@ impl Client for Library<'_> {
 
     fn close(&mut self) {
         self.session.set_keepalive(None);
+    }
+
+    async fn answer(&mut self, answer: Answer) -> Result<()> {
+        let is_head = self.session.req_header().method == http::Method::HEAD;
+        let mut lines = HeaderMap::with_capacity(answer.lines.0.len() + 1);
+        for (name, value) in answer.lines.0 {
+            let value = http::HeaderValue::from_maybe_shared(Bytes::from(value))
+                .map_err(|_| Error::new_in(ErrorType::InvalidHTTPHeader))?;
+            lines.append(name, value);
+        }
+        // A gRPC answer of head alone: status and end in one frame (Trailers-Only).
+        let is_bare = self.is_grpc() || answer.status == StatusCode::NO_CONTENT.as_u16();
+        if !is_bare {
+            lines.insert(CONTENT_LENGTH, answer.body.len().into());
+        }
+        let head = Box::new(with_lines(answer.status, lines)?);
+        let close = answer.close || has_more_than_is_worth_reading(self.fields());
+        if close {
+            self.session.set_keepalive(None);
+        }
+        // A small body is read to its end, so that the answer arrives and the connection goes on.
+        self.session.as_downstream_mut().set_close_on_response_before_downstream_finish(close);
+        if self.is_grpc() {
+            let written = self.session.write_response_tasks(vec![HttpTask::Header(head, true)]);
+            return written.await.map(|_| ()).map_err(Error::into_down);
+        }
+        // The library does not say whose fault a failed write is: it is the client's, who went
+        // away.
+        let without = is_bare || is_head;
+        self.session.write_response_header(head, without).await.map_err(Error::into_down)?;
+        // On HTTP/2 an answer without a body is ended like one with it, or it would be taken back
+        // with the stream.
+        let body = (!without).then(|| Bytes::from(answer.body));
+        self.session.write_response_body(body, true).await.map_err(Error::into_down)
+    }
+}
+
+impl Client for Library<'_> {
+    fn is_http2(&self) -> bool {
+        self.session.is_http2()
+    }
+
+    fn is_http_11(&self) -> bool {
+        self.session.req_header().version != http::Version::HTTP_10
+    }
+
+    fn is_body_empty(&mut self) -> bool {
+        self.session.as_mut().is_body_empty()
+    }
+
+    fn is_body_done(&mut self) -> bool {
+        !self.is_tunnel && self.session.as_mut().is_body_done()
     }
 
     fn has_answered(&self) -> bool {
@@ -241,40 +277,6 @@ impl Client for Library<'_> {
             let _ = timeout(REST, rest).await;
         }
         self.session.as_mut().finish_body().await.map(drop).map_err(Error::into_down)
-    }
-
-    async fn answer(&mut self, answer: Answer) -> Result<()> {
-        let is_head = self.session.req_header().method == http::Method::HEAD;
-        let mut lines = HeaderMap::with_capacity(answer.lines.0.len() + 1);
-        for (name, value) in answer.lines.0 {
-            let value = http::HeaderValue::from_maybe_shared(Bytes::from(value))
-                .map_err(|_| Error::new_in(ErrorType::InvalidHTTPHeader))?;
-            lines.append(name, value);
-        }
-        // A gRPC answer of head alone: status and end in one frame (Trailers-Only).
-        let is_bare = self.is_grpc() || answer.status == StatusCode::NO_CONTENT.as_u16();
-        if !is_bare {
-            lines.insert(CONTENT_LENGTH, answer.body.len().into());
-        }
-        let head = Box::new(with_lines(answer.status, lines)?);
-        let close = answer.close || has_more_than_is_worth_reading(self.fields());
-        if close {
-            self.session.set_keepalive(None);
-        }
-        // A small body is read to its end, so that the answer arrives and the connection goes on.
-        self.session.as_downstream_mut().set_close_on_response_before_downstream_finish(close);
-        if self.is_grpc() {
-            let written = self.session.write_response_tasks(vec![HttpTask::Header(head, true)]);
-            return written.await.map(|_| ()).map_err(Error::into_down);
-        }
-        // The library does not say whose fault a failed write is: it is the client's, who went
-        // away.
-        let without = is_bare || is_head;
-        self.session.write_response_header(head, without).await.map_err(Error::into_down)?;
-        // On HTTP/2 an answer without a body is ended like one with it, or it would be taken back
-        // with the stream.
-        let body = (!without).then(|| Bytes::from(answer.body));
-        self.session.write_response_body(body, true).await.map_err(Error::into_down)
     }
 }
 
