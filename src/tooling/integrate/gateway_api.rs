@@ -7,7 +7,7 @@ pub(super) fn write(plan: &Plan<'_>) -> Result<String, String> {
     let mut text = Text::default();
     text.line(
         0,
-        "# Made by `scopegate integrate gateway-api`: the Gateway forwards what scopegate permits.",
+        "# Made by `scopegate integrate gateway-api`: what scopegate permits is forwarded.",
     );
     text.line(
         0,
@@ -42,7 +42,10 @@ fn route_of(text: &mut Text, (decide, serves): (u16, Option<u16>), site: &Site<'
     }
     text.line(2, "rules:");
     if let Some(serves) = serves {
-        text.line(2, "# Tokens are issued by the gateway. A prefix is of whole segments: the other endpoints");
+        text.line(
+            2,
+            "# Tokens are issued by the gateway. A prefix is of whole segments: some paths",
+        );
         text.line(2, "# are in full.");
         text.line(2, "- matches:");
         let whole = ENDPOINTS.iter().filter(|path| !path.ends_with(['_', '-']));
