@@ -13,7 +13,10 @@ pub(super) fn write(plan: &Plan<'_>) -> Result<String, String> {
         0,
         "# `ExternalAuth` is experimental in the Gateway API 1.4. What implements it is to keep",
     );
-    text.line(0, "# paths as they came, and to refuse header names with underscores. Services are called as the");
+    text.line(
+        0,
+        "# paths as they came, and to refuse names with underscores. Services are called as the",
+    );
     text.line(0, "# upstreams are; change them to yours.");
     let port = |address: &ListenAddress| match address {
         ListenAddress::Tcp(address) => Ok(address.port()),
