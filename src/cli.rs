@@ -7,10 +7,12 @@ mod block;
 mod check;
 mod client;
 mod demo;
+mod doctor;
 mod diff;
 mod explain;
 mod findings;
 mod import;
+mod init;
 mod integrate;
 mod key;
 mod observed;
@@ -30,7 +32,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::config::LogFormat;
@@ -85,6 +87,22 @@ enum Command {
         /// Port to listen on; metrics are on the next one. A free one if this is taken
         #[arg(long, default_value_t = 8080)]
         port: u16,
+    },
+    /// Make a folder to begin with: a configuration that loads, passes its tests and serves, and a
+    /// first client
+    Init {
+        #[command(flatten)]
+        arguments: init::InitArguments,
+    },
+    /// Look at configuration, store, issuers, servers, clock, open files and certificates from this
+    /// machine, and say what to do
+    Doctor {
+        /// gateway.yaml
+        #[arg(long, env = CONFIG, default_value = "config/gateway.yaml")]
+        config: PathBuf,
+        /// Form of the output
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
     },
     /// Load the configuration as `serve` would, without a network; print every fault, then what
     /// deserves a second look
@@ -145,7 +163,7 @@ enum Command {
         #[arg(value_enum)]
         host: integrate::HostArgument,
         /// gateway.yaml
-        #[arg(long, default_value = "config/gateway.yaml")]
+        #[arg(long, env = CONFIG, default_value = "config/gateway.yaml")]
         config: PathBuf,
     },
     /// Make policies out of an OpenAPI document, or clients and policies out of records of
@@ -210,6 +228,12 @@ enum Command {
         #[command(subcommand)]
         command: store::StoreCommand,
     },
+    /// Print what completes these commands in a shell: put it where the shell looks for such files
+    Completion {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
     /// Print the JSON Schema of the YAML, or of decision records
     Schema {
         /// Kind of file; all those of YAML when left out
@@ -251,6 +275,8 @@ pub fn main() -> ExitCode {
         }
         Command::Upgrade { config } => upgrade::run(&config),
         Command::Demo { port } => demo::run(port),
+        Command::Init { arguments } => init::run(&arguments),
+        Command::Doctor { config, format } => doctor::run(&config, format),
         Command::Check { config, format, deny } => check::run(&config, deny, format),
         Command::Findings { config, arguments } => findings::run(&config, &arguments),
         Command::Test { config, arguments } => test::run(&config, &arguments),
@@ -273,6 +299,7 @@ pub fn main() -> ExitCode {
             attempts::run(&options.config, command, options.format)
         }
         Command::Store { options, command } => store::run(&options.config, command, options.format),
+        Command::Completion { shell } => completion(shell),
         Command::Schema { kind } => schema::run(kind),
     }
 }
@@ -298,6 +325,13 @@ fn serve(gateway: &Path, upgrade: bool, shadow: Option<&Path>, library_loop: boo
         library_loop,
     };
     finish(crate::server::run(config, gateway, options))
+}
+
+fn completion(shell: clap_complete::Shell) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "scopegate", &mut script);
+    say(String::from_utf8_lossy(&script).trim_end());
+    ExitCode::SUCCESS
 }
 
 fn finish(outcome: Result<(), String>) -> ExitCode {

@@ -130,9 +130,12 @@ pub(super) fn run(gateway: &Path, command: ClientCommand, format: Format) -> Exi
 }
 
 /// A secret of 256 bits in characters that need no escaping, with its digest.
-fn new_secret() -> Result<(String, String), ExitCode> {
+///
+/// # Errors
+/// The system has no randomness.
+pub(super) fn new_secret() -> Result<(String, String), String> {
     let mut random = zeroize::Zeroizing::new([0_u8; 32]);
-    random::fill(random.as_mut_slice()).map_err(|fault| wrong(&fault.to_string()))?;
+    random::fill(random.as_mut_slice()).map_err(|fault| fault.to_string())?;
     let secret = URL_SAFE_NO_PAD.encode(random.as_slice());
     let digest = format!("sha256: {}", hex(&Sha256::digest(&secret)));
     Ok((secret, digest))
@@ -243,7 +246,7 @@ impl New {
         if self.own_secret {
             return Ok(Some(Made { shown: None, digest: digest_of_own()? }));
         }
-        let (secret, digest) = new_secret()?;
+        let (secret, digest) = new_secret().map_err(|fault| wrong(&fault))?;
         Ok(Some(Made { shown: Some(secret), digest }))
     }
 
@@ -323,7 +326,7 @@ fn rotate(gateway: &Path, id: &str, format: Format) -> Result<ExitCode, ExitCode
     if client.public {
         return Err(wrong(&format!("`{id}` is a public client: it has no secret")));
     }
-    let (secret, digest) = new_secret()?;
+    let (secret, digest) = new_secret().map_err(|fault| wrong(&fault))?;
     let line = format!("- {{ {digest} }}");
     said(
         format,

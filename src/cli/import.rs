@@ -71,7 +71,7 @@ pub(super) struct OpenapiArguments {
     #[arg(long)]
     check: bool,
     /// gateway.yaml, for --check
-    #[arg(long, default_value = "config/gateway.yaml")]
+    #[arg(long, env = super::CONFIG, default_value = "config/gateway.yaml")]
     config: PathBuf,
     /// Form of the output
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -174,7 +174,7 @@ fn servicenow(arguments: &ServicenowArguments) -> Result<(), String> {
 }
 
 /// Reads a document with the files of its folder that its references name.
-fn read_document(path: &Path) -> Result<String, String> {
+pub(super) fn read_document(path: &Path) -> Result<String, String> {
     let text = read(path)?;
     if path == Path::new("-") {
         return Ok(text);
@@ -285,7 +285,7 @@ fn tell_upstreams(upstreams: &[Upstream]) {
 }
 
 /// A word of a command line, quoted: it may contain text of the original.
-fn shell(word: &str) -> String {
+pub(super) fn shell(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:,@%+=".contains(c);
     if !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
         return word.to_owned();
@@ -294,7 +294,7 @@ fn shell(word: &str) -> String {
 }
 
 /// Prints what is not converted, for people.
-fn tell_notes(notes: &[Note]) {
+pub(super) fn tell_notes(notes: &[Note]) {
     for Note { about, message } in notes {
         complain(&format!("note: {about}: {message}"));
     }
@@ -317,7 +317,7 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 /// Writes a new file: existing files are never overwritten.
-fn write_new(path: &Path, text: &str) -> Result<(), String> {
+pub(super) fn write_new(path: &Path, text: &str) -> Result<(), String> {
     let written = std::fs::OpenOptions::new()
         .write(true)
         .create_new(true)

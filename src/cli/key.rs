@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::client::said;
 use super::{Format, report, say, store_access, wrong};
-use crate::config::KeySource;
+use crate::config::{Config, KeySource};
 use crate::keys::IssuerKeys;
 use crate::keys::fetch::Fetch;
 use crate::keys::own::fresh;
@@ -90,43 +90,20 @@ fn make(algorithm: crate::token::jws::Algorithm) -> Result<NewKey, ExitCode> {
 /// old the keys of a running gateway are.
 fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|fault| wrong(&format!("no runtime: {fault}")))?;
-    let provider = config
-        .login
-        .provider
-        .as_ref()
-        .map(|provider| (IssuerName::new("login provider"), provider.keys.clone()));
-    let mut rows = Vec::new();
-    for (name, source) in config.key_sources.iter().cloned().chain(provider) {
-        let from = match &source {
-            KeySource::Discover { issuer, .. } => format!("the metadata of {issuer}"),
-            KeySource::Url { url, .. } => url.clone(),
-            KeySource::File(file) => file.path.clone(),
-        };
-        let fetch = Fetch::new(source.outbound()).map_err(|fault| wrong(&fault))?;
-        let keys = IssuerKeys::new(name.clone(), source, fetch);
-        let outcome = runtime.block_on(keys.fetch_once());
-        let set = keys.set();
-        let names: Vec<String> = set
-            .keys()
-            .iter()
-            .map(|key| key.name.clone().unwrap_or_else(|| format!("(no kid) {}", key.id.to_text())))
-            .collect();
-        rows.push(json!({
-            "issuer": name.as_str(),
-            "from": from,
-            "keys": names,
-            "of_no_use": outcome.as_ref().ok().map(Vec::len),
-            "left_out": outcome.as_ref().ok().map(|left_out| {
-                left_out.iter().map(ToString::to_string).collect::<Vec<_>>()
-            }),
-            "fault": outcome.as_ref().err(),
-        }));
-    }
+    let fetched = fetch_all(&config).map_err(|fault| wrong(&fault))?;
+    let rows: Vec<serde_json::Value> = fetched
+        .into_iter()
+        .map(|Fetched { issuer, from, keys, outcome }| {
+            json!({
+                "issuer": issuer,
+                "from": from,
+                "keys": keys,
+                "of_no_use": outcome.as_ref().ok().map(Vec::len),
+                "left_out": outcome.as_ref().ok(),
+                "fault": outcome.as_ref().err(),
+            })
+        })
+        .collect();
     let failed = rows.iter().any(|row| !row["fault"].is_null());
     match format {
         Format::Json => say(&json!({ "issuers": rows }).to_string()),
@@ -135,6 +112,56 @@ fn issuers(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
         }
     }
     Ok(if failed { ExitCode::from(super::FINDINGS) } else { ExitCode::SUCCESS })
+}
+
+/// The keys of an issuer, fetched once.
+pub(super) struct Fetched {
+    /// Its name here.
+    pub(super) issuer: String,
+    /// Where they are.
+    pub(super) from: String,
+    /// Those that can be used, by name.
+    pub(super) keys: Vec<String>,
+    /// What was left out and why; or why there are none.
+    pub(super) outcome: Result<Vec<String>, String>,
+}
+
+/// Fetches the keys of every issuer of a configuration, and of the login provider.
+///
+/// # Errors
+/// Nothing can be fetched from this process.
+pub(super) fn fetch_all(config: &Config) -> Result<Vec<Fetched>, String> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|fault| format!("no runtime: {fault}"))?;
+    let provider = config
+        .login
+        .provider
+        .as_ref()
+        .map(|provider| (IssuerName::new("login provider"), provider.keys.clone()));
+    let mut fetched = Vec::new();
+    for (name, source) in config.key_sources.iter().cloned().chain(provider) {
+        let from = match &source {
+            KeySource::Discover { issuer, .. } => format!("the metadata of {issuer}"),
+            KeySource::Url { url, .. } => url.clone(),
+            KeySource::File(file) => file.path.clone(),
+        };
+        let fetch = Fetch::new(source.outbound())?;
+        let keys = IssuerKeys::new(name.clone(), source, fetch);
+        let outcome = runtime.block_on(keys.fetch_once());
+        let set = keys.set();
+        let names: Vec<String> = set
+            .keys()
+            .iter()
+            .map(|key| key.name.clone().unwrap_or_else(|| format!("(no kid) {}", key.id.to_text())))
+            .collect();
+        let outcome =
+            outcome.map(|left_out| left_out.iter().map(ToString::to_string).collect::<Vec<_>>());
+        fetched.push(Fetched { issuer: name.as_str().to_owned(), from, keys: names, outcome });
+    }
+    Ok(fetched)
 }
 
 fn rotate(gateway: &Path, at_once: bool, format: Format) -> Result<ExitCode, ExitCode> {
