@@ -3,16 +3,18 @@
 //! Owns clients and users, their rights, and how a client authenticates; knows nothing of
 //! operations or policies.
 
+pub mod made;
 pub mod secret;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::names::{
     ApiName, ClientId, IssuerName, Origin, RoleName, ScopeName, Timestamp, UserName,
 };
 use crate::scope::ScopeSet;
 use crate::token::KeySet;
+use made::{Creation, MadeAtLogin, MadeUsers};
 use secret::ClientSecret;
 
 /// Most bytes of scope names that a client may hold: a token lists its scopes, and a token is at
@@ -145,10 +147,12 @@ pub struct User {
     pub active: bool,
     /// Locked out.
     pub locked: bool,
-    /// Its roles now.
+    /// Its roles now; those of a user made at login are in the registry.
     pub roles: HashSet<RoleName>,
     /// Its identities at the login provider.
     pub external: Vec<ExternalIdentity>,
+    /// What it has besides if it was made at login.
+    pub made: Option<MadeAtLogin>,
     /// Its position in the config file.
     pub origin: Origin,
 }
@@ -184,6 +188,15 @@ impl User {
         use sha2::{Digest, Sha256};
         let digest = Sha256::digest(self.password.as_deref().unwrap_or_default());
         crate::names::hex(digest.get(..8).unwrap_or_default())
+    }
+
+    /// Where the user comes from, for people: its place in the YAML, or its login.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self.external.first().filter(|_| self.made.is_some()) {
+            Some(identity) => format!("made at login at {}", identity.issuer),
+            None => self.origin.to_string(),
+        }
     }
 
     /// Whether tokens that act as this user are valid.
@@ -236,6 +249,9 @@ pub struct Registry {
     /// Scopes that are left out of what is asked for.
     ignored_scopes: HashSet<ScopeName>,
     identities: HashMap<ExternalIdentity, UserName>,
+    /// The issuer of users made at login, and how they are made.
+    creation: Option<(String, Creation)>,
+    made: OnceLock<Arc<MadeUsers>>,
     slowest_secret: Option<ClientSecret>,
     slowest_password: Option<String>,
     login_pages: bool,
@@ -286,7 +302,22 @@ impl Registry {
             external,
             defaults: defaults.into_iter().collect(),
             ignored_scopes: HashSet::new(),
+            creation: None,
+            made: OnceLock::new(),
         }
+    }
+
+    /// The same, where users of this issuer are made at login.
+    #[must_use]
+    pub fn making(mut self, creation: Option<(String, Creation)>) -> Self {
+        self.creation = creation;
+        self
+    }
+
+    /// From now on these are the users made at login; until then there are none.
+    pub fn follow(&self, made: Arc<MadeUsers>) {
+        // They are the same for every configuration of a process.
+        let _ = self.made.set(made);
     }
 
     /// The same, where these scopes are left out of what is asked for instead of refused.
@@ -336,14 +367,58 @@ impl Registry {
         self.slowest_password.as_deref()
     }
 
-    /// A user by name.
+    /// A user of the YAML by name.
     #[must_use]
     pub fn user(&self, name: &str) -> Option<&Arc<User>> {
         self.users.get(name)
     }
 
-    /// The user with an identity at the login provider. None is created: an unlisted identity has
-    /// no account.
+    /// A user by name, of the YAML or made at login. One that was made is nobody once users are
+    /// made no more or of another provider, or a user of the YAML has its identity.
+    #[must_use]
+    pub fn account(&self, name: &str) -> Option<Arc<User>> {
+        if let Some(user) = self.users.get(name) {
+            return Some(user.clone());
+        }
+        let (issuer, _) = self.creation.as_ref()?;
+        let user = self.made.get()?.user(name)?;
+        let of_another = |identity: &ExternalIdentity| {
+            identity.issuer != *issuer || self.identities.contains_key(identity)
+        };
+        (!user.external.iter().any(of_another)).then_some(user)
+    }
+
+    /// How users are made at login, if they are.
+    #[must_use]
+    pub fn creation(&self) -> Option<&Creation> {
+        self.creation.as_ref().map(|(_, creation)| creation)
+    }
+
+    /// The users made at login, where somebody follows them.
+    #[must_use]
+    pub fn made_users(&self) -> Option<&Arc<MadeUsers>> {
+        self.made.get()
+    }
+
+    /// Whether a user has a role now.
+    #[must_use]
+    pub fn has_role(&self, user: &User, role: &RoleName) -> bool {
+        user.roles.contains(role) || self.mapped(user).any(|mapped| mapped == role)
+    }
+
+    /// The roles of a user now, sorted.
+    #[must_use]
+    pub fn roles(&self, user: &User) -> BTreeSet<RoleName> {
+        user.roles.iter().chain(self.mapped(user)).cloned().collect()
+    }
+
+    /// The roles that the groups of a user made at login give now.
+    fn mapped<'a>(&'a self, user: &'a User) -> impl Iterator<Item = &'a RoleName> {
+        let groups = user.made.iter().flat_map(|made| &made.groups);
+        groups.filter_map(|group| self.creation.as_ref()?.1.roles.get(group))
+    }
+
+    /// The user of the YAML with an identity at the login provider.
     #[must_use]
     pub fn external_user(&self, identity: &ExternalIdentity) -> Option<&Arc<User>> {
         self.users.get(self.identities.get(identity)?)

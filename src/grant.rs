@@ -27,6 +27,9 @@ use form::Form;
 pub const CLIENT_INACTIVE: &str = "this client is not active";
 /// The refusal of a refresh token that was used already (RFC 9700 §4.14.2).
 pub const REFRESH_REPLAYED: &str = "the refresh token has been used before";
+/// How long somebody stays signed in, seconds; and how old the roles of a user made at login may be
+/// for a new token.
+pub const SESSION: i64 = 8 * 3_600;
 
 /// Error codes of RFC 6749 §5.2 and RFC 8707 §2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

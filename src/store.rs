@@ -14,6 +14,7 @@ pub mod events;
 pub mod grants;
 pub mod keys;
 pub mod limits;
+pub mod made_users;
 pub mod moving;
 pub mod refresh;
 pub mod revocations;

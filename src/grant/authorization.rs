@@ -2,8 +2,11 @@
 //! redemption and of the refresh.
 
 use super::pkce::Challenge;
-use super::{CLIENT_INACTIVE, ErrorCode, GrantError, Granted, TokenRequest, resource, scope_of};
+use super::{
+    CLIENT_INACTIVE, ErrorCode, GrantError, Granted, SESSION, TokenRequest, resource, scope_of,
+};
 use crate::client::{Client, GrantType, Registry};
+use crate::names::Timestamp;
 use crate::policy::Rules;
 use crate::scope::ScopeSet;
 
@@ -47,6 +50,7 @@ pub fn redeem(
     registry: &Registry,
     request: &TokenRequest,
     public_url: &str,
+    now: Timestamp,
 ) -> Result<Granted, GrantError> {
     may_use(client, GrantType::AuthorizationCode)?;
     match (&code.redirect_uri, &request.redirect_uri) {
@@ -76,7 +80,15 @@ pub fn redeem(
         }
         (None, None) => {}
     }
-    granted(&code.authorization, client, registry, None, request.resource.as_deref(), public_url)
+    granted(
+        &code.authorization,
+        client,
+        registry,
+        None,
+        request.resource.as_deref(),
+        public_url,
+        now,
+    )
 }
 
 /// Checks a refresh (RFC 6749 §6): the same client, never a wider scope.
@@ -89,6 +101,7 @@ pub fn refresh(
     registry: &Registry,
     request: &TokenRequest,
     public_url: &str,
+    now: Timestamp,
 ) -> Result<Granted, GrantError> {
     may_use(client, GrantType::RefreshToken)?;
     granted(
@@ -98,6 +111,7 @@ pub fn refresh(
         request.scope.as_deref(),
         request.resource.as_deref(),
         public_url,
+        now,
     )
 }
 
@@ -113,6 +127,7 @@ pub fn direct(
     rules: &Rules,
     request: &TokenRequest,
     public_url: &str,
+    now: Timestamp,
 ) -> Result<(Authorization, Granted), GrantError> {
     let scopes = scope_of(client, rules.registry(), request.scope.as_deref());
     let scopes = scopes.map_err(|text| GrantError::new(ErrorCode::InvalidScope, text))?;
@@ -123,7 +138,7 @@ pub fn direct(
     };
     let (client_id, subject) = (client.id.to_string(), subject.to_owned());
     let authorization = Authorization { id, client: client_id, subject, scopes, resource };
-    let granted = granted(&authorization, client, rules.registry(), None, None, public_url)?;
+    let granted = granted(&authorization, client, rules.registry(), None, None, public_url, now)?;
     Ok((authorization, granted))
 }
 
@@ -152,9 +167,14 @@ fn granted(
     scope: Option<&str>,
     resource: Option<&str>,
     public_url: &str,
+    now: Timestamp,
 ) -> Result<Granted, GrantError> {
-    if !registry.user(&authorization.subject).is_some_and(|user| user.usable()) {
-        return Err(invalid("the user is inactive or locked"));
+    let user = registry.account(&authorization.subject).filter(|user| user.usable());
+    let user = user.ok_or_else(|| invalid("the user is inactive or locked"))?;
+    // Its groups are known from its login alone: whoever lost them at the provider must not keep
+    // their roles for as long as refresh tokens are renewed.
+    if user.made.as_ref().is_some_and(|made| now >= made.signed_in.plus(SESSION)) {
+        return Err(invalid("the user has to sign in again at the login provider"));
     }
     let audience = authorization.resource.as_deref().unwrap_or(public_url);
     if resource.is_some_and(|resource| resource.trim_end_matches('/') != audience) {

@@ -50,7 +50,7 @@ impl Principal {
             return self.facts.roles.iter().any(|value| issuer.roles.get(value) == Some(role));
         }
         match &self.user {
-            Some(user) => user.roles.contains(role),
+            Some(user) => rules.registry().has_role(user, role),
             None => self.client.roles.contains(role),
         }
     }
@@ -72,12 +72,10 @@ impl Principal {
     #[must_use]
     pub fn roles(&self, rules: &Rules) -> Vec<RoleName> {
         let mut roles: Vec<RoleName> = if self.facts.issuer.is_own() {
-            self.user
-                .as_ref()
-                .map_or(&self.client.roles, |user| &user.roles)
-                .iter()
-                .cloned()
-                .collect()
+            match &self.user {
+                Some(user) => rules.registry().roles(user).into_iter().collect(),
+                None => self.client.roles.iter().cloned().collect(),
+            }
         } else {
             let map = rules.issuer(self.facts.issuer.as_str());
             self.facts.roles.iter().filter_map(|value| map?.roles.get(value).cloned()).collect()
@@ -87,29 +85,29 @@ impl Principal {
         roles
     }
 
-    /// Whether a claim has one of these values: a string, a number or boolean as JSON writes it, or
-    /// an array that contains one.
+    /// Whether a claim has one of these values, as [`value_is`] says.
     #[must_use]
     pub fn claim_is(&self, name: &str, values: &[String]) -> bool {
-        let is = |value: &serde_json::Value| match value {
-            serde_json::Value::String(text) => values.contains(text),
-            serde_json::Value::Number(number) => values.contains(&number.to_string()),
-            serde_json::Value::Bool(truth) => {
-                values.iter().any(|value| *value == truth.to_string())
-            }
-            serde_json::Value::Null
-            | serde_json::Value::Array(_)
-            | serde_json::Value::Object(_) => false,
-        };
-        match self.facts.claims.get(name) {
-            Some(serde_json::Value::Array(list)) => list.iter().any(is),
-            // Its names are its list.
-            Some(serde_json::Value::Object(object)) => {
-                object.keys().any(|name| values.contains(name))
-            }
-            Some(value) => is(value),
-            None => false,
+        self.facts.claims.get(name).is_some_and(|value| value_is(value, values))
+    }
+}
+
+/// Whether a claim has one of these values: a string, a number or boolean as JSON writes it, an
+/// array that contains one, or an object with one among its names.
+#[must_use]
+pub fn value_is(value: &serde_json::Value, values: &[String]) -> bool {
+    let is = |value: &serde_json::Value| match value {
+        serde_json::Value::String(text) => values.contains(text),
+        serde_json::Value::Number(number) => values.contains(&number.to_string()),
+        serde_json::Value::Bool(truth) => values.iter().any(|value| *value == truth.to_string()),
+        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
+            false
         }
+    };
+    match (value.as_array(), value.as_object()) {
+        (Some(list), _) => list.iter().any(is),
+        (None, Some(object)) => object.keys().any(|name| values.contains(name)),
+        (None, None) => is(value),
     }
 }
 
@@ -160,8 +158,8 @@ fn acting_user(
     } else {
         &facts.subject
     };
-    match rules.registry().user(name) {
-        Some(user) if user.usable() => Ok(Some(user.clone())),
+    match rules.registry().account(name) {
+        Some(user) if user.usable() => Ok(Some(user)),
         _ => Err(Refusal::new(Reason::UserInactive)),
     }
 }

@@ -19,6 +19,7 @@ use super::process::Process;
 use super::tokens::Tokens;
 use super::tokens::cache::{self, Cache, TokenCache};
 use super::tokens::revocations::Revocations;
+use crate::client::made::MadeUsers;
 use crate::config::{Config, Fixed, Outbound};
 use crate::keys::OwnKeys;
 use crate::keys::fetch::Fetch;
@@ -51,6 +52,8 @@ pub struct Shared {
     pub login: Login,
     /// Wrong attempts to authenticate, and checks that take their turns.
     pub guessing: Arc<Guessing>,
+    /// Users made at login, as far as this process knows.
+    pub made_users: Arc<MadeUsers>,
     /// A set of policies that is judged alongside.
     pub candidate: Candidate,
     /// The day on which each secret was last used, as far as this process knows.
@@ -109,6 +112,10 @@ impl Shared {
         recorder.decisions.bound(config.console.decisions);
         let revocations =
             Revocations::load(&store, clock::now()).map_err(|fault| format!("store: {fault}"))?;
+        let made_users = store.made_users().map_err(|fault| format!("store: {fault}"))?;
+        let made_users = Arc::new(MadeUsers::new(made_users));
+        config.rules.registry().follow(made_users.clone());
+        candidate.follow(made_users.clone());
         let guessing = Guessing::start(&store, clock::now())?;
         let (most, most_per_address) = admission::affordable(
             fixed.edge.max_connections,
@@ -154,6 +161,7 @@ impl Shared {
             secret_networks: DashMap::new(),
             fetch,
             store,
+            made_users,
             candidate,
             reload_due: Notify::new(),
             reloaded: Notify::new(),

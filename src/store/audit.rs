@@ -14,13 +14,15 @@ pub struct AuditRecord {
     pub at: i64,
     /// Who: the name of an administrator, or of the user of the system who ran a command.
     pub who: String,
-    /// How he came in: `session`, `token NAME`, `shared token` or `command`.
+    /// How he came in: `session`, `token NAME`, `shared token`, `command`, or `login` of a user at
+    /// the login provider.
     pub via: String,
     /// The address that it came from; none for commands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
     /// The act: `block`, `unblock`, `revoke`, `rotate-key`, `revoke-key`, `clear-attempts`,
-    /// `reload`, `create-client`, `sign-in`, `sign-out`.
+    /// `reload`, `create-client`, `sign-in`, `sign-out`, `make-user`, `lock-user`, `unlock-user`,
+    /// `remove-user`.
     pub act: String,
     /// What it was done to.
     pub on: String,

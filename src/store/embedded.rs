@@ -13,6 +13,7 @@ mod events;
 mod grants;
 mod keys;
 mod limits;
+mod made_users;
 mod moving;
 mod refresh;
 mod revocations;

@@ -1,6 +1,7 @@
-//! Events for every gateway on the store: revocations, and changed blocks. Each has a number; a
-//! gateway reads on from the last number it has.
+//! Events for every gateway on the store: revocations, changed blocks and changed users. Each has a
+//! number; a gateway reads on from the last number it has.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::revocations::Revocation;
@@ -16,6 +17,41 @@ pub struct Position {
     pub(super) generation: u64,
 }
 
+/// The users made at login that have to be read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ChangedUsers {
+    /// These, by their names.
+    Named(BTreeSet<String>),
+    /// All.
+    All,
+}
+
+impl Default for ChangedUsers {
+    fn default() -> Self {
+        Self::Named(BTreeSet::new())
+    }
+}
+
+impl ChangedUsers {
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Named(mut some), Self::Named(more)) => {
+                some.extend(more);
+                Self::Named(some)
+            }
+            (Self::All, _) | (_, Self::All) => Self::All,
+        }
+    }
+
+    /// Whether it is nobody.
+    #[must_use]
+    pub fn is_nobody(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// Events since a position.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct News {
@@ -23,11 +59,25 @@ pub struct News {
     pub revocations: Vec<Revocation>,
     /// Whether blocks have to be read again.
     pub blocks: bool,
+    /// Users made at login that have to be read again.
+    pub users: ChangedUsers,
     /// How long each event took to arrive, by the store's own clock. None for events read at the
     /// start or again.
     pub delays: Vec<Duration>,
     /// The position after these events.
     pub position: Position,
+}
+
+impl News {
+    /// Takes in an event that is no revocation: it names a changed user, or blocks have changed.
+    pub(super) fn changed(&mut self, user: String) {
+        if user.is_empty() {
+            self.blocks = true;
+        } else {
+            let named = ChangedUsers::Named(BTreeSet::from([user]));
+            self.users = std::mem::take(&mut self.users).and(named);
+        }
+    }
 }
 
 impl Store {

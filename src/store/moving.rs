@@ -5,7 +5,7 @@ use super::{Engine, Store, StoreFault};
 use crate::names::Timestamp;
 
 /// The tables in copying order: rows come after those that they depend on.
-pub const TABLES: [&str; 12] = [
+pub const TABLES: [&str; 13] = [
     "revocation",
     "authorization",
     "code",
@@ -18,6 +18,7 @@ pub const TABLES: [&str; 12] = [
     "failure",
     "block",
     "quota",
+    "made_user",
 ];
 /// A row with its number: values by column name.
 pub(super) type Row = (i64, serde_json::Map<String, serde_json::Value>);

@@ -14,6 +14,7 @@ mod grants;
 mod keys;
 mod limits;
 mod link;
+mod made_users;
 mod moving;
 mod refresh;
 mod seal;

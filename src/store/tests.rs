@@ -1,5 +1,7 @@
 //! What both engines must do alike: single stories, and random histories held against a model.
 
+mod made_users;
+
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;

@@ -359,7 +359,7 @@ impl Teller<'_> {
         let client = principal.client();
         facts.push(format!("client `{}` ({})", client.id, client.origin));
         facts.push(match principal.user() {
-            Some(user) => format!("acts as user `{}` ({})", user.name, user.origin),
+            Some(user) => format!("acts as user `{}` ({})", user.name, user.place()),
             None => "acts as no user of ours".to_owned(),
         });
         let roles: Vec<String> =

@@ -6,7 +6,7 @@ use super::authorization_server::{Lifespans, grant_type, seconds};
 use super::gateway::relative_to;
 use super::{Builder, Entry, Named, Place};
 use crate::client::secret::{ClientSecret, SecretDigest};
-use crate::client::{Client, ExternalIdentity, MAX_SCOPE_BYTES, TokenFormat, User};
+use crate::client::{Client, ExternalIdentity, MAX_SCOPE_BYTES, TokenFormat, User, made};
 use crate::config::raw::client::{RawSecret, RawTokenFormat};
 use crate::config::raw::gateway::RawGrant;
 use crate::config::raw::{RawClient, RawUser};
@@ -23,6 +23,7 @@ impl Builder<'_> {
         let mut seen = HashMap::new();
         for Entry { name, place, value } in self.entries(self.users, "users") {
             self.check_name(&place, &name);
+            self.check_not_made(&place, &name);
             let Some(raw) = self.read::<RawUser>(&place, value) else { continue };
             let external = self.identities(&name, &raw, &place.key("external"), &mut seen);
             users.push(User {
@@ -33,6 +34,7 @@ impl Builder<'_> {
                 locked: raw.locked,
                 roles: roles(&raw.roles),
                 external,
+                made: None,
                 origin: place.origin(),
             });
         }
@@ -68,6 +70,7 @@ impl Builder<'_> {
         let mut externals: HashMap<(String, String), String> = HashMap::new();
         for Entry { name, place, value } in self.entries(self.clients, "clients") {
             self.check_name(&place, &name);
+            self.check_not_made(&place, &name);
             if self.names_user(&name) {
                 let help = "client ids and user names share one namespace, so that `sub` is never \
                     both; rename one";
@@ -293,6 +296,14 @@ impl Builder<'_> {
     /// Whether a user of this name is declared.
     fn names_user(&self, name: &str) -> bool {
         self.known.0.get(&Named::User).is_some_and(|users| users.contains(name))
+    }
+
+    /// Users made at login have names of a form of their own, so that none is ever a listed one's.
+    fn check_not_made(&mut self, place: &Place<'_>, name: &str) {
+        if name.starts_with(made::PREFIX) {
+            let help = "names that begin with `~` are those of users made at login";
+            self.fault_at_key(place, format!("`{name}` begins with `~`"), help);
+        }
     }
 
     /// Client ids, user names and names of issuers: visible ASCII (RFC 6749 appendix A.1) that

@@ -328,7 +328,7 @@ fn known(console: &Console, blocked: &Blocked) -> Result<(), NotDone> {
     let registry = snapshot.rules().registry();
     let is_known = match blocked {
         Blocked::Client(id) => registry.client(id).is_some(),
-        Blocked::User(name) => registry.user(name).is_some(),
+        Blocked::User(name) => registry.account(name).is_some(),
         Blocked::Token(_) | Blocked::Network(_) => true,
     };
     if is_known {

@@ -1,5 +1,5 @@
-//! Follows the store while we serve: revocations, blocks set by command, and our own keys, changed
-//! here or by another gateway; and removes from it what has expired.
+//! Follows the store while we serve: revocations, blocks set by command, users made at login, and
+//! our own keys, changed here or by another gateway; and removes from it what has expired.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +9,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use crate::server::state::Shared;
+use crate::store::events::ChangedUsers;
 use crate::system::clock;
 
 /// How often our own keys, and the age of what was heard, are looked at.
@@ -33,6 +34,7 @@ impl StoreFollower {
     async fn follow(&self) {
         let revocations = &self.0.tokens.revocations;
         let (mut silent, mut blocks_due) = (false, false);
+        let mut users_due = ChangedUsers::default();
         loop {
             match self.0.store.news(revocations.position()).await {
                 Ok(news) => {
@@ -44,6 +46,10 @@ impl StoreFollower {
                     blocks_due |= news.blocks;
                     if blocks_due {
                         blocks_due = !self.read_blocks().await;
+                    }
+                    users_due = users_due.and(news.users);
+                    if !users_due.is_nobody() && self.read_users(users_due.clone()).await {
+                        users_due = ChangedUsers::default();
                     }
                     if silent {
                         tracing::info!("revocations of other gateways are heard again");
@@ -81,6 +87,33 @@ impl StoreFollower {
             }
         });
         read.await.unwrap_or(false)
+    }
+
+    /// Whether they could be read.
+    async fn read_users(&self, changed: ChangedUsers) -> bool {
+        let shared = self.0.clone();
+        let read = tokio::task::spawn_blocking(move || match changed {
+            ChangedUsers::All => {
+                shared.store.made_users().map(|users| shared.made_users.replace(users))
+            }
+            ChangedUsers::Named(names) => names.iter().try_for_each(|name| {
+                match shared.store.made_user(name)? {
+                    Some(user) => shared.made_users.put(user),
+                    None => shared.made_users.forget(name),
+                }
+                Ok(())
+            }),
+        });
+        match read.await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                let text = "users made at login cannot be read; the last known stay, and they are \
+                    read once more";
+                tracing::error!(%error, "{text}");
+                false
+            }
+            Err(_) => false,
+        }
     }
 
     async fn look_at_keys(&self) {

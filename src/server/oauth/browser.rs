@@ -25,15 +25,12 @@ use crate::client::{Client, User};
 use crate::grant::form::Form;
 use crate::grant::opaque::{Kind, RANDOM};
 use crate::grant::redirect::with_response;
-use crate::grant::{self, GrantError};
+use crate::grant::{self, GrantError, SESSION};
 use crate::names::Timestamp;
 use crate::server::limits::guessing::Origin;
 use crate::server::login::{self, Challenge, Destination};
 use crate::server::state::Shared;
 use crate::system::clock;
-
-/// How long somebody stays signed in, seconds.
-const SESSION: i64 = 8 * 3_600;
 
 /// What a session was proven with that began at an external page.
 pub(super) const EXTERNAL_LOGIN: &str = "elsewhere";
@@ -92,7 +89,7 @@ impl Visitor {
         let registry = caller.snapshot.rules().registry();
         let since = session.as_ref().map(|(_, _, began)| *began);
         let user = session.and_then(|(name, proof, _)| {
-            let user = registry.user(&name)?;
+            let user = registry.account(&name)?;
             // Whoever changes a password, takes an external identity away, or signs users in
             // elsewhere no more, means to end what began with it.
             let provider =
@@ -107,7 +104,7 @@ impl Visitor {
             let page = || caller.snapshot.config.login.page.is_some() || registry.has_login_pages();
             let good =
                 (proof == EXTERNAL_LOGIN && page()) || proof == user.password_label() || external();
-            good.then(|| user.clone())
+            good.then_some(user)
         });
         let user = user.filter(|user| user.usable());
         Ok(Self { cookie, device, user, since })

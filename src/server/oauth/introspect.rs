@@ -38,7 +38,7 @@ async fn describe(asked: &ClientForm) -> Result<Option<Value>, GrantError> {
         let registry = caller.snapshot.rules().registry();
         let good = |given: &Authorization| {
             given.client == client.id.as_str()
-                && registry.user(&given.subject).is_some_and(|user| user.usable())
+                && registry.account(&given.subject).is_some_and(|user| user.usable())
         };
         return Ok(found.filter(|(given, expires)| good(given) && now < *expires).map(
             |(given, expires)| {

@@ -105,7 +105,7 @@ impl Turn<'_> {
             self.server.shared.store.redeem_code(digest, client.id.to_string(), now, move |code| {
                 let registry = snapshot.rules().registry();
                 let granted =
-                    authorization::redeem(code, &client, registry, &request, &public_url)?;
+                    authorization::redeem(code, &client, registry, &request, &public_url, now)?;
                 Ok(Gift {
                     expires: life_end(&granted, now),
                     access: stub.row(&granted, now),
@@ -150,7 +150,8 @@ impl Turn<'_> {
             (self.caller.snapshot.clone(), self.server.shared.fixed.public_url.clone());
         let rotation = self.server.shared.store.rotate(used, now, move |given| {
             let registry = snapshot.rules().registry();
-            let granted = authorization::refresh(given, &client, registry, &request, &public_url)?;
+            let granted =
+                authorization::refresh(given, &client, registry, &request, &public_url, now)?;
             Ok(Gift {
                 expires: life_end(&granted, now),
                 access: stub.row(&granted, now),
@@ -210,7 +211,7 @@ impl Turn<'_> {
             .snapshot
             .rules()
             .registry()
-            .user(&assertion.subject)
+            .account(&assertion.subject)
             .is_some_and(|user| user.usable())
         {
             return Err(invalid(
@@ -229,10 +230,10 @@ impl Turn<'_> {
         request: &TokenRequest,
         refresh: Option<Refresh>,
     ) -> Result<Issue, GrantError> {
-        let (rules, public_url) =
-            (self.caller.snapshot.rules(), &self.server.shared.fixed.public_url);
+        let Self { server, caller, client, now } = self;
+        let (rules, public_url) = (caller.snapshot.rules(), &server.shared.fixed.public_url);
         let (given, granted) =
-            authorization::direct(self.client, subject, new_id()?, rules, request, public_url)?;
+            authorization::direct(client, subject, new_id()?, rules, request, public_url, *now)?;
         let draft = Draft::new(self.client.token_format)?;
         let stored_refresh = refresh.as_ref().and_then(|Refresh { text, life }| {
             Some(NewRefresh { digest: Kind::Refresh.digest(text)?, expires: self.now.plus(*life) })

@@ -2,10 +2,11 @@
 //! change is counted and logged, and never decides.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 
+use crate::client::made::MadeUsers;
 use crate::config::Config;
 use crate::policy::decide::{Judgement, Moment, Opened, check_network, judge, open};
 use crate::policy::{Principal, Rules};
@@ -20,6 +21,7 @@ pub struct Candidate {
     /// Its gateway.yaml. Only the policies, clients, users and issuers of it count.
     file: Option<PathBuf>,
     set: ArcSwapOption<Set>,
+    made_users: OnceLock<Arc<MadeUsers>>,
 }
 
 #[derive(Debug)]
@@ -36,9 +38,18 @@ impl Candidate {
     /// It does not load.
     pub fn load(path: &Path) -> Result<Self, LoadFault> {
         let file = files::gateway_file(path).map_err(LoadFault::Unreadable)?;
-        let candidate = Self { file: Some(file), set: ArcSwapOption::empty() };
+        let candidate = Self { file: Some(file), ..Self::default() };
         candidate.take(candidate.read().0?);
         Ok(candidate)
+    }
+
+    /// These are the users made at login, for it too.
+    pub fn follow(&self, made: Arc<MadeUsers>) {
+        if let Some(set) = self.set.load().as_ref() {
+            set.rules.registry().follow(made.clone());
+        }
+        // They are the same for every configuration of a process.
+        let _ = self.made_users.set(made);
     }
 
     /// Reads it again, where there is one; and what it was read from.
@@ -51,6 +62,9 @@ impl Candidate {
     /// Judges this one from now on.
     pub fn take(&self, config: Option<Config>) {
         let Some(config) = config else { return };
+        if let Some(made) = self.made_users.get() {
+            config.rules.registry().follow(made.clone());
+        }
         let set = Set {
             public_url: config.fixed.public_url,
             rules: config.rules,

@@ -47,6 +47,9 @@ impl Snapshot {
     /// # Errors
     /// The TLS library refuses what was read, in words for the operator.
     pub fn new(config: Config, before: Option<&Self>, metrics: &Metrics) -> Result<Self, String> {
+        if let Some(made) = before.and_then(|before| before.rules().registry().made_users()) {
+            config.rules.registry().follow(made.clone());
+        }
         let edge = EdgePolicy::new(&config, before.map(|before| &*before.edge))?;
         let issuers = Issuers::new(&config, before.map(|before| &before.issuers))?;
         let declared = config.login.provider.as_ref();

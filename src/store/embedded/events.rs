@@ -12,7 +12,8 @@ use crate::store::revocations::{Revocation, Subject};
 
 /// How often the file is polled: SQLite does not notify other processes.
 const EVERY: Duration = Duration::from_millis(500);
-/// The kind of an event for changed blocks, not for a revocation.
+/// The kind of an event for changed blocks, or a changed user that it names, not for a revocation.
+/// Gateways of earlier versions take a kind that they do not know for a revocation of everything.
 const BLOCKS: &str = "blocks";
 /// The store's clock in milliseconds.
 const CLOCK: &str = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)";
@@ -44,7 +45,7 @@ fn read(connection: &Connection, after: Position) -> rusqlite::Result<News> {
             (row.get(1)?, row.get(2)?, row.get(5)?);
         news.delays.push(Duration::from_millis(row.get::<_, i64>(6)?.unsigned_abs()));
         if kind == BLOCKS {
-            news.blocks = true;
+            news.changed(value);
             continue;
         }
         news.revocations.push(Revocation {
@@ -78,4 +79,13 @@ pub(super) fn note(
 /// Stores an event for changed blocks, for a day: no reader is further behind.
 pub(super) fn note_blocks(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
     note(connection, BLOCKS, "", now, now.plus(86_400), IssuerName::OWN)
+}
+
+/// Stores an event for a changed user, for as long.
+pub(super) fn note_user(
+    connection: &Connection,
+    name: &str,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    note(connection, BLOCKS, name, now, now.plus(86_400), IssuerName::OWN)
 }

@@ -27,7 +27,7 @@ impl Embedded {
 }
 
 /// Deletes tokens that have a row, and stores an event for those that have none.
-fn revoke(
+pub(super) fn revoke(
     connection: &Connection,
     revocation: &Revocation,
     record: Option<&AuditRecord>,

@@ -187,6 +187,18 @@ const ADDITIONS: &str = "
         PRIMARY KEY (client, secret, period, grouped)
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX IF NOT EXISTS usage_client ON usage (client, day);
+    -- Users made at login; of one that was removed while it was locked, the lock is left.
+    CREATE TABLE IF NOT EXISTS made_user (
+        name         TEXT    PRIMARY KEY,
+        issuer       TEXT    NOT NULL,
+        subject      TEXT    NOT NULL,
+        display_name TEXT,
+        role_values  TEXT    NOT NULL,
+        locked       INTEGER NOT NULL,
+        made_at      INTEGER NOT NULL,
+        signed_in_at INTEGER NOT NULL,
+        removed      INTEGER NOT NULL
+    ) STRICT;
 ";
 
 /// Rows removed by one sweep of one table: a long delete would delay writers.

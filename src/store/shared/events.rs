@@ -12,14 +12,15 @@ use super::{Shared, arguments, key};
 use crate::names::{IssuerName, Timestamp};
 use crate::store::StoreFault;
 use crate::store::audit::AuditRecord;
-use crate::store::events::{News, Position};
+use crate::store::events::{ChangedUsers, News, Position};
 use crate::store::revocations::{Revocation, Subject};
 
 /// How long one read waits for events.
 pub(super) const WAIT: Duration = Duration::from_millis(500);
 /// Pause between two reads while there is no connection.
 const AWAY: Duration = Duration::from_millis(200);
-/// The kind of an event for changed blocks, not for a revocation.
+/// The kind of an event for changed blocks, or a changed user that it names, not for a revocation.
+/// Gateways of earlier versions take a kind that they do not know for a revocation of everything.
 pub(super) const BLOCKS: &str = "blocks";
 
 /// One event of the stream.
@@ -128,6 +129,7 @@ impl Shared {
         }
         let mut news = news(all, generation, 0, None);
         news.blocks = true;
+        news.users = ChangedUsers::All;
         Ok(news)
     }
 }
@@ -156,7 +158,7 @@ fn news(entries: Vec<Entry>, generation: u64, last: i64, now: Option<i64>) -> Ne
         }
         let kind = text("kind").unwrap_or_default();
         if kind == BLOCKS {
-            news.blocks = true;
+            news.changed(text("value").unwrap_or_default());
             continue;
         }
         news.revocations.push(Revocation {

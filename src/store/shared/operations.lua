@@ -245,6 +245,75 @@ function operations.clear_attempts(members, now)
   return note_blocks(now)
 end
 
+-- made             users made at login: by name, what is known of each as JSON
+-- made:removed     those that were locked when they were removed
+local function put_made(name, user)
+  call('HSET', key('made'), name, cjson.encode(user))
+end
+
+local function made(name)
+  local found = call('HGET', key('made'), name)
+  return found and cjson.decode(found)
+end
+
+-- Word that a user has changed is word of blocks that names one: no gateway may take it for a revocation.
+local function note_made(name, now)
+  note('blocks', name, { at = now, expires = tonumber(now) + 86400, issuer = 'self' })
+  return 'done'
+end
+
+function operations.sign_in_made(name, user, most, now)
+  local known = made(name)
+  if call('HEXISTS', key('made:removed'), name) == 1 or (known and known.locked) then return { 'locked' } end
+  if not known and call('HLEN', key('made')) >= tonumber(most) then return { 'full' } end
+  user = cjson.decode(user)
+  if known then user.made = known.made end
+  put_made(name, user)
+  note_made(name, now)
+  return { known and 'known' or 'new', cjson.encode(user) }
+end
+
+function operations.lock_made(name, now, event)
+  local user = made(name)
+  if not user then return call('HEXISTS', key('made:removed'), name) == 1 and 'same' or 'unknown' end
+  if user.locked then return 'same' end
+  user.locked = true
+  put_made(name, user)
+  operations.revoke('user', name, event)
+  return note_made(name, now)
+end
+
+function operations.unlock_made(name, now)
+  if call('HDEL', key('made:removed'), name) == 1 then return note_made(name, now) end
+  local user = made(name)
+  if not user then return 'unknown' end
+  if not user.locked then return 'same' end
+  user.locked = false
+  put_made(name, user)
+  return note_made(name, now)
+end
+
+function operations.remove_made(name, now, event)
+  local user = made(name)
+  if not user then return 'unknown' end
+  if user.locked then
+    user.display, user.groups = nil, '[]'
+    call('HSET', key('made:removed'), name, cjson.encode(user))
+  end
+  call('HDEL', key('made'), name)
+  call('DEL', key('consent:' .. name))
+  operations.revoke('user', name, event)
+  return note_made(name, now)
+end
+
+function operations.made_user(name)
+  for _, kept in ipairs({ 'made', 'made:removed' }) do
+    local found = call('HGET', key(kept), name)
+    if found then return { kept, found } end
+  end
+  return {}
+end
+
 -- In one go: a session without an end would stay for ever.
 function operations.begin_session(digest, user, proof, now, expires)
   local name = 'session:' .. digest
@@ -429,6 +498,15 @@ function taking.quota(row, now)
   call('SET', key('quota:' .. row.key), row.used, 'NX', 'EX', row.expires_at - now + SLACK)
 end
 
+function taking.made_user(row, now)
+  local name, known = row.name, call('HEXISTS', key('made'), row.name) + call('HEXISTS', key('made:removed'), row.name) > 0
+  if ended('made:' .. name, nil, now) or known then return end
+  local user = { issuer = row.issuer, subject = row.subject, display = row.display_name, groups = row.role_values,
+    locked = row.locked == 1, made = row.made_at, signed_in = row.signed_in_at }
+  call('HSET', key(row.removed == 1 and 'made:removed' or 'made'), name, cjson.encode(user))
+  note_made(name, now)
+end
+
 function operations.end_move()
   -- As long as anything that came may live.
   call('EXPIRE', key('moved'), 400 * 86400)
@@ -491,10 +569,13 @@ function operations.note_audit(record, most)
   return 'done'
 end
 
+local idle = { changed = true, unknown = true, same = true, locked = true, full = true, known = true }
+
 -- An operation and the record of it: both or none. What found nothing to do is not recorded.
 function operations.recorded(record, most, operation, ...)
   local done = operations[operation](...)
-  local is_idle = done == 'changed' or (operation == 'unblock' and done == 0)
+  local word = type(done) == 'table' and done[1] or done
+  local is_idle = idle[word] or (operation == 'unblock' and done == 0)
   if not is_idle then audit(record, most) end
   return done
 end

@@ -137,7 +137,9 @@ fn held_roles(rules: &Rules) -> HashSet<RoleName> {
     let users =
         definitions.registry.users().into_iter().flat_map(|user| user.roles.iter().cloned());
     let mapped = definitions.issuers.iter().flat_map(|issuer| issuer.roles.values().cloned());
-    clients.chain(users).chain(mapped).collect()
+    let creation = definitions.registry.creation().into_iter();
+    let at_login = creation.flat_map(|creation| creation.roles.values().cloned());
+    clients.chain(users).chain(mapped).chain(at_login).collect()
 }
 
 /// Roles that the requirement needs and no caller has.
