@@ -72,7 +72,7 @@ fn set(
     let registry = config.rules.registry();
     let known = match &blocked {
         Blocked::Client(id) => registry.client(id).is_some(),
-        Blocked::User(name) => registry.user(name).is_some(),
+        Blocked::User(name) => store_access::account(&config, name)?.is_some(),
         Blocked::Token(id) => !id.is_empty(),
         Blocked::Network(_) => true,
     };

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::{Format, report, say, token_facts, wrong};
+use super::{Format, report, say, store_access, token_facts, wrong};
 use crate::config::Config;
 use crate::names::{IssuerName, Timestamp};
 use crate::policy::block::Blocks;
@@ -84,6 +84,7 @@ pub(super) fn run(gateway: &Path, arguments: &ExplainArguments) -> ExitCode {
         Ok(config) => config,
         Err(fault) => return report(&fault, arguments.format),
     };
+    store_access::follow_made_users(&config);
     if let Some(id) = &arguments.decision {
         return decision::run(&config, id, arguments.log.as_deref(), arguments.format);
     }

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::{Format, report, say, wrong};
+use crate::client::User;
+use crate::client::made::{MadeUser, MadeUsers, PREFIX};
 use crate::config::{Config, StoreConfig};
 use crate::names::Timestamp;
 use crate::store::Store;
@@ -41,6 +44,37 @@ pub(super) fn existing(config: &Config) -> Result<Option<Store>, String> {
         return Ok(None);
     }
     Store::of(&config.fixed.store).map(Some).map_err(|fault| format!("store: {fault}"))
+}
+
+/// The users made at login, in a configuration that makes some; from then on its registry has them.
+pub(super) fn made_users(config: &Config) -> Result<Vec<MadeUser>, ExitCode> {
+    if config.rules.registry().creation().is_none() {
+        return Ok(Vec::new());
+    }
+    let store = existing(config).map_err(|fault| wrong(&fault))?;
+    let Some(store) = store else { return Ok(Vec::new()) };
+    let all = store.made_users().map_err(|fault| wrong(&format!("store: {fault}")))?;
+    config.rules.registry().follow(Arc::new(MadeUsers::new(all.clone())));
+    Ok(all)
+}
+
+/// Lets the registry have them, where the store can be read.
+pub(super) fn follow_made_users(config: &Config) {
+    let registry = config.rules.registry();
+    if registry.creation().is_some()
+        && let Ok(Some(store)) = existing(config)
+        && let Ok(all) = store.made_users()
+    {
+        registry.follow(Arc::new(MadeUsers::new(all)));
+    }
+}
+
+/// A user by name, of the YAML or made at login.
+pub(super) fn account(config: &Config, name: &str) -> Result<Option<Arc<User>>, ExitCode> {
+    if name.starts_with(PREFIX) {
+        made_users(config)?;
+    }
+    Ok(config.rules.registry().account(name))
 }
 
 /// Revokes on every gateway of the store.

@@ -178,7 +178,8 @@ fn revoke(
             Subject::Client(client)
         }
         What { user: Some(user), .. } => {
-            known(!issuer.is_own() || registry.user(&user).is_some(), &user)?;
+            let is_known = !issuer.is_own() || store_access::account(&config, &user)?.is_some();
+            known(is_known, &user)?;
             Subject::User(user)
         }
         What { .. } => Subject::Everything,

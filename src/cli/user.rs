@@ -1,5 +1,5 @@
-//! `scopegate user`: users of the login page. The users file is never rewritten: lines to paste are
-//! printed.
+//! `scopegate user`: users of the login page, and those made at login. The users file is never
+//! rewritten: lines to paste are printed. Users made at login are in the store, and changed there.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,8 +12,13 @@ use zeroize::Zeroizing;
 use super::client::said;
 use super::standard_input::read_line;
 use super::{Format, report, say, store_access, wrong};
+use crate::client::User;
+use crate::client::made::{MadeUser, PREFIX};
 use crate::config::Config;
+use crate::names::RoleName;
+use crate::store::made_users::{UserAct, UserChange};
 use crate::store::revocations::Subject;
+use crate::system::clock;
 use crate::system::files::{self, Addition};
 
 /// Shortest password allowed, in characters (NIST SP 800-63B §3.1.1.2 requires at least eight).
@@ -36,11 +41,23 @@ pub(super) enum UserCommand {
         #[arg(long, num_args = 2, value_names = ["ISSUER", "SUBJECT"])]
         external: Option<Vec<String>>,
     },
-    /// List all users
+    /// List all users: those of the users file, and those made at login
     List,
-    /// End every token of a user and sign it out now, and print the line that keeps it out
+    /// End every token of a user and sign it out now. One made at login is kept out; for one of the
+    /// users file the line that does so is printed
     Lock {
-        /// Name to sign in with
+        /// Its name, as `list` prints it
+        name: String,
+    },
+    /// Let a user that was made at login, and locked, in again
+    Unlock {
+        /// Its name, as `list` prints it
+        name: String,
+    },
+    /// End every token of a user that was made at login, sign it out and forget it. If it is
+    /// locked, it stays so; else it is made anew at its next login
+    Remove {
+        /// Its name, as `list` prints it
         name: String,
     },
 }
@@ -53,7 +70,10 @@ pub(super) fn run(gateway: &Path, command: UserCommand, format: Format) -> ExitC
             add(gateway, &user, external.as_deref(), format)
         }
         UserCommand::List => list(gateway, format),
-        UserCommand::Lock { name } => lock(gateway, &name, format),
+        UserCommand::Lock { name } if !name.starts_with(PREFIX) => lock(gateway, &name, format),
+        UserCommand::Lock { name } => change(gateway, UserAct::Lock, &name, format),
+        UserCommand::Unlock { name } => change(gateway, UserAct::Unlock, &name, format),
+        UserCommand::Remove { name } => change(gateway, UserAct::Remove, &name, format),
     };
     outcome.unwrap_or_else(|code| code)
 }
@@ -158,35 +178,95 @@ fn password() -> Result<Zeroizing<String>, ExitCode> {
 
 fn list(gateway: &Path, format: Format) -> Result<ExitCode, ExitCode> {
     let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
-    let rows: Vec<serde_json::Value> = config
-        .rules
-        .registry()
-        .users()
-        .into_iter()
-        .map(|user| {
-            let mut roles: Vec<&str> =
-                user.roles.iter().map(crate::names::RoleName::as_str).collect();
-            roles.sort_unstable();
-            json!({
-                "user": user.name.as_str(),
-                "name": user.display_name,
-                "active": user.active,
-                "locked": user.locked,
-                "signs_in": user.password.is_some() || !user.external.is_empty(),
-                "roles": roles,
-                "at": user.origin.to_string(),
-            })
-        })
-        .collect();
+    let mut rows: Vec<serde_json::Value> =
+        config.rules.registry().users().into_iter().map(|user| listed(user)).collect();
+    rows.extend(store_access::made_users(&config)?.iter().map(|user| made(&config, user)));
     match format {
         Format::Json => say(&json!({ "users": rows }).to_string()),
         Format::Text => {
             store_access::table(
                 &rows,
-                &["user", "name", "active", "locked", "signs_in", "roles", "at"],
+                &["user", "name", "active", "locked", "signs_in", "roles", "last_login", "at"],
             );
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The row of a user of the YAML.
+fn listed(user: &User) -> serde_json::Value {
+    let mut roles: Vec<&str> = user.roles.iter().map(RoleName::as_str).collect();
+    roles.sort_unstable();
+    json!({
+        "user": user.name.as_str(),
+        "name": user.display_name,
+        "active": user.active,
+        "locked": user.locked,
+        "signs_in": user.password.is_some() || !user.external.is_empty(),
+        "roles": roles,
+        "at": user.place(),
+    })
+}
+
+/// The row of a user made at login; it is active where the configuration still makes such users.
+fn made(config: &Config, made: &MadeUser) -> serde_json::Value {
+    let registry = config.rules.registry();
+    let user = registry.account(made.name.as_str());
+    let roles = user.as_ref().map(|user| registry.roles(user)).unwrap_or_default();
+    json!({
+        "user": made.name.as_str(),
+        "name": made.display_name,
+        "active": user.is_some(),
+        "locked": made.locked,
+        "signs_in": user.is_some_and(|user| user.usable()),
+        "roles": roles,
+        "issuer": made.identity.issuer,
+        "subject": made.identity.subject,
+        "first_login": store_access::time(made.made),
+        "last_login": store_access::time(made.signed_in),
+        "removed": made.removed,
+        "at": if made.removed { "removed while locked" } else { "made at login" },
+    })
+}
+
+/// Does something to a user made at login.
+fn change(gateway: &Path, act: UserAct, name: &str, format: Format) -> Result<ExitCode, ExitCode> {
+    let config = files::load(gateway).map_err(|fault| report(&fault, format))?;
+    if let Some(user) = config.rules.registry().user(name) {
+        let edit = if act == UserAct::Remove { "take it away" } else { "write `locked: false`" };
+        return Err(wrong(&format!(
+            "`{name}` is a user of the users file: {edit} there ({}), and tell the gateway with \
+                SIGHUP",
+            user.origin
+        )));
+    }
+    let now = clock::now();
+    let record = store_access::record(act.label(), format!("user {name}"), now);
+    let changed = store_access::store(&config)?.change_made(act, name, now, record);
+    match changed.map_err(|fault| wrong(&format!("store: {fault}")))? {
+        UserChange::Done => {}
+        UserChange::Same => {
+            let state = if act == UserAct::Lock { "is locked already" } else { "is not locked" };
+            return Err(wrong(&format!("the user `{name}` {state}")));
+        }
+        UserChange::Unknown => {
+            return Err(wrong(&format!(
+                "there is no user `{name}`; `scopegate user list` prints all"
+            )));
+        }
+    }
+    let text = match act {
+        UserAct::Lock => {
+            "is locked: it is signed out, every token that acts for it is refused, \
+            and it cannot sign in until `scopegate user unlock`"
+        }
+        UserAct::Unlock => "is not locked any more: it can sign in again",
+        UserAct::Remove => {
+            "is removed: it is signed out, and every token that acts for it is \
+            refused. If it was locked it stays so; else it is made anew when it signs in again"
+        }
+    };
+    said(format, &json!({ "user": name, "done": act.label() }), || format!("`{name}` {text}"));
     Ok(ExitCode::SUCCESS)
 }
 
