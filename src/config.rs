@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::GrantType;
+use crate::client::made::Creation;
 use crate::names::{IssuerName, Origin, Timestamp, UpstreamName};
 use crate::policy::Rules;
 use crate::policy::sample::Test;
@@ -178,6 +179,15 @@ pub struct Login {
     pub provider: Option<Provider>,
 }
 
+impl Login {
+    /// The issuer of users that are made at login, and how they are made.
+    #[must_use]
+    pub fn creation(&self) -> Option<(String, Creation)> {
+        let provider = self.provider.as_ref()?;
+        Some((provider.issuer.clone(), provider.creation.clone()?))
+    }
+}
+
 /// An OpenID provider (OpenID Connect Core §1.2) and what we are there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Provider {
@@ -195,6 +205,8 @@ pub struct Provider {
     pub keys: KeySource,
     /// How its servers are reached.
     pub outbound: Outbound,
+    /// How its users become users here, if they do without being listed.
+    pub creation: Option<Creation>,
 }
 
 /// Where an issuer is asked about its tokens (RFC 7662), and what we are there.

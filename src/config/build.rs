@@ -3,6 +3,7 @@
 mod api;
 mod authorization_server;
 mod console;
+mod creation;
 mod gateway;
 mod issuer;
 mod policy;
@@ -383,6 +384,7 @@ impl Builder<'_> {
             address_limits: policies.address_limits,
             limits: policies.limits,
             registry: Registry::new(clients, users, issuers.defaults)
+                .making(settings.server.login.creation())
                 .ignoring(settings.server.ignored_scopes.iter().cloned()),
             issuers: issuers.rules,
             master_scope: settings.server.master_scope,

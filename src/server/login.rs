@@ -2,6 +2,7 @@
 //! challenge that we have signed and that names what it is about; only the browser that was sent
 //! away can come back with it, and once.
 
+mod creation;
 pub mod page;
 pub mod provider;
 

@@ -296,8 +296,9 @@ fn first_of<'a, 'b>(
     names.iter().find_map(|name| Some((name.as_str(), find(claims, name)?)))
 }
 
-/// A text, or a list of texts; an object's names are its list.
-fn list_of<'a>(value: &'a Json<'_>) -> Option<Vec<&'a str>> {
+/// A text, or a list of texts; an object's names are its list. Nothing is in another shape.
+#[must_use]
+pub fn list_of<'a>(value: &'a Json<'_>) -> Option<Vec<&'a str>> {
     match value {
         Json::List(items) => items.iter().map(Json::as_str).collect(),
         Json::Object(object) => Some(object.names().collect()),
@@ -326,7 +327,8 @@ fn kept(value: &Json<'_>) -> serde_json::Value {
 
 /// A claim by its name: whole, or by its dots (`realm_access.roles`), whatever of these belong to
 /// names; one that begins with `/` is a JSON Pointer (RFC 6901). One that is `null` is absent.
-fn find<'a, 'b>(claims: &'a Object<'b>, name: &str) -> Option<&'a Json<'b>> {
+#[must_use]
+pub fn find<'a, 'b>(claims: &'a Object<'b>, name: &str) -> Option<&'a Json<'b>> {
     if let Some(pointer) = name.strip_prefix('/') {
         return pointed(claims, pointer);
     }

@@ -6,8 +6,9 @@ mod topology;
 use std::time::{Duration, Instant};
 
 use crate::authorization::{
-    PASSWORD, code, member, own_token, redeem, refresh, request, setup, tokens,
+    PASSWORD, code, made, member, own_token, redeem, refresh, request, setup, tokens,
 };
+use crate::support::provider::Provider;
 use crate::support::{Browser, Gateway, Redis, Setup, judge, wait_for};
 
 /// The configuration that all gateways of a test have: one public URL, one store.
@@ -67,6 +68,58 @@ fn what_one_gives_the_others_take() {
     // What is in there is no secret of ours in plain text.
     let dump = redis.ask(&["--raw", "GET", "{scopegate}:keys"]);
     assert!(dump.contains("\"public\"") && !dump.contains("\"d\""), "{dump}");
+}
+
+#[test]
+fn a_user_made_at_one_is_one_user_at_all() {
+    let redis = Redis::start();
+    let provider = Provider::start();
+    let made_at_login = format!("users: create, {}", made::ROLES);
+    let mut setup = made::making(&provider, &made_at_login);
+    setup.gateway.push_str("public_url: http://127.0.0.1:1\n");
+    setup.gateway.push_str(&Redis::yaml());
+    setup.files.extend(redis.files());
+    let gateways = [(); 2].map(|()| Gateway::start(&setup));
+    let [one, other] = &gateways;
+    made::says(&provider, |claims| claims["groups"] = serde_json::json!(["grp-clerk"]));
+    let mut browser = made::sign_in(one, &provider, "00u/zoe");
+    let (access, refresh_token) = made::tokens_of(one, &mut browser);
+    wait_for("the user to be known at the other", || {
+        (made::as_clerk(other, &access) == "permit").then_some(())
+    });
+    // The session and what it gave are good at both; a login at the other takes the role at the
+    // first.
+    let mut elsewhere = Browser::new(other.address);
+    elsewhere.cookie.clone_from(&browser.cookie);
+    assert_eq!(made::as_clerk(one, &made::tokens_of(other, &mut elsewhere).0), "permit");
+    made::says(&provider, |claims| claims["groups"] = serde_json::json!([]));
+    made::sign_in(other, &provider, "00u/zoe");
+    assert_eq!(made::as_clerk(other, &access), "acl.role", "at once where it signed in");
+    wait_for("the role to be taken at the first", || {
+        (made::as_clerk(one, &access) == "acl.role").then_some(())
+    });
+    let name = made::only(one);
+    assert_eq!(made::only(other), name);
+    assert_eq!(command(one, &["user", "lock", &name]).0, Some(0));
+    for gateway in &gateways {
+        wait_for("the lock", || (verdict(gateway, &access) == "token.invalid").then_some(()));
+        assert_eq!(refresh(gateway, "web", &refresh_token).status, 400);
+    }
+    assert!(elsewhere.get("/oauth2/connections").body.contains("Continue with"));
+    // Who begins later knows it too.
+    let late = Gateway::start(&setup);
+    assert_eq!(made::made(&late)[0]["locked"], serde_json::json!(true));
+    assert_eq!(command(&late, &["user", "unlock", &name]).0, Some(0));
+    let access = wait_for("a login that is later than the lock", || {
+        let mut browser = made::sign_in(&late, &provider, "00u/zoe");
+        let page = browser.get("/oauth2/connections");
+        if page.body.contains("Continue with") {
+            return None;
+        }
+        let (access, _) = made::tokens_of(&late, &mut browser);
+        (verdict(&late, &access) == "permit").then_some(access)
+    });
+    wait_for("the user at the others", || (verdict(one, &access) == "permit").then_some(()));
 }
 
 #[test]

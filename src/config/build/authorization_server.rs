@@ -181,6 +181,7 @@ impl Builder<'_> {
             *any_host = true;
         }
         let client_secret = self.secret(&raw.client_secret.value, &place.key("client_secret"));
+        let creation = self.creation(raw, place);
         Some(Provider {
             name: raw.name.clone(),
             issuer: raw.issuer.text().to_owned(),
@@ -189,6 +190,7 @@ impl Builder<'_> {
             algorithms,
             keys: keys?,
             outbound,
+            creation,
         })
     }
 

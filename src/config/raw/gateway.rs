@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::console::{RawAdministrator, RawAuditLog, RawConsole, RawDecisions, RawUsage};
-use super::issuer::{RawAlgorithm, RawDiscover, RawKeys};
+use super::issuer::{RawAlgorithm, RawClaimNames, RawDiscover, RawKeys};
 use super::{RawIssuer, RawUpstream};
 use crate::config::format::{
     Duration, Grace, HostPort, HostText, HttpUrl, Listen, ListenAt, Network, ScopeText, SecretRef,
@@ -318,6 +318,33 @@ pub struct RawProvider {
     pub ca: Option<String>,
     /// The proxy on the way to its servers; that of `HTTPS_PROXY` by default.
     pub proxy: Option<HttpUrl>,
+    /// Which of its users are users here; `listed` by default.
+    #[serde(default)]
+    pub users: RawProviderUsers,
+    /// Claim of its ID tokens with the groups of a user; of several names the first that is present
+    /// counts. Only with `users: create`.
+    pub roles_claim: Option<RawClaimNames>,
+    /// Roles by group; other groups give nothing. Only with `roles_claim`.
+    #[serde(default)]
+    pub roles: BTreeMap<String, String>,
+    /// Claims that a user needs to be made, each with one of these values. Only with `users:
+    /// create`.
+    #[serde(default)]
+    pub require: BTreeMap<String, Vec<String>>,
+    /// Most users that are made, 10000 by default. Only with `users: create`.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_users: Option<u32>,
+}
+
+/// Which users of the login provider are users here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RawProviderUsers {
+    /// Those that a user of users.yaml lists under `external`.
+    #[default]
+    Listed,
+    /// And all others: each is made at the first login.
+    Create,
 }
 
 const fn discover() -> RawKeys {

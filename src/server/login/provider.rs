@@ -14,7 +14,9 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Mutex, Semaphore};
 use zeroize::Zeroizing;
 
+use super::creation::{self, Said};
 use super::{CALLBACK, Challenge, Destination, Login, browser, digest};
+use crate::client::made::Creation;
 use crate::client::{ExternalIdentity, Registry, User};
 use crate::config;
 use crate::grant::form::Form;
@@ -110,6 +112,15 @@ pub enum Fault {
     /// Inactive or locked.
     #[error("the user is inactive or locked")]
     Unusable,
+    /// Somebody without what users must have to be made here.
+    #[error("{0}")]
+    Unmet(String),
+    /// As many users were made as there may be.
+    #[error(
+        "{0} users have been made at login, and `authorization_server.login.provider.max_users` \
+            allows no more"
+    )]
+    Full(u32),
 }
 
 impl Fault {
@@ -126,6 +137,8 @@ impl Fault {
             Self::Answer(_) => "answer",
             Self::Stranger(_) => "stranger",
             Self::Unusable => "unusable",
+            Self::Unmet(_) => "unmet",
+            Self::Full(_) => "full",
         }
     }
 }
@@ -139,6 +152,8 @@ pub struct SignedIn {
     pub identity: ExternalIdentity,
     /// Where the browser goes now.
     pub back: String,
+    /// Why the groups of a user that is made at login could not be read: it has no roles.
+    pub unread: Option<String>,
 }
 
 /// A browser on its way to the provider.
@@ -278,15 +293,22 @@ impl Provider {
             }
             other => other?,
         };
-        let subject = self.subject(&token, &nonce(&challenge, cookie)).await?;
+        let nonce = nonce(&challenge, cookie);
+        let (subject, said) = self.verify(&token, &nonce, registry.creation()).await?;
         let identity = ExternalIdentity { issuer: self.declared.issuer.clone(), subject };
-        match registry.external_user(&identity) {
-            Some(user) if user.usable() => {
-                Ok(SignedIn { user: user.clone(), identity, back: challenge.back })
+        let listed = registry.external_user(&identity);
+        let mut unread = None;
+        let user = match (listed, said) {
+            (Some(user), _) if user.usable() => user.clone(),
+            (Some(_), _) => return Err(Fault::Unusable),
+            (None, None) => return Err(Fault::Stranger(identity)),
+            (None, Some(said)) => {
+                unread.clone_from(&said.unread);
+                let moment = (back.address, clock::now());
+                creation::sign_in(with, registry, &identity, said, moment).await?
             }
-            Some(_) => Err(Fault::Unusable),
-            None => Err(Fault::Stranger(identity)),
-        }
+        };
+        Ok(SignedIn { user, identity, back: challenge.back, unread })
     }
 
     /// Its endpoints. Asked once in a while by one request; others do with the last ones known
@@ -375,7 +397,13 @@ impl Provider {
         }
     }
 
-    async fn subject(&self, token: &str, nonce: &str) -> Result<String, Fault> {
+    /// Who an ID token is of; and where users are made at login, what else counts for them.
+    async fn verify(
+        &self,
+        token: &str,
+        nonce: &str,
+        creation: Option<&Creation>,
+    ) -> Result<(String, Option<Said>), Fault> {
         let wrong =
             |error: TokenError| Fault::Answer(format!("the ID token is wrong: {}", error.text()));
         let malformed = |fault: TokenFault| wrong(described(token, fault));
@@ -389,12 +417,13 @@ impl Provider {
         };
         let check = |keys: &KeySet| expected.verify(&parsed, keys, clock::now());
         let verified = self.keys.verify(parsed.key_id.as_deref(), check).await;
-        verified.map_err(|fault| match fault {
+        let subject = verified.map_err(|fault| match fault {
             VerifyFault::Token(fault) => wrong(fault),
             VerifyFault::Unavailable(why) => {
                 Fault::Unavailable(format!("the provider's keys cannot be fetched: {why}"))
             }
-        })
+        })?;
+        Ok((subject, creation.map(|creation| Said::of(&parsed.claims, creation))))
     }
 }
 

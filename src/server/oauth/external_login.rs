@@ -109,6 +109,11 @@ pub(super) async fn from_provider(
             .provider_login(finished.as_ref().map_or_else(Fault::label, |_| "signed_in"));
         let response = match finished {
             Ok(signed_in) => {
+                if let Some(unread) = &signed_in.unread {
+                    let (id, user) = (caller.id.to_text(), &signed_in.user.name);
+                    tracing::warn!(decision_id = %id, %user, %unread, "the user has signed in \
+                        without roles: its groups at the login provider cannot be read");
+                }
                 let proof = signed_in.identity.label();
                 begin(
                     &server,
@@ -177,6 +182,14 @@ fn failed(
                 subject below.";
             (StatusCode::FORBIDDEN, "You have no account here".to_owned(), advice.to_owned())
         }
+        Fault::Unmet(_) => {
+            let advice = "Ask your administrator to let you in at the login provider.";
+            (StatusCode::FORBIDDEN, "You have no account here".to_owned(), advice.to_owned())
+        }
+        Fault::Full(_) => {
+            let advice = "Tell your administrator that no more accounts can be made.";
+            (StatusCode::FORBIDDEN, "You have no account here".to_owned(), advice.to_owned())
+        }
         Fault::Unusable => {
             let advice = "Ask your administrator.";
             (
@@ -189,7 +202,7 @@ fn failed(
     let id = caller.id.to_text();
     // What anybody can bring about is no warning.
     let ours = matches!(fault, Fault::Unavailable(_) | Fault::Answer(_));
-    if ours {
+    if ours || matches!(fault, Fault::Full(_)) {
         tracing::warn!(decision_id = %id, %fault, "nobody was signed in by the login provider");
     } else {
         tracing::info!(decision_id = %id, %fault, "nobody was signed in by the login provider");
@@ -198,7 +211,8 @@ fn failed(
     // under the decision id.
     let detail =
         if ours { "The log has more under the decision id.".to_owned() } else { fault.to_string() };
-    let external_login = again.filter(|_| matches!(fault, Fault::Stranger(_) | Fault::Unusable));
+    let wrong_one = matches!(fault, Fault::Stranger(_) | Fault::Unusable | Fault::Unmet(_));
+    let external_login = again.filter(|_| wrong_one);
     let page =
         Problem { title: &title, advice: &advice, detail: &detail, decision: &id, external_login };
     let mut response = page_response(status, &page, &pages::policy(&[], None), caller);

@@ -33,7 +33,7 @@ fn bench() -> (Gateway, Provider) {
 }
 
 /// The link of a page to the provider.
-fn link(page: &Response) -> String {
+pub fn link(page: &Response) -> String {
     let (_, rest) = page
         .body
         .split_once("class=\"button\" href=\"")
@@ -47,7 +47,7 @@ fn link(page: &Response) -> String {
 }
 
 /// A browser that has been sent to the provider, and where to.
-fn sent_away(gateway: &Gateway) -> (Browser, String) {
+pub fn sent_away(gateway: &Gateway) -> (Browser, String) {
     let mut browser = Browser::new(gateway.address);
     let page = browser.get(&request("web", &[]));
     let answer = browser.get(&link(&page));
@@ -56,7 +56,7 @@ fn sent_away(gateway: &Gateway) -> (Browser, String) {
     (browser, url)
 }
 
-fn callback<'a>(fields: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
+pub fn callback<'a>(fields: impl IntoIterator<Item = (&'a String, &'a String)>) -> String {
     let fields: Vec<(&str, &str)> =
         fields.into_iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     format!("/oauth2/login/callback?{}", encode(&fields))
@@ -295,7 +295,7 @@ fn guessed_codes_shut_out_their_browser_and_nobody_else() {
     assert_eq!(other.get(&callback(&provider.sign_in(&url, ALICE))).status, 303);
 }
 
-fn parameters_of(url: &str) -> std::collections::BTreeMap<String, String> {
+pub fn parameters_of(url: &str) -> std::collections::BTreeMap<String, String> {
     url::Url::parse(url).unwrap().query_pairs().into_owned().collect()
 }
 

@@ -23,6 +23,8 @@ pub struct Lie {
     pub metadata: Option<fn(&mut Value)>,
     /// Header and claims of the ID token, changed.
     pub token: Option<fn(&mut Value, &mut Value)>,
+    /// Claims of the ID token besides.
+    pub claims: Option<fn(&mut Value)>,
     /// Another answer of the token endpoint.
     pub answer: Option<(u16, String)>,
     /// The ID token is signed with a key that is not published.
@@ -156,6 +158,9 @@ impl Provider {
                 "iat": now(), "exp": now() + 60,
             "at_hash": "x",
         });
+        if let Some(change) = lie.claims {
+            change(&mut claims);
+        }
         if let Some(change) = lie.token {
             change(&mut header, &mut claims);
         }
