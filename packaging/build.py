@@ -25,6 +25,12 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 HERE = ROOT / "packaging"
 # Who answers for the Debian package.
 MAINTAINER = os.environ.get("MAINTAINER", "scopegate maintainers <maintainers@scopegate.example>")
+# Where each shell looks for what completes a command.
+COMPLETIONS = {
+    "bash": "usr/share/bash-completion/completions/scopegate",
+    "zsh": "usr/share/zsh/vendor-completions/_scopegate",
+    "fish": "usr/share/fish/vendor_completions.d/scopegate.fish",
+}
 # Debian's and Rust's name of what an ELF header says.
 MACHINES = {62: ("amd64", "x86_64-unknown-linux-gnu"), 183: ("arm64", "aarch64-unknown-linux-gnu")}
 
@@ -52,6 +58,7 @@ class Release:
         self.created = datetime.datetime.fromtimestamp(self.epoch, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         self.bill = sbom.document(ROOT, self.target, sha256(self.contents), self.epoch)
         self.manual = manual.page(binary, self.version, self.epoch)
+        self.completions = {shell: subprocess.run([binary, "completion", shell], check=True, capture_output=True, timeout=30).stdout for shell in COMPLETIONS}
         self.name = f"scopegate-{self.version}-linux-{self.architecture}"
 
     def write(self, name, contents):
@@ -70,6 +77,8 @@ class Release:
         tree.files("etc/scopegate", HERE / "etc")
         tree.folder("etc/scopegate/clients")
         tree.file("usr/share/man/man1/scopegate.1.gz", zipped(self.manual.encode(), 9))
+        for shell, name in COMPLETIONS.items():
+            tree.file(name, self.completions[shell])
         doc = "usr/share/doc/scopegate"
         tree.file(f"{doc}/copyright", HERE / "debian/copyright")
         tree.file(f"{doc}/sbom.cdx.json.gz", zipped(self.bill.encode(), 9))

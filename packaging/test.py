@@ -143,6 +143,8 @@ def check_debian(root):
     as_gateway = ["setpriv", "--reuid=scopegate", "--regid=scopegate", "--init-groups"]
     inside(*as_gateway, "scopegate", "check", "--config", "/etc/scopegate/gateway.yaml")
     holds("the configuration that comes with it loads, for the gateway's user", True)
+    listed = run("bash", "-c", f"source {root}/usr/share/bash-completion/completions/scopegate; complete -p scopegate")
+    holds("a shell completes its commands", "_scopegate" in listed, listed)
     page = run("man", "--warnings", "--local-file", root / "usr/share/man/man1/scopegate.1.gz", env={**os.environ, "MANWIDTH": "100", "LC_ALL": "C.UTF-8"})
     holds("the manual has every command, without a warning", all(f"{name}" in page for name in ["serve", "client rotate-secret", "store restore"]) and "warning" not in page.split("NAME")[0], page[:500])
 

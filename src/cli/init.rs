@@ -48,7 +48,9 @@ fn init(arguments: &InitArguments) -> Result<ExitCode, String> {
         return Err(format!("{} is not empty; nothing was written", folder.display()));
     }
     let imported = arguments.openapi.as_deref().map(import).transpose()?;
-    let scopes = imported.as_ref().map_or_else(|| vec!["read".to_owned()], |it| it.scopes.clone());
+    let scopes = imported
+        .as_ref()
+        .map_or_else(|| vec!["read".to_owned(), "write".to_owned()], |it| it.scopes.clone());
     let (secret, digest) = new_secret()?;
     let today = Day::of(clock::now());
     let draft = ClientDraft {

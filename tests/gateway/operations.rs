@@ -1,5 +1,7 @@
 //! What those who run the gateway see: metrics, readiness, reload, signals, records, the demo.
 
+mod doctor;
+mod first_day;
 mod logs;
 mod reload;
 mod rotation;

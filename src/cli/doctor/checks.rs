@@ -265,14 +265,17 @@ fn date(stream: TcpStream, server: &Server) -> Option<(String, i64)> {
     Some((at(server), clock::now().0 - theirs.as_second()))
 }
 
-/// What is answered to a request.
+/// What is answered to a request, as far as it comes.
 fn answer(mut stream: TcpStream, request: &str) -> std::io::Result<String> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(format!("{request}Connection: close\r\n\r\n").as_bytes())?;
     let mut bytes = Vec::new();
-    stream.take(LONGEST).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    match stream.take(LONGEST).read_to_end(&mut bytes) {
+        // It keeps the connection, whatever it was asked.
+        Err(fault) if bytes.is_empty() => Err(fault),
+        Ok(_) | Err(_) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+    }
 }
 
 /// Whether a gateway serves here, and what it says of itself.
@@ -326,4 +329,30 @@ fn reachable(address: SocketAddr) -> SocketAddr {
         });
     }
     address
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_told_of_before_it_ends() {
+        let now = Timestamp(1_000 * 86_400);
+        for (days, state) in [(-1, State::Fault), (1, State::Warning), (SOON, State::Good)] {
+            let found = expiry("it".into(), now.plus(days * 86_400), now);
+            assert_eq!(found.state, state, "{days}: {found:?}");
+            assert_eq!(found.remedy.is_empty(), state == State::Good);
+        }
+    }
+
+    #[test]
+    fn the_nearest_clock_counts_and_none_is_no_fault() {
+        let told = |apart: &[i64]| {
+            let clocks: Vec<_> = apart.iter().map(|apart| ("it".to_owned(), *apart)).collect();
+            clock_beside(&clocks).state
+        };
+        assert_eq!(told(&[]), State::Unknown);
+        assert_eq!(told(&[APART + 1, -3600]), State::Warning);
+        assert_eq!(told(&[-APART, 3600]), State::Good);
+    }
 }

@@ -122,14 +122,12 @@ rules! {
                 take it out of the API";
         /// A role that a rule requires and no caller has.
         RoleUnheld = "role.unheld", Warning,
-            "nobody passes the rule", "give the role to a user or client, map it from an issuer,
-            or \
-                mend its name";
+            "nobody passes the rule", "give the role to a user or client, map it from an issuer, \
+                or mend its name";
         /// A granting scope that no client holds.
         ScopeUnobtainable = "scope.unobtainable", Warning,
-            "what it grants is out of everybody's reach", "list it in `auth_scopes` of a client,
-            or \
-                remove it";
+            "what it grants is out of everybody's reach", "list it in `auth_scopes` of a client, \
+                or remove it";
         /// A scope that a client holds and that grants nothing.
         ScopeUnused = "scope.unused", Warning,
             "its holders believe that they may something", "give it grants, or take it from the \
