@@ -29,7 +29,14 @@ fn get(address: std::net::SocketAddr, path: &str) -> (u16, String) {
 fn the_metrics_listener_has_three_paths_and_the_gateway_has_none_of_them() {
     let gateway = Gateway::start(&Setup::new(POLICIES, CLIENTS));
     assert_eq!(get(gateway.metrics, "/healthz"), (200, "ok\n".to_owned()));
-    assert_eq!(get(gateway.metrics, "/readyz"), (200, "ready\n".to_owned()));
+    let (status, ready) = get(gateway.metrics, "/readyz");
+    let set = ready.strip_prefix("ready\nset ").unwrap_or_else(|| panic!("{ready}")).trim();
+    assert_eq!(status, 200);
+    let in_force = format!("scopegate_config_info{{version=\"{set}\"}}");
+    assert_eq!(gateway.metric(&in_force), Some(1.0), "{in_force}");
+    gateway.rewrite("policies.yaml", &POLICIES.replace("[GET]", "[GET, POST]"));
+    assert!(gateway.reload());
+    assert_ne!(get(gateway.metrics, "/readyz").1, ready);
     assert_eq!(get(gateway.metrics, "/metrics").0, 200);
     assert_eq!(get(gateway.metrics, "/api/1").0, 404);
     for path in ["/metrics", "/healthz", "/readyz"] {

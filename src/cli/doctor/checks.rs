@@ -300,15 +300,24 @@ fn listeners(config: &Config) -> Vec<Found> {
         && let Ok(stream) = TcpStream::connect_timeout(&reachable(metrics), PATIENCE)
     {
         let said = answer(stream, &format!("GET /readyz HTTP/1.1\r\nHost: {metrics}\r\n"));
-        found.push(ready(said));
+        found.push(ready(said, &config.version));
     }
     found
 }
 
-fn ready(said: std::io::Result<String>) -> Found {
+fn ready(said: std::io::Result<String>, set: &str) -> Found {
     let remedy = "the body of /readyz says what is missing; scopegate's own log says since when";
     match said {
-        Ok(text) if text.starts_with("HTTP/1.1 200 ") => Found::good("/readyz", "ready"),
+        Ok(text) if text.starts_with("HTTP/1.1 200 ") => {
+            let served = text.lines().find_map(|line| line.strip_prefix("set "));
+            if served == Some(set) {
+                return Found::good("/readyz", format!("ready, with set {set}"));
+            }
+            let seen =
+                format!("ready, with set {}, and the files are {set}", served.unwrap_or("?"));
+            let text = "SIGHUP, or systemctl reload scopegate; its log says what it did not take";
+            Found::new("/readyz", State::Warning, seen, text)
+        }
         Ok(text) => {
             let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
             let first = body.lines().next().unwrap_or("not ready").to_owned();
@@ -343,6 +352,15 @@ mod tests {
             assert_eq!(found.state, state, "{days}: {found:?}");
             assert_eq!(found.remedy.is_empty(), state == State::Good);
         }
+    }
+
+    #[test]
+    fn a_gateway_with_another_set_than_the_files_is_told_of() {
+        let said = |text: &str| ready(Ok(format!("HTTP/1.1 {text}")), "abc").state;
+        assert_eq!(said("200 OK\r\n\r\nready\nset abc\n"), State::Good);
+        assert_eq!(said("200 OK\r\n\r\nready\nset abd\n"), State::Warning);
+        assert_eq!(said("200 OK\r\n\r\nready\n"), State::Warning);
+        assert_eq!(said("503 Service Unavailable\r\n\r\nstarting\n"), State::Fault);
     }
 
     #[test]

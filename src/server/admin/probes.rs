@@ -103,7 +103,11 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, String) {
     let asked = shared.clone();
     let ping = tokio::task::spawn_blocking(move || asked.store.ping());
     match tokio::time::timeout(STORE, ping).await {
-        Ok(Ok(Ok(()))) => (StatusCode::OK, "ready\n".to_owned()),
+        Ok(Ok(Ok(()))) => {
+            // Which set of files is in force: that a change has arrived can be proven.
+            let text = format!("ready\nset {}\n", shared.snapshot().config.version);
+            (StatusCode::OK, text)
+        }
         Ok(Ok(Err(fault))) => (StatusCode::SERVICE_UNAVAILABLE, format!("store: {fault}\n")),
         Ok(Err(_)) | Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "store: no answer\n".to_owned()),
     }

@@ -28,7 +28,9 @@ fn state<'a>(found: &'a [(String, String, String)], what: &str) -> (&'a str, &'a
 
 #[test]
 fn a_gateway_that_is_well_is_told_so() {
-    let gateway = Gateway::start(&Setup::new(POLICIES, CLIENTS));
+    let mut setup = Setup::new(POLICIES, CLIENTS);
+    setup.gateway = "watch_files: false\n".to_owned();
+    let gateway = Gateway::start(&setup);
     gateway.token("app");
     let now = jiff::Timestamp::now();
     let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
@@ -42,7 +44,11 @@ fn a_gateway_that_is_well_is_told_so() {
     {
         assert_eq!(state(&found, what).0, "good", "{what}: {found:?}");
     }
-    assert_eq!(state(&found, "/readyz"), ("good", "ready"));
+    let (ready, seen) = state(&found, "/readyz");
+    assert!(ready == "good" && seen.starts_with("ready, with set "), "{seen}");
+    // Files that the gateway has not read.
+    gateway.rewrite("policies.yaml", &POLICIES.replace("[GET]", "[GET, POST]"));
+    assert_eq!(state(&doctor(&gateway).1, "/readyz").0, "warning");
 }
 
 #[test]
