@@ -17,6 +17,7 @@ pub mod headers;
 pub mod head;
 pub mod original;
 pub mod target;
+pub mod trace;
 
 use std::net::IpAddr;
 use std::sync::Arc;
