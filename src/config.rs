@@ -12,6 +12,7 @@ mod listen;
 pub mod raw;
 pub mod schema;
 pub mod shape;
+pub mod telemetry;
 pub mod tls;
 
 use std::collections::BTreeSet;
@@ -129,6 +130,8 @@ pub struct Config {
     pub admin_token: Option<[u8; 32]>,
     /// The console.
     pub console: console::Console,
+    /// The collector of traces and decision records.
+    pub otlp: Option<telemetry::Otlp>,
     /// Tests of the policies.
     pub tests: Vec<Test>,
     /// What of the lint was looked at and let be.

@@ -150,6 +150,10 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
         background::usage::UsageWriter::new(shared.clone()),
     ));
     server.add_service(background_service(
+        "telemetry",
+        background::otlp::Exporter::new(shared.clone()),
+    ));
+    server.add_service(background_service(
         "limits",
         background::limit_sync::LimitSync::new(shared.clone()),
     ));
@@ -193,6 +197,7 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
         lifecycle::Signals::new(process.clone(), options.temporary, move || connections.open());
     server.run(RunArgs { shutdown_signal: Box::new(signals) });
     settle_usage(&shared);
+    settle_telemetry(&shared);
     settle_store(&shared);
     process.logs.flush(FLUSH);
     Ok(())
@@ -200,16 +205,25 @@ pub fn run(config: Config, gateway_file: &Path, options: Options) -> Result<(), 
 
 /// Stores what was counted last; a disk that hangs does not hold up the end.
 fn settle_usage(shared: &Arc<Shared>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    let Ok(runtime) = runtime else { return };
-    let stored = runtime.block_on(async {
-        tokio::time::timeout(FLUSH, background::usage::store_usage(shared)).await
-    });
-    if !matches!(stored, Ok(Ok(()))) {
+    if !matches!(settle(background::usage::store_usage(shared)), Some(Ok(()))) {
         tracing::warn!("the use of the last seconds could not be stored");
     }
-    // The runtime's own threads may still wait for the disk.
+}
+
+/// Exports what was recorded last; a collector that hangs does not hold up the end.
+fn settle_telemetry(shared: &Shared) {
+    if settle(background::otlp::export_rest(shared)) != Some(true) {
+        tracing::warn!("the traces of the last seconds could not be exported");
+    }
+}
+
+/// What comes of a task at the end, if it ends in time.
+fn settle<T>(task: impl Future<Output = T>) -> Option<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let settled = runtime.block_on(async { tokio::time::timeout(FLUSH, task).await });
+    // The runtime's own threads may still wait for a disk.
     runtime.shutdown_background();
+    settled.ok()
 }
 
 /// Brings the store's log into its file, on a thread of its own: a disk that hangs does not hold up

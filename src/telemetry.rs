@@ -11,3 +11,4 @@ pub mod usage;
 pub mod logs;
 pub mod cause;
 pub mod metrics;
+pub mod otlp;

@@ -9,6 +9,7 @@ mod issuer;
 mod policy;
 mod registry;
 mod store;
+mod telemetry;
 mod test;
 mod tls;
 mod upstream;
@@ -407,6 +408,7 @@ impl Builder<'_> {
                 refresh_grace: settings.server.refresh_grace,
                 admin_token: settings.admin_token,
                 console: settings.console,
+                otlp: settings.otlp,
                 tests,
                 waivers,
                 gateway_file,

@@ -7,6 +7,7 @@ pub mod console;
 pub mod gateway;
 pub mod issuer;
 pub mod policy;
+pub mod telemetry;
 pub mod test;
 pub mod upstream;
 pub mod user;

@@ -93,6 +93,7 @@ impl<'a> Walk<'a> {
             Some("array") => self.list(schema, value),
             Some("string") => return self.text(schema, value),
             Some("integer") => self.integer(schema, value),
+            Some("number") => self.number(schema, value),
             Some("boolean") if !value.is_bool() => self.mistyped(schema, value),
             _ => {}
         }
@@ -307,6 +308,18 @@ impl<'a> Walk<'a> {
         }
     }
 
+    fn number(&mut self, schema: &'a Json, value: &Value) {
+        let Some(number) = value.as_f64() else { return self.mistyped(schema, value) };
+        let bound = |name: &str, or: f64| schema.get(name).and_then(Json::as_f64).unwrap_or(or);
+        let (low, high) = (bound("minimum", f64::MIN), bound("maximum", f64::MAX));
+        if !(low..=high).contains(&number) {
+            self.fault(
+                format!("{number} is out of range"),
+                format!("write a number from {low} to {high}"),
+            );
+        }
+    }
+
     fn mistyped(&mut self, schema: &'a Json, value: &Value) {
         let message =
             format!("{} where {} is expected", self.found(schema, value), self.expected(schema));
@@ -485,6 +498,7 @@ impl<'a> Walk<'a> {
             Some("object") => "a mapping".to_owned(),
             Some("array") => "a list".to_owned(),
             Some("integer") => "a whole number".to_owned(),
+            Some("number") => "a number".to_owned(),
             Some("boolean") => "true or false".to_owned(),
             _ => "text".to_owned(),
         }

@@ -1,5 +1,7 @@
-//! The only outgoing HTTP client: key sets, issuer metadata, and requests to others as their
-//! client. Limited in time and size, on the way and unpacked.
+//! The only outgoing HTTP clients: key sets, issuer metadata, and requests to others as their
+//! client; traces for a collector. Limited in time and size, on the way and unpacked.
+
+pub mod collector;
 
 use std::io::Read as _;
 use std::time::Duration;
@@ -116,12 +118,17 @@ impl Fetch {
 /// A client; a proxy is asked to connect to https servers (RFC 9110 §9.3.6), and sees no more than
 /// their names. One that the configuration names fetches documents from plain servers too.
 fn client(outbound: &Outbound, is_confidential: bool) -> Result<reqwest::Client, String> {
+    let builder = builder(outbound, is_confidential)?;
+    let builder = builder.timeout(TOTAL).pool_max_idle_per_host(0).http1_only();
+    builder.build().map_err(|error| chain(&error))
+}
+
+/// What all clients have in common: how servers are reached and verified.
+fn builder(outbound: &Outbound, is_confidential: bool) -> Result<reqwest::ClientBuilder, String> {
     let mut builder = reqwest::Client::builder()
         .connect_timeout(CONNECT)
-        .timeout(TOTAL)
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
-        .pool_max_idle_per_host(0)
         .user_agent(concat!("scopegate/", env!("CARGO_PKG_VERSION")));
     if let Some(proxy) = proxy(outbound, is_confidential)? {
         builder = builder.proxy(proxy);
@@ -132,7 +139,7 @@ fn client(outbound: &Outbound, is_confidential: bool) -> Result<reqwest::Client,
     if !authorities.is_empty() {
         builder = builder.tls_certs_merge(authorities);
     }
-    builder.build().map_err(|error| chain(&error))
+    Ok(builder)
 }
 
 fn proxy(outbound: &Outbound, is_confidential: bool) -> Result<Option<reqwest::Proxy>, String> {

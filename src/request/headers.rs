@@ -334,7 +334,11 @@ pub fn page() -> String {
     );
     let families: Vec<String> = PREFIXES.iter().map(|prefix| format!("`{prefix}…`")).collect();
     row(&families.join(", "), "managed: every name that begins so");
-    row(&list(TRACE), "trace context, unless the caller is one of `trusted_proxies`");
+    row(
+        &list(TRACE),
+        "trace context, unless the caller is one of `trusted_proxies`; with `telemetry` the \
+            `traceparent` is the gateway's own",
+    );
     row(
         "the header of `request_id`",
         "the caller's id, unless the caller is one of `trusted_proxies`",

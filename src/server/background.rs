@@ -8,4 +8,5 @@ pub mod idle_connections;
 pub mod issuer_keys;
 pub mod store_follower;
 pub mod limit_sync;
+pub mod otlp;
 pub mod reload;

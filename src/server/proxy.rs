@@ -2,6 +2,7 @@
 
 mod admit;
 pub mod exchange;
+pub mod trace;
 pub mod lines;
 pub mod client;
 pub mod cors;

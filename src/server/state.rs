@@ -29,6 +29,7 @@ use crate::system::{clock, random};
 use crate::telemetry::lines::LineWriter;
 use crate::telemetry::logs::Logs;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::otlp::outbox::Outbox;
 use crate::telemetry::record::Recorder;
 use crate::telemetry::usage::UsageCounters;
 use crate::tooling::usage::NetworkSketch;
@@ -70,6 +71,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Decision records.
     pub recorder: Recorder,
+    /// What waits to be exported to a collector.
+    pub outbox: Outbox,
     /// Use that was not stored yet.
     pub usage: UsageCounters,
     /// Notified when the files are to be read again.
@@ -153,6 +156,7 @@ impl Shared {
             edge: Arc::new(edge),
             process,
             own_keys,
+            outbox: Outbox::new(metrics.otlp.clone()),
             metrics,
             recorder,
             usage: UsageCounters::default(),

@@ -13,6 +13,15 @@ pub fn now() -> Timestamp {
     Timestamp(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
+/// The current time, in nanoseconds since the epoch.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+pub fn now_nanoseconds() -> u64 {
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The current time as RFC 3339 in UTC with milliseconds.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one place")]

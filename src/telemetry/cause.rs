@@ -47,3 +47,27 @@ closed_list! {
         Http2Stalled = "http2_stalled",
     }
 }
+
+closed_list! {
+    /// What is exported to a collector of OpenTelemetry.
+    Signal {
+        /// Spans of traces.
+        Spans = "spans",
+        /// Log records of refused requests.
+        LogRecords = "log_records",
+    }
+}
+
+closed_list! {
+    /// Why a span or a log record did not reach the collector.
+    NotExported {
+        /// More came than could be sent.
+        Queue = "queue",
+        /// The collector could not be reached, or was busy, for too long.
+        Unreachable = "unreachable",
+        /// The collector did not want it.
+        Rejected = "rejected",
+        /// It is not declared any more.
+        Undeclared = "undeclared",
+    }
+}

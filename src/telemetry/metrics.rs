@@ -4,6 +4,7 @@
 pub mod edge;
 pub mod latency;
 pub mod oauth;
+pub mod otlp;
 pub mod process;
 pub mod requests;
 pub mod tokens;
@@ -22,6 +23,7 @@ use prometheus::{
 use self::edge::EdgeMetrics;
 use self::latency::Latencies;
 use self::oauth::OauthMetrics;
+use self::otlp::OtlpMetrics;
 use self::process::ProcessMetrics;
 use self::requests::RequestMetrics;
 use self::tokens::TokenMetrics;
@@ -47,6 +49,8 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// Of the process.
     pub process: ProcessMetrics,
+    /// Of the export to a collector.
+    pub otlp: OtlpMetrics,
 }
 
 /// A metric as it is registered, whether it has a series yet or not.
@@ -100,6 +104,7 @@ impl Metrics {
             oauth: OauthMetrics::register(&to)?,
             upstream: UpstreamMetrics::register(&to)?,
             process: ProcessMetrics::register(&to)?,
+            otlp: OtlpMetrics::register(&to)?,
             families: to.families.into_inner(),
             registry,
         })

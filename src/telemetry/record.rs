@@ -43,6 +43,10 @@ pub struct Record<'a> {
     pub id: DecisionId,
     /// When, RFC 3339.
     pub time: &'a str,
+    /// The trace that it is in, where a collector gets its spans: 32 hexadecimal digits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub trace_id: Option<TraceId>,
     /// The id that the caller and the upstream know the request by.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,
@@ -130,6 +134,16 @@ pub struct Record<'a> {
     pub decision_us: u64,
     /// Microseconds in all.
     pub total_us: u64,
+}
+
+/// The id of a trace, as records write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceId(pub u128);
+
+impl Serialize for TraceId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:032x}", self.0))
+    }
 }
 
 /// What a candidate set would have said.

@@ -59,6 +59,10 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
         assert!(GATEWAY.contains(from), "{from}");
         faults(&GATEWAY.replace(from, to), POLICIES, CLIENTS)
     };
+    let otlp = |endpoint: &str, more: &str| {
+        let text = format!("telemetry: {{ otlp: {{ endpoint: '{endpoint}', {more} }} }}");
+        gateway("policies: p", &format!("{text}\npolicies: p"))
+    };
     let policies = |text: &str| faults(GATEWAY, &format!("{POLICIES}{text}"), CLIENTS);
     let clients = |text: &str| faults(GATEWAY, POLICIES, &format!("clients:\n  app: {text}\n"));
     let mut wrong = Vec::new();
@@ -93,6 +97,51 @@ fn each_mistake_is_one_fault_at_its_place_with_what_would_be_right() {
         (
             gateway("path: data }", "path: data }, redis: { url: env:R }"),
             vec!["gateway.yaml:3:36: `redis` with `embedded`: they exclude each other"],
+        ),
+        (
+            gateway("policies: p", "telemetry: { otlp: { sample: 0.01 } }\npolicies: p"),
+            vec!["gateway.yaml:4:14: the key `endpoint` is missing"],
+        ),
+        (
+            otlp("http://c:4317/v1/traces", "sample: 1.5, refusals: 0/s"),
+            vec![
+                "gateway.yaml:4:67: 1.5 is out of range | write a number from 0 to 1",
+                "gateway.yaml:4:82: `0/s` would let nothing through",
+            ],
+        ),
+        (
+            otlp("http://c:4317", "sample: many"),
+            vec!["gateway.yaml:4:57: the text `many` where a number is expected"],
+        ),
+        (
+            otlp("http://c:4317/v1/traces", "protocol: grpc"),
+            vec![
+                "gateway.yaml:4:32: an endpoint for gRPC has no path | write scheme, host and port \
+                    alone, or `protocol: http`",
+                "gateway.yaml:4:32: this is the endpoint of traces alone",
+            ],
+        ),
+        (
+            otlp("http://c:4317", "headers: { X-Key: file:key }"),
+            vec![
+                "gateway.yaml:4:32: `headers` are secrets, and http shows them to all",
+                "gateway.yaml:4:67: key: No such file",
+            ],
+        ),
+        (
+            otlp("https://c", "headers: { Host: env:PORT, 'a b': env:PORT }"),
+            vec![
+                "gateway.yaml:4:56: `Host` is the gateway's to say",
+                "gateway.yaml:4:72: `a b` is no header name",
+            ],
+        ),
+        (
+            otlp("http://c", "ca: ca.pem, proxy: 'http://p:1'"),
+            vec![
+                "gateway.yaml:4:48: nothing is verified over http",
+                "gateway.yaml:4:48: ca.pem: No such file",
+                "gateway.yaml:4:63: a proxy takes gRPC over https alone",
+            ],
         ),
         (gateway("{ embedded: { path: data } }", "{}"), vec!["gateway.yaml:3:8: an empty mapping"]),
         (

@@ -25,6 +25,7 @@ mod reference;
 mod shared;
 mod shipped;
 mod support;
+mod telemetry;
 mod tokens;
 mod token_endpoint;
 mod tooling;

@@ -52,6 +52,7 @@ impl Lookup for Surroundings {
             "secrets/store",
             "secrets/sentinel",
             "secrets/partner",
+            "secrets/collector",
         ];
         if secrets.iter().any(|name| path == Path::new(name)) {
             return Ok(b"a-token-of-at-least-thirty-two-characters\n".to_vec());

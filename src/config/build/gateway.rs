@@ -13,6 +13,7 @@ use crate::config::raw::gateway::{
     RawAdmin, RawDecisionLog, RawDecisionStream, RawDialect, RawEdge, RawGateway, RawListener,
     RawLogFormat, RawLogLevel, RawStore,
 };
+use crate::config::telemetry::Otlp;
 use crate::config::tls::{HttpVersions, ListenerTls};
 use crate::config::{
     DecisionLog, Edge, Fixed, ListenAddress, Listener, LogFormat, Rotation, Secret, StoreConfig,
@@ -41,6 +42,7 @@ pub(super) struct Settings {
     pub(super) admin_tls: Option<ListenerTls>,
     pub(super) admin_token: Option<[u8; 32]>,
     pub(super) console: Console,
+    pub(super) otlp: Option<Otlp>,
     pub(super) run_tests_at_load: bool,
     pub(super) server: AuthorizationServer,
     pub(super) max_revocation_staleness: Duration,
@@ -130,6 +132,7 @@ impl Builder<'_> {
             admin_tls,
             admin_token,
             console: self.console(&raw, &place),
+            otlp: self.telemetry(raw.telemetry.as_ref(), &place.key("telemetry")),
             run_tests_at_load: raw.run_tests_at_load.unwrap_or(false),
             max_revocation_staleness: raw
                 .max_revocation_staleness

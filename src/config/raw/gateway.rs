@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::console::{RawAdministrator, RawAuditLog, RawConsole, RawDecisions, RawUsage};
 use super::issuer::{RawAlgorithm, RawClaimNames, RawDiscover, RawKeys};
+use super::telemetry::RawTelemetry;
 use super::{RawIssuer, RawUpstream};
 use crate::config::format::{
     Duration, Grace, HostPort, HostText, HttpUrl, Listen, ListenAt, Network, ScopeText, SecretRef,
@@ -42,6 +43,8 @@ pub struct RawGateway {
     pub decisions: Option<RawDecisions>,
     /// Use per client, API, operation and day.
     pub usage: Option<RawUsage>,
+    /// What leaves the gateway about requests; nothing by default.
+    pub telemetry: Option<RawTelemetry>,
     /// Proxies whose X-Forwarded-For counts.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,

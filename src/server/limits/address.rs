@@ -68,7 +68,8 @@ impl AddressLimits {
     }
 }
 
-fn quota(limit: RateLimit) -> Option<Quota> {
+/// The quota of a limit; none where it would never be full again.
+pub(super) fn quota(limit: RateLimit) -> Option<Quota> {
     let each = Duration::from_secs(u64::from(limit.period)).checked_div(limit.count)?;
     Some(Quota::with_period(each)?.allow_burst(NonZeroU32::new(limit.burst)?))
 }

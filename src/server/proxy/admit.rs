@@ -9,6 +9,7 @@ use pingora::http::RequestHeader;
 use super::client::Requester;
 use super::driver::Gateway;
 use super::exchange::{Exchange, Stage, Unmatched};
+use super::trace::Trace;
 use super::{cors, refusal, tunnel};
 use crate::policy::Judgement;
 use crate::policy::decide::{Moment, Opened, check_network, method_judged, open, preflight};
@@ -21,7 +22,7 @@ use crate::request::method::Method;
 use crate::request::subprotocol::take_token;
 use crate::request::{Asked, Request};
 use crate::server::edge::conn::Conn;
-use crate::server::enforce::enforce;
+use crate::server::enforce::{Enforced, enforce};
 use crate::server::state::snapshot::Snapshot;
 use crate::system::clock;
 
@@ -54,7 +55,12 @@ impl Gateway {
         exchange.http2 = conn.http2;
         exchange.trusted = conn.speaks_for_clients(&exchange.snapshot.config.trusted_proxies);
         // A host hands on what its clients say: nothing of it is believed but what it says itself.
-        self.name_request(client.fields(), exchange.trusted && !client.is_host(), exchange);
+        let is_believed = exchange.trusted && !client.is_host();
+        self.name_request(client.fields(), is_believed, exchange);
+        if let Some(otlp) = &exchange.snapshot.otlp {
+            let trace = Trace::begin(&otlp.sampler, client.fields(), is_believed);
+            exchange.trace = Some(trace);
+        }
         exchange.address = peer.filter(|_| !exchange.trusted);
         let mut head = match head {
             Ok(head) => head,
@@ -131,7 +137,11 @@ impl Gateway {
             method.as_str().clone_into(&mut exchange.method);
             client.become_method(method);
         }
-        let judgement = enforce(&self.shared, &snapshot, &request, now).await;
+        let Enforced { judgement, identified } =
+            enforce(&self.shared, &snapshot, &request, now).await;
+        if let Some(trace) = &mut exchange.trace {
+            trace.identified = identified;
+        }
         if self.shared.candidate.file().is_some() {
             let blocks = self.shared.tokens.revocations.blocks();
             exchange.difference = self.shared.candidate.difference(

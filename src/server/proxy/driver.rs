@@ -117,7 +117,10 @@ impl Gateway {
         let permitted = self::permitted(exchange)?;
         match found {
             Ok(slot) => {
-                permitted.attempt.slot = Some(slot);
+                if let Some(trace) = &mut exchange.trace {
+                    trace.ask(slot.member.clone());
+                }
+                self::permitted(exchange)?.attempt.slot = Some(slot);
                 Ok(())
             }
             Err(none) => {
@@ -214,6 +217,9 @@ impl Gateway {
 
     /// Notes how the server does, by its answer.
     fn note_answer(&self, status: u16, exchange: &mut Exchange) {
+        if let Some(trace) = &mut exchange.trace {
+            trace.answered(status);
+        }
         if retry::is_incapable(status) {
             return self.fail_server(exchange);
         }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderName, HeaderValue};
 use tokio_util::sync::DropGuard;
 
+use super::trace::Trace;
 use crate::names::Timestamp;
 use crate::policy::definition::{Api, ErrorFormat};
 use crate::policy::principal::Principal;
@@ -196,6 +197,8 @@ pub struct Exchange {
     pub trusted: bool,
     /// The id that the caller and the upstream know it by, and the header it stands in.
     pub request_id: Option<(HeaderName, HeaderValue)>,
+    /// The trace it is in; none without a collector.
+    pub trace: Option<Trace>,
     /// The origin whose page may read the answer.
     pub origin: Option<HeaderValue>,
     /// What the candidate set would change.
@@ -224,6 +227,7 @@ impl Exchange {
             http2: false,
             trusted: false,
             request_id: None,
+            trace: None,
             origin: None,
             difference: None,
             asked_by: None,

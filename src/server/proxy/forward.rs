@@ -21,16 +21,18 @@ use crate::request::cookie::{self, Kept};
 use crate::request::fields::Fields;
 use crate::request::headers::{is_hop, is_managed, is_trace};
 use crate::request::method::Method;
+use crate::request::trace::{TRACEPARENT, TRACESTATE};
 use crate::server::state::Shared;
 use crate::server::upstream::{Member, NoServer, Servers, Slot};
 use crate::system::clock;
 
+const OUR_TRACE: HeaderName = HeaderName::from_static(TRACEPARENT);
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 /// Fields that we add at most: room for them is made at once.
-const ADDED: usize = 12;
+const ADDED: usize = 13;
 /// The pseudonym by which we stand in `Via` (RFC 9110 §7.6.3).
 const VIA: &[u8] = b"1.1 scopegate";
 const VIA_2: &[u8] = b"2.0 scopegate";
@@ -189,7 +191,7 @@ fn write_lines(
             "authorization" if !keep => {}
             _ if is_hop(name)
                 || is_managed(name)
-                || (!exchange.trusted && is_trace(name))
+                || (is_trace(name) && !is_kept_trace(exchange, name))
                 || exchange.is_request_id(name)
                 || servers.is_said_by_us(name)
                 || nominated.binary_search_by(|nominated| nominated.as_str().cmp(name)).is_ok() => {
@@ -232,6 +234,9 @@ fn write_lines(
     if let Some((name, value)) = &exchange.request_id {
         out.put(name, value.as_bytes())?;
     }
+    if let Some(trace) = &exchange.trace {
+        out.put(&OUR_TRACE, &trace.told.text())?;
+    }
     authorize(out, servers)?;
     if let Some(principal) = &permitted.principal {
         if servers.declared.assertion {
@@ -262,6 +267,18 @@ pub fn sent_host<'a>(
         return exchange.api()?.host.as_ref().map(String::as_bytes);
     }
     permitted.attempt.slot.as_ref().map(|slot| slot.member.address.authority.as_bytes())
+}
+
+/// Whether a field of trace context is handed on as it came: of trusted callers alone, and where
+/// the gateway is a part of the trace its own word takes the place of theirs.
+fn is_kept_trace(exchange: &Exchange, name: &str) -> bool {
+    exchange.trusted
+        && exchange.trace.as_ref().is_none_or(|trace| match name {
+            TRACEPARENT => false,
+            // It belongs to the span that it came with.
+            TRACESTATE => trace.parent.is_some(),
+            _ => true,
+        })
 }
 
 /// Writes what is left of a line.

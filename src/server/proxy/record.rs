@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::exchange::{Exchange, Permitted, Refused, Stage};
 use super::retry;
+use super::trace::{self, Trace};
 use crate::policy::gate::Grounds;
 use crate::policy::principal::Principal;
 use crate::policy::route::Matched;
@@ -16,7 +17,8 @@ use crate::request::original::Dialect;
 use crate::server::oauth::Outcome;
 use crate::server::state::Shared;
 use crate::system::clock;
-use crate::telemetry::record::{Candidate, Record, Scopes};
+use crate::telemetry::otlp::recorded::Conclusion;
+use crate::telemetry::record::{Candidate, Record, Scopes, TraceId};
 use crate::tooling::usage::{Counts, own};
 
 /// The refusal that an error of the proxy amounts to; `None` when the client is gone. Notes it in
@@ -82,8 +84,56 @@ pub fn record(shared: &Shared, exchange: &Exchange) {
     }
     count(shared, exchange, total);
     count_use(shared, exchange);
+    let exported = exchange.trace.as_ref().and_then(|trace| {
+        let is_refused = Ended::of(exchange).verdict == REFUSE;
+        trace::is_recorded(exchange, is_refused).then_some(trace)
+    });
     if shared.recorder.is_on() {
-        write(shared, exchange, total);
+        write(shared, exchange, total, exported);
+    }
+    if let Some(trace) = exported {
+        let Ended { verdict, reason, .. } = Ended::of(exchange);
+        let fault = refusal(exchange).map_or("", |refusal| refusal.fault.label());
+        let conclusion = Conclusion { verdict, reason, fault };
+        shared.outbox.push(trace::recorded(exchange, trace, conclusion, total));
+    }
+}
+
+const PERMIT: &str = "permit";
+const REFUSE: &str = "refuse";
+
+/// How an exchange ended, in the words of a record.
+struct Ended<'a> {
+    verdict: &'static str,
+    reason: Option<&'static str>,
+    fault: &'a str,
+}
+
+impl<'a> Ended<'a> {
+    fn of(exchange: &'a Exchange) -> Self {
+        let refusal = refusal(exchange);
+        let token_error = match &exchange.stage {
+            Stage::Endpoint(_, outcome) => outcome.error.as_ref(),
+            Stage::Received | Stage::Permitted(_) | Stage::Refused(_) => None,
+        };
+        // Nothing was permitted, and nothing was answered.
+        let is_unanswered = match &exchange.stage {
+            Stage::Received => true,
+            Stage::Endpoint(..) => exchange.status == 0,
+            Stage::Permitted(_) | Stage::Refused(_) => false,
+        };
+        let is_refused = refusal.is_some() || token_error.is_some() || is_unanswered;
+        Self {
+            verdict: if is_refused { REFUSE } else { PERMIT },
+            reason: refusal
+                .map(|refusal| refusal.reason.label())
+                .or(token_error.map(|(code, _)| code.label())),
+            fault: refusal
+                .map(|refusal| refusal.fault.text())
+                .or(token_error.map(|(_, cause)| cause.as_str()))
+                .or(is_unanswered.then_some("the client went away, or its request took too long"))
+                .unwrap_or_default(),
+        }
     }
 }
 
@@ -233,26 +283,20 @@ impl<'a> Judged<'a> {
     }
 }
 
-fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
+fn write(shared: &Shared, exchange: &Exchange, total: Duration, exported: Option<&Trace>) {
     let rules = exchange.snapshot.rules();
     let judged = Judged::of(&exchange.stage);
     let operation = judged.matched.and_then(|matched| rules.operation(matched.operation));
-    let refusal = refusal(exchange);
+    let Ended { verdict, reason, fault } = Ended::of(exchange);
     let facts = judged.principal.map(Principal::facts);
     let microseconds = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
     let issued = judged.endpoint.map(|(_, outcome)| outcome);
-    let token_error = issued.and_then(|outcome| outcome.error.as_ref());
-    // Nothing was permitted, and nothing was answered.
-    let is_unanswered = match &exchange.stage {
-        Stage::Received => true,
-        Stage::Endpoint(..) => exchange.status == 0,
-        Stage::Permitted(_) | Stage::Refused(_) => false,
-    };
     let time = clock::now_text();
     let record = Record {
         v: Record::version(),
         id: exchange.id,
         time: &time,
+        trace_id: exported.map(|trace| TraceId(trace.told.trace)),
         request_id: exchange.request_id.as_ref().and_then(|(_, id)| id.to_str().ok()),
         method: &exchange.method,
         host: exchange.unmatched.as_ref().map(|asked| asked.host.as_str()),
@@ -284,19 +328,9 @@ fn write(shared: &Shared, exchange: &Exchange, total: Duration) {
         roles: judged.principal.map(|principal| principal.roles(rules)).unwrap_or_default(),
         claims: claims(exchange, judged.principal),
         unread_claims: facts.map_or(&[], |facts| &facts.unread),
-        verdict: if refusal.is_some() || token_error.is_some() || is_unanswered {
-            "refuse"
-        } else {
-            "permit"
-        },
-        reason: refusal
-            .map(|refusal| refusal.reason.label())
-            .or(token_error.map(|(code, _)| code.label())),
-        fault: refusal
-            .map(|refusal| refusal.fault.text())
-            .or(token_error.map(|(_, cause)| cause.as_str()))
-            .or(is_unanswered.then_some("the client went away, or its request took too long"))
-            .unwrap_or_default(),
+        verdict,
+        reason,
+        fault,
         rules: judged.grounds.map(|grounds| rules.describe(grounds)).unwrap_or_default(),
         shadow: judged.shadow,
         candidate: exchange.difference.as_ref().map(|difference| Candidate {

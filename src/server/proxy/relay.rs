@@ -191,6 +191,9 @@ impl Gateway {
         }
         // Not under way at the server any more, however long the client takes.
         permitted(exchange)?.attempt.slot = None;
+        if let Some(trace) = &mut exchange.trace {
+            trace.ended();
+        }
         client.finish().await
     }
 

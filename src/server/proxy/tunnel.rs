@@ -48,7 +48,9 @@ pub(super) fn watch(shared: Arc<Shared>, conn: Arc<Conn>, request: Request) -> D
 
 async fn is_permitted(shared: &Arc<Shared>, request: &Request) -> bool {
     let (snapshot, now) = (shared.snapshot(), clock::now());
-    let Err(refusal) = enforce(shared, &snapshot, request, now).await.outcome else { return true };
+    let Err(refusal) = enforce(shared, &snapshot, request, now).await.judgement.outcome else {
+        return true;
+    };
     // Our own outage ends no tunnel, as long as what was revoked is known well enough.
     let is_outage = matches!(refusal.reason, Reason::IssuerUnavailable | Reason::StoreUnavailable);
     is_outage && !shared.tokens.revocations.is_stale()

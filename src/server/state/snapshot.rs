@@ -4,15 +4,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::config::telemetry;
 use crate::config::{Config, ListenAddress};
 use crate::grant::redirect::Pages;
 use crate::keys::IssuerKeys;
+use crate::keys::fetch::collector::CollectorClient;
 use crate::names::Timestamp;
 use crate::policy::Rules;
 use crate::policy::route::OperationId;
 use crate::server::edge::EdgePolicy;
 use crate::server::limits::address::AddressLimits;
 use crate::server::limits::quota::Limits;
+use crate::server::limits::sampling::Sampler;
 use crate::server::login::provider::Provider;
 use crate::server::tokens::Issuers;
 use crate::server::upstream::Servers;
@@ -36,8 +39,38 @@ pub struct Snapshot {
     pub limits: Arc<AddressLimits>,
     /// Limits on permitted requests.
     pub counted: Arc<Limits>,
+    /// The collector of traces, and which it gets.
+    pub otlp: Option<Otlp>,
     upstreams: Vec<Option<Arc<Servers>>>,
     metrics: Vec<OperationMetrics>,
+}
+
+/// A collector of traces, and which it gets.
+#[derive(Clone, Debug)]
+pub struct Otlp {
+    /// Which requests are recorded.
+    pub sampler: Arc<Sampler>,
+    /// What gives them to the collector.
+    pub client: Arc<CollectorClient>,
+}
+
+impl Otlp {
+    /// That of a configuration, as far as possible the one before: budget and connections are kept.
+    fn new(declared: &telemetry::Otlp, before: Option<&Self>) -> Result<Self, String> {
+        let client = before.filter(|before| before.client.is_of(&declared.collector));
+        let client = match client {
+            Some(before) => before.client.clone(),
+            None => CollectorClient::new(&declared.collector)
+                .map(Arc::new)
+                .map_err(|fault| format!("telemetry.otlp: {fault}"))?,
+        };
+        let sampler = before.filter(|before| before.sampler.is_of(declared.sampling));
+        let sampler = sampler.map_or_else(
+            || Arc::new(Sampler::new(declared.sampling)),
+            |before| before.sampler.clone(),
+        );
+        Ok(Self { sampler, client })
+    }
 }
 
 impl Snapshot {
@@ -95,7 +128,12 @@ impl Snapshot {
             || Arc::new(Limits::new(rules.limits(), before.map(|before| &*before.counted))),
             |before| before.counted.clone(),
         );
+        let otlp = config.otlp.as_ref();
+        let otlp = otlp
+            .map(|declared| Otlp::new(declared, before.and_then(|before| before.otlp.as_ref())))
+            .transpose()?;
         Ok(Self {
+            otlp,
             pages: Pages::of(config.rules.registry()),
             edge: Arc::new(edge),
             issuers,

@@ -233,6 +233,22 @@ const OVERVIEW: Dashboard = Dashboard {
             ],
         ),
         panel(
+            "Spans and log records",
+            "A second, to the collector of OpenTelemetry; none where none is declared.",
+            "short",
+            Lines,
+            &[
+                (
+                    "sum by (signal) (rate(scopegate_otlp_sent_total{instance=~\"$instance\"}[$__rate_interval]))",
+                    "sent: {{signal}}",
+                ),
+                (
+                    "sum by (signal, cause) (rate(scopegate_otlp_dropped_total{instance=~\"$instance\"}[$__rate_interval]))",
+                    "dropped: {{signal}}, {{cause}}",
+                ),
+            ],
+        ),
+        panel(
             "Program",
             "Which version each gateway runs.",
             "short",

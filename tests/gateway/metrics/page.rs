@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use scopegate::client::GrantType;
 use scopegate::grant::ErrorCode;
 use scopegate::reason::{Reason, TokenFault};
-use scopegate::telemetry::cause::{ConnectionCut, ConnectionRefused};
+use scopegate::telemetry::cause::{ConnectionCut, ConnectionRefused, NotExported, Signal};
 use scopegate::token::keyset::KeyFault;
 
 use super::dashboards::DASHBOARDS;
@@ -123,13 +123,15 @@ pub fn words(label: &str) -> Option<Vec<&'static str>> {
     Some(match label {
         "cause" => {
             let refused = ConnectionRefused::ALL.iter().map(|cause| cause.label());
-            refused.chain(ConnectionCut::ALL.iter().map(|cause| cause.label())).collect()
+            let cut = ConnectionCut::ALL.iter().map(|cause| cause.label());
+            refused.chain(cut).chain(NotExported::ALL.iter().map(|cause| cause.label())).collect()
         }
         "error" => ErrorCode::ALL.iter().map(|code| code.label()).collect(),
         "fault" => TokenFault::ALL.iter().map(|fault| fault.label()).collect(),
         "grant" => GrantType::ALL.iter().map(|grant| grant.as_str()).collect(),
         "reason" => Reason::ALL.iter().map(|reason| reason.label()).collect(),
         "result" => vec!["hit", "miss", "ok", "failed", "active", "inactive", "cached", "refused"],
+        "signal" => Signal::ALL.iter().map(|signal| signal.label()).collect(),
         "state" => vec!["usable", "ejected", "down"],
         "verdict" => vec!["permit", "refuse"],
         "job" => vec!["scopegate"],
@@ -142,9 +144,10 @@ fn values(label: &str) -> String {
     match label {
         "api" => "an API of the policies; empty where no operation was found".to_owned(),
         "cause" => format!(
-            "refused: {}; cut: {}",
+            "refused: {}; cut: {}; not exported: {}",
             listed(ConnectionRefused::ALL.iter().map(|cause| cause.label())),
-            listed(ConnectionCut::ALL.iter().map(|cause| cause.label()))
+            listed(ConnectionCut::ALL.iter().map(|cause| cause.label())),
+            listed(NotExported::ALL.iter().map(|cause| cause.label()))
         ),
         "error" => listed(ErrorCode::ALL.iter().map(|code| code.label())),
         "fault" => listed(TokenFault::ALL.iter().map(|fault| fault.label())),
@@ -182,6 +185,7 @@ fn values(label: &str) -> String {
             listed(["active", "inactive", "cached", "refused", "failed"])
         ),
         "rule" => "the policy that would decide, or the gate where it is none".to_owned(),
+        "signal" => listed(Signal::ALL.iter().map(|signal| signal.label())),
         "state" => listed(["usable", "ejected", "down"]),
         "upstream" => "an upstream of the configuration".to_owned(),
         "verdict" => listed(["permit", "refuse"]),

@@ -74,6 +74,11 @@ impl Upstream {
         requests.iter().map(|request| String::from_utf8_lossy(request).into_owned()).collect()
     }
 
+    /// The same, as bytes.
+    pub fn raw_requests(&self) -> Vec<Vec<u8>> {
+        self.state.requests.lock().unwrap().clone()
+    }
+
     /// Forgets what was received.
     pub fn clear(&self) {
         self.state.requests.lock().unwrap().clear();
