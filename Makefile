@@ -119,7 +119,7 @@ bench-peers:
 
 # The same, by kind of request, then the decision and the parts of verification alone.
 bench: bench-peers
-	$(CARGO) bench --locked --profile dist --bench requests
+	$(CARGO) bench --locked --profile dist --bench requests --bench traces
 	$(CARGO) bench --locked --profile dist --bench decision --bench tokens
 
 # deploy/kubernetes and deploy/helm by the real kubectl and helm: valid by the schemas of two releases, by a policy checker, both ways the
