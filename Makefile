@@ -1,6 +1,6 @@
 # The one door for contributors. CI runs `make ci`, which is these and nothing else.
 
-.PHONY: ci system build-system fmt lint licences advisories core test test-shared test-library simulation doc schema golden samples agreement large imports faults \
+.PHONY: ci hosts system build-system fmt lint licences advisories core test test-shared test-library simulation doc schema golden samples agreement large imports faults \
   lifecycle attacks fuzz fuzz-build bench bench-peers demo dist kubernetes \
   packages packages-system packages-test site commands console-pictures console-large
 
@@ -103,6 +103,10 @@ large:
 # Every one of some 2,600 public OpenAPI documents becomes policies whose tests hold, or is refused with a reason.
 imports:
 	EVERY=1 $(CARGO) test --locked --release --test gateway -- --nocapture tooling::imported
+
+# nginx, Caddy, Traefik and Envoy as they are: refusals, odd targets and spoofed headers through each, Unix sockets, and Envoy's own client.
+hosts:
+	$(CARGO) test --locked --test gateway -- hosts::
 
 # Write the files that tests compare: JSON Schemas and golden files.
 golden:

@@ -156,6 +156,10 @@ pub fn of_identity() -> impl Iterator<Item = &'static str> {
     NAMES.iter().copied().filter(|name| name.starts_with("x-auth-"))
 }
 
+/// Fields for one hop that some hosts hand on, which they are told to remove.
+pub const ONE_HOP: [&str; 5] =
+    ["proxy-authorization", "proxy-authenticate", "proxy-connection", "http2-settings", "trailer"];
+
 /// The managed headers that a host is told to remove.
 pub fn removed_by_hosts() -> impl Iterator<Item = &'static str> {
     NAMES.iter().copied().filter(|name| {

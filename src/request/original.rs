@@ -71,8 +71,9 @@ const FORWARDED: Source =
 const ADDRESS: &str = "x-forwarded-for";
 /// How the names begin of what Envoy and its operators say: it is told to remove a client's.
 pub const ENVOY: &str = "x-envoy-";
-/// What hosts say themselves besides, in every dialect.
-const OF_HOSTS: [&str; 8] = [
+/// What hosts say themselves besides, in every dialect. Of these Envoy says `X-Forwarded-For` and
+/// `X-Forwarded-Proto` alone, and hands the others on.
+pub const OF_HOSTS: [&str; 8] = [
     ADDRESS,
     "x-forwarded-host",
     "x-forwarded-proto",
@@ -87,6 +88,18 @@ fn malformed(text: impl Into<String>) -> Refusal {
     Refusal::because(Reason::RequestMalformed, text.into())
 }
 
+/// Whether a header is one of an upstream's own: by which it is told claims, or which no client may
+/// say to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// It is none.
+    No,
+    /// As it is written, which the host removes.
+    Written,
+    /// In a spelling that some servers take for it.
+    Alias,
+}
+
 /// The head that the host has received, out of the one that it asks with.
 ///
 /// # Errors
@@ -97,7 +110,7 @@ pub fn original(
     dialect: Dialect,
     question: Question<'_>,
     fields: &impl Fields,
-    said: impl Fn(&str) -> bool,
+    own: impl Fn(&str) -> Own,
     limits: &Limits,
 ) -> Result<Head, Refusal> {
     let source = match dialect {
@@ -105,6 +118,10 @@ pub fn original(
         Dialect::Traefik | Dialect::Caddy => Some(FORWARDED),
         Dialect::EnvoyGrpc | Dialect::EnvoyHttp => None,
     };
+    if fields.has("upgrade") {
+        // What follows a switch is judged by nobody: the host would hand it on as it comes.
+        return Err(malformed("another protocol is asked for, which no host holds"));
+    }
     let is_source = |name: &str| {
         name == ADDRESS
             || (name == UPSTREAM && dialect != Dialect::EnvoyGrpc)
@@ -116,8 +133,13 @@ pub fn original(
             || OF_HOSTS.contains(&name)
             || (dialect.removes_what_it_is_told() && name.starts_with(ENVOY))
             || removable(name)
-            || said(name);
-        if !known && (is_managed(name) || OF_HOSTS.iter().any(|of_host| is_alias(of_host, name))) {
+            || own(name) == Own::Written;
+        let is_alias_of_own = own(name) == Own::Alias;
+        if !known
+            && (is_alias_of_own
+                || is_managed(name)
+                || OF_HOSTS.iter().any(|of_host| is_alias(of_host, name)))
+        {
             return Err(malformed(format!(
                 "the header `{}`, which only the gateway or its host may say",
                 quoted(name)
@@ -176,7 +198,12 @@ mod tests {
         let asked = head.split(' ').nth(1).unwrap();
         let question =
             Question { method: check.method.as_bytes(), target: asked.as_bytes(), host: None };
-        original(dialect, question, &text, |name| name == "x-email", &limits)
+        let own = |name: &str| match name {
+            "x-email" => Own::Written,
+            _ if is_alias("x-email", name) => Own::Alias,
+            _ => Own::No,
+        };
+        original(dialect, question, &text, own, &limits)
             .map(|head| (head.method, head.target.as_str().to_owned(), head.host))
             .map_err(|refusal| refusal.reason)
     }
@@ -225,6 +252,9 @@ mod tests {
             ("X-Original-Upstream: a\r\nX-Original-Upstream: a\r\n", Reason::RequestMalformed),
             ("x_auth_client: evil\r\n", Reason::RequestMalformed),
             ("X-SSL-Client: evil\r\n", Reason::RequestMalformed),
+            ("XEmail: evil\r\n", Reason::RequestMalformed),
+            ("X.Email: evil\r\n", Reason::RequestMalformed),
+            ("Upgrade: foo/1\r\n", Reason::RequestMalformed),
         ] {
             assert_eq!(read(Dialect::Nginx, &nginx(more)), Err(reason), "{more}");
         }

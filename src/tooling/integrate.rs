@@ -15,7 +15,7 @@ use http::HeaderName;
 
 use crate::config::{Config, ListenAddress, Server, Upstream, UpstreamAuthorization};
 use crate::policy::definition::Api;
-use crate::request::headers::{of_identity, removed_by_hosts};
+use crate::request::headers::{ONE_HOP, of_identity, removed_by_hosts};
 use crate::request::original::{Dialect, UPSTREAM};
 
 /// What the host itself says of where a request came from, and asks with.
@@ -79,7 +79,7 @@ impl Host {
 pub fn integrate(config: &Config, host: Host) -> Result<String, String> {
     let plan = Plan::of(config, host)?;
     match host {
-        Host::Nginx => Ok(nginx::write(&plan)),
+        Host::Nginx => nginx::write(&plan),
         Host::Caddy => Ok(caddy::write(&plan)),
         Host::Traefik => traefik::write(&plan),
         Host::Envoy => Ok(envoy::write(&plan)),
@@ -151,7 +151,8 @@ impl<'a> Plan<'a> {
             let said = upstream.claims.iter().map(|(name, _)| name);
             said.chain(&upstream.removed).map(HeaderName::as_str)
         });
-        let fixed = removed_by_hosts().chain(FORWARDED).map(|name| -> &'a str { name });
+        let fixed =
+            removed_by_hosts().chain(FORWARDED).chain(ONE_HOP).map(|name| -> &'a str { name });
         fixed.chain(own).filter(|name| !of_identity().any(|identity| identity == *name)).collect()
     }
 }
@@ -235,8 +236,13 @@ fn speaks_tls(upstream: &Upstream) -> bool {
     upstream.servers.iter().any(|server| server.tls)
 }
 
+/// The scheme by which hosts know how to speak to the servers of an upstream.
 fn scheme(upstream: &Upstream) -> &'static str {
-    if speaks_tls(upstream) { "https" } else { "http" }
+    match (speaks_tls(upstream), upstream.http2) {
+        (true, _) => "https",
+        (false, true) => "h2c",
+        (false, false) => "http",
+    }
 }
 
 /// A name with which all hosts can do.

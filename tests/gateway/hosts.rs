@@ -53,7 +53,8 @@ fn decider_at(host: &str, decide: SocketAddr, address: &str, policies: &str) -> 
     setup.gateway = format!(
         "listeners: [{{ address: \"@LISTEN@\" }}, {{ address: \"{address}\", decide: {} }}]\n\
          trusted_proxies: [{trusted}]\n\
-         upstreams: {{ api: {{ servers: ['{to}'] }}, other: {{ servers: ['{to}'] }} }}\n",
+         upstreams: {{ api: {{ servers: ['{to}'], remove_headers: [X-User], identity: {{ form: \
+         headers, claims: {{ X-Email: email }} }} }}, other: {{ servers: ['{to}'] }} }}\n",
         dialect(host),
         to = format_args!("http://{}", upstream.address)
     );

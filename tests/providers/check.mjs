@@ -50,7 +50,7 @@ for (const folder of folders.sort()) {
     const name = `${folder} ${sample.name}`;
     const [answer, claims] = await said(sample.token, keys, issuer, audience);
     // jose looks at the algorithm before it looks for the key.
-    const wanted = sample.fault === 'algorithm' ? 'InvalidAlgorithmError' : sample.library;
+    const wanted = sample.fault?.startsWith('algorithm') ? 'InvalidAlgorithmError' : sample.library;
     if (answer !== wanted) wrong.push(`${name}: jose says ${answer}, wanted ${wanted}`);
     if (answer === 'ok' && !isDeepStrictEqual(claims, sample.claims)) wrong.push(`${name}: other claims: ${JSON.stringify(claims)}`);
     if (sample.header && !isDeepStrictEqual(decodeProtectedHeader(sample.token), sample.header)) wrong.push(`${name}: another header`);

@@ -6,15 +6,15 @@ use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::ListenAddress;
-use crate::server::process::sockets::{self, Listening};
+use crate::server::process::sockets::{self, FileId, Listening};
 
 /// A socket that is accepted on.
 #[derive(Debug)]
 pub enum Accepting {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix socket.
-    Unix(UnixListener),
+    /// A Unix socket, and which file it is.
+    Unix(UnixListener, FileId),
 }
 
 /// A connection.
@@ -34,7 +34,9 @@ impl Accepting {
     pub fn new(socket: Listening) -> Result<Self> {
         match socket {
             Listening::Tcp(socket) => TcpListener::from_std(socket).map(Self::Tcp),
-            Listening::Unix(socket) => UnixListener::from_std(socket).map(Self::Unix),
+            Listening::Unix(socket, file) => {
+                UnixListener::from_std(socket).map(|socket| Self::Unix(socket, file))
+            }
         }
     }
 
@@ -47,7 +49,9 @@ impl Accepting {
             Self::Tcp(socket) => {
                 socket.accept().await.map(|(stream, peer)| Accepted::Tcp(stream, peer))
             }
-            Self::Unix(socket) => socket.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+            Self::Unix(socket, _) => {
+                socket.accept().await.map(|(stream, _)| Accepted::Unix(stream))
+            }
         }
     }
 
@@ -58,8 +62,10 @@ impl Accepting {
     pub fn turn_away(&self, address: &ListenAddress) -> Result<()> {
         match (self, address) {
             (Self::Tcp(socket), _) => sockets::turn_away(socket),
-            (Self::Unix(_), ListenAddress::Unix(path)) => sockets::turn_away_unix(path),
-            (Self::Unix(_), ListenAddress::Tcp(_)) => Ok(()),
+            (Self::Unix(_, file), ListenAddress::Unix(path)) => {
+                sockets::turn_away_unix(path, *file)
+            }
+            (Self::Unix(..), ListenAddress::Tcp(_)) => Ok(()),
         }
     }
 }

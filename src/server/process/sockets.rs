@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::{Error, ErrorKind, Result as IoResult};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
@@ -28,15 +28,18 @@ pub type Inherited = HashMap<ListenAddress, OwnedFd>;
 pub enum Listening {
     /// TCP.
     Tcp(TcpListener),
-    /// A Unix socket.
-    Unix(UnixListener),
+    /// A Unix socket, and which file it is.
+    Unix(UnixListener, FileId),
 }
+
+/// What tells a file from another one that takes its place: its device and its number there.
+pub type FileId = (u64, u64);
 
 impl AsFd for Listening {
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::Tcp(socket) => socket.as_fd(),
-            Self::Unix(socket) => socket.as_fd(),
+            Self::Unix(socket, _) => socket.as_fd(),
         }
     }
 }
@@ -57,8 +60,11 @@ pub fn bind(
                 Some(socket) => Ok(UnixListener::from(socket)),
                 None => new_unix(path),
             };
-            let socket = socket.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-            socket.map(Listening::Unix).map_err(|fault| format!("{key}: {address}: {fault}"))
+            let socket = socket.and_then(|socket| {
+                socket.set_nonblocking(true)?;
+                Ok(Listening::Unix(socket, file_id(path)?))
+            });
+            socket.map_err(|fault| format!("{key}: {address}: {fault}"))
         }
     }
 }
@@ -116,13 +122,18 @@ fn new_unix(path: &Path) -> IoResult<UnixListener> {
     Ok(socket.into())
 }
 
+fn file_id(path: &Path) -> IoResult<FileId> {
+    let found = std::fs::symlink_metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
 /// From now on nobody can connect to a Unix socket: its file is gone. Those that have can be
-/// accepted. While it is listened on nobody else takes its place, so the file is this socket's.
+/// accepted. Another file in its place is somebody else's, and stays.
 ///
 /// # Errors
-/// The file cannot be removed.
-pub fn turn_away_unix(path: &Path) -> IoResult<()> {
-    std::fs::remove_file(path)
+/// The file is not there, or cannot be removed.
+pub fn turn_away_unix(path: &Path, file: FileId) -> IoResult<()> {
+    if file_id(path)? == file { std::fs::remove_file(path) } else { Ok(()) }
 }
 
 /// From now on the kernel drops attempts to connect unanswered; those it has answered are finished

@@ -24,8 +24,8 @@ use crate::reason::{Reason, Refusal, quoted};
 use crate::request::cookie::{Kept, without_ours};
 use crate::request::fields::Fields;
 use crate::request::head::Head;
-use crate::request::headers::removed_by_hosts;
-use crate::request::original::{Dialect, ENVOY, Question, UPSTREAM, original};
+use crate::request::headers::{ONE_HOP, removed_by_hosts};
+use crate::request::original::{Dialect, ENVOY, OF_HOSTS, Own, Question, UPSTREAM, original};
 use crate::server::edge::conn::Conn;
 use crate::server::upstream::Servers;
 use crate::system::clock;
@@ -86,7 +86,12 @@ impl Told<'_> {
         let managed = removed_by_hosts().filter(|name| !self.says(name)).map(str::to_owned);
         let envoy = fields.lines().filter(|(name, _)| name.starts_with(ENVOY));
         let missing = self.missing().map(|name| name.as_str().to_owned());
-        missing.chain(managed).chain(envoy.map(|(name, _)| name.to_owned())).collect()
+        let of_others = OF_HOSTS.into_iter().filter(|name| {
+            !matches!(*name, "x-forwarded-for" | "x-forwarded-proto") && !self.says(name)
+        });
+        let hops = ONE_HOP.into_iter().chain(of_others).map(str::to_owned);
+        let envoy = envoy.map(|(name, _)| name.to_owned());
+        missing.chain(managed).chain(hops).chain(envoy).collect()
     }
 
     /// Who calls, and what it matched.
@@ -161,11 +166,17 @@ impl Gateway {
             let text = format!("{peer} asks, which is none of `trusted_proxies`");
             return Err(Refusal::because(Reason::RequestMalformed, text));
         }
-        let said = |name: &str| {
-            exchange.snapshot.all_servers().any(|servers| servers.names_as_written(name))
+        let own = |name: &str| {
+            let mut servers = exchange.snapshot.all_servers().filter(|it| it.is_said_by_us(name));
+            match servers.next() {
+                None => Own::No,
+                Some(first) if first.names_as_written(name) => Own::Written,
+                Some(_) if servers.any(|it| it.names_as_written(name)) => Own::Written,
+                Some(_) => Own::Alias,
+            }
         };
         let limits = &self.shared.fixed.edge.limits;
-        original(dialect, asker.question(check), asker.fields(), said, limits)
+        original(dialect, asker.question(check), asker.fields(), own, limits)
     }
 
     async fn refuse_decided<A: Asker>(asker: &mut A, exchange: &mut UnderWay) -> Result<()> {

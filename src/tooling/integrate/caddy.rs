@@ -48,13 +48,20 @@ fn api(text: &mut Text, plan: &Plan<'_>, route: &Route<'_>, matcher: &str) {
     text.line(8, format!("{matcher} path {paths}"));
     text.line(8, format!("route {matcher} {{"));
     text.line(12, "# What a client says of itself goes before the gateway says it: a header that");
-    text.line(12, "# the answer lacks would stay.");
+    text.line(
+        12,
+        "# the answer lacks would stay, one that `Connection` names would go, and an `Upgrade`",
+    );
+    text.line(12, "# would open a way past every policy.");
     let told = route.told();
     let all = plan.managed();
     // These come with the question, and are judged there.
     let asked = |name: &&str| !matches!(*name, "cookie" | "authorization");
+    // With `Connection` a client would have headers removed behind the gateway, and with `Upgrade`
+    // be handed on whatever it says next.
+    let hops = ["connection", "upgrade"];
     let names: BTreeSet<&str> =
-        all.iter().copied().chain(told.iter().copied().filter(asked)).collect();
+        all.iter().copied().chain(hops).chain(told.iter().copied().filter(asked)).collect();
     for name in names {
         text.line(12, format!("request_header -{name}"));
     }

@@ -47,6 +47,17 @@ pub(super) fn write(plan: &Plan<'_>) -> String {
     text.line(14, "# Every line by itself: two tokens are not one.");
     text.line(14, "encode_raw_headers: true");
     text.line(14, "grpc_service: { envoy_grpc: { cluster_name: scopegate_decide }, timeout: 5s }");
+    text.line(10, "# Trailers are judged by nobody, and go no further.");
+    text.line(10, "- name: envoy.filters.http.header_mutation");
+    text.line(12, "typed_config:");
+    text.line(
+        14,
+        "'@type': type.googleapis.com/\
+         envoy.extensions.filters.http.header_mutation.v3.HeaderMutation",
+    );
+    text.line(14, "mutations:");
+    text.line(16, "request_trailers_mutations:");
+    text.line(16, "- remove_on_match: { key_matcher: { safe_regex: { regex: '.*' } } }");
     text.line(10, "- name: envoy.filters.http.router");
     text.line(12, "typed_config:");
     text.line(14, "'@type': type.googleapis.com/envoy.extensions.filters.http.router.v3.Router");

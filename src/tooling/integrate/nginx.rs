@@ -6,7 +6,14 @@ use crate::config::{ListenAddress, UpstreamAuthorization};
 /// Statuses that nginx does not know of a check.
 const MAPPED: [u16; 8] = [400, 404, 405, 414, 429, 431, 500, 503];
 
-pub(super) fn write(plan: &Plan<'_>) -> String {
+pub(super) fn write(plan: &Plan<'_>) -> Result<String, String> {
+    if let Some(upstream) = plan.config.upstreams.iter().find(|upstream| upstream.http2) {
+        return Err(format!(
+            "the upstream `{}` says `http2: true`, and nginx asks servers over HTTP/1.1: leave it \
+             out, or take another host",
+            upstream.name
+        ));
+    }
     let mut text = Text::default();
     text.line(0, "# Made by `scopegate integrate nginx`: nginx forwards what the gateway permits.");
     text.line(
@@ -38,7 +45,7 @@ pub(super) fn write(plan: &Plan<'_>) -> String {
     for site in &plan.sites {
         server(&mut text, plan, site);
     }
-    text.0
+    Ok(text.0)
 }
 
 /// An address as nginx writes it.

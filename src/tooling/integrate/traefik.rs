@@ -53,7 +53,10 @@ pub(super) fn write(plan: &Plan<'_>) -> Result<String, String> {
     let asked = |name: &&str| !matches!(*name, "cookie" | "authorization");
     let routes = plan.sites.iter().flat_map(|site| &site.routes);
     let told = routes.flat_map(|route| route.told()).filter(asked);
-    let names: std::collections::BTreeSet<&str> = plan.managed().into_iter().chain(told).collect();
+    // An `Upgrade` would open a way past every policy.
+    let hops = ["connection", "upgrade"];
+    let names: std::collections::BTreeSet<&str> =
+        plan.managed().into_iter().chain(hops).chain(told).collect();
     // It says these itself.
     for name in
         names.iter().filter(|name| !name.starts_with("x-forwarded-") && **name != "x-real-ip")
@@ -127,6 +130,9 @@ fn middleware(text: &mut Text, name: &str, route: &Route<'_>, decide: &std::net:
     text.line(6, "headers:");
     text.line(8, "customRequestHeaders:");
     text.line(10, format!("{UPSTREAM}: ''"));
+    if upstream.keeps_host {
+        text.line(10, format!("host: '{}'", route.called()));
+    }
     if upstream.authorization != UpstreamAuthorization::Keep {
         text.line(10, "authorization: ''");
     }

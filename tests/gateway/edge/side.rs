@@ -110,7 +110,7 @@ fn their_heads_are_read_as_strictly_as_all() {
             m\r\nConnection: close\r\n\r\n",
     );
     assert_eq!(connection.read(false).unwrap().body, "ok\n");
-    assert_eq!(connection.read(false).unwrap().body, "ready\n");
+    assert!(connection.read(false).unwrap().body.starts_with("ready\n"));
     assert!(connection.is_closed());
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 
-use scopegate::request::headers::{of_identity, removed_by_hosts};
+use scopegate::request::headers::{ONE_HOP, of_identity, removed_by_hosts};
 
 use super::{Decider, Host, decider, decider_at, start};
 use crate::support::free_addresses;
@@ -133,11 +133,16 @@ fn headers(name: &str) {
     let app = decider.gateway.token("app");
     let more = ["x-forwarded-user", "x-original-url", "x-rewrite-url", "x-envoy-original-path"];
     let asking = ["x-original-method", "x-original-uri", "x-original-host", "x-original-upstream"];
-    let more = more.into_iter().chain(asking).chain(["ssl-client-cert", "x-ssl-client-dn"]);
+    let hosts = ["x-forwarded-host", "x-forwarded-port", "x-forwarded-server", "x-forwarded-uri"];
+    let own = ["x-user", "x-email", "x-forwarded-method", "x-forwarded-for"];
+    let more = more.into_iter().chain(asking).chain(hosts).chain(own);
+    let more = more.chain(["ssl-client-cert", "x-ssl-client-dn"]).chain(ONE_HOP);
     let names: BTreeSet<&str> = removed_by_hosts().chain(of_identity()).chain(more).collect();
     let mut forwarded = 0;
     for header in names {
-        for spelling in spellings(header) {
+        // What is for one hop is no other name in another spelling.
+        let count = if ONE_HOP.contains(&header) { 1 } else { 5 };
+        for spelling in spellings(header).into_iter().take(count) {
             for (target, token) in [("/orders/7", Some(app.as_str())), ("/orders/open", None)] {
                 decider.upstream.clear();
                 let lines = [("Connection", "close"), (spelling.as_str(), "evil")];
@@ -153,6 +158,51 @@ fn headers(name: &str) {
     }
     assert!(forwarded > 20, "{name} forwards requests without what was removed: {forwarded}");
     cookies(&decider, &host);
+    switches(&decider, &host);
+    nominated(&decider, &host);
+}
+
+/// No upstream is asked for another protocol: what follows would be judged by nobody.
+fn switches(decider: &Decider, host: &Host) {
+    decider.upstream.answer(
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: foo/1\r\n\r\n",
+    );
+    for protocol in ["foo/1", "websocket", "h2c"] {
+        decider.upstream.clear();
+        let lines = [
+            ("Connection", "Upgrade"),
+            ("Upgrade", protocol),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ];
+        let mut connection = Connection::open(host.address);
+        connection.write(request("GET", "/orders/open", None, &lines).as_bytes());
+        let _ = connection.read(true);
+        for head in decider.upstream.requests() {
+            let head = head.to_ascii_lowercase();
+            assert!(
+                !head.contains("\nupgrade:") && !head.contains("connection: upgrade"),
+                "{head}"
+            );
+        }
+    }
+    decider.upstream.answer("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+}
+
+/// A client cannot have taken away what the gateway says.
+fn nominated(decider: &Decider, host: &Host) {
+    let app = decider.gateway.token("app");
+    decider.upstream.clear();
+    let lines = [("Connection", "close, X-Auth-Client, X-Auth-Scopes, X-Decision-Id")];
+    let mut connection = Connection::open(host.address);
+    connection.write(request("GET", "/orders/7", Some(&app), &lines).as_bytes());
+    let _ = connection.read(false);
+    for head in decider.upstream.requests() {
+        let head = head.to_ascii_lowercase();
+        for said in ["x-auth-client: app", "x-auth-scopes: read", "x-decision-id: "] {
+            assert!(head.contains(said), "{said}: {head}");
+        }
+    }
 }
 
 /// Cookies of the gateway stay with it, and others come through.

@@ -9,6 +9,7 @@ use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::{Error, ErrorType, Result};
 use prost::Message;
+use tokio::time::timeout;
 
 use super::messages::{
     AttributeContext, CheckRequest, CheckResponse, DeniedHttpResponse, HeaderValueOption,
@@ -24,9 +25,11 @@ use crate::server::edge::conn::Conn;
 use crate::server::edge::http2::Stream;
 use crate::server::proxy::client::{Answer, Requester};
 use crate::server::proxy::driver::Gateway;
+use crate::server::proxy::lines::Lines as _;
 use crate::server::proxy::refusal::grpc_status;
 use crate::server::proxy::under_way::UnderWay;
 use crate::server::proxy::{record, refusal};
+use crate::telemetry::cause::ConnectionCut;
 use crate::telemetry::decision_id;
 
 const PATH: &str = "/envoy.service.auth.v3.Authorization/Check";
@@ -34,6 +37,8 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_FOR_NAME: HeaderName = HeaderName::from_static(FORWARDED_FOR);
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 /// What goes before a message: whether it is compressed, and its length (gRPC over HTTP/2,
 /// "Length-Prefixed-Message").
 const PREFIX: usize = 5;
@@ -93,7 +98,12 @@ impl Gateway {
         let Some(conn) = Conn::of(session).cloned() else { return };
         let (Some(dialect), Some(head)) = (conn.decides, conn.take_head(session)) else { return };
         let limits = self.shared.fixed.edge.limits;
-        let attributes = match asked(session, &limits).await {
+        let patience = self.shared.fixed.edge.body_timeout;
+        let Ok(attributes) = timeout(patience, asked(session, &limits)).await else {
+            // Its session goes with it, which resets the stream.
+            return self.shared.metrics.edge.connection_cut(ConnectionCut::Http2Stalled);
+        };
+        let attributes = match attributes {
             Ok(attributes) => attributes,
             Err(Some(none)) => {
                 // Nobody is told that it could not be told.
@@ -254,6 +264,14 @@ async fn say_nothing(session: &mut ServerSession, none: NoQuestion) -> Result<()
 }
 
 impl Check<'_> {
+    /// Says to the upstream where the request comes from, in the place of what the client says.
+    fn say_from(&self, told: &mut Told<'_>) -> Result<()> {
+        if let Some(address) = told.exchange.address {
+            told.upstream.put(&FORWARDED_FOR_NAME, address.to_string().as_bytes())?;
+        }
+        told.upstream.put(&FORWARDED_HOST, self.facts.host.as_bytes())
+    }
+
     async fn say(&mut self, answer: &CheckResponse) -> Result<()> {
         self.answered = true;
         let mut head = ResponseHeader::build(200, Some(1))?;
@@ -349,6 +367,8 @@ impl Asker for Check<'_> {
     }
 
     async fn permit(&mut self, told: Told<'_>) -> Result<()> {
+        let mut told = told;
+        self.say_from(&mut told)?;
         let facts = told.facts().into_iter().map(|(name, fact)| (name.to_owned(), value_of(fact)));
         let permitted = OkHttpResponse {
             headers: options(&told.upstream.0),
