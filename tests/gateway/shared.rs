@@ -26,7 +26,7 @@ fn verdict(gateway: &Gateway, token: &str) -> String {
 }
 
 /// A command over the configuration of a gateway.
-fn command(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
+pub fn command(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_scopegate"))
         .args(arguments)
         .arg("--config")

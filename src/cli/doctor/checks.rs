@@ -192,7 +192,7 @@ fn issuers(config: &Config) -> Vec<Found> {
     each.collect()
 }
 
-/// Every server: whether it accepts, and what its clock says where it tells without TLS.
+/// Whether every server accepts connections, and the time that servers without TLS report.
 fn upstreams(config: &Config) -> Vec<Found> {
     let mut found = Vec::new();
     let mut clocks = Vec::new();

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::provider::{callback, parameters_of, sent_away};
 use super::{PASSWORD, code, error, member, redeem, refresh, request, setup, token};
+use crate::shared::command;
 use crate::support::browser::Browser;
 use crate::support::http::Response;
 use crate::support::provider::{CLIENT_ID, CLIENT_SECRET, Lie, Provider};
@@ -60,17 +61,6 @@ pub fn tokens_of(gateway: &Gateway, browser: &mut Browser) -> (String, String) {
 /// The verdict on a call that needs the role of a clerk.
 pub fn as_clerk(gateway: &Gateway, token: &str) -> String {
     gateway.call("POST", "/orders/1", Some(token)).verdict()
-}
-
-fn command(gateway: &Gateway, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_scopegate"))
-        .args(arguments)
-        .arg("--config")
-        .arg(gateway.folder.path().join("gateway.yaml"))
-        .output()
-        .unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The users made at login, as `user list` has them.
